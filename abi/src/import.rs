@@ -1,0 +1,35 @@
+//! Names of the host imports in module [`MODULE`](crate::MODULE).
+//!
+//! Signatures are those of a wasm32 guest; where they say `ptr`, `max`, `len`, `chunk` or
+//! `total`, a wasm64 guest has `i64` in place of `i32`. Results are the same for both.
+
+/// `() -> i32`: 1 if a 64-bit memory stands behind these imports, else 0.
+pub const IS_ENABLED: &str = "memory64_is_enabled";
+/// `(layer: i32, ptr: i32, max: i32) -> i32`: copies a whole layer to `ptr`.
+/// Returns the bytes copied, or a [`code`](crate::code).
+pub const LOAD_LAYER: &str = "memory64_load_layer";
+/// `(offset: i64, ptr: i32, len: i32) -> i32`: copies from the 64-bit memory to the guest.
+/// Returns the bytes copied, or a [`code`](crate::code).
+pub const READ: &str = "memory64_read";
+/// `(offset: i64, ptr: i32, len: i32) -> i32`: copies from the guest to the 64-bit memory.
+/// Returns the bytes copied, or a [`code`](crate::code).
+pub const WRITE: &str = "memory64_write";
+/// `(layer: i32) -> i64`: the address of the layer's first byte in the guest's own memory,
+/// after loading it if need be, or a [`code`](crate::code).
+/// It stays valid until the guest returns to the host.
+pub const MAP_LAYER: &str = "memory64_map_layer";
+/// `(layer: i32) -> i32`: a hint that the layer will be needed soon. Returns 0 or a
+/// [`code`](crate::code).
+pub const PREFETCH: &str = "memory64_prefetch";
+/// `(layer: i32) -> i32`: a hint that the layer is not needed for now. Returns 0 or a
+/// [`code`](crate::code).
+pub const RELEASE: &str = "memory64_release";
+/// `() -> i64`: four saturating 16-bit counters, [`Stats::packed`](crate::Stats::packed).
+pub const STATS: &str = "memory64_stats";
+/// `(ptr: i32, len: i32) -> i32`: fills a [`Stats`](crate::Stats). Returns its size in
+/// bytes, or a [`code`](crate::code).
+pub const STATS_INTO: &str = "memory64_stats_into";
+/// `(ptr: i32, chunk: i32, total: i32) -> i32`: every rank contributes `chunk` bytes of the
+/// `total` at `ptr` and receives the others'. With one rank `chunk` equals `total` and
+/// nothing moves. Returns 0 or a [`code`](crate::code).
+pub const ALL_GATHER: &str = "all_gather";

@@ -1,0 +1,181 @@
+//! Exports and descriptors of the transformer guest.
+//!
+//! The host drives the network one stage at a time, so that the same guest serves every
+//! placement: all blocks in one call, one block a call while weights are paged, or some
+//! blocks of this instance and the rest in another. Weights are never passed: the guest
+//! finds them through `memory64_map_layer`.
+//!
+//! Order of calls: [`export::ALLOC`], write the descriptor there, [`export::INIT`]; then for
+//! each batch write token ids at [`export::TOKENS`], call [`export::EMBED`],
+//! [`export::BLOCKS`] and [`export::HEAD`], and read [`export::LOGITS`].
+//!
+//! Pointers and lengths are `i32` on wasm32 and `i64` on wasm64; everything else is `i32`.
+//! Functions that return a status return 0 or a negative [`status`].
+
+/// Names of the guest's exports.
+pub mod export {
+    /// The guest's linear memory.
+    pub const MEMORY: &str = "memory";
+    /// `() -> i32`: the [`VERSION`](super::VERSION) that the guest was built with.
+    pub const VERSION: &str = "transformer_version";
+    /// `(bytes) -> ptr`: 16-byte aligned memory that is never freed, or null.
+    pub const ALLOC: &str = "transformer_alloc";
+    /// `(ptr, len) -> status`: takes a [`Model`](super::Model) followed by its
+    /// [`Tensor`](super::Tensor)s, checks them, and allocates caches and activations.
+    pub const INIT: &str = "transformer_init";
+    /// `() -> ptr`: `u32[batch]`, where the host writes token ids.
+    pub const TOKENS: &str = "transformer_tokens";
+    /// `() -> ptr`: `f32[batch][dim]`, the hidden state between stages.
+    pub const HIDDEN: &str = "transformer_hidden";
+    /// `() -> ptr`: `f32[vocab]`, the result of [`HEAD`].
+    pub const LOGITS: &str = "transformer_logits";
+    /// `(n: i32) -> status`: hidden state of the first `n` tokens from the embedding.
+    pub const EMBED: &str = "transformer_embed";
+    /// `(first: i32, count: i32, position: i32, n: i32) -> status`: runs blocks
+    /// `first..first + count` over `n` rows of hidden state, whose first row is at
+    /// `position` in the sequence, and appends their keys and values to the cache.
+    pub const BLOCKS: &str = "transformer_blocks";
+    /// `(row: i32) -> status`: logits of one row of hidden state.
+    pub const HEAD: &str = "transformer_head";
+    /// `(type: i32, src: ptr, dst: ptr, n: ptr) -> status`: expands `n` weights of a
+    /// [`ggml_type`](super::ggml_type) to `f32`; for checking kernels against ggml.
+    pub const DEQUANTIZE: &str = "kernel_dequantize";
+    /// `(type: i32, w: ptr, rows: i32, cols: i32, x: ptr, n: i32, y: ptr) -> status`:
+    /// `y[n][rows] = x[n][cols] * w[rows][cols]^T`; for checking and measuring kernels.
+    pub const MATMUL: &str = "kernel_matmul";
+}
+
+/// Version of this contract; a host refuses a guest with another one.
+pub const VERSION: i32 = 1;
+
+/// What the guest's exports return when they refuse.
+pub mod status {
+    /// Done.
+    pub const OK: i32 = 0;
+    /// The descriptor has another version, length or count than the guest expects.
+    pub const BAD_DESCRIPTOR: i32 = -101;
+    /// A size is zero, does not divide, or overflows.
+    pub const BAD_SHAPE: i32 = -102;
+    /// A tensor that the network needs is missing or given twice.
+    pub const MISSING_TENSOR: i32 = -103;
+    /// A tensor has a type that the guest has no kernel for.
+    pub const UNSUPPORTED_TYPE: i32 = -104;
+    /// The guest's memory cannot grow by what caches and activations need.
+    pub const OUT_OF_MEMORY: i32 = -105;
+    /// A call names more rows than the batch, or zero.
+    pub const BAD_BATCH: i32 = -106;
+    /// A call goes beyond the context.
+    pub const CONTEXT_FULL: i32 = -107;
+    /// A token id is not in the vocabulary.
+    pub const BAD_TOKEN: i32 = -108;
+    /// A call names blocks that this instance does not hold.
+    pub const BAD_BLOCK: i32 = -109;
+    /// A call came before [`INIT`](super::export::INIT), or `INIT` came twice.
+    pub const BAD_ORDER: i32 = -110;
+    /// `memory64_map_layer` refused; the host's statistics and log say why.
+    pub const LAYER_REFUSED: i32 = -111;
+}
+
+/// Tensor types by their number in ggml (`enum ggml_type` of ggml.h).
+pub mod ggml_type {
+    /// 32-bit float.
+    pub const F32: u32 = 0;
+    /// 16-bit float.
+    pub const F16: u32 = 1;
+    /// 32 weights in 18 bytes: f16 scale, 4-bit values minus 8.
+    pub const Q4_0: u32 = 2;
+    /// 32 weights in 20 bytes: f16 scale and minimum, 4-bit values.
+    pub const Q4_1: u32 = 3;
+    /// 32 weights in 34 bytes: f16 scale, signed 8-bit values.
+    pub const Q8_0: u32 = 8;
+}
+
+/// What a tensor is for, after llama.cpp's tensor names.
+pub mod role {
+    /// `token_embd.weight`, `[vocab][dim]`.
+    pub const TOKEN_EMBD: u32 = 0;
+    /// `output_norm.weight`, `[dim]`.
+    pub const OUTPUT_NORM: u32 = 1;
+    /// `output.weight`, `[vocab][dim]`; absent when tied to the embedding.
+    pub const OUTPUT: u32 = 2;
+    /// `rope_freqs.weight`, `[rope_dim / 2]`: divides each frequency; optional.
+    pub const ROPE_FREQS: u32 = 3;
+    /// `blk.N.attn_norm.weight`, `[dim]`.
+    pub const ATTN_NORM: u32 = 4;
+    /// `blk.N.attn_q.weight`, `[heads * head_dim][dim]`.
+    pub const ATTN_Q: u32 = 5;
+    /// `blk.N.attn_k.weight`, `[kv_heads * head_dim][dim]`.
+    pub const ATTN_K: u32 = 6;
+    /// `blk.N.attn_v.weight`, `[kv_heads * head_dim][dim]`.
+    pub const ATTN_V: u32 = 7;
+    /// `blk.N.attn_output.weight`, `[dim][heads * head_dim]`.
+    pub const ATTN_OUTPUT: u32 = 8;
+    /// `blk.N.ffn_norm.weight`, `[dim]`.
+    pub const FFN_NORM: u32 = 9;
+    /// `blk.N.ffn_gate.weight`, `[ffn][dim]`.
+    pub const FFN_GATE: u32 = 10;
+    /// `blk.N.ffn_up.weight`, `[ffn][dim]`.
+    pub const FFN_UP: u32 = 11;
+    /// `blk.N.ffn_down.weight`, `[dim][ffn]`.
+    pub const FFN_DOWN: u32 = 12;
+}
+
+/// Shape of the network, and how much of it this guest instance holds.
+///
+/// Sizes count elements unless they say otherwise.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Model {
+    /// [`VERSION`], as `u32`.
+    pub version: u32,
+    /// Number of [`Tensor`]s that follow.
+    pub tensors: u32,
+    /// Token ids are below this.
+    pub vocab: u32,
+    /// Width of the hidden state (`embedding_length`).
+    pub dim: u32,
+    /// Width of the feed-forward part (`feed_forward_length`).
+    pub ffn: u32,
+    /// Query heads of a block (`attention.head_count`).
+    pub heads: u32,
+    /// Key and value heads (`attention.head_count_kv`); divides `heads`.
+    pub kv_heads: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+    /// How many of a head's elements are rotated (`rope.dimension_count`); even.
+    pub rope_dim: u32,
+    /// First block that this instance holds.
+    pub first_block: u32,
+    /// Number of blocks that it holds.
+    pub blocks: u32,
+    /// Positions in the key-value cache.
+    pub context: u32,
+    /// Most rows of hidden state in one call.
+    pub batch: u32,
+    /// Added to the mean square before its root (`attention.layer_norm_rms_epsilon`).
+    pub rms_epsilon: f32,
+    /// Base of the rotary frequencies (`rope.freq_base`).
+    pub rope_base: f32,
+    /// Positions are multiplied by this before rotation (1, or 1/factor of linear scaling).
+    pub rope_scale: f32,
+}
+
+/// Where one tensor is, and how it is stored.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tensor {
+    /// A [`role`].
+    pub role: u32,
+    /// The block it belongs to; 0 for tensors outside of blocks.
+    pub block: u32,
+    /// Id of the registered layer that holds its bytes.
+    pub layer: u32,
+    /// A [`ggml_type`].
+    pub kind: u32,
+    /// Rows (outputs); 1 for a vector.
+    pub rows: u32,
+    /// Elements of a row (inputs), stored contiguously.
+    pub cols: u32,
+    /// Bytes from the layer's first byte to the tensor's.
+    pub offset: u64,
+}

@@ -1,0 +1,218 @@
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::{Error, Result};
+
+/// What an engine can do, as it is configured in this process.
+///
+/// What is claimed here is tested, and what is not claimed is tested to be refused.
+#[derive(Clone, Debug, Serialize)]
+pub struct Capabilities {
+    /// Name of the engine: its cargo feature, and what the command line calls it.
+    pub engine: &'static str,
+    /// Version of the engine.
+    pub version: &'static str,
+    /// How it runs guests: the compiler, or the interpreter.
+    pub execution: &'static str,
+    /// 64-bit linear memories.
+    pub memory64: Memory64,
+    /// Largest 32-bit linear memory, in bytes.
+    pub memory32_max_bytes: u64,
+    /// Several linear memories in one guest.
+    pub multi_memory: bool,
+    /// The relaxed SIMD instructions.
+    pub relaxed_simd: RelaxedSimd,
+    /// Whether file pages can be mapped over a guest's memory.
+    pub mapping: Mapping,
+    /// Whether a running guest can be stopped by [`Limits::call_time`](crate::Limits::call_time).
+    pub time_limit: bool,
+    /// Whether runaway recursion ends in a trap and not in the end of the process.
+    pub stack_overflow_trap: bool,
+    /// Whether many guests may run at once, each on a thread of its own.
+    pub threads: bool,
+}
+
+/// How 64-bit linear memories are had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory64 {
+    /// By the engine itself, as the memory64 proposal has it.
+    Native {
+        /// Largest one, in bytes.
+        max_bytes: u64,
+    },
+    /// Not by the engine: only behind the host imports.
+    Host,
+}
+
+/// What the relaxed SIMD instructions bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RelaxedSimd {
+    /// The engine does not know them.
+    Unsupported,
+    /// They run, but no faster than plain SIMD.
+    Slower,
+    /// They run, and faster than plain SIMD.
+    Faster,
+}
+
+/// Whether the pages of a guest's memory may be replaced by mappings.
+///
+/// Constructed through [`Mapping::none`] or the unsafe [`Mapping::whole_pages`], because
+/// [`Runtime::load_layer`](crate::Runtime::load_layer) relies on it for memory safety.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Mapping(bool);
+
+impl Mapping {
+    /// Nothing can be mapped; layers are copied.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(false)
+    }
+
+    /// Whole pages can be mapped.
+    ///
+    /// # Safety
+    ///
+    /// Whatever [`Runtime::memory_mut`](crate::Runtime::memory_mut) returns must be pages that
+    /// the engine mapped itself for this one memory, readable and writable and private, which
+    /// it does not move when the memory grows and unmaps as a whole when it is dropped.
+    #[must_use]
+    #[allow(unsafe_code, reason = "the contract is the backend's")]
+    pub const unsafe fn whole_pages() -> Self {
+        Self(cfg!(unix))
+    }
+
+    /// True if whole pages can be mapped.
+    #[must_use]
+    pub const fn is_supported(self) -> bool {
+        self.0
+    }
+}
+
+/// What a caller needs of an engine. The default needs nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Requirements {
+    /// A native 64-bit memory of at least so many bytes.
+    pub memory64_bytes: Option<u64>,
+    /// A 32-bit memory of at least so many bytes.
+    pub memory32_bytes: Option<u64>,
+    /// Several memories in one guest.
+    pub multi_memory: bool,
+    /// The relaxed SIMD instructions.
+    pub relaxed_simd: bool,
+    /// Mapping of file pages.
+    pub mapping: bool,
+    /// Stopping a guest that takes too long.
+    pub time_limit: bool,
+    /// A trap on runaway recursion.
+    pub stack_overflow_trap: bool,
+    /// Many guests at once.
+    pub threads: bool,
+}
+
+/// One requirement that an engine does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// The field of [`Requirements`].
+    pub field: &'static str,
+    /// What is needed.
+    pub needed: String,
+    /// What there is.
+    pub offered: String,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, needed, offered } = self;
+        write!(f, "{field}: needs {needed}, has {offered}")
+    }
+}
+
+impl Requirements {
+    /// Compares with what an engine offers.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unmet`] with every field that is not met, not only the first.
+    pub fn check(&self, has: &Capabilities) -> Result<()> {
+        let mut unmet = Vec::new();
+        self.check_sizes(has, &mut unmet);
+        let flags = [
+            ("multi_memory", self.multi_memory, has.multi_memory),
+            ("relaxed_simd", self.relaxed_simd, has.relaxed_simd != RelaxedSimd::Unsupported),
+            ("mapping", self.mapping, has.mapping.is_supported()),
+            ("time_limit", self.time_limit, has.time_limit),
+            ("stack_overflow_trap", self.stack_overflow_trap, has.stack_overflow_trap),
+            ("threads", self.threads, has.threads),
+        ];
+        for (field, needed, offered) in flags {
+            if needed && !offered {
+                unmet.push(Unmet { field, needed: "yes".into(), offered: "no".into() });
+            }
+        }
+        if unmet.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Unmet { engine: has.engine, unmet })
+    }
+
+    fn check_sizes(&self, has: &Capabilities, unmet: &mut Vec<Unmet>) {
+        let native = match has.memory64 {
+            Memory64::Native { max_bytes } => max_bytes,
+            Memory64::Host => 0,
+        };
+        let sizes = [
+            ("memory64_bytes", self.memory64_bytes, native),
+            ("memory32_bytes", self.memory32_bytes, has.memory32_max_bytes),
+        ];
+        for (field, needed, offered) in sizes {
+            if let Some(needed) = needed.filter(|needed| *needed > offered) {
+                let needed = format!("{needed} bytes");
+                unmet.push(Unmet { field, needed, offered: format!("{offered} bytes") });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_unmet_field_is_listed() {
+        let has = Capabilities {
+            engine: "none",
+            version: "0",
+            execution: "none",
+            memory64: Memory64::Host,
+            memory32_max_bytes: 1 << 32,
+            multi_memory: true,
+            relaxed_simd: RelaxedSimd::Unsupported,
+            mapping: Mapping::none(),
+            time_limit: false,
+            stack_overflow_trap: true,
+            threads: true,
+        };
+        let needs = Requirements {
+            memory64_bytes: Some(1),
+            memory32_bytes: Some(1 << 33),
+            multi_memory: true,
+            relaxed_simd: true,
+            mapping: true,
+            time_limit: true,
+            stack_overflow_trap: true,
+            threads: true,
+        };
+        let Err(Error::Unmet { unmet, .. }) = needs.check(&has) else { panic!("must be refused") };
+        let fields: Vec<_> = unmet.iter().map(|unmet| unmet.field).collect();
+        assert_eq!(
+            fields,
+            ["memory64_bytes", "memory32_bytes", "relaxed_simd", "mapping", "time_limit"]
+        );
+        assert!(Requirements::default().check(&has).is_ok());
+    }
+}

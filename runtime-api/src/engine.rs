@@ -1,0 +1,86 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::Result;
+use crate::capability::{Capabilities, Requirements};
+use crate::host::Host;
+use crate::module::ModuleInfo;
+use crate::runtime::Runtime;
+
+/// A WebAssembly engine, configured for one process.
+///
+/// A backend implements [`capabilities`](Self::capabilities) and
+/// [`translate`](Self::translate); users call [`compile`](Self::compile).
+pub trait Engine: fmt::Debug + Send + Sync {
+    /// What this engine can do as it is configured.
+    fn capabilities(&self) -> &Arc<Capabilities>;
+
+    /// Compiles a module that has been validated.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>>;
+
+    /// Validates a module against what this engine offers, and compiles it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidModule`](crate::Error::InvalidModule) for bytes that are no module,
+    /// [`Error::Import`](crate::Error::Import) for an import that no host offers,
+    /// [`Error::Unmet`](crate::Error::Unmet) for a feature that this engine lacks, and
+    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
+    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        let info = ModuleInfo::parse(wasm, self.capabilities())?;
+        let _span = tracing::debug_span!("compile", engine = self.capabilities().engine).entered();
+        self.translate(wasm, Arc::new(info))
+    }
+}
+
+/// A compiled guest, ready to be instantiated many times and from many threads.
+pub trait Module: Send + Sync {
+    /// What the module imports and exports.
+    fn info(&self) -> &Arc<ModuleInfo>;
+
+    /// What its engine can do.
+    fn capabilities(&self) -> &Arc<Capabilities>;
+
+    /// Makes an instance that uses `host` for its imports, and runs its start function.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`instantiate`](Self::instantiate).
+    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>>;
+
+    /// Checks the limits against the engine and starts a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unmet`](crate::Error::Unmet) if the engine cannot enforce a limit,
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the guest's initial memory is beyond
+    /// them, [`Error::Trap`](crate::Error::Trap) if its start function traps, and
+    /// [`Error::Instantiate`](crate::Error::Instantiate) if the engine cannot make it.
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
+        needs.check(self.capabilities())?;
+        let host = Host::new(self.capabilities().clone(), self.info().clone(), limits.clone())?;
+        self.start(Arc::new(host))
+    }
+}
+
+/// How much a guest may use. Stacks are limited by the engine's own setting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most bytes of each linear memory, whoever grows it. At most 4 GiB are possible for a
+    /// 32-bit memory, which is the default.
+    pub memory_bytes: u64,
+    /// Longest time that a call of the guest may take; none by default.
+    pub call_time: Option<Duration>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { memory_bytes: 1 << 32, call_time: None }
+    }
+}

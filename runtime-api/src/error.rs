@@ -1,0 +1,304 @@
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use polychord_abi::code;
+
+use crate::capability::Unmet;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a host and its guests.
+///
+/// Every message says what happened, where, and with which numbers. Sizes and offsets are
+/// in bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The bytes are not a module that Polychord accepts.
+    #[error("the guest module is not valid at byte {offset}: {reason}")]
+    InvalidModule {
+        /// Where in the module.
+        offset: u64,
+        /// What the validator says.
+        reason: String,
+    },
+    /// The engine refused a module that is valid.
+    #[error("{engine} cannot compile the guest module: {reason}")]
+    Compile {
+        /// Which engine.
+        engine: &'static str,
+        /// What the engine says.
+        reason: String,
+    },
+    /// The module asks for something that the host does not offer.
+    #[error("the guest imports {module}.{name}, which the host cannot supply: {reason}")]
+    Import {
+        /// Module part of the import.
+        module: String,
+        /// Name part of the import.
+        name: String,
+        /// Why not, and what would be possible.
+        reason: String,
+    },
+    /// The engine could not make an instance.
+    #[error("{engine} cannot start the guest: {reason}")]
+    Instantiate {
+        /// Which engine.
+        engine: &'static str,
+        /// What the engine says.
+        reason: String,
+    },
+    /// The engine lacks what the caller or the module needs.
+    #[error("{engine} does not offer what is needed: {}", join(unmet))]
+    Unmet {
+        /// Which engine.
+        engine: &'static str,
+        /// Every requirement that is not met.
+        unmet: Vec<Unmet>,
+    },
+    /// The guest was stopped by a trap.
+    #[error("{engine}: the guest trapped in {operation}: {kind}")]
+    Trap {
+        /// Which engine.
+        engine: &'static str,
+        /// The export that was called, or `start function`.
+        operation: String,
+        /// What kind of trap.
+        kind: TrapKind,
+    },
+    /// There is no such exported function.
+    #[error("the guest has no exported function {export}; it exports {}", list(available))]
+    MissingExport {
+        /// What was asked for.
+        export: String,
+        /// The functions that there are.
+        available: Vec<String>,
+    },
+    /// Arguments or results do not fit the export.
+    #[error("{export} has type {expected}, but the call is {given}")]
+    Signature {
+        /// The export.
+        export: String,
+        /// Its type.
+        expected: String,
+        /// The types of the arguments given.
+        given: String,
+    },
+    /// A memory cannot become as large as asked.
+    #[error("{what} of {asked} bytes is more than the {limit} bytes that {limited_by} allows")]
+    TooLarge {
+        /// What was asked for.
+        what: String,
+        /// Its size.
+        asked: u64,
+        /// The most that is possible.
+        limit: u64,
+        /// Who or what sets the limit.
+        limited_by: String,
+    },
+    /// The operating system or the engine has no more memory.
+    #[error("{engine}: {what} of {asked} bytes could not be had: {reason}")]
+    OutOfMemory {
+        /// Which engine.
+        engine: &'static str,
+        /// What was asked for.
+        what: &'static str,
+        /// Its size.
+        asked: u64,
+        /// Why not.
+        reason: String,
+    },
+    /// No 64-bit memory that could serve the request stands behind the guest.
+    #[error("{operation} needs a 64-bit memory {kind}; make one with create_memory64 first")]
+    NotEnabled {
+        /// What was attempted.
+        operation: &'static str,
+        /// Which kind would do.
+        kind: &'static str,
+    },
+    /// There is no memory with this id.
+    #[error("there is no memory {memory}; {count} were made")]
+    MemoryNotFound {
+        /// The id.
+        memory: u32,
+        /// How many there are.
+        count: usize,
+    },
+    /// A range leaves the memory that it should lie in.
+    #[error("{operation}: bytes {offset}..+{len} leave the memory of {size} bytes")]
+    OutOfRange {
+        /// What was attempted.
+        operation: &'static str,
+        /// Start of the range.
+        offset: u64,
+        /// Its length.
+        len: u64,
+        /// Size of the memory.
+        size: u64,
+    },
+    /// A guest pointer plus a length leaves the address space.
+    #[error("{operation}: pointer {ptr:#x} plus {len} bytes leaves the guest's address space")]
+    PointerOverflow {
+        /// The import.
+        operation: &'static str,
+        /// The pointer.
+        ptr: u64,
+        /// The length.
+        len: u64,
+    },
+    /// A guest pointer is null or points beyond the guest's memory.
+    #[error(
+        "{operation}: pointer {ptr:#x} plus {len} bytes is null or leaves the guest's memory of {size} bytes"
+    )]
+    PointerOutOfBounds {
+        /// The import.
+        operation: &'static str,
+        /// The pointer.
+        ptr: u64,
+        /// The length.
+        len: u64,
+        /// Size of the guest's memory.
+        size: u64,
+    },
+    /// A buffer cannot hold what should go into it.
+    #[error("{operation}: a buffer of {given} bytes cannot hold {needed} bytes")]
+    BufferTooSmall {
+        /// What was attempted.
+        operation: &'static str,
+        /// Capacity of the buffer.
+        given: u64,
+        /// Size of what should go in.
+        needed: u64,
+    },
+    /// No layer with this id is registered.
+    #[error("layer {layer} is not registered; {registered} layers are")]
+    LayerNotFound {
+        /// The id.
+        layer: u32,
+        /// How many layers are registered.
+        registered: usize,
+    },
+    /// A layer cannot be registered as described.
+    #[error("layer {layer} ({name}) cannot be registered: {reason}")]
+    InvalidLayer {
+        /// The id.
+        layer: u32,
+        /// Its name.
+        name: String,
+        /// What is wrong, with the numbers.
+        reason: String,
+    },
+    /// A plan does not hold together.
+    #[error("the plan is not valid: {reason}")]
+    InvalidPlan {
+        /// What is wrong, with the numbers.
+        reason: String,
+    },
+    /// The file is shorter than it was when it was opened.
+    #[error(
+        "{} has shrunk to {now} bytes while in use; bytes {offset}..+{len} are gone: restore the file and open it again",
+        path.display()
+    )]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length now.
+        now: u64,
+        /// Start of the range that is needed.
+        offset: u64,
+        /// Its length.
+        len: u64,
+    },
+    /// The operating system refused.
+    #[error("cannot {operation} {}", path.display())]
+    Io {
+        /// What was attempted.
+        operation: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// Why a guest was stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrapKind {
+    /// `unreachable` was executed (a panic in a Rust guest, for one).
+    Unreachable,
+    /// A load, store or bulk operation left its memory.
+    MemoryOutOfBounds,
+    /// A table access left its table.
+    TableOutOfBounds,
+    /// An indirect call met an empty table slot.
+    IndirectCallToNull,
+    /// An indirect call met a function of another type.
+    IndirectCallTypeMismatch,
+    /// An integer operation overflowed.
+    IntegerOverflow,
+    /// An integer was divided by zero.
+    IntegerDivisionByZero,
+    /// A float that is not a number or too large was converted to an integer.
+    InvalidConversionToInteger,
+    /// The guest used up its stack.
+    StackOverflow,
+    /// The call took longer than [`Limits::call_time`](crate::Limits::call_time).
+    DeadlineExceeded(Duration),
+    /// Another trap, which only this engine has.
+    Other,
+}
+
+impl Error {
+    /// The code that a guest sees for this error: one of [`polychord_abi::code`].
+    #[must_use]
+    pub fn code(&self) -> i32 {
+        match self {
+            Self::NotEnabled { .. } => code::NOT_ENABLED,
+            Self::LayerNotFound { .. } => code::LAYER_NOT_FOUND,
+            Self::BufferTooSmall { .. } => code::BUFFER_TOO_SMALL,
+            Self::OutOfRange { .. } => code::INVALID_RANGE,
+            Self::Truncated { .. } | Self::Io { .. } => code::READ_FAILED,
+            Self::PointerOverflow { .. } => code::POINTER_OVERFLOW,
+            Self::PointerOutOfBounds { .. } => code::POINTER_OUT_OF_BOUNDS,
+            _ => code::INTERNAL,
+        }
+    }
+}
+
+impl fmt::Display for TrapKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreachable => f.write_str("unreachable code was reached"),
+            Self::MemoryOutOfBounds => f.write_str("memory access out of bounds"),
+            Self::TableOutOfBounds => f.write_str("table access out of bounds"),
+            Self::IndirectCallToNull => f.write_str("indirect call to an empty table slot"),
+            Self::IndirectCallTypeMismatch => {
+                f.write_str("indirect call to a function of another type")
+            }
+            Self::IntegerOverflow => f.write_str("integer overflow"),
+            Self::IntegerDivisionByZero => f.write_str("integer division by zero"),
+            Self::InvalidConversionToInteger => f.write_str("invalid conversion to integer"),
+            Self::StackOverflow => f.write_str("stack overflow"),
+            Self::DeadlineExceeded(limit) => {
+                write!(f, "the time limit of {} ms was exceeded", limit.as_millis())
+            }
+            Self::Other => f.write_str("a trap that only this engine has"),
+        }
+    }
+}
+
+fn join(unmet: &[Unmet]) -> String {
+    let all: Vec<_> = unmet.iter().map(ToString::to_string).collect();
+    all.join("; ")
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "none".into();
+    }
+    names.join(", ")
+}

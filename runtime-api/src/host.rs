@@ -1,0 +1,329 @@
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use polychord_abi::PAGE;
+
+use crate::capability::Capabilities;
+use crate::engine::Limits;
+use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::memory::{Backing, MAX_BYTES, Memories, MemoryId};
+use crate::module::{AddressType, ModuleInfo};
+use crate::stats::Counters;
+use crate::{Error, Result, Stats, mapping};
+
+/// The host's side of one guest: its memories, layers and counters.
+///
+/// Shared between the [`Runtime`](crate::Runtime) and the engine's host functions. The
+/// guest's linear memory is not part of it: whoever calls passes it, as the engine has it at
+/// that moment.
+#[derive(Debug)]
+pub struct Host {
+    capabilities: Arc<Capabilities>,
+    module: Arc<ModuleInfo>,
+    limits: Limits,
+    counters: Counters,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    memories: Memories,
+    layers: Layers,
+    last_refusal: Option<Arc<Error>>,
+}
+
+/// Whether a guest is in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Guest {
+    /// No: its pages may be exchanged.
+    Idle,
+    /// Yes: bytes may be written, but pages stay what they are.
+    Running,
+}
+
+impl Host {
+    /// A host for one instance of a module.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if the memory that the module starts with is beyond the limits.
+    pub(crate) fn new(
+        capabilities: Arc<Capabilities>,
+        module: Arc<ModuleInfo>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let host = Self {
+            capabilities,
+            module,
+            limits,
+            counters: Counters::default(),
+            state: Mutex::default(),
+        };
+        let initial = host.module.memory().map_or(0, |memory| memory.min_bytes);
+        if initial > host.memory_limit() {
+            return Err(host.too_large("the guest's initial memory", initial));
+        }
+        Ok(host)
+    }
+
+    /// What the engine can do.
+    #[must_use]
+    pub const fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    /// What the module imports and exports.
+    #[must_use]
+    pub const fn module(&self) -> &Arc<ModuleInfo> {
+        &self.module
+    }
+
+    /// How much the guest may use.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Most bytes that the guest's linear memory may have, by the limits and by its type.
+    #[must_use]
+    pub fn memory_limit(&self) -> u64 {
+        let by_type = match self.module.address() {
+            AddressType::I32 => self.capabilities.memory32_max_bytes,
+            AddressType::I64 => u64::MAX,
+        };
+        self.limits.memory_bytes.min(by_type)
+    }
+
+    /// The counters now; `guest` is the guest's linear memory.
+    #[must_use]
+    pub fn stats(&self, guest: &[u8]) -> Stats {
+        Stats { guest_bytes: guest.len() as u64, ..self.counters.snapshot() }
+    }
+
+    /// Why a request was refused last; a guest sees only a number.
+    #[must_use]
+    pub fn last_refusal(&self) -> Option<Arc<Error>> {
+        self.state().last_refusal.clone()
+    }
+
+    pub(crate) fn is_enabled(&self) -> bool {
+        !self.state().memories.is_empty()
+    }
+
+    /// Counts and remembers a refusal.
+    pub(crate) fn refuse(&self, error: Error) -> Arc<Error> {
+        self.counters.error();
+        tracing::debug!(engine = self.capabilities.engine, %error, "refused");
+        let error = Arc::new(error);
+        self.state().last_refusal = Some(error.clone());
+        error
+    }
+
+    /// Counts a refusal on its way to the caller.
+    pub(crate) fn counted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.counters.error();
+            tracing::debug!(engine = self.capabilities.engine, %error, "refused");
+        }
+        result
+    }
+
+    pub(crate) fn too_large(&self, what: &str, asked: u64) -> Error {
+        Error::TooLarge {
+            what: what.to_owned(),
+            asked,
+            limit: self.memory_limit(),
+            limited_by: format!("{} with these limits", self.capabilities.engine),
+        }
+    }
+
+    /// Adds a memory of whole pages; `guest_start` is where it begins in the guest's linear
+    /// memory, if it lives there.
+    pub(crate) fn add_memory(&self, bytes: u64, guest_start: Option<u64>) -> Result<MemoryId> {
+        let backing = match guest_start {
+            Some(start) => Backing::Guest { start },
+            None => Backing::host(self.capabilities.engine, bytes.min(MAX_BYTES))?,
+        };
+        let id = self.state().memories.add(bytes, backing)?;
+        self.counters.memory64(bytes);
+        tracing::debug!(memory = id.0, bytes, ?guest_start, "memory created");
+        Ok(id)
+    }
+
+    pub(crate) fn register_layer(&self, spec: LayerSpec) -> Result<()> {
+        let mut state = self.state();
+        let memory_bytes = state.memories.bytes(spec.memory)?;
+        tracing::trace!(
+            layer = spec.id.0,
+            name = spec.name,
+            bytes = spec.bytes,
+            "layer registered"
+        );
+        state.layers.register(spec, memory_bytes)?;
+        self.counters.layer();
+        Ok(())
+    }
+
+    /// Brings a layer into its memory, unless it is there.
+    pub(crate) fn load_layer(
+        &self,
+        guest: &mut [u8],
+        id: LayerId,
+        when: Guest,
+    ) -> Result<LoadedLayer> {
+        let start = Instant::now();
+        let mut state = self.state();
+        let State { memories, layers, .. } = &mut *state;
+        let layer = layers.get_mut(id)?;
+        let LayerSpec { memory, offset, bytes, .. } = layer.spec;
+        let address = memories.guest_start(memory)?.map(|start| start + offset);
+        if let Some(method) = layer.loaded {
+            return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
+        }
+        let (pages, range) = memories.pages(guest, memory, layer.range())?;
+        let mapped = when == Guest::Idle
+            && address.is_some()
+            && self.map(pages, range.clone(), &layer.spec)?;
+        if !mapped {
+            layer.spec.source.read_at(layer.spec.source_offset, &mut pages[range])?;
+        }
+        let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
+        layer.loaded = Some(method);
+        let took = start.elapsed();
+        self.counters.load(bytes, mapped, took);
+        tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
+        Ok(LoadedLayer { address, bytes, method, took })
+    }
+
+    /// Takes a layer out of its memory, which reads as zeros from then on.
+    pub(crate) fn release_layer(&self, guest: &mut [u8], id: LayerId) -> Result<()> {
+        let mut state = self.state();
+        let State { memories, layers, .. } = &mut *state;
+        let layer = layers.get_mut(id)?;
+        if layer.loaded.is_none() {
+            return Ok(());
+        }
+        let in_guest = memories.guest_start(layer.spec.memory)?.is_some();
+        let (pages, range) = memories.pages(guest, layer.spec.memory, layer.range())?;
+        if in_guest && !self.capabilities.mapping.is_supported() {
+            pages[range].fill(0);
+        } else {
+            give_back(pages, range).map_err(|error| self.no_pages(layer, &error))?;
+        }
+        layer.loaded = None;
+        self.counters.release();
+        tracing::debug!(layer = id.0, "layer released");
+        Ok(())
+    }
+
+    /// Copies a layer to `to` in the guest's linear memory: from its memory if it is loaded,
+    /// else straight from its source.
+    pub(crate) fn copy_layer(
+        &self,
+        guest: &mut [u8],
+        id: LayerId,
+        to: Range<usize>,
+    ) -> Result<u64> {
+        let start = Instant::now();
+        let mut state = self.state();
+        let State { memories, layers, .. } = &mut *state;
+        let layer = layers.get_mut(id)?;
+        let bytes = layer.spec.bytes;
+        let len = usize::try_from(bytes).ok().filter(|len| *len <= to.len());
+        let Some(len) = len.filter(|_| i32::try_from(bytes).is_ok()) else {
+            let given = to.len().min(i32::MAX as usize) as u64;
+            return Err(Error::BufferTooSmall {
+                operation: "memory64_load_layer",
+                given,
+                needed: bytes,
+            });
+        };
+        let to = to.start..to.start + len;
+        if layer.loaded.is_some() {
+            let address = memories.address(layer.spec.memory, layer.spec.offset, bytes)?;
+            memories.copy_out(guest, address, to)?;
+            self.counters.read(bytes);
+        } else {
+            layer.spec.source.read_at(layer.spec.source_offset, &mut guest[to])?;
+            self.counters.load(bytes, false, start.elapsed());
+        }
+        Ok(bytes)
+    }
+
+    /// Checks that a layer exists; hints are about nothing else yet.
+    pub(crate) fn hint(&self, id: LayerId) -> Result<()> {
+        self.state().layers.get_mut(id).map(|_| ())
+    }
+
+    pub(crate) fn read(&self, guest: &[u8], address: u64, out: &mut [u8]) -> Result<()> {
+        self.state().memories.read(guest, address, out)?;
+        self.counters.read(out.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn write(&self, guest: &mut [u8], address: u64, data: &[u8]) -> Result<()> {
+        self.state().memories.write(guest, address, data)?;
+        self.counters.write(data.len() as u64);
+        Ok(())
+    }
+
+    pub(crate) fn copy_out(&self, guest: &mut [u8], address: u64, to: Range<usize>) -> Result<()> {
+        let len = to.len() as u64;
+        self.state().memories.copy_out(guest, address, to)?;
+        self.counters.read(len);
+        Ok(())
+    }
+
+    pub(crate) fn copy_in(&self, guest: &mut [u8], from: Range<usize>, address: u64) -> Result<()> {
+        let len = from.len() as u64;
+        self.state().memories.copy_in(guest, from, address)?;
+        self.counters.write(len);
+        Ok(())
+    }
+
+    /// Address of a byte of a memory in the common space of all memories.
+    pub(crate) fn address(&self, memory: MemoryId, offset: u64, len: u64) -> Result<u64> {
+        self.state().memories.address(memory, offset, len)
+    }
+
+    /// Maps a layer's pages, if the engine, the source and the alignment allow it.
+    #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
+    fn map(&self, pages: &mut [u8], range: Range<usize>, spec: &LayerSpec) -> Result<bool> {
+        let Some(file) = spec.source.mapped_file() else { return Ok(false) };
+        if !self.capabilities.mapping.is_supported() {
+            return Ok(false);
+        }
+        spec.source.check_present(spec.source_offset, spec.bytes)?;
+        // SAFETY: the backend claims `Mapping::whole_pages`, an unsafe claim about exactly this
+        // memory; `Layers::register` refuses layers that share a page; the file was just found
+        // long enough, and whoever called `Source::open_mapped` promised that it stays so.
+        let mapped = unsafe { mapping::map_file(pages, range, file, spec.source_offset) };
+        mapped.or_else(|error| {
+            tracing::warn!(layer = spec.id.0, %error, "mapping failed; copying instead");
+            Ok(false)
+        })
+    }
+
+    fn no_pages(&self, layer: &Layer, error: &std::io::Error) -> Error {
+        Error::OutOfMemory {
+            engine: self.capabilities.engine,
+            what: "fresh pages for a released layer",
+            asked: layer.spec.bytes.next_multiple_of(PAGE),
+            reason: error.to_string(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic in here is caught at the host function; the state is whole between calls.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
+fn give_back(pages: &mut [u8], range: Range<usize>) -> std::io::Result<()> {
+    // SAFETY: the caller has checked that these are pages which the engine (by its claim of
+    // `Mapping::whole_pages`) or `Backing::host` mapped for this memory alone, and
+    // `Layers::register` refuses layers that share a page.
+    unsafe { mapping::discard(pages, range) }
+}

@@ -1,0 +1,290 @@
+//! The host side of every function that a guest may import, for all engines.
+//!
+//! A backend defines the functions of [`ModuleInfo::imports`](crate::ModuleInfo::imports) by
+//! passing each call on to [`HostFunction::call`], with the guest's memory as it is then.
+
+use std::fmt;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use polychord_abi::{Stats, code, import};
+
+use crate::host::{Guest, Host};
+use crate::layer::LayerId;
+use crate::module::{AddressType, FunctionType};
+use crate::value::{Value, ValueType};
+use crate::{Error, Result};
+
+/// A function that the host offers to guests.
+pub struct HostFunction {
+    /// Its name in module [`polychord_abi::MODULE`].
+    pub name: &'static str,
+    params: &'static [Param],
+    result: ValueType,
+    body: fn(&mut Call<'_>) -> Result<i64>,
+}
+
+/// All functions that the host offers.
+pub static HOST_FUNCTIONS: [HostFunction; 10] = [
+    HostFunction { name: import::IS_ENABLED, params: &[], result: I32, body: is_enabled },
+    HostFunction {
+        name: import::LOAD_LAYER,
+        params: &[Param::I32, Param::Address, Param::Address],
+        result: I32,
+        body: load_layer,
+    },
+    HostFunction {
+        name: import::READ,
+        params: &[Param::I64, Param::Address, Param::Address],
+        result: I32,
+        body: read,
+    },
+    HostFunction {
+        name: import::WRITE,
+        params: &[Param::I64, Param::Address, Param::Address],
+        result: I32,
+        body: write,
+    },
+    HostFunction { name: import::MAP_LAYER, params: &[Param::I32], result: I64, body: map_layer },
+    HostFunction { name: import::PREFETCH, params: &[Param::I32], result: I32, body: hint },
+    HostFunction { name: import::RELEASE, params: &[Param::I32], result: I32, body: hint },
+    HostFunction { name: import::STATS, params: &[], result: I64, body: stats },
+    HostFunction {
+        name: import::STATS_INTO,
+        params: &[Param::Address, Param::Address],
+        result: I32,
+        body: stats_into,
+    },
+    HostFunction {
+        name: import::ALL_GATHER,
+        params: &[Param::Address, Param::Address, Param::Address],
+        result: I32,
+        body: all_gather,
+    },
+];
+
+const I32: ValueType = ValueType::I32;
+const I64: ValueType = ValueType::I64;
+
+/// A parameter of a host function.
+#[derive(Clone, Copy, Debug)]
+enum Param {
+    I32,
+    I64,
+    /// A pointer or length: as wide as the guest's addresses.
+    Address,
+}
+
+/// One call of a host function.
+struct Call<'a> {
+    name: &'static str,
+    host: &'a Host,
+    guest: &'a mut [u8],
+    args: &'a [Value],
+}
+
+/// The function with this name, if the host offers it.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static HostFunction> {
+    HOST_FUNCTIONS.iter().find(|function| function.name == name)
+}
+
+impl HostFunction {
+    /// Its type for a guest with this type of addresses.
+    #[must_use]
+    pub fn ty(&self, address: AddressType) -> FunctionType {
+        let param = |param: &Param| match param {
+            Param::I32 => I32,
+            Param::I64 => I64,
+            Param::Address => address.value_type(),
+        };
+        let params = self.params.iter().map(param).collect();
+        FunctionType { params, results: vec![self.result] }
+    }
+
+    /// Serves a call. `guest` is the guest's linear memory as it is now, and `args` have the
+    /// types of [`ty`](Self::ty).
+    ///
+    /// Never panics and never fails: every refusal is a negative
+    /// [`code`](polychord_abi::code) and counts in the statistics.
+    pub fn call(&self, host: &Host, guest: &mut [u8], args: &[Value]) -> Value {
+        let mut call = Call { name: self.name, host, guest, args };
+        // No panic may cross the boundary: for some engines it would be undefined behaviour.
+        let result = catch_unwind(AssertUnwindSafe(|| (self.body)(&mut call)));
+        let number = match result {
+            Ok(Ok(number)) => number,
+            Ok(Err(error)) => i64::from(host.refuse(error).code()),
+            Err(_) => {
+                host.refuse(Error::Import {
+                    module: polychord_abi::MODULE.into(),
+                    name: self.name.into(),
+                    reason: "the host panicked while serving it; this is a bug of Polychord".into(),
+                });
+                i64::from(code::INTERNAL)
+            }
+        };
+        if self.result == I64 {
+            return Value::I64(number);
+        }
+        Value::I32(i32::try_from(number).unwrap_or(code::INTERNAL))
+    }
+}
+
+fn is_enabled(call: &mut Call<'_>) -> Result<i64> {
+    Ok(i64::from(call.host.is_enabled()))
+}
+
+fn load_layer(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    let to = call.buffer(1, 2)?;
+    let layer = call.layer();
+    to_result(call.host.copy_layer(call.guest, layer, to)?)
+}
+
+fn read(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    let to = call.buffer(1, 2)?;
+    let address = call.transfer(&to)?;
+    let len = to.len() as u64;
+    call.host.copy_out(call.guest, address, to)?;
+    to_result(len)
+}
+
+fn write(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    let from = call.buffer(1, 2)?;
+    let address = call.transfer(&from)?;
+    let len = from.len() as u64;
+    call.host.copy_in(call.guest, from, address)?;
+    to_result(len)
+}
+
+fn map_layer(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    let layer = call.host.load_layer(call.guest, call.layer(), Guest::Running)?;
+    let address = layer.address.ok_or(Error::NotEnabled {
+        operation: import::MAP_LAYER,
+        kind: "in the guest's own linear memory",
+    })?;
+    to_result(address)
+}
+
+fn hint(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    call.host.hint(call.layer())?;
+    Ok(0)
+}
+
+fn stats(call: &mut Call<'_>) -> Result<i64> {
+    let packed = call.host.stats(call.guest).to_abi().packed();
+    Ok(packed.cast_signed())
+}
+
+fn stats_into(call: &mut Call<'_>) -> Result<i64> {
+    let to = call.buffer(0, 1)?;
+    let bytes = call.host.stats(call.guest).to_abi().to_le_bytes();
+    let given = to.len() as u64;
+    let Some(slot) = call.guest[to].get_mut(..bytes.len()) else {
+        let needed = bytes.len() as u64;
+        return Err(Error::BufferTooSmall { operation: call.name, given, needed });
+    };
+    slot.copy_from_slice(&bytes);
+    to_result(Stats::SIZE as u64)
+}
+
+fn all_gather(call: &mut Call<'_>) -> Result<i64> {
+    let to = call.buffer(0, 2)?;
+    let (chunk, total) = (call.address(1), to.len() as u64);
+    if chunk != total {
+        // One rank: its part is the whole.
+        return Err(Error::OutOfRange { operation: call.name, offset: 0, len: chunk, size: total });
+    }
+    Ok(0)
+}
+
+impl Call<'_> {
+    fn require_enabled(&self) -> Result<()> {
+        if self.host.is_enabled() {
+            return Ok(());
+        }
+        Err(Error::NotEnabled { operation: self.name, kind: "of any kind" })
+    }
+
+    /// The first argument as the number of a layer. A negative one is never registered.
+    fn layer(&self) -> LayerId {
+        match self.args.first() {
+            Some(Value::I32(id)) => LayerId(id.cast_unsigned()),
+            _ => LayerId(u32::MAX),
+        }
+    }
+
+    /// The first argument as an offset in the 64-bit memory, for a transfer of a buffer whose
+    /// length the result can express.
+    fn transfer(&self, buffer: &Range<usize>) -> Result<u64> {
+        let offset = match self.args.first() {
+            Some(Value::I64(offset)) => offset.cast_unsigned(),
+            _ => u64::MAX,
+        };
+        let len = buffer.len() as u64;
+        if i32::try_from(len).is_err() {
+            let size = i32::MAX as u64;
+            return Err(Error::OutOfRange { operation: self.name, offset, len, size });
+        }
+        Ok(offset)
+    }
+
+    /// The guest buffer that arguments `ptr` and `len` name, checked against the guest's
+    /// memory before anything is read or allocated. A null pointer is refused, but for an
+    /// empty buffer.
+    fn buffer(&self, ptr: usize, len: usize) -> Result<Range<usize>> {
+        let operation = self.name;
+        let (ptr, len) = (self.address(ptr), self.address(len));
+        let size = self.guest.len() as u64;
+        let end = match self.host.module().address() {
+            // One past the last byte of the address space is a valid end.
+            AddressType::I32 => Some(ptr + len).filter(|end| *end <= 1 << 32),
+            AddressType::I64 => ptr.checked_add(len),
+        };
+        let end = end.ok_or(Error::PointerOverflow { operation, ptr, len })?;
+        let outside = Error::PointerOutOfBounds { operation, ptr, len, size };
+        if end > size || (ptr == 0 && len > 0) {
+            return Err(outside);
+        }
+        match (usize::try_from(ptr), usize::try_from(end)) {
+            (Ok(start), Ok(end)) => Ok(start..end),
+            _ => Err(outside),
+        }
+    }
+
+    /// A pointer or length; unsigned, as WebAssembly addresses are.
+    fn address(&self, index: usize) -> u64 {
+        match self.args.get(index) {
+            Some(Value::I32(value)) => u64::from(value.cast_unsigned()),
+            Some(Value::I64(value)) => value.cast_unsigned(),
+            _ => u64::MAX,
+        }
+    }
+}
+
+fn to_result(number: u64) -> Result<i64> {
+    i64::try_from(number).map_err(|_| Error::OutOfRange {
+        operation: "returning a number to the guest",
+        offset: number,
+        len: 0,
+        size: i64::MAX as u64,
+    })
+}
+
+impl PartialEq for HostFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for HostFunction {}
+
+impl fmt::Debug for HostFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HostFunction").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,193 @@
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::time::Duration;
+
+use polychord_abi::PAGE;
+use serde::{Deserialize, Serialize};
+
+use crate::memory::{MemoryId, check_range};
+use crate::source::Source;
+use crate::{Error, Result};
+
+/// Number of a layer, chosen by whoever registers it; what guests call it by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerId(pub u32);
+
+/// A contiguous range of weights, and the place in a memory that it belongs to.
+#[derive(Clone, Debug)]
+pub struct LayerSpec {
+    /// Number of the layer; at most 2^31 - 1, since guests pass it as `i32`.
+    pub id: LayerId,
+    /// What people call it (`blk.0`).
+    pub name: String,
+    /// The memory that it belongs to.
+    pub memory: MemoryId,
+    /// First byte in that memory. No two layers may touch the same 64 KiB page. For its pages
+    /// to be mapped, it must lie in its page as `source_offset` does in its own.
+    pub offset: u64,
+    /// Where its bytes come from.
+    pub source: Source,
+    /// First byte in the source.
+    pub source_offset: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// Where a layer is, after it was loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadedLayer {
+    /// Address of its first byte in the guest's own linear memory; none if it belongs to a
+    /// memory in the host.
+    pub address: Option<u64>,
+    /// Length in bytes.
+    pub bytes: u64,
+    /// How it was brought in.
+    pub method: LoadMethod,
+    /// How long that took; zero if it was there already.
+    pub took: Duration,
+}
+
+/// How a layer was brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoadMethod {
+    /// By reading the file into the memory.
+    Copied,
+    /// By mapping the file's pages over the memory.
+    Mapped,
+}
+
+/// The layers of one runtime.
+#[derive(Debug, Default)]
+pub(crate) struct Layers {
+    by_id: BTreeMap<LayerId, Layer>,
+    /// First 64 KiB page of each layer's place -> the page after its last, and the layer.
+    by_place: BTreeMap<(MemoryId, u64), (u64, LayerId)>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Layer {
+    pub(crate) spec: LayerSpec,
+    pub(crate) loaded: Option<LoadMethod>,
+}
+
+impl Layer {
+    /// The place in the memory, in bytes.
+    pub(crate) const fn range(&self) -> Range<u64> {
+        self.spec.offset..self.spec.offset + self.spec.bytes
+    }
+}
+
+impl Layers {
+    /// Adds a layer, given the size of its memory.
+    pub(crate) fn register(&mut self, spec: LayerSpec, memory_bytes: u64) -> Result<()> {
+        if let Err(reason) = self.check(&spec, memory_bytes) {
+            return Err(Error::InvalidLayer { layer: spec.id.0, name: spec.name, reason });
+        }
+        let first = spec.offset / PAGE;
+        let last = (spec.offset + spec.bytes).div_ceil(PAGE);
+        self.by_place.insert((spec.memory, first), (last, spec.id));
+        self.by_id.insert(spec.id, Layer { spec, loaded: None });
+        Ok(())
+    }
+
+    pub(crate) fn get_mut(&mut self, id: LayerId) -> Result<&mut Layer> {
+        let registered = self.by_id.len();
+        self.by_id.get_mut(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })
+    }
+
+    fn check(&self, spec: &LayerSpec, memory_bytes: u64) -> Result<(), String> {
+        if let Some(other) = self.by_id.get(&spec.id) {
+            return Err(format!("{} has the same number", other.spec.name));
+        }
+        if i32::try_from(spec.id.0).is_err() {
+            return Err("its number is beyond 2147483647, the last that a guest can name".into());
+        }
+        if spec.bytes == 0 {
+            return Err("it has no bytes".into());
+        }
+        check_range("its place", spec.offset, spec.bytes, memory_bytes)
+            .map_err(|error| error.to_string())?;
+        check_range("its source", spec.source_offset, spec.bytes, spec.source.len())
+            .map_err(|error| error.to_string())?;
+        self.check_overlap(spec)
+    }
+
+    fn check_overlap(&self, spec: &LayerSpec) -> Result<(), String> {
+        let first = spec.offset / PAGE;
+        let last = (spec.offset + spec.bytes).div_ceil(PAGE);
+        let before = self.by_place.range(..(spec.memory, last)).next_back();
+        match before {
+            Some(((memory, start), (end, other))) if *memory == spec.memory && *end > first => {
+                let name = &self.by_id[other].spec.name;
+                Err(format!(
+                    "pages {first}..{last} of memory {} overlap pages {start}..{end} of layer {} ({name})",
+                    memory.0, other.0
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spec(id: u32, offset: u64, bytes: u64) -> LayerSpec {
+        LayerSpec {
+            id: LayerId(id),
+            name: format!("layer {id}"),
+            memory: MemoryId(0),
+            offset,
+            source: Source::from_bytes(vec![0; 3 * 65_536]),
+            source_offset: 0,
+            bytes,
+        }
+    }
+
+    #[test]
+    fn bad_layers_are_refused() {
+        let mut layers = Layers::default();
+        layers.register(spec(0, PAGE, PAGE), 8 * PAGE).unwrap();
+        let bad = [
+            ("same number", spec(0, 4 * PAGE, 1)),
+            ("no bytes", spec(1, 4 * PAGE, 0)),
+            ("beyond 2147483647", spec(u32::MAX, 4 * PAGE, 1)),
+            ("overlap", spec(1, 2 * PAGE - 1, 1)),
+            ("overlap", spec(1, 0, 3 * PAGE)),
+            ("overlap", spec(1, 0, PAGE + 1)),
+            ("its place", spec(1, 8 * PAGE, 1)),
+            ("its place", spec(1, u64::MAX, 2)),
+            ("its source", spec(1, 2 * PAGE, 4 * PAGE)),
+            ("its source", LayerSpec { source_offset: u64::MAX, ..spec(1, 2 * PAGE, 1) }),
+        ];
+        for (reason, spec) in bad {
+            let error = layers.register(spec, 8 * PAGE).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        layers.register(spec(1, 0, PAGE), 8 * PAGE).unwrap();
+        layers.register(spec(2, 2 * PAGE, PAGE), 8 * PAGE).unwrap();
+    }
+
+    proptest! {
+        /// Registered layers never share a page, and a layer is refused only if it would.
+        #[test]
+        fn pages_are_never_shared(places in prop::collection::vec((0_u64..40, 1_u64..3 * PAGE, 0..PAGE), 1..40)) {
+            let mut layers = Layers::default();
+            let mut taken = std::collections::BTreeSet::new();
+            for (id, (page, bytes, within)) in (0..).zip(places) {
+                let offset = page * PAGE + within;
+                let pages: Vec<_> = (page..(offset + bytes).div_ceil(PAGE)).collect();
+                let free = pages.iter().all(|page| !taken.contains(page));
+                prop_assert_eq!(layers.register(spec(id, offset, bytes), 64 * PAGE).is_ok(), free);
+                if free {
+                    taken.extend(pages);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! What Polychord promises of every WebAssembly engine, and all that two engines could not
+//! disagree about.
+//!
+//! A backend crate implements three small traits, [`Engine`], [`Module`] and [`Runtime`],
+//! and translates; everything that is decided, checked or counted happens here, once:
+//!
+//! - [`Engine`] compiles a guest; [`Capabilities`] says what the engine can do as configured,
+//!   [`Requirements`] what a caller needs.
+//! - [`Module`] is a compiled guest, ready to be instantiated many times.
+//! - [`Runtime`] is one live guest with its memory, and the host API:
+//!   [`create_memory64`](Runtime::create_memory64), [`register_layer`](Runtime::register_layer),
+//!   [`load_layer`](Runtime::load_layer), [`stats`](Runtime::stats).
+//! - [`imports`] is the host side of every function that a guest may import.
+//!
+//! All three traits are object safe: a program picks its engine at run time.
+
+pub mod imports;
+
+mod capability;
+mod engine;
+mod error;
+mod host;
+mod layer;
+mod mapping;
+mod memory;
+mod module;
+mod plan;
+mod runtime;
+mod source;
+mod stats;
+mod value;
+mod watchdog;
+
+pub use capability::{Capabilities, Mapping, Memory64, RelaxedSimd, Requirements, Unmet};
+pub use engine::{Engine, Limits, Module};
+pub use error::{Error, Result, TrapKind};
+pub use host::Host;
+pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
+pub use memory::{MemoryId, MemoryKind, MemorySpec};
+pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
+pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
+pub use polychord_abi as abi;
+pub use runtime::Runtime;
+pub use source::Source;
+pub use stats::Stats;
+pub use value::{Value, ValueType};
+pub use watchdog::{Alarm, Watchdog};

@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::fmt;
+
+use wasmparser::types::{EntityType, TypesRef};
+use wasmparser::{Parser, Payload, ValType, Validator, WasmFeatures};
+
+use crate::capability::{Capabilities, Memory64, RelaxedSimd, Unmet};
+use crate::value::ValueType;
+use crate::{Error, Result, imports};
+
+/// What a module imports and exports, read from its bytes once for all engines.
+#[derive(Clone, Debug)]
+pub struct ModuleInfo {
+    imports: Vec<Import>,
+    functions: BTreeMap<String, FunctionType>,
+    memory: Option<LinearMemory>,
+}
+
+/// A function that a module imports from the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Import {
+    /// Which of [`imports::HOST_FUNCTIONS`].
+    pub function: &'static imports::HostFunction,
+    /// Its type, for the address type of the module.
+    pub ty: FunctionType,
+}
+
+/// Parameter and result types of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionType {
+    /// Types of the parameters.
+    pub params: Vec<ValueType>,
+    /// Types of the results.
+    pub results: Vec<ValueType>,
+}
+
+/// The linear memory that a module exports as `memory`: the one that host imports address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearMemory {
+    /// Type of its addresses.
+    pub address: AddressType,
+    /// Size at the start, in bytes.
+    pub min_bytes: u64,
+    /// The module's own limit, in bytes.
+    pub max_bytes: Option<u64>,
+}
+
+/// The type of addresses in a linear memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressType {
+    /// 32-bit, as in wasm32.
+    #[default]
+    I32,
+    /// 64-bit, as in wasm64.
+    I64,
+}
+
+impl ModuleInfo {
+    /// Reads and validates a module for an engine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidModule`], [`Error::Import`] or [`Error::Unmet`]; see
+    /// [`Engine::compile`](crate::Engine::compile).
+    pub fn parse(wasm: &[u8], engine: &Capabilities) -> Result<Self> {
+        let types = Validator::new_with_features(accepted_features())
+            .validate_all(wasm)
+            .map_err(|error| invalid(&error))?;
+        check_features(wasm, engine)?;
+        let mut info = Self { imports: Vec::new(), functions: BTreeMap::new(), memory: None };
+        let types = types.as_ref();
+        // Exports first: the type of addresses decides the signatures of imports.
+        for payload in Parser::new(0).parse_all(wasm) {
+            if let Payload::ExportSection(exports) = payload.map_err(|error| invalid(&error))? {
+                for export in exports {
+                    info.read_export(&export.map_err(|error| invalid(&error))?, types);
+                }
+            }
+        }
+        for payload in Parser::new(0).parse_all(wasm) {
+            if let Payload::ImportSection(section) = payload.map_err(|error| invalid(&error))? {
+                for import in section.into_imports() {
+                    info.read_import(&import.map_err(|error| invalid(&error))?, types)?;
+                }
+            }
+        }
+        Ok(info)
+    }
+
+    /// The functions that the module imports, in its order.
+    #[must_use]
+    pub fn imports(&self) -> &[Import] {
+        &self.imports
+    }
+
+    /// The exported functions by name. Functions whose types are beyond [`ValueType`] are
+    /// left out: a host cannot call them.
+    #[must_use]
+    pub const fn functions(&self) -> &BTreeMap<String, FunctionType> {
+        &self.functions
+    }
+
+    /// The memory that the module exports as `memory`.
+    #[must_use]
+    pub const fn memory(&self) -> Option<LinearMemory> {
+        self.memory
+    }
+
+    /// The type of addresses in the exported memory; 32-bit if there is none.
+    #[must_use]
+    pub fn address(&self) -> AddressType {
+        self.memory.map(|memory| memory.address).unwrap_or_default()
+    }
+
+    fn read_export(&mut self, export: &wasmparser::Export<'_>, types: TypesRef<'_>) {
+        match types.entity_type_from_export(export) {
+            Some(EntityType::Func(id)) => {
+                let ty = function_type(types[id].unwrap_func());
+                self.functions.extend(ty.map(|ty| (export.name.to_owned(), ty)));
+            }
+            Some(EntityType::Memory(ty)) if export.name == "memory" => {
+                let bytes = |pages: u64| pages.saturating_mul(polychord_abi::PAGE);
+                self.memory = Some(LinearMemory {
+                    address: if ty.memory64 { AddressType::I64 } else { AddressType::I32 },
+                    min_bytes: bytes(ty.initial),
+                    max_bytes: ty.maximum.map(bytes),
+                });
+            }
+            _ => {}
+        }
+    }
+
+    fn read_import(&mut self, import: &wasmparser::Import<'_>, types: TypesRef<'_>) -> Result<()> {
+        let refuse = |reason: String| {
+            let (module, name) = (import.module.to_owned(), import.name.to_owned());
+            Err(Error::Import { module, name, reason })
+        };
+        let Some(EntityType::Func(id)) = types.entity_type_from_import(import) else {
+            return refuse("only functions can be imported".into());
+        };
+        let function =
+            imports::find(import.name).filter(|_| import.module == polychord_abi::MODULE);
+        let Some(function) = function else {
+            let names: Vec<_> = imports::HOST_FUNCTIONS.iter().map(|f| f.name).collect();
+            let offered = names.join(", ");
+            return refuse(format!("module {} offers {offered}", polychord_abi::MODULE));
+        };
+        let ty = function.ty(self.address());
+        let given = function_type(types[id].unwrap_func());
+        if given.as_ref() != Some(&ty) {
+            let given = given.map_or("another type".into(), |given| given.to_string());
+            return refuse(format!("its type is {ty}, but the guest declares {given}"));
+        }
+        self.imports.push(Import { function, ty });
+        Ok(())
+    }
+}
+
+/// Everything that a guest may use if the engine has it. Left out is what one of the engines
+/// lacks, or what would let two runs differ (threads).
+fn accepted_features() -> WasmFeatures {
+    WasmFeatures::WASM2
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::MEMORY64
+}
+
+/// Refuses a module that uses a feature which the engine does not claim.
+fn check_features(wasm: &[u8], engine: &Capabilities) -> Result<()> {
+    let optional = [
+        (
+            "relaxed_simd",
+            WasmFeatures::RELAXED_SIMD,
+            engine.relaxed_simd != RelaxedSimd::Unsupported,
+        ),
+        ("multi_memory", WasmFeatures::MULTI_MEMORY, engine.multi_memory),
+        ("memory64", WasmFeatures::MEMORY64, matches!(engine.memory64, Memory64::Native { .. })),
+    ];
+    let mut unmet = Vec::new();
+    for (field, feature, offered) in optional {
+        let without = accepted_features() & !feature;
+        if !offered && Validator::new_with_features(without).validate_all(wasm).is_err() {
+            let needed = "yes, the module uses it".into();
+            unmet.push(Unmet { field, needed, offered: "no".into() });
+        }
+    }
+    if unmet.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Unmet { engine: engine.engine, unmet })
+}
+
+fn invalid(error: &wasmparser::BinaryReaderError) -> Error {
+    Error::InvalidModule { offset: error.offset(), reason: error.message().to_owned() }
+}
+
+fn function_type(ty: &wasmparser::FuncType) -> Option<FunctionType> {
+    let convert = |types: &[ValType]| types.iter().map(value_type).collect::<Option<Vec<_>>>();
+    Some(FunctionType { params: convert(ty.params())?, results: convert(ty.results())? })
+}
+
+const fn value_type(ty: &ValType) -> Option<ValueType> {
+    match ty {
+        ValType::I32 => Some(ValueType::I32),
+        ValType::I64 => Some(ValueType::I64),
+        ValType::F32 => Some(ValueType::F32),
+        ValType::F64 => Some(ValueType::F64),
+        ValType::V128 => Some(ValueType::V128),
+        ValType::Ref(_) => None,
+    }
+}
+
+impl fmt::Display for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |types: &[ValueType]| {
+            let names: Vec<_> = types.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        write!(f, "({}) -> ({})", names(&self.params), names(&self.results))
+    }
+}
+
+impl AddressType {
+    /// The value type of an address.
+    #[must_use]
+    pub const fn value_type(self) -> ValueType {
+        match self {
+            Self::I32 => ValueType::I32,
+            Self::I64 => ValueType::I64,
+        }
+    }
+}

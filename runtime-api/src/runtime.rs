@@ -1,0 +1,178 @@
+use std::sync::Arc;
+
+use polychord_abi::PAGE;
+
+use crate::host::{Guest, Host};
+use crate::layer::{LayerId, LayerSpec, LoadedLayer};
+use crate::memory::{MemoryId, MemoryKind, MemorySpec};
+use crate::value::{Value, ValueType};
+use crate::{Error, Result, Stats};
+
+/// One live guest with its memory: the host API.
+///
+/// A backend implements the first five methods, which translate; the rest is the same on
+/// every engine. The runtime may move between threads, but one call runs at a time.
+pub trait Runtime: Send {
+    /// The host's side of this guest.
+    fn host(&self) -> &Arc<Host>;
+
+    /// The linear memory that the guest exports as `memory`; empty if it exports none.
+    fn memory(&self) -> &[u8];
+
+    /// The same, to write to.
+    fn memory_mut(&mut self) -> &mut [u8];
+
+    /// Grows that memory by whole pages of 64 KiB and returns its size before, in pages.
+    /// Called with a size that the limits allow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`] if the engine cannot grow it.
+    fn grow(&mut self, pages: u64) -> Result<u64>;
+
+    /// Calls an exported function and stores its results.
+    /// Called with a name, and numbers and types of values, that the module has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trap`] if the guest traps or exceeds its time.
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
+
+    /// Makes a 64-bit memory behind the guest's imports. The memories of a runtime form one
+    /// space of addresses, each beginning where the one before it ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] if it has no bytes or more than the limits allow, and
+    /// [`Error::OutOfMemory`] if there is not so much.
+    fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
+        let host = self.host().clone();
+        let created = spec.page_bytes().and_then(|bytes| {
+            let guest_start = match spec.kind {
+                MemoryKind::Host => None,
+                MemoryKind::Guest => Some(self.reserve(bytes)?),
+            };
+            host.add_memory(bytes, guest_start)
+        });
+        host.counted(created)
+    }
+
+    /// Registers a layer: from then on the guest can ask for it by its number.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryNotFound`] if its memory was not made, [`Error::InvalidLayer`] if its
+    /// number is taken, if it has no bytes, leaves its memory or its source, or shares a
+    /// page with another layer.
+    fn register_layer(&mut self, spec: LayerSpec) -> Result<()> {
+        let host = self.host();
+        host.counted(host.register_layer(spec))
+    }
+
+    /// Brings a layer into its memory, by mapping or copying as its source says, unless it is
+    /// there already. Where pages cannot be mapped they are copied; the result says how.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayerNotFound`] if it is not registered, [`Error::Truncated`] or
+    /// [`Error::Io`] if its source cannot be read. The layer is then not loaded.
+    fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
+        let host = self.host().clone();
+        host.counted(host.load_layer(self.memory_mut(), id, Guest::Idle))
+    }
+
+    /// Takes a layer out of its memory and gives the pages back; they read as zeros.
+    /// Does nothing if it is not loaded.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayerNotFound`] if it is not registered.
+    fn release_layer(&mut self, id: LayerId) -> Result<()> {
+        let host = self.host().clone();
+        host.counted(host.release_layer(self.memory_mut(), id))
+    }
+
+    /// Copies from a memory made by `create_memory64`. A layer's bytes are there once it is
+    /// loaded; bytes that nobody wrote are zero.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryNotFound`] or [`Error::OutOfRange`].
+    fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
+        let host = self.host();
+        let read = host
+            .address(memory, offset, out.len() as u64)
+            .and_then(|address| host.read(self.memory(), address, out));
+        host.counted(read)
+    }
+
+    /// Copies to a memory made by `create_memory64`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryNotFound`] or [`Error::OutOfRange`].
+    fn write_memory64(&mut self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        let host = self.host().clone();
+        let written = host
+            .address(memory, offset, data.len() as u64)
+            .and_then(|address| host.write(self.memory_mut(), address, data));
+        host.counted(written)
+    }
+
+    /// What the memories were used for, since the guest was started.
+    fn stats(&self) -> Stats {
+        self.host().stats(self.memory())
+    }
+
+    /// Calls an exported function.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingExport`] or [`Error::Signature`] if there is no such function, and
+    /// [`Error::Trap`] if the guest traps or exceeds its time.
+    fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let mut results = self.check_call(export, args)?;
+        self.invoke(export, args, &mut results)?;
+        Ok(results)
+    }
+
+    /// Checks a call against the module and makes room for its results.
+    #[doc(hidden)]
+    fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let functions = self.host().module().functions();
+        let Some(ty) = functions.get(export) else {
+            let available = functions.keys().cloned().collect();
+            return Err(Error::MissingExport { export: export.to_owned(), available });
+        };
+        let given: Vec<_> = args.iter().map(|value| value.ty()).collect();
+        if given != ty.params {
+            let given: Vec<_> = given.iter().map(ToString::to_string).collect();
+            return Err(Error::Signature {
+                export: export.to_owned(),
+                expected: ty.to_string(),
+                given: format!("({})", given.join(", ")),
+            });
+        }
+        Ok(ty.results.iter().copied().map(ValueType::zero).collect())
+    }
+
+    /// Grows the guest's memory by a range that belongs to the host, and returns its start.
+    /// A guest's allocator owns only what it grew itself.
+    #[doc(hidden)]
+    fn reserve(&mut self, bytes: u64) -> Result<u64> {
+        let host = self.host().clone();
+        let now = self.memory().len() as u64;
+        let limit = host.memory_limit();
+        if host.module().memory().is_none() {
+            return Err(Error::NotEnabled {
+                operation: "a memory in the guest",
+                kind: "in a guest that exports a linear memory named `memory`",
+            });
+        }
+        if now.checked_add(bytes).is_none_or(|sum| sum > limit) {
+            let what = format!("the guest's memory of {now} bytes, grown");
+            return Err(host.too_large(&what, now.saturating_add(bytes)));
+        }
+        Ok(self.grow(bytes / PAGE)? * PAGE)
+    }
+}

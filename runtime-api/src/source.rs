@@ -1,0 +1,152 @@
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::{Error, Result};
+
+/// Where the bytes of layers come from: a file, or bytes in memory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Source(Arc<Kind>);
+
+#[derive(Debug)]
+enum Kind {
+    File { file: File, path: PathBuf, len: u64, mapped: bool },
+    Bytes(Vec<u8>),
+}
+
+impl Source {
+    /// A file whose layers are copied into guests. Nothing is read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be opened.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_file(path.as_ref(), false)
+    }
+
+    /// A file whose pages are mapped into guests where that is possible, copy-on-write: a
+    /// guest that writes to them changes neither the file nor another guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the file cannot be opened.
+    ///
+    /// # Safety
+    ///
+    /// As long as a guest with a layer of this source lives, nobody may truncate the file or
+    /// write to it: the memory of the guest would change under it, and an access beyond the
+    /// new end would end the process (SIGBUS).
+    #[allow(unsafe_code, reason = "the contract is the caller's")]
+    pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_file(path.as_ref(), true)
+    }
+
+    /// Bytes in memory; they are always copied.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self(Arc::new(Kind::Bytes(bytes)))
+    }
+
+    /// Length in bytes, as it was when the source was opened.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match &*self.0 {
+            Kind::File { len, .. } => *len,
+            Kind::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// True if there are no bytes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Fills `out` from `offset` on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncated`] if the source ends before, [`Error::Io`] if reading fails.
+    pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
+        match &*self.0 {
+            Kind::File { file, path, .. } => {
+                read_exact_at(file, out, offset).map_err(|source| match source.kind() {
+                    io::ErrorKind::UnexpectedEof => truncated(file, path, offset, out.len() as u64),
+                    _ => Error::Io { operation: "read", path: path.clone(), source },
+                })
+            }
+            Kind::Bytes(bytes) => {
+                let start = usize::try_from(offset).ok();
+                let range = start.and_then(|start| Some(start..start.checked_add(out.len())?));
+                let Some(bytes) = range.and_then(|range| bytes.get(range)) else {
+                    let (len, size) = (out.len() as u64, bytes.len() as u64);
+                    return Err(Error::OutOfRange { operation: "read", offset, len, size });
+                };
+                out.copy_from_slice(bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// The file, if its pages may be mapped.
+    pub(crate) fn mapped_file(&self) -> Option<&File> {
+        match &*self.0 {
+            Kind::File { file, mapped: true, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Checks that bytes `offset..offset + len` are still in the file.
+    pub(crate) fn check_present(&self, offset: u64, len: u64) -> Result<()> {
+        let Kind::File { file, path, .. } = &*self.0 else { return Ok(()) };
+        let now = file_len(file, path)?;
+        match offset.checked_add(len) {
+            Some(end) if end <= now => Ok(()),
+            _ => Err(truncated(file, path, offset, len)),
+        }
+    }
+
+    fn open_file(path: &Path, mapped: bool) -> Result<Self> {
+        let file = File::open(path).map_err(|source| Error::Io {
+            operation: "open",
+            path: path.to_owned(),
+            source,
+        })?;
+        let len = file_len(&file, path)?;
+        Ok(Self(Arc::new(Kind::File { file, path: path.to_owned(), len, mapped })))
+    }
+}
+
+fn file_len(file: &File, path: &Path) -> Result<u64> {
+    let metadata = file.metadata().map_err(|source| Error::Io {
+        operation: "ask for the length of",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(metadata.len())
+}
+
+fn truncated(file: &File, path: &Path, offset: u64, len: u64) -> Error {
+    let now = file_len(file, path).unwrap_or(0);
+    Error::Truncated { path: path.to_owned(), now, offset, len }
+}
+
+#[cfg(unix)]
+fn read_exact_at(file: &File, out: &mut [u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, out, offset)
+}
+
+#[cfg(windows)]
+fn read_exact_at(file: &File, mut out: &mut [u8], mut offset: u64) -> io::Result<()> {
+    use std::os::windows::fs::FileExt;
+    while !out.is_empty() {
+        let count = file.seek_read(out, offset)?;
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        out = &mut out[count..];
+        offset += count as u64;
+    }
+    Ok(())
+}

@@ -1,0 +1,123 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// What a guest's 64-bit memory was used for, since the guest was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Stats {
+    /// Reads from the 64-bit memory that succeeded, by the guest or the host.
+    pub reads: u64,
+    /// Writes to the 64-bit memory that succeeded, by the guest or the host.
+    pub writes: u64,
+    /// Bytes that those reads moved.
+    pub bytes_read: u64,
+    /// Bytes that those writes moved.
+    pub bytes_written: u64,
+    /// Layers brought in, by copying or by mapping.
+    pub loads: u64,
+    /// Those of `loads` that were mapped.
+    pub maps: u64,
+    /// Bytes of all loads.
+    pub bytes_loaded: u64,
+    /// Time that all loads took, in nanoseconds.
+    pub load_nanos: u64,
+    /// Layers given back.
+    pub releases: u64,
+    /// Requests that were refused or failed.
+    pub errors: u64,
+    /// Layers registered.
+    pub layers: u64,
+    /// Size of all memories made by `create_memory64`, in bytes.
+    pub memory64_bytes: u64,
+    /// Size of the guest's linear memory, in bytes.
+    pub guest_bytes: u64,
+}
+
+impl Stats {
+    /// The part that a guest can ask for.
+    #[must_use]
+    pub const fn to_abi(&self) -> polychord_abi::Stats {
+        polychord_abi::Stats {
+            reads: self.reads,
+            writes: self.writes,
+            bytes_read: self.bytes_read,
+            bytes_written: self.bytes_written,
+            loads: self.loads,
+            maps: self.maps,
+            bytes_loaded: self.bytes_loaded,
+            errors: self.errors,
+        }
+    }
+}
+
+/// The counters behind [`Stats`]: written by one thread, readable by all, without locks.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    reads: AtomicU64,
+    writes: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+    loads: AtomicU64,
+    maps: AtomicU64,
+    bytes_loaded: AtomicU64,
+    load_nanos: AtomicU64,
+    releases: AtomicU64,
+    errors: AtomicU64,
+    layers: AtomicU64,
+    memory64_bytes: AtomicU64,
+}
+
+impl Counters {
+    pub(crate) fn read(&self, bytes: u64) {
+        self.reads.fetch_add(1, Relaxed);
+        self.bytes_read.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn write(&self, bytes: u64) {
+        self.writes.fetch_add(1, Relaxed);
+        self.bytes_written.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn load(&self, bytes: u64, mapped: bool, took: Duration) {
+        self.loads.fetch_add(1, Relaxed);
+        self.maps.fetch_add(u64::from(mapped), Relaxed);
+        self.bytes_loaded.fetch_add(bytes, Relaxed);
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.load_nanos.fetch_add(nanos, Relaxed);
+    }
+
+    pub(crate) fn release(&self) {
+        self.releases.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn error(&self) {
+        self.errors.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn layer(&self) {
+        self.layers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn memory64(&self, bytes: u64) {
+        self.memory64_bytes.fetch_add(bytes, Relaxed);
+    }
+
+    pub(crate) fn snapshot(&self) -> Stats {
+        Stats {
+            reads: self.reads.load(Relaxed),
+            writes: self.writes.load(Relaxed),
+            bytes_read: self.bytes_read.load(Relaxed),
+            bytes_written: self.bytes_written.load(Relaxed),
+            loads: self.loads.load(Relaxed),
+            maps: self.maps.load(Relaxed),
+            bytes_loaded: self.bytes_loaded.load(Relaxed),
+            load_nanos: self.load_nanos.load(Relaxed),
+            releases: self.releases.load(Relaxed),
+            errors: self.errors.load(Relaxed),
+            layers: self.layers.load(Relaxed),
+            memory64_bytes: self.memory64_bytes.load(Relaxed),
+            guest_bytes: 0,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use std::fmt;
+
+/// A WebAssembly number or vector, as it crosses the boundary between host and guest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Value {
+    /// A 32-bit integer.
+    I32(i32),
+    /// A 64-bit integer.
+    I64(i64),
+    /// A 32-bit float.
+    F32(f32),
+    /// A 64-bit float.
+    F64(f64),
+    /// A 128-bit vector, its lane 0 in the least significant bits.
+    V128(u128),
+}
+
+/// The type of a [`Value`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ValueType {
+    /// A 32-bit integer.
+    I32,
+    /// A 64-bit integer.
+    I64,
+    /// A 32-bit float.
+    F32,
+    /// A 64-bit float.
+    F64,
+    /// A 128-bit vector.
+    V128,
+}
+
+impl Value {
+    /// The type of this value.
+    #[must_use]
+    pub const fn ty(self) -> ValueType {
+        match self {
+            Self::I32(_) => ValueType::I32,
+            Self::I64(_) => ValueType::I64,
+            Self::F32(_) => ValueType::F32,
+            Self::F64(_) => ValueType::F64,
+            Self::V128(_) => ValueType::V128,
+        }
+    }
+
+    /// The number, if this is an `i32`.
+    #[must_use]
+    pub const fn as_i32(self) -> Option<i32> {
+        match self {
+            Self::I32(value) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The number, if this is an `i64`.
+    #[must_use]
+    pub const fn as_i64(self) -> Option<i64> {
+        match self {
+            Self::I64(value) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl ValueType {
+    /// The value of this type with all bits zero.
+    #[must_use]
+    pub const fn zero(self) -> Value {
+        match self {
+            Self::I32 => Value::I32(0),
+            Self::I64 => Value::I64(0),
+            Self::F32 => Value::F32(0.0),
+            Self::F64 => Value::F64(0.0),
+            Self::V128 => Value::V128(0),
+        }
+    }
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::I32 => "i32",
+            Self::I64 => "i64",
+            Self::F32 => "f32",
+            Self::F64 => "f64",
+            Self::V128 => "v128",
+        })
+    }
+}
+
+macro_rules! from_number {
+    ($($number:ty => $variant:ident),*) => {$(
+        impl From<$number> for Value {
+            fn from(value: $number) -> Self {
+                Self::$variant(value)
+            }
+        }
+    )*};
+}
+from_number!(i32 => I32, i64 => I64, f32 => F32, f64 => F64, u128 => V128);
