@@ -1,0 +1,97 @@
+//! Causal attention over the cache of keys and values.
+
+use crate::simd::*;
+use crate::{kernels, math, model::Shape};
+
+/// Keys and values of one block: `[kv_heads][context][head_dim]` each.
+///
+/// The positions of a head are contiguous, and pages beyond the last one stay untouched.
+pub(crate) struct Cache {
+    pub(crate) keys: &'static mut [f32],
+    pub(crate) values: &'static mut [f32],
+}
+
+impl Cache {
+    /// Stores the keys and values of all heads at a position.
+    pub(crate) fn put(&mut self, shape: &Shape, position: usize, keys: &[f32], values: &[f32]) {
+        let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
+        let caches = [(&mut *self.keys, keys), (&mut *self.values, values)];
+        for (cache, new) in caches {
+            for (cache, new) in cache.chunks_exact_mut(head_len).zip(new.chunks_exact(dim)) {
+                cache[position * dim..][..dim].copy_from_slice(new);
+            }
+        }
+    }
+
+    /// One row's attention over positions `0..=position`; `scores` holds a context for
+    /// each query head of a group.
+    pub(crate) fn attend(
+        &self,
+        shape: &Shape,
+        position: usize,
+        queries: &[f32],
+        scores: &mut [f32],
+        out: &mut [f32],
+    ) {
+        let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
+        let group = shape.heads / shape.kv_heads * dim;
+        let seen = (position + 1) * dim;
+        let scale = 1.0 / libm::sqrtf(dim as f32);
+        let keys = self.keys.chunks_exact(head_len);
+        let values = self.values.chunks_exact(head_len);
+        let groups = queries.chunks_exact(group).zip(out.chunks_exact_mut(group));
+        for ((keys, values), (queries, out)) in keys.zip(values).zip(groups) {
+            kernels::multiply(&keys[..seen], queries, dim, scores, shape.context);
+            let scores = scores.chunks_exact_mut(shape.context);
+            for (scores, out) in scores.zip(out.chunks_exact_mut(dim)) {
+                let weights = &mut scores[..=position];
+                let sum = math::softmax(weights, scale);
+                mix(weights, &values[..seen], 1.0 / sum, out);
+            }
+        }
+    }
+}
+
+/// `out = scale * sum(weights[i] * values[i])`, in order of `i`.
+fn mix(weights: &[f32], values: &[f32], scale: f32, out: &mut [f32]) {
+    let dim = out.len();
+    let (wide, rest) = out.as_chunks_mut::<32>();
+    let mut at = 0;
+    for out in wide {
+        mix_part::<8>(weights, values.chunks_exact(dim), at, scale, out.as_chunks_mut().0);
+        at += 32;
+    }
+    let (fours, rest) = rest.as_chunks_mut::<4>();
+    for out in fours {
+        mix_part::<1>(weights, values.chunks_exact(dim), at, scale, core::slice::from_mut(out));
+        at += 4;
+    }
+    for out in rest {
+        let column = values.chunks_exact(dim).map(|row| row[at]);
+        *out = scale * weights.iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
+        at += 1;
+    }
+}
+
+/// Elements `at..at + 4 * N` of [`mix`].
+#[inline(always)]
+fn mix_part<'a, const N: usize>(
+    weights: &[f32],
+    values: impl Iterator<Item = &'a [f32]>,
+    at: usize,
+    scale: f32,
+    out: &mut [[f32; 4]],
+) {
+    let mut acc = [ZERO; N];
+    for (weight, row) in weights.iter().zip(values) {
+        let weight = f32x4_splat(*weight);
+        let (row, _) = row[at..at + 4 * N].as_chunks::<4>();
+        for (acc, row) in acc.iter_mut().zip(row) {
+            *acc = f32x4_add(*acc, f32x4_mul(weight, load(row)));
+        }
+    }
+    let scale = f32x4_splat(scale);
+    for (out, acc) in out.iter_mut().zip(acc) {
+        store(out, f32x4_mul(acc, scale));
+    }
+}

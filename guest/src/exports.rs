@@ -1,0 +1,173 @@
+//! The functions that a host calls: see `polychord_abi::transformer::export`.
+//!
+//! The names are those constants; attributes take none, so they are spelled out.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+
+use polychord_abi::transformer::{VERSION, status};
+
+use crate::forward::Network;
+use crate::kernels::{self, Kind, Matrix};
+use crate::{Status, alloc, host, model};
+
+/// What lives as long as the instance.
+struct Global {
+    /// Taken while a call runs: a host that calls back from an import is refused, and
+    /// after a trap in the middle of a call nothing relies on what that left behind.
+    network: Cell<Option<&'static mut Network>>,
+    /// Whether `INIT` has begun.
+    started: Cell<bool>,
+    /// Expanded rows for `kernel_matmul`.
+    scratch: Cell<Option<&'static mut [f32]>>,
+}
+
+// SAFETY: the module has no threads: its memory is not shared.
+unsafe impl Sync for Global {}
+
+static GLOBAL: Global = Global {
+    network: Cell::new(None),
+    started: Cell::new(false),
+    scratch: Cell::new(None),
+};
+
+/// The version of the contract.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_version() -> i32 {
+    VERSION
+}
+
+/// Memory that is never freed, or null.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_alloc(bytes: usize) -> *mut u8 {
+    alloc::bytes(bytes).map_or(core::ptr::null_mut(), <[u8]>::as_mut_ptr)
+}
+
+/// Takes the descriptor; may be called again only after it was refused.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_init(address: usize, len: usize) -> Status {
+    if GLOBAL.started.replace(true) {
+        return status::BAD_ORDER;
+    }
+    let done = init(address, len);
+    GLOBAL.started.set(done.is_ok());
+    code(done)
+}
+
+fn init(address: usize, len: usize) -> Result<(), Status> {
+    let bytes = host::bytes(address, len).ok_or(status::BAD_DESCRIPTOR)?;
+    let mut network = Some(Network::new(model::read(bytes)?)?);
+    let kept = alloc::filled(1, || network.take()).ok_or(status::OUT_OF_MEMORY)?;
+    GLOBAL.network.set(kept.first_mut());
+    Ok(())
+}
+
+/// Where token ids go, or null before `INIT`.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_tokens() -> *const u32 {
+    with(|network| Ok(network.tokens())).unwrap_or(core::ptr::null())
+}
+
+/// The hidden state, or null before `INIT`.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_hidden() -> *const f32 {
+    with(|network| Ok(network.hidden())).unwrap_or(core::ptr::null())
+}
+
+/// The logits, or null before `INIT`.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_logits() -> *const f32 {
+    with(|network| Ok(network.logits())).unwrap_or(core::ptr::null())
+}
+
+/// Hidden state of the first `n` tokens.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_embed(n: i32) -> Status {
+    code(with(|network| network.embed(n)))
+}
+
+/// Runs blocks over `n` rows of hidden state.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_blocks(first: i32, count: i32, position: i32, n: i32) -> Status {
+    code(with(|network| network.run(first, count, position, n)))
+}
+
+/// Logits of one row of hidden state.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_head(row: i32) -> Status {
+    code(with(|network| network.head(row)))
+}
+
+/// Expands `n` weights to floats.
+#[unsafe(no_mangle)]
+pub extern "C" fn kernel_dequantize(kind: i32, src: usize, dst: usize, n: usize) -> Status {
+    code(dequantize(kind, src, dst, n))
+}
+
+fn dequantize(kind: i32, src: usize, dst: usize, n: usize) -> Result<(), Status> {
+    let weights = matrix(kind, src, 1, n)?;
+    let out = host::floats_mut(dst, n).ok_or(status::BAD_SHAPE)?;
+    if host::overlap(weights.bytes, out) {
+        return Err(status::BAD_SHAPE);
+    }
+    weights.expand(0, out);
+    Ok(())
+}
+
+/// `y[n][rows] = x[n][cols] * w[rows][cols]^T`.
+#[unsafe(no_mangle)]
+pub extern "C" fn kernel_matmul(
+    kind: i32,
+    w: usize,
+    rows: i32,
+    cols: i32,
+    x: usize,
+    n: i32,
+    y: usize,
+) -> Status {
+    code(matmul(kind, w, [rows, cols, n], x, y))
+}
+
+fn matmul(kind: i32, w: usize, sizes: [i32; 3], x: usize, y: usize) -> Result<(), Status> {
+    let [rows, cols, n] = sizes.map(|size| usize::try_from(size).unwrap_or(0));
+    let weights = matrix(kind, w, rows, cols)?;
+    let len = |a: usize, b: usize| a.checked_mul(b).filter(|&len| len != 0).ok_or(status::BAD_SHAPE);
+    let x = host::floats(x, len(n, cols)?).ok_or(status::BAD_SHAPE)?;
+    let y = host::floats_mut(y, len(n, rows)?).ok_or(status::BAD_SHAPE)?;
+    if host::overlap(weights.bytes, y) || host::overlap(x, y) {
+        return Err(status::BAD_SHAPE);
+    }
+    let scratch = scratch(kernels::scratch_len(cols).ok_or(status::BAD_SHAPE)?)?;
+    weights.multiply(x, y, scratch);
+    GLOBAL.scratch.set(Some(scratch));
+    Ok(())
+}
+
+/// Weights at an address that the host gave.
+fn matrix<'a>(kind: i32, address: usize, rows: usize, cols: usize) -> Result<Matrix<'a>, Status> {
+    let kind = Kind::new(kind.cast_unsigned())?;
+    let row_bytes = kind.row_bytes(cols)?;
+    let len = row_bytes.checked_mul(rows).filter(|&len| len != 0).ok_or(status::BAD_SHAPE)?;
+    let bytes = host::bytes(address, len).ok_or(status::BAD_SHAPE)?;
+    Ok(Matrix { kind, cols, bytes, row_bytes })
+}
+
+/// The scratch of the last `kernel_matmul` if it is long enough, else a new one.
+fn scratch(len: usize) -> Result<&'static mut [f32], Status> {
+    match GLOBAL.scratch.take() {
+        Some(scratch) if scratch.len() >= len => Ok(scratch),
+        _ => alloc::floats(len).ok_or(status::OUT_OF_MEMORY),
+    }
+}
+
+/// Runs a call on the network that `INIT` has made.
+fn with<T>(call: impl FnOnce(&mut Network) -> Result<T, Status>) -> Result<T, Status> {
+    let network = GLOBAL.network.take().ok_or(status::BAD_ORDER)?;
+    let result = call(network);
+    GLOBAL.network.set(Some(network));
+    result
+}
+
+fn code(result: Result<(), Status>) -> Status {
+    result.map_or_else(|refused| refused, |()| status::OK)
+}

@@ -1,0 +1,283 @@
+//! The stages of a network: embedding, blocks, and output head.
+
+use polychord_abi::transformer::{role, status};
+
+use crate::attention::Cache;
+use crate::host::Layers;
+use crate::model::{Block, Description, Globals, Shape, Stored};
+use crate::rope::Rope;
+use crate::{Status, alloc, kernels, math};
+
+/// A network, or the part of one that this instance holds, ready to run.
+pub(crate) struct Network {
+    shape: Shape,
+    globals: Globals,
+    blocks: &'static mut [Block],
+    /// Keys and values of each block, and how many positions of them are filled.
+    caches: &'static mut [(Cache, usize)],
+    rope: Rope,
+    buffers: Buffers,
+}
+
+/// Everything that a call writes; sized once.
+struct Buffers {
+    tokens: &'static mut [u32],
+    hidden: &'static mut [f32],
+    normed: &'static mut [f32],
+    queries: &'static mut [f32],
+    keys: &'static mut [f32],
+    values: &'static mut [f32],
+    attended: &'static mut [f32],
+    gate: &'static mut [f32],
+    up: &'static mut [f32],
+    residual: &'static mut [f32],
+    scores: &'static mut [f32],
+    scratch: &'static mut [f32],
+    logits: &'static mut [f32],
+}
+
+impl Network {
+    /// Allocates all that a checked description needs.
+    pub(crate) fn new(description: Description) -> Result<Self, Status> {
+        let Description { shape, globals, blocks } = description;
+        let cached = shape.key_len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
+        let cache = || {
+            let (keys, values) = (alloc::floats(cached)?, alloc::floats(cached)?);
+            Some((Cache { keys, values }, 0))
+        };
+        Ok(Self {
+            caches: alloc::filled(blocks.len(), cache).ok_or(status::OUT_OF_MEMORY)?,
+            rope: Rope::new(&shape)?,
+            buffers: Buffers::new(&shape)?,
+            shape,
+            globals,
+            blocks,
+        })
+    }
+
+    /// Where the host writes token ids.
+    pub(crate) fn tokens(&self) -> *const u32 {
+        self.buffers.tokens.as_ptr()
+    }
+
+    /// The hidden state between stages.
+    pub(crate) fn hidden(&self) -> *const f32 {
+        self.buffers.hidden.as_ptr()
+    }
+
+    /// The result of [`head`](Self::head).
+    pub(crate) fn logits(&self) -> *const f32 {
+        self.buffers.logits.as_ptr()
+    }
+
+    /// Hidden state of the first `n` tokens.
+    pub(crate) fn embed(&mut self, n: i32) -> Result<(), Status> {
+        let n = self.rows(n)?;
+        let table = self.globals.token_embd.ok_or(status::MISSING_TENSOR)?;
+        let tokens = &self.buffers.tokens[..n];
+        if tokens.iter().any(|&token| token as usize >= self.shape.vocab) {
+            return Err(status::BAD_TOKEN);
+        }
+        let layers = Layers::new();
+        let table = table.matrix(&layers)?;
+        let rows = self.buffers.hidden.chunks_exact_mut(self.shape.dim);
+        for (&token, row) in tokens.iter().zip(rows) {
+            table.expand(token as usize, row);
+        }
+        Ok(())
+    }
+
+    /// Runs `count` blocks from number `first` of the network over `n` rows.
+    ///
+    /// Positions below `position` must be in the cache; those from there on are replaced.
+    pub(crate) fn run(
+        &mut self,
+        first: i32,
+        count: i32,
+        position: i32,
+        n: i32,
+    ) -> Result<(), Status> {
+        let n = self.rows(n)?;
+        let (first, count) = self.range(first, count)?;
+        let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
+        if n > self.shape.context || position > self.shape.context - n {
+            return Err(status::CONTEXT_FULL);
+        }
+        let caches = &mut self.caches[first..first + count];
+        if caches.iter().any(|(_, filled)| *filled < position) {
+            return Err(status::BAD_ORDER);
+        }
+        if let Some(stored) = self.globals.rope_freqs {
+            let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
+            stored.matrix(&Layers::new())?.expand(0, factors);
+            self.rope.divide(factors);
+            // Once is enough; and not earlier, as its layer may not be there at `INIT`.
+            self.globals.rope_freqs = None;
+        }
+        self.rope.prepare(position, n);
+        for (block, (cache, filled)) in self.blocks[first..].iter().zip(caches) {
+            let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
+            // Until the block is done, later positions of its cache are not to be relied on.
+            *filled = position;
+            stage.block(block, cache, &mut self.buffers)?;
+            *filled = position + n;
+        }
+        Ok(())
+    }
+
+    /// Logits of one row of hidden state.
+    pub(crate) fn head(&mut self, row: i32) -> Result<(), Status> {
+        let row = usize::try_from(row).map_err(|_| status::BAD_BATCH)?;
+        if row >= self.shape.batch {
+            return Err(status::BAD_BATCH);
+        }
+        let norm = self.globals.output_norm.ok_or(status::MISSING_TENSOR)?;
+        let output = self.globals.output.or(self.globals.token_embd);
+        let output = output.ok_or(status::MISSING_TENSOR)?;
+        let buffers = &mut self.buffers;
+        let dim = self.shape.dim;
+        let hidden = &buffers.hidden[row * dim..][..dim];
+        // Layers of one stage stay mapped together.
+        let layers = Layers::new();
+        let normed = &mut buffers.normed[..dim];
+        norm_rows(&norm, &layers, hidden, normed, &mut buffers.residual[..dim], self.shape.rms_epsilon)?;
+        output.matrix(&layers)?.multiply(normed, buffers.logits, buffers.scratch);
+        math::canonical_nan(buffers.logits);
+        Ok(())
+    }
+
+    fn rows(&self, n: i32) -> Result<usize, Status> {
+        match usize::try_from(n) {
+            Ok(n) if n > 0 && n <= self.shape.batch => Ok(n),
+            _ => Err(status::BAD_BATCH),
+        }
+    }
+
+    /// The blocks as indices into this instance's own.
+    fn range(&self, first: i32, count: i32) -> Result<(usize, usize), Status> {
+        let first = usize::try_from(first).map_err(|_| status::BAD_BLOCK)?;
+        let count = usize::try_from(count).map_err(|_| status::BAD_BLOCK)?;
+        let first = first.checked_sub(self.shape.first_block).ok_or(status::BAD_BLOCK)?;
+        if first > self.shape.blocks || count > self.shape.blocks - first {
+            return Err(status::BAD_BLOCK);
+        }
+        Ok((first, count))
+    }
+}
+
+impl Buffers {
+    fn new(shape: &Shape) -> Result<Self, Status> {
+        let floats = |rows: usize, len: usize| {
+            let len = rows.checked_mul(len).ok_or(status::BAD_SHAPE)?;
+            alloc::floats(len).ok_or(status::OUT_OF_MEMORY)
+        };
+        let rows = shape.batch;
+        let widest = shape.dim.max(shape.ffn).max(shape.query_len);
+        let scratch = kernels::scratch_len(widest).ok_or(status::BAD_SHAPE)?;
+        Ok(Self {
+            tokens: alloc::words(rows).ok_or(status::OUT_OF_MEMORY)?,
+            hidden: floats(rows, shape.dim)?,
+            normed: floats(rows, shape.dim)?,
+            queries: floats(rows, shape.query_len)?,
+            keys: floats(rows, shape.key_len)?,
+            values: floats(rows, shape.key_len)?,
+            attended: floats(rows, shape.query_len)?,
+            gate: floats(rows, shape.ffn)?,
+            up: floats(rows, shape.ffn)?,
+            residual: floats(rows, shape.dim)?,
+            scores: floats(shape.heads / shape.kv_heads, shape.context)?,
+            scratch: floats(1, scratch)?,
+            logits: floats(1, shape.vocab)?,
+        })
+    }
+}
+
+/// What one call has in common for all of its blocks.
+struct Stage<'a> {
+    shape: &'a Shape,
+    rope: &'a Rope,
+    position: usize,
+    n: usize,
+}
+
+impl Stage<'_> {
+    fn block(&self, block: &Block, cache: &mut Cache, buffers: &mut Buffers) -> Result<(), Status> {
+        let layers = Layers::new();
+        self.attention(block, &layers, cache, buffers)?;
+        self.feed_forward(block, &layers, buffers)
+    }
+
+    fn attention(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        cache: &mut Cache,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let (shape, n) = (self.shape, self.n);
+        let hidden = &mut buffers.hidden[..n * shape.dim];
+        let normed = &mut buffers.normed[..n * shape.dim];
+        let queries = &mut buffers.queries[..n * shape.query_len];
+        let keys = &mut buffers.keys[..n * shape.key_len];
+        let values = &mut buffers.values[..n * shape.key_len];
+        let attended = &mut buffers.attended[..n * shape.query_len];
+        let residual = &mut buffers.residual[..n * shape.dim];
+        let scratch = &mut *buffers.scratch;
+
+        let norm = block.get(role::ATTN_NORM)?;
+        norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
+        block.get(role::ATTN_Q)?.matrix(layers)?.multiply(normed, queries, scratch);
+        block.get(role::ATTN_K)?.matrix(layers)?.multiply(normed, keys, scratch);
+        block.get(role::ATTN_V)?.matrix(layers)?.multiply(normed, values, scratch);
+
+        let rows = queries.chunks_exact_mut(shape.query_len).zip(attended.chunks_exact_mut(shape.query_len));
+        let new = keys.chunks_exact_mut(shape.key_len).zip(values.chunks_exact(shape.key_len));
+        for (row, ((queries, attended), (keys, values))) in rows.zip(new).enumerate() {
+            self.rope.rotate(row, queries, shape.head_dim);
+            self.rope.rotate(row, keys, shape.head_dim);
+            cache.put(shape, self.position + row, keys, values);
+            cache.attend(shape, self.position + row, queries, buffers.scores, attended);
+        }
+
+        block.get(role::ATTN_OUTPUT)?.matrix(layers)?.multiply(attended, residual, scratch);
+        math::add(hidden, residual);
+        Ok(())
+    }
+
+    fn feed_forward(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<(), Status> {
+        let (shape, n) = (self.shape, self.n);
+        let hidden = &mut buffers.hidden[..n * shape.dim];
+        let normed = &mut buffers.normed[..n * shape.dim];
+        let gate = &mut buffers.gate[..n * shape.ffn];
+        let up = &mut buffers.up[..n * shape.ffn];
+        let residual = &mut buffers.residual[..n * shape.dim];
+        let scratch = &mut *buffers.scratch;
+
+        let norm = block.get(role::FFN_NORM)?;
+        norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
+        block.get(role::FFN_GATE)?.matrix(layers)?.multiply(normed, gate, scratch);
+        block.get(role::FFN_UP)?.matrix(layers)?.multiply(normed, up, scratch);
+        math::swiglu(gate, up);
+        block.get(role::FFN_DOWN)?.matrix(layers)?.multiply(gate, residual, scratch);
+        math::add(hidden, residual);
+        Ok(())
+    }
+}
+
+/// Normalises rows; the stored weights are first copied to `weight`, as their address need
+/// not be aligned.
+fn norm_rows(
+    stored: &Stored,
+    layers: &Layers,
+    rows: &[f32],
+    out: &mut [f32],
+    weight: &mut [f32],
+    epsilon: f32,
+) -> Result<(), Status> {
+    stored.matrix(layers)?.expand(0, weight);
+    let dim = weight.len();
+    for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
+        math::rms_norm(row, weight, epsilon, out);
+    }
+    Ok(())
+}

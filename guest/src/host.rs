@@ -1,0 +1,91 @@
+//! What comes from the host: ranges of memory that it names, and layers of weights.
+#![allow(unsafe_code)]
+
+use core::cell::Cell;
+
+use polychord_abi::transformer::status;
+
+use crate::{Status, alloc, model::Stored};
+
+// The literals are `polychord_abi::MODULE` and `polychord_abi::import::MAP_LAYER`: these
+// attributes take no constants.
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    safe fn memory64_map_layer(layer: i32) -> i64;
+}
+
+/// Bytes that the host has written at `address`, if they are inside the memory.
+pub(crate) fn bytes<'a>(address: usize, len: usize) -> Option<&'a [u8]> {
+    check(address as u64, len as u64)?;
+    isize::try_from(len).ok()?;
+    // SAFETY: the range is inside the memory and not null (checked); bytes have no invalid
+    // values; the contract lets the host name only memory that it owns (a layer, or what it
+    // got from `transformer_alloc`), and it does not run while the guest does.
+    Some(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) })
+}
+
+/// Floats that the host has written at `address`, if inside the memory and aligned.
+pub(crate) fn floats<'a>(address: usize, len: usize) -> Option<&'a [f32]> {
+    bytes(address, len.checked_mul(4)?)?;
+    address.is_multiple_of(4).then_some(())?;
+    // SAFETY: as in `bytes`; also aligned to 4, and every bit pattern is a float.
+    Some(unsafe { core::slice::from_raw_parts(core::ptr::with_exposed_provenance(address), len) })
+}
+
+/// Room for floats that the host owns at `address`, if inside the memory and aligned.
+///
+/// The caller makes sure that it overlaps no other slice (see [`overlap`]).
+pub(crate) fn floats_mut<'a>(address: usize, len: usize) -> Option<&'a mut [f32]> {
+    floats(address, len)?;
+    // SAFETY: as in `floats`; exports ask `overlap` for each other range they were given.
+    Some(unsafe { core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(address), len) })
+}
+
+/// Whether two slices share memory.
+pub(crate) fn overlap<A, B>(a: &[A], b: &[B]) -> bool {
+    let (a, b) = (a.as_ptr_range(), b.as_ptr_range());
+    a.start.addr() < b.end.addr() && b.start.addr() < a.end.addr()
+}
+
+fn check(address: u64, len: u64) -> Option<()> {
+    (address != 0 && address.checked_add(len)? <= alloc::memory_bytes()).then_some(())
+}
+
+/// The layers that one stage has asked for: each is mapped once, and its address is
+/// forgotten with the stage, because it may move between calls.
+pub(crate) struct Layers {
+    known: [Cell<Option<(u32, u64)>>; 9],
+}
+
+impl Layers {
+    /// No layer yet.
+    pub(crate) fn new() -> Self {
+        Self { known: [const { Cell::new(None) }; 9] }
+    }
+
+    /// The stored bytes of a tensor.
+    pub(crate) fn bytes(&self, tensor: &Stored) -> Result<&[u8], Status> {
+        let start = self.address(tensor.layer)?.checked_add(tensor.offset);
+        let start = start.and_then(|start| usize::try_from(start).ok());
+        start.and_then(|start| bytes(start, tensor.bytes)).ok_or(status::LAYER_REFUSED)
+    }
+
+    fn address(&self, layer: u32) -> Result<u64, Status> {
+        for slot in &self.known {
+            match slot.get() {
+                Some((id, address)) if id == layer => return Ok(address),
+                Some(_) => {}
+                None => {
+                    let address = map(layer)?;
+                    slot.set(Some((layer, address)));
+                    return Ok(address);
+                }
+            }
+        }
+        map(layer)
+    }
+}
+
+fn map(layer: u32) -> Result<u64, Status> {
+    u64::try_from(memory64_map_layer(layer.cast_signed())).map_err(|_| status::LAYER_REFUSED)
+}

@@ -1,0 +1,172 @@
+//! Products of stored weights with floats.
+//!
+//! # The one order of a sum
+//!
+//! A row is a sequence of vectors of four weights. Vector `v` times its vector of `x` is
+//! added to accumulator `v mod 4`, in order of `v`; at the end
+//! `s = (a0 + a1) + (a2 + a3)` and the sum is `(s0 + s1) + (s2 + s3)`. Where the length is
+//! no multiple of four, the last products are added to that one by one.
+//!
+//! Weights are first expanded to exactly the floats that ggml makes of them. One row at a
+//! time in registers ([`Format::dot`]) and tiles of rows and columns ([`tile`]) both keep
+//! to this, so that results do not depend on the number of columns.
+
+mod dense;
+mod f16;
+mod f32;
+mod q4_0;
+mod q4_1;
+mod q8_0;
+mod quantised;
+mod tile;
+
+pub(crate) use self::f32::dot;
+pub(crate) use self::tile::multiply;
+
+use polychord_abi::transformer::{ggml_type, status};
+
+use crate::Status;
+use crate::simd::*;
+
+/// How weights of one type are stored.
+trait Format {
+    /// Expands a stored row to floats.
+    fn expand(row: &[u8], out: &mut [f32]);
+    /// The product of a stored row with `x`.
+    fn dot(row: &[u8], x: &[f32]) -> f32;
+}
+
+/// A type of stored weights that there is a kernel for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    F32,
+    F16,
+    Q4_0,
+    Q4_1,
+    Q8_0,
+}
+
+impl Kind {
+    /// The kind with this number in ggml.
+    pub(crate) fn new(number: u32) -> Result<Self, Status> {
+        match number {
+            ggml_type::F32 => Ok(Self::F32),
+            ggml_type::F16 => Ok(Self::F16),
+            ggml_type::Q4_0 => Ok(Self::Q4_0),
+            ggml_type::Q4_1 => Ok(Self::Q4_1),
+            ggml_type::Q8_0 => Ok(Self::Q8_0),
+            _ => Err(status::UNSUPPORTED_TYPE),
+        }
+    }
+
+    /// Bytes that `weights` in one row take.
+    pub(crate) fn row_bytes(self, weights: usize) -> Result<usize, Status> {
+        let (block, bytes) = match self {
+            Self::F32 => (1, 4),
+            Self::F16 => (1, 2),
+            Self::Q4_0 => (32, q4_0::BYTES),
+            Self::Q4_1 => (32, q4_1::BYTES),
+            Self::Q8_0 => (32, q8_0::BYTES),
+        };
+        if !weights.is_multiple_of(block) {
+            return Err(status::BAD_SHAPE);
+        }
+        (weights / block).checked_mul(bytes).ok_or(status::BAD_SHAPE)
+    }
+}
+
+/// Stored rows of equal length.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    /// How they are stored.
+    pub(crate) kind: Kind,
+    /// Weights of a row.
+    pub(crate) cols: usize,
+    /// All rows, one after another.
+    pub(crate) bytes: &'a [u8],
+    /// Bytes of a row, not zero.
+    pub(crate) row_bytes: usize,
+}
+
+/// How many floats of scratch [`Matrix::multiply`] needs for rows of `cols` weights.
+pub(crate) fn scratch_len(cols: usize) -> Option<usize> {
+    Some(cols.checked_mul(2)?.max(SCRATCH))
+}
+
+/// Expanded rows that fit well into a first-level cache beside columns of `x`.
+const SCRATCH: usize = 4096;
+
+impl Matrix<'_> {
+    /// Expands one row.
+    pub(crate) fn expand(&self, row: usize, out: &mut [f32]) {
+        let stored = &self.bytes[row * self.row_bytes..][..self.row_bytes];
+        match self.kind {
+            Kind::F32 => f32::F32::expand(stored, out),
+            Kind::F16 => f16::F16::expand(stored, out),
+            Kind::Q4_0 => q4_0::Q4_0::expand(stored, out),
+            Kind::Q4_1 => q4_1::Q4_1::expand(stored, out),
+            Kind::Q8_0 => q8_0::Q8_0::expand(stored, out),
+        }
+    }
+
+    /// `y[n][rows] = x[n][cols] * self^T`.
+    pub(crate) fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        match self.kind {
+            Kind::F32 => self.multiply_as::<f32::F32>(x, y, scratch),
+            Kind::F16 => self.multiply_as::<f16::F16>(x, y, scratch),
+            Kind::Q4_0 => self.multiply_as::<q4_0::Q4_0>(x, y, scratch),
+            Kind::Q4_1 => self.multiply_as::<q4_1::Q4_1>(x, y, scratch),
+            Kind::Q8_0 => self.multiply_as::<q8_0::Q8_0>(x, y, scratch),
+        }
+    }
+
+    fn multiply_as<F: Format>(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        if x.len() == self.cols {
+            for (row, y) in self.bytes.chunks_exact(self.row_bytes).zip(y) {
+                *y = F::dot(row, x);
+            }
+        } else {
+            self.multiply_columns::<F>(x, y, scratch);
+        }
+    }
+
+    /// Expands some rows once, then multiplies them with every column.
+    fn multiply_columns<F: Format>(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+        let rows = self.bytes.len() / self.row_bytes;
+        // Even, because tiles are two rows high.
+        let height = (SCRATCH / self.cols).max(2) & !1;
+        let stored = self.bytes.chunks(height * self.row_bytes);
+        for (stored, first) in stored.zip((0..rows).step_by(height)) {
+            let stored = stored.chunks_exact(self.row_bytes);
+            let expanded = &mut scratch[..stored.len() * self.cols];
+            for (row, out) in stored.zip(expanded.chunks_exact_mut(self.cols)) {
+                F::expand(row, out);
+            }
+            multiply(expanded, x, self.cols, &mut y[first..], rows);
+        }
+    }
+}
+
+/// The end of the one order: four accumulators to a number.
+#[inline(always)]
+fn sum(accumulators: [v128; 4]) -> f32 {
+    let [a, b, c, d] = accumulators;
+    let [a, b, c, d] = lanes4(f32x4_add(f32x4_add(a, b), f32x4_add(c, d)));
+    (a + b) + (c + d)
+}
+
+#[inline(always)]
+fn lanes4(v: v128) -> [f32; 4] {
+    [
+        f32x4_extract_lane::<0>(v),
+        f32x4_extract_lane::<1>(v),
+        f32x4_extract_lane::<2>(v),
+        f32x4_extract_lane::<3>(v),
+    ]
+}
+
+/// `sum + a * b`, rounded twice.
+#[inline(always)]
+fn multiply_add(sum: v128, a: v128, b: v128) -> v128 {
+    f32x4_add(sum, f32x4_mul(a, b))
+}

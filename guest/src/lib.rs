@@ -1,0 +1,39 @@
+//! A llama-architecture transformer as a WebAssembly guest.
+//!
+//! The contract with the host is `polychord-abi`: [`exports`] holds what the host calls,
+//! `imports` the one function that finds weights. A call runs through `forward` (the
+//! stages of a network), `attention`, and `kernels` (products with stored weights).
+//!
+//! # The same bits on every engine
+//!
+//! Only operations with one defined result are used: IEEE `mul`, `add`, `div` and `sqrt`,
+//! integer SIMD, and the `libm` crate. Nothing fuses a multiplication with an addition.
+//! Every sum has one order (`kernels`), which depends neither on how many rows a call
+//! has nor on how weights are stored: a file and its dequantised form give equal logits.
+//! NaN, whose bits engines may choose, is made canonical before logits leave.
+
+#![no_std]
+#![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
+
+#[cfg(not(all(target_family = "wasm", target_feature = "simd128")))]
+compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-guest");
+
+mod alloc;
+mod attention;
+pub mod exports;
+mod forward;
+mod host;
+mod kernels;
+mod math;
+mod model;
+mod rope;
+mod simd;
+
+/// What a refused call returns: a [`polychord_abi::transformer::status`].
+type Status = i32;
+
+/// A panic is a trap: the engine reports `unreachable`, and nothing is printed.
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    simd::unreachable()
+}

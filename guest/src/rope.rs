@@ -1,0 +1,67 @@
+//! Rotary position embedding on interleaved pairs (elements 2i and 2i + 1 of a head).
+
+use polychord_abi::transformer::status;
+
+use crate::{Status, alloc, model::Shape};
+
+/// Frequencies, and the rotations of one batch of positions.
+pub(crate) struct Rope {
+    /// One frequency for each pair; `f64` so that far positions keep their angle.
+    inverse: &'static mut [f64],
+    /// Positions are multiplied by this.
+    scale: f64,
+    /// `[batch][pairs]` of cosine and sine.
+    rotations: &'static mut [[f32; 2]],
+}
+
+impl Rope {
+    /// The frequencies `base^(-2i / rope_dim)`.
+    pub(crate) fn new(shape: &Shape) -> Result<Self, Status> {
+        let pairs = shape.rope_dim / 2;
+        let step = -2.0 / shape.rope_dim as f64;
+        let mut index = 0.0;
+        let inverse = alloc::filled(pairs, || {
+            let power = libm::pow(f64::from(shape.rope_base), step * index);
+            index += 1.0;
+            Some(power)
+        });
+        let rotations = shape.batch.checked_mul(pairs).ok_or(status::BAD_SHAPE)?;
+        Ok(Self {
+            inverse: inverse.ok_or(status::OUT_OF_MEMORY)?,
+            scale: f64::from(shape.rope_scale),
+            rotations: alloc::filled(rotations, || Some([0.0; 2])).ok_or(status::OUT_OF_MEMORY)?,
+        })
+    }
+
+    /// Divides each frequency by its factor.
+    pub(crate) fn divide(&mut self, factors: &[f32]) {
+        for (inverse, factor) in self.inverse.iter_mut().zip(factors) {
+            *inverse /= f64::from(*factor);
+        }
+    }
+
+    /// Prepares the rotations of `n` positions from `first` on.
+    #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+    pub(crate) fn prepare(&mut self, first: usize, n: usize) {
+        let rows = self.rotations.chunks_exact_mut(self.inverse.len());
+        for (position, row) in (first..first + n).zip(rows) {
+            let position = position as f64 * self.scale;
+            for (rotation, inverse) in row.iter_mut().zip(self.inverse.iter()) {
+                let (sin, cos) = libm::sincos(position * inverse);
+                *rotation = [cos as f32, sin as f32];
+            }
+        }
+    }
+
+    /// Rotates all heads of row `row` of the batch.
+    pub(crate) fn rotate(&self, row: usize, heads: &mut [f32], head_dim: usize) {
+        let pairs = self.inverse.len();
+        let rotations = &self.rotations[row * pairs..][..pairs];
+        for head in heads.chunks_exact_mut(head_dim) {
+            let (elements, _) = head.as_chunks_mut::<2>();
+            for ([even, odd], [cos, sin]) in elements.iter_mut().zip(rotations) {
+                (*even, *odd) = (*even * cos - *odd * sin, *even * sin + *odd * cos);
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The SIMD instructions of both address widths, with loads and stores through arrays.
+//!
+//! Arrays carry their length in their type, so that callers need no unsafe code, and no
+//! check is left at run time.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "wasm32")]
+pub(crate) use core::arch::wasm32::*;
+#[cfg(target_arch = "wasm64")]
+pub(crate) use core::arch::wasm64::*;
+
+/// Four zeros.
+pub(crate) const ZERO: v128 = f32x4(0.0, 0.0, 0.0, 0.0);
+
+/// Loads four floats.
+#[inline(always)]
+pub(crate) fn load(from: &[f32; 4]) -> v128 {
+    // SAFETY: the array is 16 readable bytes, and `v128.load` asks for no alignment.
+    unsafe { v128_load(from.as_ptr().cast()) }
+}
+
+/// Stores four floats.
+#[inline(always)]
+pub(crate) fn store(to: &mut [f32; 4], value: v128) {
+    // SAFETY: the array is 16 writable bytes, and `v128.store` asks for no alignment.
+    unsafe { v128_store(to.as_mut_ptr().cast(), value) }
+}
+
+/// Loads 16 bytes.
+#[inline(always)]
+pub(crate) fn load_bytes(from: &[u8; 16]) -> v128 {
+    // SAFETY: the array is 16 readable bytes, and `v128.load` asks for no alignment.
+    unsafe { v128_load(from.as_ptr().cast()) }
+}
+
+/// Loads four 16-bit integers and extends their sign to 32 bits.
+#[inline(always)]
+pub(crate) fn load_i16x4(from: &[u8; 8]) -> v128 {
+    // SAFETY: the array is 8 readable bytes, and `v128.load16x4_s` asks for no alignment.
+    unsafe { i32x4_load_extend_i16x4(from.as_ptr().cast()) }
+}
+
+/// The `N` elements of an array from number `AT` on; does not compile beyond the end.
+#[inline(always)]
+pub(crate) fn part<const AT: usize, const N: usize, T, const LEN: usize>(
+    from: &[T; LEN],
+) -> &[T; N] {
+    const { assert!(AT + N <= LEN) };
+    // SAFETY: elements `AT..AT + N` are inside the array (asserted above when compiling).
+    unsafe { &*from.as_ptr().add(AT).cast() }
+}
+
+/// A vector of four floats, from memory that need not be long enough: missing ones are `pad`.
+#[inline(always)]
+pub(crate) fn load_padded(from: &[f32], pad: f32) -> v128 {
+    let mut four = [pad; 4];
+    for (slot, value) in four.iter_mut().zip(from) {
+        *slot = *value;
+    }
+    load(&four)
+}
+
+/// The four lanes as an array.
+#[inline(always)]
+pub(crate) fn lanes(value: v128) -> [f32; 4] {
+    let mut four = [0.0; 4];
+    store(&mut four, value);
+    four
+}
