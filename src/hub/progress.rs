@@ -1,0 +1,128 @@
+//! What a caller hears while a model is fetched, and a bar that draws it.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Hears how far a fetch is. Everything but [`report`](Self::report) may be left out.
+pub trait Progress {
+    /// `done` bytes of `total` (where known) have come from `source`. Called several times a second;
+    /// `done` starts again at 0 when a source is left for the next.
+    fn report(&mut self, source: &str, done: u64, total: Option<u64>);
+
+    /// `source` failed; the next one follows, if there is one.
+    fn failed(&mut self, source: &str, cause: &dyn Error) {
+        let _ = (source, cause);
+    }
+
+    /// The fetch is over, well or badly. Not called where nothing had to be fetched.
+    fn finished(&mut self) {}
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn report(&mut self, _source: &str, _done: u64, _total: Option<u64>) {}
+}
+
+impl<F: FnMut(&str, u64, Option<u64>)> Progress for F {
+    fn report(&mut self, source: &str, done: u64, total: Option<u64>) {
+        self(source, done, total);
+    }
+}
+
+/// Draws a bar on stderr for a fetch that takes longer than a second, if stderr is a terminal.
+#[derive(Default)]
+pub struct TerminalBar {
+    since: Option<Instant>,
+    bar: Option<ProgressBar>,
+    source: String,
+    sized: bool,
+}
+
+impl TerminalBar {
+    const PATIENCE: Duration = Duration::from_secs(1);
+
+    /// A bar that is not drawn yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The bar, once it is time to show one.
+    fn bar(&mut self) -> Option<&ProgressBar> {
+        if self.bar.is_none() {
+            let since = *self.since.get_or_insert_with(Instant::now);
+            if since.elapsed() < Self::PATIENCE || !io::stderr().is_terminal() {
+                return None;
+            }
+            self.source.clear();
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            // Turns on while a source gives no sign, between two reports.
+            bar.enable_steady_tick(Duration::from_millis(120));
+            self.bar = Some(bar);
+        }
+        self.bar.as_ref()
+    }
+}
+
+impl Progress for TerminalBar {
+    fn report(&mut self, source: &str, done: u64, total: Option<u64>) {
+        if self.bar().is_none() {
+            return;
+        }
+        let changed = self.source != source || self.sized != total.is_some();
+        if changed {
+            source.clone_into(&mut self.source);
+            self.sized = total.is_some();
+        }
+        let Some(bar) = self.bar.as_ref() else { return };
+        if let Some(total) = total {
+            bar.set_length(total);
+        }
+        if changed {
+            bar.set_style(style(total.is_some()));
+            bar.set_message(source.to_owned());
+            bar.reset_eta();
+        }
+        bar.set_position(done);
+    }
+
+    fn failed(&mut self, source: &str, cause: &dyn Error) {
+        if let Some(bar) = self.bar() {
+            bar.println(format!("{source}: {}", super::error::chain(cause)));
+        }
+    }
+
+    fn finished(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+        self.since = None;
+    }
+}
+
+impl Drop for TerminalBar {
+    fn drop(&mut self) {
+        self.finished();
+    }
+}
+
+impl fmt::Debug for TerminalBar {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TerminalBar").field("drawn", &self.bar.is_some()).finish_non_exhaustive()
+    }
+}
+
+fn style(sized: bool) -> ProgressStyle {
+    let template = if sized {
+        "{spinner} {msg} [{wide_bar}] {bytes}/{total_bytes} {bytes_per_sec} {eta}"
+    } else {
+        "{spinner} {msg} {bytes}"
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+}
