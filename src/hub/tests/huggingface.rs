@@ -141,8 +141,9 @@ fn an_interrupted_download_goes_on_where_it_stopped() {
 
 #[test]
 fn a_server_that_ignores_or_garbles_ranges_does_no_harm() {
+    type Break = fn(&mut Behaviour);
     // With the number of requests: the whole file is taken where it comes, and asked for otherwise.
-    let break_it: [(fn(&mut Behaviour), usize); 2] =
+    let break_it: [(Break, usize); 2] =
         [(|is| is.ignore_range = true, 2), (|is| is.wrong_range = true, 3)];
     for (change, requests) in break_it {
         let bench = Bench::new();
