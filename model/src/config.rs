@@ -1,0 +1,232 @@
+//! Shape of a llama-architecture network, and what each tensor of the file is for.
+
+mod error;
+mod tensors;
+
+use crate::gguf::{Gguf, Metadata};
+
+pub use error::Error;
+pub use tensors::ModelTensor;
+
+/// Most blocks that are accepted; the largest known models have about 130.
+const MAX_BLOCKS: u32 = 4096;
+/// Most heads of a block.
+const MAX_HEADS: u32 = 65_536;
+
+/// Shape of the network. All sizes count elements and are greater than zero.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// Number of transformer blocks.
+    pub blocks: u32,
+    /// Width of the hidden state.
+    pub dim: u32,
+    /// Width of the feed-forward part.
+    pub ffn: u32,
+    /// Query heads of a block.
+    pub heads: u32,
+    /// Key and value heads of a block; divides `heads`.
+    pub kv_heads: u32,
+    /// Width of one head.
+    pub head_dim: u32,
+    /// How many elements of a head are rotated; even, at most `head_dim`.
+    pub rope_dim: u32,
+    /// Base of the rotary frequencies.
+    pub rope_base: f32,
+    /// Positions are multiplied by this before rotation: 1, or 1/factor of linear scaling.
+    pub rope_scale: f32,
+    /// Added to the mean square before its root.
+    pub rms_epsilon: f32,
+    /// Longest sequence that the model was trained for.
+    pub context_length: u32,
+    /// Number of tokens; ids are below this.
+    pub vocab: u32,
+    /// Whether the output matrix is the embedding.
+    pub tied: bool,
+}
+
+impl Config {
+    /// Reads the shape from the metadata and checks every tensor of the file against it.
+    ///
+    /// The second result lists the tensors in the order of the network: embedding, blocks
+    /// from first to last, then what the output needs.
+    ///
+    /// # Errors
+    ///
+    /// If the architecture or one of its options is not supported, a value is missing or
+    /// impossible, or a tensor is missing, unknown, of another shape than the values
+    /// require, or of a type that the guest cannot compute with. Unknown tensors are refused
+    /// because leaving one out (a bias, an expert gate) would silently give wrong text.
+    pub fn from_gguf(gguf: &Gguf) -> Result<(Self, Vec<ModelTensor<'_>>), Error> {
+        let metadata = gguf.metadata();
+        check_architecture(metadata)?;
+        let keys = Keys { metadata };
+        keys.refuse_options()?;
+        let dim = keys.required("embedding_length", u32::MAX)?;
+        let heads = keys.required("attention.head_count", MAX_HEADS)?;
+        let kv_heads = keys.optional("attention.head_count_kv", MAX_HEADS)?.unwrap_or(heads);
+        let head_dim = keys.head_dim(dim, heads)?;
+        let config = Self {
+            blocks: keys.required("block_count", MAX_BLOCKS)?,
+            dim,
+            ffn: keys.required("feed_forward_length", u32::MAX)?,
+            heads,
+            kv_heads,
+            head_dim,
+            rope_dim: keys.optional("rope.dimension_count", u32::MAX)?.unwrap_or(head_dim),
+            rope_base: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
+            rope_scale: keys.rope_scale()?,
+            rms_epsilon: keys.required_positive("attention.layer_norm_rms_epsilon")?,
+            context_length: keys.required("context_length", u32::MAX)?,
+            vocab: vocab(gguf)?,
+            tied: gguf.tensor("output.weight").is_none(),
+        };
+        config.check()?;
+        let tensors = tensors::table(gguf, &config)?;
+        Ok((config, tensors))
+    }
+
+    /// Width of all query heads of a block together.
+    #[must_use]
+    pub fn q_dim(&self) -> u32 {
+        self.heads.saturating_mul(self.head_dim)
+    }
+
+    /// Width of all key heads (or all value heads) of a block together.
+    #[must_use]
+    pub fn kv_dim(&self) -> u32 {
+        self.kv_heads.saturating_mul(self.head_dim)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        let Self { heads, kv_heads, head_dim, rope_dim, .. } = *self;
+        if !heads.is_multiple_of(kv_heads) {
+            return Err(Error::HeadGroups { heads, kv_heads });
+        }
+        if heads.checked_mul(head_dim).is_none() {
+            return Err(Error::HeadWidth { heads, head_dim });
+        }
+        if !rope_dim.is_multiple_of(2) || rope_dim > head_dim {
+            return Err(Error::RopeDim { rope_dim, head_dim });
+        }
+        Ok(())
+    }
+}
+
+fn check_architecture(metadata: &Metadata) -> Result<(), Error> {
+    let key = "general.architecture";
+    let found = metadata.str(key)?.ok_or_else(|| Error::Missing { key: key.to_owned() })?;
+    if found != "llama" {
+        return Err(Error::Architecture { found: found.to_owned() });
+    }
+    Ok(())
+}
+
+/// Number of tokens, from the embedding's rows; the tokenizer must agree if there is one.
+fn vocab(gguf: &Gguf) -> Result<u32, Error> {
+    let name = "token_embd.weight";
+    let embedding =
+        gguf.tensor(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
+    let rows = embedding.dims.get(1).copied().unwrap_or(1);
+    for (key, tokens) in [
+        (
+            "tokenizer.ggml.tokens",
+            gguf.metadata().strings("tokenizer.ggml.tokens")?.map(|t| t.len() as u64),
+        ),
+        ("llama.vocab_size", gguf.metadata().u64("llama.vocab_size")?),
+    ] {
+        if let Some(tokens) = tokens.filter(|&tokens| tokens != rows) {
+            return Err(Error::Vocab { key, tokens, rows });
+        }
+    }
+    in_range(name.to_owned(), rows, u32::MAX)
+}
+
+fn in_range(key: String, value: u64, most: u32) -> Result<u32, Error> {
+    match u32::try_from(value) {
+        Ok(value) if (1..=most).contains(&value) => Ok(value),
+        _ => Err(Error::Range { key, value, most }),
+    }
+}
+
+/// Access to the keys that start with the architecture's name.
+struct Keys<'a> {
+    metadata: &'a Metadata,
+}
+
+impl Keys<'_> {
+    fn optional(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
+        let key = format!("llama.{name}");
+        let value = self.metadata.u64(&key)?;
+        value.map(|value| in_range(key, value, most)).transpose()
+    }
+
+    fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
+        let missing = || Error::Missing { key: format!("llama.{name}") };
+        self.optional(name, most)?.ok_or_else(missing)
+    }
+
+    fn positive(&self, name: &str) -> Result<Option<f32>, Error> {
+        let key = format!("llama.{name}");
+        match self.metadata.f32(&key)? {
+            Some(value) if !(value.is_finite() && value > 0.0) => Err(Error::Float { key, value }),
+            value => Ok(value),
+        }
+    }
+
+    fn required_positive(&self, name: &str) -> Result<f32, Error> {
+        let missing = || Error::Missing { key: format!("llama.{name}") };
+        self.positive(name)?.ok_or_else(missing)
+    }
+
+    fn head_dim(&self, dim: u32, heads: u32) -> Result<u32, Error> {
+        let keys = self.optional("attention.key_length", u32::MAX)?;
+        let values = self.optional("attention.value_length", u32::MAX)?;
+        let (Some(width), true) =
+            (keys.or(Some(dim / heads)), keys.is_some() || dim.is_multiple_of(heads))
+        else {
+            return Err(Error::HeadDim { dim, heads });
+        };
+        match values {
+            Some(values) if values != width => Err(Error::ValueLength { keys: width, values }),
+            _ => Ok(width),
+        }
+    }
+
+    /// Factor on positions; refuses kinds of scaling that are more than a factor.
+    fn rope_scale(&self) -> Result<f32, Error> {
+        let old = self.positive("rope.scale_linear")?;
+        let factor = self.positive("rope.scaling.factor")?.or(old);
+        let kind = self.metadata.str("llama.rope.scaling.type")?;
+        match kind {
+            Some("none") => Ok(1.0),
+            Some("linear") | None => Ok(1.0 / factor.unwrap_or(1.0)),
+            Some(kind) => Err(Error::RopeScaling { kind: kind.to_owned() }),
+        }
+    }
+
+    /// Refuses options that would change the computation.
+    fn refuse_options(&self) -> Result<(), Error> {
+        let neutral_integers = [("expert_count", 0), ("expert_used_count", 0)];
+        for (name, neutral) in neutral_integers {
+            let key = format!("llama.{name}");
+            if let Some(value) = self.metadata.u64(&key)?.filter(|&value| value != neutral) {
+                return Err(Error::Option { key, value: value.to_string() });
+            }
+        }
+        let neutral_floats =
+            ["logit_scale", "residual_scale", "embedding_scale", "rope.scaling.attn_factor"];
+        for name in neutral_floats {
+            let key = format!("llama.{name}");
+            #[allow(clippy::float_cmp, reason = "only exactly 1 changes nothing")]
+            if let Some(value) = self.metadata.f32(&key)?.filter(|&value| value != 1.0) {
+                return Err(Error::Option { key, value: value.to_string() });
+            }
+        }
+        let key = "llama.attention.causal";
+        if self.metadata.bool(key)? == Some(false) {
+            return Err(Error::Option { key: key.to_owned(), value: "false".to_owned() });
+        }
+        Ok(())
+    }
+}

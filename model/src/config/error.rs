@@ -1,0 +1,172 @@
+use crate::gguf::{self, GgmlType};
+
+/// Why a model cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A metadata value has the wrong type.
+    #[error(transparent)]
+    Gguf(#[from] gguf::Error),
+    /// Another architecture.
+    #[error(
+        "architecture {found:?} is not supported, only \"llama\" is: choose a model of that architecture"
+    )]
+    Architecture {
+        /// What `general.architecture` says.
+        found: String,
+    },
+    /// A key that is needed.
+    #[error("key {key:?} is missing: convert the model again with a current converter")]
+    Missing {
+        /// The key.
+        key: String,
+    },
+    /// An integer outside of what can be.
+    #[error(
+        "{key:?} is {value}, allowed are 1 to {most}: the file is damaged or not a usable model"
+    )]
+    Range {
+        /// The key or tensor.
+        key: String,
+        /// The value found.
+        value: u64,
+        /// The largest that is accepted.
+        most: u32,
+    },
+    /// A float that must be finite and above zero.
+    #[error(
+        "{key:?} is {value}, it must be a finite number above 0: the file is damaged or not a usable model"
+    )]
+    Float {
+        /// The key.
+        key: String,
+        /// The value found.
+        value: f32,
+    },
+    /// An option that changes the computation in a way the guest does not implement.
+    #[error(
+        "{key:?} is {value}, which is not supported: choose a plain llama model (no experts, no scales, causal)"
+    )]
+    Option {
+        /// The key.
+        key: String,
+        /// The value found.
+        value: String,
+    },
+    /// Rotary scaling other than linear.
+    #[error(
+        "rotary scaling {kind:?} is not supported, only \"none\" and \"linear\" are: choose a model without it"
+    )]
+    RopeScaling {
+        /// The kind found.
+        kind: String,
+    },
+    /// The hidden state is not evenly split over heads.
+    #[error(
+        "embedding_length {dim} is no multiple of attention.head_count {heads}, and attention.key_length is missing: the file is damaged or not a usable model"
+    )]
+    HeadDim {
+        /// Width of the hidden state.
+        dim: u32,
+        /// Number of heads.
+        heads: u32,
+    },
+    /// Keys and values of different widths.
+    #[error("keys are {keys} and values {values} wide; only equal widths are supported")]
+    ValueLength {
+        /// Width of a head's keys.
+        keys: u32,
+        /// Width of a head's values.
+        values: u32,
+    },
+    /// Query heads that are not evenly shared.
+    #[error(
+        "attention.head_count {heads} is no multiple of attention.head_count_kv {kv_heads}: the file is damaged or not a usable model"
+    )]
+    HeadGroups {
+        /// Query heads.
+        heads: u32,
+        /// Key and value heads.
+        kv_heads: u32,
+    },
+    /// All heads together are too wide.
+    #[error(
+        "{heads} heads of {head_dim} elements overflow 32 bits: the file is damaged or not a usable model"
+    )]
+    HeadWidth {
+        /// Query heads.
+        heads: u32,
+        /// Width of one.
+        head_dim: u32,
+    },
+    /// An impossible rotated width.
+    #[error(
+        "rope.dimension_count {rope_dim} must be even and at most the head width {head_dim}: the file is damaged or not a usable model"
+    )]
+    RopeDim {
+        /// Rotated elements of a head.
+        rope_dim: u32,
+        /// All elements of a head.
+        head_dim: u32,
+    },
+    /// The tokenizer does not fit the embedding.
+    #[error(
+        "{key:?} names {tokens} tokens, but token_embd.weight has {rows} rows: the file mixes parts of different models"
+    )]
+    Vocab {
+        /// The key.
+        key: &'static str,
+        /// Tokens it names.
+        tokens: u64,
+        /// Rows of the embedding.
+        rows: u64,
+    },
+    /// A tensor that the network needs.
+    #[error(
+        "tensor {name:?} is missing: the file is incomplete, a part of a split model, or only a vocabulary"
+    )]
+    MissingTensor {
+        /// The tensor.
+        name: String,
+    },
+    /// A tensor that this program does not know what to do with.
+    #[error(
+        "tensor {name:?} is not part of a plain llama network of {blocks} blocks; leaving it out would give wrong text, so the model is refused: choose a model without it"
+    )]
+    UnknownTensor {
+        /// The tensor.
+        name: String,
+        /// Number of blocks by the metadata.
+        blocks: u32,
+    },
+    /// A tensor that does not fit the metadata.
+    #[error(
+        "tensor {name:?} has shape {found:?}, but the metadata require {expected:?} (contiguous dimension first): the file mixes parts of different models"
+    )]
+    TensorShape {
+        /// The tensor.
+        name: String,
+        /// Its dimensions.
+        found: Vec<u64>,
+        /// The right ones.
+        expected: Vec<u64>,
+    },
+    /// A tensor type that the guest has no kernels for.
+    #[error("tensor {name:?} has type {kind}, supported are {supported}: quantise the model to one of these, for example with llama-quantize", supported = GgmlType::supported_names())]
+    TensorType {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        kind: GgmlType,
+    },
+    /// A vector in a type that the guest only has for matrices.
+    #[error(
+        "tensor {name:?} is a vector of type {kind}, but vectors must be F32: convert the model again with a current converter"
+    )]
+    VectorType {
+        /// The tensor.
+        name: String,
+        /// Its type.
+        kind: GgmlType,
+    },
+}

@@ -1,0 +1,111 @@
+//! Reads the header of a GGUF file: metadata, and where each tensor is.
+//!
+//! A file is hostile until read: every count and length is checked against the bytes that
+//! the file still has, and against fixed limits, before anything is allocated for it.
+//! Tensor data is never read here.
+
+mod error;
+mod ggml_type;
+mod header;
+mod reader;
+mod tensor;
+mod value;
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+
+pub use error::Error;
+pub use ggml_type::GgmlType;
+pub use tensor::TensorInfo;
+pub use value::{Array, Metadata, StringArray, Value, ValueType};
+
+/// The header of a GGUF file (version 2 or 3, little endian).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gguf {
+    version: u32,
+    alignment: u64,
+    file_len: u64,
+    data_offset: u64,
+    metadata: Metadata,
+    tensors: Vec<TensorInfo>,
+}
+
+impl Gguf {
+    /// Reads the header of the file at `path`.
+    ///
+    /// Only the header is read, by plain buffered reads, so that a file that is truncated
+    /// meanwhile gives an error and not a signal.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] if it cannot be opened, [`Error::NotAFile`] for directories, pipes and
+    /// devices, otherwise as [`Gguf::read`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let open = |source| Error::Open { path: path.to_owned(), source };
+        // A pipe would block in `open`: look at it first.
+        let before = std::fs::metadata(path).map_err(open)?;
+        if !before.is_file() {
+            return Err(Error::NotAFile { path: path.to_owned() });
+        }
+        let file = File::open(path).map_err(open)?;
+        let file_len = file.metadata().map_err(open)?.len();
+        Self::read(BufReader::with_capacity(64 * 1024, file), file_len)
+    }
+
+    /// Reads a header from the start of `reader`, of a file of `file_len` bytes.
+    ///
+    /// The reader should be buffered; no more than `file_len` bytes and no tensor data are
+    /// asked of it.
+    ///
+    /// # Errors
+    ///
+    /// If the header is not a valid GGUF header, or describes tensors that are not wholly
+    /// inside the file, misaligned or overlapping.
+    pub fn read(reader: impl Read, file_len: u64) -> Result<Self, Error> {
+        header::read(reader, file_len)
+    }
+
+    /// Version of the format: 2 or 3.
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version
+    }
+
+    /// Alignment of tensor data in bytes, a power of two.
+    #[must_use]
+    pub fn alignment(&self) -> u64 {
+        self.alignment
+    }
+
+    /// Length of the whole file in bytes.
+    #[must_use]
+    pub fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
+    /// Where tensor data starts, in bytes from the start of the file.
+    #[must_use]
+    pub fn data_offset(&self) -> u64 {
+        self.data_offset
+    }
+
+    /// Key-value pairs in file order.
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Tensors in file order.
+    #[must_use]
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensor with this name.
+    #[must_use]
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.iter().find(|tensor| tensor.name == name)
+    }
+}

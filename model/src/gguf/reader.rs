@@ -1,0 +1,169 @@
+use std::io::{ErrorKind, Read};
+
+use super::{Error, StringArray};
+
+/// Longest key, by the format's specification.
+const MAX_KEY: u64 = 65_535;
+/// Longest tensor name, by the format's specification.
+const MAX_NAME: u64 = 64;
+/// Most bytes of header; the largest known vocabularies take about 16 MiB.
+const MAX_HEADER: u64 = 256 << 20;
+/// Memory is taken in steps of this while bytes arrive, so that a claim alone costs nothing,
+/// not even in a sparse file.
+const STEP: u64 = 64 << 10;
+
+/// Reads little-endian fields and knows where it is and how much is left.
+pub(super) struct Reader<R> {
+    inner: R,
+    offset: u64,
+    file_len: u64,
+}
+
+impl<R: Read> Reader<R> {
+    pub(super) fn new(inner: R, file_len: u64) -> Self {
+        Self { inner, offset: 0, file_len }
+    }
+
+    /// Bytes from the start of the file.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Takes a count of things of at least `need` bytes each, refusing what cannot be.
+    pub(super) fn count(
+        &mut self,
+        what: &'static str,
+        need: u64,
+        limit: u64,
+    ) -> Result<u64, Error> {
+        let offset = self.offset;
+        let count = self.u64(what)?;
+        let remaining = self.file_len - self.offset;
+        if count > remaining / need {
+            return Err(Error::Count { what, offset, count, need, remaining });
+        }
+        if count > limit {
+            return Err(Error::Limit { what, offset, count, limit });
+        }
+        Ok(count)
+    }
+
+    pub(super) fn key(&mut self) -> Result<String, Error> {
+        self.label("a key", MAX_KEY)
+    }
+
+    pub(super) fn tensor_name(&mut self) -> Result<String, Error> {
+        self.label("a tensor name", MAX_NAME)
+    }
+
+    fn label(&mut self, what: &'static str, limit: u64) -> Result<String, Error> {
+        let offset = self.offset;
+        let label = self.string(what, limit)?;
+        if label.is_empty() {
+            return Err(Error::Empty { what, offset });
+        }
+        Ok(label)
+    }
+
+    pub(super) fn text(&mut self) -> Result<String, Error> {
+        self.string("a string", MAX_HEADER)
+    }
+
+    fn string(&mut self, what: &'static str, limit: u64) -> Result<String, Error> {
+        let len = self.count(what, 1, limit)?;
+        let offset = self.offset;
+        let bytes = self.bytes(what, len)?;
+        String::from_utf8(bytes).map_err(|_| Error::Utf8 { what, offset })
+    }
+
+    /// Reads a count and as many strings.
+    pub(super) fn strings(&mut self) -> Result<StringArray, Error> {
+        let count = self.count("array elements", 8, MAX_HEADER)?;
+        let mut strings = StringArray::default();
+        let mut bytes = Vec::new();
+        for _ in 0..count {
+            let what = "a string of an array";
+            let len = self.count(what, 1, MAX_HEADER)?;
+            let offset = self.offset;
+            bytes.clear();
+            self.append(what, len, &mut bytes)?;
+            let string = std::str::from_utf8(&bytes).map_err(|_| Error::Utf8 { what, offset })?;
+            strings.push(string);
+        }
+        Ok(strings)
+    }
+
+    fn bytes(&mut self, what: &'static str, len: u64) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.append(what, len, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn append(&mut self, what: &'static str, len: u64, to: &mut Vec<u8>) -> Result<(), Error> {
+        self.check(what, len)?;
+        let mut left = len;
+        while left > 0 {
+            let step = left.min(STEP);
+            let start = to.len();
+            to.resize(start + usize::try_from(step).unwrap_or(0), 0);
+            self.fill(what, &mut to[start..])?;
+            left -= step;
+        }
+        Ok(())
+    }
+
+    /// Reads a count and as many elements of `N` bytes.
+    pub(super) fn numbers<T, const N: usize>(
+        &mut self,
+        convert: impl Fn([u8; N]) -> T,
+    ) -> Result<Vec<T>, Error> {
+        let what = "array elements";
+        let count = self.count(what, N as u64, MAX_HEADER)?;
+        let bytes = self.bytes(what, count.saturating_mul(N as u64))?;
+        Ok(bytes.as_chunks::<N>().0.iter().map(|&chunk| convert(chunk)).collect())
+    }
+
+    pub(super) fn field<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Error> {
+        let mut field = [0; N];
+        self.check(what, N as u64)?;
+        self.fill(what, &mut field)?;
+        Ok(field)
+    }
+
+    pub(super) fn u32(&mut self, what: &'static str) -> Result<u32, Error> {
+        self.field(what).map(u32::from_le_bytes)
+    }
+
+    pub(super) fn u64(&mut self, what: &'static str) -> Result<u64, Error> {
+        self.field(what).map(u64::from_le_bytes)
+    }
+
+    /// Whether `need` more bytes may be read.
+    fn check(&self, what: &'static str, need: u64) -> Result<(), Error> {
+        if need > self.file_len - self.offset {
+            return Err(self.truncated(what, need));
+        }
+        if need > MAX_HEADER.saturating_sub(self.offset) {
+            let what = "bytes of header";
+            let count = self.offset.saturating_add(need);
+            return Err(Error::Limit { what, offset: self.offset, count, limit: MAX_HEADER });
+        }
+        Ok(())
+    }
+
+    /// Fills `to`, for which [`Self::check`] has passed.
+    fn fill(&mut self, what: &'static str, to: &mut [u8]) -> Result<(), Error> {
+        let len = to.len() as u64;
+        self.inner.read_exact(to).map_err(|source| match source.kind() {
+            // The file shrank since its length was taken.
+            ErrorKind::UnexpectedEof => self.truncated(what, len),
+            _ => Error::Read { what, offset: self.offset, source },
+        })?;
+        self.offset += len;
+        Ok(())
+    }
+
+    fn truncated(&self, what: &'static str, need: u64) -> Error {
+        Error::Truncated { what, offset: self.offset, need, file_len: self.file_len }
+    }
+}

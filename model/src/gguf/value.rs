@@ -1,0 +1,353 @@
+use std::fmt;
+
+use super::Error;
+
+/// One metadata value.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "named after the format's types")]
+pub enum Value {
+    U8(u8),
+    I8(i8),
+    U16(u16),
+    I16(i16),
+    U32(u32),
+    I32(i32),
+    F32(f32),
+    Bool(bool),
+    String(String),
+    Array(Array),
+    U64(u64),
+    I64(i64),
+    F64(f64),
+}
+
+/// An array of one type; arrays of arrays are refused when reading.
+#[derive(Clone, Debug, PartialEq)]
+#[allow(missing_docs, reason = "named after the format's types")]
+pub enum Array {
+    U8(Vec<u8>),
+    I8(Vec<i8>),
+    U16(Vec<u16>),
+    I16(Vec<i16>),
+    U32(Vec<u32>),
+    I32(Vec<i32>),
+    F32(Vec<f32>),
+    Bool(Vec<bool>),
+    String(StringArray),
+    U64(Vec<u64>),
+    I64(Vec<i64>),
+    F64(Vec<f64>),
+}
+
+/// Type of a [`Value`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "named after the format's types")]
+pub enum ValueType {
+    U8,
+    I8,
+    U16,
+    I16,
+    U32,
+    I32,
+    F32,
+    Bool,
+    String,
+    Array,
+    U64,
+    I64,
+    F64,
+}
+
+impl ValueType {
+    const ALL: [Self; 13] = [
+        Self::U8,
+        Self::I8,
+        Self::U16,
+        Self::I16,
+        Self::U32,
+        Self::I32,
+        Self::F32,
+        Self::Bool,
+        Self::String,
+        Self::Array,
+        Self::U64,
+        Self::I64,
+        Self::F64,
+    ];
+
+    /// The type with this number in the format.
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::U8 => "u8",
+            Self::I8 => "i8",
+            Self::U16 => "u16",
+            Self::I16 => "i16",
+            Self::U32 => "u32",
+            Self::I32 => "i32",
+            Self::F32 => "f32",
+            Self::Bool => "bool",
+            Self::String => "string",
+            Self::Array => "array",
+            Self::U64 => "u64",
+            Self::I64 => "i64",
+            Self::F64 => "f64",
+        })
+    }
+}
+
+impl Value {
+    /// Its type.
+    #[must_use]
+    pub fn value_type(&self) -> ValueType {
+        match self {
+            Self::U8(_) => ValueType::U8,
+            Self::I8(_) => ValueType::I8,
+            Self::U16(_) => ValueType::U16,
+            Self::I16(_) => ValueType::I16,
+            Self::U32(_) => ValueType::U32,
+            Self::I32(_) => ValueType::I32,
+            Self::F32(_) => ValueType::F32,
+            Self::Bool(_) => ValueType::Bool,
+            Self::String(_) => ValueType::String,
+            Self::Array(_) => ValueType::Array,
+            Self::U64(_) => ValueType::U64,
+            Self::I64(_) => ValueType::I64,
+            Self::F64(_) => ValueType::F64,
+        }
+    }
+
+    /// Any integer that is not negative.
+    #[must_use]
+    pub fn as_u64(&self) -> Option<u64> {
+        match *self {
+            Self::U8(v) => Some(v.into()),
+            Self::U16(v) => Some(v.into()),
+            Self::U32(v) => Some(v.into()),
+            Self::U64(v) => Some(v),
+            Self::I8(v) => v.try_into().ok(),
+            Self::I16(v) => v.try_into().ok(),
+            Self::I32(v) => v.try_into().ok(),
+            Self::I64(v) => v.try_into().ok(),
+            _ => None,
+        }
+    }
+}
+
+impl Array {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::U8(v) => v.len(),
+            Self::I8(v) => v.len(),
+            Self::U16(v) => v.len(),
+            Self::I16(v) => v.len(),
+            Self::U32(v) => v.len(),
+            Self::I32(v) => v.len(),
+            Self::F32(v) => v.len(),
+            Self::Bool(v) => v.len(),
+            Self::String(v) => v.len(),
+            Self::U64(v) => v.len(),
+            Self::I64(v) => v.len(),
+            Self::F64(v) => v.len(),
+        }
+    }
+
+    /// Whether it has no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Many strings in one allocation: vocabularies have hundreds of thousands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StringArray {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl StringArray {
+    /// Appends one string.
+    pub fn push(&mut self, string: &str) {
+        self.text.push_str(string);
+        self.ends.push(self.text.len());
+    }
+
+    /// Number of strings.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The string at `index`.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&str> {
+        let end = *self.ends.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text.get(start..end)
+    }
+
+    /// All strings in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let mut start = 0;
+        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for StringArray {
+    fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
+        let mut array = Self::default();
+        strings.into_iter().for_each(|string| array.push(string.as_ref()));
+        array
+    }
+}
+
+/// Key-value pairs in file order; keys are unique.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Metadata {
+    pairs: Vec<(String, Value)>,
+    by_key: std::collections::HashMap<String, usize>,
+}
+
+impl Metadata {
+    /// Appends a pair, or gives the key back if it is there already.
+    pub(super) fn insert(&mut self, key: String, value: Value) -> Result<(), String> {
+        if self.by_key.contains_key(&key) {
+            return Err(key);
+        }
+        self.by_key.insert(key.clone(), self.pairs.len());
+        self.pairs.push((key, value));
+        Ok(())
+    }
+
+    /// Number of pairs.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    /// All pairs in file order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
+        self.pairs.iter().map(|(key, value)| (key.as_str(), value))
+    }
+
+    /// The value of `key`.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Value> {
+        self.by_key.get(key).map(|&index| &self.pairs[index].1)
+    }
+
+    /// The value of `key` if it is there, as any integer type that is not negative.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn u64(&self, key: &str) -> Result<Option<u64>, Error> {
+        self.typed(key, "an integer that is not negative", Value::as_u64)
+    }
+
+    /// The value of `key` if it is there, as a float of 32 or 64 bits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn f32(&self, key: &str) -> Result<Option<f32>, Error> {
+        self.typed(key, "a float", |value| match *value {
+            Value::F32(v) => Some(v),
+            #[allow(clippy::cast_possible_truncation, reason = "rounds, or becomes infinite")]
+            Value::F64(v) => Some(v as f32),
+            _ => None,
+        })
+    }
+
+    /// The value of `key` if it is there, as a bool.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn bool(&self, key: &str) -> Result<Option<bool>, Error> {
+        self.typed(key, "a bool", |value| match value {
+            Value::Bool(v) => Some(*v),
+            _ => None,
+        })
+    }
+
+    /// The value of `key` if it is there, as a string.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn str(&self, key: &str) -> Result<Option<&str>, Error> {
+        self.typed(key, "a string", |value| match value {
+            Value::String(v) => Some(v.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The value of `key` if it is there, as an array of strings.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn strings(&self, key: &str) -> Result<Option<&StringArray>, Error> {
+        self.typed(key, "an array of strings", |value| match value {
+            Value::Array(Array::String(v)) => Some(v),
+            _ => None,
+        })
+    }
+
+    /// The value of `key` if it is there, as an array of `i32`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn i32s(&self, key: &str) -> Result<Option<&[i32]>, Error> {
+        self.typed(key, "an array of i32", |value| match value {
+            Value::Array(Array::I32(v)) => Some(v.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// The value of `key` if it is there, as an array of `f32`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WrongType`] if it is something else.
+    pub fn f32s(&self, key: &str) -> Result<Option<&[f32]>, Error> {
+        self.typed(key, "an array of f32", |value| match value {
+            Value::Array(Array::F32(v)) => Some(v.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn typed<'a, T>(
+        &'a self,
+        key: &str,
+        expected: &'static str,
+        convert: impl FnOnce(&'a Value) -> Option<T>,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let found = value.value_type();
+        let wrong = || Error::WrongType { key: key.to_owned(), expected, found };
+        convert(value).map(Some).ok_or_else(wrong)
+    }
+}

@@ -1,0 +1,5 @@
+//! placeholder
+
+pub mod config;
+pub mod gguf;
+pub mod tokenizer;

@@ -1,0 +1,177 @@
+//! Text to token ids and back, as llama.cpp does it, from the vocabulary in a GGUF file.
+//!
+//! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`) and SentencePiece BPE
+//! (`llama`).
+
+mod bpe;
+mod bytes;
+mod decoder;
+mod end;
+mod error;
+mod special;
+mod split;
+mod spm;
+mod vocab;
+
+use crate::gguf::Gguf;
+use bpe::Bpe;
+use special::{Part, Specials};
+use spm::Spm;
+use vocab::{Kind, Vocab};
+
+pub use decoder::Decoder;
+pub use error::Error;
+
+/// The vocabulary of a model, and how it cuts text into tokens.
+#[derive(Debug)]
+pub struct Tokenizer {
+    vocab: Vocab,
+    specials: Specials,
+    model: Model,
+    end_of_generation: Vec<bool>,
+}
+
+#[derive(Debug)]
+enum Model {
+    Bpe(Bpe),
+    Spm(Spm),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer that the file's metadata describe.
+    ///
+    /// # Errors
+    ///
+    /// If metadata are missing, of the wrong type or contradictory, or name a tokenizer or
+    /// pre-tokenizer that is not supported.
+    pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
+        let metadata = gguf.metadata();
+        let key = "tokenizer.ggml.model";
+        let (kind, default_bos) = match metadata.str(key)?.ok_or(Error::Missing { key })? {
+            "gpt2" => (Kind::Bpe, None),
+            "llama" => (Kind::Spm, Some(true)),
+            found => return Err(Error::Model { found: found.to_owned() }),
+        };
+        let pre = split::PreTokenizer::from_metadata(metadata, kind)?;
+        let add_bos = default_bos.unwrap_or(pre.adds_bos());
+        let mut vocab = Vocab::from_metadata(metadata, kind, add_bos)?;
+        let end_of_generation = end::mark(&mut vocab, metadata)?;
+        let specials = Specials::new(&vocab)?;
+        let model = match kind {
+            Kind::Bpe => Model::Bpe(Bpe::new(&vocab, metadata, pre)?),
+            Kind::Spm => Model::Spm(Spm::new(&vocab, metadata)?),
+        };
+        Ok(Self { vocab, specials, model, end_of_generation })
+    }
+
+    /// Ids of `text`, without a beginning-of-sequence token.
+    ///
+    /// With `special`, the texts of control tokens (such as `<|im_end|>`) become those
+    /// tokens; use that for a rendered chat template only, never for a user's own words. The
+    /// model's *user-defined* tokens are always recognised, as in llama.cpp: they are
+    /// ordinary text that should not be cut.
+    ///
+    /// Bytes that a byte-level vocabulary lacks are left out, as in llama.cpp.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Encode`] if the tokenizer fails on the text.
+    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        let mut ids = Vec::new();
+        let mut after_special = true;
+        for part in self.specials.split(text, special) {
+            match (part, &self.model) {
+                (Part::Token(id), _) => ids.push(id),
+                (Part::Text(text), Model::Bpe(bpe)) => bpe.encode(text, &mut ids)?,
+                (Part::Text(text), Model::Spm(spm)) => spm.encode(text, after_special, &mut ids),
+            }
+            after_special = matches!(part, Part::Token(_));
+        }
+        Ok(ids)
+    }
+
+    /// Ids of `text` as [`Self::encode`] gives them, with the beginning-of-sequence and
+    /// end-of-sequence tokens that the model wants (`tokenizer.ggml.add_bos_token` and
+    /// `add_eos_token`).
+    ///
+    /// Where the text itself begins with the beginning-of-sequence token, as many chat
+    /// templates do, it is not added again.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn encode_prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+        let mut ids = self.encode(text, special)?;
+        if let Some(bos) = self.vocab.bos.filter(|_| self.vocab.add_bos)
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        ids.extend(self.vocab.eos.filter(|_| self.vocab.add_eos));
+        Ok(ids)
+    }
+
+    /// Text of `ids`, without control tokens; invalid UTF-8 becomes U+FFFD.
+    ///
+    /// Where the model puts a space before text when encoding, one leading space is taken off.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownId`] if an id is not in the vocabulary.
+    pub fn decode(&self, ids: &[u32]) -> Result<String, Error> {
+        let mut bytes = Vec::new();
+        for &id in ids {
+            self.append_piece(id, &mut bytes)?;
+        }
+        let prefixed = matches!(&self.model, Model::Spm(spm) if spm.adds_space_prefix());
+        let bytes = bytes.strip_prefix(b" ").filter(|_| prefixed).unwrap_or(&bytes);
+        Ok(String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    /// Starts turning generated tokens into text one by one.
+    #[must_use]
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder::new(self)
+    }
+
+    /// Whether a model that chooses this token wants to stop.
+    #[must_use]
+    pub fn is_end_of_generation(&self, id: u32) -> bool {
+        usize::try_from(id)
+            .ok()
+            .and_then(|id| self.end_of_generation.get(id))
+            .copied()
+            .unwrap_or(false)
+    }
+
+    /// Number of tokens; ids are below this.
+    #[must_use]
+    pub fn vocab_size(&self) -> u32 {
+        self.vocab.size()
+    }
+
+    /// Beginning of a sequence.
+    #[must_use]
+    pub fn bos(&self) -> Option<u32> {
+        self.vocab.bos
+    }
+
+    /// End of a sequence.
+    #[must_use]
+    pub fn eos(&self) -> Option<u32> {
+        self.vocab.eos
+    }
+
+    /// Text of one token as the vocabulary spells it (`Ġthe`, `▁the`, `<|im_end|>`), for
+    /// listings.
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<&str> {
+        self.vocab.text(id)
+    }
+
+    /// Appends what `id` stands for; control tokens stand for nothing.
+    fn append_piece(&self, id: u32, to: &mut Vec<u8>) -> Result<(), Error> {
+        let vocab = self.vocab_size();
+        self.vocab.append_piece(id, to).ok_or(Error::UnknownId { id, vocab })
+    }
+}

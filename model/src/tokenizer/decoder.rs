@@ -1,0 +1,79 @@
+use super::{Error, Tokenizer};
+
+/// Turns generated tokens into text one by one.
+///
+/// A character may be spread over tokens: its bytes are kept back until it is complete, so
+/// that every piece of text handed out is final.
+#[derive(Clone, Debug)]
+pub struct Decoder<'a> {
+    tokenizer: &'a Tokenizer,
+    pending: Vec<u8>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
+        Self { tokenizer, pending: Vec::new() }
+    }
+
+    /// The text that is complete with this token; often empty. Control tokens have no text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownId`] if the id is not in the vocabulary.
+    pub fn push(&mut self, id: u32) -> Result<String, Error> {
+        self.tokenizer.append_piece(id, &mut self.pending)?;
+        Ok(take_complete(&mut self.pending))
+    }
+
+    /// What is still kept back: a U+FFFD if the text ends inside a character.
+    #[must_use]
+    pub fn finish(self) -> String {
+        String::from_utf8_lossy(&self.pending).into_owned()
+    }
+}
+
+/// Takes all but an incomplete character at the end; invalid bytes become U+FFFD.
+fn take_complete(pending: &mut Vec<u8>) -> String {
+    let mut text = String::new();
+    loop {
+        match std::str::from_utf8(pending) {
+            Ok(rest) => {
+                text.push_str(rest);
+                pending.clear();
+                return text;
+            }
+            Err(error) => {
+                let (valid, rest) = pending.split_at(error.valid_up_to());
+                text.push_str(&String::from_utf8_lossy(valid));
+                let Some(invalid) = error.error_len() else {
+                    *pending = rest.to_vec();
+                    return text;
+                };
+                text.push(char::REPLACEMENT_CHARACTER);
+                *pending = rest[invalid..].to_vec();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::take_complete;
+
+    #[test]
+    fn incomplete_characters_are_kept_back() {
+        let mut pending = b"a\xf0\x9f".to_vec();
+        assert_eq!(take_complete(&mut pending), "a");
+        assert_eq!(pending, b"\xf0\x9f");
+        pending.extend(b"\x98\x80!");
+        assert_eq!(take_complete(&mut pending), "😀!");
+        assert!(pending.is_empty());
+    }
+
+    #[test]
+    fn invalid_bytes_are_replaced() {
+        let mut pending = b"\xffa\xf0\x9fb\xc3".to_vec();
+        assert_eq!(take_complete(&mut pending), "\u{fffd}a\u{fffd}b");
+        assert_eq!(pending, b"\xc3");
+    }
+}

@@ -1,0 +1,180 @@
+use super::{Error, bytes};
+use crate::gguf::{Metadata, StringArray};
+
+const MAX_TOKENS: usize = 1 << 20;
+/// Longest text of one token, in bytes.
+const MAX_TOKEN: usize = 4096;
+
+/// How token texts stand for bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Each byte is written as one character (GPT-2's table).
+    Bpe,
+    /// Plain text with `▁` for a space; `<0x00>` for single bytes.
+    Spm,
+}
+
+/// `tokenizer.ggml.token_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenType {
+    Undefined,
+    Normal,
+    Unknown,
+    Control,
+    UserDefined,
+    Unused,
+    Byte,
+}
+
+/// Texts and types of all tokens, and which have a role.
+#[derive(Debug)]
+pub(super) struct Vocab {
+    kind: Kind,
+    texts: StringArray,
+    types: Vec<TokenType>,
+    size: u32,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    pub(super) add_bos: bool,
+    pub(super) add_eos: bool,
+}
+
+impl Vocab {
+    pub(super) fn from_metadata(
+        metadata: &Metadata,
+        kind: Kind,
+        add_bos: bool,
+    ) -> Result<Self, Error> {
+        let key = "tokenizer.ggml.tokens";
+        let texts = metadata.strings(key)?.ok_or(Error::Missing { key })?.clone();
+        check_limits(&texts)?;
+        let size = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        let types = types(metadata, &texts, kind)?;
+        // llama.cpp's defaults; byte-level vocabularies have none.
+        let default = |id: u32| Some(id).filter(|&id| kind == Kind::Spm && id < size);
+        let special =
+            |name: &str, id| Ok::<_, Error>(special_id(metadata, name, size)?.or(default(id)));
+        let flag = |key, default| Ok::<_, Error>(metadata.bool(key)?.unwrap_or(default));
+        let (bos_key, eos_key) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
+        let vocab = Self {
+            kind,
+            texts,
+            types,
+            size,
+            bos: special("bos", 1)?,
+            eos: special("eos", 2)?,
+            unknown: special("unknown", 0)?,
+            add_bos: flag(bos_key, add_bos)?,
+            add_eos: flag(eos_key, false)?,
+        };
+        if vocab.add_bos && vocab.bos.is_none() {
+            return Err(Error::NothingToAdd { key: bos_key });
+        }
+        if vocab.add_eos && vocab.eos.is_none() {
+            return Err(Error::NothingToAdd { key: eos_key });
+        }
+        Ok(vocab)
+    }
+
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        self.texts.get(usize::try_from(id).ok()?)
+    }
+
+    pub(super) fn token_type(&self, id: u32) -> Option<TokenType> {
+        self.types.get(usize::try_from(id).ok()?).copied()
+    }
+
+    pub(super) fn set_type(&mut self, id: u32, to: TokenType) {
+        if let Some(token_type) = usize::try_from(id).ok().and_then(|id| self.types.get_mut(id)) {
+            *token_type = to;
+        }
+    }
+
+    /// All tokens with their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenType)> {
+        let tokens = self.texts.iter().zip(&self.types);
+        (0..).zip(tokens).map(|(id, (text, &token_type))| (id, text, token_type))
+    }
+
+    /// Appends what the token stands for; `None` if there is no such token.
+    pub(super) fn append_piece(&self, id: u32, to: &mut Vec<u8>) -> Option<()> {
+        let text = self.text(id)?;
+        match (self.token_type(id)?, self.kind) {
+            (TokenType::UserDefined, _) => to.extend(text.bytes()),
+            (TokenType::Normal, Kind::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
+            (TokenType::Normal, Kind::Spm) => to.extend(text.replace('▁', " ").bytes()),
+            (TokenType::Byte, _) => to.extend(bytes::parse_hex(text)),
+            (
+                TokenType::Undefined | TokenType::Unknown | TokenType::Control | TokenType::Unused,
+                _,
+            ) => {}
+        }
+        Some(())
+    }
+}
+
+fn check_limits(texts: &StringArray) -> Result<(), Error> {
+    if texts.is_empty() {
+        return Err(Error::Missing { key: "tokenizer.ggml.tokens" });
+    }
+    if texts.len() > MAX_TOKENS {
+        return Err(Error::Limit { what: "tokens", count: texts.len(), limit: MAX_TOKENS });
+    }
+    match texts.iter().map(str::len).max() {
+        Some(count) if count > MAX_TOKEN => {
+            Err(Error::Limit { what: "bytes in one token", count, limit: MAX_TOKEN })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn types(metadata: &Metadata, texts: &StringArray, kind: Kind) -> Result<Vec<TokenType>, Error> {
+    let key = "tokenizer.ggml.token_type";
+    let Some(numbers) = metadata.i32s(key)? else {
+        return Ok(vec![TokenType::Normal; texts.len()]);
+    };
+    if numbers.len() != texts.len() {
+        return Err(Error::Length { key, found: numbers.len(), tokens: texts.len() });
+    }
+    (0..)
+        .zip(numbers)
+        .zip(texts.iter())
+        .map(|((id, &number), text)| token_type(id, number, text, kind))
+        .collect()
+}
+
+fn token_type(id: u32, number: i32, text: &str, kind: Kind) -> Result<TokenType, Error> {
+    match number {
+        0 => Ok(TokenType::Undefined),
+        1 => Ok(TokenType::Normal),
+        2 => Ok(TokenType::Unknown),
+        3 => Ok(TokenType::Control),
+        4 => Ok(TokenType::UserDefined),
+        5 => Ok(TokenType::Unused),
+        // Byte-level vocabularies spell bytes by GPT-2's table, so this form is not theirs.
+        6 if kind == Kind::Spm && bytes::parse_hex(text).is_none() => {
+            Err(Error::ByteToken { id, text: text.to_owned() })
+        }
+        6 => Ok(TokenType::Byte),
+        kind => Err(Error::TokenType { id, kind }),
+    }
+}
+
+/// The id under `tokenizer.ggml.{name}_token_id`, if the key is there.
+pub(super) fn special_id(
+    metadata: &Metadata,
+    name: &str,
+    tokens: u32,
+) -> Result<Option<u32>, Error> {
+    let key = format!("tokenizer.ggml.{name}_token_id");
+    let Some(id) = metadata.u64(&key)? else { return Ok(None) };
+    match u32::try_from(id) {
+        Ok(id) if id < tokens => Ok(Some(id)),
+        _ => Err(Error::SpecialId { key, id, tokens }),
+    }
+}

@@ -1,0 +1,242 @@
+//! Token ids against llama.cpp's, and refusal of broken vocabularies.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use polychord_model::gguf::{Array, Gguf, Value};
+use polychord_model::tokenizer::{Error, Tokenizer};
+use serde_json::Value as Json;
+use support::{Writer, read, string, strings, test_data};
+
+/// Checks ids against llama.cpp's, and that decoding at once and one by one agree.
+fn check_vectors(file: &str, vectors: &str) {
+    let Some(path) = test_data(file) else { return };
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
+    let mut wrong = Vec::new();
+    for line in vectors.lines() {
+        let vector: Json = serde_json::from_str(line).unwrap();
+        let text = vector["text"].as_str().unwrap();
+        let expected: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
+        let ids = tokenizer.encode(text, false).unwrap();
+        if ids != expected {
+            wrong.push(format!("{text:?}: {ids:?}, expected {expected:?}"));
+        }
+        assert_eq!(tokenizer.decode(&ids).unwrap(), text);
+        let mut decoder = tokenizer.decoder();
+        let mut streamed: String = ids.iter().map(|&id| decoder.push(id).unwrap()).collect();
+        streamed += &decoder.finish();
+        assert_eq!(streamed.trim_start(), text.trim_start());
+    }
+    assert_eq!(vectors.lines().count(), 47);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn gpt_2_is_exact() {
+    check_vectors("ggml-vocab-gpt-2.gguf", include_str!("data/tokenizer/tok-gpt-2.jsonl"));
+}
+
+#[test]
+fn llama_bpe_is_exact() {
+    check_vectors("ggml-vocab-llama-bpe.gguf", include_str!("data/tokenizer/tok-llama-bpe.jsonl"));
+}
+
+#[test]
+fn llama_spm_is_exact() {
+    check_vectors("ggml-vocab-llama-spm.gguf", include_str!("data/tokenizer/tok-llama-spm.jsonl"));
+}
+
+#[test]
+fn smollm2_is_exact() {
+    check_vectors(
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
+        include_str!("data/tokenizer/tok-smollm2.jsonl"),
+    );
+}
+
+#[test]
+fn special_tokens_are_parsed_only_when_asked() {
+    let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let tokenizer = Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
+    assert_eq!(
+        tokenizer.encode("<|im_start|>user\nHi<|im_end|>", true).unwrap(),
+        [1, 4093, 198, 26843, 2]
+    );
+    let plain = tokenizer.encode("<|im_end|>", false).unwrap();
+    assert!(
+        plain.len() > 1 && plain.iter().all(|&id| !tokenizer.is_end_of_generation(id)),
+        "{plain:?}"
+    );
+    assert_eq!(tokenizer.decode(&plain).unwrap(), "<|im_end|>");
+    assert_eq!(tokenizer.decode(&[1, 4093, 2]).unwrap(), "user");
+    let ends: Vec<u32> =
+        (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_end_of_generation(id)).collect();
+    assert_eq!(ends, [0, 2, 4], "<|endoftext|>, <|im_end|>, <reponame>");
+}
+
+/// 256 byte tokens, then these, all of which the merges make.
+fn byte_level(merges: &[&str], extra: &[(&str, i32)]) -> Writer {
+    let mut tokens: Vec<String> = (0..=255_u8).map(|b| gpt2_char(b).to_string()).collect();
+    tokens.extend(merges.iter().map(|merge| merge.replacen(' ', "", 1)));
+    let mut types = vec![1; tokens.len()];
+    tokens.extend(extra.iter().map(|(text, _)| (*text).to_owned()));
+    types.extend(extra.iter().map(|(_, kind)| *kind));
+    Writer::default()
+        .pair("tokenizer.ggml.model", string("gpt2"))
+        .pair("tokenizer.ggml.pre", string("gpt-2"))
+        .pair("tokenizer.ggml.tokens", strings(tokens))
+        .pair("tokenizer.ggml.token_type", Value::Array(Array::I32(types)))
+        .pair("tokenizer.ggml.merges", strings(merges))
+}
+
+fn gpt2_char(byte: u8) -> char {
+    let printable = |b: u32| matches!(b, 33..=126 | 161..=172 | 174..=255);
+    let code = u32::from(byte);
+    let shifted = (0..code).filter(|&b| !printable(b)).count();
+    let code = if printable(code) { code } else { 256 + u32::try_from(shifted).unwrap() };
+    char::from_u32(code).unwrap()
+}
+
+fn sentence_piece(tokens: &[(&str, f32, i32)]) -> Writer {
+    let bytes: Vec<String> = (0..=255).map(|b: u8| format!("<0x{b:02X}>")).collect();
+    let all: Vec<(&str, f32, i32)> =
+        tokens.iter().copied().chain(bytes.iter().map(|text| (text.as_str(), 0.0, 6))).collect();
+    Writer::default()
+        .pair("tokenizer.ggml.model", string("llama"))
+        .pair("tokenizer.ggml.tokens", strings(all.iter().map(|t| t.0)))
+        .pair("tokenizer.ggml.scores", Value::Array(Array::F32(all.iter().map(|t| t.1).collect())))
+        .pair(
+            "tokenizer.ggml.token_type",
+            Value::Array(Array::I32(all.iter().map(|t| t.2).collect())),
+        )
+}
+
+fn build(writer: &Writer) -> Result<Tokenizer, Error> {
+    Tokenizer::from_gguf(&read(&writer.file()).unwrap())
+}
+
+const SPM: [(&str, f32, i32); 6] = [
+    ("<unk>", 0.0, 2),
+    ("<s>", 0.0, 3),
+    ("</s>", 0.0, 3),
+    ("▁a", -1.0, 1),
+    ("ab", -2.0, 1),
+    ("▁", -3.0, 1),
+];
+
+#[test]
+fn small_vocabularies_encode_and_decode() {
+    let bpe = build(&byte_level(&["a b", "ab c"], &[("<x>", 3), ("<y>", 4)])).unwrap();
+    assert_eq!(bpe.encode("abc", false).unwrap(), [257]);
+    assert_eq!(bpe.encode("abab<y>", false).unwrap(), [256, 256, 259], "user-defined always");
+    assert_eq!(bpe.encode("ab<x>", true).unwrap(), [256, 258]);
+    assert_eq!(bpe.decode(&[256, 258, 259]).unwrap(), "ab<y>");
+    let spm = build(&sentence_piece(&SPM)).unwrap();
+    assert_eq!(spm.encode("ab", false).unwrap(), [3, 6 + 0x62], "▁a before ab");
+    assert_eq!(spm.encode_prompt("ab", false).unwrap(), [1, 3, 6 + 0x62]);
+    assert_eq!(spm.encode_prompt("<s>ab", true).unwrap(), [1, 3, 6 + 0x62], "not twice");
+    assert_eq!(spm.decode(&[1, 3, 6 + 0x62, 2]).unwrap(), "ab");
+}
+
+#[test]
+fn ids_beyond_the_vocabulary_are_refused() {
+    let bpe = build(&byte_level(&[], &[])).unwrap();
+    assert!(matches!(bpe.decode(&[256]), Err(Error::UnknownId { id: 256, vocab: 256 })));
+    assert!(matches!(bpe.decoder().push(u32::MAX), Err(Error::UnknownId { .. })));
+    assert!(!bpe.is_end_of_generation(u32::MAX));
+}
+
+#[test]
+fn bytes_that_a_vocabulary_lacks_are_left_out() {
+    let tokens = ["a", "b", "ab"];
+    let writer = byte_level(&["a b"], &[])
+        .without("tokenizer.ggml.tokens")
+        .without("tokenizer.ggml.token_type");
+    let bpe = build(&writer.pair("tokenizer.ggml.tokens", strings(tokens))).unwrap();
+    assert_eq!(bpe.encode("ab", false).unwrap(), [2]);
+    assert_eq!(bpe.encode("axb", false).unwrap(), [0, 1], "no merge across");
+}
+
+#[test]
+fn long_white_space_takes_linear_time() {
+    let bpe = build(&byte_level(&["Ġ Ġ"], &[])).unwrap();
+    let text = " ".repeat(2_000_001) + "x";
+    let ids = bpe.encode(&text, false).unwrap();
+    assert_eq!(ids.len(), 1_000_002);
+    assert_eq!(bpe.decode(&ids).unwrap(), text);
+}
+
+#[test]
+fn broken_byte_level_vocabularies_are_refused() {
+    let good = byte_level(&["a b"], &[]);
+    let replace = |key: &str, value| good.clone().without(key).pair(key, value);
+    for key in ["tokenizer.ggml.model", "tokenizer.ggml.tokens", "tokenizer.ggml.merges"] {
+        assert!(matches!(build(&good.clone().without(key)), Err(Error::Missing { .. })), "{key}");
+        assert!(matches!(build(&replace(key, Value::U32(7))), Err(Error::Gguf(_))), "{key}");
+    }
+    for merge in ["", "a", "a b c", "a zz", "zz a", "b a", " ", "a "] {
+        let error = build(&replace("tokenizer.ggml.merges", strings([merge])));
+        assert!(matches!(error, Err(Error::Merge { index: 0, .. })), "{merge:?}: {error:?}");
+    }
+    let error = build(&replace("tokenizer.ggml.model", string("bert"))).unwrap_err();
+    assert!(error.to_string().contains("bert"), "{error}");
+    let error = build(&replace("tokenizer.ggml.pre", string("tekken"))).unwrap_err();
+    assert!(
+        error.to_string().contains("tekken") && error.to_string().contains("smollm"),
+        "{error}"
+    );
+    let types = "tokenizer.ggml.token_type";
+    assert!(matches!(
+        build(&replace(types, Value::Array(Array::I32(vec![1])))),
+        Err(Error::Length { .. })
+    ));
+    assert!(matches!(
+        build(&replace(types, Value::Array(Array::I32(vec![9; 257])))),
+        Err(Error::TokenType { .. })
+    ));
+    let twice = replace("tokenizer.ggml.tokens", strings(vec!["a"; 257]));
+    assert!(matches!(build(&twice), Err(Error::DuplicateToken { first: 0, second: 1, .. })));
+    let many = replace("tokenizer.ggml.tokens", strings(vec![""; (1 << 20) + 1]));
+    assert!(matches!(build(&many), Err(Error::Limit { .. })));
+    let long = replace("tokenizer.ggml.tokens", strings(["x".repeat(5000)]));
+    assert!(matches!(build(&long), Err(Error::Limit { .. })));
+}
+
+#[test]
+fn broken_special_ids_are_refused() {
+    let good = byte_level(&["a b"], &[]);
+    for name in ["bos", "eos", "unknown", "eot", "eom"] {
+        let key = format!("tokenizer.ggml.{name}_token_id");
+        let error = build(&good.clone().pair(&key, Value::U32(257))).unwrap_err();
+        assert!(matches!(error, Error::SpecialId { id: 257, tokens: 257, .. }), "{name}: {error}");
+    }
+    for name in ["bos", "eos"] {
+        let key = format!("tokenizer.ggml.add_{name}_token");
+        let error = build(&good.clone().pair(&key, Value::Bool(true))).unwrap_err();
+        assert!(matches!(error, Error::NothingToAdd { .. }), "{error}");
+    }
+}
+
+#[test]
+fn broken_sentence_piece_vocabularies_are_refused() {
+    let good = sentence_piece(&SPM);
+    let scores = "tokenizer.ggml.scores";
+    assert!(matches!(build(&good.clone().without(scores)), Err(Error::Missing { .. })));
+    let short = good.clone().without(scores).pair(scores, Value::Array(Array::F32(vec![0.0])));
+    assert!(matches!(build(&short), Err(Error::Length { .. })));
+    let byte = sentence_piece(&[("<0xQQ>", 0.0, 6)]);
+    assert!(matches!(build(&byte), Err(Error::ByteToken { id: 0, .. })));
+    let twice = sentence_piece(&[SPM[0], SPM[1], SPM[1]]);
+    assert!(matches!(build(&twice), Err(Error::DuplicateToken { first: 1, second: 2, .. })));
+    let nan = sentence_piece(&[
+        SPM[0],
+        SPM[1],
+        SPM[2],
+        ("▁a", f32::NAN, 1),
+        ("aa", f32::NAN, 1),
+        ("▁", 0.0, 1),
+    ]);
+    let tokenizer = build(&nan).unwrap();
+    assert_eq!(tokenizer.decode(&tokenizer.encode("aaa a", false).unwrap()).unwrap(), "aaa a");
+}
