@@ -1,1 +1,16 @@
-//! placeholder
+//! Polychord on [Wasmer](https://docs.rs/wasmer).
+//!
+//! [`WasmerEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
+//! translates between the two interfaces and decides nothing.
+//!
+//! Time limits use Wasmer's host interrupts, which take the signal SIGUSR1 of the process.
+
+mod engine;
+mod error;
+mod memory;
+mod runtime;
+
+pub use engine::WasmerEngine;
+
+/// Name of the engine in capabilities, errors and cargo features.
+const NAME: &str = "wasmer";

@@ -1,1 +1,14 @@
-//! placeholder
+//! Polychord on [Wasmtime](https://docs.rs/wasmtime).
+//!
+//! [`WasmtimeEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
+//! translates between the two interfaces and decides nothing.
+
+mod engine;
+mod error;
+mod memory;
+mod runtime;
+
+pub use engine::WasmtimeEngine;
+
+/// Name of the engine in capabilities, errors and cargo features.
+const NAME: &str = "wasmtime";

@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+use polychord_runtime_api::{Error, TrapKind};
+use wasmer::sys::vm::TrapCode;
+use wasmer::{CompileError, InstantiationError, RuntimeError};
+
+use crate::NAME;
+
+pub(crate) fn compile(error: &CompileError) -> Error {
+    Error::Compile { engine: NAME, reason: error.to_string() }
+}
+
+pub(crate) fn instantiate(error: InstantiationError, limit: Option<Duration>) -> Error {
+    match error {
+        InstantiationError::Start(error) => call(error, "the start function", limit),
+        error => Error::Instantiate { engine: NAME, reason: error.to_string() },
+    }
+}
+
+/// The error of a call: a trap in all but strange cases.
+pub(crate) fn call(error: RuntimeError, operation: &str, limit: Option<Duration>) -> Error {
+    let reason = error.to_string();
+    let Some(trap) = error.to_trap() else {
+        return Error::Instantiate { engine: NAME, reason };
+    };
+    let kind = match trap {
+        TrapCode::UnreachableCodeReached => TrapKind::Unreachable,
+        TrapCode::HeapAccessOutOfBounds => TrapKind::MemoryOutOfBounds,
+        TrapCode::TableAccessOutOfBounds => TrapKind::TableOutOfBounds,
+        TrapCode::IndirectCallToNull => TrapKind::IndirectCallToNull,
+        TrapCode::BadSignature => TrapKind::IndirectCallTypeMismatch,
+        TrapCode::IntegerOverflow => TrapKind::IntegerOverflow,
+        TrapCode::IntegerDivisionByZero => TrapKind::IntegerDivisionByZero,
+        TrapCode::BadConversionToInteger => TrapKind::InvalidConversionToInteger,
+        TrapCode::StackOverflow => TrapKind::StackOverflow,
+        TrapCode::HostInterrupt => TrapKind::DeadlineExceeded(limit.unwrap_or_default()),
+        _ => TrapKind::Other,
+    };
+    Error::Trap { engine: NAME, operation: operation.to_owned(), kind }
+}

@@ -1,0 +1,192 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use polychord_runtime_api::{
+    Alarm, Capabilities, Error, Host, Import, Module, ModuleInfo, Result, Runtime, Value,
+    ValueType, Watchdog,
+};
+use wasmer::sys::NativeEngineExt;
+use wasmer::{
+    Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, Memory, Store, Type,
+};
+
+use crate::memory::{self, Guest, Limited};
+use crate::{NAME, error};
+
+/// A compiled guest.
+pub(crate) struct WasmerModule {
+    engine: wasmer::Engine,
+    module: wasmer::Module,
+    info: Arc<ModuleInfo>,
+    capabilities: Arc<Capabilities>,
+}
+
+/// A live guest.
+struct WasmerRuntime {
+    guest: Guest,
+    host: Arc<Host>,
+}
+
+/// What host functions find.
+struct State {
+    host: Arc<Host>,
+    /// None until the guest has started.
+    memory: Option<Memory>,
+}
+
+impl WasmerModule {
+    pub(crate) const fn new(
+        engine: wasmer::Engine,
+        module: wasmer::Module,
+        info: Arc<ModuleInfo>,
+        capabilities: Arc<Capabilities>,
+    ) -> Self {
+        Self { engine, module, info, capabilities }
+    }
+}
+
+impl Module for WasmerModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+        // Tunables belong to a copy of the engine, so each guest has limits of its own.
+        let mut engine = self.engine.clone();
+        engine.set_tunables(Limited::new(host.memory_limit()));
+        let mut store = Store::new(engine);
+        let state = State { host: host.clone(), memory: None };
+        let env = FunctionEnv::new(&mut store, state);
+        let imports: Vec<_> =
+            self.info.imports().iter().map(|import| define(&mut store, &env, import)).collect();
+        let limit = host.limits().call_time;
+        let alarm = set_alarm(&store, limit);
+        let instance = Instance::new_by_index(&mut store, &self.module, &imports);
+        drop(alarm);
+        let instance = instance.map_err(|e| error::instantiate(e, limit))?;
+        let memory = instance.exports.get_memory("memory").ok().cloned();
+        env.as_mut(&mut store).memory.clone_from(&memory);
+        Ok(Box::new(WasmerRuntime { guest: Guest { store, instance, memory }, host }))
+    }
+}
+
+impl Runtime for WasmerRuntime {
+    fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    fn memory(&self) -> &[u8] {
+        let Guest { store, memory, .. } = &self.guest;
+        memory.as_ref().map_or(&[], |memory| memory::bytes(memory, store))
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let Guest { store, memory, .. } = &mut self.guest;
+        match memory {
+            Some(memory) => memory::bytes_mut(memory, store),
+            None => &mut [],
+        }
+    }
+
+    fn grow(&mut self, pages: u64) -> Result<u64> {
+        let refuse = |reason: String| Error::OutOfMemory {
+            engine: NAME,
+            what: "growing the guest's memory",
+            asked: pages.saturating_mul(polychord_runtime_api::abi::PAGE),
+            reason,
+        };
+        let Guest { store, memory, .. } = &mut self.guest;
+        let memory = memory.as_ref().ok_or_else(|| refuse("it has none".into()))?;
+        let delta = u32::try_from(pages).map_err(|error| refuse(error.to_string()))?;
+        let before = memory.grow(store, delta);
+        Ok(before.map_err(|error| refuse(error.to_string()))?.0.into())
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        let Guest { store, instance, .. } = &mut self.guest;
+        let Ok(function) = instance.exports.get_function(export) else {
+            return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
+        };
+        let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
+        let limit = self.host.limits().call_time;
+        let alarm = set_alarm(store, limit);
+        let out = function.call(store, &args);
+        drop(alarm);
+        let out = out.map_err(|e| error::call(e, export, limit))?;
+        for (result, value) in results.iter_mut().zip(&out) {
+            *result = from_engine(value);
+        }
+        Ok(())
+    }
+}
+
+/// Interrupts the guest when its time is over.
+#[cfg(unix)]
+fn set_alarm(store: &Store, limit: Option<Duration>) -> Option<Alarm> {
+    let limit = limit?;
+    let interrupter = store.interrupter();
+    Some(Watchdog::set(Instant::now() + limit, Arc::new(move || interrupter.interrupt())))
+}
+
+/// Wasmer's host interrupts are signals; elsewhere the capability is not claimed.
+#[cfg(not(unix))]
+fn set_alarm(_store: &Store, _limit: Option<Duration>) -> Option<Alarm> {
+    None
+}
+
+fn define(store: &mut Store, env: &FunctionEnv<State>, import: &Import) -> Extern {
+    let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
+    let ty = FunctionType::new(convert(&import.ty.params), convert(&import.ty.results));
+    let function = import.function;
+    let serve = move |mut env: FunctionEnvMut<'_, State>, params: &[wasmer::Value]| {
+        let mut args = [Value::I32(0); 4];
+        for (arg, param) in args.iter_mut().zip(params) {
+            *arg = from_engine(param);
+        }
+        let (state, mut store) = env.data_and_store_mut();
+        let guest = match &state.memory {
+            Some(memory) => memory::bytes_mut(memory, &mut store),
+            None => &mut [],
+        };
+        Ok(vec![to_engine(function.call(&state.host, guest, &args[..params.len()]))])
+    };
+    Function::new_with_env(store, env, ty, serve).into()
+}
+
+const fn to_type(ty: ValueType) -> Type {
+    match ty {
+        ValueType::I32 => Type::I32,
+        ValueType::I64 => Type::I64,
+        ValueType::F32 => Type::F32,
+        ValueType::F64 => Type::F64,
+        _ => Type::V128,
+    }
+}
+
+const fn to_engine(value: Value) -> wasmer::Value {
+    match value {
+        Value::I32(value) => wasmer::Value::I32(value),
+        Value::I64(value) => wasmer::Value::I64(value),
+        Value::F32(value) => wasmer::Value::F32(value),
+        Value::F64(value) => wasmer::Value::F64(value),
+        Value::V128(value) => wasmer::Value::V128(value),
+        // `Value` is non-exhaustive for users; a new kind must be translated above.
+        _ => wasmer::Value::I32(0),
+    }
+}
+
+/// Only the types of [`ValueType`] occur: others cannot be called or imported.
+fn from_engine(value: &wasmer::Value) -> Value {
+    match value {
+        wasmer::Value::I32(value) => Value::I32(*value),
+        wasmer::Value::I64(value) => Value::I64(*value),
+        wasmer::Value::F32(value) => Value::F32(*value),
+        wasmer::Value::F64(value) => Value::F64(*value),
+        wasmer::Value::V128(value) => Value::V128(*value),
+        _ => Value::I32(0),
+    }
+}

@@ -1,0 +1,101 @@
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use polychord_runtime_api::{
+    AddressType, Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+};
+use wasmtime::{Config, OptLevel};
+
+use crate::runtime::WasmtimeModule;
+use crate::{NAME, error, memory};
+
+/// Wasmtime with Cranelift, configured for speed and containment.
+pub struct WasmtimeEngine {
+    capabilities: Arc<Capabilities>,
+    /// For guests with 32-bit memories: guard pages in place of bounds checks.
+    narrow: wasmtime::Engine,
+    /// For guests with 64-bit memories, made when the first one comes.
+    wide: OnceLock<wasmtime::Engine>,
+}
+
+/// Stack of a guest in bytes; the threads that call guests have at least twice as much.
+const STACK: usize = 1 << 20;
+/// Address space set aside for a 64-bit memory, which thus never moves: its pages may be
+/// mappings. 256 GiB let some hundred guests live in a process with 47-bit addresses.
+const WIDE: u64 = 256 << 30;
+
+impl WasmtimeEngine {
+    /// The version of Wasmtime that this crate was built with.
+    pub const VERSION: &str = "48.0.0";
+
+    /// An engine for this machine.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Instantiate`](polychord_runtime_api::Error::Instantiate) if Wasmtime cannot
+    /// generate code for this machine.
+    pub fn new() -> Result<Self> {
+        let capabilities = Capabilities {
+            engine: NAME,
+            version: Self::VERSION,
+            execution: "Cranelift",
+            memory64: Memory64::Native { max_bytes: WIDE },
+            memory32_max_bytes: 1 << 32,
+            multi_memory: true,
+            relaxed_simd: RelaxedSimd::Faster,
+            mapping: memory::MAPPING,
+            time_limit: true,
+            stack_overflow_trap: true,
+            threads: true,
+        };
+        let narrow = configure(AddressType::I32)?;
+        Ok(Self { capabilities: Arc::new(capabilities), narrow, wide: OnceLock::new() })
+    }
+
+    fn for_address(&self, address: AddressType) -> Result<&wasmtime::Engine> {
+        match (address, self.wide.get()) {
+            (AddressType::I32, _) => Ok(&self.narrow),
+            (AddressType::I64, Some(wide)) => Ok(wide),
+            (AddressType::I64, None) => {
+                let wide = configure(AddressType::I64)?;
+                Ok(self.wide.get_or_init(|| wide))
+            }
+        }
+    }
+}
+
+impl Engine for WasmtimeEngine {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        let engine = self.for_address(info.address())?;
+        let module = wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))?;
+        Ok(Arc::new(WasmtimeModule::new(module, info, self.capabilities.clone())))
+    }
+}
+
+impl fmt::Debug for WasmtimeEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasmtimeEngine").field("version", &Self::VERSION).finish_non_exhaustive()
+    }
+}
+
+fn configure(address: AddressType) -> Result<wasmtime::Engine> {
+    let mut config = Config::new();
+    config
+        .cranelift_opt_level(OptLevel::Speed)
+        .parallel_compilation(true)
+        .wasm_relaxed_simd(true)
+        .wasm_multi_memory(true)
+        .wasm_memory64(true)
+        .wasm_backtrace_max_frames(None)
+        .max_wasm_stack(STACK)
+        .memory_may_move(false)
+        .epoch_interruption(true);
+    if address == AddressType::I64 {
+        config.memory_reservation(WIDE);
+    }
+    wasmtime::Engine::new(&config).map_err(|e| error::instantiate(&e))
+}

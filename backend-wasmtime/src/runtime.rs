@@ -1,0 +1,200 @@
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use polychord_runtime_api::{
+    Capabilities, Error, Host, Import, Module, ModuleInfo, Result, Runtime, Value, ValueType,
+    Watchdog,
+};
+use wasmtime::{
+    Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreLimits, UpdateDeadline, Val,
+    ValType,
+};
+
+use crate::{NAME, error, memory};
+
+/// A compiled guest.
+pub(crate) struct WasmtimeModule {
+    module: wasmtime::Module,
+    info: Arc<ModuleInfo>,
+    capabilities: Arc<Capabilities>,
+}
+
+/// A live guest.
+struct WasmtimeRuntime {
+    store: Store<State>,
+    instance: Option<Instance>,
+}
+
+/// What host functions and limits find in the store.
+struct State {
+    host: Arc<Host>,
+    /// None until the guest has started.
+    memory: Option<Memory>,
+    limits: StoreLimits,
+    deadline: Option<Instant>,
+}
+
+impl WasmtimeModule {
+    pub(crate) const fn new(
+        module: wasmtime::Module,
+        info: Arc<ModuleInfo>,
+        capabilities: Arc<Capabilities>,
+    ) -> Self {
+        Self { module, info, capabilities }
+    }
+}
+
+impl Module for WasmtimeModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+        let limits = memory::limits(host.memory_limit());
+        let state = State { host, memory: None, limits, deadline: None };
+        let mut store = Store::new(self.module.engine(), state);
+        store.limiter(|state| &mut state.limits);
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
+        let imports: Vec<_> =
+            self.info.imports().iter().map(|import| define(&mut store, import)).collect();
+        let mut runtime = WasmtimeRuntime { store, instance: None };
+        let instance = runtime
+            .timed("the start function", |store| Instance::new(store, &self.module, &imports))?;
+        let memory = instance.get_memory(&mut runtime.store, "memory");
+        runtime.store.data_mut().memory = memory;
+        runtime.instance = Some(instance);
+        Ok(Box::new(runtime))
+    }
+}
+
+impl Runtime for WasmtimeRuntime {
+    fn host(&self) -> &Arc<Host> {
+        &self.store.data().host
+    }
+
+    fn memory(&self) -> &[u8] {
+        self.store.data().memory.map_or(&[], |memory| memory.data(&self.store))
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        match self.store.data().memory {
+            Some(memory) => memory.data_mut(&mut self.store),
+            None => &mut [],
+        }
+    }
+
+    fn grow(&mut self, pages: u64) -> Result<u64> {
+        let refuse = |reason: String| Error::OutOfMemory {
+            engine: NAME,
+            what: "growing the guest's memory",
+            asked: pages.saturating_mul(polychord_runtime_api::abi::PAGE),
+            reason,
+        };
+        let memory = self.store.data().memory.ok_or_else(|| refuse("it has none".into()))?;
+        memory.grow(&mut self.store, pages).map_err(|error| refuse(error.to_string()))
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        let instance = self.instance;
+        let function = instance.and_then(|instance| instance.get_func(&mut self.store, export));
+        let Some(function) = function else {
+            return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
+        };
+        let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
+        let mut out: Vec<_> = results.iter().map(|value| to_engine(*value)).collect();
+        self.timed(export, |store| function.call(store, &args, &mut out))?;
+        for (result, value) in results.iter_mut().zip(&out) {
+            *result = from_engine(value);
+        }
+        Ok(())
+    }
+}
+
+impl WasmtimeRuntime {
+    /// Runs guest code under the time limit.
+    fn timed<T>(
+        &mut self,
+        operation: &str,
+        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
+    ) -> Result<T> {
+        let limit: Option<Duration> = self.store.data().host.limits().call_time;
+        let alarm = limit.map(|limit| {
+            let deadline = Instant::now() + limit;
+            self.store.data_mut().deadline = Some(deadline);
+            let engine = self.store.engine().clone();
+            // Every guest of the engine wakes up, and goes on if its own time is not over.
+            Watchdog::set(deadline, Arc::new(move || engine.increment_epoch()))
+        });
+        let result = run(&mut self.store);
+        drop(alarm);
+        result.map_err(|error| error::call(&error, operation, limit))
+    }
+}
+
+impl State {
+    /// Called when the epoch of the engine has changed.
+    fn at_tick(&self) -> UpdateDeadline {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => UpdateDeadline::Interrupt,
+            _ => UpdateDeadline::Continue(1),
+        }
+    }
+}
+
+fn define(store: &mut Store<State>, import: &Import) -> Extern {
+    let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
+    let ty = FuncType::new(store.engine(), convert(&import.ty.params), convert(&import.ty.results));
+    let function = import.function;
+    let serve = move |mut caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
+        let mut args = [Value::I32(0); 4];
+        for (arg, param) in args.iter_mut().zip(params) {
+            *arg = from_engine(param);
+        }
+        let (guest, state) = match caller.data().memory {
+            Some(memory) => memory.data_and_store_mut(&mut caller),
+            None => (&mut [][..], caller.data_mut()),
+        };
+        results[0] = to_engine(function.call(&state.host, guest, &args[..params.len()]));
+        Ok(())
+    };
+    Func::new(store, ty, serve).into()
+}
+
+const fn to_type(ty: ValueType) -> ValType {
+    match ty {
+        ValueType::I32 => ValType::I32,
+        ValueType::I64 => ValType::I64,
+        ValueType::F32 => ValType::F32,
+        ValueType::F64 => ValType::F64,
+        _ => ValType::V128,
+    }
+}
+
+fn to_engine(value: Value) -> Val {
+    match value {
+        Value::I32(value) => Val::I32(value),
+        Value::I64(value) => Val::I64(value),
+        Value::F32(value) => Val::F32(value.to_bits()),
+        Value::F64(value) => Val::F64(value.to_bits()),
+        Value::V128(value) => Val::V128(value.into()),
+        // `Value` is non-exhaustive for users; a new kind must be translated above.
+        _ => Val::I32(0),
+    }
+}
+
+/// Only the types of [`ValueType`] occur: others cannot be called or imported.
+fn from_engine(value: &Val) -> Value {
+    match value {
+        Val::I32(value) => Value::I32(*value),
+        Val::I64(value) => Value::I64(*value),
+        Val::F32(bits) => Value::F32(f32::from_bits(*bits)),
+        Val::F64(bits) => Value::F64(f64::from_bits(*bits)),
+        Val::V128(value) => Value::V128(value.as_u128()),
+        _ => Value::I32(0),
+    }
+}
