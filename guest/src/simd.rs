@@ -67,3 +67,10 @@ pub(crate) fn lanes(value: v128) -> [f32; 4] {
     store(&mut four, value);
     four
 }
+
+/// One number in all four lanes, from memory.
+#[inline(always)]
+pub(crate) fn load_splat(from: &f32) -> v128 {
+    // SAFETY: the reference is 4 readable bytes.
+    unsafe { v128_load32_splat(core::ptr::from_ref(from).cast()) }
+}

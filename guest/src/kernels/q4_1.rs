@@ -1,7 +1,7 @@
 //! 4-bit values times a scale, plus a minimum.
 
 use super::f16;
-use super::quantised::{Quantised, broadcast, nibbles, quantised_format, unsigned_bytes};
+use super::quantised::{Quantised, nibbles, quantised_format, unsigned_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: scale and minimum, then 16 bytes of two values each.
@@ -10,33 +10,15 @@ pub(super) const BYTES: usize = 20;
 /// The type `Q4_1`.
 pub(super) struct Q4_1;
 
-/// Scales and minima of four blocks.
-#[derive(Clone, Copy)]
-pub(super) struct Scales {
-    scale: v128,
-    minimum: v128,
-}
-
 impl Quantised<BYTES> for Q4_1 {
-    type Scales = Scales;
-
     #[inline(always)]
-    fn scales([a, b, c, d]: [&[u8; BYTES]; 4]) -> Scales {
+    fn scales([a, b, c, d]: [&[u8; BYTES]; 4]) -> [v128; 2] {
         let both = i32x4(header(a), header(b), header(c), header(d));
-        Scales {
-            scale: f16::from_upper_bits(i32x4_shl(both, 16)),
-            minimum: f16::from_upper_bits(both),
-        }
+        [f16::from_upper_bits(i32x4_shl(both, 16)), f16::from_upper_bits(both)]
     }
 
     #[inline(always)]
-    fn each_vector<const LANE: usize>(
-        block: &[u8; BYTES],
-        scales: Scales,
-        mut visit: impl FnMut(usize, v128),
-    ) {
-        let scale = broadcast::<LANE>(scales.scale);
-        let minimum = broadcast::<LANE>(scales.minimum);
+    fn each_vector(block: &[u8; BYTES], [scale, minimum]: [v128; 2], mut visit: impl FnMut(usize, v128)) {
         let (low, high) = nibbles(part::<4, 16, _, BYTES>(block));
         let mut visit = |v, q| visit(v, f32x4_add(f32x4_mul(q, scale), minimum));
         unsigned_bytes(low, 0, &mut visit);

@@ -5,67 +5,61 @@ use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes.
 pub(super) trait Quantised<const B: usize> {
-    /// The scales of four blocks, in four lanes each.
-    type Scales: Copy;
+    /// Reads the scales of four blocks at once, and their minima if the type has any.
+    fn scales(blocks: [&[u8; B]; 4]) -> [v128; 2];
 
-    /// Reads the scales of four blocks at once.
-    fn scales(blocks: [&[u8; B]; 4]) -> Self::Scales;
-
-    /// Calls `visit(v, weights)` for the vectors of a block, whose scales are in `LANE`.
+    /// Calls `visit(v, weights)` for the eight vectors of a block, whose scale and minimum
+    /// are in all lanes.
     ///
-    /// It may change the order of vectors, but not of those that are equal mod 4.
-    fn each_vector<const LANE: usize>(
-        block: &[u8; B],
-        scales: Self::Scales,
-        visit: impl FnMut(usize, v128),
-    );
+    /// It may change their order, but not of those that are equal mod 4.
+    fn each_vector(block: &[u8; B], scales: [v128; 2], visit: impl FnMut(usize, v128));
 }
 
-/// The product of a stored row with `x`, in the one order, four blocks a step.
+/// Calls `visit` for all blocks of a row and what belongs to each, reading the scales of
+/// four blocks at a time.
+///
+/// One block is one turn of a loop on purpose. LLVM takes WebAssembly to have registers
+/// without end: it would sort the operations of several blocks by accumulator, and the
+/// engine would have to spill all that they need.
+#[inline(always)]
+fn each_block<Q: Quantised<B>, const B: usize, X>(
+    row: &[u8],
+    mut with: impl Iterator<Item = X>,
+    mut visit: impl FnMut(&[u8; B], [v128; 2], X),
+) {
+    let (blocks, _) = row.as_chunks::<B>();
+    for four in blocks.chunks(4) {
+        let last = four.len() - 1;
+        let scales = Q::scales([&four[0], &four[last.min(1)], &four[last.min(2)], &four[last]]);
+        let [scales, minima] = scales.map(lanes);
+        for (((block, scale), minimum), with) in four.iter().zip(&scales).zip(&minima).zip(&mut with) {
+            visit(block, [load_splat(scale), load_splat(minimum)], with);
+        }
+    }
+}
+
+/// The product of a stored row with `x`, in the one order.
 #[inline(always)]
 pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
-    let (blocks, _) = row.as_chunks::<B>();
-    let (x_blocks, _) = x.as_chunks::<32>();
-    let (fours, last) = blocks.as_chunks::<4>();
-    let (x_fours, x_last) = x_blocks.as_chunks::<4>();
+    let (x, _) = x.as_chunks::<32>();
     let mut acc = [ZERO; 4];
-    for (blocks, x) in fours.iter().zip(x_fours) {
-        let scales = Q::scales(blocks.each_ref());
-        add_block::<Q, B, 0>(&mut acc, &blocks[0], scales, &x[0]);
-        add_block::<Q, B, 1>(&mut acc, &blocks[1], scales, &x[1]);
-        add_block::<Q, B, 2>(&mut acc, &blocks[2], scales, &x[2]);
-        add_block::<Q, B, 3>(&mut acc, &blocks[3], scales, &x[3]);
-    }
-    for (block, x) in last.iter().zip(x_last) {
-        add_block::<Q, B, 0>(&mut acc, block, Q::scales([block; 4]), x);
-    }
-    sum(acc)
-}
-
-#[inline(always)]
-fn add_block<Q: Quantised<B>, const B: usize, const LANE: usize>(
-    acc: &mut [v128; 4],
-    block: &[u8; B],
-    scales: Q::Scales,
-    x: &[f32; 32],
-) {
-    let (x, _) = x.as_chunks::<4>();
-    Q::each_vector::<LANE>(block, scales, |v, weights| {
-        acc[v % 4] = multiply_add(acc[v % 4], weights, load(&x[v]));
+    each_block::<Q, B, _>(row, x.iter(), |block, scales, x| {
+        let (x, _) = x.as_chunks::<4>();
+        Q::each_vector(block, scales, |v, weights| {
+            acc[v % 4] = multiply_add(acc[v % 4], weights, load(&x[v]));
+        });
     });
+    sum(acc)
 }
 
 /// Expands a stored row.
 #[inline(always)]
 pub(super) fn expand<Q: Quantised<B>, const B: usize>(row: &[u8], out: &mut [f32]) {
-    let (blocks, _) = row.as_chunks::<B>();
-    let (outs, _) = out.as_chunks_mut::<32>();
-    for (block, out) in blocks.iter().zip(outs) {
+    let (out, _) = out.as_chunks_mut::<32>();
+    each_block::<Q, B, _>(row, out.iter_mut(), |block, scales, out| {
         let (out, _) = out.as_chunks_mut::<4>();
-        Q::each_vector::<0>(block, Q::scales([block; 4]), |v, weights| {
-            store(&mut out[v], weights);
-        });
-    }
+        Q::each_vector(block, scales, |v, weights| store(&mut out[v], weights));
+    });
 }
 
 /// Calls `visit` with 16 unsigned bytes as four vectors of floats, the first being `first`.
@@ -99,12 +93,6 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> (v128, v128) {
 #[inline(always)]
 pub(super) fn first_half<const B: usize>(block: &[u8; B]) -> i32 {
     i32::from(i16::from_le_bytes(*part::<0, 2, _, B>(block)))
-}
-
-/// One lane in all four.
-#[inline(always)]
-pub(super) fn broadcast<const LANE: usize>(v: v128) -> v128 {
-    i32x4_shuffle::<LANE, LANE, LANE, LANE>(v, v)
 }
 
 /// Makes a [`Format`](super::Format) of a quantised type.

@@ -1,12 +1,16 @@
 //! Products of float rows with many columns, in tiles that stay in registers.
 //!
 //! Accumulator `i` of the one order only sees vectors `i`, `i + 4`, `i + 8`...; so a tile
-//! goes over its rows four times, once for each accumulator, and one register is enough
+//! goes over its rows (in parts) four times, once for each accumulator, and one register is enough
 //! for each element of the tile: two rows by four columns leave room for the operands.
 #![allow(unsafe_code)]
 
 use super::{multiply_add, sum};
 use crate::simd::*;
+
+/// How much of its rows a tile passes over four times while it is in a first-level cache;
+/// a multiple of 16, so that each part begins with accumulator 0.
+const PART: usize = 512;
 
 /// `y[column * stride + row] = x[column] * w[row]` for rows of `cols` floats.
 pub(crate) fn multiply(w: &[f32], x: &[f32], cols: usize, y: &mut [f32], stride: usize) {
@@ -43,62 +47,50 @@ fn columns<const C: usize>(w: &[f32], x: &[f32], cols: usize, y: &mut [f32], str
 }
 
 /// The products of `R` rows with `C` columns, all of one length.
-#[inline(never)]
+#[inline(always)]
 fn tile<const R: usize, const C: usize>(w: [&[f32]; R], x: [&[f32]; C]) -> [[f32; C]; R] {
     let len = x[0].len();
-    assert!(w.iter().chain(&x).all(|row| row.len() == len));
-    let vectors = len / 4;
-    let mut sums = [[[ZERO; 4]; C]; R];
-    for first in 0..4 {
-        let mut acc = [[ZERO; C]; R];
-        let mut v = first;
-        // Four steps at once, so that their addresses are one register with four offsets.
-        while v + 12 < vectors {
-            // SAFETY: v + 12 < vectors, and each slice has 4 * vectors elements (asserted).
-            unsafe {
-                step(&mut acc, w, x, v);
-                step(&mut acc, w, x, v + 4);
-                step(&mut acc, w, x, v + 8);
-                step(&mut acc, w, x, v + 12);
-            }
-            v += 16;
-        }
-        while v < vectors {
-            // SAFETY: v < vectors, and each slice has 4 * vectors elements (asserted).
-            unsafe { step(&mut acc, w, x, v) };
-            v += 4;
-        }
-        for (sums, acc) in sums.as_flattened_mut().iter_mut().zip(acc.as_flattened()) {
-            sums[first] = *acc;
+    let mut acc = [[[ZERO; C]; R]; 4];
+    for start in (0..len).step_by(PART) {
+        let part = start..len.min(start + PART);
+        let (w, x) = (w.map(|row| &row[part.clone()]), x.map(|row| &row[part.clone()]));
+        for (first, acc) in acc.iter_mut().enumerate() {
+            accumulate(&w, &x, first, acc);
         }
     }
+    let whole = len & !3;
     core::array::from_fn(|r| {
         core::array::from_fn(|c| {
-            let rest = w[r][4 * vectors..].iter().zip(&x[c][4 * vectors..]);
-            rest.fold(sum(sums[r][c]), |sum, (w, x)| sum + w * x)
+            let rest = w[r][whole..].iter().zip(&x[c][whole..]);
+            let sum = sum(core::array::from_fn(|first| acc[first][r][c]));
+            rest.fold(sum, |sum, (w, x)| sum + w * x)
         })
     })
 }
 
-/// Adds the products of vector `v`.
+/// Adds to accumulator `first` of each element of a tile.
 ///
-/// # Safety
-///
-/// Each slice has at least `4 * (v + 1)` elements.
-#[inline(always)]
-unsafe fn step<const R: usize, const C: usize>(
-    acc: &mut [[v128; C]; R],
-    w: [&[f32]; R],
-    x: [&[f32]; C],
-    v: usize,
+/// Not inlined: engines would try to keep all four in registers, in vain.
+#[inline(never)]
+fn accumulate<const R: usize, const C: usize>(
+    w: &[&[f32]; R],
+    x: &[&[f32]; C],
+    first: usize,
+    sums: &mut [[v128; C]; R],
 ) {
-    // SAFETY: by this function's condition, elements 4v to 4v + 3 are inside the slice.
-    let vector = |row: &[f32]| load(unsafe { &*row.as_ptr().add(4 * v).cast() });
-    let w = w.map(vector);
-    for (c, x) in x.into_iter().enumerate() {
-        let x = vector(x);
-        for r in 0..R {
-            acc[r][c] = multiply_add(acc[r][c], w[r], x);
+    let len = x[0].len();
+    assert!(w.iter().chain(x).all(|row| row.len() == len));
+    let mut acc = *sums;
+    for v in (first..len / 4).step_by(4) {
+        // SAFETY: v < len / 4, and each slice has `len` elements (asserted).
+        let vector = |row: &[f32]| load(unsafe { &*row.as_ptr().add(4 * v).cast() });
+        let w = w.map(vector);
+        for (c, x) in x.iter().enumerate() {
+            let x = vector(x);
+            for (acc, w) in acc.iter_mut().zip(w) {
+                acc[c] = multiply_add(acc[c], w, x);
+            }
         }
     }
+    *sums = acc;
 }
