@@ -1,0 +1,1 @@
+//! Polychord on WasmEdge.
