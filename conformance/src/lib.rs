@@ -1,0 +1,1 @@
+//! The promises of Polychord as test cases.
