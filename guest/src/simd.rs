@@ -68,9 +68,16 @@ pub(crate) fn lanes(value: v128) -> [f32; 4] {
     four
 }
 
-/// One number in all four lanes, from memory.
+/// Two bytes in all eight 16-bit lanes.
 #[inline(always)]
-pub(crate) fn load_splat(from: &f32) -> v128 {
-    // SAFETY: the reference is 4 readable bytes.
-    unsafe { v128_load32_splat(core::ptr::from_ref(from).cast()) }
+pub(crate) fn splat_16(from: &[u8; 2]) -> v128 {
+    // SAFETY: the array is 2 readable bytes, and `v128.load16_splat` asks for no alignment.
+    unsafe { v128_load16_splat(from.as_ptr().cast()) }
+}
+
+/// Four bytes in all four 32-bit lanes.
+#[inline(always)]
+pub(crate) fn splat_32(from: &[u8; 4]) -> v128 {
+    // SAFETY: the array is 4 readable bytes, and `v128.load32_splat` asks for no alignment.
+    unsafe { v128_load32_splat(from.as_ptr().cast()) }
 }

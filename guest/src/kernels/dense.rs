@@ -56,9 +56,11 @@ fn rest_of<D: Dense<B>, const B: usize>(rest: &[u8]) -> [f32; 4] {
 macro_rules! dense_format {
     ($name:ident, $bytes:literal) => {
         impl super::Format for $name {
+            #[inline(never)]
             fn expand(row: &[u8], out: &mut [f32]) {
                 super::dense::expand::<Self, $bytes>(row, out);
             }
+            #[inline(always)]
             fn dot(row: &[u8], x: &[f32]) -> f32 {
                 super::dense::dot::<Self, $bytes>(row, x)
             }

@@ -12,13 +12,10 @@ pub(super) struct Q4_1;
 
 impl Quantised<BYTES> for Q4_1 {
     #[inline(always)]
-    fn scales([a, b, c, d]: [&[u8; BYTES]; 4]) -> [v128; 2] {
-        let both = i32x4(header(a), header(b), header(c), header(d));
-        [f16::from_upper_bits(i32x4_shl(both, 16)), f16::from_upper_bits(both)]
-    }
-
-    #[inline(always)]
-    fn each_vector(block: &[u8; BYTES], [scale, minimum]: [v128; 2], mut visit: impl FnMut(usize, v128)) {
+    fn each_vector(block: &[u8; BYTES], mut visit: impl FnMut(usize, v128)) {
+        let both = splat_32(part::<0, 4, _, BYTES>(block));
+        let scale = f16::from_upper_bits(i32x4_shl(both, 16));
+        let minimum = f16::from_upper_bits(both);
         let (low, high) = nibbles(part::<4, 16, _, BYTES>(block));
         let mut visit = |v, q| visit(v, f32x4_add(f32x4_mul(q, scale), minimum));
         unsigned_bytes(low, 0, &mut visit);
@@ -27,8 +24,3 @@ impl Quantised<BYTES> for Q4_1 {
 }
 
 quantised_format!(Q4_1);
-
-#[inline(always)]
-fn header(block: &[u8; BYTES]) -> i32 {
-    i32::from_le_bytes(*part::<0, 4, _, BYTES>(block))
-}

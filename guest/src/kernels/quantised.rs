@@ -5,61 +5,36 @@ use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes.
 pub(super) trait Quantised<const B: usize> {
-    /// Reads the scales of four blocks at once, and their minima if the type has any.
-    fn scales(blocks: [&[u8; B]; 4]) -> [v128; 2];
-
-    /// Calls `visit(v, weights)` for the eight vectors of a block, whose scale and minimum
-    /// are in all lanes.
+    /// Calls `visit(v, weights)` for the eight vectors of a block.
     ///
     /// It may change their order, but not of those that are equal mod 4.
-    fn each_vector(block: &[u8; B], scales: [v128; 2], visit: impl FnMut(usize, v128));
-}
-
-/// Calls `visit` for all blocks of a row and what belongs to each, reading the scales of
-/// four blocks at a time.
-///
-/// One block is one turn of a loop on purpose. LLVM takes WebAssembly to have registers
-/// without end: it would sort the operations of several blocks by accumulator, and the
-/// engine would have to spill all that they need.
-#[inline(always)]
-fn each_block<Q: Quantised<B>, const B: usize, X>(
-    row: &[u8],
-    mut with: impl Iterator<Item = X>,
-    mut visit: impl FnMut(&[u8; B], [v128; 2], X),
-) {
-    let (blocks, _) = row.as_chunks::<B>();
-    for four in blocks.chunks(4) {
-        let last = four.len() - 1;
-        let scales = Q::scales([&four[0], &four[last.min(1)], &four[last.min(2)], &four[last]]);
-        let [scales, minima] = scales.map(lanes);
-        for (((block, scale), minimum), with) in four.iter().zip(&scales).zip(&minima).zip(&mut with) {
-            visit(block, [load_splat(scale), load_splat(minimum)], with);
-        }
-    }
+    fn each_vector(block: &[u8; B], visit: impl FnMut(usize, v128));
 }
 
 /// The product of a stored row with `x`, in the one order.
+///
+/// One block is one turn of the loop on purpose. LLVM takes WebAssembly to have registers
+/// without end: it would sort the operations of several blocks by accumulator, and the
+/// engine would have to spill all that they need.
 #[inline(always)]
 pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
-    let (x, _) = x.as_chunks::<32>();
     let mut acc = [ZERO; 4];
-    each_block::<Q, B, _>(row, x.iter(), |block, scales, x| {
+    for (block, x) in row.as_chunks::<B>().0.iter().zip(x.as_chunks::<32>().0) {
         let (x, _) = x.as_chunks::<4>();
-        Q::each_vector(block, scales, |v, weights| {
+        Q::each_vector(block, |v, weights| {
             acc[v % 4] = multiply_add(acc[v % 4], weights, load(&x[v]));
         });
-    });
+    }
     sum(acc)
 }
 
 /// Expands a stored row.
 #[inline(always)]
 pub(super) fn expand<Q: Quantised<B>, const B: usize>(row: &[u8], out: &mut [f32]) {
-    let (out, _) = out.as_chunks_mut::<32>();
-    each_block::<Q, B, _>(row, out.iter_mut(), |block, scales, out| {
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<32>().0) {
         let (out, _) = out.as_chunks_mut::<4>();
-        Q::each_vector(block, scales, |v, weights| store(&mut out[v], weights));
-    });
+        Q::each_vector(block, |v, weights| store(&mut out[v], weights));
+    }
 }
 
 /// Calls `visit` with 16 unsigned bytes as four vectors of floats, the first being `first`.
@@ -89,19 +64,15 @@ pub(super) fn nibbles(bytes: &[u8; 16]) -> (v128, v128) {
     (v128_and(bytes, u8x16_splat(0x0f)), u8x16_shr(bytes, 4))
 }
 
-/// The two bytes at the start of a block, sign-extended: an f16 for `f16::from_bits`.
-#[inline(always)]
-pub(super) fn first_half<const B: usize>(block: &[u8; B]) -> i32 {
-    i32::from(i16::from_le_bytes(*part::<0, 2, _, B>(block)))
-}
-
 /// Makes a [`Format`](super::Format) of a quantised type.
 macro_rules! quantised_format {
     ($name:ident) => {
         impl super::Format for $name {
+            #[inline(never)]
             fn expand(row: &[u8], out: &mut [f32]) {
                 super::quantised::expand::<Self, BYTES>(row, out);
             }
+            #[inline(always)]
             fn dot(row: &[u8], x: &[f32]) -> f32 {
                 super::quantised::dot::<Self, BYTES>(row, x)
             }
