@@ -21,10 +21,7 @@ struct Rest {
 // SAFETY: the module has no threads: its memory is not shared.
 unsafe impl Sync for Rest {}
 
-static REST: Rest = Rest {
-    start: Cell::new(0),
-    bytes: Cell::new(0),
-};
+static REST: Rest = Rest { start: Cell::new(0), bytes: Cell::new(0) };
 
 /// Bytes of the memory as it is now; up to 2^32 on wasm32, hence `u64`.
 pub(crate) fn memory_bytes() -> u64 {
@@ -42,7 +39,9 @@ pub(crate) fn bytes(len: usize) -> Option<&'static mut [u8]> {
     REST.bytes.set(REST.bytes.get() - len);
     // SAFETY: `start..start + len` came from `memory.grow`, was zero then, is handed out
     // once (`REST` has just moved past it), and memory never shrinks.
-    Some(unsafe { core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(start), len) })
+    Some(unsafe {
+        core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(start), len)
+    })
 }
 
 /// A zeroed slice of floats.
@@ -56,7 +55,10 @@ pub(crate) fn words(len: usize) -> Option<&'static mut [u32]> {
 }
 
 /// A slice of `len` values that `make` makes.
-pub(crate) fn filled<T>(len: usize, mut make: impl FnMut() -> Option<T>) -> Option<&'static mut [T]> {
+pub(crate) fn filled<T>(
+    len: usize,
+    mut make: impl FnMut() -> Option<T>,
+) -> Option<&'static mut [T]> {
     const { assert!(align_of::<T>() <= ALIGN) };
     let room = bytes(len.checked_mul(size_of::<T>())?)?;
     let first = room.as_mut_ptr().cast::<T>();

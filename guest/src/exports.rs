@@ -25,11 +25,8 @@ struct Global {
 // SAFETY: the module has no threads: its memory is not shared.
 unsafe impl Sync for Global {}
 
-static GLOBAL: Global = Global {
-    network: Cell::new(None),
-    started: Cell::new(false),
-    scratch: Cell::new(None),
-};
+static GLOBAL: Global =
+    Global { network: Cell::new(None), started: Cell::new(false), scratch: Cell::new(None) };
 
 /// The version of the contract.
 #[unsafe(no_mangle)]
@@ -131,7 +128,8 @@ pub extern "C" fn kernel_matmul(
 fn matmul(kind: i32, w: usize, sizes: [i32; 3], x: usize, y: usize) -> Result<(), Status> {
     let [rows, cols, n] = sizes.map(|size| usize::try_from(size).unwrap_or(0));
     let weights = matrix(kind, w, rows, cols)?;
-    let len = |a: usize, b: usize| a.checked_mul(b).filter(|&len| len != 0).ok_or(status::BAD_SHAPE);
+    let len =
+        |a: usize, b: usize| a.checked_mul(b).filter(|&len| len != 0).ok_or(status::BAD_SHAPE);
     let x = host::floats(x, len(n, cols)?).ok_or(status::BAD_SHAPE)?;
     let y = host::floats_mut(y, len(n, rows)?).ok_or(status::BAD_SHAPE)?;
     if host::overlap(weights.bytes, y) || host::overlap(x, y) {

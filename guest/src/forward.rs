@@ -140,7 +140,14 @@ impl Network {
         // Layers of one stage stay mapped together.
         let layers = Layers::new();
         let normed = &mut buffers.normed[..dim];
-        norm_rows(&norm, &layers, hidden, normed, &mut buffers.residual[..dim], self.shape.rms_epsilon)?;
+        norm_rows(
+            &norm,
+            &layers,
+            hidden,
+            normed,
+            &mut buffers.residual[..dim],
+            self.shape.rms_epsilon,
+        )?;
         output.matrix(&layers)?.multiply(normed, buffers.logits, buffers.scratch);
         math::canonical_nan(buffers.logits);
         Ok(())
@@ -230,7 +237,9 @@ impl Stage<'_> {
         block.get(role::ATTN_K)?.matrix(layers)?.multiply(normed, keys, scratch);
         block.get(role::ATTN_V)?.matrix(layers)?.multiply(normed, values, scratch);
 
-        let rows = queries.chunks_exact_mut(shape.query_len).zip(attended.chunks_exact_mut(shape.query_len));
+        let rows = queries
+            .chunks_exact_mut(shape.query_len)
+            .zip(attended.chunks_exact_mut(shape.query_len));
         let new = keys.chunks_exact_mut(shape.key_len).zip(values.chunks_exact(shape.key_len));
         for (row, ((queries, attended), (keys, values))) in rows.zip(new).enumerate() {
             self.rope.rotate(row, queries, shape.head_dim);
@@ -244,7 +253,12 @@ impl Stage<'_> {
         Ok(())
     }
 
-    fn feed_forward(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<(), Status> {
+    fn feed_forward(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
         let (shape, n) = (self.shape, self.n);
         let hidden = &mut buffers.hidden[..n * shape.dim];
         let normed = &mut buffers.normed[..n * shape.dim];

@@ -38,7 +38,9 @@ pub(crate) fn floats<'a>(address: usize, len: usize) -> Option<&'a [f32]> {
 pub(crate) fn floats_mut<'a>(address: usize, len: usize) -> Option<&'a mut [f32]> {
     floats(address, len)?;
     // SAFETY: as in `floats`; exports ask `overlap` for each other range they were given.
-    Some(unsafe { core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(address), len) })
+    Some(unsafe {
+        core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(address), len)
+    })
 }
 
 /// Whether two slices share memory.

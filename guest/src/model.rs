@@ -148,8 +148,15 @@ fn index_in_block(role: u32) -> Option<usize> {
 fn check_shape(model: &Model) -> Result<Shape, Status> {
     let product = |a: u32, b: u32| (a as usize).checked_mul(b as usize).ok_or(status::BAD_SHAPE);
     let sizes = [
-        model.vocab, model.dim, model.ffn, model.heads, model.kv_heads, model.head_dim,
-        model.rope_dim, model.context, model.batch,
+        model.vocab,
+        model.dim,
+        model.ffn,
+        model.heads,
+        model.kv_heads,
+        model.head_dim,
+        model.rope_dim,
+        model.context,
+        model.batch,
     ];
     let positive = |x: f32| x.is_finite() && x > 0.0;
     let good = sizes.iter().all(|&size| size != 0)
@@ -196,14 +203,7 @@ fn check_tensor(tensor: &Tensor, shape: &Shape) -> Result<Stored, Status> {
     let row_bytes = kind.row_bytes(cols)?;
     let bytes = row_bytes.checked_mul(rows).ok_or(status::BAD_SHAPE)?;
     tensor.offset.checked_add(bytes as u64).ok_or(status::BAD_SHAPE)?;
-    Ok(Stored {
-        layer: tensor.layer,
-        offset: tensor.offset,
-        bytes,
-        kind,
-        cols,
-        row_bytes,
-    })
+    Ok(Stored { layer: tensor.layer, offset: tensor.offset, bytes, kind, cols, row_bytes })
 }
 
 fn is_vector(role: u32) -> bool {

@@ -10,8 +10,8 @@ pub(crate) struct Rope {
     inverse: &'static mut [f64],
     /// Positions are multiplied by this.
     scale: f64,
-    /// `[batch][pairs]` of cosine and sine.
-    rotations: &'static mut [[f32; 2]],
+    /// `[batch][pairs]` of cosine and sine; not written before use.
+    rotations: &'static mut [f32],
 }
 
 impl Rope {
@@ -25,11 +25,11 @@ impl Rope {
             index += 1.0;
             Some(power)
         });
-        let rotations = shape.batch.checked_mul(pairs).ok_or(status::BAD_SHAPE)?;
+        let rotations = shape.batch.checked_mul(shape.rope_dim).ok_or(status::BAD_SHAPE)?;
         Ok(Self {
             inverse: inverse.ok_or(status::OUT_OF_MEMORY)?,
             scale: f64::from(shape.rope_scale),
-            rotations: alloc::filled(rotations, || Some([0.0; 2])).ok_or(status::OUT_OF_MEMORY)?,
+            rotations: alloc::floats(rotations).ok_or(status::OUT_OF_MEMORY)?,
         })
     }
 
@@ -43,10 +43,10 @@ impl Rope {
     /// Prepares the rotations of `n` positions from `first` on.
     #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
     pub(crate) fn prepare(&mut self, first: usize, n: usize) {
-        let rows = self.rotations.chunks_exact_mut(self.inverse.len());
+        let rows = self.rotations.chunks_exact_mut(2 * self.inverse.len());
         for (position, row) in (first..first + n).zip(rows) {
             let position = position as f64 * self.scale;
-            for (rotation, inverse) in row.iter_mut().zip(self.inverse.iter()) {
+            for (rotation, inverse) in row.as_chunks_mut().0.iter_mut().zip(self.inverse.iter()) {
                 let (sin, cos) = libm::sincos(position * inverse);
                 *rotation = [cos as f32, sin as f32];
             }
@@ -55,8 +55,8 @@ impl Rope {
 
     /// Rotates all heads of row `row` of the batch.
     pub(crate) fn rotate(&self, row: usize, heads: &mut [f32], head_dim: usize) {
-        let pairs = self.inverse.len();
-        let rotations = &self.rotations[row * pairs..][..pairs];
+        let len = 2 * self.inverse.len();
+        let (rotations, _) = self.rotations[row * len..][..len].as_chunks::<2>();
         for head in heads.chunks_exact_mut(head_dim) {
             let (elements, _) = head.as_chunks_mut::<2>();
             for ([even, odd], [cos, sin]) in elements.iter_mut().zip(rotations) {

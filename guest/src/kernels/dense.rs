@@ -22,8 +22,11 @@ pub(super) fn dot<D: Dense<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
             acc[i] = multiply_add(acc[i], D::widen(&four[i]), load(&x[i]));
         }
     }
-    for ((acc, four), x) in acc.iter_mut().zip(last).zip(x_last) {
-        *acc = multiply_add(*acc, D::widen(four), load(x));
+    // Constant indices, so that accumulators can stay in registers.
+    for i in 0..3 {
+        if let (Some(four), Some(x)) = (last.get(i), x_last.get(i)) {
+            acc[i] = multiply_add(acc[i], D::widen(four), load(x));
+        }
     }
     let rest = rest_of::<D, B>(rest);
     rest.iter().zip(x_rest).fold(sum(acc), |sum, (w, x)| sum + w * x)

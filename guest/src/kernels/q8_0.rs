@@ -8,15 +8,26 @@ use crate::simd::*;
 pub(super) const BYTES: usize = 34;
 
 /// The type `Q8_0`.
-pub(super) struct Q8_0;
+pub(super) struct Q8_0 {
+    scale: v128,
+    bytes: v128,
+    last: v128,
+}
 
 impl Quantised<BYTES> for Q8_0 {
     #[inline(always)]
-    fn each_vector(block: &[u8; BYTES], mut visit: impl FnMut(usize, v128)) {
-        let scale = f16::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block)));
-        let mut visit = |v, q| visit(v, f32x4_mul(q, scale));
-        signed_bytes(load_bytes(part::<2, 16, _, BYTES>(block)), 0, &mut visit);
-        signed_bytes(load_bytes(part::<18, 16, _, BYTES>(block)), 4, &mut visit);
+    fn new(block: &[u8; BYTES]) -> Self {
+        Self {
+            scale: f16::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
+            bytes: load_bytes(part::<2, 16, _, BYTES>(block)),
+            last: load_bytes(part::<18, 16, _, BYTES>(block)),
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self, mut visit: impl FnMut(usize, v128)) {
+        signed_bytes(self.bytes, |v, q| visit(v, f32x4_mul(q, self.scale)));
+        self.bytes = self.last;
     }
 }
 

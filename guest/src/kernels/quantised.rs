@@ -4,26 +4,31 @@ use super::{multiply_add, sum};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes.
-pub(super) trait Quantised<const B: usize> {
-    /// Calls `visit(v, weights)` for the eight vectors of a block.
-    ///
-    /// It may change their order, but not of those that are equal mod 4.
-    fn each_vector(block: &[u8; B], visit: impl FnMut(usize, v128));
+pub(super) trait Quantised<const B: usize>: Sized {
+    /// A block in registers: its scales, and values of which the first 16 are next.
+    fn new(block: &[u8; B]) -> Self;
+
+    /// The next four vectors of weights, given to `visit(v, weights)` with `v` from 0 to 3.
+    fn next(&mut self, visit: impl FnMut(usize, v128));
 }
 
 /// The product of a stored row with `x`, in the one order.
 ///
-/// One block is one turn of the loop on purpose. LLVM takes WebAssembly to have registers
-/// without end: it would sort the operations of several blocks by accumulator, and the
-/// engine would have to spill all that they need.
+/// Half a block is one turn of a loop on purpose. Cranelift does all loads of a straight
+/// piece of code first, and what it computes from them last: with more of them at once it
+/// runs out of registers, and accumulators in memory double the time.
 #[inline(always)]
 pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
+    let (blocks, _) = row.as_chunks::<B>();
+    // It is 32, but were that known here, LLVM would unroll the loop over the halves.
+    let weights = x.len() / blocks.len().max(1);
     let mut acc = [ZERO; 4];
-    for (block, x) in row.as_chunks::<B>().0.iter().zip(x.as_chunks::<32>().0) {
-        let (x, _) = x.as_chunks::<4>();
-        Q::each_vector(block, |v, weights| {
-            acc[v % 4] = multiply_add(acc[v % 4], weights, load(&x[v]));
-        });
+    for (block, x) in blocks.iter().zip(x.chunks_exact(weights.max(1))) {
+        let mut block = Q::new(block);
+        for half in x.as_chunks::<16>().0 {
+            let (x, _) = half.as_chunks::<4>();
+            block.next(|v, weights| acc[v] = multiply_add(acc[v], weights, load(&x[v])));
+        }
     }
     sum(acc)
 }
@@ -32,36 +37,40 @@ pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32
 #[inline(always)]
 pub(super) fn expand<Q: Quantised<B>, const B: usize>(row: &[u8], out: &mut [f32]) {
     for (block, out) in row.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<32>().0) {
-        let (out, _) = out.as_chunks_mut::<4>();
-        Q::each_vector(block, |v, weights| store(&mut out[v], weights));
+        let mut block = Q::new(block);
+        for half in out.as_chunks_mut::<16>().0 {
+            let (out, _) = half.as_chunks_mut::<4>();
+            block.next(|v, weights| store(&mut out[v], weights));
+        }
     }
 }
 
-/// Calls `visit` with 16 unsigned bytes as four vectors of floats, the first being `first`.
+/// Calls `visit` with 16 unsigned bytes as four vectors of floats.
 #[inline(always)]
-pub(super) fn unsigned_bytes(bytes: v128, first: usize, mut visit: impl FnMut(usize, v128)) {
+pub(super) fn unsigned_bytes(bytes: v128, mut visit: impl FnMut(usize, v128)) {
     let (low, high) = (u16x8_extend_low_u8x16(bytes), u16x8_extend_high_u8x16(bytes));
-    visit(first, f32x4_convert_i32x4(u32x4_extend_low_u16x8(low)));
-    visit(first + 1, f32x4_convert_i32x4(u32x4_extend_high_u16x8(low)));
-    visit(first + 2, f32x4_convert_i32x4(u32x4_extend_low_u16x8(high)));
-    visit(first + 3, f32x4_convert_i32x4(u32x4_extend_high_u16x8(high)));
+    visit(0, f32x4_convert_i32x4(u32x4_extend_low_u16x8(low)));
+    visit(1, f32x4_convert_i32x4(u32x4_extend_high_u16x8(low)));
+    visit(2, f32x4_convert_i32x4(u32x4_extend_low_u16x8(high)));
+    visit(3, f32x4_convert_i32x4(u32x4_extend_high_u16x8(high)));
 }
 
 /// The same with signed bytes.
 #[inline(always)]
-pub(super) fn signed_bytes(bytes: v128, first: usize, mut visit: impl FnMut(usize, v128)) {
+pub(super) fn signed_bytes(bytes: v128, mut visit: impl FnMut(usize, v128)) {
     let (low, high) = (i16x8_extend_low_i8x16(bytes), i16x8_extend_high_i8x16(bytes));
-    visit(first, f32x4_convert_i32x4(i32x4_extend_low_i16x8(low)));
-    visit(first + 1, f32x4_convert_i32x4(i32x4_extend_high_i16x8(low)));
-    visit(first + 2, f32x4_convert_i32x4(i32x4_extend_low_i16x8(high)));
-    visit(first + 3, f32x4_convert_i32x4(i32x4_extend_high_i16x8(high)));
+    visit(0, f32x4_convert_i32x4(i32x4_extend_low_i16x8(low)));
+    visit(1, f32x4_convert_i32x4(i32x4_extend_high_i16x8(low)));
+    visit(2, f32x4_convert_i32x4(i32x4_extend_low_i16x8(high)));
+    visit(3, f32x4_convert_i32x4(i32x4_extend_high_i16x8(high)));
 }
 
-/// The lower and the upper four bits of 16 bytes: weights 0 to 15, and 16 to 31.
+/// The lower four bits of each byte; the upper ones move there, for the next time.
 #[inline(always)]
-pub(super) fn nibbles(bytes: &[u8; 16]) -> (v128, v128) {
-    let bytes = load_bytes(bytes);
-    (v128_and(bytes, u8x16_splat(0x0f)), u8x16_shr(bytes, 4))
+pub(super) fn next_nibbles(bytes: &mut v128) -> v128 {
+    let low = v128_and(*bytes, u8x16_splat(0x0f));
+    *bytes = u16x8_shr(*bytes, 4);
+    low
 }
 
 /// Makes a [`Format`](super::Format) of a quantised type.
