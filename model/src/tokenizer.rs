@@ -33,7 +33,7 @@ pub struct Tokenizer {
 
 #[derive(Debug)]
 enum Model {
-    Bpe(Bpe),
+    Bpe(Box<Bpe>),
     Spm(Spm),
 }
 
@@ -58,7 +58,7 @@ impl Tokenizer {
         let end_of_generation = end::mark(&mut vocab, metadata)?;
         let specials = Specials::new(&vocab)?;
         let model = match kind {
-            Kind::Bpe => Model::Bpe(Bpe::new(&vocab, metadata, pre)?),
+            Kind::Bpe => Model::Bpe(Box::new(Bpe::new(&vocab, metadata, pre)?)),
             Kind::Spm => Model::Spm(Spm::new(&vocab, metadata)?),
         };
         Ok(Self { vocab, specials, model, end_of_generation })

@@ -1,0 +1,262 @@
+//! Chooses the next token from the network's logits.
+//!
+//! Steps and their order are llama.cpp's: repeat penalty, top-k, top-p, temperature, draw.
+//! The same logits, options and seed give the same token on every platform: random numbers
+//! are ChaCha8's, exponentials come from the `libm` crate and not from the host's library,
+//! and sums are taken in a fixed order.
+
+use std::cmp::Ordering;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+/// How to choose. The default is llama.cpp's.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sampling {
+    /// Logits are divided by it: 0 always takes the best token (the lowest id of equals),
+    /// 1 draws with the model's own probabilities. 0 to 100.
+    pub temperature: f32,
+    /// Only this many of the best tokens are drawn from; 0 is all.
+    pub top_k: u32,
+    /// Only the best tokens are drawn from that together have this probability (before
+    /// temperature); 1 is all. Above 0 to 1.
+    pub top_p: f32,
+    /// Positive logits of recent tokens are divided by it and negative ones multiplied; 1
+    /// changes nothing. Above 0 to 100.
+    pub repeat_penalty: f32,
+    /// How many tokens are recent; 0 is none.
+    pub repeat_last_n: u32,
+    /// Start of the random numbers.
+    pub seed: u64,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            temperature: 0.8,
+            top_k: 40,
+            top_p: 0.95,
+            repeat_penalty: 1.0,
+            repeat_last_n: 64,
+            seed: 0,
+        }
+    }
+}
+
+/// Why nothing can be chosen.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An option outside of its range.
+    #[error("{field} is {value}, it must be {range}")]
+    Option {
+        /// The field of [`Sampling`].
+        field: &'static str,
+        /// Its value.
+        value: f32,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A logit that is not a number or infinite.
+    #[error(
+        "logit of token {id} is {value}: the network computed nonsense, so the model or its weights are damaged"
+    )]
+    Logit {
+        /// The token.
+        id: usize,
+        /// Its logit.
+        value: f32,
+    },
+    /// No token can be chosen.
+    #[error("none of {count} logits is finite, so no token can be chosen")]
+    Empty {
+        /// Number of logits.
+        count: usize,
+    },
+}
+
+impl Sampling {
+    /// Always the best token.
+    #[must_use]
+    pub fn greedy() -> Self {
+        Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Option`] names the first that is out of range.
+    pub fn validate(&self) -> Result<(), Error> {
+        let check = |field, value: f32, low: bool, high: f32, range| match value {
+            v if v.is_finite() && (v > 0.0 || low && v == 0.0) && v <= high => Ok(()),
+            value => Err(Error::Option { field, value, range }),
+        };
+        check("temperature", self.temperature, true, 100.0, "0 to 100")?;
+        check("top_p", self.top_p, false, 1.0, "above 0 and at most 1")?;
+        check("repeat_penalty", self.repeat_penalty, false, 100.0, "above 0 and at most 100")
+    }
+}
+
+/// Chooses tokens; holds the random numbers' state and scratch memory.
+#[derive(Clone, Debug)]
+pub struct Sampler {
+    options: Sampling,
+    rng: ChaCha8Rng,
+    candidates: Vec<Candidate>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Candidate {
+    id: u32,
+    logit: f32,
+}
+
+impl Candidate {
+    /// Better ones first, lower ids first of equals. Logits are never NaN.
+    fn rank(&self, other: &Self) -> Ordering {
+        // Not `total_cmp`: the two zeros are equal.
+        other.logit.partial_cmp(&self.logit).unwrap_or(Ordering::Equal).then(self.id.cmp(&other.id))
+    }
+}
+
+impl Sampler {
+    /// A sampler at the start of its random numbers.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sampling::validate`].
+    pub fn new(options: &Sampling) -> Result<Self, Error> {
+        options.validate()?;
+        let rng = ChaCha8Rng::seed_from_u64(options.seed);
+        Ok(Self { options: *options, rng, candidates: Vec::new() })
+    }
+
+    /// Chooses a token id from `logits` (one for each token of the vocabulary), given the
+    /// tokens of the sequence so far, the latest last.
+    ///
+    /// A logit of negative infinity rules its token out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Logit`] for NaN and positive infinity, [`Error::Empty`] if every token is
+    /// ruled out.
+    pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32, Error> {
+        self.load(logits)?;
+        self.penalise(recent);
+        self.candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
+        if self.options.temperature == 0.0 {
+            let best = self.candidates.iter().min_by(|a, b| a.rank(b));
+            return best.map(|best| best.id).ok_or(Error::Empty { count: logits.len() });
+        }
+        self.top_k();
+        self.top_p();
+        self.draw().ok_or(Error::Empty { count: logits.len() })
+    }
+
+    fn load(&mut self, logits: &[f32]) -> Result<(), Error> {
+        if let Some(id) = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY)
+        {
+            return Err(Error::Logit { id, value: logits[id] });
+        }
+        self.candidates.clear();
+        self.candidates.extend((0..).zip(logits).map(|(id, &logit)| Candidate { id, logit }));
+        Ok(())
+    }
+
+    /// Makes each recent token less likely, once however often it occurs.
+    fn penalise(&mut self, recent: &[u32]) {
+        let penalty = self.options.repeat_penalty;
+        let last = usize::try_from(self.options.repeat_last_n).unwrap_or(usize::MAX);
+        if penalty == 1.0 || last == 0 {
+            return;
+        }
+        let mut recent = recent[recent.len().saturating_sub(last)..].to_vec();
+        recent.sort_unstable();
+        recent.dedup();
+        for id in recent {
+            // The n-th candidate is token n until some are dropped.
+            let Some(candidate) =
+                usize::try_from(id).ok().and_then(|id| self.candidates.get_mut(id))
+            else {
+                continue;
+            };
+            let changed = if candidate.logit <= 0.0 {
+                candidate.logit * penalty
+            } else {
+                candidate.logit / penalty
+            };
+            candidate.logit = changed.min(f32::MAX);
+        }
+    }
+
+    /// Keeps the best `k`, sorted.
+    fn top_k(&mut self) {
+        let k = usize::try_from(self.options.top_k).unwrap_or(usize::MAX);
+        if k == 0 || k >= self.candidates.len() {
+            return;
+        }
+        self.candidates.select_nth_unstable_by(k - 1, Candidate::rank);
+        self.candidates.truncate(k);
+        self.candidates.sort_unstable_by(Candidate::rank);
+    }
+
+    /// Keeps the shortest run of best tokens that has the wanted probability, sorted.
+    fn top_p(&mut self) {
+        let p = f64::from(self.options.top_p);
+        if p >= 1.0 {
+            return;
+        }
+        // Summed in the order that `top_k` left: that of ids, or of rank.
+        let best = best(&self.candidates);
+        let weight = |candidate: &Candidate| libm::exp(f64::from(candidate.logit) - best);
+        let wanted = p * self.candidates.iter().map(weight).sum::<f64>();
+        let (mut sum, mut sorted, mut step) = (0.0, 0, 64);
+        while sorted < self.candidates.len() {
+            // The best few suffice almost always, so not all are sorted.
+            let rest = &mut self.candidates[sorted..];
+            let count = rest.len().min(step);
+            if count < rest.len() {
+                rest.select_nth_unstable_by(count - 1, Candidate::rank);
+            }
+            rest[..count].sort_unstable_by(Candidate::rank);
+            for candidate in &rest[..count] {
+                sum += weight(candidate);
+                sorted += 1;
+                if sum >= wanted {
+                    self.candidates.truncate(sorted);
+                    return;
+                }
+            }
+            step *= 4;
+        }
+    }
+
+    /// Draws by probability after temperature.
+    fn draw(&mut self) -> Option<u32> {
+        let temperature = f64::from(self.options.temperature);
+        let best = best(&self.candidates);
+        let weight =
+            |candidate: &Candidate| libm::exp((f64::from(candidate.logit) - best) / temperature);
+        let total: f64 = self.candidates.iter().map(weight).sum();
+        // 53 bits: uniform in 0..1.
+        #[allow(clippy::cast_precision_loss, reason = "53 bits are exact")]
+        let uniform = (self.rng.next_u64() >> 11) as f64 / (1_u64 << 53) as f64;
+        let mut left = uniform * total;
+        for candidate in &self.candidates {
+            left -= weight(candidate);
+            if left < 0.0 {
+                return Some(candidate.id);
+            }
+        }
+        // Rounding left a rest.
+        self.candidates.last().map(|last| last.id)
+    }
+}
+
+/// The largest logit.
+fn best(candidates: &[Candidate]) -> f64 {
+    candidates.iter().fold(f64::NEG_INFINITY, |best, candidate| best.max(candidate.logit.into()))
+}

@@ -1,0 +1,230 @@
+//! Shapes read from metadata, and models that must be refused.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use polychord_abi::transformer::role;
+use polychord_model::config::{Config, Error};
+use polychord_model::gguf::{GgmlType, Gguf, Value};
+use support::{Writer, read, string, strings, test_data};
+
+/// One block, width 64, 4 heads of 16, 2 of them for keys, 96 wide inside, 40 tokens.
+fn model() -> Writer {
+    let metadata = Writer::default()
+        .pair("general.architecture", string("llama"))
+        .pair("llama.block_count", Value::U32(1))
+        .pair("llama.context_length", Value::U32(128))
+        .pair("llama.embedding_length", Value::U32(64))
+        .pair("llama.feed_forward_length", Value::U32(96))
+        .pair("llama.attention.head_count", Value::U32(4))
+        .pair("llama.attention.head_count_kv", Value::U32(2))
+        .pair("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    TENSORS.iter().fold(metadata, |writer, (name, dims)| {
+        let kind = if dims.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_1 };
+        writer.tensor(name, kind, dims)
+    })
+}
+
+const TENSORS: [(&str, &[u64]); 11] = [
+    ("token_embd.weight", &[64, 40]),
+    ("blk.0.attn_norm.weight", &[64]),
+    ("blk.0.attn_q.weight", &[64, 64]),
+    ("blk.0.attn_k.weight", &[64, 32]),
+    ("blk.0.attn_v.weight", &[64, 32]),
+    ("blk.0.attn_output.weight", &[64, 64]),
+    ("blk.0.ffn_norm.weight", &[64]),
+    ("blk.0.ffn_gate.weight", &[64, 96]),
+    ("blk.0.ffn_up.weight", &[64, 96]),
+    ("blk.0.ffn_down.weight", &[96, 64]),
+    ("output_norm.weight", &[64]),
+];
+
+fn with(key: &str, value: Value) -> Writer {
+    model().without(key).pair(key, value)
+}
+
+fn error(writer: &Writer) -> Error {
+    Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err()
+}
+
+#[test]
+fn a_small_model_is_read() {
+    let gguf = read(&model().file()).unwrap();
+    let (config, tensors) = Config::from_gguf(&gguf).unwrap();
+    assert_eq!((config.dim, config.ffn, config.blocks, config.vocab), (64, 96, 1, 40));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.rope_dim), (4, 2, 16, 16));
+    assert_eq!((config.q_dim(), config.kv_dim(), config.context_length), (64, 32, 128));
+    assert_eq!((config.rope_base, config.rope_scale, config.rms_epsilon), (10_000.0, 1.0, 1e-5));
+    assert!(config.tied);
+    let roles: Vec<u32> = tensors.iter().map(|tensor| tensor.role).collect();
+    assert_eq!(roles, [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1]);
+    let down = tensors.iter().find(|tensor| tensor.role == role::FFN_DOWN).unwrap();
+    assert_eq!(
+        (down.rows, down.cols, down.block, down.info.name.as_str()),
+        (64, 96, Some(0), "blk.0.ffn_down.weight")
+    );
+}
+
+#[test]
+fn optional_parts_are_read() {
+    let writer = with("llama.rope.freq_base", Value::F32(5e5))
+        .pair("llama.rope.scaling.type", string("linear"))
+        .pair("llama.rope.scaling.factor", Value::F32(4.0))
+        .pair("llama.attention.key_length", Value::U32(16))
+        .pair("llama.attention.value_length", Value::U32(16))
+        .pair("tokenizer.ggml.tokens", strings((0..40).map(|id| id.to_string())))
+        .tensor("output.weight", GgmlType::F16, &[64, 40])
+        .tensor("rope_freqs.weight", GgmlType::F32, &[8]);
+    let gguf = read(&writer.file()).unwrap();
+    let (config, tensors) = Config::from_gguf(&gguf).unwrap();
+    assert_eq!((config.rope_base, config.rope_scale, config.tied), (5e5, 0.25, false));
+    assert_eq!(tensors[1].role, role::ROPE_FREQS);
+    assert_eq!(tensors.last().unwrap().role, role::OUTPUT);
+}
+
+#[test]
+fn other_architectures_and_options_are_named() {
+    assert!(
+        matches!(error(&with("general.architecture", string("gemma3"))), Error::Architecture { found } if found == "gemma3")
+    );
+    for key in ["llama.expert_count", "llama.expert_used_count"] {
+        assert!(
+            matches!(error(&with(key, Value::U32(8))), Error::Option { key: named, .. } if named == key)
+        );
+    }
+    assert!(matches!(error(&with("llama.logit_scale", Value::F32(0.5))), Error::Option { .. }));
+    assert!(matches!(
+        error(&with("llama.attention.causal", Value::Bool(false))),
+        Error::Option { .. }
+    ));
+    assert!(
+        matches!(error(&with("llama.rope.scaling.type", string("yarn"))), Error::RopeScaling { kind } if kind == "yarn")
+    );
+}
+
+#[test]
+fn missing_and_impossible_values_are_named() {
+    for name in [
+        "block_count",
+        "context_length",
+        "embedding_length",
+        "feed_forward_length",
+        "attention.head_count",
+        "attention.layer_norm_rms_epsilon",
+    ] {
+        let key = format!("llama.{name}");
+        assert!(
+            matches!(error(&model().without(&key)), Error::Missing { key: named } if named == key)
+        );
+        let zero = if name.ends_with("epsilon") { Value::F32(0.0) } else { Value::U32(0) };
+        assert!(
+            matches!(error(&with(&key, zero)), Error::Range { .. } | Error::Float { .. }),
+            "{key}"
+        );
+        assert!(matches!(error(&with(&key, string("7"))), Error::Gguf(_)), "{key}");
+    }
+    assert!(matches!(
+        error(&with("llama.block_count", Value::U32(4097))),
+        Error::Range { value: 4097, .. }
+    ));
+    assert!(matches!(error(&with("llama.block_count", Value::U64(u64::MAX))), Error::Range { .. }));
+    assert!(matches!(
+        error(&with("llama.attention.head_count", Value::U32(3))),
+        Error::HeadDim { .. }
+    ));
+    assert!(matches!(
+        error(&with("llama.attention.head_count_kv", Value::U32(3))),
+        Error::HeadGroups { .. }
+    ));
+    assert!(matches!(
+        error(&with("llama.attention.value_length", Value::U32(8))),
+        Error::ValueLength { .. }
+    ));
+    assert!(matches!(
+        error(&with("llama.attention.key_length", Value::U32(u32::MAX))),
+        Error::HeadWidth { .. }
+    ));
+    for rope_dim in [15, 18] {
+        assert!(matches!(
+            error(&with("llama.rope.dimension_count", Value::U32(rope_dim))),
+            Error::RopeDim { .. }
+        ));
+    }
+    for base in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        assert!(matches!(
+            error(&with("llama.rope.freq_base", Value::F32(base))),
+            Error::Float { .. }
+        ));
+    }
+    assert!(matches!(error(&with("llama.vocab_size", Value::U32(41))), Error::Vocab { .. }));
+    assert!(matches!(
+        error(&with("tokenizer.ggml.tokens", strings(["a"]))),
+        Error::Vocab { tokens: 1, rows: 40, .. }
+    ));
+}
+
+#[test]
+fn every_tensor_is_needed_and_no_other_allowed() {
+    for (index, (name, _)) in TENSORS.iter().enumerate() {
+        let mut writer = model();
+        writer.tensors.remove(index);
+        assert!(matches!(error(&writer), Error::MissingTensor { name: named } if named == *name));
+    }
+    for name in
+        ["blk.0.attn_q.bias", "blk.0.ffn_gate_inp.weight", "blk.1.attn_norm.weight", "other"]
+    {
+        let writer = model().tensor(name, GgmlType::F32, &[64]);
+        assert!(
+            matches!(error(&writer), Error::UnknownTensor { name: named, .. } if named == name)
+        );
+    }
+}
+
+#[test]
+fn shapes_and_types_must_fit() {
+    for (index, (name, dims)) in TENSORS.iter().enumerate().skip(1) {
+        let mut writer = model();
+        writer.tensors[index].dims = dims.iter().map(|dim| dim / 2).collect();
+        writer.tensors[index].kind = GgmlType::F32.number();
+        writer.tensors[index].dims.push(1);
+        assert!(
+            matches!(error(&spread(writer)), Error::TensorShape { name: named, .. } if named == *name)
+        );
+    }
+    let mut writer = model();
+    writer.tensors[2].kind = GgmlType::Q5_0.number();
+    let message = error(&spread(writer)).to_string();
+    assert!(
+        message.contains("attn_q") && message.contains("Q5_0") && message.contains("Q8_0"),
+        "{message}"
+    );
+    let mut writer = model();
+    writer.tensors[1].kind = GgmlType::F16.number();
+    assert!(matches!(error(&writer), Error::VectorType { .. }));
+}
+
+/// Moves the tensors so far apart that none overlap.
+fn spread(mut writer: Writer) -> Writer {
+    (0..).zip(&mut writer.tensors).for_each(|(index, tensor)| tensor.offset = 32_768 * index);
+    writer
+}
+
+#[test]
+fn smollm2_is_read() {
+    let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
+    let gguf = Gguf::open(path).unwrap();
+    let (config, tensors) = Config::from_gguf(&gguf).unwrap();
+    assert_eq!((config.dim, config.ffn, config.blocks, config.vocab), (576, 1536, 30, 49_152));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.rope_dim), (9, 3, 64, 64));
+    assert_eq!((config.rope_base, config.tied, tensors.len()), (1e5, true, 272));
+}
+
+#[test]
+fn a_vocabulary_is_no_model() {
+    let Some(path) = test_data("ggml-vocab-llama-spm.gguf") else { return };
+    let gguf = Gguf::open(path).unwrap();
+    assert!(
+        matches!(Config::from_gguf(&gguf), Err(Error::MissingTensor { name }) if name == "token_embd.weight")
+    );
+}
