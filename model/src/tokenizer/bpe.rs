@@ -5,7 +5,7 @@ use tokenizers::models::bpe::{BPE, Vocab as Vocabulary};
 
 use super::vocab::Vocab;
 use super::{Error, bytes, split::PreTokenizer};
-use crate::gguf::Metadata;
+use crate::gguf::{Metadata, StringArray};
 
 const MAX_MERGES: usize = 1 << 22;
 
@@ -30,17 +30,15 @@ impl Bpe {
                 return Err(Error::DuplicateToken { first, second: id, text: text.to_owned() });
             }
         }
-        let known = |text: &str| tokens.contains_key(text);
-        let merges = merges(metadata, known)?;
-        let characters = (0..=255)
-            .map(bytes::to_char)
-            .map(|c| Some(c).filter(|c| known(c.encode_utf8(&mut [0; 4]))))
-            .collect();
+        let known = |c: &char| tokens.contains_key(&*c.encode_utf8(&mut [0; 4]));
+        let characters = (0..=255).map(bytes::to_char).map(|c| Some(c).filter(known)).collect();
+        let key = "tokenizer.ggml.merges";
+        let entries = metadata.strings(key)?.ok_or(Error::Missing { key })?;
         let merger = BPE::builder()
-            .vocab_and_merges(tokens, merges)
+            .vocab_and_merges(tokens, merges(entries)?)
             .ignore_merges(pre.whole_words())
             .build()
-            .map_err(|error| Error::Build { reason: error.to_string() })?;
+            .map_err(|error| wrong_merge(vocab, entries, &error.to_string()))?;
         Ok(Self { pre, merger, characters })
     }
 
@@ -71,30 +69,42 @@ impl Bpe {
 }
 
 /// Pairs of tokens to merge, the first ones first.
-fn merges(
-    metadata: &Metadata,
-    known: impl Fn(&str) -> bool,
-) -> Result<Vec<(String, String)>, Error> {
-    let key = "tokenizer.ggml.merges";
-    let entries = metadata.strings(key)?.ok_or(Error::Missing { key })?;
-    if entries.len() > MAX_MERGES {
-        return Err(Error::Limit { what: "merges", count: entries.len(), limit: MAX_MERGES });
+fn merges(entries: &StringArray) -> Result<Vec<(String, String)>, Error> {
+    let (count, limit) = (entries.len(), MAX_MERGES);
+    if count > limit {
+        return Err(Error::Limit { what: "merges", count, limit });
     }
-    let mut seen = HashSet::new();
-    let mut merges = Vec::with_capacity(entries.len());
+    let mut seen = HashSet::with_capacity(count);
+    let mut merges = Vec::with_capacity(count);
     for (index, entry) in entries.iter().enumerate() {
         let wrong = || Error::Merge { index, text: entry.to_owned() };
-        // A token may itself begin with a space.
-        let first = entry.chars().next().ok_or_else(wrong)?.len_utf8();
-        let space = first + entry[first..].find(' ').ok_or_else(wrong)?;
-        let (left, right) = (&entry[..space], &entry[space + 1..]);
-        if !(known(left) && known(right) && known(&format!("{left}{right}"))) {
-            return Err(wrong());
-        }
+        let (left, right) = pair(entry).ok_or_else(wrong)?;
         // Of two equal ones the first counts.
-        if seen.insert((left, right)) {
+        if seen.insert(entry) {
             merges.push((left.to_owned(), right.to_owned()));
         }
     }
     Ok(merges)
+}
+
+/// The two tokens of an entry, separated by a space; the first may itself begin with one.
+fn pair(entry: &str) -> Option<(&str, &str)> {
+    let first = entry.chars().next()?.len_utf8();
+    let space = first + entry[first..].find(' ')?;
+    Some((&entry[..space], &entry[space + 1..]))
+}
+
+/// The merge for which the library refused the vocabulary with `reason`, which names none.
+fn wrong_merge(vocab: &Vocab, entries: &StringArray, reason: &str) -> Error {
+    let tokens: HashSet<&str> = vocab.iter().map(|(_, text, _)| text).collect();
+    let known = |text: &str| !text.is_empty() && tokens.contains(text);
+    let good = |entry: &str| {
+        pair(entry).is_some_and(|(left, right)| {
+            known(left) && known(right) && known(&format!("{left}{right}"))
+        })
+    };
+    match entries.iter().enumerate().find(|(_, entry)| !good(entry)) {
+        Some((index, entry)) => Error::Merge { index, text: entry.to_owned() },
+        None => Error::Build { reason: reason.to_owned() },
+    }
 }

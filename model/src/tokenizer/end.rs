@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use super::Error;
 use super::vocab::{TokenType, Vocab, special_id};
 use crate::gguf::Metadata;
@@ -42,12 +44,14 @@ const TEXTS: [&str; 30] = [
 
 /// Which tokens end generation, by id; those become control tokens, whatever their type was.
 pub(super) fn mark(vocab: &mut Vocab, metadata: &Metadata) -> Result<Vec<bool>, Error> {
+    let texts = HashSet::from(TEXTS);
     let mut ids: Vec<u32> =
-        vocab.iter().filter(|(_, text, _)| TEXTS.contains(text)).map(|(id, ..)| id).collect();
+        vocab.iter().filter(|(_, text, _)| texts.contains(text)).map(|(id, ..)| id).collect();
     ids.iter().for_each(|&id| vocab.set_type(id, TokenType::Control));
     ids.extend(vocab.eos);
     for role in ROLES {
         ids.extend(special_id(metadata, role, vocab.size())?);
     }
+    let ids = HashSet::<u32>::from_iter(ids);
     Ok((0..vocab.size()).map(|id| ids.contains(&id)).collect())
 }
