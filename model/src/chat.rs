@@ -3,6 +3,8 @@
 //! The template comes with the model and is hostile until proven otherwise: it can loop and
 //! recurse, but neither reads files nor includes other templates, and the steps it takes,
 //! its length, and the length of what it writes are bounded.
+//! Memory for values in between is not: the engine puts no limit on strings that a template
+//! doubles again and again.
 
 mod python;
 
