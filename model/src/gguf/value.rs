@@ -101,6 +101,61 @@ impl fmt::Display for ValueType {
     }
 }
 
+/// A scalar as itself, an array as its length and its first elements.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::U8(number) => number.fmt(f),
+            Self::I8(number) => number.fmt(f),
+            Self::U16(number) => number.fmt(f),
+            Self::I16(number) => number.fmt(f),
+            Self::U32(number) => number.fmt(f),
+            Self::I32(number) => number.fmt(f),
+            Self::F32(number) => number.fmt(f),
+            Self::Bool(value) => value.fmt(f),
+            Self::String(text) => write!(f, "{text:?}"),
+            Self::Array(array) => array.fmt(f),
+            Self::U64(number) => number.fmt(f),
+            Self::I64(number) => number.fmt(f),
+            Self::F64(number) => number.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Array {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 8;
+        fn list<T: fmt::Debug>(
+            f: &mut fmt::Formatter<'_>,
+            all: impl ExactSizeIterator<Item = T>,
+        ) -> fmt::Result {
+            let len = all.len();
+            f.write_str("[")?;
+            for (index, item) in all.take(SHOWN).enumerate() {
+                write!(f, "{}{item:?}", if index > 0 { ", " } else { "" })?;
+            }
+            match len > SHOWN {
+                true => write!(f, ", ...] {len} in all"),
+                false => f.write_str("]"),
+            }
+        }
+        match self {
+            Self::U8(all) => list(f, all.iter()),
+            Self::I8(all) => list(f, all.iter()),
+            Self::U16(all) => list(f, all.iter()),
+            Self::I16(all) => list(f, all.iter()),
+            Self::U32(all) => list(f, all.iter()),
+            Self::I32(all) => list(f, all.iter()),
+            Self::F32(all) => list(f, all.iter()),
+            Self::Bool(all) => list(f, all.iter()),
+            Self::String(all) => list(f, all.iter()),
+            Self::U64(all) => list(f, all.iter()),
+            Self::I64(all) => list(f, all.iter()),
+            Self::F64(all) => list(f, all.iter()),
+        }
+    }
+}
+
 impl Value {
     /// Its type.
     #[must_use]

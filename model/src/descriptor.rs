@@ -1,0 +1,63 @@
+//! The bytes by which the guest learns the shape of the network.
+
+use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
+
+use crate::model::Model;
+
+/// A header and its tensors, as `transformer_init` takes them.
+pub(crate) fn bytes(model: &Model, context: u32, batch: u32) -> Vec<u8> {
+    let tensors = &model.layout().tensors;
+    let config = model.config();
+    let header = Header {
+        version: VERSION.cast_unsigned(),
+        // At most 13 tensors in each of 4,096 blocks.
+        tensors: u32::try_from(tensors.len()).unwrap_or(u32::MAX),
+        vocab: config.vocab,
+        dim: config.dim,
+        ffn: config.ffn,
+        heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim: config.head_dim,
+        rope_dim: config.rope_dim,
+        first_block: 0,
+        blocks: config.blocks,
+        context,
+        batch,
+        rms_epsilon: config.rms_epsilon,
+        rope_base: config.rope_base,
+        rope_scale: config.rope_scale,
+    };
+    let mut bytes = header_words(&header).map(u32::to_le_bytes).concat();
+    tensors.iter().for_each(|tensor| push_tensor(tensor, &mut bytes));
+    bytes
+}
+
+/// The fields of a header in the order of its declaration.
+const fn header_words(header: &Header) -> [u32; size_of::<Header>() / 4] {
+    [
+        header.version,
+        header.tensors,
+        header.vocab,
+        header.dim,
+        header.ffn,
+        header.heads,
+        header.kv_heads,
+        header.head_dim,
+        header.rope_dim,
+        header.first_block,
+        header.blocks,
+        header.context,
+        header.batch,
+        header.rms_epsilon.to_bits(),
+        header.rope_base.to_bits(),
+        header.rope_scale.to_bits(),
+    ]
+}
+
+fn push_tensor(tensor: &Tensor, bytes: &mut Vec<u8>) {
+    let Tensor { role, block, layer, kind, rows, cols, offset } = *tensor;
+    for word in [role, block, layer, kind, rows, cols] {
+        bytes.extend(word.to_le_bytes());
+    }
+    bytes.extend(offset.to_le_bytes());
+}

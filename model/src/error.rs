@@ -1,0 +1,97 @@
+use std::path::PathBuf;
+
+use crate::{chat, config, gguf, sampler, tokenizer};
+
+/// The result of running a model.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a model cannot be opened or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file is not a GGUF file that can be read.
+    #[error("cannot read {} as a GGUF model", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: gguf::Error,
+    },
+    /// The file is fine, but the network in it is not one that the guest computes.
+    #[error("cannot run the model in {}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: config::Error,
+    },
+    /// The vocabulary cannot be used.
+    #[error("cannot use the model's vocabulary")]
+    Tokenizer(#[from] tokenizer::Error),
+    /// The chat template cannot be used.
+    #[error("cannot use the model's chat template")]
+    Chat(#[from] chat::Error),
+    /// The sampling options are wrong, or the logits cannot be sampled.
+    #[error("cannot choose a token")]
+    Sampler(#[from] sampler::Error),
+    /// The engine or the host refused.
+    #[error(transparent)]
+    Runtime(#[from] polychord_runtime_api::Error),
+    /// The guest refused.
+    #[error("the transformer guest refused {operation}: {reason} (status {status})")]
+    Guest {
+        /// The export that was called.
+        operation: &'static str,
+        /// What it returned.
+        status: i32,
+        /// What that means, and why if the host knows.
+        reason: String,
+    },
+    /// The module is not a transformer guest of this version.
+    #[error(
+        "the guest speaks version {found} of the transformer contract, this host version {expected}: rebuild it with scripts/build-guest"
+    )]
+    GuestVersion {
+        /// Version of the guest.
+        found: i32,
+        /// Version of this host.
+        expected: i32,
+    },
+    /// Weights, cache and activations do not fit in one 32-bit memory.
+    #[error(
+        "the model's {weights} bytes of weights and its cache for {context} tokens do not fit in one 32-bit memory of {limit} bytes: use a smaller model, a smaller quantisation or a shorter context"
+    )]
+    TooLargeForMemory32 {
+        /// Bytes of weights, with their places.
+        weights: u64,
+        /// Positions of the cache.
+        context: u32,
+        /// Size of the memory.
+        limit: u64,
+    },
+    /// The context asked for is zero or longer than the model's.
+    #[error("a context of {asked} tokens is not possible: the model was made for 1 to {limit}")]
+    Context {
+        /// What was asked for.
+        asked: u32,
+        /// The model's own context.
+        limit: u32,
+    },
+    /// More tokens than the context has room for.
+    #[error(
+        "{asked} more tokens do not fit in the context of {context} tokens, of which {used} are used: shorten the prompt or make the context longer (the model allows {limit})"
+    )]
+    ContextFull {
+        /// Tokens to add.
+        asked: usize,
+        /// Tokens there already.
+        used: u32,
+        /// Size of the context.
+        context: u32,
+        /// The model's own context.
+        limit: u32,
+    },
+    /// There is nothing to start from.
+    #[error("the prompt has no tokens, and the model adds none: give some text")]
+    EmptyPrompt,
+}

@@ -1,0 +1,130 @@
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use polychord_runtime_api::{Plan, Source, SourceRange};
+
+use crate::chat::ChatTemplate;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::gguf::Gguf;
+use crate::layout::Layout;
+use crate::tokenizer::Tokenizer;
+
+/// A model file: its header in memory, its tensors on disk.
+///
+/// Opening reads the header alone. Weights go from the file straight into guests, when a
+/// session starts.
+#[derive(Debug)]
+pub struct Model {
+    path: PathBuf,
+    gguf: Gguf,
+    config: Config,
+    layout: Layout,
+    source: Source,
+    /// Made when first needed: a vocabulary takes longer to prepare than the header to read.
+    tokenizer: OnceLock<Tokenizer>,
+}
+
+impl Model {
+    /// Opens a model whose weights are copied into guests.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] if the file cannot be opened, [`Error::Gguf`] if it is damaged or
+    /// no GGUF file, and [`Error::Config`] if it is no network that the guest computes.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let source = Source::open(path.as_ref())?;
+        Self::from_source(path.as_ref(), source)
+    }
+
+    /// Opens a model whose pages are mapped into guests, copy-on-write, where engine and
+    /// system allow it: nothing is read before it is used, and guests share what was read.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    ///
+    /// # Safety
+    ///
+    /// As long as a session of this model lives, nobody may truncate the file or write to it:
+    /// see [`Source::open_mapped`].
+    #[allow(unsafe_code, reason = "the contract is the caller's")]
+    pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
+        // SAFETY: the caller makes the same promise to us.
+        let source = unsafe { Source::open_mapped(path.as_ref())? };
+        Self::from_source(path.as_ref(), source)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file's header.
+    #[must_use]
+    pub const fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
+    /// The shape of the network.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The layers of the file, in the order in which they are used.
+    #[must_use]
+    pub fn layers(&self) -> &[SourceRange] {
+        &self.layout.layers
+    }
+
+    /// The tokenizer of the model's vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Tokenizer`] if the file has none, or one of a kind that is not supported.
+    pub fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = Tokenizer::from_gguf(&self.gguf)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    /// The model's own chat template.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Chat`] if the file has none, or one that cannot be parsed.
+    pub fn chat_template(&self) -> Result<ChatTemplate> {
+        Ok(ChatTemplate::from_gguf(&self.gguf)?)
+    }
+
+    /// The plan that puts all layers in one memory.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] if they are too large for any.
+    pub fn plan(&self) -> Result<Plan> {
+        Ok(self.layout.resident()?)
+    }
+
+    pub(crate) const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    pub(crate) const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn from_source(path: &Path, source: Source) -> Result<Self> {
+        let wrong_file = |source| Error::Gguf { path: path.to_owned(), source };
+        let wrong_model = |source| Error::Config { path: path.to_owned(), source };
+        let gguf = Gguf::open(path).map_err(wrong_file)?;
+        let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
+        let layout = Layout::new(&tensors);
+        let tokenizer = OnceLock::new();
+        Ok(Self { path: path.to_owned(), gguf, config, layout, source, tokenizer })
+    }
+}

@@ -1,0 +1,161 @@
+//! `polychord generate`: a prompt becomes text.
+
+mod args;
+mod report;
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use polychord::hub::{Hub, Progress, TerminalBar};
+use polychord::model::chat::Message;
+use polychord::model::{Generation, Model, Session, SessionOptions, Transformer};
+
+use super::Failure;
+pub(crate) use args::Args;
+use args::Load;
+use report::{Recorder, Report};
+
+/// Generates text, and tells how it went.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let sampling = args.sampling();
+    sampling.validate().map_err(Failure::usage)?;
+    let engine_name = args.engine_name()?;
+    let engine = polychord::open(engine_name)?;
+    let model_ref = args.model.clone().unwrap_or_default();
+    let path = Hub::new()?.resolve(&model_ref, &mut TerminalBar::new())?;
+    let start = Instant::now();
+    let model = open(&path, args.load)?;
+    let opened = start.elapsed();
+    let prompt = encode(&model, args)?;
+    let tokenized = start.elapsed() - opened;
+    let compiling = Instant::now();
+    let transformer = Transformer::new(&*engine)?;
+    let compiled = compiling.elapsed();
+    let options = session_options(&model, args, prompt.len());
+    let mut session = load(&transformer, &model, &options)?;
+    let ready = start.elapsed();
+
+    let mut recorder = Recorder::new(args)?;
+    let mut output = Output { args, text: String::new(), ids: Vec::new() };
+    let generating = Instant::now();
+    let mut first = Duration::ZERO;
+    let tokenizer = model.tokenizer()?;
+    let mut ended = false;
+    let mut generation =
+        Generation::new(&mut session, tokenizer, &prompt, &sampling, args.max_tokens)?;
+    while let Some(token) = generation.next() {
+        let token = token?;
+        if output.ids.is_empty() {
+            first = generating.elapsed();
+        }
+        recorder.record(generation.logits())?;
+        ended = token.is_end;
+        output.push(token.id, &token.text)?;
+    }
+    output.finish()?;
+    let report = Report {
+        engine: engine.capabilities(),
+        model: path,
+        requested: args.load,
+        load: session.load_report(),
+        stats: session.stats(),
+        context: session.context(),
+        prompt,
+        ids: output.ids,
+        text: output.text,
+        ended,
+        logits_sha256: recorder.finish()?,
+        opened,
+        tokenized,
+        compiled,
+        ready,
+        first,
+        generated: generating.elapsed(),
+    };
+    if args.json {
+        return report.print_json();
+    }
+    if !args.quiet {
+        report.print_summary()?;
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
+fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure> {
+    Ok(match load {
+        Load::Copy => Model::open(path)?,
+        // SAFETY: the file is a model in the cache, which is replaced by renaming and never
+        // written in place, or one that the user named, who is told in the help and the README
+        // not to change it meanwhile. The model lives no longer than this command.
+        Load::Map => unsafe { Model::open_mapped(path)? },
+    })
+}
+
+fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
+    let prompt = args.prompt()?;
+    let tokenizer = model.tokenizer()?;
+    if !args.chat {
+        return Ok(tokenizer
+            .encode_prompt(&prompt, false)
+            .map_err(polychord::model::Error::from)?);
+    }
+    let template = model.chat_template()?;
+    let text = template
+        .render(&[Message::new("user", prompt)], true)
+        .map_err(polychord::model::Error::from)?;
+    Ok(tokenizer.encode_prompt(&text, true).map_err(polychord::model::Error::from)?)
+}
+
+/// Room for the prompt and the answer, or as much of it as the model allows.
+fn session_options(model: &Model, args: &Args, prompt: usize) -> SessionOptions {
+    let needed = u32::try_from(prompt + args.max_tokens).unwrap_or(u32::MAX);
+    let mut options = SessionOptions::default();
+    options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
+    options
+}
+
+fn load(
+    transformer: &Transformer,
+    model: &Model,
+    options: &SessionOptions,
+) -> Result<Session, Failure> {
+    let total = model.layers().iter().map(|layer| layer.bytes).sum();
+    let mut bar = TerminalBar::new();
+    let session = transformer
+        .start_with_progress(model, options, &mut |done| bar.report("loading", done, Some(total)));
+    bar.finished();
+    Ok(session?)
+}
+
+/// What goes to stdout while tokens come.
+struct Output<'a> {
+    args: &'a Args,
+    text: String,
+    ids: Vec<u32>,
+}
+
+impl Output<'_> {
+    fn push(&mut self, id: u32, text: &str) -> Result<(), Failure> {
+        let mut stdout = std::io::stdout();
+        if !self.args.json {
+            if self.args.ids {
+                let space = if self.ids.is_empty() { "" } else { " " };
+                write!(stdout, "{space}{id}")?;
+            } else {
+                write!(stdout, "{text}")?;
+            }
+            stdout.flush()?;
+        }
+        self.ids.push(id);
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn finish(&self) -> Result<(), Failure> {
+        if !self.args.json {
+            writeln!(std::io::stdout())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,125 @@
+use std::io::Read;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use polychord::hub::ModelRef;
+use polychord::model::Sampling;
+
+use super::Failure;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The text to continue; `-` or nothing reads it from stdin
+    prompt: Option<String>,
+
+    /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for SmolLM2-135M-Instruct
+    #[arg(short, long)]
+    pub(crate) model: Option<ModelRef>,
+
+    /// The engine that runs the guest; by default the first that is compiled in
+    #[arg(short, long, value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
+    engine: Option<String>,
+
+    /// How weights come into the guest. With `map` the file must not change meanwhile
+    #[arg(long, value_enum, default_value_t = Load::default())]
+    pub(crate) load: Load,
+
+    /// Most tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    pub(crate) max_tokens: usize,
+
+    /// Room for so many tokens of prompt and answer; by default as many as are needed
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) context: Option<u32>,
+
+    /// 0 always takes the best token; higher values draw more freely
+    #[arg(short, long, default_value_t = 0.0)]
+    temperature: f32,
+
+    /// Draw from this many of the best tokens only; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    top_k: u32,
+
+    /// Draw from the best tokens only that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    top_p: f32,
+
+    /// Make recent tokens less likely by this factor; 1 changes nothing
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    repeat_penalty: f32,
+
+    /// Start of the random numbers
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Put the prompt into the model's chat template, as a user's message
+    #[arg(long)]
+    pub(crate) chat: bool,
+
+    /// Print token ids in place of text
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) ids: bool,
+
+    /// Print one JSON object at the end: ids, text, timings, statistics, hash of all logits
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Write the logits of each step to a file, as little-endian f32
+    #[arg(long, value_name = "FILE")]
+    pub(crate) logits: Option<PathBuf>,
+
+    /// Print no summary
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+/// How weights come into the guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Load {
+    /// Map the pages of the file, copy-on-write
+    Map,
+    /// Read the file
+    Copy,
+}
+
+impl Default for Load {
+    fn default() -> Self {
+        if cfg!(target_os = "linux") { Self::Map } else { Self::Copy }
+    }
+}
+
+impl Args {
+    pub(crate) fn sampling(&self) -> Sampling {
+        Sampling {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            repeat_penalty: self.repeat_penalty,
+            seed: self.seed,
+            ..Sampling::default()
+        }
+    }
+
+    pub(crate) fn engine_name(&self) -> Result<&str, Failure> {
+        let name = match &self.engine {
+            Some(name) => Some(name.as_str()),
+            None => polychord::default_engine(),
+        };
+        let known = polychord::KNOWN_ENGINES.join(", ");
+        name.ok_or_else(|| {
+            format!("no engine is compiled in: build with --features and one of {known}").into()
+        })
+    }
+
+    pub(crate) fn prompt(&self) -> Result<String, Failure> {
+        match self.prompt.as_deref() {
+            None | Some("-") => {
+                let mut text = String::new();
+                std::io::stdin().read_to_string(&mut text)?;
+                Ok(text.trim_end_matches('\n').to_owned())
+            }
+            Some(text) => Ok(text.to_owned()),
+        }
+    }
+}

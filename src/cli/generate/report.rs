@@ -1,0 +1,185 @@
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use polychord::api::{Capabilities, Stats};
+use polychord::model::{LoadReport, Logits};
+use sha2::{Digest, Sha256};
+
+use super::args::{Args, Load};
+use crate::cli::{Failure, size};
+
+/// Keeps the logits of each step: in a hash, in a file, or not at all.
+pub(crate) struct Recorder {
+    hash: Option<Sha256>,
+    file: Option<BufWriter<File>>,
+}
+
+impl Recorder {
+    pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
+        let create = |path: &PathBuf| {
+            File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+        };
+        let file = args.logits.as_ref().map(create).transpose()?;
+        Ok(Self { hash: args.json.then(Sha256::new), file: file.map(BufWriter::new) })
+    }
+
+    pub(crate) fn record(&mut self, logits: Logits<'_>) -> Result<(), Failure> {
+        if let Some(hash) = &mut self.hash {
+            hash.update(logits.as_bytes());
+        }
+        if let Some(file) = &mut self.file {
+            file.write_all(logits.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// The hash in hexadecimal digits, if it was asked for.
+    pub(crate) fn finish(self) -> Result<Option<String>, Failure> {
+        if let Some(mut file) = self.file {
+            file.flush()?;
+        }
+        let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(self.hash.map(hex))
+    }
+}
+
+/// How a generation went.
+pub(crate) struct Report<'a> {
+    pub(crate) engine: &'a Capabilities,
+    pub(crate) model: PathBuf,
+    pub(crate) requested: Load,
+    pub(crate) load: LoadReport,
+    pub(crate) stats: Stats,
+    pub(crate) context: u32,
+    pub(crate) prompt: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
+    pub(crate) text: String,
+    pub(crate) ended: bool,
+    pub(crate) logits_sha256: Option<String>,
+    pub(crate) opened: Duration,
+    pub(crate) tokenized: Duration,
+    pub(crate) compiled: Duration,
+    pub(crate) ready: Duration,
+    pub(crate) first: Duration,
+    pub(crate) generated: Duration,
+}
+
+impl Report<'_> {
+    pub(crate) fn print_json(&self) -> Result<(), Failure> {
+        let object = serde_json::json!({
+            "engine": self.engine.engine,
+            "engine_version": self.engine.version,
+            "execution": self.engine.execution,
+            "model": self.model,
+            "placement": PLACEMENT,
+            "load": self.load_mode(),
+            "context": self.context,
+            "prompt_ids": self.prompt,
+            "ids": self.ids,
+            "text": self.text,
+            "finish": if self.ended { "end" } else { "length" },
+            "logits_sha256": self.logits_sha256,
+            "timings_ms": {
+                "open": ms(self.opened),
+                "tokenize": ms(self.tokenized),
+                "compile": ms(self.compiled),
+                "load_layers": ms(self.load.took),
+                "ready": ms(self.ready),
+                "first_token": ms(self.first),
+                "generate": ms(self.generated),
+            },
+            "prompt_tokens_per_second": self.prompt_speed(),
+            "tokens_per_second": self.speed(),
+            "peak_memory_bytes": peak_memory(),
+            "stats": self.stats,
+        });
+        writeln!(std::io::stdout(), "{object}")?;
+        Ok(())
+    }
+
+    pub(crate) fn print_summary(&self) -> Result<(), Failure> {
+        let Capabilities { engine, version, execution, .. } = self.engine;
+        let speed = self.speed().map_or("-".into(), |speed| format!("{speed:.1} tokens/s"));
+        let memory = peak_memory().map_or("unknown".into(), size::bytes);
+        let lines = [
+            ("engine", format!("{engine} {version} ({execution})")),
+            ("placement", PLACEMENT.to_owned()),
+            ("load mode", self.load_line()),
+            ("tokens", format!("{} prompt + {} generated", self.prompt.len(), self.ids.len())),
+            (
+                "first token",
+                format!("{:.0} ms after {:.0} ms to start", ms(self.first), ms(self.ready)),
+            ),
+            ("speed", speed),
+            ("memory", format!("{memory} at most, guest {}", size::bytes(self.stats.guest_bytes))),
+            (
+                "layer loads",
+                format!(
+                    "{} ({} mapped), {} in {:.2} ms",
+                    self.stats.loads,
+                    self.stats.maps,
+                    size::bytes(self.load.bytes),
+                    ms(self.load.took)
+                ),
+            ),
+        ];
+        let mut stderr = std::io::stderr();
+        writeln!(stderr)?;
+        for (name, value) in lines {
+            writeln!(stderr, "{name:>12}  {value}")?;
+        }
+        Ok(())
+    }
+
+    const fn load_mode(&self) -> &'static str {
+        match (self.load.mapped, self.load.copied) {
+            (_, 0) => "map",
+            (0, _) => "copy",
+            _ => "mixed",
+        }
+    }
+
+    fn load_line(&self) -> String {
+        let mode = self.load_mode();
+        if self.requested == Load::Map && self.load.copied > 0 {
+            let LoadReport { mapped, copied, .. } = self.load;
+            return format!(
+                "{mode}: {copied} of {} layers could not be mapped here",
+                mapped + copied
+            );
+        }
+        mode.to_owned()
+    }
+
+    /// Tokens per second of the prompt.
+    fn prompt_speed(&self) -> Option<f64> {
+        rate(self.prompt.len(), self.first)
+    }
+
+    /// Tokens per second after the first.
+    fn speed(&self) -> Option<f64> {
+        rate(self.ids.len().saturating_sub(1), self.generated.saturating_sub(self.first))
+    }
+}
+
+/// The only placement so far: one 32-bit memory holds everything.
+const PLACEMENT: &str = "resident32";
+
+fn rate(count: usize, time: Duration) -> Option<f64> {
+    let count = u32::try_from(count).ok().filter(|count| *count > 0)?;
+    Some(f64::from(count) / time.as_secs_f64())
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
+}
+
+/// Most resident memory of this process so far, in bytes, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
+}

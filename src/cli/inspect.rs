@@ -1,0 +1,126 @@
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+
+use comfy_table::{CellAlignment, Table, presets};
+use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::model::Model;
+use polychord::model::config::Config;
+use polychord::model::gguf::{Gguf, Value};
+
+use super::{Failure, size};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for the default
+    model: Option<ModelRef>,
+
+    /// Print all metadata, without shortening
+    #[arg(long)]
+    full: bool,
+}
+
+/// Prints a model's metadata and layers, and whether the guest can run it.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let path =
+        Hub::new()?.resolve(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
+    let gguf = Gguf::open(&path)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(
+        out,
+        "{}\nGGUF version {}, {}, {} tensors aligned to {} bytes\n",
+        path.display(),
+        gguf.version(),
+        size::bytes(gguf.file_len()),
+        gguf.tensors().len(),
+        gguf.alignment()
+    )?;
+    writeln!(out, "{}\n", metadata_table(&gguf, args.full))?;
+    writeln!(out, "{}\n", layer_table(&path, &gguf))?;
+    writeln!(out, "{}", verdict(&gguf))?;
+    Ok(())
+}
+
+fn metadata_table(gguf: &Gguf, full: bool) -> Table {
+    let mut table = new_table(["metadata", "value"]);
+    for (key, value) in gguf.metadata().iter() {
+        let limit = if full { usize::MAX } else { 72 };
+        table.add_row([key.to_owned(), show(value, limit)]);
+    }
+    table
+}
+
+/// A value on one line.
+fn show(value: &Value, limit: usize) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(limit) {
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text,
+    }
+}
+
+/// One row for each layer that would be loaded; for a model that cannot be run, one row for
+/// each prefix of tensor names.
+fn layer_table(path: &PathBuf, gguf: &Gguf) -> Table {
+    let mut table = new_table(["layer", "tensors", "bytes", "types"]);
+    let layers = Model::open(path).map(|model| model.layers().to_vec());
+    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+    match layers {
+        Ok(layers) => {
+            for layer in layers {
+                let range = layer.start..layer.start + layer.bytes;
+                let inside = |index: &usize| range.contains(&gguf.tensors()[*index].offset);
+                let members = (0..gguf.tensors().len()).filter(inside).collect();
+                groups.push((layer.name, members));
+            }
+        }
+        Err(_) => {
+            let mut by_prefix: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+            for (index, tensor) in gguf.tensors().iter().enumerate() {
+                let parts = if tensor.name.starts_with("blk.") { 2 } else { 1 };
+                let prefix: Vec<_> = tensor.name.split('.').take(parts).collect();
+                by_prefix.entry(prefix.join(".")).or_default().push(index);
+            }
+            groups.extend(by_prefix);
+        }
+    }
+    for (name, members) in groups {
+        let tensors: Vec<_> = members.iter().map(|index| &gguf.tensors()[*index]).collect();
+        let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
+        let mut types: BTreeMap<&str, usize> = BTreeMap::new();
+        for tensor in &tensors {
+            *types.entry(tensor.kind.name()).or_default() += 1;
+        }
+        let types: Vec<_> = types.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        table.add_row([name, tensors.len().to_string(), size::bytes(bytes), types.join(", ")]);
+    }
+    for column in [1, 2] {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// Whether the guest can run the model, and if not, why.
+fn verdict(gguf: &Gguf) -> String {
+    match Config::from_gguf(gguf) {
+        Ok((config, _)) => format!(
+            "Polychord can run this model: {} blocks of width {}, {} heads ({} for keys and values), \
+             {} tokens, context {}.",
+            config.blocks,
+            config.dim,
+            config.heads,
+            config.kv_heads,
+            config.vocab,
+            config.context_length
+        ),
+        Err(error) => format!("Polychord cannot run this model: {error}."),
+    }
+}
+
+fn new_table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header);
+    table
+}

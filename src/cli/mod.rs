@@ -1,0 +1,57 @@
+//! Commands, each in a file of its own, and what they share.
+
+mod engines;
+mod failure;
+mod generate;
+mod inspect;
+mod pull;
+mod size;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use failure::Failure;
+
+/// Runs WebAssembly guests that compute language models, with the same result on any engine.
+#[derive(Debug, Parser)]
+#[command(name = "polychord", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Continue a prompt, or answer it with --chat
+    Generate(Box<generate::Args>),
+    /// Fetch a model into the cache
+    Pull(pull::Args),
+    /// Show the engines of this build and what they can do
+    Engines(engines::Args),
+    /// Show what is in a model file, and whether it can be run
+    Inspect(inspect::Args),
+}
+
+/// Parses the command line and runs the command.
+pub(crate) fn run() -> ExitCode {
+    start_log();
+    let done = match Cli::parse().command {
+        Command::Generate(args) => generate::run(&args),
+        Command::Pull(args) => pull::run(&args),
+        Command::Engines(args) => engines::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Events go to stderr if POLYCHORD_LOG asks for them (`debug`, `polychord_runtime_api=trace`).
+fn start_log() {
+    if std::env::var_os("POLYCHORD_LOG").is_some() {
+        let filter = tracing_subscriber::EnvFilter::from_env("POLYCHORD_LOG");
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}

@@ -1,0 +1,35 @@
+//! One WebAssembly guest, many engines.
+//!
+//! Polychord runs large-memory WebAssembly guests, first of all the inference of language
+//! models, on Wasmer, Wasmtime and other engines behind one set of traits, with the same
+//! results to the last bit.
+//!
+//! This crate selects engines by cargo feature and re-exports the rest:
+//!
+//! - [`open`] opens an engine by name; [`api`] has the traits that all engines share.
+//! - [`model`] runs GGUF models in the transformer guest.
+//! - [`hub`] fetches models into a cache (feature `cli`).
+//!
+//! ```no_run
+//! use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let engine = polychord::open("wasmer")?;
+//! let model = Model::open("model.gguf")?;
+//! let mut session = Transformer::new(&*engine)?.start(&model, &SessionOptions::default())?;
+//! let tokenizer = model.tokenizer()?;
+//! let prompt = tokenizer.encode_prompt("The capital of France is", false)?;
+//! for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
+//!     print!("{}", token?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod engines;
+#[cfg(feature = "cli")]
+pub mod hub;
+
+pub use engines::{KNOWN_ENGINES, OpenError, available, default_engine, open};
+pub use polychord_model as model;
+pub use polychord_runtime_api as api;
