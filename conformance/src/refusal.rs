@@ -1,0 +1,71 @@
+//! What a case turns into where its needs are not met.
+
+use polychord_runtime_api::{Engine, Limits, LoadMethod, Memory64, MemorySpec, Requirements};
+use std::time::Duration;
+
+use crate::check::{equal, holds, unmet};
+use crate::guest::{self, PAGE_LEN};
+use crate::{Failure, Outcome};
+
+const MEMORY64: &str = r#"(module (memory (export "memory") i64 1))"#;
+const MULTI_MEMORY: &str = r#"(module (memory (export "memory") 1) (memory 1))"#;
+const RELAXED_SIMD: &str = r#"(module (func (export "madd") (param v128 v128 v128) (result v128)
+    (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2))))"#;
+const MINIMAL: &str = r#"(module (memory (export "memory") 1))"#;
+
+/// Asking for what the engine does not claim is refused, wherever one can ask for it.
+pub(crate) fn check(engine: &dyn Engine, needs: &Requirements) -> Outcome {
+    let missing = unmet(needs.check(engine.capabilities()))?;
+    for unmet in missing {
+        match unmet.field {
+            "memory64_bytes" => memory64(engine)?,
+            "multi_memory" => module(engine, MULTI_MEMORY, "multi_memory")?,
+            "relaxed_simd" => module(engine, RELAXED_SIMD, "relaxed_simd")?,
+            "time_limit" => time_limit(engine)?,
+            "mapping" => mapping(engine)?,
+            // No call asks for the others; opening the engine with the requirement does.
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn memory64(engine: &dyn Engine) -> Outcome {
+    match engine.capabilities().memory64 {
+        Memory64::Host => module(engine, MEMORY64, "memory64"),
+        // Native, but too small: which the requirement is refused for, and not the module.
+        Memory64::Native { .. } => Ok(()),
+    }
+}
+
+/// A module that uses the feature is not compiled, and the refusal names the feature.
+fn module(engine: &dyn Engine, wat: &str, field: &str) -> Outcome {
+    let fields: Vec<_> = unmet(engine.compile(&wat::parse_str(wat)?))?
+        .into_iter()
+        .map(|unmet| unmet.field)
+        .collect();
+    equal("what the refusal names", fields, vec![field])
+}
+
+fn time_limit(engine: &dyn Engine) -> Outcome {
+    let limits = Limits { call_time: Some(Duration::from_secs(1)), ..Limits::default() };
+    let missing = unmet(guest::compile(engine, MINIMAL)?.instantiate(&limits))?;
+    holds(missing.iter().any(|unmet| unmet.field == "time_limit"), || format!("{missing:?}"))
+}
+
+/// A file that may be mapped is copied, and the result says so.
+fn mapping(engine: &dyn Engine) -> Outcome {
+    let bytes = guest::pattern(1, PAGE_LEN);
+    let file = guest::file(&bytes)?;
+    let mut runtime = guest::start(engine, MINIMAL)?;
+    let memory = runtime.create_memory64(&MemorySpec::guest(bytes.len() as u64))?;
+    let spec = guest::layer(0, memory, 0, &guest::mapped(file.path())?);
+    let id = spec.id;
+    runtime.register_layer(spec)?;
+    let loaded = runtime.load_layer(id)?;
+    equal("how it was loaded", loaded.method, LoadMethod::Copied)?;
+    let start = loaded.address.ok_or_else(|| Failure::new("no address"))?;
+    let start = usize::try_from(start)?;
+    let got = &runtime.memory()[start..start + bytes.len()];
+    crate::check::same_bytes("the layer", got, &bytes)
+}
