@@ -12,11 +12,12 @@ use crate::{NAME, error, memory};
 /// Wasmtime with Cranelift, configured for speed and containment.
 pub struct WasmtimeEngine {
     capabilities: Arc<Capabilities>,
-    /// For guests with 32-bit memories: guard pages in place of bounds checks.
-    narrow: wasmtime::Engine,
-    /// For guests with 64-bit memories, made when the first one comes.
-    wide: OnceLock<wasmtime::Engine>,
+    engines: Arc<Engines>,
 }
+
+/// One engine for each way of compiling, made when it is first needed.
+#[derive(Default)]
+pub(crate) struct Engines([OnceLock<wasmtime::Engine>; 4]);
 
 /// Stack of a guest in bytes; the threads that call guests have at least twice as much.
 const STACK: usize = 1 << 20;
@@ -48,19 +49,34 @@ impl WasmtimeEngine {
             stack_overflow_trap: true,
             threads: true,
         };
-        let narrow = configure(AddressType::I32)?;
-        Ok(Self { capabilities: Arc::new(capabilities), narrow, wide: OnceLock::new() })
+        let engines = Arc::new(Engines::default());
+        engines.get(AddressType::I32, Interruption::Never)?;
+        Ok(Self { capabilities: Arc::new(capabilities), engines })
     }
+}
 
-    fn for_address(&self, address: AddressType) -> Result<&wasmtime::Engine> {
-        match (address, self.wide.get()) {
-            (AddressType::I32, _) => Ok(&self.narrow),
-            (AddressType::I64, Some(wide)) => Ok(wide),
-            (AddressType::I64, None) => {
-                let wide = configure(AddressType::I64)?;
-                Ok(self.wide.get_or_init(|| wide))
-            }
+/// Whether compiled code looks at the clock of the engine. Looking costs the kernels a third
+/// of their speed, so only guests with a time limit do it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interruption {
+    Never,
+    AtEpochs,
+}
+
+impl Engines {
+    pub(crate) fn get(
+        &self,
+        address: AddressType,
+        interruption: Interruption,
+    ) -> Result<&wasmtime::Engine> {
+        let wide = usize::from(address == AddressType::I64);
+        let timed = usize::from(interruption == Interruption::AtEpochs);
+        let slot = &self.0[2 * wide + timed];
+        if let Some(engine) = slot.get() {
+            return Ok(engine);
         }
+        let engine = configure(address, interruption)?;
+        Ok(slot.get_or_init(|| engine))
     }
 }
 
@@ -70,9 +86,8 @@ impl Engine for WasmtimeEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let engine = self.for_address(info.address())?;
-        let module = wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))?;
-        Ok(Arc::new(WasmtimeModule::new(module, info, self.capabilities.clone())))
+        let (engines, capabilities) = (self.engines.clone(), self.capabilities.clone());
+        Ok(Arc::new(WasmtimeModule::new(engines, wasm, info, capabilities)?))
     }
 }
 
@@ -82,7 +97,8 @@ impl fmt::Debug for WasmtimeEngine {
     }
 }
 
-fn configure(address: AddressType) -> Result<wasmtime::Engine> {
+/// For 32-bit memories guard pages take the place of bounds checks; that is the default.
+fn configure(address: AddressType, interruption: Interruption) -> Result<wasmtime::Engine> {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -93,7 +109,7 @@ fn configure(address: AddressType) -> Result<wasmtime::Engine> {
         .wasm_backtrace_max_frames(None)
         .max_wasm_stack(STACK)
         .memory_may_move(false)
-        .epoch_interruption(true);
+        .epoch_interruption(interruption == Interruption::AtEpochs);
     if address == AddressType::I64 {
         config.memory_reservation(WIDE);
     }

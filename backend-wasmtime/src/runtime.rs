@@ -1,20 +1,25 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Module, ModuleInfo, Result, Runtime, Value, ValueType,
-    Watchdog,
+    Capabilities, Error, Host, Import, Limits, Module, ModuleInfo, Result, Runtime, Value,
+    ValueType, Watchdog,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreLimits, UpdateDeadline, Val,
     ValType,
 };
 
+use crate::engine::{Engines, Interruption};
 use crate::{NAME, error, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
-    module: wasmtime::Module,
+    engines: Arc<Engines>,
+    wasm: Vec<u8>,
+    plain: wasmtime::Module,
+    /// The same with checks of the time, compiled when a guest with a limit is started.
+    timed: OnceLock<wasmtime::Module>,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
 }
@@ -35,13 +40,37 @@ struct State {
 }
 
 impl WasmtimeModule {
-    pub(crate) const fn new(
-        module: wasmtime::Module,
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        wasm: &[u8],
         info: Arc<ModuleInfo>,
         capabilities: Arc<Capabilities>,
-    ) -> Self {
-        Self { module, info, capabilities }
+    ) -> Result<Self> {
+        let plain = compile(&engines, wasm, &info, Interruption::Never)?;
+        let wasm = wasm.to_vec();
+        Ok(Self { engines, wasm, plain, timed: OnceLock::new(), info, capabilities })
     }
+
+    fn for_limits(&self, limits: &Limits) -> Result<&wasmtime::Module> {
+        if limits.call_time.is_none() {
+            return Ok(&self.plain);
+        }
+        if let Some(module) = self.timed.get() {
+            return Ok(module);
+        }
+        let module = compile(&self.engines, &self.wasm, &self.info, Interruption::AtEpochs)?;
+        Ok(self.timed.get_or_init(|| module))
+    }
+}
+
+fn compile(
+    engines: &Engines,
+    wasm: &[u8],
+    info: &ModuleInfo,
+    interruption: Interruption,
+) -> Result<wasmtime::Module> {
+    let engine = engines.get(info.address(), interruption)?;
+    wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
 }
 
 impl Module for WasmtimeModule {
@@ -54,17 +83,19 @@ impl Module for WasmtimeModule {
     }
 
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+        let module = self.for_limits(host.limits())?;
         let limits = memory::limits(host.memory_limit());
         let state = State { host, memory: None, limits, deadline: None };
-        let mut store = Store::new(self.module.engine(), state);
+        let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
+        // Without effect in code that was compiled without checks of the time.
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
         let mut runtime = WasmtimeRuntime { store, instance: None };
-        let instance = runtime
-            .timed("the start function", |store| Instance::new(store, &self.module, &imports))?;
+        let instance =
+            runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
         let memory = instance.get_memory(&mut runtime.store, "memory");
         runtime.store.data_mut().memory = memory;
         runtime.instance = Some(instance);
