@@ -1,1 +1,21 @@
-//! Polychord on WasmEdge.
+//! Polychord on [WasmEdge](https://docs.rs/wasmedge-sdk).
+//!
+//! [`WasmEdgeEngine`] implements [`Engine`](polychord_runtime_api::Engine), compiling ahead of
+//! time or interpreting, as its [`Mode`] says. Needs the library libwasmedge 0.17.1;
+//! docs/wasmedge.md says how to have it, and what is refused and why.
+//!
+//! Compiled code takes over the signals SIGSEGV, SIGBUS and SIGFPE of the process whenever it
+//! runs: [`is_in_use`] tells whether other engines must stay out.
+
+mod aot;
+mod engine;
+mod error;
+mod executor;
+mod memory;
+mod runtime;
+
+pub use aot::{CompilerCommand, run_compiler};
+pub use engine::{Config, Mode, WasmEdgeEngine, is_in_use};
+
+/// Name of the engine in capabilities, errors and cargo features.
+const NAME: &str = "wasmedge";

@@ -1,0 +1,46 @@
+use std::time::Duration;
+
+use polychord_runtime_api::{Error, TrapKind};
+use wasmedge_sdk::error::WasmEdgeError;
+use wasmedge_sys::ffi;
+
+use crate::NAME;
+
+pub(crate) fn compile(reason: &str) -> Error {
+    Error::Compile { engine: NAME, reason: reason.to_owned() }
+}
+
+/// The error of an instantiation, which may be a trap of the start function.
+pub(crate) fn instantiate(error: &WasmEdgeError, limit: Option<Duration>) -> Error {
+    if let WasmEdgeError::Core(core) = error {
+        let code = ffi::WasmEdge_Result::from(core.clone()).Code;
+        return call(code, "the start function", limit);
+    }
+    Error::Instantiate { engine: NAME, reason: error.to_string() }
+}
+
+/// The error of a call, from its code: a trap in all but strange cases.
+pub(crate) fn call(code: u32, operation: &str, limit: Option<Duration>) -> Error {
+    let kind = match code {
+        ffi::WasmEdge_ErrCode_Unreachable => TrapKind::Unreachable,
+        ffi::WasmEdge_ErrCode_MemoryOutOfBounds | ffi::WasmEdge_ErrCode_DataSegDoesNotFit => {
+            TrapKind::MemoryOutOfBounds
+        }
+        ffi::WasmEdge_ErrCode_TableOutOfBounds
+        | ffi::WasmEdge_ErrCode_ElemSegDoesNotFit
+        | ffi::WasmEdge_ErrCode_UndefinedElement => TrapKind::TableOutOfBounds,
+        ffi::WasmEdge_ErrCode_UninitializedElement => TrapKind::IndirectCallToNull,
+        ffi::WasmEdge_ErrCode_IndirectCallTypeMismatch => TrapKind::IndirectCallTypeMismatch,
+        ffi::WasmEdge_ErrCode_IntegerOverflow => TrapKind::IntegerOverflow,
+        ffi::WasmEdge_ErrCode_DivideByZero => TrapKind::IntegerDivisionByZero,
+        ffi::WasmEdge_ErrCode_InvalidConvToInt => TrapKind::InvalidConversionToInteger,
+        ffi::WasmEdge_ErrCode_Interrupted => TrapKind::DeadlineExceeded(limit.unwrap_or_default()),
+        // The phases of WasmEdge number their errors by the hundred; execution is the fourth.
+        _ if code >> 8 == 4 => TrapKind::Other,
+        _ => {
+            let reason = format!("error {code:#06x} of WasmEdge in {operation}");
+            return Error::Instantiate { engine: NAME, reason };
+        }
+    };
+    Error::Trap { engine: NAME, operation: operation.to_owned(), kind }
+}

@@ -1,0 +1,180 @@
+//! The bytes of a WasmEdge memory, and the objects of a live guest in the order that their
+//! pointers into each other need.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::slice;
+use std::sync::{Arc, OnceLock};
+
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{Host, Mapping};
+use wasmedge_sdk::config::Config;
+use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
+use wasmedge_sys::ffi;
+
+/// Pages of a WasmEdge memory can be replaced by mappings.
+// SAFETY: on these targets WasmEdge's allocator gives every memory a range of 12 GiB of its
+// own (private and anonymous) that never moves; it makes pages readable and writable as the
+// memory grows, without touching those before, and unmaps the whole range when the memory is
+// dropped. `WasmEdgeModule` refuses memories of more than the 8 GiB that the range has room
+// for.
+#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
+pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
+/// Elsewhere WasmEdge's allocator is `realloc`.
+#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) const MAPPING: Mapping = Mapping::none();
+
+/// The host functions as one module, and what they find.
+pub(crate) type Imports = ImportObject<State>;
+
+/// What host functions find.
+pub(crate) struct State {
+    pub(crate) host: Arc<Host>,
+    /// Not set until the guest has started.
+    pub(crate) memory: Arc<OnceLock<LinearMemory>>,
+}
+
+/// A live guest as WasmEdge has it.
+pub(crate) struct Guest {
+    // Fields are dropped in this order: the instance uses the store and the imports, and the
+    // store points to the imports.
+    pub(crate) instance: Instance,
+    _store: Store<'static, Imports>,
+    _imports: Owned,
+    memory: Option<LinearMemory>,
+}
+
+/// Imports on the heap, owned by a pointer and not a `Box`, because a store borrows them.
+struct Owned(NonNull<Imports>);
+
+// SAFETY: owns what it points to, like a `Box`, and `Imports` are `Send`.
+unsafe impl Send for Owned {}
+
+/// A memory of an instance, as WasmEdge's C interface knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LinearMemory(NonNull<ffi::WasmEdge_MemoryInstanceContext>);
+
+// SAFETY: a memory is plain data for WasmEdge, bound to no thread. The methods that touch it
+// are called by whoever has the guest, one thread at a time: see `bytes` and `bytes_mut`.
+unsafe impl Send for LinearMemory {}
+// SAFETY: as above; sharing the pointer gives no access without `bytes` or `bytes_mut`.
+unsafe impl Sync for LinearMemory {}
+
+impl Guest {
+    /// Makes an instance and runs its start function.
+    pub(crate) fn start(
+        config: &Config,
+        module: &Module,
+        imports: Imports,
+    ) -> WasmEdgeResult<Self> {
+        let owned = Owned(NonNull::from(Box::leak(Box::new(imports))));
+        // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
+        // `owned` in every case, is the only one to use this borrow.
+        let borrowed = unsafe { &mut *owned.0.as_ptr() };
+        let instances = [(polychord_runtime_api::abi::MODULE.to_owned(), borrowed)].into();
+        let mut store = Store::new(Some(config), instances)?;
+        let instance = store.register_active_module(module)?;
+        let memory = LinearMemory::find(&instance);
+        Ok(Self { instance, _store: store, _imports: owned, memory })
+    }
+
+    /// The memory that the guest exports as `memory`.
+    pub(crate) const fn memory(&self) -> Option<LinearMemory> {
+        self.memory
+    }
+
+    /// The bytes of that memory; none if there is none.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
+        // and nothing that writes or grows (`bytes_mut`, `grow`, running the guest) is
+        // possible meanwhile, because all of it borrows `self` exclusively.
+        self.memory.map_or(&[], |memory| unsafe { memory.bytes() })
+    }
+
+    /// The same, to write to.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`, and the exclusive borrow of `self` excludes every other slice.
+        self.memory.map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
+    }
+
+    /// Grows that memory by whole pages. The size before, or nothing if it stays as it is.
+    pub(crate) fn grow(&mut self, pages: u64) -> Option<u64> {
+        let memory = self.memory?;
+        let before = memory.pages();
+        // SAFETY: the memory is the instance's, which lives in `self`; the exclusive borrow
+        // excludes slices of it.
+        let result = unsafe { ffi::WasmEdge_MemoryInstanceGrowPage(memory.0.as_ptr(), pages) };
+        // SAFETY: reads a number in a plain value.
+        let ok = unsafe { ffi::WasmEdge_ResultOK(result) };
+        (ok && memory.pages() == before + pages).then_some(before)
+    }
+}
+
+impl LinearMemory {
+    fn find(instance: &Instance) -> Option<Self> {
+        let memory = instance.get_memory_ref("memory").ok()?;
+        // SAFETY: only takes the pointer out; the instance owns what it points to.
+        let context = unsafe { memory.as_ptr() };
+        NonNull::new(context.cast_mut()).map(Self)
+    }
+
+    /// Its size now, in pages.
+    pub(crate) fn pages(self) -> u64 {
+        // SAFETY: `self` is made by `find` and kept by a `Guest` and its host functions only,
+        // which do not outlive the instance that owns the memory.
+        unsafe { ffi::WasmEdge_MemoryInstanceGetPageSize(self.0.as_ptr()) }
+    }
+
+    /// Its bytes as they are now.
+    ///
+    /// # Safety
+    ///
+    /// For as long as the result is used, the instance lives, its memory does not grow and
+    /// is not written to.
+    unsafe fn bytes<'a>(self) -> &'a [u8] {
+        let Some((data, len)) = self.data() else { return &[] };
+        // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
+        unsafe { slice::from_raw_parts(data.as_ptr(), len) }
+    }
+
+    /// Its bytes as they are now, to write to.
+    ///
+    /// # Safety
+    ///
+    /// For as long as the result is used, the instance lives, its memory does not grow and
+    /// nobody else reads or writes it.
+    pub(crate) unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
+        let Some((data, len)) = self.data() else { return &mut [] };
+        // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
+        unsafe { slice::from_raw_parts_mut(data.as_ptr(), len) }
+    }
+
+    /// Where the memory begins, and its length; none if it is empty. All further bounds are
+    /// checked by slices, because the offsets of WasmEdge's own accessors have 32 bits.
+    fn data(self) -> Option<(NonNull<u8>, usize)> {
+        let bytes = self.pages().checked_mul(PAGE)?;
+        // SAFETY: the memory lives (see `pages`); WasmEdge checks the range and returns null
+        // if it is not inside.
+        let data = unsafe { ffi::WasmEdge_MemoryInstanceGetPointer(self.0.as_ptr(), 0, bytes) };
+        Some((NonNull::new(data)?, usize::try_from(bytes).ok()?))
+    }
+}
+
+impl State {
+    /// The guest's memory for a host function.
+    pub(crate) fn guest(&mut self) -> &mut [u8] {
+        let Some(memory) = self.memory.get() else { return &mut [] };
+        // SAFETY: called by a host function only, so the guest is in the middle of a call:
+        // its instance lives, it waits for the result (guests have no threads), and whoever
+        // called it has the `Guest` borrowed exclusively. A host function makes one slice.
+        unsafe { memory.bytes_mut() }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: made from a `Box` in `Guest::start`, owned here alone, and whatever
+        // borrowed it was dropped before: see the order of fields in `Guest`.
+        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+    }
+}
