@@ -13,6 +13,7 @@ mod error;
 mod executor;
 mod memory;
 mod runtime;
+mod shape;
 
 pub use aot::{CompilerCommand, run_compiler};
 pub use engine::{Config, Mode, WasmEdgeEngine, is_in_use};

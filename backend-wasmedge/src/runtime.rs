@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::imports::HOST_FUNCTIONS;
 use polychord_runtime_api::{
-    Capabilities, Error, FunctionType, Host, Module, ModuleInfo, Result, Runtime, Unmet, Value,
-    ValueType,
+    Capabilities, Error, FunctionType, Host, Module, ModuleInfo, Result, Runtime, Value, ValueType,
 };
 use wasmedge_sdk::error::CoreError;
 use wasmedge_sdk::{
@@ -13,12 +12,12 @@ use wasmedge_sdk::{
     WasmValue,
 };
 use wasmedge_sys::{SyncFn, ffi};
-use wasmparser::{MemoryType, Parser, Payload};
 
 use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, runtime_config};
 use crate::executor::Executor;
 use crate::memory::{Guest, Imports, State};
+use crate::shape::Shape;
 use crate::{NAME, error};
 
 /// A compiled guest.
@@ -38,13 +37,6 @@ struct Compiled {
     interruptible: OnceLock<wasmedge_sdk::Module>,
 }
 
-/// What is of interest in a module beside its exports.
-#[derive(Default)]
-struct Shape {
-    memories: Vec<MemoryType>,
-    has_start: bool,
-}
-
 /// A live guest.
 struct WasmEdgeRuntime {
     guest: Guest,
@@ -60,7 +52,7 @@ impl WasmEdgeModule {
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
         let shape = Shape::read(wasm)?;
-        shape.check_largest()?;
+        let wasm = &*shape.rewrite(wasm)?;
         let compiled = cache.map(|cache| Compiled {
             wasm: wasm.into(),
             cache,
@@ -100,7 +92,6 @@ impl Module for WasmEdgeModule {
 
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         let limit = host.limits().call_time;
-        self.shape.check_start(limit)?;
         let pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
         let config = runtime_config(self.compiled.is_none(), pages)?;
@@ -111,11 +102,16 @@ impl Module for WasmEdgeModule {
             .map_err(|e| error::instantiate(&e, limit))?;
         if let (Some(made), Some(declared)) = (guest.memory(), self.info.memory()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
+        }
+        let mut runtime = WasmEdgeRuntime { guest, executor: executor()?, host };
+        if let Some(export) = self.shape.start() {
+            runtime.run(export, "the start function", &[], &mut [])?;
+        }
+        if let Some(made) = runtime.guest.memory() {
             // Host functions find the memory from here on.
             _ = memory.set(made);
         }
-        let executor = executor()?;
-        Ok(Box::new(WasmEdgeRuntime { guest, executor, host }))
+        Ok(Box::new(runtime))
     }
 }
 
@@ -148,6 +144,19 @@ impl Runtime for WasmEdgeRuntime {
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        self.run(export, export, args, results)
+    }
+}
+
+impl WasmEdgeRuntime {
+    /// Calls a function, which errors call `operation`, under the time limit.
+    fn run(
+        &mut self,
+        export: &str,
+        operation: &str,
+        args: &[Value],
+        results: &mut [Value],
+    ) -> Result<()> {
         let Ok(function) = self.guest.instance.get_func(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
@@ -158,7 +167,7 @@ impl Runtime for WasmEdgeRuntime {
             None => call(&mut self.executor, &function, &args, &mut out),
             Some(deadline) => call_until(executor()?, &function, &args, &mut out, deadline),
         };
-        done.map_err(|code| error::call(code, export, limit))?;
+        done.map_err(|code| error::call(code, operation, limit))?;
         for (result, value) in results.iter_mut().zip(out) {
             *result = from_engine(WasmValue::from(value));
         }
@@ -188,76 +197,6 @@ fn call_until(
 ) -> Result<(), u32> {
     // SAFETY: as in `call`.
     unsafe { executor.invoke_until(function, args, results, deadline) }
-}
-
-impl Shape {
-    /// Reads what WasmEdge's limits are about. The module was validated.
-    fn read(wasm: &[u8]) -> Result<Self> {
-        let invalid = |error: wasmparser::BinaryReaderError| error::compile(error.message());
-        let mut shape = Self::default();
-        for payload in Parser::new(0).parse_all(wasm) {
-            match payload.map_err(invalid)? {
-                Payload::MemorySection(section) => {
-                    for memory in section {
-                        shape.memories.push(memory.map_err(invalid)?);
-                    }
-                }
-                Payload::StartSection { .. } => shape.has_start = true,
-                _ => {}
-            }
-        }
-        Ok(shape)
-    }
-
-    /// Refuses memories that WasmEdge cannot have under any limits.
-    fn check_largest(&self) -> Result<()> {
-        let largest = self.memories.iter().map(|memory| memory.initial).max().unwrap_or(0);
-        if largest <= u64::from(MAX_PAGES64) {
-            return Ok(());
-        }
-        Err(Error::TooLarge {
-            what: "a memory of the guest".into(),
-            asked: largest.saturating_mul(PAGE),
-            limit: u64::from(MAX_PAGES64) * PAGE,
-            limited_by: "WasmEdge (beyond them its allocator maps over other memory of the host)"
-                .into(),
-        })
-    }
-
-    /// Refuses a time limit for a start function, which WasmEdge cannot stop.
-    fn check_start(&self, limit: Option<Duration>) -> Result<()> {
-        if !self.has_start || limit.is_none() {
-            return Ok(());
-        }
-        let unmet = Unmet {
-            field: "time_limit",
-            needed: "yes, for the module's start function".into(),
-            offered: "for exported functions only; export it and call it".into(),
-        };
-        Err(Error::Unmet { engine: NAME, unmet: vec![unmet] })
-    }
-
-    /// Most pages of any memory, by the limits and by what WasmEdge can have.
-    fn max_pages(&self, memory_limit: u64) -> u32 {
-        // One setting for all memories: those with 32-bit addresses must not outgrow them.
-        let narrow = self.memories.iter().any(|memory| !memory.memory64);
-        let most = if narrow { 1 << 16 } else { MAX_PAGES64 };
-        u32::try_from(memory_limit / PAGE).unwrap_or(most).min(most)
-    }
-
-    /// Refuses memories that WasmEdge would silently make smaller.
-    fn check_sizes(&self, max_pages: u32) -> Result<()> {
-        let largest = self.memories.iter().map(|memory| memory.initial).max().unwrap_or(0);
-        if largest <= u64::from(max_pages) {
-            return Ok(());
-        }
-        Err(Error::TooLarge {
-            what: "a memory of the guest".into(),
-            asked: largest.saturating_mul(PAGE),
-            limit: u64::from(max_pages) * PAGE,
-            limited_by: format!("{NAME} with these limits"),
-        })
-    }
 }
 
 /// Refuses a memory that is not as large as its module says.

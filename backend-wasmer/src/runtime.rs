@@ -127,9 +127,10 @@ impl Runtime for WasmerRuntime {
 /// Interrupts the guest when its time is over.
 #[cfg(unix)]
 fn set_alarm(store: &Store, limit: Option<Duration>) -> Option<Alarm> {
-    let limit = limit?;
+    // A limit beyond what the clock can express never comes.
+    let deadline = Instant::now().checked_add(limit?)?;
     let interrupter = store.interrupter();
-    Some(Watchdog::set(Instant::now() + limit, Arc::new(move || interrupter.interrupt())))
+    Some(Watchdog::set(deadline, Arc::new(move || interrupter.interrupt())))
 }
 
 /// Wasmer's host interrupts are signals; elsewhere the capability is not claimed.

@@ -154,9 +154,10 @@ impl WasmtimeRuntime {
         run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
     ) -> Result<T> {
         let limit: Option<Duration> = self.store.data().host.limits().call_time;
-        let alarm = limit.map(|limit| {
-            let deadline = Instant::now() + limit;
-            self.store.data_mut().deadline = Some(deadline);
+        // A limit beyond what the clock can express never comes.
+        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+        self.store.data_mut().deadline = deadline;
+        let alarm = deadline.map(|deadline| {
             let engine = self.store.engine().clone();
             // Every guest of the engine wakes up, and goes on if its own time is not over.
             Watchdog::set(deadline, Arc::new(move || engine.increment_epoch()))

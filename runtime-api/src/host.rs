@@ -33,6 +33,14 @@ struct State {
     last_refusal: Option<Arc<Error>>,
 }
 
+impl State {
+    /// Whether a layer belongs to a memory in the guest's linear memory.
+    fn in_guest(&mut self, id: LayerId) -> Result<bool> {
+        let memory = self.layers.get_mut(id)?.spec.memory;
+        Ok(self.memories.guest_start(memory)?.is_some())
+    }
+}
+
 /// Whether a guest is in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guest {
@@ -194,6 +202,19 @@ impl Host {
         self.counters.load(bytes, mapped, took);
         tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
         Ok(LoadedLayer { address, bytes, method, took })
+    }
+
+    /// Brings a layer into the guest's linear memory while the guest is running, and returns its
+    /// address there. A layer of a memory in the host has none, and is not loaded.
+    pub(crate) fn map_layer(&self, guest: &mut [u8], id: LayerId) -> Result<u64> {
+        let refused = Error::NotEnabled {
+            operation: polychord_abi::import::MAP_LAYER,
+            kind: "in the guest's own linear memory",
+        };
+        if self.state().in_guest(id)? {
+            return self.load_layer(guest, id, Guest::Running)?.address.ok_or(refused);
+        }
+        Err(refused)
     }
 
     /// Takes a layer out of its memory, which reads as zeros from then on.

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use polychord_abi::{Stats, code, import};
 
-use crate::host::{Guest, Host};
+use crate::host::Host;
 use crate::layer::LayerId;
 use crate::module::{AddressType, FunctionType};
 use crate::value::{Value, ValueType};
@@ -161,12 +161,7 @@ fn write(call: &mut Call<'_>) -> Result<i64> {
 
 fn map_layer(call: &mut Call<'_>) -> Result<i64> {
     call.require_enabled()?;
-    let layer = call.host.load_layer(call.guest, call.layer(), Guest::Running)?;
-    let address = layer.address.ok_or(Error::NotEnabled {
-        operation: import::MAP_LAYER,
-        kind: "in the guest's own linear memory",
-    })?;
-    to_result(address)
+    to_result(call.host.map_layer(call.guest, call.layer())?)
 }
 
 fn hint(call: &mut Call<'_>) -> Result<i64> {
@@ -240,14 +235,17 @@ impl Call<'_> {
         let operation = self.name;
         let (ptr, len) = (self.address(ptr), self.address(len));
         let size = self.guest.len() as u64;
-        let end = match self.host.module().address() {
-            // One past the last byte of the address space is a valid end.
-            AddressType::I32 => Some(ptr + len).filter(|end| *end <= 1 << 32),
-            AddressType::I64 => ptr.checked_add(len),
+        let space = match self.host.module().address() {
+            AddressType::I32 => 1_u128 << 32,
+            AddressType::I64 => 1 << 64,
         };
-        let end = end.ok_or(Error::PointerOverflow { operation, ptr, len })?;
+        // One past the last byte of the address space is a valid end, which a `u64` cannot hold.
+        let end = u128::from(ptr) + u128::from(len);
+        if end > space {
+            return Err(Error::PointerOverflow { operation, ptr, len });
+        }
         let outside = Error::PointerOutOfBounds { operation, ptr, len, size };
-        if end > size || (ptr == 0 && len > 0) {
+        if end > size.into() || (ptr == 0 && len > 0) {
             return Err(outside);
         }
         match (usize::try_from(ptr), usize::try_from(end)) {

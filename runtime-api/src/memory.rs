@@ -197,30 +197,25 @@ impl Memories {
         Ok(())
     }
 
-    /// Copies from `address` of the common space to `to` in the guest's linear memory.
+    /// Copies from `address` of the common space to `to` in the guest's linear memory, which
+    /// may overlap.
     pub(crate) fn copy_out(&self, guest: &mut [u8], address: u64, to: Range<usize>) -> Result<()> {
         self.check("memory64_read", address, to.len() as u64)?;
-        let mut done = to.start;
-        for (memory, range) in self.pieces(address, to.len() as u64) {
-            let len = range.end - range.start;
-            let copied = match &memory.backing {
-                Backing::Guest { start } => {
-                    let range = to_usize(start + range.start, len, guest.len())?;
-                    guest.copy_within(range.clone(), done);
-                    range.len()
-                }
-                Backing::Host(pages) => {
-                    let range = to_usize(range.start, len, pages.len())?;
-                    guest[done..done + range.len()].copy_from_slice(&pages[range.clone()]);
-                    range.len()
-                }
-            };
-            done += copied;
+        if let Some(from) = self.within_guest(address, to.len() as u64, guest.len())? {
+            guest.copy_within(from, to.start);
+            return Ok(());
         }
+        if self.within_host(address, to.len() as u64) {
+            return self.read(&[], address, &mut guest[to]);
+        }
+        let mut bytes = zeros(to.len())?;
+        self.read(guest, address, &mut bytes)?;
+        guest[to].copy_from_slice(&bytes);
         Ok(())
     }
 
-    /// Copies from `from` in the guest's linear memory to `address` of the common space.
+    /// Copies from `from` in the guest's linear memory to `address` of the common space, which
+    /// may overlap.
     pub(crate) fn copy_in(
         &mut self,
         guest: &mut [u8],
@@ -228,24 +223,32 @@ impl Memories {
         address: u64,
     ) -> Result<()> {
         self.check("memory64_write", address, from.len() as u64)?;
-        let mut done = from.start;
-        for (memory, range) in self.pieces_mut(address, from.len() as u64) {
-            let len = range.end - range.start;
-            let copied = match &mut memory.backing {
-                Backing::Guest { start } => {
-                    let range = to_usize(*start + range.start, len, guest.len())?;
-                    guest.copy_within(done..done + range.len(), range.start);
-                    range.len()
-                }
-                Backing::Host(pages) => {
-                    let range = to_usize(range.start, len, pages.len())?;
-                    pages[range.clone()].copy_from_slice(&guest[done..done + range.len()]);
-                    range.len()
-                }
-            };
-            done += copied;
+        if let Some(to) = self.within_guest(address, from.len() as u64, guest.len())? {
+            guest.copy_within(from, to.start);
+            return Ok(());
         }
-        Ok(())
+        if self.within_host(address, from.len() as u64) {
+            return self.write(&mut [], address, &guest[from]);
+        }
+        let mut bytes = zeros(from.len())?;
+        bytes.copy_from_slice(&guest[from]);
+        self.write(guest, address, &bytes)
+    }
+
+    /// The range of the guest's linear memory that a range of the common space is, if it is one.
+    fn within_guest(&self, address: u64, len: u64, size: usize) -> Result<Option<Range<usize>>> {
+        let mut pieces = self.pieces(address, len);
+        match (pieces.next(), pieces.next()) {
+            (Some((Memory { backing: Backing::Guest { start }, .. }, range)), None) => {
+                to_usize(start + range.start, len, size).map(Some)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether a range of the common space touches no memory in the guest.
+    fn within_host(&self, address: u64, len: u64) -> bool {
+        self.pieces(address, len).all(|(memory, _)| matches!(memory.backing, Backing::Host(_)))
     }
 
     fn end(&self) -> u64 {
@@ -298,6 +301,20 @@ pub(crate) fn check_range(operation: &'static str, offset: u64, len: u64, size: 
         Some(end) if end <= size => Ok(()),
         _ => Err(Error::OutOfRange { operation, offset, len, size }),
     }
+}
+
+/// Room for a transfer that crosses the edge of a memory in the guest: its parts could overlap
+/// with each other's destinations.
+fn zeros(len: usize) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|error| Error::OutOfMemory {
+        engine: "the host",
+        what: "room for a transfer across memories",
+        asked: len as u64,
+        reason: error.to_string(),
+    })?;
+    bytes.resize(len, 0);
+    Ok(bytes)
 }
 
 /// The range as an index, once it is known to lie in a slice of `size` bytes.

@@ -159,11 +159,14 @@ impl ModuleInfo {
 /// Everything that a guest may use if the engine has it. Left out is what one of the engines
 /// lacks, or what would let two runs differ (threads).
 fn accepted_features() -> WasmFeatures {
-    WasmFeatures::WASM2
+    (WasmFeatures::WASM2
         | WasmFeatures::EXTENDED_CONST
         | WasmFeatures::RELAXED_SIMD
         | WasmFeatures::MULTI_MEMORY
-        | WasmFeatures::MEMORY64
+        | WasmFeatures::MEMORY64)
+        // References to objects of the host need a garbage collector, which we build no engine
+        // with, and which no value of ours could be.
+        .difference(WasmFeatures::GC_TYPES)
 }
 
 /// Refuses a module that uses a feature which the engine does not claim.

@@ -63,7 +63,7 @@ impl Source {
         self.len() == 0
     }
 
-    /// Fills `out` from `offset` on.
+    /// Fills `out` from `offset` on, or leaves it as it is if the source ends before.
     ///
     /// # Errors
     ///
@@ -71,6 +71,8 @@ impl Source {
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &*self.0 {
             Kind::File { file, path, .. } => {
+                // The system would fill what it can before it finds the end.
+                self.check_present(offset, out.len() as u64)?;
                 read_exact_at(file, out, offset).map_err(|source| match source.kind() {
                     io::ErrorKind::UnexpectedEof => truncated(file, path, offset, out.len() as u64),
                     _ => Error::Io { operation: "read", path: path.clone(), source },

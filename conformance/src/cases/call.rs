@@ -180,7 +180,7 @@ pub fn missing_export(engine: &dyn Engine) -> Outcome {
     let wat = r#"(module
         (memory (export "memory") 1) (global (export "global") i32 (i32.const 0))
         (func (export "one")) (func (export "zwei \u{1f99c}"))
-        (func (export "reference") (param externref)))"#;
+        (func (export "reference") (param funcref)))"#;
     let mut guest = guest::start(engine, wat)?;
     // Neither other kinds of exports nor functions that a host cannot call are functions.
     for name in ["", "two", "ONE", "memory", "global", "reference", "one\0"] {

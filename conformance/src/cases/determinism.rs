@@ -176,7 +176,7 @@ pub fn subnormals(engine: &dyn Engine) -> Outcome {
     )?;
     for export in ["scalar", "vector"] {
         for (a, b, expected) in [
-            (f32::MIN_POSITIVE, 0.5, 0x0040_0000),
+            (f32::MIN_POSITIVE, 0.5_f32, 0x0040_0000),
             (f32::from_bits(3), 0.5, 2),
             (f32::from_bits(1), 1.0, 1),
             (f32::from_bits(1), -2.0, 0x8000_0002),

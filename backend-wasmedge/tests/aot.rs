@@ -1,0 +1,330 @@
+//! What is particular about compiled guests: the folder that keeps them, compilers in other
+//! processes, and what is refused.
+//!
+//! Has its own `main`, because it is also the compiler and the second process of its tests.
+#![allow(clippy::print_stderr, clippy::print_stdout, reason = "a test program")]
+#![allow(clippy::unwrap_used, reason = "a test program")]
+#![cfg(unix)]
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Trial};
+use polychord_backend_wasmedge::{
+    CompilerCommand, Config, Mode, WasmEdgeEngine, is_in_use, run_compiler,
+};
+use polychord_runtime_api::{
+    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, TrapKind, Value,
+};
+use tempfile::TempDir;
+
+fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    match args.first().and_then(|arg| arg.to_str()) {
+        Some("as-compiler") => report(run_compiler(&args[1..])),
+        Some("as-crash") => std::process::abort(),
+        Some("as-failure") => {
+            eprintln!("no space left");
+            ExitCode::FAILURE
+        }
+        Some("as-user") => report(answer(&engine(&args[1])).map(|value| assert_eq!(value, 42))),
+        _ => {
+            let tests = TESTS.iter().map(|(name, test)| {
+                let test = *test;
+                Trial::test(*name, move || {
+                    test();
+                    Ok(())
+                })
+            });
+            libtest_mimic::run(&Arguments::from_args(), tests.collect()).exit_code()
+        }
+    }
+}
+
+const TESTS: [(&str, fn()); 12] = [
+    ("a_guest_is_compiled_once", a_guest_is_compiled_once),
+    ("a_damaged_file_is_made_anew", a_damaged_file_is_made_anew),
+    ("what_others_can_write_is_refused", what_others_can_write_is_refused),
+    ("processes_may_compile_at_once", processes_may_compile_at_once),
+    ("threads_may_compile_at_once", threads_may_compile_at_once),
+    ("another_process_compiles", another_process_compiles),
+    ("a_crash_of_the_compiler_is_an_error", a_crash_of_the_compiler_is_an_error),
+    ("a_time_limit_compiles_anew", a_time_limit_compiles_anew),
+    ("memory64_is_refused_with_the_reason", memory64_is_refused_with_the_reason),
+    ("unclaimed_capabilities_are_refused", unclaimed_capabilities_are_refused),
+    ("signal_handlers_are_taken", signal_handlers_are_taken),
+    ("the_transformer_compiles", the_transformer_compiles),
+];
+
+fn report(result: Result<()>) -> ExitCode {
+    result.map_or_else(
+        |error| {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        },
+        |()| ExitCode::SUCCESS,
+    )
+}
+
+fn config(folder: impl AsRef<Path>) -> Config {
+    Config { cache: Some(folder.as_ref().into()), ..Config::default() }
+}
+
+fn engine(folder: impl AsRef<std::ffi::OsStr>) -> WasmEdgeEngine {
+    WasmEdgeEngine::with_config(config(Path::new(&folder))).unwrap()
+}
+
+fn wasm() -> Vec<u8> {
+    wat::parse_str(r#"(module (func (export "answer") (result i32) (i32.const 42)))"#).unwrap()
+}
+
+fn answer(engine: &dyn Engine) -> Result<i32> {
+    let mut guest = engine.compile(&wasm())?.instantiate(&Limits::default())?;
+    Ok(guest.call("answer", &[])?[0].as_i32().unwrap())
+}
+
+/// The one compiled guest in a folder.
+fn only_file(folder: &Path) -> PathBuf {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1, "{entries:?}");
+    entries.remove(0)
+}
+
+fn chmod(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+fn a_guest_is_compiled_once() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("not/yet/there");
+    assert_eq!(answer(&engine(&folder)).unwrap(), 42);
+    let file = only_file(&folder);
+    let before = fs::metadata(&file).unwrap();
+    assert_eq!(before.mode() & 0o777, 0o600);
+    assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
+    assert_eq!(answer(&engine(&folder)).unwrap(), 42);
+    assert_eq!(fs::metadata(only_file(&folder)).unwrap().ino(), before.ino());
+}
+
+fn a_damaged_file_is_made_anew() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    assert_eq!(answer(&engine(&folder)).unwrap(), 42);
+    let file = only_file(&folder);
+    let good = fs::read(&file).unwrap();
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    let foreign = {
+        // Intact, but made from another module.
+        let other =
+            wat::parse_str(r#"(module (func (export "answer") (result i32) (i32.const 13)))"#);
+        let folder = dir.path().join("other");
+        engine(&folder).compile(&other.unwrap()).unwrap();
+        fs::read(only_file(&folder)).unwrap()
+    };
+    for bad in [&flipped[..], &good[..good.len() / 2], &good[..good.len() - 1], &[], &foreign] {
+        fs::write(&file, bad).unwrap();
+        assert_eq!(answer(&engine(&folder)).unwrap(), 42);
+        assert_ne!(fs::read(only_file(&folder)).unwrap(), bad);
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+    }
+}
+
+fn what_others_can_write_is_refused() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    let engine = engine(&folder);
+    assert_eq!(answer(&engine).unwrap(), 42);
+    let file = only_file(&folder);
+    let refused = |path: &Path, mode: &str| {
+        let error = answer(&engine).unwrap_err();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Compile { .. }), "{error:?}");
+        for part in [path.to_str().unwrap(), mode, "native code", "chmod", "POLYCHORD_CACHE"] {
+            assert!(message.contains(part), "no {part} in: {message}");
+        }
+    };
+    for mode in [0o620, 0o602, 0o666] {
+        chmod(&file, mode);
+        refused(&file, &format!("{mode:04o}"));
+    }
+    chmod(&file, 0o600);
+    for mode in [0o720, 0o702, 0o777, 0o1777] {
+        chmod(&folder, mode);
+        refused(&folder, &format!("{mode:04o}"));
+        let error = WasmEdgeEngine::with_config(config(&folder)).unwrap_err().to_string();
+        assert!(error.contains("can be written by others"), "{error}");
+    }
+    chmod(&folder, 0o700);
+    chmod(dir.path(), 0o777);
+    refused(dir.path(), "0777");
+    chmod(dir.path(), 0o1777);
+    assert_eq!(answer(&engine).unwrap(), 42);
+    chmod(dir.path(), 0o700);
+    // Not even to something good.
+    fs::rename(&file, dir.path().join("moved")).unwrap();
+    symlink(dir.path().join("moved"), &file).unwrap();
+    let error = answer(&engine).unwrap_err().to_string();
+    assert!(error.contains("delete it"), "{error}");
+}
+
+fn processes_may_compile_at_once() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    let me = std::env::current_exe().unwrap();
+    let spawn = || Command::new(&me).arg("as-user").arg(&folder).spawn().unwrap();
+    let processes: Vec<_> = (0..4).map(|_| spawn()).collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    only_file(&folder);
+}
+
+fn threads_may_compile_at_once() {
+    let dir = TempDir::new().unwrap();
+    let engine = engine(dir.path().join("aot"));
+    std::thread::scope(|scope| {
+        for number in 0..4 {
+            let engine = &engine;
+            scope.spawn(move || {
+                let wat =
+                    format!(r#"(module (func (export "f") (result i32) (i32.const {number})))"#);
+                let module = engine.compile(&wat::parse_str(wat).unwrap()).unwrap();
+                let mut guest = module.instantiate(&Limits::default()).unwrap();
+                assert_eq!(guest.call("f", &[]).unwrap(), [Value::I32(number)]);
+            });
+        }
+    });
+}
+
+fn compiler(program: impl Into<PathBuf>, arg: &str) -> Option<CompilerCommand> {
+    Some(CompilerCommand { program: program.into(), args: vec![OsString::from(arg)] })
+}
+
+fn another_process_compiles() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    let compiler = compiler(std::env::current_exe().unwrap(), "as-compiler");
+    let engine = WasmEdgeEngine::with_config(Config { compiler, ..config(&folder) }).unwrap();
+    assert_eq!(answer(&engine).unwrap(), 42);
+    only_file(&folder);
+    assert!(run_compiler(&[]).is_err());
+    assert!(run_compiler(&["plain".into(), dir.path().into()]).is_err());
+}
+
+fn a_crash_of_the_compiler_is_an_error() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    let me = std::env::current_exe().unwrap();
+    let cases = [
+        (me.clone(), "as-crash", "signal"),
+        (me, "as-failure", "no space left"),
+        ("/nonexistent/compiler".into(), "", "/nonexistent/compiler"),
+    ];
+    for (program, arg, expected) in cases {
+        let compiler = compiler(program, arg);
+        let engine = WasmEdgeEngine::with_config(Config { compiler, ..config(&folder) }).unwrap();
+        let error = answer(&engine).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(error.contains("crashed"), arg == "as-crash", "{error}");
+        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
+fn a_time_limit_compiles_anew() {
+    let dir = TempDir::new().unwrap();
+    let folder = dir.path().join("aot");
+    let engine = engine(&folder);
+    let wat = r#"(module (func (export "f")) (func (export "loop") (loop $l (br $l))))"#;
+    let module = engine.compile(&wat::parse_str(wat).unwrap()).unwrap();
+    let count = || fs::read_dir(&folder).unwrap().count();
+    module.instantiate(&Limits::default()).unwrap().call("f", &[]).unwrap();
+    assert_eq!(count(), 1);
+    for millis in [0, 20, 20] {
+        let limit = std::time::Duration::from_millis(millis);
+        let limits = Limits { call_time: Some(limit), ..Limits::default() };
+        let mut guest = module.instantiate(&limits).unwrap();
+        let error = guest.call("loop", &[]).unwrap_err();
+        let Error::Trap { kind, .. } = error else { panic!("{error}") };
+        assert_eq!(kind, TrapKind::DeadlineExceeded(limit));
+        assert_eq!(count(), 2);
+    }
+    // So long that adding it to the clock overflows somewhere.
+    for limit in [std::time::Duration::MAX, std::time::Duration::from_secs(u64::MAX / 1_000)] {
+        let limits = Limits { call_time: Some(limit), ..Limits::default() };
+        module.instantiate(&limits).unwrap().call("f", &[]).unwrap();
+    }
+}
+
+fn memory64_is_refused_with_the_reason() {
+    let dir = TempDir::new().unwrap();
+    let engine = engine(dir.path().join("aot"));
+    for wat in ["(module (memory i64 1))", "(module (memory 1) (memory i64 1))"] {
+        let error = engine.compile(&wat::parse_str(wat).unwrap()).err().unwrap();
+        let message = error.to_string();
+        assert!(matches!(error, Error::Unmet { .. }), "{error:?}");
+        for part in ["memory64", "WasmEdge#5282", "not checked", "interpreter"] {
+            assert!(message.contains(part), "no {part} in: {message}");
+        }
+    }
+    assert_eq!(fs::read_dir(dir.path().join("aot")).unwrap().count(), 0);
+}
+
+fn unclaimed_capabilities_are_refused() {
+    let dir = TempDir::new().unwrap();
+    let engine = engine(dir.path().join("aot"));
+    let Capabilities { memory64, stack_overflow_trap, execution, version, .. } =
+        **engine.capabilities();
+    assert_eq!((memory64, stack_overflow_trap), (Memory64::Host, false));
+    assert_eq!((execution, version), ("AOT", WasmEdgeEngine::VERSION));
+    let needs = Requirements {
+        memory64_bytes: Some(1),
+        memory32_bytes: Some((1 << 32) + 1),
+        stack_overflow_trap: true,
+        ..Requirements::default()
+    };
+    let Err(Error::Unmet { unmet, .. }) = needs.check(engine.capabilities()) else {
+        panic!("must be refused")
+    };
+    let fields: Vec<_> = unmet.iter().map(|unmet| unmet.field).collect();
+    assert_eq!(fields, ["memory64_bytes", "memory32_bytes", "stack_overflow_trap"]);
+}
+
+/// The reason for `is_in_use`. If WasmEdge stops doing this, it is no longer needed.
+fn signal_handlers_are_taken() {
+    let dir = TempDir::new().unwrap();
+    assert_eq!(answer(&engine(dir.path().join("aot"))).unwrap(), 42);
+    assert!(is_in_use());
+    let Ok(status) = fs::read_to_string("/proc/self/status") else { return };
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
+    let caught = u64::from_str_radix(mask, 16).unwrap();
+    for signal in [7, 8, 11] {
+        assert_eq!(caught >> (signal - 1) & 1, 0, "signal {signal} is caught: {mask}");
+    }
+}
+
+fn the_transformer_compiles() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../guest/built");
+    let dir = TempDir::new().unwrap();
+    let engine = engine(dir.path().join("aot"));
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "wasm") {
+            continue;
+        }
+        let name = path.display();
+        let wasm = fs::read(&path).unwrap();
+        let start = std::time::Instant::now();
+        match engine.compile(&wasm) {
+            Ok(module) => {
+                println!("{name}: compiled in {:?}", start.elapsed());
+                module.instantiate(&Limits::default()).unwrap();
+            }
+            Err(Error::Unmet { .. }) => println!("{name}: not for compiled WasmEdge"),
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}

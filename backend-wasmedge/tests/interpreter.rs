@@ -1,0 +1,102 @@
+//! What is particular about interpreted guests: 64-bit memories, and their limits.
+
+use polychord_backend_wasmedge::{Mode, WasmEdgeEngine, is_in_use};
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{
+    Engine, Error, Limits, Memory64, MemorySpec, Requirements, Result, Runtime, Value,
+};
+
+const LARGEST: u64 = 131_072 * PAGE;
+
+fn engine() -> WasmEdgeEngine {
+    WasmEdgeEngine::new(Mode::Interpreter).unwrap()
+}
+
+fn start(wat: &str, memory_bytes: u64) -> Result<Box<dyn Runtime>> {
+    let limits = Limits { memory_bytes, ..Limits::default() };
+    engine().compile(&wat::parse_str(wat).unwrap())?.instantiate(&limits)
+}
+
+#[test]
+fn claims_what_it_does() {
+    let engine = engine();
+    let has = engine.capabilities();
+    assert_eq!(has.memory64, Memory64::Native { max_bytes: LARGEST });
+    assert_eq!((has.execution, has.stack_overflow_trap), ("interpreter", false));
+    let needs = |bytes| Requirements { memory64_bytes: Some(bytes), ..Requirements::default() };
+    assert!(needs(LARGEST).check(has).is_ok());
+    let error = needs(LARGEST + 1).check(has).unwrap_err().to_string();
+    assert!(error.contains("8589934592"), "{error}");
+    let needs = Requirements { stack_overflow_trap: true, ..Requirements::default() };
+    assert!(needs.check(has).is_err());
+    // No compiled code, so other engines may stay.
+    assert!(!is_in_use());
+}
+
+#[test]
+fn a_64_bit_memory_is_whole_up_to_its_last_byte() {
+    let wat = r#"(module (memory (export "memory") i64 131072)
+        (func (export "load") (param i64) (result i32) (i32.load8_u (local.get 0)))
+        (func (export "store") (param i64 i32) (i32.store8 (local.get 0) (local.get 1)))
+        (func (export "grow") (param i64) (result i64) (memory.grow (local.get 0))))"#;
+    let mut guest = start(wat, u64::MAX).unwrap();
+    assert_eq!(guest.memory().len() as u64, LARGEST);
+    for at in [0, 1 << 32, (1 << 32) + 12_345, LARGEST - 1] {
+        let (index, address) = (usize::try_from(at).unwrap(), Value::I64(at.cast_signed()));
+        guest.memory_mut()[index] = 7;
+        assert_eq!(guest.call("load", &[address]).unwrap(), [Value::I32(7)]);
+        guest.call("store", &[address, 9.into()]).unwrap();
+        assert_eq!(guest.memory()[index], 9);
+    }
+    for outside in [LARGEST.cast_signed(), i64::MAX, -1] {
+        assert!(matches!(guest.call("load", &[outside.into()]), Err(Error::Trap { .. })));
+    }
+    assert_eq!(guest.call("grow", &[1_i64.into()]).unwrap(), [Value::I64(-1)]);
+    let error = guest.create_memory64(&MemorySpec::guest(1)).unwrap_err();
+    assert!(matches!(error, Error::OutOfMemory { .. }), "{error:?}");
+}
+
+#[test]
+fn a_64_bit_memory_beyond_the_allocator_is_refused() {
+    for memories in ["(memory i64 131073)", r#"(memory 1) (memory (export "memory") i64 0x100000)"#]
+    {
+        let error = start(&format!("(module {memories})"), u64::MAX).err().unwrap();
+        let Error::TooLarge { limit, ref limited_by, .. } = error else { panic!("{error:?}") };
+        assert_eq!(limit, LARGEST);
+        assert!(limited_by.contains("allocator"), "{limited_by}");
+    }
+}
+
+#[test]
+fn what_would_be_made_smaller_is_refused() {
+    for wat in ["(module (memory i64 3))", r#"(module (memory (export "memory") i64 3))"#] {
+        assert!(start(wat, 3 * PAGE).is_ok());
+        let error = start(wat, 2 * PAGE).err().unwrap();
+        assert!(matches!(error, Error::TooLarge { limit: 131_072, .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_32_bit_memory_ends_at_its_addresses() {
+    let wat = r#"(module (memory (export "memory") 65535)
+        (memory i64 1)
+        (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#;
+    let mut guest = start(wat, u64::MAX).unwrap();
+    for (by, before) in [(2, -1), (1, 65_535), (1, -1)] {
+        assert_eq!(guest.call("grow", &[by.into()]).unwrap(), [Value::I32(before)]);
+    }
+    assert_eq!(guest.memory().len() as u64, 1 << 32);
+    guest.memory_mut()[(1 << 32) - 1] = 1;
+}
+
+/// WasmEdge's interpreter cuts addresses of copies between memories of different widths to
+/// 32 bits. If this fails, the bug is gone: say so in docs/wasmedge.md.
+#[test]
+fn copies_between_memories_of_different_widths_are_wrong() {
+    let wat = r#"(module (memory $wide (export "memory") i64 65537) (memory $narrow 1)
+        (func (export "f") (result i32)
+            (i32.store8 $wide (i64.const 0x100000000) (i32.const 7))
+            (memory.copy $narrow $wide (i32.const 0) (i64.const 0x100000000) (i32.const 1))
+            (i32.load8_u $narrow (i32.const 0))))"#;
+    assert!(start(wat, LARGEST).is_err(), "mixed memories are limited to 32-bit addresses");
+}

@@ -1,0 +1,149 @@
+//! The default model against llama.cpp, token for token, and against itself, bit for bit.
+//!
+//! Needs the default model in the cache (`polychord pull`); without it the tests say so and
+//! pass. `POLYCHORD_GUEST` names another build of the guest to test.
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use polychord::api::Engine;
+use polychord::hub::{Hub, ModelRef};
+use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
+use sha2::{Digest, Sha256};
+
+/// What llama.cpp computed with the weights dequantised and activations in f32.
+#[derive(serde::Deserialize)]
+struct Golden {
+    prompt: String,
+    prompt_ids: Vec<u32>,
+    gen_ids: Vec<u32>,
+    stopped_on_eog: u8,
+    steps: Vec<Step>,
+}
+
+#[derive(serde::Deserialize)]
+struct Step {
+    top10: Vec<(usize, f32)>,
+}
+
+/// Everything that one run computed.
+struct Run {
+    ids: Vec<u32>,
+    ended: bool,
+    logits: Vec<Vec<f32>>,
+    sha256: String,
+}
+
+/// SHA-256 of all logits of both prompts, whichever engine, load mode or build of the guest.
+/// It changes only if the arithmetic does, which needs a reason.
+const P1: &str = "1d5347bc63a78549";
+const P2: &str = "";
+
+#[test]
+fn prompt_1_is_llama_cpp_s_and_the_same_everywhere() {
+    check("smollm2-135m-f32.p1", P1);
+}
+
+#[test]
+fn prompt_2_is_llama_cpp_s_and_the_same_everywhere() {
+    check("smollm2-135m-f32.p2", P2);
+}
+
+fn check(name: &str, sha256: &str) {
+    let Some(model) = default_model() else { return };
+    let golden = golden(name);
+    for engine in polychord::available() {
+        let engine = polychord::open(engine).unwrap();
+        for mapped in [false, true] {
+            let run = generate(&*engine, &model, mapped, &golden);
+            let what = format!("{} mapped={mapped}", engine.capabilities().engine);
+            assert_eq!(run.ids, golden.gen_ids, "{what}");
+            assert_eq!(run.ended, golden.stopped_on_eog == 1, "{what}");
+            check_top10(&run, &golden, &what);
+            check_raw(&run, name, &what);
+            assert!(run.sha256.starts_with(sha256), "{what}: {}", run.sha256);
+            assert!(!sha256.is_empty(), "{what}: {}", run.sha256);
+        }
+    }
+}
+
+fn check_top10(run: &Run, golden: &Golden, what: &str) {
+    for (step, (logits, golden)) in run.logits.iter().zip(&golden.steps).enumerate() {
+        for (id, expected) in &golden.top10 {
+            let error = (logits[*id] - expected).abs();
+            assert!(error < 1e-3, "{what}: step {step}, token {id}: off by {error}");
+        }
+    }
+}
+
+/// All logits of the first steps, where the reference data is at hand.
+fn check_raw(run: &Run, name: &str, what: &str) {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference/goldens");
+    let Ok(bytes) = std::fs::read(shared.join(format!("{name}.logits.f32"))) else {
+        return skip("no raw reference logits beside the repository; top 10 were compared");
+    };
+    let (words, _) = bytes.as_chunks::<4>();
+    let expected: Vec<_> = words.iter().map(|word| f32::from_le_bytes(*word)).collect();
+    let steps = expected.chunks(run.logits[0].len());
+    assert!(steps.len() >= 4);
+    for (step, (logits, expected)) in run.logits.iter().zip(steps).enumerate() {
+        let worst = logits.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst < 1e-3, "{what}: step {step}: off by {worst}");
+    }
+}
+
+fn generate(engine: &dyn Engine, path: &Path, mapped: bool, golden: &Golden) -> Run {
+    let model = open(path, mapped);
+    let transformer = match std::env::var_os("POLYCHORD_GUEST") {
+        Some(guest) => Transformer::from_wasm(engine, &std::fs::read(guest).unwrap()).unwrap(),
+        None => Transformer::new(engine).unwrap(),
+    };
+    let mut session = transformer.start(&model, &SessionOptions::default()).unwrap();
+    let tokenizer = model.tokenizer().unwrap();
+    let prompt = tokenizer.encode_prompt(&golden.prompt, false).unwrap();
+    assert_eq!(prompt, golden.prompt_ids);
+    let mut run = Run { ids: vec![], ended: false, logits: vec![], sha256: String::new() };
+    let mut hash = Sha256::new();
+    let max = golden.gen_ids.len();
+    let mut generation =
+        Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), max).unwrap();
+    while let Some(token) = generation.next() {
+        let token = token.unwrap();
+        hash.update(generation.logits().as_bytes());
+        run.logits.push(generation.logits().to_vec());
+        run.ids.push(token.id);
+        run.ended = token.is_end;
+    }
+    run.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    run
+}
+
+#[allow(unsafe_code, reason = "the model in the cache is not written in place")]
+fn open(path: &Path, mapped: bool) -> Model {
+    match mapped {
+        false => Model::open(path).unwrap(),
+        // SAFETY: files in the cache are replaced by renaming only.
+        true => unsafe { Model::open_mapped(path).unwrap() },
+    }
+}
+
+fn golden(name: &str) -> Golden {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/goldens");
+    let text = std::fs::read_to_string(data.join(format!("{name}.json"))).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn default_model() -> Option<PathBuf> {
+    let path = Hub::new().unwrap().cached(&ModelRef::Default);
+    if path.is_none() {
+        skip("the default model is not in the cache; run `polychord pull`");
+    }
+    path
+}
+
+/// Past the capturing of output: a skipped test must be seen.
+fn skip(reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+}
