@@ -2,7 +2,7 @@ use polychord_runtime_api::{Engine, Error, Result};
 
 /// Names of all engines that Polychord has a backend for, the default first. Each is also the
 /// name of the cargo feature that compiles it in.
-pub const KNOWN_ENGINES: [&str; 2] = ["wasmer", "wasmtime"];
+pub const KNOWN_ENGINES: [&str; 3] = ["wasmer", "wasmtime", "wasmedge"];
 
 /// Why an engine cannot be opened.
 #[derive(Debug)]
@@ -24,7 +24,9 @@ pub enum OpenError {
 
 type Opened = Option<Result<Box<dyn Engine>>>;
 
-/// Opens an engine by its name.
+/// Opens an engine by its name, as it is by default; WasmEdge compiles ahead of time.
+///
+/// An engine that needs other settings is made by its own crate, which this one re-exports.
 ///
 /// # Errors
 ///
@@ -43,7 +45,11 @@ pub fn open(name: &str) -> std::result::Result<Box<dyn Engine>, OpenError> {
 /// Names of the engines that are compiled in, the default first.
 #[must_use]
 pub fn available() -> Vec<&'static str> {
-    let compiled = [("wasmer", cfg!(feature = "wasmer")), ("wasmtime", cfg!(feature = "wasmtime"))];
+    let compiled = [
+        ("wasmer", cfg!(feature = "wasmer")),
+        ("wasmtime", cfg!(feature = "wasmtime")),
+        ("wasmedge", cfg!(feature = "wasmedge")),
+    ];
     compiled.into_iter().filter_map(|(name, compiled)| compiled.then_some(name)).collect()
 }
 
@@ -56,7 +62,8 @@ pub fn default_engine() -> Option<&'static str> {
 fn opener(name: &str) -> fn() -> Opened {
     match name {
         "wasmer" => wasmer,
-        _ => wasmtime,
+        "wasmtime" => wasmtime,
+        _ => wasmedge,
     }
 }
 
@@ -77,6 +84,18 @@ fn wasmtime() -> Opened {
 
 #[cfg(not(feature = "wasmtime"))]
 fn wasmtime() -> Opened {
+    None
+}
+
+#[cfg(feature = "wasmedge")]
+fn wasmedge() -> Opened {
+    use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
+
+    Some(WasmEdgeEngine::new(Mode::Aot).map(|engine| Box::new(engine) as _))
+}
+
+#[cfg(not(feature = "wasmedge"))]
+fn wasmedge() -> Opened {
     None
 }
 

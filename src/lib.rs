@@ -1,8 +1,8 @@
 //! One WebAssembly guest, many engines.
 //!
 //! Polychord runs large-memory WebAssembly guests, first of all the inference of language
-//! models, on Wasmer, Wasmtime and other engines behind one set of traits, with the same
-//! results to the last bit.
+//! models, on Wasmer, Wasmtime and WasmEdge behind one set of traits, with the same results to
+//! the last bit.
 //!
 //! This crate selects engines by cargo feature and re-exports the rest:
 //!
@@ -31,5 +31,11 @@ mod engines;
 pub mod hub;
 
 pub use engines::{KNOWN_ENGINES, OpenError, available, default_engine, open};
+#[cfg(feature = "wasmedge")]
+pub use polychord_backend_wasmedge as wasmedge;
+#[cfg(feature = "wasmer")]
+pub use polychord_backend_wasmer as wasmer;
+#[cfg(feature = "wasmtime")]
+pub use polychord_backend_wasmtime as wasmtime;
 pub use polychord_model as model;
 pub use polychord_runtime_api as api;

@@ -16,7 +16,7 @@ use polychord_runtime_api::{Error, Result};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::{Compiler, Module};
 
-use crate::engine::{MAX_PAGES64, WasmEdgeEngine, compiler_config, runtime_config};
+use crate::engine::{MAX_PAGES64, Mode, WasmEdgeEngine, compiler_config, runtime_config};
 use crate::error;
 
 /// A program that compiles guests in a process of its own.
@@ -93,7 +93,7 @@ impl Cache {
         } else {
             self.compile(wasm, interruptible, &file, &key)?;
         }
-        let config = runtime_config(false, MAX_PAGES64)?;
+        let config = runtime_config(Mode::Aot, MAX_PAGES64)?;
         Module::from_file(Some(&config), &file).map_err(|e| error::compile(&e.to_string()))
     }
 

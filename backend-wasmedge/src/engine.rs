@@ -2,17 +2,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+    Capabilities, Engine, Error, Memory64, Module, ModuleInfo, RelaxedSimd, Result, SignalUse,
+    claim_signals,
 };
 use wasmedge_sdk::config::{
     CommonConfigOptions, CompilerConfigOptions, ConfigBuilder, RuntimeConfigOptions,
 };
 use wasmedge_sdk::utils::CoreVersion;
-use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, LogManager};
+use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, LogManager, RunMode};
 
 use crate::aot::{Cache, CompilerCommand};
 use crate::runtime::WasmEdgeModule;
@@ -51,19 +51,6 @@ pub struct WasmEdgeEngine {
 /// Largest memory that WasmEdge's allocator has room for, in pages: 8 GiB.
 pub(crate) const MAX_PAGES64: u32 = 1 << 17;
 
-/// Set when the first engine that runs compiled code is made.
-static COMPILED_CODE: AtomicBool = AtomicBool::new(false);
-
-/// Whether an engine of [`Mode::Aot`] was made in this process.
-///
-/// From the first call of a compiled guest on, WasmEdge sets the handlers of SIGSEGV, SIGBUS
-/// and SIGFPE to its own while guests run and to the system's defaults afterwards. Engines
-/// that catch traps by these signals, as Wasmtime and Wasmer do, would die of the next trap.
-#[must_use]
-pub fn is_in_use() -> bool {
-    COMPILED_CODE.load(Ordering::Relaxed)
-}
-
 impl WasmEdgeEngine {
     /// The version of WasmEdge that this crate is made for.
     pub const VERSION: &str = "0.17.1";
@@ -91,7 +78,6 @@ impl WasmEdgeEngine {
             Mode::Aot => Some(Arc::new(Cache::open(config.cache, config.compiler)?)),
             Mode::Interpreter => None,
         };
-        COMPILED_CODE.fetch_or(cache.is_some(), Ordering::Relaxed);
         Ok(Self { capabilities: Arc::new(capabilities(config.mode)), cache })
     }
 }
@@ -109,6 +95,11 @@ impl Engine for WasmEdgeEngine {
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
         let capabilities = self.capabilities.clone();
+        if self.cache.is_some() {
+            // From the first call of a compiled guest on, WasmEdge sets the handlers to its own
+            // while guests run, and to the system's defaults afterwards.
+            claim_signals(NAME, SignalUse::Exclusive)?;
+        }
         Ok(Arc::new(WasmEdgeModule::new(wasm, info, capabilities, self.cache.clone())?))
     }
 }
@@ -194,12 +185,17 @@ fn explain(error: Error) -> Error {
 }
 
 /// What guests may use; everything else is off.
-fn options(memory64: bool) -> CommonConfigOptions {
+fn options(mode: Mode) -> CommonConfigOptions {
     CommonConfigOptions::new()
+        .run_mode(match mode {
+            // Nothing else runs compiled code: WasmEdge would interpret what it finds in the file.
+            Mode::Aot => RunMode::Aot,
+            Mode::Interpreter => RunMode::Interpreter,
+        })
         .relax_simd(true)
         .multi_memories(true)
         .extended_const(true)
-        .memory64(memory64)
+        .memory64(mode == Mode::Interpreter)
         .threads(false)
         .gc(false)
         .function_references(false)
@@ -210,12 +206,9 @@ fn options(memory64: bool) -> CommonConfigOptions {
 }
 
 /// Settings for loading and starting guests whose memories have at most so many pages.
-pub(crate) fn runtime_config(
-    memory64: bool,
-    max_pages: u32,
-) -> Result<wasmedge_sdk::config::Config> {
+pub(crate) fn runtime_config(mode: Mode, max_pages: u32) -> Result<wasmedge_sdk::config::Config> {
     let runtime = RuntimeConfigOptions::new().max_memory_pages(max_pages);
-    let config = ConfigBuilder::new(options(memory64)).with_runtime_config(runtime).build();
+    let config = ConfigBuilder::new(options(mode)).with_runtime_config(runtime).build();
     config.map_err(|e| error::instantiate(&e, None))
 }
 
@@ -225,7 +218,7 @@ pub(crate) fn compiler_config(interruptible: bool) -> Result<wasmedge_sdk::confi
         .optimization_level(CompilerOptimizationLevel::O3)
         .out_format(CompilerOutputFormat::Native)
         .interruptible(interruptible);
-    let config = ConfigBuilder::new(options(false)).with_compiler_config(compiler).build();
+    let config = ConfigBuilder::new(options(Mode::Aot)).with_compiler_config(compiler).build();
     config.map_err(|e| error::compile(&e.to_string()))
 }
 

@@ -5,7 +5,8 @@
 //! docs/wasmedge.md says how to have it, and what is refused and why.
 //!
 //! Compiled code takes over the signals SIGSEGV, SIGBUS and SIGFPE of the process whenever it
-//! runs: [`is_in_use`] tells whether other engines must stay out.
+//! runs, so it cannot share a process with an engine that catches traps by these signals:
+//! [`claim_signals`](polychord_runtime_api::claim_signals) refuses whichever comes second.
 
 mod aot;
 mod engine;
@@ -16,7 +17,7 @@ mod runtime;
 mod shape;
 
 pub use aot::{CompilerCommand, run_compiler};
-pub use engine::{Config, Mode, WasmEdgeEngine, is_in_use};
+pub use engine::{Config, Mode, WasmEdgeEngine};
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmedge";

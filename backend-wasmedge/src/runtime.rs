@@ -14,7 +14,7 @@ use wasmedge_sdk::{
 use wasmedge_sys::{SyncFn, ffi};
 
 use crate::aot::Cache;
-use crate::engine::{MAX_PAGES64, runtime_config};
+use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
 use crate::memory::{Guest, Imports, State};
 use crate::shape::Shape;
@@ -61,7 +61,7 @@ impl WasmEdgeModule {
         let module = match &compiled {
             Some(Compiled { cache, .. }) => cache.load(wasm, false)?,
             None => {
-                let config = runtime_config(true, MAX_PAGES64)?;
+                let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
                 wasmedge_sdk::Module::from_bytes(Some(&config), wasm)
                     .map_err(|e| error::compile(&e.to_string()))?
             }
@@ -94,7 +94,8 @@ impl Module for WasmEdgeModule {
         let limit = host.limits().call_time;
         let pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
-        let config = runtime_config(self.compiled.is_none(), pages)?;
+        let mode = if self.compiled.is_some() { Mode::Aot } else { Mode::Interpreter };
+        let config = runtime_config(mode, pages)?;
         let memory = Arc::new(OnceLock::new());
         let imports = define(&self.info, State { host: host.clone(), memory: memory.clone() })
             .map_err(|e| error::instantiate(&e, limit))?;

@@ -13,11 +13,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use libtest_mimic::{Arguments, Trial};
-use polychord_backend_wasmedge::{
-    CompilerCommand, Config, Mode, WasmEdgeEngine, is_in_use, run_compiler,
-};
+use polychord_backend_wasmedge::{CompilerCommand, Config, WasmEdgeEngine, run_compiler};
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, TrapKind, Value,
+    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, SignalUse, TrapKind,
+    Value, claim_signals,
 };
 use tempfile::TempDir;
 
@@ -29,6 +28,10 @@ fn main() -> ExitCode {
         Some("as-failure") => {
             eprintln!("no space left");
             ExitCode::FAILURE
+        }
+        Some("as-signals") => {
+            check_signals();
+            ExitCode::SUCCESS
         }
         Some("as-user") => report(answer(&engine(&args[1])).map(|value| assert_eq!(value, 42))),
         _ => {
@@ -293,11 +296,20 @@ fn unclaimed_capabilities_are_refused() {
     assert_eq!(fields, ["memory64_bytes", "memory32_bytes", "stack_overflow_trap"]);
 }
 
-/// The reason for `is_in_use`. If WasmEdge stops doing this, it is no longer needed.
+/// Why WasmEdge's compiled code must be alone in a process, and that it is. If the first half
+/// fails, WasmEdge has changed, and the second is no longer needed.
+///
+/// Runs in a process of its own: handlers are the process's, and other tests run guests.
 fn signal_handlers_are_taken() {
+    let me = std::env::current_exe().unwrap();
+    assert!(Command::new(me).arg("as-signals").status().unwrap().success());
+}
+
+fn check_signals() {
     let dir = TempDir::new().unwrap();
     assert_eq!(answer(&engine(dir.path().join("aot"))).unwrap(), 42);
-    assert!(is_in_use());
+    let error = claim_signals("another engine", SignalUse::Shared).unwrap_err().to_string();
+    assert!(error.contains("another engine cannot") && error.contains("wasmedge"), "{error}");
     let Ok(status) = fs::read_to_string("/proc/self/status") else { return };
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
     let caught = u64::from_str_radix(mask, 16).unwrap();

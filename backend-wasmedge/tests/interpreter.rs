@@ -1,9 +1,10 @@
 //! What is particular about interpreted guests: 64-bit memories, and their limits.
 
-use polychord_backend_wasmedge::{Mode, WasmEdgeEngine, is_in_use};
+use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, Limits, Memory64, MemorySpec, Requirements, Result, Runtime, Value,
+    Engine, Error, Limits, Memory64, MemorySpec, Requirements, Result, Runtime, SignalUse, Value,
+    claim_signals,
 };
 
 const LARGEST: u64 = 131_072 * PAGE;
@@ -29,8 +30,9 @@ fn claims_what_it_does() {
     assert!(error.contains("8589934592"), "{error}");
     let needs = Requirements { stack_overflow_trap: true, ..Requirements::default() };
     assert!(needs.check(has).is_err());
-    // No compiled code, so other engines may stay.
-    assert!(!is_in_use());
+    // No compiled code, so other engines may come.
+    start("(module)", PAGE).unwrap();
+    claim_signals("another engine", SignalUse::Shared).unwrap();
 }
 
 #[test]

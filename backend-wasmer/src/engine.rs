@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+    Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result, SignalUse,
+    claim_signals,
 };
 use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
 
@@ -23,8 +24,10 @@ impl WasmerEngine {
     ///
     /// # Errors
     ///
-    /// None at present; engines in general may fail here.
+    /// [`Error::SignalConflict`](polychord_runtime_api::Error::SignalConflict) if compiled guests
+    /// of WasmEdge run in this process.
     pub fn new() -> Result<Self> {
+        claim_signals(NAME, SignalUse::Shared)?;
         let capabilities = Capabilities {
             engine: NAME,
             version: Self::VERSION,

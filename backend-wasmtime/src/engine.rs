@@ -3,6 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::{
     AddressType, Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+    SignalUse, claim_signals,
 };
 use wasmtime::{Config, OptLevel};
 
@@ -34,8 +35,11 @@ impl WasmtimeEngine {
     /// # Errors
     ///
     /// [`Error::Instantiate`](polychord_runtime_api::Error::Instantiate) if Wasmtime cannot
-    /// generate code for this machine.
+    /// generate code for this machine, and
+    /// [`Error::SignalConflict`](polychord_runtime_api::Error::SignalConflict) if compiled guests
+    /// of WasmEdge run in this process.
     pub fn new() -> Result<Self> {
+        claim_signals(NAME, SignalUse::Shared)?;
         let capabilities = Capabilities {
             engine: NAME,
             version: Self::VERSION,

@@ -51,6 +51,20 @@ pub enum Error {
         /// What the engine says.
         reason: String,
     },
+    /// Two engines in one process would take each other's signals.
+    #[error(
+        "{engine} cannot run in this process, where {other} already does: {exclusive} resets the \
+         process's signal handlers, and the other one would die of its next trap; run each in a \
+         process of its own"
+    )]
+    SignalConflict {
+        /// Which engine is refused.
+        engine: &'static str,
+        /// Which one was there before.
+        other: &'static str,
+        /// Which of the two cannot share.
+        exclusive: &'static str,
+    },
     /// The engine lacks what the caller or the module needs.
     #[error("{engine} does not offer what is needed: {}", join(unmet))]
     Unmet {

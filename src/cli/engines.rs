@@ -3,7 +3,7 @@ use std::io::Write;
 use comfy_table::{Table, presets};
 use polychord::api::{Capabilities, Memory64, RelaxedSimd};
 
-use super::{Failure, size};
+use super::{Failure, engine, size};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -14,11 +14,8 @@ pub(crate) struct Args {
 
 /// Prints what the engines of this build can do.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let mut all = Vec::new();
-    for name in polychord::available() {
-        all.push(polychord::open(name)?.capabilities().clone());
-    }
-    let all: Vec<_> = all.iter().map(AsRef::as_ref).collect();
+    let engines = engine::open_all()?;
+    let all: Vec<_> = engines.iter().map(|engine| engine.capabilities().as_ref()).collect();
     let text = match args.json {
         true => serde_json::to_string_pretty(&all)?,
         false => table(&all).to_string(),

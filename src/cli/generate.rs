@@ -11,16 +11,14 @@ use polychord::model::chat::Message;
 use polychord::model::{Generation, Model, Session, SessionOptions, Transformer};
 
 use super::Failure;
-pub(crate) use args::Args;
-use args::Load;
+pub(crate) use args::{Args, Load};
 use report::{Recorder, Report};
 
 /// Generates text, and tells how it went.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let sampling = args.sampling();
     sampling.validate().map_err(Failure::usage)?;
-    let engine_name = args.engine_name()?;
-    let engine = polychord::open(engine_name)?;
+    let engine = args.engine.open()?;
     let model_ref = args.model.clone().unwrap_or_default();
     let path = Hub::new()?.resolve(&model_ref, &mut TerminalBar::new())?;
     let start = Instant::now();

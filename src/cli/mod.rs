@@ -1,5 +1,7 @@
 //! Commands, each in a file of its own, and what they share.
 
+mod compare;
+mod engine;
 mod engines;
 mod failure;
 mod generate;
@@ -25,12 +27,17 @@ struct Cli {
 enum Command {
     /// Continue a prompt, or answer it with --chat
     Generate(Box<generate::Args>),
+    /// Run one prompt on several engines, and show whether they agree to the last bit
+    Compare(compare::Args),
     /// Fetch a model into the cache
     Pull(pull::Args),
     /// Show the engines of this build and what they can do
     Engines(engines::Args),
     /// Show what is in a model file, and whether it can be run
     Inspect(inspect::Args),
+    #[cfg(feature = "wasmedge")]
+    #[command(hide = true)]
+    WasmedgeCompile(engine::wasmedge::CompileArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -38,9 +45,12 @@ pub(crate) fn run() -> ExitCode {
     start_log();
     let done = match Cli::parse().command {
         Command::Generate(args) => generate::run(&args),
+        Command::Compare(args) => compare::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        #[cfg(feature = "wasmedge")]
+        Command::WasmedgeCompile(args) => engine::wasmedge::compile(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,11 +2,11 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
 use polychord::hub::ModelRef;
 use polychord::model::Sampling;
 
 use super::Failure;
+use crate::cli::engine::EngineArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -17,9 +17,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) model: Option<ModelRef>,
 
-    /// The engine that runs the guest; by default the first that is compiled in
-    #[arg(short, long, value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
-    engine: Option<String>,
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
 
     /// How weights come into the guest. With `map` the file must not change meanwhile
     #[arg(long, value_enum, default_value_t = Load::default())]
@@ -99,17 +98,6 @@ impl Args {
             seed: self.seed,
             ..Sampling::default()
         }
-    }
-
-    pub(crate) fn engine_name(&self) -> Result<&str, Failure> {
-        let name = match &self.engine {
-            Some(name) => Some(name.as_str()),
-            None => polychord::default_engine(),
-        };
-        let known = polychord::KNOWN_ENGINES.join(", ");
-        name.ok_or_else(|| {
-            format!("no engine is compiled in: build with --features and one of {known}").into()
-        })
     }
 
     pub(crate) fn prompt(&self) -> Result<String, Failure> {

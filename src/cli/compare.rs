@@ -1,0 +1,236 @@
+//! `polychord compare`: one prompt, several engines, one answer.
+
+mod show;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use clap::builder::PossibleValuesParser;
+use indicatif::{ProgressBar, ProgressStyle};
+use polychord::hub::{Hub, ModelRef, TerminalBar};
+use serde::{Deserialize, Serialize};
+
+use super::Failure;
+use super::engine::WasmEdgeMode;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The text to continue
+    #[arg(default_value = "The capital of France is")]
+    prompt: String,
+
+    /// Engines to compare, by default all that are compiled in
+    #[arg(short, long, value_delimiter = ',', value_name = "ENGINE,...",
+        value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
+    engines: Vec<String>,
+
+    /// How weights come into the guest
+    #[arg(long, value_enum, default_value_t)]
+    load: Loads,
+
+    /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for SmolLM2-135M-Instruct
+    #[arg(short, long)]
+    model: Option<ModelRef>,
+
+    /// Most tokens to generate
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
+    max_tokens: usize,
+
+    /// How WasmEdge runs guests
+    #[arg(long, value_enum, default_value_t)]
+    wasmedge_mode: WasmEdgeMode,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The load modes to compare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Loads {
+    /// Each engine twice: mapping the file, and reading it
+    #[default]
+    Both,
+    /// Map the pages of the file, copy-on-write
+    Map,
+    /// Read the file
+    Copy,
+}
+
+/// What `generate --json` says about one run, as far as it is of interest here.
+#[derive(Debug, Deserialize, Serialize)]
+struct Run {
+    engine: String,
+    engine_version: String,
+    execution: String,
+    load: String,
+    ids: Vec<u32>,
+    text: String,
+    logits_sha256: String,
+    tokens_per_second: Option<f64>,
+    peak_memory_bytes: Option<u64>,
+}
+
+/// One engine in one load mode, and what came of it.
+#[derive(Debug, Serialize)]
+struct Entry {
+    engine: String,
+    requested_load: &'static str,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Run(Run),
+    Error(String),
+}
+
+/// Everything that was compared.
+#[derive(Debug, Serialize)]
+struct Comparison {
+    prompt: String,
+    model: PathBuf,
+    runs: Vec<Entry>,
+    identical: bool,
+}
+
+/// Runs each engine in a process of its own, because engines fight over signal handlers, and
+/// one after the other, because they would share the cores.
+///
+/// Fails if an engine does, or if any two differ in a bit of any logit.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let engines = engines(args)?;
+    let model = args.model.clone().unwrap_or_default();
+    let model = Hub::new()?.resolve(&model, &mut TerminalBar::new())?;
+    let mut runs = Vec::new();
+    for engine in engines {
+        for load in args.load.names() {
+            let spinner = spinner(&format!("{engine}, {load}"));
+            let outcome = generate(args, &model, &engine, load)?;
+            spinner.finish_and_clear();
+            runs.push(Entry { engine: engine.clone(), requested_load: load, outcome });
+        }
+    }
+    let identical = are_identical(&runs);
+    let comparison = Comparison { prompt: args.prompt.clone(), model, runs, identical };
+    if args.json {
+        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&comparison)?)?;
+    } else {
+        show::print(&comparison)?;
+    }
+    match identical {
+        true => Ok(()),
+        false => Err("the engines do not agree".into()),
+    }
+}
+
+fn engines(args: &Args) -> Result<Vec<String>, Failure> {
+    let available = polychord::available();
+    if args.engines.is_empty() {
+        return Ok(available.into_iter().map(str::to_owned).collect());
+    }
+    if let Some(missing) = args.engines.iter().find(|name| !available.contains(&name.as_str())) {
+        // The error says how it is compiled in.
+        polychord::open(missing)?;
+    }
+    Ok(args.engines.clone())
+}
+
+/// One run in a child process.
+fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outcome, Failure> {
+    let mode = args.wasmedge_mode.to_possible_value();
+    let mode = mode.as_ref().map_or("aot", |mode| mode.get_name());
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["generate", "--json", "--engine", engine, "--load", load])
+        .args(["--wasmedge-mode", mode, "--max-tokens", &args.max_tokens.to_string()])
+        .arg("--model")
+        .arg(model)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A child that does not read says why below.
+        _ = stdin.write_all(args.prompt.as_bytes());
+    }
+    let output = child.wait_with_output()?;
+    if output.status.success() {
+        return Ok(Outcome::Run(serde_json::from_slice(&output.stdout)?));
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("error: ");
+    Ok(Outcome::Error(match said {
+        "" => format!("ended with {}", output.status),
+        _ => said.to_owned(),
+    }))
+}
+
+fn are_identical(runs: &[Entry]) -> bool {
+    let result = |entry: &Entry| match &entry.outcome {
+        Outcome::Run(run) => Some((run.ids.clone(), run.logits_sha256.clone())),
+        Outcome::Error(_) => None,
+    };
+    let first = runs.first().and_then(result);
+    first.is_some() && runs.iter().all(|entry| result(entry) == first)
+}
+
+fn spinner(message: &str) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let spinner = ProgressBar::new_spinner().with_message(format!("running {message}"));
+    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}") {
+        spinner.set_style(style);
+    }
+    spinner.enable_steady_tick(Duration::from_millis(80));
+    spinner
+}
+
+impl Loads {
+    const fn names(self) -> &'static [&'static str] {
+        match self {
+            Self::Both => &["map", "copy"],
+            Self::Map => &["map"],
+            Self::Copy => &["copy"],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(hash: &str, ids: &[u32]) -> Entry {
+        let run = Run {
+            engine: "wasmer".into(),
+            engine_version: "1".into(),
+            execution: "Cranelift".into(),
+            load: "map".into(),
+            ids: ids.to_vec(),
+            text: String::new(),
+            logits_sha256: hash.into(),
+            tokens_per_second: None,
+            peak_memory_bytes: None,
+        };
+        Entry { engine: "wasmer".into(), requested_load: "map", outcome: Outcome::Run(run) }
+    }
+
+    #[test]
+    fn runs_are_identical_only_if_every_bit_is() {
+        assert!(are_identical(&[entry("a", &[1]), entry("a", &[1])]));
+        assert!(!are_identical(&[entry("a", &[1]), entry("b", &[1])]));
+        assert!(!are_identical(&[entry("a", &[1]), entry("a", &[2])]));
+        let failed = Entry {
+            engine: "wasmtime".into(),
+            requested_load: "copy",
+            outcome: Outcome::Error("no memory".into()),
+        };
+        assert!(!are_identical(&[entry("a", &[1]), failed]));
+        assert!(!are_identical(&[]));
+    }
+}
