@@ -10,20 +10,24 @@
 //! - [`model`] runs GGUF models in the transformer guest.
 //! - [`hub`] fetches models into a cache (feature `cli`).
 //!
+//! `examples/generate.rs` generates text; `examples/host_api.rs` gives weights to a guest of
+//! one's own. The first one:
+//!
 //! ```no_run
 //! use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let engine = polychord::open("wasmer")?;
-//! let model = Model::open("model.gguf")?;
-//! let mut session = Transformer::new(&*engine)?.start(&model, &SessionOptions::default())?;
-//! let tokenizer = model.tokenizer()?;
-//! let prompt = tokenizer.encode_prompt("The capital of France is", false)?;
-//! for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
-//!     print!("{}", token?.text);
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let path = std::env::args().nth(1).ok_or("usage: generate MODEL.gguf")?;
+//!     let engine = polychord::open("wasmer")?;
+//!     let model = Model::open(path)?;
+//!     let mut session = Transformer::new(&*engine)?.start(&model, &SessionOptions::default())?;
+//!     let tokenizer = model.tokenizer()?;
+//!     let prompt = tokenizer.encode_prompt("The capital of France is", false)?;
+//!     for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
+//!         print!("{}", token?.text);
+//!     }
+//!     Ok(())
 //! }
-//! # Ok(())
-//! # }
 //! ```
 
 mod engines;
