@@ -12,6 +12,7 @@ mod aot;
 mod engine;
 mod error;
 mod executor;
+mod interruption;
 mod memory;
 mod runtime;
 mod shape;

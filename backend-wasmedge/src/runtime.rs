@@ -16,6 +16,7 @@ use wasmedge_sys::{SyncFn, ffi};
 use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
+use crate::interruption::check_at_calls;
 use crate::memory::{Guest, Imports, State};
 use crate::shape::Shape;
 use crate::{NAME, error};
@@ -76,7 +77,8 @@ impl WasmEdgeModule {
         if let Some(module) = compiled.interruptible.get() {
             return Ok(module);
         }
-        let module = compiled.cache.load(&compiled.wasm, true)?;
+        let wasm = check_at_calls(&compiled.wasm)?;
+        let module = compiled.cache.load(&wasm, true)?;
         Ok(compiled.interruptible.get_or_init(|| module))
     }
 }

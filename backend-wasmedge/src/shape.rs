@@ -164,14 +164,14 @@ impl Shape {
     }
 }
 
-fn section(out: &mut Vec<u8>, id: u8, contents: &[u8]) {
+pub(crate) fn section(out: &mut Vec<u8>, id: u8, contents: &[u8]) {
     out.push(id);
     leb128(out, contents.len() as u64);
     out.extend_from_slice(contents);
 }
 
 #[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-fn leb128(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn leb128(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -180,7 +180,7 @@ fn leb128(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// A part of the module that its parser has found.
-fn slice(wasm: &[u8], range: Range<u64>) -> &[u8] {
+pub(crate) fn slice(wasm: &[u8], range: Range<u64>) -> &[u8] {
     let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
     wasm.get(index(range.start)..index(range.end)).unwrap_or_default()
 }
@@ -194,7 +194,7 @@ fn unused_name(names: &[&str]) -> String {
     name
 }
 
-fn invalid(error: BinaryReaderError) -> Error {
+pub(crate) fn invalid(error: BinaryReaderError) -> Error {
     crate::error::compile(error.message())
 }
 

@@ -238,12 +238,13 @@ fn time_limit(limit: Duration) -> Limits {
 
 /// Runs a case's work in another thread: if nobody stops the guest, somebody must stop the case.
 fn within_a_minute<T: Send + 'static>(
+    what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Failure> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || send.send(work()));
     let ended = receive.recv_timeout(Duration::from_secs(60));
-    ended.map_err(|_| Failure::new("the guest was not stopped within a minute"))
+    ended.map_err(|_| Failure::new(format!("{what} was not stopped within a minute")))
 }
 
 /// Without a limit, or with the longest possible, a call takes its time.
@@ -262,7 +263,7 @@ pub fn time(engine: &dyn Engine) -> Outcome {
     let loops = ["loop", "loop_with_host", "loop_with_fill", "loop_with_grow", "loop_with_calls"];
     for export in loops {
         let module = guest::compile(engine, LOOPING)?;
-        within_a_minute(move || {
+        within_a_minute(export, move || {
             let limit = Duration::from_millis(30);
             let mut runtime = module.instantiate(&time_limit(limit))?;
             for _ in 0..3 {
@@ -284,7 +285,9 @@ pub fn time_in_the_start_function(engine: &dyn Engine) -> Outcome {
     let wat = "(module (func $main (loop $again (br $again))) (start $main))";
     let module = guest::compile(engine, wat)?;
     let limit = Duration::from_millis(30);
-    let started = within_a_minute(move || module.instantiate(&time_limit(limit)).map(drop))?;
+    let started = within_a_minute("the start function", move || {
+        module.instantiate(&time_limit(limit)).map(drop)
+    })?;
     trapped(started, "the start function", TrapKind::DeadlineExceeded(limit))?;
     let mut other = guest::start(engine, LOOPING)?;
     equal("another guest", other.call("fine", &[])?, vec![Value::I32(42)])
@@ -311,7 +314,7 @@ pub fn time_spares_other_guests(engine: &dyn Engine) -> Outcome {
         .into_iter()
         .map(|limits| spawn_worker(module.clone(), limits, done.clone()))
         .collect();
-    let outcome = within_a_minute(move || stop_again_and_again(&stopped));
+    let outcome = within_a_minute("a guest", move || stop_again_and_again(&stopped));
     done.store(true, Relaxed);
     for other in others {
         let calls = other.join().map_err(|_| Failure::new("a thread panicked"))??;
