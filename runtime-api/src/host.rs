@@ -238,6 +238,14 @@ impl Host {
         Ok(())
     }
 
+    /// Releases a layer and forgets it.
+    pub(crate) fn unregister_layer(&self, guest: &mut [u8], id: LayerId) -> Result<()> {
+        self.release_layer(guest, id)?;
+        self.state().layers.remove(id);
+        self.counters.layer_gone();
+        Ok(())
+    }
+
     /// Copies a layer to `to` in the guest's linear memory: from its memory if it is loaded,
     /// else straight from its source.
     pub(crate) fn copy_layer(

@@ -92,6 +92,13 @@ impl Layers {
         Ok(())
     }
 
+    /// Forgets a layer, if there is one of this number.
+    pub(crate) fn remove(&mut self, id: LayerId) {
+        if let Some(Layer { spec, .. }) = self.by_id.remove(&id) {
+            self.by_place.remove(&(spec.memory, spec.offset / PAGE));
+        }
+    }
+
     pub(crate) fn get_mut(&mut self, id: LayerId) -> Result<&mut Layer> {
         let registered = self.by_id.len();
         self.by_id.get_mut(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })

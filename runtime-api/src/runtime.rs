@@ -92,6 +92,16 @@ pub trait Runtime: Send {
         host.counted(host.release_layer(self.memory_mut(), id))
     }
 
+    /// Releases a layer and forgets it: its number and its place are free for another one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::LayerNotFound`] if it is not registered.
+    fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
+        let host = self.host().clone();
+        host.counted(host.unregister_layer(self.memory_mut(), id))
+    }
+
     /// Copies from a memory made by `create_memory64`. A layer's bytes are there once it is
     /// loaded; bytes that nobody wrote are zero.
     ///

@@ -91,6 +91,14 @@ impl Source {
         }
     }
 
+    /// Asks the system to read bytes that will be needed soon; true if it will. Does not wait.
+    pub(crate) fn read_ahead(&self, offset: u64, len: u64) -> bool {
+        match &*self.0 {
+            Kind::File { file, .. } => advise_will_need(file, offset, len),
+            Kind::Bytes(_) => false,
+        }
+    }
+
     /// The file, if its pages may be mapped.
     pub(crate) fn mapped_file(&self) -> Option<&File> {
         match &*self.0 {
@@ -132,6 +140,17 @@ fn file_len(file: &File, path: &Path) -> Result<u64> {
 fn truncated(file: &File, path: &Path, offset: u64, len: u64) -> Error {
     let now = file_len(file, path).unwrap_or(0);
     Error::Truncated { path: path.to_owned(), now, offset, len }
+}
+
+#[cfg(target_os = "linux")]
+fn advise_will_need(file: &File, offset: u64, len: u64) -> bool {
+    let len = std::num::NonZeroU64::new(len);
+    rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::WillNeed).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn advise_will_need(_: &File, _: u64, _: u64) -> bool {
+    false
 }
 
 #[cfg(unix)]

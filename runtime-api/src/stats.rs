@@ -26,7 +26,7 @@ pub struct Stats {
     pub releases: u64,
     /// Requests that were refused or failed.
     pub errors: u64,
-    /// Layers registered.
+    /// Layers that are registered now.
     pub layers: u64,
     /// Size of all memories made by `create_memory64`, in bytes.
     pub memory64_bytes: u64,
@@ -48,6 +48,27 @@ impl Stats {
             bytes_loaded: self.bytes_loaded,
             errors: self.errors,
         }
+    }
+}
+
+/// The sum of what several guests did.
+impl std::iter::Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, it| Self {
+            reads: sum.reads + it.reads,
+            writes: sum.writes + it.writes,
+            bytes_read: sum.bytes_read + it.bytes_read,
+            bytes_written: sum.bytes_written + it.bytes_written,
+            loads: sum.loads + it.loads,
+            maps: sum.maps + it.maps,
+            bytes_loaded: sum.bytes_loaded + it.bytes_loaded,
+            load_nanos: sum.load_nanos + it.load_nanos,
+            releases: sum.releases + it.releases,
+            errors: sum.errors + it.errors,
+            layers: sum.layers + it.layers,
+            memory64_bytes: sum.memory64_bytes + it.memory64_bytes,
+            guest_bytes: sum.guest_bytes + it.guest_bytes,
+        })
     }
 }
 
@@ -97,6 +118,10 @@ impl Counters {
 
     pub(crate) fn layer(&self) {
         self.layers.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn layer_gone(&self) {
+        self.layers.fetch_sub(1, Relaxed);
     }
 
     pub(crate) fn memory64(&self, bytes: u64) {
