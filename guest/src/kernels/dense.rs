@@ -22,7 +22,7 @@ pub(super) fn dot<D: Dense<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
             acc[i] = multiply_add(acc[i], D::widen(&four[i]), load(&x[i]));
         }
     }
-    // Constant indices, so that accumulators can stay in registers.
+    #[allow(clippy::needless_range_loop, reason = "constant indices: accumulators in registers")]
     for i in 0..3 {
         if let (Some(four), Some(x)) = (last.get(i), x_last.get(i)) {
             acc[i] = multiply_add(acc[i], D::widen(four), load(x));
