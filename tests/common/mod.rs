@@ -2,12 +2,18 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod ggml;
+pub(crate) mod gguf;
+pub(crate) mod llama;
+
+use std::ffi::OsStr;
 use std::io::Write;
 use std::process::Command;
 
 use polychord::api::Engine;
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
+const RESULT: &str = "POLYCHORD_TEST_RESULT";
 
 /// Runs the body of a test with every engine that is compiled in, each in a process of its own:
 /// they do not all get along in one. `test` is the name of the test that calls this.
@@ -15,16 +21,63 @@ const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 /// With `POLYCHORD_TEST_ENGINE` set, runs with that engine only, in this process.
 #[track_caller]
 pub(crate) fn each_engine(test: &str, body: impl Fn(&dyn Engine)) {
+    engines_agree(test, |engine| {
+        body(engine);
+        String::new()
+    });
+}
+
+/// The same, and what the body returns must be the same with every engine.
+#[track_caller]
+pub(crate) fn engines_agree(test: &str, body: impl Fn(&dyn Engine) -> String) {
     if let Ok(name) = std::env::var(ENGINE) {
-        return body(&*polychord::open(&name).unwrap());
+        return report(&body(&*polychord::open(&name).unwrap()));
     }
+    let mut first: Option<(&str, String)> = None;
     for name in polychord::available() {
-        let status = Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture", "--include-ignored"])
-            .env(ENGINE, name)
-            .status()
-            .unwrap();
-        assert!(status.success(), "{name}: {status}");
+        let result = in_child(test, [(ENGINE, name)]);
+        match &first {
+            Some((other, theirs)) => assert!(result == *theirs, "{name} differs from {other}"),
+            None => first = Some((name, result)),
+        }
+    }
+}
+
+/// Runs the body of a test in a process of its own, with environment variables.
+#[track_caller]
+pub(crate) fn alone<V: AsRef<OsStr>>(
+    test: &str,
+    variables: impl IntoIterator<Item = (&'static str, V)>,
+    body: impl FnOnce(),
+) {
+    if std::env::var_os(RESULT).is_some() {
+        body();
+        return report("");
+    }
+    in_child(test, variables);
+}
+
+/// Runs one test of this file in another process, and returns what it reported.
+#[track_caller]
+fn in_child<V: AsRef<OsStr>>(
+    test: &str,
+    variables: impl IntoIterator<Item = (&'static str, V)>,
+) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let result = dir.path().join("result");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([test, "--exact", "--nocapture", "--include-ignored"]);
+    command.envs(variables).env(RESULT, &result);
+    let what = format!("{command:?}");
+    let status = command.status().unwrap();
+    assert!(status.success(), "{status}: {what}");
+    // A test that does not exist succeeds too.
+    std::fs::read_to_string(result).unwrap_or_else(|_| panic!("it ran no test: {what}"))
+}
+
+fn report(result: &str) {
+    if let Some(path) = std::env::var_os(RESULT) {
+        std::fs::write(path, result).unwrap();
     }
 }
 
