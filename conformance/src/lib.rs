@@ -8,29 +8,37 @@
 //!
 //! [`all`] lists the cases. Each is a plain public function over [`Engine`], with a promise
 //! and the capabilities that it needs. Where an engine does not claim these, the case is not
-//! skipped: it checks instead that asking for them is refused, clearly.
+//! skipped: it checks instead that asking for them is refused, clearly. What an engine is
+//! known to fail is listed in [`Expectations`], with the reason.
 
 mod case;
 pub mod cases;
 mod check;
+mod expectation;
 mod guest;
 mod refusal;
+mod runner;
 
 pub use case::{Case, Failure, Outcome};
+pub use expectation::{Expectations, ExpectedFailure};
 pub use polychord_runtime_api::{Engine, Result};
+pub use runner::run;
 
-use std::process::ExitCode;
-use std::sync::Arc;
-
-use libtest_mimic::{Arguments, Failed, Trial};
+/// Version of the suite. The second number grows with new cases, the first one when a case
+/// that existed promises something else.
+pub const VERSION: &str = "1.1";
 
 /// Defines the `main` function of a backend's conformance test, given an expression that
-/// makes the engine: a [`Result`] of an [`Engine`].
+/// makes the engine (a [`Result`] of an [`Engine`]) and, if some cases are known to fail, the
+/// [`Expectations`].
 #[macro_export]
 macro_rules! main {
-    ($engine:expr) => {
+    ($engine:expr $(,)?) => {
+        $crate::main!($engine, $crate::Expectations::default());
+    };
+    ($engine:expr, $expectations:expr $(,)?) => {
         fn main() -> ::std::process::ExitCode {
-            $crate::run($engine)
+            $crate::run($engine, $expectations)
         }
     };
 }
@@ -39,32 +47,6 @@ macro_rules! main {
 #[must_use]
 pub fn all() -> Vec<Case> {
     cases::GROUPS.concat()
-}
-
-/// Runs all cases on an engine, with the command line of Rust's own test harness: filters,
-/// `--list`, `--exact`, `--test-threads` and so on.
-#[must_use]
-pub fn run<E: Engine + 'static>(engine: Result<E>) -> ExitCode {
-    let arguments = Arguments::from_args();
-    let trials = match engine {
-        Ok(engine) => {
-            let engine: Arc<dyn Engine> = Arc::new(engine);
-            all().into_iter().map(|case| trial(case, engine.clone())).collect()
-        }
-        Err(error) => vec![Trial::test("engine", move || Err(error.into()))],
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(case: Case, engine: Arc<dyn Engine>) -> Trial {
-    let met = case.needs.check(engine.capabilities()).is_ok();
-    let kind = if met { "" } else { "refused" };
-    let run = move || {
-        let outcome =
-            if met { (case.run)(&*engine) } else { refusal::check(&*engine, &case.needs) };
-        outcome.map_err(|failure| Failed::from(format!("promised: {}\n{failure}", case.promise)))
-    };
-    Trial::test(case.name, run).with_kind(kind)
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ pub mod determinism;
 pub mod host_api;
 pub mod limits;
 pub mod mapping;
+pub mod memory;
 pub mod threads;
+pub mod transformer;
 pub mod traps;
 
 /// The tables of all groups.
@@ -17,10 +19,12 @@ pub const GROUPS: &[&[Case]] = &[
     compile::CASES,
     call::CASES,
     traps::CASES,
+    memory::CASES,
     abi::CASES,
     host_api::CASES,
     mapping::CASES,
     limits::CASES,
     threads::CASES,
     determinism::CASES,
+    transformer::CASES,
 ];

@@ -1,0 +1,80 @@
+use crate::Failure;
+
+/// What a backend says about its results before the suite runs.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expectations {
+    /// The cases that fail for a reason that is known and out of the backend's hands.
+    pub failures: &'static [ExpectedFailure],
+}
+
+/// A case that is known to fail.
+///
+/// It must fail, and in this way: if it passes the run fails, so that no entry outlives the
+/// defect that it was made for.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpectedFailure {
+    /// Name of the case.
+    pub case: &'static str,
+    /// A part of the failure's message.
+    pub says: &'static str,
+    /// Why it fails.
+    pub reason: &'static str,
+    /// Where the defect is reported or documented.
+    pub link: &'static str,
+}
+
+impl Expectations {
+    /// The entry for a case, if there is one.
+    pub(crate) fn of(&self, case: &str) -> Option<&'static ExpectedFailure> {
+        self.failures.iter().find(|expected| expected.case == case)
+    }
+
+    /// Entries for cases that do not exist, which would never be noticed.
+    pub(crate) fn unknown<'a>(
+        &self,
+        exists: impl Fn(&str) -> bool + 'a,
+    ) -> Option<&'static ExpectedFailure> {
+        self.failures.iter().find(|expected| !exists(expected.case))
+    }
+}
+
+impl ExpectedFailure {
+    /// A case that failed in the expected way is in order, and nothing else is.
+    pub(crate) fn judge(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+        let Self { says, reason, link, .. } = self;
+        match outcome {
+            Ok(()) => Err(Failure::new(format!(
+                "passed, although it is listed as an expected failure ({reason}, {link}): \
+                 remove it from the list"
+            ))),
+            Err(failure) if failure.to_string().contains(says) => Ok(()),
+            Err(failure) => Err(Failure::new(format!(
+                "was expected to fail with {says:?} ({reason}, {link}), but: {failure}"
+            ))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXPECTED: ExpectedFailure =
+        ExpectedFailure { case: "a/b", says: "13", reason: "it cannot count", link: "https://x" };
+
+    #[test]
+    fn only_the_expected_failure_is_in_order() {
+        assert!(EXPECTED.judge(Err(Failure::new("got 13, expected 12"))).is_ok());
+        let passed = EXPECTED.judge(Ok(())).unwrap_err().to_string();
+        assert!(passed.contains("remove it") && passed.contains("it cannot count"), "{passed}");
+        let other = EXPECTED.judge(Err(Failure::new("got 14"))).unwrap_err().to_string();
+        assert!(other.contains("got 14") && other.contains("\"13\""), "{other}");
+    }
+
+    #[test]
+    fn an_entry_for_a_case_that_does_not_exist_is_found() {
+        let expectations = Expectations { failures: &[EXPECTED] };
+        assert!(expectations.unknown(|case| case == "a/b").is_none());
+        assert_eq!(expectations.unknown(|_| false).map(|entry| entry.case), Some("a/b"));
+    }
+}
