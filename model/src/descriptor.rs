@@ -1,12 +1,19 @@
 //! The bytes by which the guest learns the shape of the network.
 
+use std::ops::Range;
+
 use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
 
 use crate::model::Model;
 
-/// A header and its tensors, as `transformer_init` takes them.
-pub(crate) fn bytes(model: &Model, context: u32, batch: u32) -> Vec<u8> {
-    let tensors = &model.layout().tensors;
+/// A header and tensors, as `transformer_init` takes them, for a guest that holds some blocks.
+pub(crate) fn bytes(
+    model: &Model,
+    blocks: Range<u32>,
+    tensors: &[Tensor],
+    context: u32,
+    batch: u32,
+) -> Vec<u8> {
     let config = model.config();
     let header = Header {
         version: VERSION.cast_unsigned(),
@@ -19,8 +26,8 @@ pub(crate) fn bytes(model: &Model, context: u32, batch: u32) -> Vec<u8> {
         kv_heads: config.kv_heads,
         head_dim: config.head_dim,
         rope_dim: config.rope_dim,
-        first_block: 0,
-        blocks: config.blocks,
+        first_block: blocks.start,
+        blocks: blocks.end - blocks.start,
         context,
         batch,
         rms_epsilon: config.rms_epsilon,

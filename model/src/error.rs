@@ -57,17 +57,29 @@ pub enum Error {
         /// Version of this host.
         expected: i32,
     },
-    /// Weights, cache and activations do not fit in one 32-bit memory.
+    /// Weights, cache and activations do not fit into the guests' memories.
     #[error(
-        "the model's {weights} bytes of weights and its cache for {context} tokens do not fit in one 32-bit memory of {limit} bytes: use a smaller model, a smaller quantisation or a shorter context"
+        "memory {memory} of the placement {placement} would hold {weights} bytes of weights and {cache} of cache for {context} tokens and of activations, but a 32-bit memory has at most {limit} bytes: use the placement sharded32 with more memories, paged with a smaller resident budget, a smaller quantisation or a shorter context"
     )]
     TooLargeForMemory32 {
+        /// Name of the placement.
+        placement: &'static str,
+        /// Number of the memory.
+        memory: usize,
         /// Bytes of weights, with their places.
         weights: u64,
+        /// Bytes of cache and activations.
+        cache: u64,
         /// Positions of the cache.
         context: u32,
-        /// Size of the memory.
+        /// Most bytes of a memory.
         limit: u64,
+    },
+    /// The blocks of a plan cannot be run in order.
+    #[error("the plan cannot be run: {reason}")]
+    Plan {
+        /// What is wrong with it.
+        reason: String,
     },
     /// The context asked for is zero or longer than the model's.
     #[error("a context of {asked} tokens is not possible: the model was made for 1 to {limit}")]

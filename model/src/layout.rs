@@ -2,7 +2,7 @@
 
 use polychord_abi::PAGE;
 use polychord_abi::transformer::{Tensor, role};
-use polychord_runtime_api::{LayerId, Plan, Result, SourceRange};
+use polychord_runtime_api::{LayerId, SourceRange};
 
 use crate::config::ModelTensor;
 
@@ -11,12 +11,14 @@ use crate::config::ModelTensor;
 pub(crate) struct Layout {
     /// Embedding, blocks and output, in the order in which they are used.
     pub(crate) layers: Vec<SourceRange>,
+    /// What each of these layers is a part of.
+    pub(crate) parts: Vec<Part>,
     pub(crate) tensors: Vec<Tensor>,
 }
 
 /// The part of a network that is loaded as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Part {
+pub(crate) enum Part {
     Embedding,
     RopeFreqs,
     Block(u32),
@@ -30,7 +32,7 @@ impl Layout {
     pub(crate) fn new(tensors: &[ModelTensor<'_>]) -> Self {
         let mut sorted: Vec<_> = tensors.iter().map(|tensor| (part(tensor), tensor)).collect();
         sorted.sort_by_key(|(part, tensor)| (*part, tensor.info.offset));
-        let mut layout = Self { layers: Vec::new(), tensors: Vec::new() };
+        let mut layout = Self { layers: Vec::new(), parts: Vec::new(), tensors: Vec::new() };
         let mut last = None;
         for (part, tensor) in sorted {
             let open = layout.layers.last_mut().filter(|_| last == Some(part));
@@ -44,9 +46,20 @@ impl Layout {
         layout
     }
 
-    /// All layers in one memory.
-    pub(crate) fn resident(&self) -> Result<Plan> {
-        Plan::resident(self.layers.iter().cloned())
+    /// What a layer is a part of, if there is one of this number.
+    pub(crate) fn part(&self, layer: LayerId) -> Option<Part> {
+        self.parts.get(layer.0 as usize).copied()
+    }
+
+    /// The layers of one part.
+    pub(crate) fn layers_of(&self, part: Part) -> impl Iterator<Item = &SourceRange> {
+        let both = self.layers.iter().zip(&self.parts);
+        both.filter_map(move |(layer, its)| (*its == part).then_some(layer))
+    }
+
+    /// Whether the output is computed with the embedding's matrix.
+    pub(crate) fn is_tied(&self) -> bool {
+        !self.tensors.iter().any(|tensor| tensor.role == role::OUTPUT)
     }
 
     fn open_layer(&mut self, part: Part, again: bool, tensor: &ModelTensor<'_>) {
@@ -60,6 +73,7 @@ impl Layout {
         let name = if again { format!("{name} ({})", tensor.info.name) } else { name };
         let (start, bytes) = (tensor.info.offset, tensor.info.bytes);
         self.layers.push(SourceRange { id, name, start, bytes });
+        self.parts.push(part);
     }
 
     fn add_tensor(&mut self, tensor: &ModelTensor<'_>) {

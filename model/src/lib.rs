@@ -1,8 +1,8 @@
 //! Language models for Polychord: from a GGUF file to text.
 //!
 //! [`Model`] is a file, of which only the header is read; [`Transformer`] is the guest that
-//! computes, compiled for one engine; a [`Session`] is the model loaded into a guest, with
-//! the tokens that it has seen; and a [`Generation`] continues them.
+//! computes, compiled for one engine; a [`Session`] is the model loaded into guests, as its
+//! [`Placement`] says, with the tokens that it has seen; and a [`Generation`] continues them.
 //!
 //! Everything here runs on the host and knows no engine; the network itself is computed by
 //! the guest alone.
@@ -18,12 +18,15 @@ mod error;
 mod generation;
 mod layout;
 mod model;
+mod placement;
 mod session;
+mod shard;
 mod transformer;
 
 pub use error::{Error, Result};
 pub use generation::{Generation, Token};
 pub use model::Model;
+pub use placement::{Placed, Placement};
 pub use sampler::Sampling;
 pub use session::{LoadReport, Logits, Session, SessionOptions};
 pub use transformer::Transformer;

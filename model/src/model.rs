@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use polychord_runtime_api::{Plan, Source, SourceRange};
+use polychord_runtime_api::{Source, SourceRange};
 
 use crate::chat::ChatTemplate;
 use crate::config::Config;
@@ -99,15 +99,6 @@ impl Model {
     /// [`Error::Chat`] if the file has none, or one that cannot be parsed.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         Ok(ChatTemplate::from_gguf(&self.gguf)?)
-    }
-
-    /// The plan that puts all layers in one memory.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Runtime`] if they are too large for any.
-    pub fn plan(&self) -> Result<Plan> {
-        Ok(self.layout.resident()?)
     }
 
     pub(crate) const fn source(&self) -> &Source {

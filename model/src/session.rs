@@ -1,14 +1,12 @@
 use std::time::Duration;
 
-use polychord_abi::transformer::{self, export, status};
-use polychord_runtime_api as api;
-use polychord_runtime_api::{
-    LayerSpec, Limits, LoadMethod, MemorySpec, Module, Plan, Runtime, Stats, Value,
-};
+use polychord_runtime_api::{Limits, Module, PagerStats, Stats};
 
-use crate::descriptor;
 use crate::error::{Error, Result};
+use crate::layout::Part;
 use crate::model::Model;
+use crate::placement::{Placed, Placement};
+use crate::shard::{Setup, Shard};
 
 /// How to run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,29 +19,59 @@ pub struct SessionOptions {
     pub batch: u32,
     /// Longest time that the guest may take for a stage of one batch; none by default.
     pub call_time: Option<Duration>,
+    /// Which guests hold which layers; changes speed and memory, never a result.
+    pub placement: Placement,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, batch: 64, call_time: None }
+        Self { context: None, batch: 64, call_time: None, placement: Placement::default() }
     }
 }
 
-/// A model in a guest, and the sequence of tokens that it has seen.
+impl SessionOptions {
+    /// The context that a session of a model has.
+    pub(crate) fn context_of(&self, model: &Model) -> Result<u32> {
+        let limit = model.config().context_length;
+        match self.context {
+            None => Ok(limit.min(DEFAULT_CONTEXT)),
+            Some(asked) if asked > 0 && asked <= limit => Ok(asked),
+            Some(asked) => Err(Error::Context { asked, limit }),
+        }
+    }
+
+    /// The batch that a session of a context has.
+    pub(crate) const fn batch_of(&self, context: u32) -> u32 {
+        let batch = if self.batch == 0 { 1 } else { self.batch };
+        if batch < context { batch } else { context }
+    }
+}
+
+/// How much a session uses when nobody says.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
 /// Starting one may fail with [`Error::Context`], [`Error::TooLargeForMemory32`],
-/// [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the engine cannot run
-/// the guest or the file cannot be read any more.
+/// [`Error::Plan`], [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the
+/// engine cannot run the guest or the file cannot be read any more.
 pub struct Session {
-    runtime: Box<dyn Runtime>,
-    blocks: u32,
+    /// In the order of the plan's memories.
+    shards: Vec<Shard>,
+    route: Route,
+    placed: Placed,
     context: u32,
     model_context: u32,
     batch: usize,
     position: u32,
-    tokens: usize,
-    logits: std::ops::Range<usize>,
     load: LoadReport,
+}
+
+/// The way of the hidden state through the shards, by their numbers.
+struct Route {
+    embed: usize,
+    blocks: Vec<usize>,
+    head: usize,
 }
 
 /// How the weights came into the guest.
@@ -67,28 +95,25 @@ impl Session {
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let context = context(model, options)?;
-        let batch = options.batch.clamp(1, context);
-        let plan = model.plan()?;
-        let limits = Limits { call_time: options.call_time, ..Limits::default() };
-        check_size(&plan, context, &limits)?;
-        let mut runtime = module.instantiate(&limits)?;
-        check_version(&mut *runtime)?;
-        let load = load(&mut *runtime, model, &plan, progress)?;
-        let descriptor = descriptor::bytes(model, context, batch);
-        initialise(&mut *runtime, &descriptor, &plan, context)?;
-        let tokens = pointer(&mut *runtime, export::TOKENS, &[], batch as usize * 4)?;
-        let vocab = model.config().vocab as usize;
-        let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
+        let context = options.context_of(model)?;
+        let batch = options.batch_of(context);
+        let placed = model.place(options, module.capabilities())?;
+        tracing::info!(placement = placed.name, reason = placed.reason, "placed");
+        let limits = &Limits { call_time: options.call_time, ..Limits::default() };
+        let setup = Setup { module, model, placed: &placed, limits, context, batch };
+        let mut load = LoadReport::default();
+        let mut shards = Vec::with_capacity(placed.plan.memories.len());
+        for memory in 0..placed.plan.memories.len() {
+            shards.push(Shard::start(&setup, memory, &mut load, progress)?);
+        }
         Ok(Self {
-            runtime,
-            blocks: model.config().blocks,
+            route: Route::new(model, &placed, &shards)?,
+            shards,
+            placed,
             context,
             model_context: model.config().context_length,
             batch: batch as usize,
             position: 0,
-            tokens,
-            logits: logits..logits + vocab * 4,
             load,
         })
     }
@@ -113,25 +138,45 @@ impl Session {
             });
         }
         let mut position = self.position;
-        let mut last = 0;
+        let mut at = (self.route.embed, 0);
         for batch in tokens.chunks(self.batch) {
-            let rows = int(batch.len())?;
-            self.write_tokens(batch)?;
-            self.stage(export::EMBED, &[Value::I32(rows)])?;
-            let blocks = [0, self.blocks.cast_signed(), position.cast_signed(), rows];
-            self.stage(export::BLOCKS, &blocks.map(Value::I32))?;
-            position += rows.cast_unsigned();
-            last = rows - 1;
+            at = self.eval_batch(batch, position)?;
+            // A batch is no longer than the context.
+            position += u32::try_from(batch.len()).unwrap_or(u32::MAX);
         }
-        self.stage(export::HEAD, &[Value::I32(last)])?;
+        let (shard, rows) = at;
+        self.hand_over(shard, self.route.head, rows)?;
+        self.shards[self.route.head].head(rows - 1)?;
         self.position = position;
         Ok(self.logits())
+    }
+
+    /// Runs tokens through all blocks; returns the shard that has their hidden state, and how
+    /// many rows that is.
+    fn eval_batch(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
+        let mut at = self.route.embed;
+        self.shards[at].embed(tokens)?;
+        for index in 0..self.route.blocks.len() {
+            let next = self.route.blocks[index];
+            self.hand_over(at, next, tokens.len())?;
+            self.shards[next].run(position, tokens.len())?;
+            at = next;
+        }
+        Ok((at, tokens.len()))
+    }
+
+    /// Copies rows of the hidden state from one guest to another.
+    fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
+        if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
+            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+        }
+        Ok(())
     }
 
     /// The logits that the last [`eval`](Self::eval) computed.
     #[must_use]
     pub fn logits(&self) -> Logits<'_> {
-        Logits(self.runtime.memory().get(self.logits.clone()).unwrap_or(&[]))
+        Logits(self.shards[self.route.head].logits())
     }
 
     /// Forgets the sequence; the next [`eval`](Self::eval) starts a new one.
@@ -151,37 +196,59 @@ impl Session {
         self.context
     }
 
-    /// How the weights came into the guest.
+    /// How the weights came into the guests. Layers that take turns come in later, and are
+    /// counted in [`stats`](Self::stats).
     #[must_use]
     pub const fn load_report(&self) -> LoadReport {
         self.load
     }
 
-    /// What the guest's memory was used for.
+    /// Which guests hold which layers, and why.
+    #[must_use]
+    pub const fn placed(&self) -> &Placed {
+        &self.placed
+    }
+
+    /// What the memories of all guests were used for.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.runtime.stats()
+        self.shards.iter().map(Shard::stats).sum()
     }
 
-    /// The guest.
+    /// How layers took turns, if they do.
     #[must_use]
-    pub fn runtime(&self) -> &dyn Runtime {
-        &*self.runtime
+    pub fn pager_stats(&self) -> Option<PagerStats> {
+        self.shards.iter().filter_map(Shard::pager_stats).reduce(|sum, it| sum + it)
     }
+}
 
-    fn write_tokens(&mut self, batch: &[u32]) -> Result<()> {
-        let range = self.tokens..self.tokens + batch.len() * 4;
-        let Some(slots) = self.runtime.memory_mut().get_mut(range) else {
-            return Err(outside(export::TOKENS));
+impl Route {
+    /// Finds the way, and makes sure that each block is on it once, in order.
+    fn new(model: &Model, placed: &Placed, shards: &[Shard]) -> Result<Self> {
+        let holder = |part: Part| {
+            let layers = &placed.plan.layers;
+            let layer = layers.iter().find(|it| model.layout().part(it.source.id) == Some(part));
+            layer.map(|layer| layer.memory as usize)
         };
-        for (slot, token) in slots.chunks_exact_mut(4).zip(batch) {
-            slot.copy_from_slice(&token.to_le_bytes());
+        let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
+        let (Some(embed), Some(head)) = (embed, output) else {
+            return Err(Error::Plan { reason: "it has no embedding or no output".into() });
+        };
+        if model.layout().is_tied() && embed != head {
+            let reason = "the output is tied to the embedding, but they are in two memories";
+            return Err(Error::Plan { reason: reason.into() });
         }
-        Ok(())
-    }
-
-    fn stage(&mut self, operation: &'static str, args: &[Value]) -> Result<()> {
-        call_status(&mut *self.runtime, operation, args)
+        let mut blocks: Vec<_> =
+            (0..shards.len()).filter(|shard| !shards[*shard].blocks().is_empty()).collect();
+        blocks.sort_by_key(|shard| shards[*shard].blocks().start);
+        let mut next = 0;
+        for shard in &blocks {
+            if shards[*shard].blocks().start != next {
+                return Err(Error::Plan { reason: format!("block {next} is nowhere, or twice") });
+            }
+            next = shards[*shard].blocks().end;
+        }
+        Ok(Self { embed, blocks, head })
     }
 }
 
@@ -212,167 +279,11 @@ impl Logits<'_> {
     }
 }
 
-/// How much a session uses when nobody says.
-const DEFAULT_CONTEXT: u32 = 4096;
-
-fn context(model: &Model, options: &SessionOptions) -> Result<u32> {
-    let limit = model.config().context_length;
-    match options.context {
-        None => Ok(limit.min(DEFAULT_CONTEXT)),
-        Some(asked) if asked > 0 && asked <= limit => Ok(asked),
-        Some(asked) => Err(Error::Context { asked, limit }),
-    }
-}
-
-fn check_size(plan: &Plan, context: u32, limits: &Limits) -> Result<()> {
-    let weights = plan.memories.iter().map(|memory| memory.bytes).sum::<u64>();
-    if weights >= limits.memory_bytes {
-        return Err(Error::TooLargeForMemory32 { weights, context, limit: limits.memory_bytes });
-    }
-    Ok(())
-}
-
-fn check_version(runtime: &mut dyn Runtime) -> Result<()> {
-    let found = first_number(export::VERSION, &runtime.call(export::VERSION, &[])?)?;
-    match i32::try_from(found) {
-        Ok(transformer::VERSION) => Ok(()),
-        found => Err(Error::GuestVersion {
-            found: found.unwrap_or(i32::MAX),
-            expected: transformer::VERSION,
-        }),
-    }
-}
-
-/// Makes the plan's memories, registers its layers, and loads them all.
-fn load(
-    runtime: &mut dyn Runtime,
-    model: &Model,
-    plan: &Plan,
-    progress: &mut dyn FnMut(u64),
-) -> Result<LoadReport> {
-    let mut memories = Vec::with_capacity(plan.memories.len());
-    for memory in &plan.memories {
-        memories.push(runtime.create_memory64(&MemorySpec::guest(memory.bytes))?);
-    }
-    let mut report = LoadReport::default();
-    for layer in &plan.layers {
-        let Some(memory) = memories.get(layer.memory as usize) else { continue };
-        runtime.register_layer(LayerSpec {
-            id: layer.source.id,
-            name: layer.source.name.clone(),
-            memory: *memory,
-            offset: layer.offset,
-            source: model.source().clone(),
-            source_offset: layer.source.start,
-            bytes: layer.source.bytes,
-        })?;
-        let loaded = runtime.load_layer(layer.source.id)?;
-        match loaded.method {
-            LoadMethod::Mapped => report.mapped += 1,
-            LoadMethod::Copied => report.copied += 1,
-        }
-        report.bytes += loaded.bytes;
-        report.took += loaded.took;
-        progress(report.bytes);
-    }
-    Ok(report)
-}
-
-/// Hands the descriptor to the guest, which then allocates its caches.
-fn initialise(
-    runtime: &mut dyn Runtime,
-    descriptor: &[u8],
-    plan: &Plan,
-    context: u32,
-) -> Result<()> {
-    let len = int(descriptor.len())?;
-    let at = pointer(runtime, export::ALLOC, &[Value::I32(len)], descriptor.len())?;
-    runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
-    let args = [Value::I32(int(at)?), Value::I32(len)];
-    let refused = call_status(runtime, export::INIT, &args);
-    match refused {
-        Err(Error::Guest { status: status::OUT_OF_MEMORY, .. }) => {
-            let weights = plan.memories.iter().map(|memory| memory.bytes).sum();
-            let limit = runtime.host().memory_limit();
-            Err(Error::TooLargeForMemory32 { weights, context, limit })
-        }
-        other => other,
-    }
-}
-
-/// Calls an export that returns a pointer to `len` bytes, and checks that they are there.
-fn pointer(
-    runtime: &mut dyn Runtime,
-    operation: &'static str,
-    args: &[Value],
-    len: usize,
-) -> Result<usize> {
-    let number = first_number(operation, &runtime.call(operation, args)?)?;
-    let start = number as usize;
-    let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
-    match end {
-        Some(_) if start != 0 => Ok(start),
-        _ => Err(outside(operation)),
-    }
-}
-
-fn call_status(runtime: &mut dyn Runtime, operation: &'static str, args: &[Value]) -> Result<()> {
-    let results = runtime.call(operation, args)?;
-    match results.first().and_then(|value| value.as_i32()) {
-        Some(status::OK) => Ok(()),
-        Some(status) => Err(Error::Guest { operation, status, reason: explain(runtime, status) }),
-        None => Err(outside(operation)),
-    }
-}
-
-/// The result of a function that returns an address or an unsigned number.
-fn first_number(operation: &'static str, results: &[Value]) -> Result<u32> {
-    let number = results.first().and_then(|value| value.as_i32());
-    number.map(i32::cast_unsigned).ok_or_else(|| outside(operation))
-}
-
-fn outside(operation: &'static str) -> Error {
-    let reason = "its result is not in its memory, so it is no transformer guest".into();
-    Error::Guest { operation, status: 0, reason }
-}
-
-fn explain(runtime: &dyn Runtime, status: i32) -> String {
-    let reason = match status {
-        status::BAD_DESCRIPTOR => "it does not understand the descriptor",
-        status::BAD_SHAPE => "a size of the network is impossible",
-        status::MISSING_TENSOR => "a tensor is missing or given twice",
-        status::UNSUPPORTED_TYPE => "it has no kernel for a tensor's type",
-        status::OUT_OF_MEMORY => "its memory cannot grow any more",
-        status::BAD_BATCH => "the batch is empty or too large",
-        status::CONTEXT_FULL => "the context is full",
-        status::BAD_TOKEN => "a token is not in the vocabulary",
-        status::BAD_BLOCK => "it does not hold these blocks",
-        status::BAD_ORDER => "calls came in the wrong order",
-        status::LAYER_REFUSED => {
-            let why = runtime.host().last_refusal().map(|error| error.to_string());
-            return format!("a layer could not be had: {}", why.unwrap_or_default());
-        }
-        _ => "for a reason that this host does not know",
-    };
-    reason.to_owned()
-}
-
-/// A size as a guest takes it.
-fn int(size: usize) -> Result<i32> {
-    u32::try_from(size).map(u32::cast_signed).map_err(|_| {
-        Error::Runtime(api::Error::TooLarge {
-            what: "an argument".into(),
-            asked: size as u64,
-            limit: u32::MAX.into(),
-            limited_by: "a 32-bit guest".into(),
-        })
-    })
-}
-
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("engine", &self.runtime.host().capabilities().engine)
+            .field("engine", &self.shards.first().map(Shard::engine))
+            .field("placement", &self.placed.name)
             .field("position", &self.position)
             .field("context", &self.context)
             .finish_non_exhaustive()

@@ -45,6 +45,22 @@ pub struct PagerStats {
     pub wait_nanos: u64,
 }
 
+/// The sum of what two pagers did.
+impl std::ops::Add for PagerStats {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            evictions: self.evictions + other.evictions,
+            bytes_loaded: self.bytes_loaded + other.bytes_loaded,
+            prefetch_hits: self.prefetch_hits + other.prefetch_hits,
+            wait_nanos: self.wait_nanos.saturating_add(other.wait_nanos),
+        }
+    }
+}
+
 /// A window in a guest's memory, and the layers that take turns in it.
 #[derive(Debug)]
 pub struct Pager {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use polychord::hub::{Hub, Progress, TerminalBar};
 use polychord::model::chat::Message;
-use polychord::model::{Generation, Model, Session, SessionOptions, Transformer};
+use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::Failure;
 pub(crate) use args::{Args, Load};
@@ -18,6 +18,7 @@ use report::{Recorder, Report};
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let sampling = args.sampling();
     sampling.validate().map_err(Failure::usage)?;
+    let placement = args.placement()?;
     let engine = args.engine.open()?;
     let model_ref = args.model.clone().unwrap_or_default();
     let path = Hub::new()?.resolve(&model_ref, &mut TerminalBar::new())?;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let compiling = Instant::now();
     let transformer = Transformer::new(&*engine)?;
     let compiled = compiling.elapsed();
-    let options = session_options(&model, args, prompt.len());
+    let options = session_options(&model, args, prompt.len(), placement);
     let mut session = load(&transformer, &model, &options)?;
     let ready = start.elapsed();
 
@@ -56,6 +57,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         model: path,
         requested: args.load,
         load: session.load_report(),
+        placed: session.placed(),
+        paging: session.pager_stats(),
         stats: session.stats(),
         context: session.context(),
         prompt,
@@ -106,9 +109,15 @@ fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
 }
 
 /// Room for the prompt and the answer, or as much of it as the model allows.
-fn session_options(model: &Model, args: &Args, prompt: usize) -> SessionOptions {
+fn session_options(
+    model: &Model,
+    args: &Args,
+    prompt: usize,
+    placement: Placement,
+) -> SessionOptions {
     let needed = u32::try_from(prompt + args.max_tokens).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
+    options.placement = placement;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -1,11 +1,14 @@
 //! Commands, each in a file of its own, and what they share.
 
 mod compare;
+mod draw;
 mod engine;
 mod engines;
 mod failure;
 mod generate;
 mod inspect;
+mod placement;
+mod plan;
 mod pull;
 mod size;
 
@@ -33,6 +36,8 @@ enum Command {
     Pull(pull::Args),
     /// Show the engines of this build and what they can do
     Engines(engines::Args),
+    /// Show which layer of a model lives in which memory, and write it as a plan
+    Plan(plan::Args),
     /// Show what is in a model file, and whether it can be run
     Inspect(inspect::Args),
     #[cfg(feature = "wasmedge")]
@@ -48,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Compare(args) => compare::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Engines(args) => engines::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         #[cfg(feature = "wasmedge")]
         Command::WasmedgeCompile(args) => engine::wasmedge::compile(&args),

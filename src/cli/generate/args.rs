@@ -3,10 +3,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
-use polychord::model::Sampling;
+use polychord::model::{Placement, Sampling};
 
 use super::Failure;
 use crate::cli::engine::EngineArgs;
+use crate::cli::placement::{PlacementArgs, read_plan};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -23,6 +24,13 @@ pub(crate) struct Args {
     /// How weights come into the guest. With `map` the file must not change meanwhile
     #[arg(long, value_enum, default_value_t = Load::default())]
     pub(crate) load: Load,
+
+    #[command(flatten)]
+    pub(crate) placement: PlacementArgs,
+
+    /// Place layers as a plan says that `polychord plan` wrote
+    #[arg(long, value_name = "FILE", conflicts_with = "placement")]
+    pub(crate) plan: Option<PathBuf>,
 
     /// Most tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
@@ -97,6 +105,13 @@ impl Args {
             repeat_penalty: self.repeat_penalty,
             seed: self.seed,
             ..Sampling::default()
+        }
+    }
+
+    pub(crate) fn placement(&self) -> Result<Placement, Failure> {
+        match &self.plan {
+            Some(path) => Ok(Placement::Planned(read_plan(path)?)),
+            None => self.placement.placement(),
         }
     }
 

@@ -3,8 +3,8 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use polychord::api::{Capabilities, Stats};
-use polychord::model::{LoadReport, Logits};
+use polychord::api::{Capabilities, PagerStats, Stats};
+use polychord::model::{LoadReport, Logits, Placed};
 use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
@@ -51,6 +51,8 @@ pub(crate) struct Report<'a> {
     pub(crate) model: PathBuf,
     pub(crate) requested: Load,
     pub(crate) load: LoadReport,
+    pub(crate) placed: &'a Placed,
+    pub(crate) paging: Option<PagerStats>,
     pub(crate) stats: Stats,
     pub(crate) context: u32,
     pub(crate) prompt: Vec<u32>,
@@ -73,7 +75,9 @@ impl Report<'_> {
             "engine_version": self.engine.version,
             "execution": self.engine.execution,
             "model": self.model,
-            "placement": PLACEMENT,
+            "placement": self.placed.name,
+            "placement_reason": self.placed.reason,
+            "memories": self.placed.plan.memories.len(),
             "load": self.load_mode(),
             "context": self.context,
             "prompt_ids": self.prompt,
@@ -94,6 +98,7 @@ impl Report<'_> {
             "tokens_per_second": self.speed(),
             "peak_memory_bytes": peak_memory(),
             "stats": self.stats,
+            "paging": self.paging,
         });
         writeln!(std::io::stdout(), "{object}")?;
         Ok(())
@@ -105,7 +110,7 @@ impl Report<'_> {
         let memory = peak_memory().map_or("unknown".into(), size::bytes);
         let lines = [
             ("engine", format!("{engine} {version} ({execution})")),
-            ("placement", PLACEMENT.to_owned()),
+            ("placement", format!("{}: {}", self.placed.name, self.placed.reason)),
             ("load mode", self.load_line()),
             ("tokens", format!("{} prompt + {} generated", self.prompt.len(), self.ids.len())),
             (
@@ -120,10 +125,11 @@ impl Report<'_> {
                     "{} ({} mapped), {} in {:.2} ms",
                     self.stats.loads,
                     self.stats.maps,
-                    size::bytes(self.load.bytes),
-                    ms(self.load.took)
+                    size::bytes(self.stats.bytes_loaded),
+                    ms(Duration::from_nanos(self.stats.load_nanos))
                 ),
             ),
+            ("paging", self.paging_line()),
         ];
         let mut stderr = std::io::stderr();
         writeln!(stderr)?;
@@ -134,7 +140,7 @@ impl Report<'_> {
     }
 
     const fn load_mode(&self) -> &'static str {
-        match (self.load.mapped, self.load.copied) {
+        match (self.stats.maps, self.stats.loads - self.stats.maps) {
             (_, 0) => "map",
             (0, _) => "copy",
             _ => "mixed",
@@ -143,14 +149,20 @@ impl Report<'_> {
 
     fn load_line(&self) -> String {
         let mode = self.load_mode();
-        if self.requested == Load::Map && self.load.copied > 0 {
-            let LoadReport { mapped, copied, .. } = self.load;
-            return format!(
-                "{mode}: {copied} of {} layers could not be mapped here",
-                mapped + copied
-            );
+        let Stats { loads, maps, .. } = self.stats;
+        if self.requested == Load::Map && maps < loads {
+            let copied = loads - maps;
+            return format!("{mode}: {copied} of {loads} layers could not be mapped here");
         }
         mode.to_owned()
+    }
+
+    /// How layers took turns.
+    fn paging_line(&self) -> String {
+        let Some(paging) = self.paging else { return "none: all layers stay".into() };
+        let PagerStats { hits, misses, evictions, wait_nanos, .. } = paging;
+        let waited = ms(Duration::from_nanos(wait_nanos));
+        format!("{hits} hits, {misses} misses, {evictions} evictions, waited {waited:.1} ms")
     }
 
     /// Tokens per second of the prompt.
@@ -163,9 +175,6 @@ impl Report<'_> {
         rate(self.ids.len().saturating_sub(1), self.generated.saturating_sub(self.first))
     }
 }
-
-/// The only placement so far: one 32-bit memory holds everything.
-const PLACEMENT: &str = "resident32";
 
 fn rate(count: usize, time: Duration) -> Option<f64> {
     let count = u32::try_from(count).ok().filter(|count| *count > 0)?;

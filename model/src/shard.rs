@@ -1,0 +1,329 @@
+//! One guest with the layers that it holds, and the stages that it computes.
+
+use std::ops::Range;
+
+use polychord_abi::transformer::{self, Tensor, export, status};
+use polychord_runtime_api as api;
+use polychord_runtime_api::{
+    LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats, PlannedLayer,
+    Runtime, Stats, Value,
+};
+
+use crate::descriptor;
+use crate::error::{Error, Result};
+use crate::layout::Part;
+use crate::model::Model;
+use crate::placement::Placed;
+use crate::session::LoadReport;
+
+/// A guest that holds the layers of one memory of a plan.
+pub(crate) struct Shard {
+    runtime: Box<dyn Runtime>,
+    /// The blocks that it holds.
+    blocks: Range<u32>,
+    /// The layers of each part, and who brings them in, if they are not always there.
+    paged: Option<Paged>,
+    tokens: usize,
+    hidden: usize,
+    logits: Range<usize>,
+    row_bytes: usize,
+}
+
+/// Layers that are brought in when they are needed.
+struct Paged {
+    pager: Pager,
+    embedding: Vec<LayerId>,
+    /// One list for each block that the guest holds.
+    blocks: Vec<Vec<LayerId>>,
+    head: Vec<LayerId>,
+}
+
+/// What is the same for all shards of a session.
+pub(crate) struct Setup<'a> {
+    pub(crate) module: &'a dyn Module,
+    pub(crate) model: &'a Model,
+    pub(crate) placed: &'a Placed,
+    pub(crate) limits: &'a Limits,
+    pub(crate) context: u32,
+    pub(crate) batch: u32,
+}
+
+impl Shard {
+    /// Starts a guest and loads the layers of a memory, unless they take turns.
+    pub(crate) fn start(
+        setup: &Setup<'_>,
+        memory: usize,
+        report: &mut LoadReport,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let Setup { module, model, placed, limits, context, batch } = *setup;
+        let mut runtime = module.instantiate(limits)?;
+        check_version(&mut *runtime)?;
+        let layers: Vec<_> = placed.plan.layers_of(memory).collect();
+        let blocks = blocks(model, &layers, memory)?;
+        let paged = match placed.plan.memories.get(memory) {
+            Some(planned) if planned.paged => {
+                let sources = layers.iter().map(|layer| layer.source.clone());
+                let source = model.source().clone();
+                let pager =
+                    Pager::new(&mut *runtime, source, sources, planned.bytes, placed.policy)?;
+                Some(Paged::new(pager, model, &layers, blocks.clone()))
+            }
+            Some(planned) => {
+                load(&mut *runtime, model, planned.bytes, &layers, report, progress)?;
+                None
+            }
+            None => None,
+        };
+        let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
+        let tensors: Vec<_> = model.layout().tensors.iter().filter(held).copied().collect();
+        let descriptor = descriptor::bytes(model, blocks.clone(), &tensors, context, batch);
+        initialise(&mut *runtime, &descriptor)?;
+        let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
+        let rows = batch as usize;
+        let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
+        Ok(Self {
+            tokens: pointer(&mut *runtime, export::TOKENS, &[], rows * 4)?,
+            hidden: pointer(&mut *runtime, export::HIDDEN, &[], rows * dim * 4)?,
+            logits: logits..logits + vocab * 4,
+            row_bytes: dim * 4,
+            runtime,
+            blocks,
+            paged,
+        })
+    }
+
+    /// The blocks that this guest computes.
+    pub(crate) const fn blocks(&self) -> &Range<u32> {
+        &self.blocks
+    }
+
+    /// Hidden state of tokens, as many as the batch allows.
+    pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<()> {
+        let range = self.tokens..self.tokens + tokens.len() * 4;
+        let Some(slots) = self.runtime.memory_mut().get_mut(range) else {
+            return Err(outside(export::TOKENS));
+        };
+        for (slot, token) in slots.chunks_exact_mut(4).zip(tokens) {
+            slot.copy_from_slice(&token.to_le_bytes());
+        }
+        if let Some(Paged { pager, embedding, .. }) = &mut self.paged {
+            pager.require(&mut *self.runtime, embedding)?;
+        }
+        self.stage(export::EMBED, &[Value::I32(int(tokens.len())?)])
+    }
+
+    /// Runs all blocks of this guest over the first rows of the hidden state.
+    pub(crate) fn run(&mut self, position: u32, rows: usize) -> Result<()> {
+        let rows = int(rows)?;
+        if self.paged.is_none() {
+            return self.run_blocks(self.blocks.clone(), position, rows);
+        }
+        for block in self.blocks.clone() {
+            if let Some(Paged { pager, blocks, .. }) = &mut self.paged {
+                let index = (block - self.blocks.start) as usize;
+                pager.require(&mut *self.runtime, &blocks[index])?;
+                // After the last block comes the first, for the next token.
+                pager.prefetch(&blocks[(index + 1) % blocks.len()]);
+            }
+            self.run_blocks(block..block + 1, position, rows)?;
+        }
+        Ok(())
+    }
+
+    /// Computes the logits of one row.
+    pub(crate) fn head(&mut self, row: usize) -> Result<()> {
+        if let Some(Paged { pager, head, .. }) = &mut self.paged {
+            pager.require(&mut *self.runtime, head)?;
+        }
+        self.stage(export::HEAD, &[Value::I32(int(row)?)])
+    }
+
+    /// The first rows of the hidden state, as bytes.
+    pub(crate) fn hidden(&mut self, rows: usize) -> Result<&mut [u8]> {
+        let range = self.hidden..self.hidden + rows * self.row_bytes;
+        self.runtime.memory_mut().get_mut(range).ok_or_else(|| outside(export::HIDDEN))
+    }
+
+    /// The logits that were computed last, as bytes.
+    pub(crate) fn logits(&self) -> &[u8] {
+        self.runtime.memory().get(self.logits.clone()).unwrap_or(&[])
+    }
+
+    /// What the guest's memory was used for.
+    pub(crate) fn stats(&self) -> Stats {
+        self.runtime.stats()
+    }
+
+    /// How the layers took turns, if they do.
+    pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
+        self.paged.as_ref().map(|paged| paged.pager.stats())
+    }
+
+    /// Name of the engine.
+    pub(crate) fn engine(&self) -> &'static str {
+        self.runtime.host().capabilities().engine
+    }
+
+    fn run_blocks(&mut self, blocks: Range<u32>, position: u32, rows: i32) -> Result<()> {
+        let count = blocks.end - blocks.start;
+        let [first, count, position] = [blocks.start, count, position].map(u32::cast_signed);
+        self.stage(export::BLOCKS, &[first, count, position, rows].map(Value::I32))
+    }
+
+    fn stage(&mut self, operation: &'static str, args: &[Value]) -> Result<()> {
+        call_status(&mut *self.runtime, operation, args)
+    }
+}
+
+impl Paged {
+    fn new(pager: Pager, model: &Model, layers: &[&PlannedLayer], blocks: Range<u32>) -> Self {
+        let layout = model.layout();
+        let of = |part: Part| {
+            let ids = layers.iter().map(|layer| layer.source.id);
+            ids.filter(move |id| layout.part(*id) == Some(part)).collect::<Vec<_>>()
+        };
+        let block = |block| [of(Part::Block(block)), of(Part::RopeFreqs)].concat();
+        let mut head = of(Part::Output);
+        if layout.is_tied() {
+            head.extend(of(Part::Embedding));
+        }
+        Self { pager, embedding: of(Part::Embedding), blocks: blocks.map(block).collect(), head }
+    }
+}
+
+/// The blocks of a memory, which must follow each other.
+fn blocks(model: &Model, layers: &[&PlannedLayer], memory: usize) -> Result<Range<u32>> {
+    let number = |layer: &&PlannedLayer| match model.layout().part(layer.source.id) {
+        Some(Part::Block(block)) => Some(block),
+        _ => None,
+    };
+    let mut blocks: Vec<_> = layers.iter().filter_map(number).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(0..0) };
+    if (last - first) as usize + 1 == blocks.len() {
+        return Ok(*first..last + 1);
+    }
+    Err(Error::Plan { reason: format!("the blocks of memory {memory} do not follow each other") })
+}
+
+/// Makes a memory, registers its layers, and loads them all.
+fn load(
+    runtime: &mut dyn Runtime,
+    model: &Model,
+    bytes: u64,
+    layers: &[&PlannedLayer],
+    report: &mut LoadReport,
+    progress: &mut dyn FnMut(u64),
+) -> Result<()> {
+    let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
+    for layer in layers {
+        runtime.register_layer(LayerSpec {
+            id: layer.source.id,
+            name: layer.source.name.clone(),
+            memory,
+            offset: layer.offset,
+            source: model.source().clone(),
+            source_offset: layer.source.start,
+            bytes: layer.source.bytes,
+        })?;
+        let loaded = runtime.load_layer(layer.source.id)?;
+        match loaded.method {
+            LoadMethod::Mapped => report.mapped += 1,
+            LoadMethod::Copied => report.copied += 1,
+        }
+        report.bytes += loaded.bytes;
+        report.took += loaded.took;
+        progress(report.bytes);
+    }
+    Ok(())
+}
+
+fn check_version(runtime: &mut dyn Runtime) -> Result<()> {
+    let found = first_number(export::VERSION, &runtime.call(export::VERSION, &[])?)?;
+    match i32::try_from(found) {
+        Ok(transformer::VERSION) => Ok(()),
+        found => Err(Error::GuestVersion {
+            found: found.unwrap_or(i32::MAX),
+            expected: transformer::VERSION,
+        }),
+    }
+}
+
+/// Hands the descriptor to the guest, which then allocates its caches.
+fn initialise(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
+    let len = int(descriptor.len())?;
+    let at = pointer(runtime, export::ALLOC, &[Value::I32(len)], descriptor.len())?;
+    runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
+    call_status(runtime, export::INIT, &[Value::I32(int(at)?), Value::I32(len)])
+}
+
+/// Calls an export that returns a pointer to `len` bytes, and checks that they are there.
+fn pointer(
+    runtime: &mut dyn Runtime,
+    operation: &'static str,
+    args: &[Value],
+    len: usize,
+) -> Result<usize> {
+    let number = first_number(operation, &runtime.call(operation, args)?)?;
+    let start = number as usize;
+    let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
+    match end {
+        Some(_) if start != 0 => Ok(start),
+        _ => Err(outside(operation)),
+    }
+}
+
+fn call_status(runtime: &mut dyn Runtime, operation: &'static str, args: &[Value]) -> Result<()> {
+    let results = runtime.call(operation, args)?;
+    match results.first().and_then(|value| value.as_i32()) {
+        Some(status::OK) => Ok(()),
+        Some(status) => Err(Error::Guest { operation, status, reason: explain(runtime, status) }),
+        None => Err(outside(operation)),
+    }
+}
+
+/// The result of a function that returns an address or an unsigned number.
+fn first_number(operation: &'static str, results: &[Value]) -> Result<u32> {
+    let number = results.first().and_then(|value| value.as_i32());
+    number.map(i32::cast_unsigned).ok_or_else(|| outside(operation))
+}
+
+fn outside(operation: &'static str) -> Error {
+    let reason = "its result is not in its memory, so it is no transformer guest".into();
+    Error::Guest { operation, status: 0, reason }
+}
+
+fn explain(runtime: &dyn Runtime, status: i32) -> String {
+    let reason = match status {
+        status::BAD_DESCRIPTOR => "it does not understand the descriptor",
+        status::BAD_SHAPE => "a size of the network is impossible",
+        status::MISSING_TENSOR => "a tensor is missing or given twice",
+        status::UNSUPPORTED_TYPE => "it has no kernel for a tensor's type",
+        status::OUT_OF_MEMORY => "its memory cannot grow any more",
+        status::BAD_BATCH => "the batch is empty or too large",
+        status::CONTEXT_FULL => "the context is full",
+        status::BAD_TOKEN => "a token is not in the vocabulary",
+        status::BAD_BLOCK => "it does not hold these blocks",
+        status::BAD_ORDER => "calls came in the wrong order",
+        status::LAYER_REFUSED => {
+            let why = runtime.host().last_refusal().map(|error| error.to_string());
+            return format!("a layer could not be had: {}", why.unwrap_or_default());
+        }
+        _ => "for a reason that this host does not know",
+    };
+    reason.to_owned()
+}
+
+/// A size as a guest takes it.
+fn int(size: usize) -> Result<i32> {
+    u32::try_from(size).map(u32::cast_signed).map_err(|_| {
+        Error::Runtime(api::Error::TooLarge {
+            what: "an argument".into(),
+            asked: size as u64,
+            limit: u32::MAX.into(),
+            limited_by: "a 32-bit guest".into(),
+        })
+    })
+}

@@ -1,0 +1,92 @@
+//! Choosing where weights live.
+
+use std::path::PathBuf;
+
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use polychord::api::{Plan, Policy};
+use polychord::model::Placement;
+
+use super::Failure;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct PlacementArgs {
+    /// Which guests hold which layers; changes speed and memory, never a token
+    #[arg(long, value_enum, default_value_t)]
+    placement: Name,
+
+    /// Guests of sharded32, each with a memory of its own; by default as few as will do
+    #[arg(long, value_name = "N")]
+    memories: Option<usize>,
+
+    /// Bytes of weights in memory at a time, with paged (such as 6GiB); by default three
+    /// quarters of the free memory
+    #[arg(long, value_name = "SIZE")]
+    resident: Option<ByteSize>,
+
+    /// Which layers stay, with paged
+    #[arg(long, value_enum, default_value_t)]
+    paging: Paging,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Name {
+    /// By size and free memory
+    #[default]
+    Auto,
+    /// One 32-bit memory
+    Resident32,
+    /// Several guests, each with a run of the layers
+    Sharded32,
+    /// Layers take turns in a window
+    Paged,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Paging {
+    /// The first layers stay, the rest stream through
+    #[default]
+    Pinned,
+    /// The layers that were used last
+    Lru,
+}
+
+impl PlacementArgs {
+    /// Refuses options of another placement than the one that was chosen.
+    pub(crate) fn placement(&self) -> Result<Placement, Failure> {
+        let needs = |option: &str, name: &str| {
+            Failure::usage(format!("{option} goes with --placement {name} only"))
+        };
+        if self.memories.is_some() && self.placement != Name::Sharded32 {
+            return Err(needs("--memories", "sharded32"));
+        }
+        if self.resident.is_some() && self.placement != Name::Paged {
+            return Err(needs("--resident", "paged"));
+        }
+        if self.paging != Paging::default() && self.placement != Name::Paged {
+            return Err(needs("--paging", "paged"));
+        }
+        Ok(match self.placement {
+            Name::Auto => Placement::Auto,
+            Name::Resident32 => Placement::Resident32,
+            Name::Sharded32 => Placement::Sharded32 { memories: self.memories },
+            Name::Paged => Placement::Paged {
+                resident_bytes: self.resident.map(|size| size.as_u64()),
+                policy: match self.paging {
+                    Paging::Pinned => Policy::Pinned,
+                    Paging::Lru => Policy::Lru,
+                },
+            },
+        })
+    }
+}
+
+/// Reads a plan that `polychord plan` wrote.
+pub(crate) fn read_plan(path: &PathBuf) -> Result<Plan, Failure> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {name}: {e}"))?;
+    let plan: Plan =
+        serde_json::from_str(&text).map_err(|e| format!("{name} is not a plan: {e}"))?;
+    plan.validate()?;
+    Ok(plan)
+}

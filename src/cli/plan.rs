@@ -1,0 +1,52 @@
+//! `polychord plan`: which layer lives in which memory.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::model::{Model, SessionOptions};
+
+use super::engine::EngineArgs;
+use super::placement::PlacementArgs;
+use super::{Failure, draw};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for the default
+    model: Option<ModelRef>,
+
+    /// Write the plan to a file, as JSON, for `generate --plan`
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
+
+    #[command(flatten)]
+    placement: PlacementArgs,
+
+    /// Room for so many tokens; by default 4,096 or what the model allows
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+}
+
+/// Makes a plan, draws it, and writes it.
+pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let placement = args.placement.placement()?;
+    let engine = args.engine.open()?;
+    let model = args.model.clone().unwrap_or_default();
+    let model = Model::open(Hub::new()?.resolve(&model, &mut TerminalBar::new())?)?;
+    let mut options = SessionOptions::default();
+    options.placement = placement;
+    options.context = args.context;
+    let placed = model.place(&options, engine.capabilities())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}: {}\n", placed.name, placed.reason)?;
+    write!(out, "{}", draw::plan(&placed.plan))?;
+    if let Some(path) = &args.output {
+        let text = serde_json::to_string_pretty(&placed.plan)?;
+        std::fs::write(path, text + "\n")
+            .map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+    }
+    Ok(())
+}
