@@ -86,8 +86,24 @@ pub mod ggml_type {
     pub const Q4_0: u32 = 2;
     /// 32 weights in 20 bytes: f16 scale and minimum, 4-bit values.
     pub const Q4_1: u32 = 3;
+    /// 32 weights in 22 bytes: f16 scale, 5-bit values minus 16.
+    pub const Q5_0: u32 = 6;
+    /// 32 weights in 24 bytes: f16 scale and minimum, 5-bit values.
+    pub const Q5_1: u32 = 7;
     /// 32 weights in 34 bytes: f16 scale, signed 8-bit values.
     pub const Q8_0: u32 = 8;
+    /// 256 weights in 84 bytes: 16 groups with 4-bit scale and minimum, 2-bit values.
+    pub const Q2_K: u32 = 10;
+    /// 256 weights in 110 bytes: 16 groups with 6-bit scale, 3-bit values minus 4.
+    pub const Q3_K: u32 = 11;
+    /// 256 weights in 144 bytes: 8 groups with 6-bit scale and minimum, 4-bit values.
+    pub const Q4_K: u32 = 12;
+    /// 256 weights in 176 bytes: 8 groups with 6-bit scale and minimum, 5-bit values.
+    pub const Q5_K: u32 = 13;
+    /// 256 weights in 210 bytes: 16 groups with 8-bit scale, 6-bit values minus 32.
+    pub const Q6_K: u32 = 14;
+    /// The upper half of a 32-bit float.
+    pub const BF16: u32 = 30;
 }
 
 /// What a tensor is for, after llama.cpp's tensor names.

@@ -81,3 +81,23 @@ pub(crate) fn splat_32(from: &[u8; 4]) -> v128 {
     // SAFETY: the array is 4 readable bytes, and `v128.load32_splat` asks for no alignment.
     unsafe { v128_load32_splat(from.as_ptr().cast()) }
 }
+
+/// Sixteen bytes, number `index` of such in an array: there must be so many.
+#[inline(always)]
+pub(crate) fn sixteen<const LEN: usize>(from: &[u8; LEN], index: usize) -> v128 {
+    load_bytes(&from.as_chunks::<16>().0[index])
+}
+
+/// Three little-endian words.
+#[inline(always)]
+pub(crate) fn words(from: &[u8; 12]) -> [u32; 3] {
+    let (words, _) = from.as_chunks::<4>();
+    [u32::from_le_bytes(words[0]), u32::from_le_bytes(words[1]), u32::from_le_bytes(words[2])]
+}
+
+/// A number of bits to shift by.
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "lanes have fewer bits")]
+pub(crate) const fn shift(bits: usize) -> u32 {
+    bits as u32
+}

@@ -11,13 +11,22 @@
 //! time in registers ([`Format::dot`]) and tiles of rows and columns ([`tile`]) both keep
 //! to this, so that results do not depend on the number of columns.
 
+mod bf16;
 mod dense;
 mod f16;
 mod f32;
+mod q2_k;
+mod q3_k;
 mod q4_0;
 mod q4_1;
+mod q4_k;
+mod q5_0;
+mod q5_1;
+mod q5_k;
+mod q6_k;
 mod q8_0;
 mod quantised;
+mod superblock;
 mod tile;
 
 pub(crate) use self::f32::dot;
@@ -36,38 +45,73 @@ trait Format {
     fn dot(row: &[u8], x: &[f32]) -> f32;
 }
 
-/// A type of stored weights that there is a kernel for.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    F32,
-    F16,
-    Q4_0,
-    Q4_1,
-    Q8_0,
+/// The types of stored weights that there is a kernel for: name, module, and weights and
+/// bytes of a block.
+macro_rules! kinds {
+    ($($kind:ident $module:ident $weights:literal $bytes:expr;)*) => {
+        /// A type of stored weights that there is a kernel for.
+        #[derive(Clone, Copy, PartialEq, Eq)]
+        #[allow(non_camel_case_types, reason = "these are ggml's names")]
+        pub(crate) enum Kind {
+            $($kind,)*
+        }
+
+        impl Kind {
+            /// The kind with this number in ggml.
+            pub(crate) fn new(number: u32) -> Result<Self, Status> {
+                match number {
+                    $(ggml_type::$kind => Ok(Self::$kind),)*
+                    _ => Err(status::UNSUPPORTED_TYPE),
+                }
+            }
+
+            /// Weights and bytes of a block, the least that can be stored.
+            const fn block(self) -> (usize, usize) {
+                match self {
+                    $(Self::$kind => ($weights, $bytes),)*
+                }
+            }
+        }
+
+        impl Matrix<'_> {
+            /// Expands one row.
+            pub(crate) fn expand(&self, row: usize, out: &mut [f32]) {
+                let stored = &self.bytes[row * self.row_bytes..][..self.row_bytes];
+                match self.kind {
+                    $(Kind::$kind => $module::$kind::expand(stored, out),)*
+                }
+            }
+
+            /// `y[n][rows] = x[n][cols] * self^T`.
+            pub(crate) fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+                match self.kind {
+                    $(Kind::$kind => self.multiply_as::<$module::$kind>(x, y, scratch),)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    F32 f32 1 4;
+    F16 f16 1 2;
+    BF16 bf16 1 2;
+    Q4_0 q4_0 32 q4_0::BYTES;
+    Q4_1 q4_1 32 q4_1::BYTES;
+    Q5_0 q5_0 32 q5_0::BYTES;
+    Q5_1 q5_1 32 q5_1::BYTES;
+    Q8_0 q8_0 32 q8_0::BYTES;
+    Q2_K q2_k 256 q2_k::BYTES;
+    Q3_K q3_k 256 q3_k::BYTES;
+    Q4_K q4_k 256 q4_k::BYTES;
+    Q5_K q5_k 256 q5_k::BYTES;
+    Q6_K q6_k 256 q6_k::BYTES;
 }
 
 impl Kind {
-    /// The kind with this number in ggml.
-    pub(crate) fn new(number: u32) -> Result<Self, Status> {
-        match number {
-            ggml_type::F32 => Ok(Self::F32),
-            ggml_type::F16 => Ok(Self::F16),
-            ggml_type::Q4_0 => Ok(Self::Q4_0),
-            ggml_type::Q4_1 => Ok(Self::Q4_1),
-            ggml_type::Q8_0 => Ok(Self::Q8_0),
-            _ => Err(status::UNSUPPORTED_TYPE),
-        }
-    }
-
     /// Bytes that `weights` in one row take.
     pub(crate) fn row_bytes(self, weights: usize) -> Result<usize, Status> {
-        let (block, bytes) = match self {
-            Self::F32 => (1, 4),
-            Self::F16 => (1, 2),
-            Self::Q4_0 => (32, q4_0::BYTES),
-            Self::Q4_1 => (32, q4_1::BYTES),
-            Self::Q8_0 => (32, q8_0::BYTES),
-        };
+        let (block, bytes) = self.block();
         if !weights.is_multiple_of(block) {
             return Err(status::BAD_SHAPE);
         }
@@ -97,29 +141,6 @@ pub(crate) fn scratch_len(cols: usize) -> Option<usize> {
 const SCRATCH: usize = 4096;
 
 impl Matrix<'_> {
-    /// Expands one row.
-    pub(crate) fn expand(&self, row: usize, out: &mut [f32]) {
-        let stored = &self.bytes[row * self.row_bytes..][..self.row_bytes];
-        match self.kind {
-            Kind::F32 => f32::F32::expand(stored, out),
-            Kind::F16 => f16::F16::expand(stored, out),
-            Kind::Q4_0 => q4_0::Q4_0::expand(stored, out),
-            Kind::Q4_1 => q4_1::Q4_1::expand(stored, out),
-            Kind::Q8_0 => q8_0::Q8_0::expand(stored, out),
-        }
-    }
-
-    /// `y[n][rows] = x[n][cols] * self^T`.
-    pub(crate) fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
-        match self.kind {
-            Kind::F32 => self.multiply_as::<f32::F32>(x, y, scratch),
-            Kind::F16 => self.multiply_as::<f16::F16>(x, y, scratch),
-            Kind::Q4_0 => self.multiply_as::<q4_0::Q4_0>(x, y, scratch),
-            Kind::Q4_1 => self.multiply_as::<q4_1::Q4_1>(x, y, scratch),
-            Kind::Q8_0 => self.multiply_as::<q8_0::Q8_0>(x, y, scratch),
-        }
-    }
-
     fn multiply_as<F: Format>(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
         if x.len() == self.cols {
             self.multiply_column::<F>(x, y);

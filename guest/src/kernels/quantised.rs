@@ -73,6 +73,14 @@ pub(super) fn next_nibbles(bytes: &mut v128) -> v128 {
     low
 }
 
+/// The lower 16 bits of a vector as 16 bytes of all ones or zero.
+#[inline(always)]
+pub(super) fn bits(lowest: v128) -> v128 {
+    let one = u64x2_splat(0x8040_2010_0804_0201);
+    let bytes = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(lowest, lowest);
+    i8x16_eq(v128_and(bytes, one), one)
+}
+
 /// Makes a [`Format`](super::Format) of a quantised type.
 macro_rules! quantised_format {
     ($name:ident) => {

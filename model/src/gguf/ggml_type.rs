@@ -108,7 +108,19 @@ impl GgmlType {
     pub fn is_supported(self) -> bool {
         matches!(
             self.number(),
-            ggml_type::F32 | ggml_type::F16 | ggml_type::Q4_0 | ggml_type::Q4_1 | ggml_type::Q8_0
+            ggml_type::F32
+                | ggml_type::F16
+                | ggml_type::BF16
+                | ggml_type::Q4_0
+                | ggml_type::Q4_1
+                | ggml_type::Q5_0
+                | ggml_type::Q5_1
+                | ggml_type::Q8_0
+                | ggml_type::Q2_K
+                | ggml_type::Q3_K
+                | ggml_type::Q4_K
+                | ggml_type::Q5_K
+                | ggml_type::Q6_K
         )
     }
 
@@ -143,6 +155,9 @@ mod tests {
 
     #[test]
     fn supported_names_are_those_of_the_guest() {
-        assert_eq!(GgmlType::supported_names(), "F32, F16, Q4_0, Q4_1, Q8_0");
+        assert_eq!(
+            GgmlType::supported_names(),
+            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, BF16"
+        );
     }
 }

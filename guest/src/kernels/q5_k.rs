@@ -1,0 +1,34 @@
+//! 5-bit values in groups of 32 with 6-bit scales and minima.
+
+use super::q4_k::{groups, nibbles};
+use super::superblock::{Groups, Superblock, superblock_format};
+use crate::simd::*;
+
+/// Bytes of a superblock (ggml's `block_q5_K`): the factors of scales and of minima, 12 bytes
+/// of both, 32 bytes of fifth bits, and 128 bytes of the lower bits of two values each.
+pub(super) const BYTES: usize = 176;
+
+/// The type `Q5_K`.
+#[allow(non_camel_case_types, reason = "this is ggml's name")]
+pub(super) struct Q5_K;
+
+impl Superblock<BYTES> for Q5_K {
+    const OFFSET: i8 = 0;
+    const MINIMUM: bool = true;
+
+    #[inline(always)]
+    fn groups(block: &[u8; BYTES]) -> Groups {
+        groups(part::<0, 16, _, BYTES>(block))
+    }
+
+    /// Bit `n` of the 32 bytes is the fifth bit of groups `2 * n` and `2 * n + 1`.
+    #[inline(always)]
+    fn values(block: &[u8; BYTES], group: usize) -> v128 {
+        let low = nibbles(part::<48, 128, _, BYTES>(block), group);
+        let fifth = sixteen(part::<16, 32, _, BYTES>(block), group & 1);
+        let fifth = v128_and(u16x8_shr(fifth, shift(group >> 1 & 7)), u8x16_splat(1));
+        v128_or(low, i16x8_shl(fifth, 4))
+    }
+}
+
+superblock_format!(Q5_K);
