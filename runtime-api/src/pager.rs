@@ -144,18 +144,11 @@ impl Pager {
     /// together, and as [`Runtime::load_layer`]. Layers that were brought in stay.
     pub fn require(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
         self.clock += 1;
-        for id in ids {
-            if let Some(resident) = self.resident.iter_mut().find(|resident| resident.id == *id) {
-                resident.used = self.clock;
-                self.stats.hits += 1;
-                continue;
-            }
-            let start = Instant::now();
-            self.bring_in(runtime, *id, ids)?;
-            self.stats.misses += 1;
-            self.stats.prefetch_hits += u64::from(self.prefetched.remove(id));
-            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.stats.wait_nanos = self.stats.wait_nanos.saturating_add(nanos);
+        self.check_room(ids)?;
+        if !self.bring_in_all(runtime, ids)? {
+            // There is room, but in pieces.
+            while self.send_away(runtime, &[])? {}
+            self.bring_in_all(runtime, ids)?;
         }
         Ok(())
     }
@@ -177,30 +170,41 @@ impl Pager {
         self.stats
     }
 
+    /// Brings in what is missing; false if there is no free range that is long enough.
+    fn bring_in_all(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<bool> {
+        for id in ids {
+            if let Some(resident) = self.resident.iter_mut().find(|resident| resident.id == *id) {
+                resident.used = self.clock;
+                self.stats.hits += 1;
+                continue;
+            }
+            let start = Instant::now();
+            let Some(place) = self.make_room(runtime, *id, ids)? else { return Ok(false) };
+            self.bring_in(runtime, *id, place)?;
+            self.stats.misses += 1;
+            self.stats.prefetch_hits += u64::from(self.prefetched.remove(id));
+            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.stats.wait_nanos = self.stats.wait_nanos.saturating_add(nanos);
+        }
+        Ok(true)
+    }
+
     fn bring_in(
         &mut self,
         runtime: &mut dyn Runtime,
         id: LayerId,
-        needed: &[LayerId],
+        place: Range<u64>,
     ) -> Result<()> {
-        let registered = self.layers.len();
-        let Some(layer) = self.layers.get(&id) else {
-            return Err(Error::LayerNotFound { layer: id.0, registered });
-        };
-        let pages = pages_of(&layer.source);
-        let (place, pinned) = match &layer.pinned {
-            Some(place) => (place.clone(), true),
-            None => (self.make_room(runtime, pages, needed)?, false),
-        };
-        let SourceRange { name, start, bytes, .. } = &self.layers[&id].source;
+        let Paged { source, pinned } = self.layer(id)?;
+        let (bytes, pinned) = (source.bytes, pinned.is_some());
         runtime.register_layer(LayerSpec {
             id,
-            name: name.clone(),
+            name: source.name.clone(),
             memory: self.memory,
-            offset: place.start * PAGE + start % PAGE,
+            offset: place.start * PAGE + source.start % PAGE,
             source: self.source.clone(),
-            source_offset: *start,
-            bytes: *bytes,
+            source_offset: source.start,
+            bytes,
         })?;
         if let Err(error) = runtime.load_layer(id) {
             runtime.unregister_layer(id)?;
@@ -212,26 +216,66 @@ impl Pager {
         Ok(())
     }
 
-    /// Finds a free range, sending away layers that are not needed now until there is one.
+    /// Finds a place for a layer, sending away layers that are not needed until there is one.
     fn make_room(
         &mut self,
         runtime: &mut dyn Runtime,
-        pages: u64,
+        id: LayerId,
         needed: &[LayerId],
-    ) -> Result<Range<u64>> {
+    ) -> Result<Option<Range<u64>>> {
+        let layer = self.layer(id)?;
+        if let Some(place) = &layer.pinned {
+            return Ok(Some(place.clone()));
+        }
+        let pages = pages_of(&layer.source);
         loop {
             if let Some(start) = self.hole(pages) {
-                return Ok(start..start + pages);
+                return Ok(Some(start..start + pages));
             }
-            let idle = |it: &&Resident| !it.pinned && !needed.contains(&it.id);
-            let Some(oldest) = self.resident.iter().filter(idle).min_by_key(|it| it.used) else {
-                return Err(self.too_small(needed));
-            };
-            let id = oldest.id;
-            runtime.unregister_layer(id)?;
-            self.resident.retain(|resident| resident.id != id);
-            self.stats.evictions += 1;
+            if !self.send_away(runtime, needed)? {
+                return Ok(None);
+            }
         }
+    }
+
+    /// Takes out the layer that was used longest ago, but none that stays or is needed; false
+    /// if there is none.
+    fn send_away(&mut self, runtime: &mut dyn Runtime, needed: &[LayerId]) -> Result<bool> {
+        let idle = self.resident.iter().filter(|it| !it.pinned && !needed.contains(&it.id));
+        let Some(Resident { id, .. }) = idle.min_by_key(|it| it.used) else { return Ok(false) };
+        let id = *id;
+        runtime.unregister_layer(id)?;
+        self.resident.retain(|resident| resident.id != id);
+        self.stats.evictions += 1;
+        Ok(true)
+    }
+
+    fn layer(&self, id: LayerId) -> Result<&Paged> {
+        let registered = self.layers.len();
+        self.layers.get(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })
+    }
+
+    /// Checks that these layers fit beside those that stay.
+    fn check_room(&self, needed: &[LayerId]) -> Result<()> {
+        let mut asked = 0;
+        let mut names = Vec::new();
+        for id in needed {
+            let Paged { source, pinned } = self.layer(*id)?;
+            if pinned.is_none() {
+                asked += pages_of(source) * PAGE;
+                names.push(source.name.as_str());
+            }
+        }
+        let limit = (self.stream.end - self.stream.start) * PAGE;
+        if asked <= limit {
+            return Ok(());
+        }
+        Err(Error::TooLarge {
+            what: format!("room for {} at once", names.join(" and ")),
+            asked,
+            limit,
+            limited_by: format!("the window for layers, of {} bytes in all,", self.pages * PAGE),
+        })
     }
 
     /// The first free range of so many pages.
@@ -245,17 +289,6 @@ impl Pager {
             start = place.end;
         }
         (self.stream.end - start >= pages).then_some(start)
-    }
-
-    fn too_small(&self, needed: &[LayerId]) -> Error {
-        let layers = needed.iter().filter_map(|id| self.layers.get(id));
-        let names: Vec<_> = layers.clone().map(|layer| layer.source.name.as_str()).collect();
-        Error::TooLarge {
-            what: format!("room for {} at once", names.join(" and ")),
-            asked: layers.map(|layer| pages_of(&layer.source) * PAGE).sum(),
-            limit: (self.stream.end - self.stream.start) * PAGE,
-            limited_by: format!("the window for layers, of {} bytes in all,", self.pages * PAGE),
-        }
     }
 }
 

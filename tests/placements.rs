@@ -1,0 +1,274 @@
+//! The same logits wherever weights live: in one memory, in several guests, in a window.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers")]
+
+mod common;
+
+use std::path::Path;
+
+use polychord::api::{self, Plan, Policy};
+use polychord::hub::{Hub, ModelRef};
+use polychord::model::gguf::GgmlType;
+use polychord::model::{Error, Model, Placement, Session, SessionOptions, Transformer};
+use sha2::{Digest, Sha256};
+
+use common::llama::{Llama, Shape};
+use common::{each_engine, engines_agree, skip};
+
+const PAGE: u64 = 65_536;
+/// Room for some layers of the model of [`shape`], but not for all.
+const WINDOW: u64 = 16 * PAGE;
+
+/// Seven blocks, some of which begin in the middle of a page.
+fn shape() -> Shape {
+    Shape { blocks: 7, dim: 128, ffn: 320, vocab: 513, ..Shape::of(GgmlType::Q8_0) }
+}
+
+#[test]
+fn no_placement_changes_a_bit() {
+    engines_agree("no_placement_changes_a_bit", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let shapes = [
+            shape(),
+            Shape { tied: true, ..shape() },
+            Shape { rope_freqs: true, kind: GgmlType::F32, ..shape() },
+        ];
+        shapes.map(|shape| all_placements(&transformer, shape)).concat()
+    });
+}
+
+fn all_placements(transformer: &Transformer, shape: Shape) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Llama::random(shape.clone()).save(folder.path());
+    let expected = logits(&mut start(transformer, &path, false, Placement::Resident32));
+    let weights = std::fs::metadata(&path).unwrap().len();
+    // Each part in a memory of its own; with a tied output there is one part less.
+    let parts = shape.blocks + if shape.tied { 1 } else { 2 };
+    let mut placements = vec![Placement::Auto];
+    placements.extend([1, 2, 5, parts].map(|n| Placement::Sharded32 { memories: Some(n) }));
+    for policy in [Policy::Pinned, Policy::Lru] {
+        for resident in [weights / 2, weights * 3 / 4, weights * 2] {
+            placements.push(Placement::Paged { resident_bytes: Some(resident), policy });
+        }
+    }
+    for placement in placements {
+        for mapped in [false, true] {
+            let mut session = start(transformer, &path, mapped, placement.clone());
+            assert!(logits(&mut session) == expected, "{placement:?}, mapped: {mapped}");
+            // And again, when all layers were there once.
+            session.reset();
+            assert!(logits(&mut session) == expected, "{placement:?}, mapped: {mapped}, again");
+            assert_eq!(session.stats().errors, 0);
+        }
+    }
+    hash(&expected)
+}
+
+#[test]
+fn a_plan_that_was_saved_runs_anywhere() {
+    engines_agree("a_plan_that_was_saved_runs_anywhere", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let mut plans = String::new();
+        let mut results = Vec::new();
+        for placement in [
+            Placement::Sharded32 { memories: Some(3) },
+            Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Pinned },
+        ] {
+            let first = &mut start(&transformer, &path, false, placement);
+            let text = serde_json::to_string(&first.placed().plan).unwrap();
+            let plan: Plan = serde_json::from_str(&text).unwrap();
+            let mut again = start(&transformer, &path, false, Placement::Planned(plan));
+            assert_eq!(again.placed().plan, first.placed().plan);
+            assert_eq!(again.placed().name, first.placed().name);
+            results.extend([logits(first), logits(&mut again)]);
+            plans.push_str(&text);
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        // The plan itself does not depend on the engine either.
+        plans + &hash(&results[0])
+    });
+}
+
+#[test]
+fn paging_is_counted() {
+    each_engine("paging_is_counted", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let transformer = Transformer::new(engine).unwrap();
+        let model = Model::open(&path).unwrap();
+        // A token uses the embedding, seven blocks and the output, in order.
+        let pages = |layer: &api::SourceRange| (layer.start % PAGE + layer.bytes).div_ceil(PAGE);
+        let sizes: Vec<_> = model.layers().iter().map(pages).collect();
+        let largest = sizes.iter().max().unwrap();
+        let window = |policy, pages: u64| {
+            let placement = Placement::Paged { resident_bytes: Some(pages * PAGE), policy };
+            let mut session = start(&transformer, &path, false, placement);
+            assert_eq!(session.pager_stats().unwrap().misses, 0);
+            for token in 0..4 {
+                session.eval(&[token]).unwrap();
+            }
+            let stats = session.pager_stats().unwrap();
+            assert_eq!(stats.hits + stats.misses, 4 * 9);
+            assert_eq!(session.stats().loads, stats.misses);
+            assert_eq!(session.stats().bytes_loaded, stats.bytes_loaded);
+            assert_eq!(session.stats().releases, stats.evictions);
+            stats
+        };
+        // No layer is there when it comes round again.
+        let lru = window(Policy::Lru, largest * 4);
+        assert_eq!((lru.hits, lru.misses), (0, 36));
+        // Those that stay are missed once, the others each time.
+        let stay = 3;
+        let room = sizes[..stay].iter().sum::<u64>() + 2 * largest;
+        let pinned = window(Policy::Pinned, room);
+        assert_eq!((pinned.hits, pinned.misses), (3 * stay as u64, 36 - 3 * stay as u64));
+        assert!(pinned.evictions > 0 && pinned.bytes_loaded < lru.bytes_loaded);
+    });
+}
+
+#[test]
+fn what_does_not_fit_is_refused_with_the_numbers() {
+    each_engine("what_does_not_fit_is_refused_with_the_numbers", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let transformer = Transformer::new(engine).unwrap();
+        let refused = |placement: Placement, parts: &[&str]| {
+            let model = Model::open(&path).unwrap();
+            let error = transformer.start(&model, &options(placement)).unwrap_err().to_string();
+            parts.iter().for_each(|part| assert!(error.contains(part), "no {part} in: {error}"));
+        };
+        let paged =
+            |bytes| Placement::Paged { resident_bytes: Some(bytes), policy: Policy::default() };
+        refused(paged(0), &["leave the memory of 0 bytes"]);
+        refused(paged(PAGE), &["leave the memory of 65536 bytes"]);
+        refused(Placement::Sharded32 { memories: Some(0) }, &["0 memories"]);
+        refused(Placement::Sharded32 { memories: Some(10) }, &["9 parts", "10 memories"]);
+    });
+}
+
+#[test]
+fn a_plan_that_cannot_be_run_is_refused() {
+    each_engine("a_plan_that_cannot_be_run_is_refused", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let model = Model::open(&path).unwrap();
+        let transformer = Transformer::new(engine).unwrap();
+        let sharded = options(Placement::Sharded32 { memories: Some(2) });
+        let good = model.place(&sharded, engine.capabilities()).unwrap().plan;
+        let refused = |change: &dyn Fn(&mut Plan), part: &str| {
+            let mut plan = good.clone();
+            change(&mut plan);
+            let result = transformer.start(&model, &options(Placement::Planned(plan)));
+            let error = result.expect_err(part).to_string();
+            assert!(error.contains(part), "no {part} in: {error}");
+        };
+        refused(&|plan| plan.version = 7, "version 7");
+        refused(&|plan| plan.layers[1].source.start += 32, "another model");
+        refused(&|plan| _ = plan.layers.pop(), "no place for output");
+        refused(&|plan| plan.memories.clear(), "does not exist");
+        refused(&|plan| plan.layers[2].offset = plan.layers[1].offset, "share page");
+        // A block twice, and one in the midst of others.
+        let again = |plan: &mut Plan| {
+            let mut layer = plan.layers[1].clone();
+            layer.memory = 2;
+            plan.memories.push(plan.memories[0].clone());
+            plan.layers.push(layer);
+        };
+        refused(&again, "nowhere, or twice");
+        let apart = |plan: &mut Plan| {
+            plan.memories.push(plan.memories[0].clone());
+            plan.layers[2].memory = 2;
+        };
+        refused(&apart, "do not follow each other");
+    });
+}
+
+/// What happens to one session must not happen to another, nor to the process.
+#[test]
+fn a_file_that_ends_too_early_stops_one_session_only() {
+    each_engine("a_file_that_ends_too_early_stops_one_session_only", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let (cut, whole) = (folder.path().join("cut"), folder.path().join("whole"));
+        let file = Llama::random(shape()).file();
+        std::fs::write(&cut, &file).unwrap();
+        std::fs::write(&whole, &file).unwrap();
+        let transformer = Transformer::new(engine).unwrap();
+        let paged = Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Lru };
+        let mut stopped = start(&transformer, &cut, false, paged.clone());
+        let mut other = start(&transformer, &whole, false, paged);
+        let expected = logits(&mut other);
+        assert!(logits(&mut stopped) == expected);
+        let half = file.len() as u64 / 2;
+        std::fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(half).unwrap();
+        stopped.reset();
+        let error = stopped.eval(&[1]).map(|_| ()).unwrap_err();
+        assert!(
+            matches!(error, Error::Runtime(api::Error::Truncated { now, .. }) if now == half),
+            "{error}"
+        );
+        other.reset();
+        assert!(logits(&mut other) == expected);
+        // The file is whole again, and so is the session.
+        std::fs::write(&cut, &file).unwrap();
+        stopped.reset();
+        assert!(logits(&mut stopped) == expected);
+    });
+}
+
+/// The default model, as people run it.
+#[test]
+fn the_default_model_is_the_same_everywhere() {
+    engines_agree("the_default_model_is_the_same_everywhere", |engine| {
+        let Some(path) = Hub::new().unwrap().cached(&ModelRef::Default) else {
+            skip("the default model is not in the cache; run `polychord pull`");
+            return String::new();
+        };
+        let transformer = Transformer::new(engine).unwrap();
+        let two_layers = Model::open(&path).unwrap().layers()[0].bytes + (8 << 20);
+        let paged = |policy| Placement::Paged { resident_bytes: Some(two_layers), policy };
+        let placements = [
+            Placement::Resident32,
+            Placement::Sharded32 { memories: Some(2) },
+            Placement::Sharded32 { memories: Some(5) },
+            paged(Policy::Pinned),
+            paged(Policy::Lru),
+        ];
+        let run = |placement| logits(&mut start(&transformer, &path, true, placement));
+        let results = placements.map(run);
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        hash(&results[0])
+    });
+}
+
+fn options(placement: Placement) -> SessionOptions {
+    let mut options = SessionOptions::default();
+    options.placement = placement;
+    options.batch = 4;
+    options.context = Some(32);
+    options
+}
+
+#[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
+fn start(transformer: &Transformer, path: &Path, mapped: bool, placement: Placement) -> Session {
+    let model = match mapped {
+        false => Model::open(path).unwrap(),
+        // SAFETY: nobody writes to the file of a test but the test, which does not.
+        true => unsafe { Model::open_mapped(path).unwrap() },
+    };
+    transformer.start(&model, &options(placement)).unwrap()
+}
+
+/// Logits after a prompt of several batches, and after single tokens.
+fn logits(session: &mut Session) -> Vec<u8> {
+    let mut all = Vec::new();
+    for tokens in [&[1, 2, 3, 4, 5, 6][..], &[7], &[8]] {
+        all.extend_from_slice(session.eval(tokens).unwrap().as_bytes());
+    }
+    all
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
