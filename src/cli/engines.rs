@@ -24,12 +24,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
+/// How one capability is shown.
+type Show = fn(&Capabilities) -> String;
+
 fn table(all: &[&Capabilities]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_FULL_CONDENSED);
     let names = all.iter().map(|engine| format!("{} {}", engine.engine, engine.version));
     table.set_header(std::iter::once("capability".to_owned()).chain(names));
-    let rows: [(&str, fn(&Capabilities) -> String); 9] = [
+    let rows: [(&str, Show); 9] = [
         ("execution", |engine| engine.execution.to_owned()),
         ("32-bit memory, at most", |engine| size::bytes(engine.memory32_max_bytes)),
         ("64-bit memory", |engine| memory64(engine.memory64)),
