@@ -115,7 +115,7 @@ impl Model {
     ) -> Result<Placed> {
         let plan = match memories {
             Some(memories) => self.split(sizes, memories)?,
-            None => self.split_least(sizes, |plan| Ok(plan), "sharded32")?,
+            None => self.split_least(sizes, Ok, "sharded32")?,
         };
         self.check_room("sharded32", sizes, &plan)?;
         let reason = format!("{reason}: {} of them", plan.memories.len());
