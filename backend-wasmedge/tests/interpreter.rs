@@ -1,4 +1,5 @@
 //! What is particular about interpreted guests: 64-bit memories, and their limits.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
 use polychord_runtime_api::abi::PAGE;

@@ -1,5 +1,6 @@
 //! Wasmtime and Wasmer in one process: both catch the signals of the same traps, and neither
 //! may take the other's, whichever was there first.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;
 
