@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 
 use polychord::api::Engine;
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
+use polychord::model::{Generation, Model, Sampling, SessionOptions};
 use sha2::{Digest, Sha256};
 
-use common::{each_engine, skip};
+use common::{each_engine, skip, transformer};
 
 /// What llama.cpp computed with the weights dequantised and activations in f32.
 #[derive(serde::Deserialize)]
@@ -99,10 +99,7 @@ fn check_raw(run: &Run, name: &str, what: &str) {
 
 fn generate(engine: &dyn Engine, path: &Path, mapped: bool, golden: &Golden) -> Run {
     let model = open(path, mapped);
-    let transformer = match std::env::var_os("POLYCHORD_GUEST") {
-        Some(guest) => Transformer::from_wasm(engine, &std::fs::read(guest).unwrap()).unwrap(),
-        None => Transformer::new(engine).unwrap(),
-    };
+    let transformer = transformer(engine);
     let mut session = transformer.start(&model, &SessionOptions::default()).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let prompt = tokenizer.encode_prompt(&golden.prompt, false).unwrap();

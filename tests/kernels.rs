@@ -1,6 +1,7 @@
 //! The guest's kernels against ggml's own results, for every type that it supports.
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+#![allow(clippy::cast_sign_loss, reason = "addresses are below 2^31")]
 
 mod common;
 
@@ -10,7 +11,7 @@ use polychord::api::abi::transformer::{export, status};
 use polychord::api::{Engine, Limits, Runtime, Value};
 use polychord::model::gguf::GgmlType;
 
-use common::{each_engine, ggml};
+use common::{each_engine, ggml, guest};
 
 /// Weights in a row of the data.
 const COLS: usize = 1024;
@@ -98,7 +99,7 @@ struct Guest(Box<dyn Runtime>);
 
 impl Guest {
     fn new(engine: &dyn Engine) -> Self {
-        let module = engine.compile(&wasm()).unwrap();
+        let module = engine.compile(&guest()).unwrap();
         Self(module.instantiate(&Limits::default()).unwrap())
     }
 
@@ -163,12 +164,6 @@ fn assert_same(kind: GgmlType, found: &[f32], expected: &[f32]) {
 
 fn supported() -> impl Iterator<Item = GgmlType> {
     GgmlType::ALL.iter().copied().filter(|kind| kind.is_supported())
-}
-
-/// The guest as it is built, or the build that `POLYCHORD_GUEST` names.
-fn wasm() -> Vec<u8> {
-    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/built/transformer-wasm32-plain.wasm");
-    std::fs::read(std::env::var_os("POLYCHORD_GUEST").unwrap_or_else(|| built.into())).unwrap()
 }
 
 /// A file of the data; every supported type must have its own.

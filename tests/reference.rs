@@ -11,9 +11,9 @@ use polychord::api::Engine;
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Session, SessionOptions, Transformer};
 
-use common::engines_agree;
 use common::ggml::{self, Random};
 use common::llama::{EPSILON, Llama, Shape};
+use common::{engines_agree, transformer};
 
 /// How far a logit may be off, as a share of the largest one.
 ///
@@ -118,7 +118,7 @@ struct Runner<'a> {
 
 fn on_each(test: &str, body: impl Fn(&Runner) -> String) {
     engines_agree(test, |engine| {
-        let transformer = Transformer::new(engine).unwrap();
+        let transformer = transformer(engine);
         body(&Runner { engine, transformer })
     });
 }

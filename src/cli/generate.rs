@@ -40,8 +40,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut first = Duration::ZERO;
     let tokenizer = model.tokenizer()?;
     let mut ended = false;
-    let mut generation =
-        Generation::new(&mut session, tokenizer, &prompt, &sampling, args.max_tokens)?;
+    let max_tokens = args.max_tokens.min(room(&session, &prompt));
+    let mut generation = Generation::new(&mut session, tokenizer, &prompt, &sampling, max_tokens)?;
     while let Some(token) = generation.next() {
         let token = token?;
         if output.ids.is_empty() {
@@ -120,6 +120,12 @@ fn session_options(
     options.placement = placement;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
+}
+
+/// How many tokens may follow the prompt until the context is full. The last one takes no room,
+/// as nothing follows it; and one is always asked for, which says so if the prompt is too long.
+fn room(session: &Session, prompt: &[u32]) -> usize {
+    (session.context() as usize + 1).saturating_sub(prompt.len()).max(1)
 }
 
 fn load(

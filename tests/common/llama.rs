@@ -70,6 +70,8 @@ pub(crate) struct Llama {
     pub(crate) tensors: Vec<Tensor>,
     /// `general.architecture`.
     pub(crate) architecture: String,
+    /// The token that ends a text; at first the last one.
+    pub(crate) end: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -114,7 +116,8 @@ impl Llama {
         if !shape.tied {
             maker.matrix("output.weight".into(), ends, vocab, dim, 1.0);
         }
-        Self { shape, tensors: maker.tensors, architecture: "llama".into() }
+        let end = vocab - 1;
+        Self { shape, tensors: maker.tensors, architecture: "llama".into(), end }
     }
 
     /// The tensor with this name.
@@ -152,7 +155,7 @@ impl Llama {
             writer.text("llama.rope.scaling.type", "linear");
             writer.f32("llama.rope.scaling.factor", shape.rope_factor);
         }
-        put_vocabulary(&mut writer, shape.vocab);
+        put_vocabulary(&mut writer, shape.vocab, self.end);
         for Tensor { name, kind, dims, bytes } in &self.tensors {
             writer.tensor(name, *kind, dims, bytes);
         }
@@ -167,23 +170,24 @@ impl Llama {
     }
 }
 
-/// A vocabulary of printable ASCII, space and line feed, as byte-level BPE without merges; the
-/// last token ends a text.
-fn put_vocabulary(writer: &mut Writer, vocab: usize) {
+/// A vocabulary of printable ASCII, space and line feed, as byte-level BPE without merges.
+fn put_vocabulary(writer: &mut Writer, vocab: usize, end: usize) {
+    const NORMAL: i32 = 1;
     const CONTROL: i32 = 3;
     let characters = (0x21..0x7f_u8).map(char::from).chain(['Ġ', 'Ċ']).map(String::from);
-    let unused = (0..).map(|i| format!("<|unused {i}|>"));
-    let mut tokens: Vec<_> = characters.chain(unused).take(vocab - 1).collect();
-    let mut types = vec![1; tokens.len()];
-    tokens.push("<|end|>".into());
-    types.push(CONTROL);
+    let others = (0..).map(|i| format!("<|{i}|>"));
+    let tokens: Vec<_> = characters.chain(others).take(vocab).collect();
+    let mut types = vec![NORMAL; vocab];
+    types[end] = CONTROL;
     writer.text("tokenizer.ggml.model", "gpt2");
     writer.text("tokenizer.ggml.pre", "default");
     writer.texts("tokenizer.ggml.tokens", &tokens);
     writer.i32s("tokenizer.ggml.token_type", &types);
     writer.texts("tokenizer.ggml.merges", &[]);
-    writer.u32("tokenizer.ggml.eos_token_id", vocab as u32 - 1);
-    let template = "{% for message in messages %}<{{ message.content }}>{% endfor %}";
+    writer.u32("tokenizer.ggml.eos_token_id", end as u32);
+    // Longer than what is shown of it.
+    let template = "{# the words of each message, in angle brackets #}\
+                    {% for message in messages %}<{{ message.content }}>{% endfor %}";
     writer.text("tokenizer.chat_template", template);
 }
 

@@ -11,6 +11,7 @@ use std::io::Write;
 use std::process::Command;
 
 use polychord::api::Engine;
+use polychord::model::Transformer;
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 const RESULT: &str = "POLYCHORD_TEST_RESULT";
@@ -35,7 +36,7 @@ pub(crate) fn engines_agree(test: &str, body: impl Fn(&dyn Engine) -> String) {
     }
     let mut first: Option<(&str, String)> = None;
     for name in polychord::available() {
-        let result = in_child(test, [(ENGINE, name)]);
+        let result = in_child(test, &[(ENGINE, name.as_ref())]);
         match &first {
             Some((other, theirs)) => assert!(result == *theirs, "{name} differs from {other}"),
             None => first = Some((name, result)),
@@ -45,11 +46,7 @@ pub(crate) fn engines_agree(test: &str, body: impl Fn(&dyn Engine) -> String) {
 
 /// Runs the body of a test in a process of its own, with environment variables.
 #[track_caller]
-pub(crate) fn alone<V: AsRef<OsStr>>(
-    test: &str,
-    variables: impl IntoIterator<Item = (&'static str, V)>,
-    body: impl FnOnce(),
-) {
+pub(crate) fn alone(test: &str, variables: &[(&str, &OsStr)], body: impl FnOnce()) {
     if std::env::var_os(RESULT).is_some() {
         body();
         return report("");
@@ -59,15 +56,12 @@ pub(crate) fn alone<V: AsRef<OsStr>>(
 
 /// Runs one test of this file in another process, and returns what it reported.
 #[track_caller]
-fn in_child<V: AsRef<OsStr>>(
-    test: &str,
-    variables: impl IntoIterator<Item = (&'static str, V)>,
-) -> String {
+fn in_child(test: &str, variables: &[(&str, &OsStr)]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let result = dir.path().join("result");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--include-ignored"]);
-    command.envs(variables).env(RESULT, &result);
+    command.envs(variables.iter().copied()).env(RESULT, &result);
     let what = format!("{command:?}");
     let status = command.status().unwrap();
     assert!(status.success(), "{status}: {what}");
@@ -79,6 +73,17 @@ fn report(result: &str) {
     if let Some(path) = std::env::var_os(RESULT) {
         std::fs::write(path, result).unwrap();
     }
+}
+
+/// The guest that `POLYCHORD_GUEST` names, else the one that comes with the library.
+pub(crate) fn transformer(engine: &dyn Engine) -> Transformer {
+    Transformer::from_wasm(engine, &guest()).unwrap()
+}
+
+/// The bytes of that guest.
+pub(crate) fn guest() -> Vec<u8> {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/built/transformer-wasm32-plain.wasm");
+    std::fs::read(std::env::var_os("POLYCHORD_GUEST").unwrap_or_else(|| built.into())).unwrap()
 }
 
 /// Says why a test did not test anything, past the capturing of output: that must be seen.

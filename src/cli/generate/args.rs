@@ -119,7 +119,9 @@ impl Args {
         match self.prompt.as_deref() {
             None | Some("-") => {
                 let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text)?;
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .map_err(|error| format!("cannot read the prompt from stdin: {error}"))?;
                 Ok(text.trim_end_matches('\n').to_owned())
             }
             Some(text) => Ok(text.to_owned()),

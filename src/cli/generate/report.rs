@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::api::{Capabilities, PagerStats, Stats};
@@ -13,36 +13,41 @@ use crate::cli::{Failure, size};
 /// Keeps the logits of each step: in a hash, in a file, or not at all.
 pub(crate) struct Recorder {
     hash: Option<Sha256>,
-    file: Option<BufWriter<File>>,
+    file: Option<(PathBuf, BufWriter<File>)>,
 }
 
 impl Recorder {
     pub(crate) fn new(args: &Args) -> Result<Self, Failure> {
-        let create = |path: &PathBuf| {
-            File::create(path).map_err(|error| format!("cannot write {}: {error}", path.display()))
+        let create = |path: &PathBuf| match File::create(path) {
+            Ok(file) => Ok((path.clone(), BufWriter::new(file))),
+            Err(error) => Err(cannot_write(path, &error)),
         };
         let file = args.logits.as_ref().map(create).transpose()?;
-        Ok(Self { hash: args.json.then(Sha256::new), file: file.map(BufWriter::new) })
+        Ok(Self { hash: args.json.then(Sha256::new), file })
     }
 
     pub(crate) fn record(&mut self, logits: Logits<'_>) -> Result<(), Failure> {
         if let Some(hash) = &mut self.hash {
             hash.update(logits.as_bytes());
         }
-        if let Some(file) = &mut self.file {
-            file.write_all(logits.as_bytes())?;
+        if let Some((path, file)) = &mut self.file {
+            file.write_all(logits.as_bytes()).map_err(|error| cannot_write(path, &error))?;
         }
         Ok(())
     }
 
     /// The hash in hexadecimal digits, if it was asked for.
     pub(crate) fn finish(self) -> Result<Option<String>, Failure> {
-        if let Some(mut file) = self.file {
-            file.flush()?;
+        if let Some((path, mut file)) = self.file {
+            file.flush().map_err(|error| cannot_write(&path, &error))?;
         }
         let hex = |hash: Sha256| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         Ok(self.hash.map(hex))
     }
+}
+
+fn cannot_write(path: &Path, error: &std::io::Error) -> String {
+    format!("cannot write {}: {error}", path.display())
 }
 
 /// How a generation went.
