@@ -4,6 +4,8 @@ use std::panic::Location;
 
 use polychord_runtime_api::{Engine, Requirements};
 
+use crate::refusal;
+
 /// One promise, and the function that checks it.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -15,6 +17,27 @@ pub struct Case {
     pub needs: Requirements,
     /// Checks it.
     pub run: fn(&dyn Engine) -> Outcome,
+}
+
+impl Case {
+    /// Whether an engine claims all that the case needs.
+    #[must_use]
+    pub fn applies_to(&self, engine: &dyn Engine) -> bool {
+        self.needs.check(engine.capabilities()).is_ok()
+    }
+
+    /// Runs the case or, if the engine does not claim what it needs, checks that asking for
+    /// that is refused.
+    ///
+    /// # Errors
+    ///
+    /// What is not as promised.
+    pub fn check(&self, engine: &dyn Engine) -> Outcome {
+        if self.applies_to(engine) {
+            return (self.run)(engine);
+        }
+        refusal::check(engine, &self.needs)
+    }
 }
 
 /// The result of a case.

@@ -1,4 +1,4 @@
-use crate::Failure;
+use crate::{Failure, Outcome};
 
 /// What a backend says about its results before the suite runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +40,7 @@ impl Expectations {
 
 impl ExpectedFailure {
     /// A case that failed in the expected way is in order, and nothing else is.
-    pub(crate) fn judge(&self, outcome: Result<(), Failure>) -> Result<(), Failure> {
+    pub(crate) fn judge(&self, outcome: Outcome) -> Outcome {
         let Self { says, reason, link, .. } = self;
         match outcome {
             Ok(()) => Err(Failure::new(format!(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use polychord_runtime_api::{Capabilities, Engine, Result};
 
-use crate::{Case, Expectations, ExpectedFailure, Outcome, VERSION, all, refusal};
+use crate::{Case, Expectations, VERSION, all};
 
 /// Runs all cases on an engine: filters, `--list`, `--exact`, `--test-threads` and so on are
 /// those of Rust's own tests.
@@ -30,50 +30,24 @@ pub fn run<E: Engine + 'static>(engine: Result<E>, expectations: Expectations) -
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-/// How a case is run on an engine.
-#[derive(Clone, Copy)]
-enum Mode {
-    /// As it is.
-    Plain,
-    /// Its needs are not met; that they are refused is checked in its place.
-    Refused,
-    /// It must fail.
-    ExpectedFailure(&'static ExpectedFailure),
-}
-
-impl Mode {
-    fn of(case: &Case, engine: &Capabilities, expectations: &Expectations) -> Self {
-        if case.needs.check(engine).is_err() {
-            return Self::Refused;
-        }
-        expectations.of(case.name).map_or(Self::Plain, Self::ExpectedFailure)
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Refused => "refused",
-            Self::ExpectedFailure(_) => "expected failure",
-        }
-    }
-
-    fn run(self, case: &Case, engine: &dyn Engine) -> Outcome {
-        match self {
-            Self::Plain => (case.run)(engine),
-            Self::Refused => refusal::check(engine, &case.needs),
-            Self::ExpectedFailure(expected) => expected.judge((case.run)(engine)),
-        }
-    }
-}
-
 fn trial(case: Case, engine: &Arc<dyn Engine>, expectations: &Expectations) -> Trial {
-    let mode = Mode::of(&case, engine.capabilities(), expectations);
+    let applies = case.applies_to(&**engine);
+    let expected = expectations.of(case.name).filter(|_| applies);
+    let kind = match expected {
+        Some(_) => "expected failure",
+        None if applies => "",
+        None => "refused",
+    };
     let (name, engine) = (case.name, engine.clone());
     let run = move || {
-        let outcome = mode.run(&case, &*engine);
+        let outcome = case.check(&*engine);
+        let outcome = match expected {
+            Some(expected) => expected.judge(outcome),
+            None => outcome,
+        };
         outcome.map_err(|failure| Failed::from(format!("promised: {}\n{failure}", case.promise)))
     };
-    Trial::test(name, run).with_kind(mode.name())
+    Trial::test(name, run).with_kind(kind)
 }
 
 /// A trial that fails, if a case is listed that does not exist.

@@ -1,0 +1,189 @@
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{
+    Error, LayerId, LayerSpec, LoadedLayer, MemoryId, MemorySpec, Result, Stats,
+};
+
+use super::Entry;
+use crate::double::{Defect, Guest};
+
+pub(super) const DEFECTS: &[Entry] = &[
+    Entry {
+        name: "host_api/one_page_more",
+        what: "makes memories a page too large",
+        defect: &OnePageMore,
+        caught_by: &["host_api/create_memory64"],
+    },
+    Entry {
+        name: "host_api/elsewhere",
+        what: "makes a memory in the host that should be in the guest",
+        defect: &Elsewhere,
+        caught_by: &["host_api/create_memory64", "host_api/guest_and_host_memory_agree"],
+    },
+    Entry {
+        name: "host_api/empty_memories",
+        what: "makes memories without a byte",
+        defect: &EmptyMemories,
+        caught_by: &["host_api/create_memory64_refusals"],
+    },
+    Entry {
+        name: "host_api/takes_any_layer",
+        what: "takes layers that overlap or leave their memory",
+        defect: &TakesAnyLayer,
+        caught_by: &["host_api/register_layer_refusals"],
+    },
+    Entry {
+        name: "host_api/loads_counted_twice",
+        what: "counts a load twice",
+        defect: &LoadsCountedTwice,
+        caught_by: &["host_api/load_layer", "abi/wasm32/loads", "threads/at_once"],
+    },
+    Entry {
+        name: "host_api/partial_load",
+        what: "leaves bytes behind when a layer cannot be read",
+        defect: &PartialLoad,
+        caught_by: &["host_api/load_layer_refusals"],
+    },
+    Entry {
+        name: "host_api/spoilt_load",
+        what: "changes a byte of a layer on its way in",
+        defect: &SpoiltLoad,
+        caught_by: &[
+            "host_api/load_layer",
+            "mapping/equals_copying",
+            "transformer/logits",
+            "transformer/mapped",
+        ],
+    },
+    Entry {
+        name: "host_api/not_released",
+        what: "leaves the bytes of a layer that is released",
+        defect: &NotReleased,
+        caught_by: &["host_api/release_layer", "mapping/release", "mapping/no_leak"],
+    },
+    Entry {
+        name: "host_api/reads_on",
+        what: "lets a read go on in the memory that follows",
+        defect: &ReadsOn,
+        caught_by: &["host_api/read_and_write_refusals"],
+    },
+    Entry {
+        name: "host_api/writes_not_counted",
+        what: "does not count what is written",
+        defect: &WritesNotCounted,
+        caught_by: &["host_api/read_and_write", "abi/wasm32/transfers_count"],
+    },
+    Entry {
+        name: "host_api/writes_beside",
+        what: "writes one byte further than told",
+        defect: &WritesBeside,
+        caught_by: &["host_api/read_and_write", "mapping/host_writes"],
+    },
+];
+
+#[derive(Debug)]
+struct OnePageMore;
+impl Defect for OnePageMore {
+    fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
+        let bytes = spec.bytes.saturating_add(PAGE);
+        guest.inner.create_memory64(&MemorySpec { bytes, ..spec.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct Elsewhere;
+impl Defect for Elsewhere {
+    fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
+        guest.inner.create_memory64(&MemorySpec::host(spec.bytes))
+    }
+}
+
+#[derive(Debug)]
+struct EmptyMemories;
+impl Defect for EmptyMemories {
+    fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
+        guest.inner.create_memory64(&MemorySpec { bytes: spec.bytes.max(1), ..spec.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct TakesAnyLayer;
+impl Defect for TakesAnyLayer {
+    fn register_layer(&self, guest: &mut Guest, spec: LayerSpec) -> Result<()> {
+        match guest.inner.register_layer(spec) {
+            Err(Error::InvalidLayer { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LoadsCountedTwice;
+impl Defect for LoadsCountedTwice {
+    fn stats(&self, guest: &Guest) -> Stats {
+        let stats = guest.inner.stats();
+        Stats { loads: 2 * stats.loads, ..stats }
+    }
+}
+
+#[derive(Debug)]
+struct PartialLoad;
+impl Defect for PartialLoad {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id);
+        if matches!(loaded, Err(Error::Truncated { .. })) {
+            guest.inner.memory_mut().fill(7);
+        }
+        loaded
+    }
+}
+
+#[derive(Debug)]
+struct SpoiltLoad;
+impl Defect for SpoiltLoad {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id)?;
+        if let Some(address) = loaded.address {
+            let index = usize::try_from(address + (loaded.bytes - 1) / 2).unwrap_or(0);
+            guest.inner.memory_mut()[index] ^= 0x21;
+        }
+        Ok(loaded)
+    }
+}
+
+#[derive(Debug)]
+struct NotReleased;
+impl Defect for NotReleased {
+    fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        guest.inner.load_layer(id).map(drop)
+    }
+}
+
+#[derive(Debug)]
+struct ReadsOn;
+impl Defect for ReadsOn {
+    fn read(&self, guest: &Guest, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
+        match guest.inner.read_memory64(memory, offset, out) {
+            Err(Error::OutOfRange { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct WritesNotCounted;
+impl Defect for WritesNotCounted {
+    fn stats(&self, guest: &Guest) -> Stats {
+        Stats { writes: 0, ..guest.inner.stats() }
+    }
+}
+
+#[derive(Debug)]
+struct WritesBeside;
+impl Defect for WritesBeside {
+    fn write(&self, guest: &mut Guest, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        guest
+            .inner
+            .write_memory64(memory, offset + 1, data)
+            .or_else(|_| guest.inner.write_memory64(memory, offset, data))
+    }
+}

@@ -1,0 +1,124 @@
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{
+    Capabilities, Error, Limits, Module, Result, Runtime, TrapKind, Value,
+};
+
+use super::Entry;
+use crate::double::{Defect, Guest};
+
+pub(super) const DEFECTS: &[Entry] = &[
+    Entry {
+        name: "limits/no_memory_limit",
+        what: "knows no limit of memory",
+        defect: &NoMemoryLimit,
+        caught_by: &[
+            "limits/initial_memory",
+            "limits/private_memory",
+            "limits/growth_by_the_guest",
+            "limits/growth_by_the_host",
+            "limits/second_memory",
+            "limits/memory64",
+        ],
+    },
+    Entry {
+        name: "limits/one_page_more",
+        what: "lets a memory grow by one page more than the limit",
+        defect: &OnePageMore,
+        caught_by: &["limits/growth_by_the_guest", "limits/growth_by_the_host"],
+    },
+    Entry {
+        name: "limits/grows_without_end",
+        what: "grows whatever a module says about its own limit",
+        defect: &GrowsWithoutEnd,
+        caught_by: &["limits/the_modules_own", "limits/tables"],
+    },
+    Entry {
+        name: "limits/stops_early",
+        what: "stops guests when half of their time is over",
+        defect: &StopsEarly,
+        caught_by: &["limits/time", "limits/time_in_the_start_function"],
+    },
+    Entry {
+        name: "limits/stops_at_once",
+        what: "stops every guest that has a limit",
+        defect: &StopsAtOnce,
+        caught_by: &[
+            "limits/no_time_limit",
+            "limits/time_spares_fast_calls",
+            "limits/time_spares_other_guests",
+        ],
+    },
+    Entry {
+        name: "limits/ignores_the_time",
+        what: "claims no time limits, and does not refuse them",
+        defect: &IgnoresTheTime,
+        caught_by: &["limits/time"],
+    },
+];
+
+#[derive(Debug)]
+struct NoMemoryLimit;
+impl Defect for NoMemoryLimit {
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        module.instantiate(&Limits { memory_bytes: u64::MAX, ..limits.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct OnePageMore;
+impl Defect for OnePageMore {
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let memory_bytes = limits.memory_bytes.saturating_add(PAGE);
+        module.instantiate(&Limits { memory_bytes, ..limits.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct GrowsWithoutEnd;
+impl Defect for GrowsWithoutEnd {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let results = guest.inner.call(export, args)?;
+        let refused = |value: &Value| *value == Value::I32(-1);
+        Ok(if results.iter().any(refused) { vec![Value::I32(2)] } else { results })
+    }
+}
+
+#[derive(Debug)]
+struct StopsEarly;
+impl Defect for StopsEarly {
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let call_time = limits.call_time.map(|limit| limit / 2);
+        module.instantiate(&Limits { call_time, ..limits.clone() })
+    }
+}
+
+#[derive(Debug)]
+struct StopsAtOnce;
+impl Defect for StopsAtOnce {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let host = guest.inner.host();
+        match host.limits().call_time {
+            Some(limit) => Err(Error::Trap {
+                engine: host.capabilities().engine,
+                operation: export.into(),
+                kind: TrapKind::DeadlineExceeded(limit),
+            }),
+            None => guest.inner.call(export, args),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct IgnoresTheTime;
+impl Defect for IgnoresTheTime {
+    fn claim(&self, has: &mut Capabilities) {
+        has.time_limit = false;
+    }
+
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        match module.instantiate(&Limits { call_time: None, ..limits.clone() }) {
+            Err(Error::Unmet { .. }) => module.instantiate(&Limits::default()),
+            other => other,
+        }
+    }
+}

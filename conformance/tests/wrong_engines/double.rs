@@ -1,0 +1,222 @@
+//! An engine that passes everything on to another one, except where a defect steps in.
+
+use std::sync::Arc;
+
+use polychord_runtime_api::{
+    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LoadedLayer, MemoryId, MemorySpec,
+    Module, ModuleInfo, Result, Runtime, Stats, Value,
+};
+
+/// One deliberate mistake: overrides what it does wrong.
+pub(crate) trait Defect: std::fmt::Debug + Sync {
+    fn claim(&self, _has: &mut Capabilities) {}
+
+    fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        engine.compile(wasm)
+    }
+
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        module.instantiate(limits)
+    }
+
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        guest.inner.call(export, args)
+    }
+
+    fn memory<'a>(&self, guest: &'a Guest) -> &'a [u8] {
+        guest.inner.memory()
+    }
+
+    fn memory_mut<'a>(&self, guest: &'a mut Guest) -> &'a mut [u8] {
+        guest.inner.memory_mut()
+    }
+
+    fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
+        guest.inner.create_memory64(spec)
+    }
+
+    fn register_layer(&self, guest: &mut Guest, spec: LayerSpec) -> Result<()> {
+        guest.inner.register_layer(spec)
+    }
+
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        guest.inner.load_layer(id)
+    }
+
+    fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        guest.inner.release_layer(id)
+    }
+
+    fn read(&self, guest: &Guest, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
+        guest.inner.read_memory64(memory, offset, out)
+    }
+
+    fn write(&self, guest: &mut Guest, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        guest.inner.write_memory64(memory, offset, data)
+    }
+
+    fn stats(&self, guest: &Guest) -> Stats {
+        guest.inner.stats()
+    }
+
+    /// Whether guests are never taken down.
+    fn leaks(&self) -> bool {
+        false
+    }
+}
+
+/// A guest of the engine behind, and what defects remember about it.
+pub(crate) struct Guest {
+    pub(crate) inner: Box<dyn Runtime>,
+    /// What the memory was at some time, if a defect cares.
+    pub(crate) old_memory: Vec<u8>,
+    /// Size of the memory at the start.
+    pub(crate) first_size: usize,
+    /// The thread that started it.
+    pub(crate) thread: std::thread::ThreadId,
+}
+
+#[derive(Debug)]
+pub(crate) struct Double {
+    inner: Arc<dyn Engine>,
+    capabilities: Arc<Capabilities>,
+    defect: &'static dyn Defect,
+}
+
+struct DoubleModule {
+    inner: Arc<dyn Module>,
+    capabilities: Arc<Capabilities>,
+    defect: &'static dyn Defect,
+}
+
+struct DoubleRuntime {
+    /// Always there, but for a guest that is being taken down.
+    guest: Option<Guest>,
+    defect: &'static dyn Defect,
+}
+
+impl Double {
+    pub(crate) fn new(inner: Arc<dyn Engine>, defect: &'static dyn Defect) -> Self {
+        let mut capabilities = Capabilities::clone(inner.capabilities());
+        defect.claim(&mut capabilities);
+        Self { inner, capabilities: Arc::new(capabilities), defect }
+    }
+}
+
+impl Engine for Double {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        self.inner.translate(wasm, info)
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        let inner = self.defect.compile(&*self.inner, wasm)?;
+        let capabilities = self.capabilities.clone();
+        Ok(Arc::new(DoubleModule { inner, capabilities, defect: self.defect }))
+    }
+}
+
+impl Module for DoubleModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        self.inner.info()
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+        self.inner.start(host)
+    }
+
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let inner = self.defect.instantiate(&*self.inner, limits)?;
+        let thread = std::thread::current().id();
+        let first_size = inner.memory().len();
+        let guest = Guest { inner, old_memory: Vec::new(), first_size, thread };
+        Ok(Box::new(DoubleRuntime { guest: Some(guest), defect: self.defect }))
+    }
+}
+
+impl DoubleRuntime {
+    fn guest(&self) -> &Guest {
+        self.guest.as_ref().unwrap()
+    }
+
+    fn guest_mut(&mut self) -> &mut Guest {
+        self.guest.as_mut().unwrap()
+    }
+}
+
+impl Drop for DoubleRuntime {
+    fn drop(&mut self) {
+        let guest = self.guest.take();
+        if self.defect.leaks() {
+            std::mem::forget(guest);
+        }
+    }
+}
+
+impl Runtime for DoubleRuntime {
+    fn host(&self) -> &Arc<Host> {
+        self.guest().inner.host()
+    }
+
+    fn memory(&self) -> &[u8] {
+        self.defect.memory(self.guest())
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let defect = self.defect;
+        defect.memory_mut(self.guest_mut())
+    }
+
+    fn grow(&mut self, pages: u64) -> Result<u64> {
+        self.guest_mut().inner.grow(pages)
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        self.guest_mut().inner.invoke(export, args, results)
+    }
+
+    fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
+        let defect = self.defect;
+        defect.create_memory64(self.guest_mut(), spec)
+    }
+
+    fn register_layer(&mut self, spec: LayerSpec) -> Result<()> {
+        let defect = self.defect;
+        defect.register_layer(self.guest_mut(), spec)
+    }
+
+    fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
+        let defect = self.defect;
+        defect.load_layer(self.guest_mut(), id)
+    }
+
+    fn release_layer(&mut self, id: LayerId) -> Result<()> {
+        let defect = self.defect;
+        defect.release_layer(self.guest_mut(), id)
+    }
+
+    fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
+        self.defect.read(self.guest(), memory, offset, out)
+    }
+
+    fn write_memory64(&mut self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        let defect = self.defect;
+        defect.write(self.guest_mut(), memory, offset, data)
+    }
+
+    fn stats(&self) -> Stats {
+        self.defect.stats(self.guest())
+    }
+
+    fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let defect = self.defect;
+        defect.call(self.guest_mut(), export, args)
+    }
+}
