@@ -106,7 +106,7 @@ impl HostFunction {
     /// types of [`ty`](Self::ty).
     ///
     /// Never panics and never fails: every refusal is a negative
-    /// [`code`](polychord_abi::code) and counts in the statistics.
+    /// [`code`] and counts in the statistics.
     pub fn call(&self, host: &Host, guest: &mut [u8], args: &[Value]) -> Value {
         let mut call = Call { name: self.name, host, guest, args };
         // No panic may cross the boundary: for some engines it would be undefined behaviour.
