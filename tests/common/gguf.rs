@@ -10,6 +10,8 @@ pub(crate) struct Writer {
     pairs: Section,
     tensors: Section,
     data: Vec<u8>,
+    /// Length of the data, of which [`declare`](Self::declare) writes none.
+    end: u64,
 }
 
 /// Records of the header, and how many they are.
@@ -60,24 +62,39 @@ impl Writer {
 
     /// Appends a tensor; the contiguous dimension is the first.
     pub(crate) fn tensor(&mut self, name: &str, kind: GgmlType, dims: &[u64], data: &[u8]) {
-        self.data.resize(self.data.len().next_multiple_of(ALIGNMENT), 0);
+        let start = self.declare(name, kind, dims, data.len() as u64);
+        self.data.resize(usize::try_from(start).unwrap(), 0);
+        self.data.extend(data);
+    }
+
+    /// Describes a tensor of so many bytes, and returns where they go, counted from the end of
+    /// the [`header`](Self::header).
+    pub(crate) fn declare(&mut self, name: &str, kind: GgmlType, dims: &[u64], len: u64) -> u64 {
+        let start = self.end.next_multiple_of(ALIGNMENT as u64);
+        self.end = start + len;
         let info = self.tensors.start(name);
         info.extend(u32::try_from(dims.len()).unwrap().to_le_bytes());
         dims.iter().for_each(|dim| info.extend(dim.to_le_bytes()));
         info.extend(kind.number().to_le_bytes());
-        info.extend((self.data.len() as u64).to_le_bytes());
-        self.data.extend(data);
+        info.extend(start.to_le_bytes());
+        start
     }
 
     /// The whole file.
     pub(crate) fn file(&self) -> Vec<u8> {
+        let mut file = self.header();
+        file.extend(&self.data);
+        file
+    }
+
+    /// Everything before the data.
+    pub(crate) fn header(&self) -> Vec<u8> {
         let mut file = b"GGUF\x03\0\0\0".to_vec();
         file.extend(self.tensors.count.to_le_bytes());
         file.extend(self.pairs.count.to_le_bytes());
         file.extend(&self.pairs.bytes);
         file.extend(&self.tensors.bytes);
         file.resize(file.len().next_multiple_of(ALIGNMENT), 0);
-        file.extend(&self.data);
         file
     }
 

@@ -61,6 +61,105 @@ impl Shape {
     }
 }
 
+impl Shape {
+    /// A file with its metadata, before its tensors; `end` is the token that ends a text.
+    pub(crate) fn metadata(&self, architecture: &str, end: usize) -> Writer {
+        let mut writer = Writer::default();
+        writer.text("general.architecture", architecture);
+        for (key, value) in [
+            ("context_length", self.context),
+            ("embedding_length", self.dim),
+            ("block_count", self.blocks),
+            ("feed_forward_length", self.ffn),
+            ("attention.head_count", self.heads),
+            ("attention.head_count_kv", self.kv_heads),
+            ("attention.key_length", self.head_dim),
+            ("attention.value_length", self.head_dim),
+            ("rope.dimension_count", self.rope_dim),
+        ] {
+            writer.u32(&format!("{architecture}.{key}"), value as u32);
+        }
+        writer.f32("llama.attention.layer_norm_rms_epsilon", EPSILON);
+        writer.f32("llama.rope.freq_base", self.rope_base);
+        #[allow(clippy::float_cmp, reason = "as written")]
+        if self.rope_factor != 1.0 {
+            writer.text("llama.rope.scaling.type", "linear");
+            writer.f32("llama.rope.scaling.factor", self.rope_factor);
+        }
+        put_vocabulary(&mut writer, self.vocab, end);
+        writer
+    }
+
+    /// The tensors of a file, in its order.
+    pub(crate) fn tensors(&self) -> Vec<Spec> {
+        let Self { kind, ends, vocab, dim, ffn, head_dim, .. } = *self;
+        let (q, kv) = (self.heads * head_dim, self.kv_heads * head_dim);
+        let mut all =
+            vec![Spec::matrix("token_embd.weight", ends, vocab, dim, (dim as f32).sqrt())];
+        if self.rope_freqs {
+            all.push(Spec::vector("rope_freqs.weight", self.rope_dim / 2));
+        }
+        for block in 0..self.blocks {
+            let name = |part: &str| format!("blk.{block}.{part}.weight");
+            all.extend([
+                Spec::vector(name("attn_norm"), dim),
+                Spec::matrix(name("attn_q"), kind, q, dim, 1.5),
+                Spec::matrix(name("attn_k"), kind, kv, dim, 1.5),
+                Spec::matrix(name("attn_v"), kind, kv, dim, 1.0),
+                Spec::matrix(name("attn_output"), kind, dim, q, 1.0),
+                Spec::vector(name("ffn_norm"), dim),
+                Spec::matrix(name("ffn_gate"), kind, ffn, dim, 1.0),
+                Spec::matrix(name("ffn_up"), kind, ffn, dim, 1.0),
+                Spec::matrix(name("ffn_down"), kind, dim, ffn, 1.0),
+            ]);
+        }
+        all.push(Spec::vector("output_norm.weight", dim));
+        if !self.tied {
+            all.push(Spec::matrix("output.weight", ends, vocab, dim, 1.0));
+        }
+        all
+    }
+}
+
+/// What a tensor of random weights looks like.
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    pub(crate) kind: GgmlType,
+    /// The contiguous dimension first.
+    pub(crate) dims: Vec<u64>,
+    /// How large products with it are, compared with what they are products of; none for a
+    /// vector, whose values are from 0.5 to 1.5.
+    pub(crate) gain: Option<f32>,
+}
+
+impl Spec {
+    fn matrix(
+        name: impl Into<String>,
+        kind: GgmlType,
+        rows: usize,
+        cols: usize,
+        gain: f32,
+    ) -> Self {
+        Self { name: name.into(), kind, dims: vec![cols as u64, rows as u64], gain: Some(gain) }
+    }
+
+    fn vector(name: impl Into<String>, len: usize) -> Self {
+        Self { name: name.into(), kind: GgmlType::F32, dims: vec![len as u64], gain: None }
+    }
+
+    pub(crate) fn elements(&self) -> u64 {
+        self.dims.iter().product()
+    }
+
+    /// So many random weights of this tensor, as they are stored.
+    pub(crate) fn random(&self, count: usize, random: &mut Random) -> Vec<u8> {
+        let Some(gain) = self.gain else {
+            return (0..count).flat_map(|_| (1.0 + 0.5 * random.uniform()).to_le_bytes()).collect();
+        };
+        ggml::random(self.kind, count, gain / (self.dims[0] as f32).sqrt(), random)
+    }
+}
+
 pub(crate) const EPSILON: f32 = 1e-5;
 
 /// A model with its weights.
@@ -93,31 +192,16 @@ impl Tensor {
 impl Llama {
     /// A model of random weights, of such sizes that activations stay near 1.
     pub(crate) fn random(shape: Shape) -> Self {
-        let mut maker = Maker { random: Random(shape.seed), tensors: Vec::new() };
-        let Shape { kind, ends, vocab, dim, ffn, head_dim, .. } = shape;
-        let (q, kv) = (shape.heads * head_dim, shape.kv_heads * head_dim);
-        maker.matrix("token_embd.weight".into(), ends, vocab, dim, (dim as f32).sqrt());
-        if shape.rope_freqs {
-            maker.vector("rope_freqs.weight".into(), shape.rope_dim / 2);
-        }
-        for block in 0..shape.blocks {
-            let name = |part: &str| format!("blk.{block}.{part}.weight");
-            maker.vector(name("attn_norm"), dim);
-            maker.matrix(name("attn_q"), kind, q, dim, 1.5);
-            maker.matrix(name("attn_k"), kind, kv, dim, 1.5);
-            maker.matrix(name("attn_v"), kind, kv, dim, 1.0);
-            maker.matrix(name("attn_output"), kind, dim, q, 1.0);
-            maker.vector(name("ffn_norm"), dim);
-            maker.matrix(name("ffn_gate"), kind, ffn, dim, 1.0);
-            maker.matrix(name("ffn_up"), kind, ffn, dim, 1.0);
-            maker.matrix(name("ffn_down"), kind, dim, ffn, 1.0);
-        }
-        maker.vector("output_norm.weight".into(), dim);
-        if !shape.tied {
-            maker.matrix("output.weight".into(), ends, vocab, dim, 1.0);
-        }
-        let end = vocab - 1;
-        Self { shape, tensors: maker.tensors, architecture: "llama".into(), end }
+        let mut random = Random(shape.seed);
+        let tensor = |spec: Spec| Tensor {
+            bytes: spec.random(spec.elements() as usize, &mut random),
+            name: spec.name,
+            kind: spec.kind,
+            dims: spec.dims,
+        };
+        let tensors = shape.tensors().into_iter().map(tensor).collect();
+        let end = shape.vocab - 1;
+        Self { shape, tensors, architecture: "llama".into(), end }
     }
 
     /// The tensor with this name.
@@ -132,30 +216,7 @@ impl Llama {
 
     /// The model as a GGUF file.
     pub(crate) fn file(&self) -> Vec<u8> {
-        let mut writer = Writer::default();
-        let shape = &self.shape;
-        writer.text("general.architecture", &self.architecture);
-        for (key, value) in [
-            ("context_length", shape.context),
-            ("embedding_length", shape.dim),
-            ("block_count", shape.blocks),
-            ("feed_forward_length", shape.ffn),
-            ("attention.head_count", shape.heads),
-            ("attention.head_count_kv", shape.kv_heads),
-            ("attention.key_length", shape.head_dim),
-            ("attention.value_length", shape.head_dim),
-            ("rope.dimension_count", shape.rope_dim),
-        ] {
-            writer.u32(&format!("{}.{key}", self.architecture), value as u32);
-        }
-        writer.f32("llama.attention.layer_norm_rms_epsilon", EPSILON);
-        writer.f32("llama.rope.freq_base", shape.rope_base);
-        #[allow(clippy::float_cmp, reason = "as written")]
-        if shape.rope_factor != 1.0 {
-            writer.text("llama.rope.scaling.type", "linear");
-            writer.f32("llama.rope.scaling.factor", shape.rope_factor);
-        }
-        put_vocabulary(&mut writer, shape.vocab, self.end);
+        let mut writer = self.shape.metadata(&self.architecture, self.end);
         for Tensor { name, kind, dims, bytes } in &self.tensors {
             writer.tensor(name, *kind, dims, bytes);
         }
@@ -189,25 +250,4 @@ fn put_vocabulary(writer: &mut Writer, vocab: usize, end: usize) {
     let template = "{# the words of each message, in angle brackets #}\
                     {% for message in messages %}<{{ message.content }}>{% endfor %}";
     writer.text("tokenizer.chat_template", template);
-}
-
-struct Maker {
-    random: Random,
-    tensors: Vec<Tensor>,
-}
-
-impl Maker {
-    /// Rows whose products are `gain` times as large as what they are multiplied with.
-    fn matrix(&mut self, name: String, kind: GgmlType, rows: usize, cols: usize, gain: f32) {
-        let size = gain / (cols as f32).sqrt();
-        let bytes = ggml::random(kind, rows * cols, size, &mut self.random);
-        self.tensors.push(Tensor { name, kind, dims: vec![cols as u64, rows as u64], bytes });
-    }
-
-    /// Values from 0.5 to 1.5.
-    fn vector(&mut self, name: String, len: usize) {
-        let values = (0..len).flat_map(|_| (1.0 + 0.5 * self.random.uniform()).to_le_bytes());
-        let bytes = values.collect();
-        self.tensors.push(Tensor { name, kind: GgmlType::F32, dims: vec![len as u64], bytes });
-    }
 }

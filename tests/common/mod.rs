@@ -4,6 +4,8 @@
 
 pub(crate) mod ggml;
 pub(crate) mod gguf;
+#[cfg(unix)]
+pub(crate) mod large;
 pub(crate) mod llama;
 
 use std::ffi::OsStr;

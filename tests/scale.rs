@@ -1,0 +1,141 @@
+//! Models as large as people run: `scripts/test --scale`.
+//!
+//! Each writes a file of its own to `POLYCHORD_SCALE_DIR` (default: the folder for temporary
+//! files) and removes it; without room for it, it says so and passes.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use polychord::api::Policy;
+use polychord::model::gguf::GgmlType;
+use polychord::model::{Model, Placement, SessionOptions, Transformer};
+use sha2::{Digest, Sha256};
+
+use common::{alone, engines_agree, large, skip};
+
+const GIB: u64 = 1 << 30;
+
+/// 5.5 GB of random blocks: more than any 32-bit memory holds.
+#[test]
+#[ignore = "writes 5.5 GB and computes for minutes; scripts/test --scale runs it"]
+fn beyond_4_gib_every_engine_computes_the_same() {
+    engines_agree("beyond_4_gib_every_engine_computes_the_same", |engine| {
+        let Some(file) = File::write("8b", GgmlType::Q4_1, false, 6 * GIB) else {
+            return String::new();
+        };
+        let transformer = Transformer::new(engine).unwrap();
+        let two_gib = Placement::Paged { resident_bytes: Some(2 * GIB), policy: Policy::Pinned };
+        let placements = [
+            (Placement::Auto, "sharded32"),
+            (Placement::Sharded32 { memories: Some(5) }, "sharded32"),
+            (two_gib, "paged"),
+        ];
+        let results = placements.map(|(placement, name)| {
+            let start = Instant::now();
+            let model = file.open();
+            let mut session = transformer.start(&model, &options(placement)).unwrap();
+            let ready = start.elapsed();
+            assert_eq!(session.placed().name, name);
+            let mut hash = Sha256::new();
+            for tokens in [&[1, 2, 3][..], &[4]] {
+                hash.update(session.eval(tokens).unwrap().as_bytes());
+            }
+            let engine = engine.capabilities().engine;
+            println!("{engine} {name}: ready in {ready:?}, done in {:?}", start.elapsed());
+            hash.finalize().to_vec()
+        });
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        format!("{:?}", results[0])
+    });
+}
+
+/// 80 blocks and 40 GB of a sparse file, on a machine with less memory than that.
+#[test]
+#[ignore = "reads 40 GB of zeros and computes for minutes; scripts/test --scale runs it"]
+fn a_70b_model_pages_through_a_small_window() {
+    alone("a_70b_model_pages_through_a_small_window", &[], || {
+        let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
+        let before = peak_memory();
+        let start = Instant::now();
+        let model = file.open();
+        println!("opened {} bytes in {:?}", file.bytes, start.elapsed());
+        assert!(file.bytes > 36 * GIB);
+        let engine = polychord::open(polychord::default_engine().unwrap()).unwrap();
+        let window = 2 * GIB;
+        let paged = Placement::Paged { resident_bytes: Some(window), policy: Policy::Pinned };
+        let placed = model.place(&options(paged.clone()), engine.capabilities()).unwrap();
+        println!("{}: {}", placed.name, placed.reason);
+        let opened = peak_memory() - before;
+        assert!(opened < 64 << 20, "opening and planning took {opened} bytes");
+
+        let transformer = Transformer::new(&*engine).unwrap();
+        let mut session = transformer.start(&model, &options(paged)).unwrap();
+        session.eval(&[1]).unwrap();
+        let stats = session.pager_stats().unwrap();
+        println!("one token in {:?}: {stats:?}", start.elapsed());
+        // The embedding, 80 blocks, and the output.
+        assert_eq!(stats.misses, 82);
+        assert!(stats.bytes_loaded > 36 * GIB);
+        let peak = peak_memory();
+        assert!(peak < window + GIB / 2, "{peak} bytes at most");
+    });
+}
+
+/// A model file that goes away with its owner.
+struct File {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl File {
+    /// None, loudly, if there are fewer bytes free than needed.
+    fn write(shape: &str, kind: GgmlType, sparse: bool, needed: u64) -> Option<Self> {
+        let folder = std::env::var_os("POLYCHORD_SCALE_DIR");
+        let folder = folder.map_or_else(std::env::temp_dir, PathBuf::from);
+        let free = free_bytes(&folder);
+        if free < needed {
+            let folder = folder.display();
+            skip(&format!("{shape} needs {needed} bytes in {folder}, which has {free}"));
+            return None;
+        }
+        let path = folder.join(format!("polychord-scale-{}.gguf", std::process::id()));
+        let bytes = large::write(&large::shape(shape, kind).unwrap(), sparse, &path);
+        Some(Self { path, bytes })
+    }
+
+    #[allow(unsafe_code, reason = "nobody else knows the file")]
+    fn open(&self) -> Model {
+        // SAFETY: the file is written before, and removed after the sessions are gone; a
+        // removed file keeps its pages.
+        unsafe { Model::open_mapped(&self.path).unwrap() }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn options(placement: Placement) -> SessionOptions {
+    let mut options = SessionOptions::default();
+    options.placement = placement;
+    options.context = Some(64);
+    options
+}
+
+fn free_bytes(folder: &Path) -> u64 {
+    let disk = rustix::fs::statvfs(folder).unwrap();
+    disk.f_bavail * disk.f_frsize
+}
+
+/// Most resident memory of this process so far, in bytes.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
