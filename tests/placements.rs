@@ -272,3 +272,54 @@ fn logits(session: &mut Session) -> Vec<u8> {
 fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Weights are mapped once, whatever the number of sessions: each adds its own cache and
+/// activations, and computes what it would alone.
+#[cfg(target_os = "linux")]
+#[test]
+fn sessions_share_the_pages_of_one_model() {
+    each_engine("sessions_share_the_pages_of_one_model", |engine| {
+        const SESSIONS: u64 = 4;
+        let folder = tempfile::tempdir().unwrap();
+        let large = Shape { dim: 512, ffn: 2048, blocks: 4, ..shape() };
+        let path = Llama::random(large).save(folder.path());
+        let weights = std::fs::metadata(&path).unwrap().len();
+        let transformer = Transformer::new(engine).unwrap();
+        let run = || {
+            let mut session = start(&transformer, &path, true, Placement::Resident32);
+            let result = logits(&mut session);
+            (session, result)
+        };
+        // The first one also brings in what all share, such as stacks and code.
+        let (_first, expected) = run();
+        let before = proportional_memory();
+        let sessions: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(run)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let grown = proportional_memory().saturating_sub(before);
+        assert!(sessions.iter().all(|(_, result)| *result == expected));
+        assert!(
+            grown < SESSIONS * weights / 2,
+            "{SESSIONS} more sessions of a model of {weights} bytes took {grown} bytes"
+        );
+    });
+}
+
+/// Memory of this process, with each page shared out among those who map it, in bytes.
+#[cfg(target_os = "linux")]
+fn proportional_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// A model may be shared between threads, and a session may move from one to another.
+#[test]
+fn models_are_shared_and_sessions_move() {
+    const fn shared<T: Send + Sync>() {}
+    const fn moved<T: Send>() {}
+    shared::<Model>();
+    shared::<Transformer>();
+    moved::<Session>();
+}
