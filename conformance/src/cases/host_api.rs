@@ -2,7 +2,8 @@
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Runtime, Source, Stats,
+    Engine, Error, LayerId, LayerSpec, LoadMethod, LoadedLayer, MemoryId, MemorySpec, Pager,
+    Policy, Runtime, Source, SourceRange, Stats,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
@@ -46,6 +47,18 @@ pub const CASES: &[Case] = &[
         promise: "a released layer reads as zeros, and can be loaded again",
         needs: NOTHING,
         run: release_layer,
+    },
+    Case {
+        name: "host_api/unregister_layer",
+        promise: "a layer that is unregistered leaves zeros, and its number and place to others",
+        needs: NOTHING,
+        run: unregister_layer,
+    },
+    Case {
+        name: "host_api/pager",
+        promise: "layers that take turns in a window are whole whenever they are required",
+        needs: NOTHING,
+        run: pager,
     },
     Case {
         name: "host_api/read_and_write",
@@ -317,6 +330,91 @@ pub fn release_layer(engine: &dyn Engine) -> Outcome {
     }
     let own = &runtime.memory()[..2 * PAGE_LEN];
     same_bytes("the guest's own pages", own, &[0x11; 2 * PAGE_LEN])
+}
+
+/// A layer that is unregistered leaves zeros, and its number and place to others.
+pub fn unregister_layer(engine: &dyn Engine) -> Outcome {
+    let mut runtime = guest::start(engine, WAT)?;
+    runtime.create_memory64(&MemorySpec::guest(4 * PAGE))?;
+    runtime.create_memory64(&MemorySpec::host(4 * PAGE))?;
+    for id in [0, 1] {
+        let unregister = |runtime: &mut dyn Runtime| runtime.unregister_layer(LayerId(id));
+        refuses(&mut *runtime, &[&id.to_string()], unregister)?;
+        for seed in 0..3 {
+            let bytes = guest::pattern(seed, PAGE_LEN + 10);
+            let source = Source::from_bytes(bytes.clone());
+            // Another source at the same place by the same number, and then at another place.
+            let offset = PAGE * (seed % 2) + 33;
+            runtime.register_layer(guest::layer(id, MemoryId(id), offset, &source))?;
+            counts(&mut *runtime, unregister, |stats| stats.layers -= 1)??;
+            runtime.register_layer(guest::layer(id, MemoryId(id), offset, &source))?;
+            runtime.load_layer(LayerId(id))?;
+            let mut found = vec![0; bytes.len()];
+            runtime.read_memory64(MemoryId(id), offset, &mut found)?;
+            same_bytes("the layer", &found, &bytes)?;
+            let count = |stats: &mut Stats| {
+                stats.layers -= 1;
+                stats.releases += 1;
+            };
+            counts(&mut *runtime, unregister, count)??;
+            runtime.read_memory64(MemoryId(id), offset, &mut found)?;
+            same_bytes("after it", &found, &vec![0; bytes.len()])?;
+        }
+        refuses(&mut *runtime, &[&id.to_string()], unregister)?;
+    }
+    Ok(())
+}
+
+/// Layers that take turns in a window are whole whenever they are required.
+pub fn pager(engine: &dyn Engine) -> Outcome {
+    const LAYERS: u32 = 9;
+    let all = guest::pattern(1, 40 * PAGE_LEN);
+    let file = guest::file(&all)?;
+    // From one to three pages long, and anywhere in their pages.
+    let layers: Vec<_> = (0..LAYERS)
+        .map(|id| SourceRange {
+            id: LayerId(id),
+            name: format!("layer {id}"),
+            start: u64::from(id) * 4 * PAGE + u64::from(id) * 777,
+            bytes: PAGE * u64::from(id % 3) + 5_000,
+        })
+        .collect();
+    for policy in [Policy::Pinned, Policy::Lru] {
+        for window in [7, 9, 64] {
+            let source = Source::open(file.path())?;
+            let mut runtime = guest::start(engine, WAT)?;
+            let sources = layers.iter().cloned();
+            let mut pager = Pager::new(&mut *runtime, source, sources, window * PAGE, policy)?;
+            // In an order with repetitions that visits every pair of neighbours.
+            for step in 0..40 {
+                let ids = [LayerId(step * 2 % LAYERS), LayerId((step * 5 + 1) % LAYERS)];
+                pager.prefetch(&ids);
+                pager.require(&mut *runtime, &ids)?;
+                for id in ids {
+                    let LoadedLayer { address, .. } = runtime.load_layer(id)?;
+                    let (layer, start) = (&layers[id.0 as usize], address.unwrap_or(0));
+                    let (at, len) = (usize::try_from(start)?, usize::try_from(layer.bytes)?);
+                    let from = usize::try_from(layer.start)?;
+                    same_bytes(
+                        "the layer",
+                        &runtime.memory()[at..at + len],
+                        &all[from..from + len],
+                    )?;
+                }
+            }
+            let stats = pager.stats();
+            equal("loads", runtime.stats().loads, stats.misses)?;
+            equal("releases", runtime.stats().releases, stats.evictions)?;
+            holds((stats.evictions == 0) == (window == 64), || format!("{stats:?}"))?;
+            refused(pager.require(&mut *runtime, &[LayerId(LAYERS)]), &["9"])?;
+        }
+    }
+    let mut runtime = guest::start(engine, WAT)?;
+    let source = Source::from_bytes(all);
+    let mut pager = Pager::new(&mut *runtime, source, layers, 2 * PAGE, Policy::Lru)?;
+    refused(pager.require(&mut *runtime, &[LayerId(2)]), &["layer 2", "196608", "131072"])?;
+    pager.require(&mut *runtime, &[LayerId(0)])?;
+    Ok(())
 }
 
 /// What is written is read back, and nothing beside it changes.

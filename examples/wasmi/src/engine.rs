@@ -1,0 +1,68 @@
+use std::fmt;
+use std::sync::Arc;
+
+use polychord_runtime_api::{
+    Capabilities, Engine, Mapping, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+};
+use wasmi::Config;
+
+use crate::runtime::WasmiModule;
+use crate::{NAME, error};
+
+/// Wasmi, configured for the features that guests of Polychord may use.
+pub struct WasmiEngine {
+    capabilities: Arc<Capabilities>,
+    engine: wasmi::Engine,
+}
+
+/// Largest memory that is claimed. Wasmi could have more, but writes zeros to every byte of a
+/// memory when it grows: what a guest asks for, the machine has to have.
+const MAX_MEMORY: u64 = 1 << 30;
+
+impl WasmiEngine {
+    /// The version of wasmi that this crate was built with.
+    pub const VERSION: &str = "2.0.0";
+
+    /// An engine for this machine.
+    ///
+    /// # Errors
+    ///
+    /// None; other engines may not run on every machine.
+    pub fn new() -> Result<Self> {
+        let capabilities = Capabilities {
+            engine: NAME,
+            version: Self::VERSION,
+            execution: "interpreter",
+            memory64: Memory64::Native { max_bytes: MAX_MEMORY },
+            memory32_max_bytes: MAX_MEMORY,
+            multi_memory: true,
+            relaxed_simd: RelaxedSimd::Slower,
+            // Memories are vectors, which move when they grow.
+            mapping: Mapping::none(),
+            // Wasmi counts instructions, not time, and its start functions cannot be resumed.
+            time_limit: false,
+            stack_overflow_trap: true,
+            threads: true,
+        };
+        let mut config = Config::default();
+        config.wasm_multi_memory(true).wasm_memory64(true).wasm_relaxed_simd(true);
+        Ok(Self { capabilities: Arc::new(capabilities), engine: wasmi::Engine::new(&config) })
+    }
+}
+
+impl Engine for WasmiEngine {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        let module = wasmi::Module::new(&self.engine, wasm).map_err(|e| error::compile(&e))?;
+        Ok(Arc::new(WasmiModule::new(module, info, self.capabilities.clone())))
+    }
+}
+
+impl fmt::Debug for WasmiEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WasmiEngine").field("version", &Self::VERSION).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,38 @@
+use polychord_runtime_api::{Error, TrapKind};
+use wasmi::TrapCode;
+use wasmi::errors::{ErrorKind, InstantiationError};
+
+use crate::NAME;
+
+pub(crate) fn compile(error: &wasmi::Error) -> Error {
+    Error::Compile { engine: NAME, reason: error.to_string() }
+}
+
+/// The error of a call or of a start: a trap in all but strange cases.
+pub(crate) fn call(error: &wasmi::Error, operation: &str) -> Error {
+    match kind(error) {
+        Some(kind) => Error::Trap { engine: NAME, operation: operation.to_owned(), kind },
+        None => Error::Instantiate { engine: NAME, reason: error.to_string() },
+    }
+}
+
+fn kind(error: &wasmi::Error) -> Option<TrapKind> {
+    // An element segment that does not fit is a trap by the specification.
+    if let ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) =
+        error.kind()
+    {
+        return Some(TrapKind::TableOutOfBounds);
+    }
+    Some(match error.as_trap_code()? {
+        TrapCode::UnreachableCodeReached => TrapKind::Unreachable,
+        TrapCode::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
+        TrapCode::TableOutOfBounds => TrapKind::TableOutOfBounds,
+        TrapCode::IndirectCallToNull => TrapKind::IndirectCallToNull,
+        TrapCode::BadSignature => TrapKind::IndirectCallTypeMismatch,
+        TrapCode::IntegerOverflow => TrapKind::IntegerOverflow,
+        TrapCode::IntegerDivisionByZero => TrapKind::IntegerDivisionByZero,
+        TrapCode::BadConversionToInteger => TrapKind::InvalidConversionToInteger,
+        TrapCode::StackOverflow => TrapKind::StackOverflow,
+        _ => TrapKind::Other,
+    })
+}

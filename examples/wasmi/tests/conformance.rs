@@ -1,0 +1,3 @@
+//! The promises of Polychord, checked on wasmi.
+
+polychord_conformance::main!(polychord_example_wasmi::WasmiEngine::new());
