@@ -5,6 +5,17 @@ use crate::{Failure, Outcome};
 pub struct Expectations {
     /// The cases that fail for a reason that is known and out of the backend's hands.
     pub failures: &'static [ExpectedFailure],
+    /// How many of the official tests pass at least.
+    pub spec_floors: &'static [SpecFloor],
+}
+
+/// How many directives of a part of the official tests pass at least.
+#[derive(Clone, Copy, Debug)]
+pub struct SpecFloor {
+    /// Name of the [`Suite`](crate::spec::Suite).
+    pub suite: &'static str,
+    /// Directives that pass.
+    pub passed: usize,
 }
 
 /// A case that is known to fail.
@@ -24,9 +35,17 @@ pub struct ExpectedFailure {
 }
 
 impl Expectations {
+    /// All cases pass or are refused.
+    pub const NONE: Self = Self { failures: &[], spec_floors: &[] };
+
     /// The entry for a case, if there is one.
     pub(crate) fn of(&self, case: &str) -> Option<&'static ExpectedFailure> {
         self.failures.iter().find(|expected| expected.case == case)
+    }
+
+    /// How many directives of a suite must pass.
+    pub(crate) fn floor(&self, suite: &str) -> usize {
+        self.spec_floors.iter().find(|floor| floor.suite == suite).map_or(0, |floor| floor.passed)
     }
 
     /// Entries for cases that do not exist, which would never be noticed.
@@ -73,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_entry_for_a_case_that_does_not_exist_is_found() {
-        let expectations = Expectations { failures: &[EXPECTED] };
+        let expectations = Expectations { failures: &[EXPECTED], ..Expectations::default() };
         assert!(expectations.unknown(|case| case == "a/b").is_none());
         assert_eq!(expectations.unknown(|_| false).map(|entry| entry.case), Some("a/b"));
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Failed, Trial};
 use polychord_runtime_api::{Capabilities, Engine, Result};
 
-use crate::{Case, Expectations, VERSION, all};
+use crate::spec::SUITES;
+use crate::{Case, Expectations, VERSION, all, spec_trial};
 
 /// Runs all cases on an engine: filters, `--list`, `--exact`, `--test-threads` and so on are
 /// those of Rust's own tests.
@@ -26,6 +27,7 @@ pub fn run<E: Engine + 'static>(engine: Result<E>, expectations: Expectations) -
     }
     let mut trials: Vec<_> =
         all().into_iter().map(|case| trial(case, &engine, &expectations)).collect();
+    trials.extend(SUITES.iter().map(|suite| spec_trial::trial(*suite, &engine, expectations)));
     trials.extend(unknown_entry(&expectations));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -52,7 +54,9 @@ fn trial(case: Case, engine: &Arc<dyn Engine>, expectations: &Expectations) -> T
 
 /// A trial that fails, if a case is listed that does not exist.
 fn unknown_entry(expectations: &Expectations) -> Option<Trial> {
-    let exists = |name: &str| all().iter().any(|case| case.name == name);
+    let exists = |name: &str| {
+        name.starts_with(spec_trial::PREFIX) || all().iter().any(|case| case.name == name)
+    };
     let entry = expectations.unknown(exists)?;
     let message = format!("{} is listed as an expected failure, but is no case", entry.case);
     Some(Trial::test("expectations", move || Err(message.into())))
