@@ -43,10 +43,12 @@ pub mod export {
     /// `(type: i32, w: ptr, rows: i32, cols: i32, x: ptr, n: i32, y: ptr) -> status`:
     /// `y[n][rows] = x[n][cols] * w[rows][cols]^T`; for checking and measuring kernels.
     pub const MATMUL: &str = "kernel_matmul";
+    /// The same with [`INT8`](super::activations::INT8) activations.
+    pub const MATMUL_INT8: &str = "kernel_matmul_int8";
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 1;
+pub const VERSION: i32 = 2;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -74,6 +76,15 @@ pub mod status {
     pub const BAD_ORDER: i32 = -110;
     /// `memory64_map_layer` refused; the host's statistics and log say why.
     pub const LAYER_REFUSED: i32 = -111;
+}
+
+/// How activations are multiplied with quantised weights.
+pub mod activations {
+    /// As they are: 32-bit floats.
+    pub const F32: u32 = 0;
+    /// Quantised to 8 bits in blocks, as ggml does it, for integer products; where weights are
+    /// floats, as they are.
+    pub const INT8: u32 = 1;
 }
 
 /// Tensor types by their number in ggml (`enum ggml_type` of ggml.h).
@@ -174,6 +185,8 @@ pub struct Model {
     pub rope_base: f32,
     /// Positions are multiplied by this before rotation (1, or 1/factor of linear scaling).
     pub rope_scale: f32,
+    /// One of [`activations`].
+    pub activations: u32,
 }
 
 /// Where one tensor is, and how it is stored.

@@ -7,6 +7,7 @@
 
 use core::cell::Cell;
 
+use crate::kernels::{Group, Super, Unpacked};
 use crate::simd::{memory_grow, memory_size};
 
 const PAGE: usize = 65_536;
@@ -71,12 +72,26 @@ pub(crate) fn filled<T>(
     Some(unsafe { core::slice::from_raw_parts_mut(first, len) })
 }
 
-/// Types of which four zero bytes are a value.
-trait Zero {}
-impl Zero for f32 {}
-impl Zero for u32 {}
+/// Types of which zero bytes are a value.
+///
+/// # Safety
+///
+/// They must be.
+unsafe trait Zero {}
+// SAFETY: numbers.
+unsafe impl Zero for f32 {}
+// SAFETY: numbers.
+unsafe impl Zero for u32 {}
+// SAFETY: vectors of numbers, and nothing else.
+unsafe impl Zero for Group {}
+// SAFETY: vectors of numbers, and nothing else.
+unsafe impl Zero for Super {}
+// SAFETY: vectors of numbers, and nothing else.
+unsafe impl Zero for Unpacked {}
 
-fn zeroed<T: Zero>(len: usize) -> Option<&'static mut [T]> {
+/// A slice of zeros.
+#[expect(private_bounds, reason = "the list of types is here")]
+pub(crate) fn zeroed<T: Zero>(len: usize) -> Option<&'static mut [T]> {
     const { assert!(align_of::<T>() <= ALIGN) };
     let room = bytes(len.checked_mul(size_of::<T>())?)?;
     // SAFETY: `room` holds at least `len` values, is aligned, zero (a value of `T`), and

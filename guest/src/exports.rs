@@ -8,7 +8,7 @@ use core::cell::Cell;
 use polychord_abi::transformer::{VERSION, status};
 
 use crate::forward::Network;
-use crate::kernels::{self, Kind, Matrix};
+use crate::kernels::{self, Activations, Input, Kind, Matrix};
 use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
@@ -20,13 +20,19 @@ struct Global {
     started: Cell<bool>,
     /// Expanded rows for `kernel_matmul`.
     scratch: Cell<Option<&'static mut [f32]>>,
+    /// Quantised columns for `kernel_matmul_int8`.
+    integers: Cell<Option<Activations>>,
 }
 
 // SAFETY: the module has no threads: its memory is not shared.
 unsafe impl Sync for Global {}
 
-static GLOBAL: Global =
-    Global { network: Cell::new(None), started: Cell::new(false), scratch: Cell::new(None) };
+static GLOBAL: Global = Global {
+    network: Cell::new(None),
+    started: Cell::new(false),
+    scratch: Cell::new(None),
+    integers: Cell::new(None),
+};
 
 /// The version of the contract.
 #[unsafe(no_mangle)]
@@ -122,10 +128,30 @@ pub extern "C" fn kernel_matmul(
     n: i32,
     y: usize,
 ) -> Status {
-    code(matmul(kind, w, [rows, cols, n], x, y))
+    code(matmul(kind, w, [rows, cols, n], [x, y], false))
 }
 
-fn matmul(kind: i32, w: usize, sizes: [i32; 3], x: usize, y: usize) -> Result<(), Status> {
+/// The same with activations that are quantised to 8 bits.
+#[unsafe(no_mangle)]
+pub extern "C" fn kernel_matmul_int8(
+    kind: i32,
+    w: usize,
+    rows: i32,
+    cols: i32,
+    x: usize,
+    n: i32,
+    y: usize,
+) -> Status {
+    code(matmul(kind, w, [rows, cols, n], [x, y], true))
+}
+
+fn matmul(
+    kind: i32,
+    w: usize,
+    sizes: [i32; 3],
+    [x, y]: [usize; 2],
+    int8: bool,
+) -> Result<(), Status> {
     let [rows, cols, n] = sizes.map(|size| usize::try_from(size).unwrap_or(0));
     let weights = matrix(kind, w, rows, cols)?;
     let len =
@@ -136,8 +162,12 @@ fn matmul(kind: i32, w: usize, sizes: [i32; 3], x: usize, y: usize) -> Result<()
         return Err(status::BAD_SHAPE);
     }
     let scratch = scratch(kernels::scratch_len(cols).ok_or(status::BAD_SHAPE)?)?;
-    weights.multiply(x, y, scratch);
+    let mut integers = if int8 { Some(integers(n, cols)?) } else { None };
+    Input::new(x, integers.as_mut()).multiply(&weights, y, scratch);
     GLOBAL.scratch.set(Some(scratch));
+    if integers.is_some() {
+        GLOBAL.integers.set(integers);
+    }
     Ok(())
 }
 
@@ -155,6 +185,14 @@ fn scratch(len: usize) -> Result<&'static mut [f32], Status> {
     match GLOBAL.scratch.take() {
         Some(scratch) if scratch.len() >= len => Ok(scratch),
         _ => alloc::floats(len).ok_or(status::OUT_OF_MEMORY),
+    }
+}
+
+/// The room of the last `kernel_matmul_int8` if it is large enough, else a new one.
+fn integers(rows: usize, cols: usize) -> Result<Activations, Status> {
+    match GLOBAL.integers.take() {
+        Some(room) if room.fits(rows, cols) => Ok(room),
+        _ => Activations::new(rows, cols).ok_or(status::OUT_OF_MEMORY),
     }
 }
 

@@ -4,6 +4,7 @@ use polychord_abi::transformer::{role, status};
 
 use crate::attention::Cache;
 use crate::host::Layers;
+use crate::kernels::{Activations, Input};
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
 use crate::{Status, alloc, kernels, math};
@@ -33,6 +34,7 @@ struct Buffers {
     residual: &'static mut [f32],
     scores: &'static mut [f32],
     scratch: &'static mut [f32],
+    integers: Option<Activations>,
     logits: &'static mut [f32],
 }
 
@@ -148,7 +150,8 @@ impl Network {
             &mut buffers.residual[..dim],
             self.shape.rms_epsilon,
         )?;
-        output.matrix(&layers)?.multiply(normed, buffers.logits, buffers.scratch);
+        let mut normed = Input::new(normed, buffers.integers.as_mut());
+        normed.multiply(&output.matrix(&layers)?, buffers.logits, buffers.scratch);
         math::canonical_nan(buffers.logits);
         Ok(())
     }
@@ -194,6 +197,10 @@ impl Buffers {
             residual: floats(rows, shape.dim)?,
             scores: floats(shape.heads / shape.kv_heads, shape.context)?,
             scratch: floats(1, scratch)?,
+            integers: match shape.integers {
+                true => Some(Activations::new(rows, widest).ok_or(status::OUT_OF_MEMORY)?),
+                false => None,
+            },
             logits: floats(1, shape.vocab)?,
         })
     }
@@ -233,9 +240,10 @@ impl Stage<'_> {
 
         let norm = block.get(role::ATTN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
-        block.get(role::ATTN_Q)?.matrix(layers)?.multiply(normed, queries, scratch);
-        block.get(role::ATTN_K)?.matrix(layers)?.multiply(normed, keys, scratch);
-        block.get(role::ATTN_V)?.matrix(layers)?.multiply(normed, values, scratch);
+        let mut normed = Input::new(normed, buffers.integers.as_mut());
+        normed.multiply(&block.get(role::ATTN_Q)?.matrix(layers)?, queries, scratch);
+        normed.multiply(&block.get(role::ATTN_K)?.matrix(layers)?, keys, scratch);
+        normed.multiply(&block.get(role::ATTN_V)?.matrix(layers)?, values, scratch);
 
         let rows = queries
             .chunks_exact_mut(shape.query_len)
@@ -248,7 +256,8 @@ impl Stage<'_> {
             cache.attend(shape, self.position + row, queries, buffers.scores, attended);
         }
 
-        block.get(role::ATTN_OUTPUT)?.matrix(layers)?.multiply(attended, residual, scratch);
+        let mut attended = Input::new(attended, buffers.integers.as_mut());
+        attended.multiply(&block.get(role::ATTN_OUTPUT)?.matrix(layers)?, residual, scratch);
         math::add(hidden, residual);
         Ok(())
     }
@@ -269,10 +278,12 @@ impl Stage<'_> {
 
         let norm = block.get(role::FFN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
-        block.get(role::FFN_GATE)?.matrix(layers)?.multiply(normed, gate, scratch);
-        block.get(role::FFN_UP)?.matrix(layers)?.multiply(normed, up, scratch);
+        let mut normed = Input::new(normed, buffers.integers.as_mut());
+        normed.multiply(&block.get(role::FFN_GATE)?.matrix(layers)?, gate, scratch);
+        normed.multiply(&block.get(role::FFN_UP)?.matrix(layers)?, up, scratch);
         math::swiglu(gate, up);
-        block.get(role::FFN_DOWN)?.matrix(layers)?.multiply(gate, residual, scratch);
+        let mut gate = Input::new(gate, buffers.integers.as_mut());
+        gate.multiply(&block.get(role::FFN_DOWN)?.matrix(layers)?, residual, scratch);
         math::add(hidden, residual);
         Ok(())
     }

@@ -12,7 +12,9 @@ use crate::simd::*;
 pub(crate) fn exp(x: v128) -> v128 {
     const LOWEST: f32 = -87.336_54;
     let tiny = f32x4_lt(x, f32x4_splat(LOWEST));
-    let x = f32x4_pmax(f32x4_pmin(x, f32x4_splat(88.0)), f32x4_splat(LOWEST));
+    // Not `pmin` and `pmax`: where relaxed SIMD is enabled, LLVM makes instructions of them
+    // that may have several results.
+    let x = f32x4_max(f32x4_min(x, f32x4_splat(88.0)), f32x4_splat(LOWEST));
     let n = f32x4_nearest(f32x4_mul(x, f32x4_splat(core::f32::consts::LOG2_E)));
     let r = f32x4_sub(x, f32x4_mul(n, f32x4_splat(0.693_359_4)));
     let r = f32x4_sub(r, f32x4_mul(n, f32x4_splat(-2.121_944_4e-4)));
@@ -82,7 +84,7 @@ fn highest(values: &[f32]) -> f32 {
     let (fours, rest) = values.as_chunks::<4>();
     let mut high = load_padded(rest, f32::MIN);
     for four in fours {
-        high = f32x4_pmax(high, load(four));
+        high = f32x4_max(high, load(four));
     }
     let [a, b, c, d] = lanes(high);
     let max = |a: f32, b: f32| if a < b { b } else { a };

@@ -1,6 +1,6 @@
 //! The descriptor of a network: read from bytes that nobody vouches for, and checked.
 
-use polychord_abi::transformer::{Model, Tensor, VERSION, role, status};
+use polychord_abi::transformer::{Model, Tensor, VERSION, activations, role, status};
 
 use crate::kernels::{Kind, Matrix};
 use crate::{Status, alloc, host::Layers};
@@ -22,6 +22,8 @@ pub(crate) struct Shape {
     pub(crate) blocks: usize,
     pub(crate) context: usize,
     pub(crate) batch: usize,
+    /// Whether activations are quantised, for integer products.
+    pub(crate) integers: bool,
     pub(crate) rms_epsilon: f32,
     pub(crate) rope_base: f32,
     pub(crate) rope_scale: f32,
@@ -166,6 +168,7 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         && model.first_block.checked_add(model.blocks).is_some()
         && model.rms_epsilon.is_finite()
         && model.rms_epsilon >= 0.0
+        && matches!(model.activations, activations::F32 | activations::INT8)
         && positive(model.rope_base)
         && positive(model.rope_scale);
     if !good {
@@ -183,6 +186,7 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         blocks: model.blocks as usize,
         context: model.context as usize,
         batch: model.batch as usize,
+        integers: model.activations == activations::INT8,
         rms_epsilon: model.rms_epsilon,
         rope_base: model.rope_base,
         rope_scale: model.rope_scale,
@@ -263,6 +267,7 @@ fn model_from(bytes: &[u8]) -> Model {
         rms_epsilon: words.f32(),
         rope_base: words.f32(),
         rope_scale: words.f32(),
+        activations: words.u32(),
     }
 }
 

@@ -101,3 +101,25 @@ pub(crate) fn words(from: &[u8; 12]) -> [u32; 3] {
 pub(crate) const fn shift(bits: usize) -> u32 {
     bits as u32
 }
+
+/// Two 16-bit integers, four times.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(crate) fn splat_pair(from: &[i16; 2]) -> v128 {
+    // SAFETY: the array is 4 readable bytes, and `v128.load32_splat` asks for no alignment.
+    unsafe { v128_load32_splat(from.as_ptr().cast()) }
+}
+
+/// Stores eight 16-bit integers.
+#[inline(always)]
+pub(crate) fn store_16(to: &mut [i16; 8], value: v128) {
+    // SAFETY: the array is 16 writable bytes, and `v128.store` asks for no alignment.
+    unsafe { v128_store(to.as_mut_ptr().cast(), value) }
+}
+
+/// Loads eight signed bytes as 16-bit integers.
+#[inline(always)]
+pub(crate) fn load_i8x8(from: &[u8; 8]) -> v128 {
+    // SAFETY: the array is 8 readable bytes, and `v128.load8x8_s` asks for no alignment.
+    unsafe { i16x8_load_extend_i8x8(from.as_ptr().cast()) }
+}

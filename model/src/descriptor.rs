@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
 
+use crate::activations::Activations;
 use crate::model::Model;
 
 /// A header and tensors, as `transformer_init` takes them, for a guest that holds some blocks.
@@ -13,6 +14,7 @@ pub(crate) fn bytes(
     tensors: &[Tensor],
     context: u32,
     batch: u32,
+    activations: Activations,
 ) -> Vec<u8> {
     let config = model.config();
     let header = Header {
@@ -33,6 +35,7 @@ pub(crate) fn bytes(
         rms_epsilon: config.rms_epsilon,
         rope_base: config.rope_base,
         rope_scale: config.rope_scale,
+        activations: activations.number(),
     };
     let mut bytes = header_words(&header).map(u32::to_le_bytes).concat();
     tensors.iter().for_each(|tensor| push_tensor(tensor, &mut bytes));
@@ -58,6 +61,7 @@ const fn header_words(header: &Header) -> [u32; size_of::<Header>() / 4] {
         header.rms_epsilon.to_bits(),
         header.rope_base.to_bits(),
         header.rope_scale.to_bits(),
+        header.activations,
     ]
 }
 

@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod sampler;
 pub mod tokenizer;
 
+mod activations;
 mod descriptor;
 mod error;
 mod generation;
@@ -23,10 +24,11 @@ mod session;
 mod shard;
 mod transformer;
 
+pub use activations::Activations;
 pub use error::{Error, Result};
 pub use generation::{Generation, Token};
 pub use model::Model;
 pub use placement::{Placed, Placement};
 pub use sampler::Sampling;
 pub use session::{LoadReport, Logits, Session, SessionOptions};
-pub use transformer::Transformer;
+pub use transformer::{Guest, Transformer};

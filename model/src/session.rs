@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use polychord_runtime_api::{Limits, Module, PagerStats, Stats};
 
+use crate::activations::Activations;
 use crate::error::{Error, Result};
 use crate::layout::Part;
 use crate::model::Model;
@@ -21,11 +22,19 @@ pub struct SessionOptions {
     pub call_time: Option<Duration>,
     /// Which guests hold which layers; changes speed and memory, never a result.
     pub placement: Placement,
+    /// How activations are multiplied with quantised weights; changes speed and results.
+    pub activations: Activations,
 }
 
 impl Default for SessionOptions {
     fn default() -> Self {
-        Self { context: None, batch: 64, call_time: None, placement: Placement::default() }
+        Self {
+            context: None,
+            batch: 64,
+            call_time: None,
+            placement: Placement::default(),
+            activations: Activations::default(),
+        }
     }
 }
 
@@ -100,7 +109,8 @@ impl Session {
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         let limits = &Limits { call_time: options.call_time, ..Limits::default() };
-        let setup = Setup { module, model, placed: &placed, limits, context, batch };
+        let activations = options.activations;
+        let setup = Setup { module, model, placed: &placed, limits, context, batch, activations };
         let mut load = LoadReport::default();
         let mut shards = Vec::with_capacity(placed.plan.memories.len());
         for memory in 0..placed.plan.memories.len() {

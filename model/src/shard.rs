@@ -9,6 +9,7 @@ use polychord_runtime_api::{
     Runtime, Stats, Value,
 };
 
+use crate::activations::Activations;
 use crate::descriptor;
 use crate::error::{Error, Result};
 use crate::layout::Part;
@@ -46,6 +47,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) limits: &'a Limits,
     pub(crate) context: u32,
     pub(crate) batch: u32,
+    pub(crate) activations: Activations,
 }
 
 impl Shard {
@@ -56,7 +58,7 @@ impl Shard {
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let Setup { module, model, placed, limits, context, batch } = *setup;
+        let Setup { module, model, placed, limits, context, batch, activations } = *setup;
         let mut runtime = module.instantiate(limits)?;
         check_version(&mut *runtime)?;
         let layers: Vec<_> = placed.plan.layers_of(memory).collect();
@@ -77,7 +79,8 @@ impl Shard {
         };
         let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
         let tensors: Vec<_> = model.layout().tensors.iter().filter(held).copied().collect();
-        let descriptor = descriptor::bytes(model, blocks.clone(), &tensors, context, batch);
+        let descriptor =
+            descriptor::bytes(model, blocks.clone(), &tensors, context, batch, activations);
         initialise(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = batch as usize;

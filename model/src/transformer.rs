@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use polychord_runtime_api::{Engine, Module};
+use polychord_runtime_api::{Capabilities, Engine, Module, RelaxedSimd};
 
 use crate::error::Result;
 use crate::model::Model;
@@ -10,17 +10,50 @@ use crate::session::{Session, SessionOptions};
 /// from it.
 pub struct Transformer(Arc<dyn Module>);
 
-/// The guest as it comes with this crate; see `scripts/build-guest`.
-const GUEST: &[u8] = include_bytes!("../../guest/built/transformer-wasm32-plain.wasm");
+/// A build of the guest: all have the same results, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Guest {
+    /// The one that the engine runs faster.
+    #[default]
+    Auto,
+    /// Without the relaxed SIMD instructions.
+    Plain,
+    /// With them.
+    Relaxed,
+}
+
+impl Guest {
+    /// The guest as it comes with this crate; see `scripts/build-guest`.
+    const fn wasm(self, engine: &Capabilities) -> &'static [u8] {
+        let faster = matches!(engine.relaxed_simd, RelaxedSimd::Faster);
+        match self {
+            Self::Relaxed => include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm"),
+            Self::Auto if faster => Self::Relaxed.wasm(engine),
+            Self::Auto | Self::Plain => {
+                include_bytes!("../../guest/built/transformer-wasm32-plain.wasm")
+            }
+        }
+    }
+}
 
 impl Transformer {
-    /// Compiles the guest that comes with this crate.
+    /// Compiles the guest that comes with this crate, in the build that the engine runs faster.
     ///
     /// # Errors
     ///
     /// [`Error::Runtime`](crate::Error::Runtime) if the engine refuses it.
     pub fn new(engine: &dyn Engine) -> Result<Self> {
-        Self::from_wasm(engine, GUEST)
+        Self::with_guest(engine, Guest::Auto)
+    }
+
+    /// Compiles a build of the guest that comes with this crate.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`](crate::Error::Runtime) if the engine refuses it.
+    pub fn with_guest(engine: &dyn Engine, guest: Guest) -> Result<Self> {
+        Self::from_wasm(engine, guest.wasm(engine.capabilities()))
     }
 
     /// Compiles another build of the guest.

@@ -28,7 +28,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = encode(&model, args)?;
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
-    let transformer = Transformer::new(&*engine)?;
+    let transformer = Transformer::with_guest(&*engine, args.guest.into())?;
     let compiled = compiling.elapsed();
     let options = session_options(&model, args, prompt.len(), placement);
     let mut session = load(&transformer, &model, &options)?;
@@ -118,6 +118,7 @@ fn session_options(
     let needed = u32::try_from(prompt + args.max_tokens).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
     options.placement = placement;
+    options.activations = args.activations.into();
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -37,3 +37,18 @@ fn at_bit_13(shifted: v128) -> v128 {
     let kept = u32x4_splat(0x8fff_e000);
     f32x4_mul(v128_and(shifted, kept), f32x4_splat(TWO_TO_112))
 }
+
+/// The nearest 16-bit float, ties to even, as a 32-bit one; those too large for one keep 11
+/// bits of their fraction.
+pub(super) fn round(x: f32) -> f32 {
+    const SMALLEST_NORMAL: f32 = 6.103_515_6e-5;
+    let size = x.abs();
+    let rounded = if size < SMALLEST_NORMAL {
+        // Between 0.5 and 1, floats are multiples of 2^-24, as subnormal 16-bit ones are.
+        (size + 0.5) - 0.5
+    } else {
+        let bits = size.to_bits();
+        f32::from_bits((bits + 0xfff + (bits >> 13 & 1)) & !0x1fff)
+    };
+    rounded.copysign(x)
+}

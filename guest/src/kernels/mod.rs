@@ -11,10 +11,13 @@
 //! time in registers ([`Format::dot`]) and tiles of rows and columns ([`tile`]) both keep
 //! to this, so that results do not depend on the number of columns.
 
+mod activations;
 mod bf16;
+mod blocks;
 mod dense;
 mod f16;
 mod f32;
+mod product;
 mod q2_k;
 mod q3_k;
 mod q4_0;
@@ -27,9 +30,13 @@ mod q6_k;
 mod q8_0;
 mod quantised;
 mod superblock;
+mod superblocks;
 mod tile;
 
+use self::activations::Form;
+pub(crate) use self::activations::{Activations, Group, Super};
 pub(crate) use self::f32::dot;
+pub(crate) use self::superblocks::Unpacked;
 pub(crate) use self::tile::multiply;
 
 use polychord_abi::transformer::{ggml_type, status};
@@ -43,6 +50,10 @@ trait Format {
     fn expand(row: &[u8], out: &mut [f32]);
     /// The product of a stored row with `x`.
     fn dot(row: &[u8], x: &[f32]) -> f32;
+    /// The form of activations for integer products; without one, activations stay floats.
+    const FORM: Option<Form> = None;
+    /// `y[n][rows] = x[n][cols] * w^T` for activations in that form.
+    fn multiply_integer(_w: &Matrix<'_>, _x: &mut Activations, _y: &mut [f32]) {}
 }
 
 /// The types of stored weights that there is a kernel for: name, module, and weights and
@@ -65,6 +76,12 @@ macro_rules! kinds {
                 }
             }
 
+            fn form(self) -> Option<Form> {
+                match self {
+                    $(Self::$kind => <$module::$kind as Format>::FORM,)*
+                }
+            }
+
             /// Weights and bytes of a block, the least that can be stored.
             const fn block(self) -> (usize, usize) {
                 match self {
@@ -82,8 +99,14 @@ macro_rules! kinds {
                 }
             }
 
+            fn multiply_integer(&self, x: &mut Activations, y: &mut [f32]) {
+                match self.kind {
+                    $(Kind::$kind => $module::$kind::multiply_integer(self, x, y),)*
+                }
+            }
+
             /// `y[n][rows] = x[n][cols] * self^T`.
-            pub(crate) fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+            fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
                 match self.kind {
                     $(Kind::$kind => self.multiply_as::<$module::$kind>(x, y, scratch),)*
                 }
@@ -130,6 +153,33 @@ pub(crate) struct Matrix<'a> {
     pub(crate) bytes: &'a [u8],
     /// Bytes of a row, not zero.
     pub(crate) row_bytes: usize,
+}
+
+/// What several matrices are multiplied with: rows of activations, quantised once for all
+/// that want them so, if at all.
+pub(crate) struct Input<'a> {
+    x: &'a [f32],
+    integers: Option<&'a mut Activations>,
+    form: Option<Form>,
+}
+
+impl<'a> Input<'a> {
+    /// With room for the quantised ones where products shall be integer products.
+    pub(crate) fn new(x: &'a [f32], integers: Option<&'a mut Activations>) -> Self {
+        Self { x, integers, form: None }
+    }
+
+    /// `y[n][rows] = x[n][cols] * w^T`.
+    pub(crate) fn multiply(&mut self, w: &Matrix<'_>, y: &mut [f32], scratch: &mut [f32]) {
+        let (Some(integers), Some(form)) = (&mut self.integers, w.kind.form()) else {
+            return w.multiply(self.x, y, scratch);
+        };
+        if self.form != Some(form) {
+            integers.quantise(self.x, w.cols, form);
+            self.form = Some(form);
+        }
+        w.multiply_integer(integers, y);
+    }
 }
 
 /// How many floats of scratch [`Matrix::multiply`] needs for rows of `cols` weights.

@@ -1,7 +1,9 @@
 //! 4-bit values minus 8, times a scale.
 
+use super::blocks::Blocks;
 use super::f16;
-use super::quantised::{Quantised, next_nibbles, quantised_format, signed_bytes};
+use super::product::{self, UNSIGNED};
+use super::quantised::{Quantised, next_nibbles, nibbles, quantised_format, signed_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: the scale, then 16 bytes of two values each.
@@ -29,4 +31,25 @@ impl Quantised<BYTES> for Q4_0 {
     }
 }
 
-quantised_format!(Q4_0);
+impl Blocks<BYTES, UNSIGNED> for Q4_0 {
+    const OFFSET: i32 = 8;
+    const MINIMUM: bool = false;
+
+    #[inline(always)]
+    fn values(block: &[u8; BYTES]) -> [v128; UNSIGNED] {
+        let bytes = load_bytes(part::<2, 16, _, BYTES>(block));
+        product::values(nibbles(bytes))
+    }
+
+    #[inline(always)]
+    fn product(values: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+        product::unsigned(values, x)
+    }
+
+    #[inline(always)]
+    fn scale(block: &[u8; BYTES]) -> u32 {
+        u16::from_le_bytes(*part::<0, 2, _, BYTES>(block)).into()
+    }
+}
+
+quantised_format!(Q4_0, Unsigned);

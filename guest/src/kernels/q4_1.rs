@@ -1,7 +1,9 @@
 //! 4-bit values times a scale, plus a minimum.
 
+use super::blocks::Blocks;
 use super::f16;
-use super::quantised::{Quantised, next_nibbles, quantised_format, unsigned_bytes};
+use super::product::{self, UNSIGNED};
+use super::quantised::{Quantised, next_nibbles, nibbles, quantised_format, unsigned_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: scale and minimum, then 16 bytes of two values each.
@@ -33,4 +35,25 @@ impl Quantised<BYTES> for Q4_1 {
     }
 }
 
-quantised_format!(Q4_1);
+impl Blocks<BYTES, UNSIGNED> for Q4_1 {
+    const OFFSET: i32 = 0;
+    const MINIMUM: bool = true;
+
+    #[inline(always)]
+    fn values(block: &[u8; BYTES]) -> [v128; UNSIGNED] {
+        let bytes = load_bytes(part::<4, 16, _, BYTES>(block));
+        product::values(nibbles(bytes))
+    }
+
+    #[inline(always)]
+    fn product(values: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+        product::unsigned(values, x)
+    }
+
+    #[inline(always)]
+    fn scale(block: &[u8; BYTES]) -> u32 {
+        u32::from_le_bytes(*part::<0, 4, _, BYTES>(block))
+    }
+}
+
+quantised_format!(Q4_1, Unsigned);

@@ -1,6 +1,8 @@
 //! Signed 8-bit values times a scale.
 
+use super::blocks::Blocks;
 use super::f16;
+use super::product::{self};
 use super::quantised::{Quantised, quantised_format, signed_bytes};
 use crate::simd::*;
 
@@ -31,4 +33,25 @@ impl Quantised<BYTES> for Q8_0 {
     }
 }
 
-quantised_format!(Q8_0);
+impl Blocks<BYTES, 4> for Q8_0 {
+    const OFFSET: i32 = 0;
+    const MINIMUM: bool = false;
+
+    #[inline(always)]
+    fn values(block: &[u8; BYTES]) -> [v128; 4] {
+        let eight = |i: usize| load_i8x8(&part::<2, 32, _, BYTES>(block).as_chunks::<8>().0[i]);
+        [eight(0), eight(1), eight(2), eight(3)]
+    }
+
+    #[inline(always)]
+    fn product(values: [v128; 4], x: &[v128; 4]) -> v128 {
+        product::signed(values, x)
+    }
+
+    #[inline(always)]
+    fn scale(block: &[u8; BYTES]) -> u32 {
+        u16::from_le_bytes(*part::<0, 2, _, BYTES>(block)).into()
+    }
+}
+
+quantised_format!(Q8_0, Signed);

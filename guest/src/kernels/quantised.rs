@@ -73,6 +73,13 @@ pub(super) fn next_nibbles(bytes: &mut v128) -> v128 {
     low
 }
 
+/// The lower four bits of each byte, and the upper four.
+#[inline(always)]
+pub(super) fn nibbles(bytes: v128) -> [v128; 2] {
+    let low = u8x16_splat(0x0f);
+    [v128_and(bytes, low), v128_and(u16x8_shr(bytes, 4), low)]
+}
+
 /// The lower 16 bits of a vector as 16 bytes of all ones or zero.
 #[inline(always)]
 pub(super) fn bits(lowest: v128) -> v128 {
@@ -83,7 +90,7 @@ pub(super) fn bits(lowest: v128) -> v128 {
 
 /// Makes a [`Format`](super::Format) of a quantised type.
 macro_rules! quantised_format {
-    ($name:ident) => {
+    ($name:ident, $form:ident) => {
         impl super::Format for $name {
             #[inline(never)]
             fn expand(row: &[u8], out: &mut [f32]) {
@@ -92,6 +99,10 @@ macro_rules! quantised_format {
             #[inline(always)]
             fn dot(row: &[u8], x: &[f32]) -> f32 {
                 super::quantised::dot::<Self, BYTES>(row, x)
+            }
+            const FORM: Option<super::Form> = Some(super::Form::$form);
+            fn multiply_integer(w: &super::Matrix<'_>, x: &mut super::Activations, y: &mut [f32]) {
+                super::blocks::multiply::<Self, BYTES, _>(w, x, y);
             }
         }
     };

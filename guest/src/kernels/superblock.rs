@@ -26,7 +26,8 @@ pub(super) trait Superblock<const B: usize> {
 }
 
 /// What the groups of a superblock have: two times eight 16-bit integers each.
-pub(super) struct Groups {
+#[derive(Clone, Copy)]
+pub(crate) struct Groups {
     /// Multiplies scales; in all four lanes.
     pub(super) d: v128,
     /// Multiplies minima; in all four lanes.
@@ -140,6 +141,10 @@ macro_rules! superblock_format {
             #[inline(always)]
             fn dot(row: &[u8], x: &[f32]) -> f32 {
                 super::superblock::dot::<Self, BYTES>(row, x)
+            }
+            const FORM: Option<super::Form> = Some(super::Form::Super);
+            fn multiply_integer(w: &super::Matrix<'_>, x: &mut super::Activations, y: &mut [f32]) {
+                super::superblocks::multiply::<Self, BYTES>(w, x, y);
             }
         }
     };

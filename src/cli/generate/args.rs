@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
-use polychord::model::{Placement, Sampling};
+use polychord::model::{Activations, Guest, Placement, Sampling};
 
 use super::Failure;
 use crate::cli::engine::EngineArgs;
@@ -31,6 +31,14 @@ pub(crate) struct Args {
     /// Place layers as a plan says that `polychord plan` wrote
     #[arg(long, value_name = "FILE", conflicts_with = "placement")]
     pub(crate) plan: Option<PathBuf>,
+
+    /// How activations are multiplied with quantised weights
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) activations: Numbers,
+
+    /// The build of the guest: `auto` takes the one that the engine runs faster
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) guest: Build,
 
     /// Most tokens to generate
     #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
@@ -93,6 +101,46 @@ pub(crate) enum Load {
 impl Default for Load {
     fn default() -> Self {
         if cfg!(target_os = "linux") { Self::Map } else { Self::Copy }
+    }
+}
+
+/// How activations are multiplied with quantised weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Numbers {
+    /// As 32-bit floats
+    #[default]
+    F32,
+    /// Quantised to 8 bits, as llama.cpp does it: faster
+    Int8,
+}
+
+/// The build of the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Build {
+    #[default]
+    Auto,
+    /// Without relaxed SIMD instructions
+    Plain,
+    /// With them
+    Relaxed,
+}
+
+impl From<Numbers> for Activations {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::F32 => Self::F32,
+            Numbers::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl From<Build> for Guest {
+    fn from(build: Build) -> Self {
+        match build {
+            Build::Auto => Self::Auto,
+            Build::Plain => Self::Plain,
+            Build::Relaxed => Self::Relaxed,
+        }
     }
 }
 

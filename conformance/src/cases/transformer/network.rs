@@ -2,7 +2,9 @@
 //! for.
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::abi::transformer::{Model, Tensor, VERSION, ggml_type, role};
+use polychord_runtime_api::abi::transformer::{
+    Model, Tensor, VERSION, activations, ggml_type, role,
+};
 
 use crate::guest::{PAGE_LEN, pattern};
 
@@ -102,6 +104,7 @@ fn header(tensors: u32) -> Vec<u8> {
         rms_epsilon: 1e-5,
         rope_base: 10_000.0,
         rope_scale: 1.0,
+        activations: activations::F32,
     };
     let words = [
         model.version,
@@ -120,6 +123,7 @@ fn header(tensors: u32) -> Vec<u8> {
         model.rms_epsilon.to_bits(),
         model.rope_base.to_bits(),
         model.rope_scale.to_bits(),
+        model.activations,
     ];
     words.map(u32::to_le_bytes).concat()
 }

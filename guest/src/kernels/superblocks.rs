@@ -1,0 +1,159 @@
+//! Integer products of types that store superblocks.
+//!
+//! # The one order
+//!
+//! The products of a superblock with activations are scaled by the integers of its groups and
+//! summed exactly. Each superblock then adds `product * (d * x) - minima * (d_min * x)` to the
+//! sum, one after another.
+
+use super::Matrix;
+use super::activations::{Activations, SUPER, Super};
+use super::product::{self, HALF};
+use super::superblock::{Groups, Superblock};
+use crate::simd::*;
+
+/// The weights of a superblock, as far as a product needs them.
+trait Weights {
+    fn groups(&self) -> &Groups;
+    fn values(&self, group: usize) -> v128;
+}
+
+/// As they are stored.
+struct Stored<'a, S, const B: usize> {
+    block: &'a [u8; B],
+    groups: Groups,
+    kind: core::marker::PhantomData<S>,
+}
+
+impl<S: Superblock<B>, const B: usize> Weights for Stored<'_, S, B> {
+    #[inline(always)]
+    fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    #[inline(always)]
+    fn values(&self, group: usize) -> v128 {
+        S::values(self.block, group)
+    }
+}
+
+/// Unpacked, for many columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpacked {
+    values: [v128; 16],
+    groups: Groups,
+}
+
+impl Weights for Unpacked {
+    #[inline(always)]
+    fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    #[inline(always)]
+    fn values(&self, group: usize) -> v128 {
+        self.values[group & 15]
+    }
+}
+
+/// Adds the product of a superblock with activations. `pairs` is 8: were that known here, LLVM
+/// would unroll the loop, see [`quantised::dot`](super::quantised::dot).
+#[inline(always)]
+fn add<S: Superblock<B>, const B: usize>(
+    sum: f32,
+    w: &impl Weights,
+    x: &Super,
+    pairs: usize,
+) -> f32 {
+    let groups = w.groups();
+    let mut scales = [0; 16];
+    for (to, scales) in scales.as_chunks_mut::<8>().0.iter_mut().zip(groups.scales) {
+        store_16(to, scales);
+    }
+    let (scales, _) = scales.as_chunks::<2>();
+    let (quants, _) = x.quants.as_chunks::<HALF>();
+    let (quants, _) = quants.as_chunks::<2>();
+    let mut products = ZERO;
+    for pair in 0..pairs {
+        let values = [w.values(2 * pair), w.values(2 * pair + 1)];
+        let scaled = product::scaled_pair(values, &quants[pair & 7], &scales[pair & 7]);
+        products = i32x4_add(products, scaled);
+    }
+    if S::OFFSET != 0 {
+        let offset = i32x4_splat(S::OFFSET.into());
+        products = i32x4_sub(products, i32x4_mul(with_sums(groups.scales, x), offset));
+    }
+    let scale = f32x4_extract_lane::<0>(f32x4_mul(groups.d, x.scale));
+    let sum = sum + product::sum(products) as f32 * scale;
+    if !S::MINIMUM {
+        return sum;
+    }
+    let scale = f32x4_extract_lane::<0>(f32x4_mul(groups.d_min, x.scale));
+    sum - product::sum(with_sums(groups.minima, x)) as f32 * scale
+}
+
+/// Numbers of the groups times the groups' sums of activations.
+#[inline(always)]
+fn with_sums(numbers: [v128; 2], x: &Super) -> v128 {
+    let dot = |i: usize| i32x4_dot_i16x8(numbers[i], x.sums[i]);
+    i32x4_add(dot(0), dot(1))
+}
+
+/// `y[n][rows] = x[n][cols] * w^T` for activations that are quantised.
+pub(super) fn multiply<S: Superblock<B>, const B: usize>(
+    w: &Matrix<'_>,
+    activations: &mut Activations,
+    y: &mut [f32],
+) {
+    let rows = w.bytes.len() / w.row_bytes;
+    let x = &activations.supers[..y.len() / rows * (w.cols / SUPER)];
+    if y.len() == rows {
+        multiply_column::<S, B>(w, x, y);
+    } else {
+        multiply_columns::<S, B>(w, x, y, activations.unpacked_supers);
+    }
+}
+
+/// Multiplies each stored row with the only column.
+#[inline(never)]
+fn multiply_column<S: Superblock<B>, const B: usize>(w: &Matrix<'_>, x: &[Super], y: &mut [f32]) {
+    let pairs = w.cols / x.len().max(1) / 32;
+    for (row, y) in w.bytes.chunks_exact(w.row_bytes).zip(y) {
+        let blocks = row.as_chunks::<B>().0.iter().zip(x);
+        *y = blocks.fold(0.0, |sum, (block, x)| {
+            let kind = core::marker::PhantomData::<S>;
+            add::<S, B>(sum, &Stored { block, groups: S::groups(block), kind }, x, pairs)
+        });
+    }
+}
+
+/// Unpacks each row once, then multiplies it with every column.
+#[inline(never)]
+fn multiply_columns<S: Superblock<B>, const B: usize>(
+    w: &Matrix<'_>,
+    x: &[Super],
+    y: &mut [f32],
+    unpacked: &mut [Unpacked],
+) {
+    let rows = w.bytes.len() / w.row_bytes;
+    let len = w.cols / SUPER;
+    let pairs = w.cols / len.max(1) / 32;
+    for (at, row) in w.bytes.chunks_exact(w.row_bytes).enumerate() {
+        unpack::<S, B>(row, unpacked);
+        for (x, y) in x.chunks_exact(len).zip(y.chunks_exact_mut(rows)) {
+            let blocks = unpacked.iter().zip(x);
+            y[at] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, pairs));
+        }
+    }
+}
+
+/// Unpacks a stored row.
+#[inline(never)]
+fn unpack<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [Unpacked]) {
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        out.groups = S::groups(block);
+        for (group, values) in out.values.iter_mut().enumerate() {
+            *values = S::values(block, group);
+        }
+    }
+}
