@@ -16,6 +16,7 @@ pub mod cases;
 mod check;
 mod expectation;
 mod guest;
+pub mod record;
 mod refusal;
 mod runner;
 pub mod spec;

@@ -2,31 +2,37 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::sync::Arc;
 
-use libtest_mimic::{Failed, Trial};
-use polychord_runtime_api::Engine;
+use libtest_mimic::Trial;
 
 use crate::Expectations;
+use crate::record::{Line, Mode};
+use crate::runner::Run;
 use crate::spec::{Counts, Suite};
 
 /// What the names of these trials begin with, and those of expected failures: `spec/SUITE/FILE`.
 pub(crate) const PREFIX: &str = "spec/";
 
+const PROMISE: &str = "no directive of the official tests fails, and no fewer pass than stated";
+
 /// A trial that runs a suite: no directive fails but those that are expected to, and as many
 /// pass as the backend says.
-pub(crate) fn trial(suite: Suite, engine: &Arc<dyn Engine>, expectations: Expectations) -> Trial {
-    let engine = engine.clone();
+pub(crate) fn trial(suite: Suite, run: &Run) -> Trial {
+    let run = run.clone();
     let name = format!("{PREFIX}{}", suite.name);
-    Trial::test(name, move || {
-        let counts = suite.run(&*engine);
-        // Whether anybody can read it is none of the suite's business.
-        _ = writeln!(std::io::stdout(), "{PREFIX}{}: {counts}", suite.name);
-        judge(suite, &counts, expectations)
+    Trial::test(name.clone(), move || {
+        run.recorded(&name, PROMISE, Mode::Plain, || {
+            let counts = suite.run(&*run.engine);
+            // Whether anybody can read it is none of the suite's business.
+            _ = writeln!(std::io::stdout(), "{name}: {counts}");
+            let outcome = judge(suite, &counts, run.expectations);
+            run.recorder.write(&Line::Spec { suite: suite.name.to_owned(), counts });
+            outcome
+        })
     })
 }
 
-fn judge(suite: Suite, counts: &Counts, expectations: Expectations) -> Result<(), Failed> {
+fn judge(suite: Suite, counts: &Counts, expectations: Expectations) -> Result<(), String> {
     let mut wrong = Vec::new();
     let mut met = BTreeSet::new();
     for failure in &counts.failures {
@@ -46,7 +52,7 @@ fn judge(suite: Suite, counts: &Counts, expectations: Expectations) -> Result<()
     if counts.passed < floor {
         wrong.push(format!("only {} directives passed, not {floor}", counts.passed));
     }
-    if wrong.is_empty() { Ok(()) } else { Err(summary(&wrong).into()) }
+    if wrong.is_empty() { Ok(()) } else { Err(summary(&wrong)) }
 }
 
 /// How many failures a message lists.

@@ -2,7 +2,7 @@
 
 use polychord_runtime_api::{Engine, Runtime, TrapKind, Value};
 
-use crate::check::{equal, holds, same_bytes, trapped};
+use crate::check::{equal, same_bytes, trapped};
 use crate::guest::{self, PAGE_LEN};
 use crate::{Failure, Outcome};
 
@@ -71,7 +71,7 @@ pub fn copies_between(engine: &dyn Engine) -> Outcome {
         same_bytes("after a trap", guest.memory(), &expected)?;
     }
     let first = load(&mut *guest, "load_small", 0)?;
-    holds(first == bytes[0].into(), || format!("the small memory begins with {first}"))
+    equal("first byte of the small memory", first, i32::from(bytes[0]))
 }
 
 fn load(guest: &mut dyn Runtime, export: &str, at: i32) -> Result<i32, Failure> {

@@ -1,0 +1,147 @@
+//! The data of the report.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use polychord_conformance::record::{Line, Mode, Start, Trial};
+use polychord_conformance::spec::Counts;
+use serde::Serialize;
+
+/// What all engines did.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    /// Version of the suite.
+    pub(super) suite: &'static str,
+    /// The machine that it ran on.
+    pub(super) machine: String,
+    pub(super) engines: Vec<EngineReport>,
+}
+
+/// What one engine did.
+#[derive(Debug, Serialize)]
+pub(super) struct EngineReport {
+    pub(super) name: String,
+    /// What it says about itself; none if it did not start.
+    pub(super) start: Option<Start>,
+    pub(super) trials: Vec<Trial>,
+    /// Trials that were to run but did not end.
+    pub(super) missing: Vec<String>,
+    pub(super) spec: BTreeMap<String, Counts>,
+    /// Why it did not run, or not to the end.
+    pub(super) error: Option<String>,
+    pub(super) seconds: f64,
+}
+
+/// How the trials of a group ended.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    pub(super) passed: usize,
+    pub(super) refused: usize,
+    pub(super) expected: usize,
+    pub(super) failed: usize,
+}
+
+impl Report {
+    pub(super) fn new() -> Self {
+        let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+        Self { suite: polychord_conformance::VERSION, machine, engines: Vec::new() }
+    }
+
+    /// Every engine ran to the end, and nothing failed.
+    pub(super) fn is_well(&self) -> bool {
+        self.engines
+            .iter()
+            .all(|engine| engine.error.is_none() && engine.tally(|_| true).failed == 0)
+    }
+
+    /// The groups in the order of the suite.
+    pub(super) fn groups(&self) -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        let cases = polychord_conformance::all();
+        let names = cases.iter().map(|case| group(case.name)).chain(["spec"]);
+        names.filter(|name| seen.insert(*name)).map(ToOwned::to_owned).collect()
+    }
+}
+
+impl EngineReport {
+    pub(super) fn new(
+        name: &str,
+        lines: Vec<Line>,
+        error: Option<String>,
+        took: Duration,
+        all: bool,
+    ) -> Self {
+        let mut report = Self { error, ..Self::not_run(name, String::new()) };
+        report.seconds = took.as_secs_f64();
+        for line in lines {
+            match line {
+                Line::Start(start) => report.start = Some(start),
+                Line::Trial(trial) => report.trials.push(trial),
+                Line::Spec { suite, counts } => _ = report.spec.insert(suite, counts),
+            }
+        }
+        report.trials.sort_by(|a, b| a.name.cmp(&b.name));
+        if let Some(start) = report.start.as_ref().filter(|_| all) {
+            let ended: BTreeSet<_> = report.trials.iter().map(|trial| &trial.name).collect();
+            report.missing =
+                start.trials.iter().filter(|name| !ended.contains(name)).cloned().collect();
+        }
+        report
+    }
+
+    pub(super) fn not_run(name: &str, reason: String) -> Self {
+        Self {
+            name: name.to_owned(),
+            start: None,
+            trials: Vec::new(),
+            missing: Vec::new(),
+            spec: BTreeMap::new(),
+            error: Some(reason),
+            seconds: 0.0,
+        }
+    }
+
+    pub(super) fn tally(&self, include: impl Fn(&str) -> bool) -> Tally {
+        let mut tally = Tally::default();
+        for trial in self.trials.iter().filter(|trial| include(group(&trial.name))) {
+            match (&trial.failure, &trial.mode) {
+                (Some(_), _) => tally.failed += 1,
+                (None, Mode::Plain) => tally.passed += 1,
+                (None, Mode::Refused(_)) => tally.refused += 1,
+                (None, Mode::ExpectedFailure { .. }) => tally.expected += 1,
+            }
+        }
+        tally.failed += self.missing.iter().filter(|name| include(group(name))).count();
+        tally
+    }
+
+    pub(super) fn summary(&self) -> String {
+        let tally = self.tally(|_| true);
+        let error = self.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+        format!("{tally}{error}")
+    }
+}
+
+/// The first part of a trial's name.
+pub(super) fn group(name: &str) -> &str {
+    name.split('/').next().unwrap_or(name)
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { passed, refused, expected, failed } = self;
+        let parts = [
+            (*passed, "passed"),
+            (*refused, "refused"),
+            (*expected, "known failures"),
+            (*failed, "FAILED"),
+        ];
+        let parts: Vec<_> = parts
+            .iter()
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, what)| format!("{count} {what}"))
+            .collect();
+        f.write_str(if parts.is_empty() { "-" } else { "" })?;
+        f.write_str(&parts.join(", "))
+    }
+}
