@@ -226,13 +226,6 @@ fn a_guest_that_takes_too_long_is_stopped() {
                 assert!(engine.capabilities().time_limit);
                 assert_eq!(time, limit);
             }
-            // FIXME: Wasmer 7.4 takes an interruption for the trap that the interrupted instruction
-            // could have made; the backend should say that the time was over.
-            Error::Runtime(api::Error::Trap {
-                engine: "wasmer",
-                kind: TrapKind::MemoryOutOfBounds,
-                ..
-            }) => {}
             Error::Runtime(api::Error::Unmet { unmet, .. }) => {
                 assert!(!engine.capabilities().time_limit);
                 assert_eq!(unmet[0].field, "time_limit");

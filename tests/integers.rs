@@ -3,6 +3,7 @@
 //! once.
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+#![allow(clippy::cast_sign_loss, reason = "addresses")]
 
 mod common;
 

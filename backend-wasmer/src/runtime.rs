@@ -63,11 +63,10 @@ impl Module for WasmerModule {
         let env = FunctionEnv::new(&mut store, state);
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, &env, import)).collect();
-        let limit = host.limits().call_time;
-        let alarm = set_alarm(&store, limit);
+        let deadline = Deadline::set(&store, host.limits().call_time);
         let instance = Instance::new_by_index(&mut store, &self.module, &imports);
-        drop(alarm);
-        let instance = instance.map_err(|e| error::instantiate(e, limit))?;
+        let over = deadline.exceeded();
+        let instance = instance.map_err(|e| error::instantiate(e, over))?;
         let memory = instance.exports.get_memory("memory").ok().cloned();
         env.as_mut(&mut store).memory.clone_from(&memory);
         Ok(Box::new(WasmerRuntime { guest: Guest { store, instance, memory }, host }))
@@ -112,11 +111,10 @@ impl Runtime for WasmerRuntime {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
         let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
-        let limit = self.host.limits().call_time;
-        let alarm = set_alarm(store, limit);
+        let deadline = Deadline::set(store, self.host.limits().call_time);
         let out = function.call(store, &args);
-        drop(alarm);
-        let out = out.map_err(|e| error::call(e, export, limit))?;
+        let over = deadline.exceeded();
+        let out = out.map_err(|e| error::call(e, export, over))?;
         for (result, value) in results.iter_mut().zip(&out) {
             *result = from_engine(value);
         }
@@ -124,18 +122,36 @@ impl Runtime for WasmerRuntime {
     }
 }
 
-/// Interrupts the guest when its time is over.
+/// The end of a call's time, at which the guest is interrupted.
+struct Deadline {
+    limit: Duration,
+    /// None if there is no limit, or one beyond what the clock can express.
+    at: Option<Instant>,
+    _alarm: Option<Alarm>,
+}
+
+impl Deadline {
+    fn set(store: &Store, limit: Option<Duration>) -> Self {
+        let at = limit.and_then(|limit| Instant::now().checked_add(limit));
+        let alarm = at.and_then(|at| set_alarm(store, at));
+        Self { limit: limit.unwrap_or_default(), at, _alarm: alarm }
+    }
+
+    /// Ends the watch; the limit, if the call took longer.
+    fn exceeded(self) -> Option<Duration> {
+        self.at.filter(|at| Instant::now() >= *at).map(|_| self.limit)
+    }
+}
+
 #[cfg(unix)]
-fn set_alarm(store: &Store, limit: Option<Duration>) -> Option<Alarm> {
-    // A limit beyond what the clock can express never comes.
-    let deadline = Instant::now().checked_add(limit?)?;
+fn set_alarm(store: &Store, at: Instant) -> Option<Alarm> {
     let interrupter = store.interrupter();
-    Some(Watchdog::set(deadline, Arc::new(move || interrupter.interrupt())))
+    Some(Watchdog::set(at, Arc::new(move || interrupter.interrupt())))
 }
 
 /// Wasmer's host interrupts are signals; elsewhere the capability is not claimed.
 #[cfg(not(unix))]
-fn set_alarm(_store: &Store, _limit: Option<Duration>) -> Option<Alarm> {
+fn set_alarm(_: &Store, _: Instant) -> Option<Alarm> {
     None
 }
 

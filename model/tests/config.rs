@@ -193,10 +193,10 @@ fn shapes_and_types_must_fit() {
         );
     }
     let mut writer = model();
-    writer.tensors[2].kind = GgmlType::Q5_0.number();
+    writer.tensors[2].kind = GgmlType::IQ4_NL.number();
     let message = error(&spread(writer)).to_string();
     assert!(
-        message.contains("attn_q") && message.contains("Q5_0") && message.contains("Q8_0"),
+        message.contains("attn_q") && message.contains("IQ4_NL") && message.contains("Q8_0"),
         "{message}"
     );
     let mut writer = model();
