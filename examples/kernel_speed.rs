@@ -70,8 +70,8 @@ impl Case {
             (state >> 33) as u32
         };
         let len = (rows * cols) as u64 / kind.block_elements() * kind.block_bytes();
-        // Small bytes only: whatever they are part of, it is a small number.
-        let weights: Vec<u8> = (0..len).map(|_| next() as u8 & 0x3b).collect();
+        // Whatever these bytes are part of, it is a small number, and no subnormal one.
+        let weights: Vec<u8> = (0..len).map(|_| next() as u8 & 0x3b | 4).collect();
         let mut float = || (next() % 2001) as f32 / 1000.0 - 1.0;
         let x: Vec<u8> = (0..32 * cols).flat_map(|_| float().to_le_bytes()).collect();
         let (w, x, y) = (guest.put(&weights), guest.put(&x), guest.alloc(4 * 32 * rows));

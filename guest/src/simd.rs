@@ -103,7 +103,6 @@ pub(crate) const fn shift(bits: usize) -> u32 {
 }
 
 /// Two 16-bit integers, four times.
-#[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 pub(crate) fn splat_pair(from: &[i16; 2]) -> v128 {
     // SAFETY: the array is 4 readable bytes, and `v128.load32_splat` asks for no alignment.

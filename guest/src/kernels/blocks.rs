@@ -7,7 +7,7 @@
 //! so that it does not matter how many of them an instruction makes.
 
 use super::activations::{Activations, GROUP, Group};
-use super::{Matrix, lanes4, product};
+use super::{Matrix, lanes4};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes, and their values `V` vectors.
@@ -20,8 +20,11 @@ pub(super) trait Blocks<const B: usize, const V: usize> {
     /// The values of a block, ready to be multiplied.
     fn values(block: &[u8; B]) -> [v128; V];
 
-    /// Their product with activations, in four partial sums.
+    /// Their product with activations, in partial sums.
     fn product(values: [v128; V], x: &[v128; V]) -> v128;
+
+    /// The sums of the partial sums of four blocks.
+    fn sums(products: [v128; 4]) -> v128;
 
     /// The 16-bit floats of scale (lower half) and minimum (upper half, else anything).
     fn scale(block: &[u8; B]) -> u32;
@@ -99,7 +102,8 @@ fn add<T: Blocks<B, V>, const B: usize, const V: usize>(
 ) -> v128 {
     let (blocks, _) = x.quants.as_chunks::<V>();
     let product = |block: usize| T::product(w.values(block), &blocks[block]);
-    let mut products = product::sums([product(0), product(1), product(2), product(3)]);
+    let products = [product(0), product(1), product(2), product(3)];
+    let mut products = T::sums(products);
     if T::OFFSET != 0 {
         products = i32x4_sub(products, i32x4_mul(x.sums, i32x4_splat(T::OFFSET)));
     }

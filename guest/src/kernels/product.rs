@@ -57,15 +57,11 @@ pub(super) fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
     signed(w, x)
 }
 
-/// Sums of four products in 16 bits: at most 4 * 31 * 127 = 15,748.
+/// The same in eight 16-bit integers: at most 4 * 31 * 127 = 15,748 each.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 pub(super) fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
-    let dots = i16x8_add(
-        i16x8_relaxed_dot_i8x16_i7x16(x[0], w[0]),
-        i16x8_relaxed_dot_i8x16_i7x16(x[1], w[1]),
-    );
-    i32x4_extadd_pairwise_i16x8(dots)
+    i16x8_add(i16x8_relaxed_dot_i8x16_i7x16(x[0], w[0]), i16x8_relaxed_dot_i8x16_i7x16(x[1], w[1]))
 }
 
 /// The product of 32 16-bit integers with activations, as four partial sums.
@@ -91,20 +87,81 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
-    let dot = |i: usize| {
-        let products = i16x8_relaxed_dot_i8x16_i7x16(x[i][0], w[i]);
-        i32x4_dot_i16x8(products, i16x8_splat(scales[i]))
-    };
-    i32x4_add(dot(0), dot(1))
+    let [a, b] = [0, 1].map(|i: usize| i16x8_relaxed_dot_i8x16_i7x16(x[i][0], w[i]));
+    let scales = splat_pair(scales);
+    let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
+    let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
+    i32x4_add(i32x4_dot_i16x8(low, scales), i32x4_dot_i16x8(high, scales))
 }
 
-/// The sums of the lanes of four vectors.
+/// The same with one scale for both, and values below 32. Sums are at most 8 * 31 * 127 =
+/// 31,496 before they are scaled: they fit into the lower half of a lane, and the upper half,
+/// their sign, is multiplied with zero.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
+    let [[a, b], [c, d]] = w.map(split);
+    let [[e, f], [g, h]] = *x;
+    let scale = v128_and(splat_pair(scales), u32x4_splat(0xffff));
+    i32x4_dot_i16x8(signed([a, b, c, d], &[e, f, g, h]), scale)
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
+    i32x4_dot_i16x8(unsigned(w, &[x[0][0], x[1][0]]), splat_pair(scales))
+}
+
+/// The sums of the lanes of four vectors of 32-bit integers.
 #[inline(always)]
 pub(super) fn sums([a, b, c, d]: [v128; 4]) -> v128 {
-    let pairs =
-        |a, b| i32x4_add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b));
-    let (ab, cd) = (pairs(a, b), pairs(c, d));
-    i32x4_add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd))
+    let add = |a, b| i32x4_add(a, b);
+    join(join_pairs(a, b, add), join_pairs(c, d, add), add)
+}
+
+/// The sums of four results of [`unsigned`] for values below 16.
+///
+/// Narrowing and multiplying with ones would be less, but is no faster, and LLVM 21, with which
+/// WasmEdge compiles, crashes on it.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn sums_of_4_bits(products: [v128; 4]) -> v128 {
+    sums(products)
+}
+
+/// Each lane is the sum of 16 products at the end: at most 16 * 15 * 127 = 30,480.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn sums_of_4_bits([a, b, c, d]: [v128; 4]) -> v128 {
+    let add = |a, b| i16x8_add(a, b);
+    i32x4_extadd_pairwise_i16x8(join(join_pairs(a, b, add), join_pairs(c, d, add), add))
+}
+
+/// The same for values below 32.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn sums_of_5_bits(products: [v128; 4]) -> v128 {
+    sums(products)
+}
+
+/// Each lane is the sum of eight products before it is widened: at most 8 * 31 * 127 = 31,496.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn sums_of_5_bits([a, b, c, d]: [v128; 4]) -> v128 {
+    let pairs = |a, b| i32x4_extadd_pairwise_i16x8(join_pairs(a, b, |a, b| i16x8_add(a, b)));
+    join(pairs(a, b), pairs(c, d), |a, b| i32x4_add(a, b))
+}
+
+/// Halves of `a` and `b` added: lanes `a, b, a, b`.
+#[inline(always)]
+fn join_pairs(a: v128, b: v128, add: impl Fn(v128, v128) -> v128) -> v128 {
+    add(i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<2, 6, 3, 7>(a, b))
+}
+
+/// Halves of two such results added: lanes `a, b, c, d`.
+#[inline(always)]
+fn join(ab: v128, cd: v128, add: impl Fn(v128, v128) -> v128) -> v128 {
+    add(i32x4_shuffle::<0, 1, 4, 5>(ab, cd), i32x4_shuffle::<2, 3, 6, 7>(ab, cd))
 }
 
 /// The sum of the lanes of a vector.

@@ -14,6 +14,7 @@ pub(super) struct Q2_K;
 impl Superblock<BYTES> for Q2_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SHARED: bool = false;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
@@ -31,6 +32,15 @@ impl Superblock<BYTES> for Q2_K {
     fn values(block: &[u8; BYTES], group: usize) -> v128 {
         let bytes = sixteen(part::<16, 64, _, BYTES>(block), group >> 2 & 2 | group & 1);
         v128_and(u16x8_shr(bytes, shift(group & 6)), u8x16_splat(3))
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        let bytes = &part::<16, 64, _, BYTES>(block).as_chunks::<32>().0[four >> 1 & 1];
+        let (shift, low) = (shift(4 * (four & 1)), u8x16_splat(3));
+        let [a, b] = [0, 1].map(|i| u16x8_shr(sixteen(bytes, i), shift));
+        let next = |bytes| v128_and(u16x8_shr(bytes, 2), low);
+        [v128_and(a, low), v128_and(b, low), next(a), next(b)]
     }
 }
 

@@ -14,6 +14,7 @@ pub(super) struct Q3_K;
 impl Superblock<BYTES> for Q3_K {
     const OFFSET: i8 = 4;
     const MINIMUM: bool = false;
+    const SHARED: bool = false;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
@@ -32,6 +33,22 @@ impl Superblock<BYTES> for Q3_K {
         let third = sixteen(part::<0, 32, _, BYTES>(block), group & 1);
         let third = v128_and(u16x8_shr(third, shift(group >> 1 & 7)), u8x16_splat(1));
         v128_or(low, i16x8_shl(third, 2))
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        let bytes = &part::<32, 64, _, BYTES>(block).as_chunks::<32>().0[four >> 1 & 1];
+        let thirds = part::<0, 32, _, BYTES>(block);
+        let (two, one) = (u8x16_splat(3), u8x16_splat(4));
+        let half = |i: usize| {
+            let low = u16x8_shr(sixteen(bytes, i), shift(4 * (four & 1)));
+            let third = u16x8_shr(sixteen(thirds, i), shift(2 * (four & 3)));
+            let first = v128_or(v128_and(low, two), v128_and(i16x8_shl(third, 2), one));
+            let low = v128_and(u16x8_shr(low, 2), two);
+            [first, v128_or(low, v128_and(i16x8_shl(third, 1), one))]
+        };
+        let ([a, c], [b, d]) = (half(0), half(1));
+        [a, b, c, d]
     }
 }
 

@@ -47,6 +47,11 @@ impl Blocks<BYTES, UNSIGNED> for Q4_0 {
     }
 
     #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        product::sums_of_4_bits(products)
+    }
+
+    #[inline(always)]
     fn scale(block: &[u8; BYTES]) -> u32 {
         u16::from_le_bytes(*part::<0, 2, _, BYTES>(block)).into()
     }

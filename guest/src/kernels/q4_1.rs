@@ -51,6 +51,11 @@ impl Blocks<BYTES, UNSIGNED> for Q4_1 {
     }
 
     #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        product::sums_of_4_bits(products)
+    }
+
+    #[inline(always)]
     fn scale(block: &[u8; BYTES]) -> u32 {
         u32::from_le_bytes(*part::<0, 4, _, BYTES>(block))
     }

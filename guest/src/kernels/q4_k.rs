@@ -14,6 +14,7 @@ pub(super) struct Q4_K;
 impl Superblock<BYTES> for Q4_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
@@ -23,6 +24,11 @@ impl Superblock<BYTES> for Q4_K {
     #[inline(always)]
     fn values(block: &[u8; BYTES], group: usize) -> v128 {
         nibbles(part::<16, 128, _, BYTES>(block), group)
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        four_nibbles(part::<16, 128, _, BYTES>(block), four)
     }
 }
 
@@ -52,6 +58,15 @@ pub(super) fn groups(head: &[u8; 16]) -> Groups {
 pub(super) fn nibbles(bytes: &[u8; 128], group: usize) -> v128 {
     let bytes = sixteen(bytes, group >> 1 & 6 | group & 1);
     v128_and(u16x8_shr(bytes, shift(2 * (group & 2))), u8x16_splat(15))
+}
+
+/// Those of four groups, which are in the same 32 bytes.
+#[inline(always)]
+pub(super) fn four_nibbles(bytes: &[u8; 128], four: usize) -> [v128; 4] {
+    let bytes = &bytes.as_chunks::<32>().0[four & 3];
+    let (a, b, low) = (sixteen(bytes, 0), sixteen(bytes, 1), u8x16_splat(15));
+    let high = |bytes| v128_and(u16x8_shr(bytes, 4), low);
+    [v128_and(a, low), v128_and(b, low), high(a), high(b)]
 }
 
 superblock_format!(Q4_K);

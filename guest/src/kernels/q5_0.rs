@@ -55,6 +55,11 @@ impl Blocks<BYTES, UNSIGNED> for Q5_0 {
     }
 
     #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        product::sums_of_5_bits(products)
+    }
+
+    #[inline(always)]
     fn scale(block: &[u8; BYTES]) -> u32 {
         u16::from_le_bytes(*part::<0, 2, _, BYTES>(block)).into()
     }

@@ -1,6 +1,6 @@
 //! 5-bit values in groups of 32 with 6-bit scales and minima.
 
-use super::q4_k::{groups, nibbles};
+use super::q4_k::{four_nibbles, groups, nibbles};
 use super::superblock::{Groups, Superblock, superblock_format};
 use crate::simd::*;
 
@@ -15,6 +15,7 @@ pub(super) struct Q5_K;
 impl Superblock<BYTES> for Q5_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SHARED: bool = true;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
@@ -28,6 +29,15 @@ impl Superblock<BYTES> for Q5_K {
         let fifth = sixteen(part::<16, 32, _, BYTES>(block), group & 1);
         let fifth = v128_and(u16x8_shr(fifth, shift(group >> 1 & 7)), u8x16_splat(1));
         v128_or(low, i16x8_shl(fifth, 4))
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        let [a, b, c, d] = four_nibbles(part::<48, 128, _, BYTES>(block), four);
+        let fifths = part::<16, 32, _, BYTES>(block);
+        let [e, f] = [0, 1].map(|i| u16x8_shr(sixteen(fifths, i), shift(2 * (four & 3))));
+        let with = |low, fifth, up| v128_or(low, v128_and(i16x8_shl(fifth, up), u8x16_splat(16)));
+        [with(a, e, 4), with(b, f, 4), with(c, e, 3), with(d, f, 3)]
     }
 }
 

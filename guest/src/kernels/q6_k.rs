@@ -14,6 +14,7 @@ pub(super) struct Q6_K;
 impl Superblock<BYTES> for Q6_K {
     const OFFSET: i8 = 32;
     const MINIMUM: bool = false;
+    const SHARED: bool = false;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
@@ -32,6 +33,20 @@ impl Superblock<BYTES> for Q6_K {
         let high = sixteen(part::<128, 64, _, BYTES>(block), group >> 2 & 2 | group & 1);
         let high = v128_and(u16x8_shr(high, shift(group & 6)), u8x16_splat(3));
         v128_or(low, i16x8_shl(high, 4))
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        let half = four >> 1 & 1;
+        let low = &part::<0, 128, _, BYTES>(block).as_chunks::<64>().0[half];
+        let high = &part::<128, 64, _, BYTES>(block).as_chunks::<32>().0[half];
+        let shift = shift(4 * (four & 1));
+        let [e, f] = [0, 1].map(|i| u16x8_shr(sixteen(high, i), shift));
+        let value = |i: usize, high, up| {
+            let low = v128_and(u16x8_shr(sixteen(low, i), shift), u8x16_splat(15));
+            v128_or(low, v128_and(i16x8_shl(high, up), u8x16_splat(0x30)))
+        };
+        [value(0, e, 4), value(1, f, 4), value(2, e, 2), value(3, f, 2)]
     }
 }
 

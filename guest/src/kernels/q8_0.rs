@@ -49,6 +49,11 @@ impl Blocks<BYTES, 4> for Q8_0 {
     }
 
     #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        product::sums(products)
+    }
+
+    #[inline(always)]
     fn scale(block: &[u8; BYTES]) -> u32 {
         u16::from_le_bytes(*part::<0, 2, _, BYTES>(block)).into()
     }

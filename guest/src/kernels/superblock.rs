@@ -17,12 +17,17 @@ pub(super) trait Superblock<const B: usize> {
     const OFFSET: i8;
     /// Whether groups have a minimum.
     const MINIMUM: bool;
+    /// Whether two groups have the same scale, and values below 32.
+    const SHARED: bool;
 
     /// The two factors and the numbers of the groups.
     fn groups(block: &[u8; B]) -> Groups;
 
     /// The 16 stored values of group `group & 15`, none of them negative.
     fn values(block: &[u8; B], group: usize) -> v128;
+
+    /// Those of groups `4 * (four & 3)` and the next three, for less than each by itself.
+    fn four_groups(block: &[u8; B], four: usize) -> [v128; 4];
 }
 
 /// What the groups of a superblock have: two times eight 16-bit integers each.

@@ -15,7 +15,7 @@ use crate::simd::*;
 /// The weights of a superblock, as far as a product needs them.
 trait Weights {
     fn groups(&self) -> &Groups;
-    fn values(&self, group: usize) -> v128;
+    fn four_groups(&self, four: usize) -> [v128; 4];
 }
 
 /// As they are stored.
@@ -32,15 +32,15 @@ impl<S: Superblock<B>, const B: usize> Weights for Stored<'_, S, B> {
     }
 
     #[inline(always)]
-    fn values(&self, group: usize) -> v128 {
-        S::values(self.block, group)
+    fn four_groups(&self, four: usize) -> [v128; 4] {
+        S::four_groups(self.block, four)
     }
 }
 
 /// Unpacked, for many columns.
 #[derive(Clone, Copy)]
 pub(crate) struct Unpacked {
-    values: [v128; 16],
+    values: [[v128; 4]; 4],
     groups: Groups,
 }
 
@@ -51,33 +51,34 @@ impl Weights for Unpacked {
     }
 
     #[inline(always)]
-    fn values(&self, group: usize) -> v128 {
-        self.values[group & 15]
+    fn four_groups(&self, four: usize) -> [v128; 4] {
+        self.values[four & 3]
     }
 }
 
-/// Adds the product of a superblock with activations. `pairs` is 8: were that known here, LLVM
+/// Adds the product of a superblock with activations. `fours` is 4: were that known here, LLVM
 /// would unroll the loop, see [`quantised::dot`](super::quantised::dot).
 #[inline(always)]
 fn add<S: Superblock<B>, const B: usize>(
     sum: f32,
     w: &impl Weights,
     x: &Super,
-    pairs: usize,
+    fours: usize,
 ) -> f32 {
     let groups = w.groups();
     let mut scales = [0; 16];
     for (to, scales) in scales.as_chunks_mut::<8>().0.iter_mut().zip(groups.scales) {
         store_16(to, scales);
     }
-    let (scales, _) = scales.as_chunks::<2>();
-    let (quants, _) = x.quants.as_chunks::<HALF>();
-    let (quants, _) = quants.as_chunks::<2>();
+    let (scales, _) = scales.as_chunks::<2>().0.as_chunks::<2>();
+    let (quants, _) = x.quants.as_chunks::<HALF>().0.as_chunks::<2>().0.as_chunks::<2>();
+    let pair = if S::SHARED { product::scaled_32 } else { product::scaled_pair };
     let mut products = ZERO;
-    for pair in 0..pairs {
-        let values = [w.values(2 * pair), w.values(2 * pair + 1)];
-        let scaled = product::scaled_pair(values, &quants[pair & 7], &scales[pair & 7]);
-        products = i32x4_add(products, scaled);
+    for four in 0..fours {
+        let [a, b, c, d] = w.four_groups(four);
+        let (scales, quants) = (&scales[four & 3], &quants[four & 3]);
+        products = i32x4_add(products, pair([a, b], &quants[0], &scales[0]));
+        products = i32x4_add(products, pair([c, d], &quants[1], &scales[1]));
     }
     if S::OFFSET != 0 {
         let offset = i32x4_splat(S::OFFSET.into());
@@ -117,12 +118,12 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
 /// Multiplies each stored row with the only column.
 #[inline(never)]
 fn multiply_column<S: Superblock<B>, const B: usize>(w: &Matrix<'_>, x: &[Super], y: &mut [f32]) {
-    let pairs = w.cols / x.len().max(1) / 32;
+    let fours = w.cols / x.len().max(1) / 64;
     for (row, y) in w.bytes.chunks_exact(w.row_bytes).zip(y) {
         let blocks = row.as_chunks::<B>().0.iter().zip(x);
         *y = blocks.fold(0.0, |sum, (block, x)| {
             let kind = core::marker::PhantomData::<S>;
-            add::<S, B>(sum, &Stored { block, groups: S::groups(block), kind }, x, pairs)
+            add::<S, B>(sum, &Stored { block, groups: S::groups(block), kind }, x, fours)
         });
     }
 }
@@ -137,12 +138,12 @@ fn multiply_columns<S: Superblock<B>, const B: usize>(
 ) {
     let rows = w.bytes.len() / w.row_bytes;
     let len = w.cols / SUPER;
-    let pairs = w.cols / len.max(1) / 32;
+    let fours = w.cols / len.max(1) / 64;
     for (at, row) in w.bytes.chunks_exact(w.row_bytes).enumerate() {
         unpack::<S, B>(row, unpacked);
         for (x, y) in x.chunks_exact(len).zip(y.chunks_exact_mut(rows)) {
             let blocks = unpacked.iter().zip(x);
-            y[at] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, pairs));
+            y[at] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, fours));
         }
     }
 }
@@ -152,8 +153,8 @@ fn multiply_columns<S: Superblock<B>, const B: usize>(
 fn unpack<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [Unpacked]) {
     for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
         out.groups = S::groups(block);
-        for (group, values) in out.values.iter_mut().enumerate() {
-            *values = S::values(block, group);
+        for (four, values) in out.values.iter_mut().enumerate() {
+            *values = S::four_groups(block, four);
         }
     }
 }
