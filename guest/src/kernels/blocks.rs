@@ -6,6 +6,8 @@
 //! minimum. At the end the sum is `(s0 + s1) + (s2 + s3)`. Products within a block are exact,
 //! so that it does not matter how many of them an instruction makes.
 
+use core::hint::black_box;
+
 use super::activations::{Activations, GROUP, Group};
 use super::{Matrix, lanes4};
 use crate::simd::*;
@@ -124,6 +126,8 @@ fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], x: &[Group])
     let (fours, rest) = row.as_chunks::<B>().0.as_chunks::<4>();
     let mut sum = ZERO;
     for (four, x) in fours.iter().zip(x) {
+        // LLVM, which no longer sees where they come from, puts offsets into the loads.
+        let (four, x) = (black_box(four), black_box(x));
         sum = add::<T, B, V>(sum, &Stored::<T, B, 4>::new(four), x);
     }
     let Some(x) = x.get(fours.len()) else { return finish(sum) };
