@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::OpenError;
+use polychord::api::abi::transformer;
 use polychord::api::{self, Engine, Limits, TrapKind, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, Generation, Model, Sampling, Session, SessionOptions, Transformer};
@@ -313,7 +314,7 @@ fn modules_that_are_no_transformer_are_refused() {
         let error = start(&STRANGER.replace("VERSION", "999"));
         assert!(matches!(error, Error::GuestVersion { found: 999, .. }), "{error}");
         // A pointer that is not in its memory.
-        let error = start(&STRANGER.replace("VERSION", "1"));
+        let error = start(&STRANGER.replace("VERSION", &transformer::VERSION.to_string()));
         assert!(matches!(error, Error::Guest { operation: "transformer_alloc", .. }), "{error}");
     });
 }
