@@ -83,6 +83,11 @@ impl Cache {
         Ok(cache)
     }
 
+    /// A cache in a folder within this one.
+    pub(crate) fn within(&self, name: &str) -> Result<Self> {
+        Self::open(Some(self.folder.join(name)), self.compiler.clone())
+    }
+
     /// Loads a module's compiled code, after compiling it if need be.
     pub(crate) fn load(&self, wasm: &[u8], interruptible: bool) -> Result<Module> {
         self.check_folder()?;

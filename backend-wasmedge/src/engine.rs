@@ -96,8 +96,8 @@ impl Engine for WasmEdgeEngine {
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
         let capabilities = self.capabilities.clone();
         if self.cache.is_some() {
-            // From the first call of a compiled guest on, WasmEdge sets the handlers to its own
-            // while guests run, and to the system's defaults afterwards.
+            // From the first compiled guest on, WasmEdge's handlers stay (see the keeper), and
+            // they pass nothing on.
             claim_signals(NAME, SignalUse::Exclusive)?;
         }
         Ok(Arc::new(WasmEdgeModule::new(wasm, info, capabilities, self.cache.clone())?))

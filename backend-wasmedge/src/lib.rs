@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod executor;
 mod interruption;
+mod keeper;
 mod memory;
 mod runtime;
 mod shape;

@@ -19,7 +19,7 @@ use crate::executor::Executor;
 use crate::interruption::check_at_calls;
 use crate::memory::{Guest, Imports, State};
 use crate::shape::Shape;
-use crate::{NAME, error};
+use crate::{NAME, error, keeper};
 
 /// A compiled guest.
 pub(crate) struct WasmEdgeModule {
@@ -60,7 +60,10 @@ impl WasmEdgeModule {
             interruptible: OnceLock::new(),
         });
         let module = match &compiled {
-            Some(Compiled { cache, .. }) => cache.load(wasm, false)?,
+            Some(Compiled { cache, .. }) => {
+                keeper::start(cache)?;
+                cache.load(wasm, false)?
+            }
             None => {
                 let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
                 wasmedge_sdk::Module::from_bytes(Some(&config), wasm)
@@ -179,7 +182,7 @@ impl WasmEdgeRuntime {
 }
 
 #[allow(unsafe_code, reason = "the contract of the executor module is met here")]
-fn call(
+pub(crate) fn call(
     executor: &mut Executor,
     function: &wasmedge_sys::Function,
     args: &[ffi::WasmEdge_Value],

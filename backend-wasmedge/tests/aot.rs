@@ -91,9 +91,15 @@ fn answer(engine: &dyn Engine) -> Result<i32> {
 
 /// The one compiled guest in a folder.
 fn only_file(folder: &Path) -> PathBuf {
-    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
-    assert_eq!(entries.len(), 1, "{entries:?}");
-    entries.remove(0)
+    let mut files = files(folder);
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0)
+}
+
+/// What is in a folder, but for the place of Polychord's own guest.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| !path.ends_with("keeper")).collect()
 }
 
 fn chmod(path: &Path, mode: u32) {
@@ -233,7 +239,7 @@ fn a_crash_of_the_compiler_is_an_error() {
         let error = answer(&engine).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(error.contains("crashed"), arg == "as-crash", "{error}");
-        assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+        assert_eq!(files(&folder).len(), 0);
     }
 }
 
@@ -243,7 +249,7 @@ fn a_time_limit_compiles_anew() {
     let engine = engine(&folder);
     let wat = r#"(module (func (export "f")) (func (export "loop") (loop $l (br $l))))"#;
     let module = engine.compile(&wat::parse_str(wat).unwrap()).unwrap();
-    let count = || fs::read_dir(&folder).unwrap().count();
+    let count = || files(&folder).len();
     module.instantiate(&Limits::default()).unwrap().call("f", &[]).unwrap();
     assert_eq!(count(), 1);
     for millis in [0, 20, 20] {
@@ -273,7 +279,7 @@ fn memory64_is_refused_with_the_reason() {
             assert!(message.contains(part), "no {part} in: {message}");
         }
     }
-    assert_eq!(fs::read_dir(dir.path().join("aot")).unwrap().count(), 0);
+    assert_eq!(files(&dir.path().join("aot")).len(), 0);
 }
 
 fn unclaimed_capabilities_are_refused() {
@@ -296,8 +302,9 @@ fn unclaimed_capabilities_are_refused() {
     assert_eq!(fields, ["memory64_bytes", "memory32_bytes", "stack_overflow_trap"]);
 }
 
-/// Why WasmEdge's compiled code must be alone in a process, and that it is. If the first half
-/// fails, WasmEdge has changed, and the second is no longer needed.
+/// Why WasmEdge's compiled code must be alone in a process: it has the signal handlers, also
+/// while no guest runs, or else a trap in one thread could come just after another thread's
+/// guest has ended and taken them away.
 ///
 /// Runs in a process of its own: handlers are the process's, and other tests run guests.
 fn signal_handlers_are_taken() {
@@ -314,7 +321,7 @@ fn check_signals() {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap().trim();
     let caught = u64::from_str_radix(mask, 16).unwrap();
     for signal in [7, 8, 11] {
-        assert_eq!(caught >> (signal - 1) & 1, 0, "signal {signal} is caught: {mask}");
+        assert_eq!(caught >> (signal - 1) & 1, 1, "signal {signal} is not caught: {mask}");
     }
 }
 

@@ -53,9 +53,9 @@ pub enum Error {
     },
     /// Two engines in one process would take each other's signals.
     #[error(
-        "{engine} cannot run in this process, where {other} already does: {exclusive} resets the \
-         process's signal handlers, and the other one would die of its next trap; run each in a \
-         process of its own"
+        "{engine} cannot run in this process, where {other} already does: {exclusive} takes the \
+         process's signal handlers for itself, and the other one would die of its next trap; run \
+         each in a process of its own"
     )]
     SignalConflict {
         /// Which engine is refused.

@@ -12,7 +12,8 @@ use crate::error::{Error, Result};
 pub enum SignalUse {
     /// It sets them once, and passes on the signals that are not its own.
     Shared,
-    /// It resets them after its calls: the next trap of another engine would end the process.
+    /// It replaces them and passes nothing on: the next trap of another engine would end the
+    /// process.
     Exclusive,
 }
 

@@ -1,0 +1,84 @@
+//! Keeps WasmEdge's signal handlers in place for as long as the process lives.
+//!
+//! WasmEdge counts the compiled calls that run, in all threads: the first one sets its signal
+//! handlers, and the last one to end resets them. It does neither under a lock, so that a call
+//! which begins while the last one ends may run without handlers, and its next trap ends the
+//! process. One call that never ends, in a thread that sleeps, keeps the count above zero.
+
+use std::sync::{Mutex, PoisonError, mpsc};
+use std::thread;
+
+use polychord_runtime_api::Result;
+use wasmedge_sdk::error::CoreError;
+use wasmedge_sdk::{
+    AsInstance, CallingFrame, FuncType, ImportObjectBuilder, Instance, Module, Store,
+    WasmEdgeResult, WasmValue,
+};
+
+use crate::aot::Cache;
+use crate::engine::{MAX_PAGES64, Mode, runtime_config};
+use crate::error;
+use crate::executor::Executor;
+use crate::runtime::call;
+
+/// `(module (import "k" "w" (func)) (func (export "f") (call 0)))`
+const GUEST: &[u8] = b"\0asm\x01\0\0\0\
+    \x01\x04\x01\x60\0\0\
+    \x02\x07\x01\x01k\x01w\0\0\
+    \x03\x02\x01\0\
+    \x07\x05\x01\x01f\0\x01\
+    \x0a\x06\x01\x04\0\x10\0\x0b";
+
+/// Told when the call has begun.
+type Begun = mpsc::Sender<()>;
+
+/// Begins the call that never ends, if this is the first time.
+pub(crate) fn start(cache: &Cache) -> Result<()> {
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if *started {
+        return Ok(());
+    }
+    let module = cache.within("keeper")?.load(GUEST, false)?;
+    let config = runtime_config(Mode::Aot, MAX_PAGES64)?;
+    let (begun, has_begun) = mpsc::channel();
+    thread::Builder::new()
+        .name("wasmedge keeper".into())
+        .spawn(move || sleep_in_guest(&config, &module, begun))
+        .map_err(|e| error::compile(&format!("a thread cannot be started: {e}")))?;
+    // Fails when the thread has ended, which it does only if something is wrong.
+    has_begun
+        .recv()
+        .map_err(|_| error::compile("WasmEdge cannot run the module that it compiled"))?;
+    *started = true;
+    Ok(())
+}
+
+fn sleep_in_guest(
+    config: &wasmedge_sdk::config::Config,
+    module: &Module,
+    begun: Begun,
+) -> WasmEdgeResult<()> {
+    let mut builder = ImportObjectBuilder::new("k", begun)?;
+    builder.with_func_by_type("w", FuncType::new(Vec::new(), Vec::new()), sleep)?;
+    let mut imports = builder.build();
+    let mut store = Store::new(Some(config), [("k".to_owned(), &mut imports)].into())?;
+    let instance = store.register_active_module(module)?;
+    let function = instance.get_func("f")?;
+    if let Some(mut executor) = Executor::new() {
+        _ = call(&mut executor, &function, &[], &mut []);
+    }
+    Ok(())
+}
+
+fn sleep(
+    begun: &mut Begun,
+    _: &mut Instance,
+    _: &mut CallingFrame,
+    _: Vec<WasmValue>,
+) -> Result<Vec<WasmValue>, CoreError> {
+    _ = begun.send(());
+    loop {
+        thread::park();
+    }
+}
