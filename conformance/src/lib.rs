@@ -14,6 +14,8 @@
 mod case;
 pub mod cases;
 mod check;
+#[cfg(feature = "differential")]
+pub mod differential;
 mod expectation;
 mod guest;
 pub mod record;

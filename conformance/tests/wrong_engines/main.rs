@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use polychord_backend_wasmtime::WasmtimeEngine;
+use polychord_conformance::differential::Differential;
 use polychord_conformance::{Case, all};
 use polychord_runtime_api::Engine;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         })
         .collect();
     trials.push(Trial::test("every_group_has_defects", every_group_has_defects));
+    trials.push(Trial::test("differential", move || differential_notices(&engine)));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
@@ -49,6 +51,20 @@ fn caught(entry: &'static Entry, engine: &Arc<dyn Engine>) -> Result<(), Failed>
         }
     }
     Ok(())
+}
+
+/// Random modules notice an engine whose results are wrong, and the module is kept.
+fn differential_notices(engine: &Arc<dyn Engine>) -> Result<(), Failed> {
+    let entry = DEFECTS.iter().flat_map(|group| *group);
+    let wrong = entry.into_iter().find(|entry| entry.name == "determinism/last_bit").unwrap();
+    let wrong = Double::new(engine.clone(), wrong.defect);
+    let folder = tempfile::tempdir()?;
+    let differential = Differential::new(100, folder.path());
+    let Err(message) = differential.run(&wrong, &**engine) else {
+        return Err("no random module noticed a wrong result".into());
+    };
+    let saved = std::fs::read_dir(folder.path())?.count();
+    if saved == 1 { Ok(()) } else { Err(format!("{saved} modules were saved: {message}").into()) }
 }
 
 fn every_group_has_defects() -> Result<(), Failed> {

@@ -21,7 +21,7 @@ const MAX_MEMORY: u64 = 1 << 30;
 
 impl WasmiEngine {
     /// The version of wasmi that this crate was built with.
-    pub const VERSION: &str = "2.0.0";
+    pub const VERSION: &str = "1.1.0";
 
     /// An engine for this machine.
     ///

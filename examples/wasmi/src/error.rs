@@ -17,11 +17,12 @@ pub(crate) fn call(error: &wasmi::Error, operation: &str) -> Error {
 }
 
 fn kind(error: &wasmi::Error) -> Option<TrapKind> {
-    // An element segment that does not fit is a trap by the specification.
-    if let ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. }) =
-        error.kind()
-    {
-        return Some(TrapKind::TableOutOfBounds);
+    match error.kind() {
+        // An element segment that does not fit is a trap by the specification.
+        ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. })
+        // So is `table.copy` out of bounds, which has no trap code in wasmi.
+        | ErrorKind::Table(_) => return Some(TrapKind::TableOutOfBounds),
+        _ => {}
     }
     Some(match error.as_trap_code()? {
         TrapCode::UnreachableCodeReached => TrapKind::Unreachable,

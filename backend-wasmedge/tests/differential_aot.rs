@@ -1,0 +1,20 @@
+//! Random modules do the same as on wasmi, compiled.
+
+use polychord_backend_wasmedge::{Config, Mode, WasmEdgeEngine};
+use polychord_conformance::differential::Differential;
+use polychord_example_wasmi::WasmiEngine;
+
+#[test]
+fn random_modules_do_the_same_as_on_wasmi() {
+    let engine = WasmEdgeEngine::with_config(Config {
+        mode: Mode::Aot,
+        cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot").into()),
+        ..Config::default()
+    })
+    .unwrap();
+    let reference = WasmiEngine::new().unwrap();
+    let differential = Differential::new(50, env!("CARGO_TARGET_TMPDIR"));
+    let summary = differential.run(&engine, &reference).unwrap_or_else(|error| panic!("{error}"));
+    println!("{summary}");
+    assert!(summary.returned > differential.cases / 2, "hardly anything was compared: {summary}");
+}

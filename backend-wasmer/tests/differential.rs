@@ -1,0 +1,15 @@
+//! Random modules do the same as on wasmi.
+
+use polychord_backend_wasmer::WasmerEngine;
+use polychord_conformance::differential::Differential;
+use polychord_example_wasmi::WasmiEngine;
+
+#[test]
+fn random_modules_do_the_same_as_on_wasmi() {
+    let engine = WasmerEngine::new().unwrap();
+    let reference = WasmiEngine::new().unwrap();
+    let differential = Differential::new(200, env!("CARGO_TARGET_TMPDIR"));
+    let summary = differential.run(&engine, &reference).unwrap_or_else(|error| panic!("{error}"));
+    println!("{summary}");
+    assert!(summary.returned > differential.cases / 2, "hardly anything was compared: {summary}");
+}
