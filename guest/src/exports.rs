@@ -8,7 +8,7 @@ use core::cell::Cell;
 use polychord_abi::transformer::{VERSION, status};
 
 use crate::forward::Network;
-use crate::kernels::{self, Activations, Input, Kind, Matrix};
+use crate::kernels::{self, Activations, Input, Kind, Matrix, Output};
 use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
@@ -163,6 +163,7 @@ fn matmul(
     }
     let scratch = scratch(kernels::scratch_len(cols).ok_or(status::BAD_SHAPE)?)?;
     let mut integers = if int8 { Some(integers(n, cols)?) } else { None };
+    let y = Output::whole(y, n);
     Input::new(x, integers.as_mut()).multiply(&weights, y, scratch);
     GLOBAL.scratch.set(Some(scratch));
     if integers.is_some() {

@@ -4,7 +4,7 @@ use polychord_abi::transformer::{role, status};
 
 use crate::attention::Cache;
 use crate::host::Layers;
-use crate::kernels::{Activations, Input};
+use crate::kernels::{Activations, Input, Output};
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
 use crate::{Status, alloc, kernels, math};
@@ -151,7 +151,8 @@ impl Network {
             self.shape.rms_epsilon,
         )?;
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        normed.multiply(&output.matrix(&layers)?, buffers.logits, buffers.scratch);
+        let logits = Output::whole(buffers.logits, 1);
+        normed.multiply(&output.matrix(&layers)?, logits, buffers.scratch);
         math::canonical_nan(buffers.logits);
         Ok(())
     }
@@ -241,9 +242,17 @@ impl Stage<'_> {
         let norm = block.get(role::ATTN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        normed.multiply(&block.get(role::ATTN_Q)?.matrix(layers)?, queries, scratch);
-        normed.multiply(&block.get(role::ATTN_K)?.matrix(layers)?, keys, scratch);
-        normed.multiply(&block.get(role::ATTN_V)?.matrix(layers)?, values, scratch);
+        normed.multiply(
+            &block.get(role::ATTN_Q)?.matrix(layers)?,
+            Output::whole(queries, n),
+            scratch,
+        );
+        normed.multiply(&block.get(role::ATTN_K)?.matrix(layers)?, Output::whole(keys, n), scratch);
+        normed.multiply(
+            &block.get(role::ATTN_V)?.matrix(layers)?,
+            Output::whole(values, n),
+            scratch,
+        );
 
         let rows = queries
             .chunks_exact_mut(shape.query_len)
@@ -257,7 +266,11 @@ impl Stage<'_> {
         }
 
         let mut attended = Input::new(attended, buffers.integers.as_mut());
-        attended.multiply(&block.get(role::ATTN_OUTPUT)?.matrix(layers)?, residual, scratch);
+        attended.multiply(
+            &block.get(role::ATTN_OUTPUT)?.matrix(layers)?,
+            Output::whole(residual, n),
+            scratch,
+        );
         math::add(hidden, residual);
         Ok(())
     }
@@ -279,11 +292,19 @@ impl Stage<'_> {
         let norm = block.get(role::FFN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        normed.multiply(&block.get(role::FFN_GATE)?.matrix(layers)?, gate, scratch);
-        normed.multiply(&block.get(role::FFN_UP)?.matrix(layers)?, up, scratch);
+        normed.multiply(
+            &block.get(role::FFN_GATE)?.matrix(layers)?,
+            Output::whole(gate, n),
+            scratch,
+        );
+        normed.multiply(&block.get(role::FFN_UP)?.matrix(layers)?, Output::whole(up, n), scratch);
         math::swiglu(gate, up);
         let mut gate = Input::new(gate, buffers.integers.as_mut());
-        gate.multiply(&block.get(role::FFN_DOWN)?.matrix(layers)?, residual, scratch);
+        gate.multiply(
+            &block.get(role::FFN_DOWN)?.matrix(layers)?,
+            Output::whole(residual, n),
+            scratch,
+        );
         math::add(hidden, residual);
         Ok(())
     }

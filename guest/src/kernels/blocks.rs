@@ -9,7 +9,7 @@
 use core::hint::black_box;
 
 use super::activations::{Activations, GROUP, Group};
-use super::{Matrix, lanes4};
+use super::{Matrix, Output, lanes4};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes, and their values `V` vectors.
@@ -143,16 +143,15 @@ fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], x: &[Group])
     })
 }
 
-/// `y[n][rows] = x[n][cols] * w^T` for activations that are quantised.
+/// The product with activations that are quantised.
 pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     w: &Matrix<'_>,
     activations: &mut Activations,
-    y: &mut [f32],
+    y: Output<'_>,
 ) {
-    let rows = w.bytes.len() / w.row_bytes;
-    let x = &activations.groups[..y.len() / rows * w.cols.div_ceil(GROUP)];
-    if y.len() == rows {
-        multiply_column::<T, B, V>(w, x, y);
+    let x = &activations.groups[..y.columns * w.cols.div_ceil(GROUP)];
+    if y.columns == 1 {
+        multiply_column::<T, B, V>(w, x, y.y);
     } else {
         multiply_columns::<T, B, V>(w, x, y, activations.unpacked_groups);
     }
@@ -194,21 +193,20 @@ pub(super) const HEIGHT: usize = 4;
 fn multiply_columns<T: Blocks<B, V>, const B: usize, const V: usize>(
     w: &Matrix<'_>,
     x: &[Group],
-    y: &mut [f32],
+    mut y: Output<'_>,
     unpacked: &mut [Group],
 ) {
-    let rows = w.bytes.len() / w.row_bytes;
     let len = w.cols.div_ceil(GROUP);
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..rows).step_by(HEIGHT)) {
+    for (stored, first) in stored.zip((0..w.rows()).step_by(HEIGHT)) {
         let stored = stored.chunks_exact(w.row_bytes);
         let height = stored.len();
         for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {
             unpack::<T, B, V>(row, out);
         }
-        for (x, y) in x.chunks_exact(len).zip(y.chunks_exact_mut(rows)) {
+        for (x, y) in x.chunks_exact(len).zip(y.columns(first..first + height)) {
             let unpacked = unpacked.chunks_exact(len);
-            for (row, y) in unpacked.zip(&mut y[first..first + height]) {
+            for (row, y) in unpacked.zip(y) {
                 *y = dot_unpacked::<T, B, V>(row, x);
             }
         }

@@ -39,6 +39,8 @@ pub(crate) use self::f32::dot;
 pub(crate) use self::superblocks::Unpacked;
 pub(crate) use self::tile::multiply;
 
+use core::ops::Range;
+
 use polychord_abi::transformer::{ggml_type, status};
 
 use crate::Status;
@@ -52,8 +54,8 @@ trait Format {
     fn dot(row: &[u8], x: &[f32]) -> f32;
     /// The form of activations for integer products; without one, activations stay floats.
     const FORM: Option<Form> = None;
-    /// `y[n][rows] = x[n][cols] * w^T` for activations in that form.
-    fn multiply_integer(_w: &Matrix<'_>, _x: &mut Activations, _y: &mut [f32]) {}
+    /// The product with activations in that form.
+    fn multiply_integer(_w: &Matrix<'_>, _x: &mut Activations, _y: Output<'_>) {}
 }
 
 /// The types of stored weights that there is a kernel for: name, module, and weights and
@@ -99,14 +101,14 @@ macro_rules! kinds {
                 }
             }
 
-            fn multiply_integer(&self, x: &mut Activations, y: &mut [f32]) {
+            fn multiply_integer(&self, x: &mut Activations, y: Output<'_>) {
                 match self.kind {
                     $(Kind::$kind => $module::$kind::multiply_integer(self, x, y),)*
                 }
             }
 
-            /// `y[n][rows] = x[n][cols] * self^T`.
-            fn multiply(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
+            /// The product with `x[n][cols]`.
+            fn multiply(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
                 match self.kind {
                     $(Kind::$kind => self.multiply_as::<$module::$kind>(x, y, scratch),)*
                 }
@@ -155,6 +157,27 @@ pub(crate) struct Matrix<'a> {
     pub(crate) row_bytes: usize,
 }
 
+/// Where the product of a matrix with some columns goes: that of row `r` and column `c` to
+/// `c * stride + r`. A stride beyond the number of rows leaves room for those of another matrix.
+pub(crate) struct Output<'a> {
+    y: &'a mut [f32],
+    stride: usize,
+    columns: usize,
+}
+
+impl<'a> Output<'a> {
+    /// All of `y`, for a whole number of columns.
+    pub(crate) fn whole(y: &'a mut [f32], columns: usize) -> Self {
+        let stride = y.len() / columns;
+        Self { y, stride, columns }
+    }
+
+    /// The results of `rows` rows for each column.
+    fn columns(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [f32]> {
+        self.y.chunks_mut(self.stride).take(self.columns).map(move |y| &mut y[rows.clone()])
+    }
+}
+
 /// What several matrices are multiplied with: rows of activations, quantised once for all
 /// that want them so, if at all.
 pub(crate) struct Input<'a> {
@@ -169,8 +192,8 @@ impl<'a> Input<'a> {
         Self { x, integers, form: None }
     }
 
-    /// `y[n][rows] = x[n][cols] * w^T`.
-    pub(crate) fn multiply(&mut self, w: &Matrix<'_>, y: &mut [f32], scratch: &mut [f32]) {
+    /// The product of a matrix with each column.
+    pub(crate) fn multiply(&mut self, w: &Matrix<'_>, y: Output<'_>, scratch: &mut [f32]) {
         let (Some(integers), Some(form)) = (&mut self.integers, w.kind.form()) else {
             return w.multiply(self.x, y, scratch);
         };
@@ -191,9 +214,13 @@ pub(crate) fn scratch_len(cols: usize) -> Option<usize> {
 const SCRATCH: usize = 4096;
 
 impl Matrix<'_> {
-    fn multiply_as<F: Format>(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
-        if x.len() == self.cols {
-            self.multiply_column::<F>(x, y);
+    fn rows(&self) -> usize {
+        self.bytes.len() / self.row_bytes
+    }
+
+    fn multiply_as<F: Format>(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
+        if y.columns == 1 {
+            self.multiply_column::<F>(x, y.y);
         } else {
             self.multiply_columns::<F>(x, y, scratch);
         }
@@ -212,8 +239,8 @@ impl Matrix<'_> {
 
     /// Expands some rows once, then multiplies them with every column.
     #[inline(never)]
-    fn multiply_columns<F: Format>(&self, x: &[f32], y: &mut [f32], scratch: &mut [f32]) {
-        let rows = self.bytes.len() / self.row_bytes;
+    fn multiply_columns<F: Format>(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
+        let rows = self.rows();
         // Even, because tiles are two rows high.
         let height = (SCRATCH / self.cols).max(2) & !1;
         let stored = self.bytes.chunks(height * self.row_bytes);
@@ -223,7 +250,7 @@ impl Matrix<'_> {
             for (row, out) in stored.zip(expanded.chunks_exact_mut(self.cols)) {
                 F::expand(row, out);
             }
-            multiply(expanded, x, self.cols, &mut y[first..], rows);
+            multiply(expanded, x, self.cols, &mut y.y[first..], y.stride);
         }
     }
 }

@@ -101,7 +101,11 @@ macro_rules! quantised_format {
                 super::quantised::dot::<Self, BYTES>(row, x)
             }
             const FORM: Option<super::Form> = Some(super::Form::$form);
-            fn multiply_integer(w: &super::Matrix<'_>, x: &mut super::Activations, y: &mut [f32]) {
+            fn multiply_integer(
+                w: &super::Matrix<'_>,
+                x: &mut super::Activations,
+                y: super::Output<'_>,
+            ) {
                 super::blocks::multiply::<Self, BYTES, _>(w, x, y);
             }
         }

@@ -148,7 +148,11 @@ macro_rules! superblock_format {
                 super::superblock::dot::<Self, BYTES>(row, x)
             }
             const FORM: Option<super::Form> = Some(super::Form::Super);
-            fn multiply_integer(w: &super::Matrix<'_>, x: &mut super::Activations, y: &mut [f32]) {
+            fn multiply_integer(
+                w: &super::Matrix<'_>,
+                x: &mut super::Activations,
+                y: super::Output<'_>,
+            ) {
                 super::superblocks::multiply::<Self, BYTES>(w, x, y);
             }
         }

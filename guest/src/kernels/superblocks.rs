@@ -6,10 +6,10 @@
 //! summed exactly. Each superblock then adds `product * (d * x) - minima * (d_min * x)` to the
 //! sum, one after another.
 
-use super::Matrix;
 use super::activations::{Activations, SUPER, Super};
 use super::product::{self, HALF};
 use super::superblock::{Groups, Superblock};
+use super::{Matrix, Output};
 use crate::simd::*;
 
 /// The weights of a superblock, as far as a product needs them.
@@ -100,16 +100,15 @@ fn with_sums(numbers: [v128; 2], x: &Super) -> v128 {
     i32x4_add(dot(0), dot(1))
 }
 
-/// `y[n][rows] = x[n][cols] * w^T` for activations that are quantised.
+/// The product with activations that are quantised.
 pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     w: &Matrix<'_>,
     activations: &mut Activations,
-    y: &mut [f32],
+    y: Output<'_>,
 ) {
-    let rows = w.bytes.len() / w.row_bytes;
-    let x = &activations.supers[..y.len() / rows * (w.cols / SUPER)];
-    if y.len() == rows {
-        multiply_column::<S, B>(w, x, y);
+    let x = &activations.supers[..y.columns * (w.cols / SUPER)];
+    if y.columns == 1 {
+        multiply_column::<S, B>(w, x, y.y);
     } else {
         multiply_columns::<S, B>(w, x, y, activations.unpacked_supers);
     }
@@ -133,17 +132,16 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Matrix<'_>, x: &[Super]
 fn multiply_columns<S: Superblock<B>, const B: usize>(
     w: &Matrix<'_>,
     x: &[Super],
-    y: &mut [f32],
+    mut y: Output<'_>,
     unpacked: &mut [Unpacked],
 ) {
-    let rows = w.bytes.len() / w.row_bytes;
     let len = w.cols / SUPER;
     let fours = w.cols / len.max(1) / 64;
     for (at, row) in w.bytes.chunks_exact(w.row_bytes).enumerate() {
         unpack::<S, B>(row, unpacked);
-        for (x, y) in x.chunks_exact(len).zip(y.chunks_exact_mut(rows)) {
+        for (x, y) in x.chunks_exact(len).zip(y.columns(at..at + 1)) {
             let blocks = unpacked.iter().zip(x);
-            y[at] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, fours));
+            y[0] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, fours));
         }
     }
 }
