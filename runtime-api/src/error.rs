@@ -187,6 +187,48 @@ pub enum Error {
         /// Size of what should go in.
         needed: u64,
     },
+    /// Chunks of this size do not make up the whole.
+    #[error(
+        "all_gather: a chunk of {chunk} bytes from each of {ranks} ranks does not make up {total} bytes"
+    )]
+    BadChunk {
+        /// Size of a chunk.
+        chunk: u64,
+        /// Size of the whole.
+        total: u64,
+        /// How many ranks there are.
+        ranks: usize,
+    },
+    /// Two ranks do not do the same.
+    #[error("rank {rank} {does}, but rank {other} {other_does}")]
+    RanksDisagree {
+        /// Who has noticed.
+        rank: usize,
+        /// What it does.
+        does: String,
+        /// Another one.
+        other: usize,
+        /// What that one does.
+        other_does: String,
+    },
+    /// A rank has failed, and with it all others.
+    #[error("rank {rank} of {ranks} has stopped, and all others with it: {reason}")]
+    RankStopped {
+        /// Who failed first.
+        rank: usize,
+        /// How many ranks there are.
+        ranks: usize,
+        /// Why.
+        reason: String,
+    },
+    /// A guest cannot become part of two groups of ranks.
+    #[error("the guest is rank {rank} of {ranks} already")]
+    HasRank {
+        /// Which one.
+        rank: usize,
+        /// Of how many.
+        ranks: usize,
+    },
     /// No layer with this id is registered.
     #[error("layer {layer} is not registered; {registered} layers are")]
     LayerNotFound {
@@ -274,7 +316,9 @@ impl Error {
             Self::NotEnabled { .. } => code::NOT_ENABLED,
             Self::LayerNotFound { .. } => code::LAYER_NOT_FOUND,
             Self::BufferTooSmall { .. } => code::BUFFER_TOO_SMALL,
-            Self::OutOfRange { .. } => code::INVALID_RANGE,
+            Self::OutOfRange { .. } | Self::BadChunk { .. } | Self::RanksDisagree { .. } => {
+                code::INVALID_RANGE
+            }
             Self::Truncated { .. } | Self::Io { .. } => code::READ_FAILED,
             Self::PointerOverflow { .. } => code::POINTER_OVERFLOW,
             Self::PointerOutOfBounds { .. } => code::POINTER_OUT_OF_BOUNDS,

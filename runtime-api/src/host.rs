@@ -1,5 +1,5 @@
 use std::ops::Range;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use polychord_abi::PAGE;
@@ -9,6 +9,7 @@ use crate::engine::Limits;
 use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::memory::{Backing, MAX_BYTES, Memories, MemoryId};
 use crate::module::{AddressType, ModuleInfo};
+use crate::ranks::Rank;
 use crate::stats::Counters;
 use crate::{Error, Result, Stats, mapping};
 
@@ -23,6 +24,8 @@ pub struct Host {
     module: Arc<ModuleInfo>,
     limits: Limits,
     counters: Counters,
+    /// Set if the guest computes together with others.
+    rank: OnceLock<Rank>,
     state: Mutex<State>,
 }
 
@@ -66,6 +69,7 @@ impl Host {
             module,
             limits,
             counters: Counters::default(),
+            rank: OnceLock::new(),
             state: Mutex::default(),
         };
         let initial = host.module.memory().map_or(0, |memory| memory.min_bytes);
@@ -93,6 +97,12 @@ impl Host {
         &self.limits
     }
 
+    /// Which of several guests that compute together this one is, if it is one.
+    #[must_use]
+    pub fn rank(&self) -> Option<&Rank> {
+        self.rank.get()
+    }
+
     /// Most bytes that the guest's linear memory may have, by the limits and by its type.
     #[must_use]
     pub fn memory_limit(&self) -> u64 {
@@ -113,6 +123,13 @@ impl Host {
     #[must_use]
     pub fn last_refusal(&self) -> Option<Arc<Error>> {
         self.state().last_refusal.clone()
+    }
+
+    pub(crate) fn join(&self, rank: Rank) -> Result<()> {
+        self.rank.set(rank).map_err(|refused| {
+            let rank = self.rank().unwrap_or(&refused);
+            Error::HasRank { rank: rank.index(), ranks: rank.count() }
+        })
     }
 
     pub(crate) fn is_enabled(&self) -> bool {

@@ -13,7 +13,7 @@ use crate::host::Host;
 use crate::layer::LayerId;
 use crate::module::{AddressType, FunctionType};
 use crate::value::{Value, ValueType};
-use crate::{Error, Result};
+use crate::{Error, Result, ranks};
 
 /// A function that the host offers to guests.
 pub struct HostFunction {
@@ -188,11 +188,10 @@ fn stats_into(call: &mut Call<'_>) -> Result<i64> {
 }
 
 fn all_gather(call: &mut Call<'_>) -> Result<i64> {
-    let to = call.buffer(0, 2)?;
-    let (chunk, total) = (call.address(1), to.len() as u64);
-    if chunk != total {
-        // One rank: its part is the whole.
-        return Err(Error::OutOfRange { operation: call.name, offset: 0, len: chunk, size: total });
+    let (range, chunk) = (call.buffer(0, 2), call.address(1));
+    match call.host.rank() {
+        Some(rank) => rank.all_gather(range.map(|range| &mut call.guest[range]), chunk)?,
+        None => ranks::check_chunk(chunk, range?.len() as u64, 1)?,
     }
     Ok(0)
 }

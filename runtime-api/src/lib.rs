@@ -10,6 +10,7 @@
 //! - [`Runtime`] is one live guest with its memory, and the host API:
 //!   [`create_memory64`](Runtime::create_memory64), [`register_layer`](Runtime::register_layer),
 //!   [`load_layer`](Runtime::load_layer), [`stats`](Runtime::stats).
+//! - [`Rank`] is one of several guests that compute together, each in a thread of its own.
 //! - [`imports`] is the host side of every function that a guest may import.
 //!
 //! All three traits are object safe: a program picks its engine at run time.
@@ -26,6 +27,7 @@ mod memory;
 mod module;
 mod pager;
 mod plan;
+mod ranks;
 mod runtime;
 mod signals;
 mod source;
@@ -43,6 +45,7 @@ pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Group, Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;
+pub use ranks::Rank;
 pub use runtime::Runtime;
 pub use signals::{SignalUse, claim_signals};
 pub use source::Source;

@@ -5,6 +5,7 @@ use polychord_abi::PAGE;
 use crate::host::{Guest, Host};
 use crate::layer::{LayerId, LayerSpec, LoadedLayer};
 use crate::memory::{MemoryId, MemoryKind, MemorySpec};
+use crate::ranks::Rank;
 use crate::value::{Value, ValueType};
 use crate::{Error, Result, Stats};
 
@@ -129,6 +130,16 @@ pub trait Runtime: Send {
         host.counted(written)
     }
 
+    /// Makes the guest one of several that compute together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HasRank`] if it is one already.
+    fn join(&mut self, rank: Rank) -> Result<()> {
+        let host = self.host();
+        host.counted(host.join(rank))
+    }
+
     /// What the memories were used for, since the guest was started.
     fn stats(&self) -> Stats {
         self.host().stats(self.memory())
@@ -142,7 +153,13 @@ pub trait Runtime: Send {
     /// [`Error::Trap`] if the guest traps or exceeds its time.
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let mut results = self.check_call(export, args)?;
-        self.invoke(export, args, &mut results)?;
+        let Some(rank) = self.host().rank().cloned() else {
+            self.invoke(export, args, &mut results)?;
+            return Ok(results);
+        };
+        rank.begin_call(self.host().limits().call_time);
+        let done = self.invoke(export, args, &mut results);
+        rank.end_call(self.host().capabilities().engine, export, done)?;
         Ok(results)
     }
 

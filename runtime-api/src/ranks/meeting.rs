@@ -1,0 +1,176 @@
+//! Where ranks wait for each other.
+
+use std::hint;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A barrier that the first failure opens for good.
+#[derive(Debug)]
+pub(super) struct Meeting {
+    ranks: usize,
+    /// How many times all have met.
+    turn: AtomicU64,
+    /// How many have come to this turn.
+    arrived: AtomicUsize,
+    /// Whether there is a failure, for those who spin.
+    failed: AtomicBool,
+    state: Mutex<State>,
+    changed: Condvar,
+    spin: Duration,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    sleepers: usize,
+    failure: Option<Failure>,
+    /// Whether a rank will never come again.
+    gone: bool,
+}
+
+/// Why nobody meets any more.
+#[derive(Clone, Debug)]
+pub(super) struct Failure {
+    /// Who failed first.
+    pub(super) rank: usize,
+    /// Why.
+    pub(super) reason: String,
+    /// The time limit, if it was exceeded by waiting.
+    pub(super) waited: Option<Duration>,
+}
+
+/// When a call has to be over, and how long it may take.
+pub(super) type Deadline = (Instant, Duration);
+
+/// About what it costs to wake a thread: spinning for longer would not be worth it.
+const SPIN: Duration = Duration::from_micros(50);
+/// Looks at the turn between two looks at the clock.
+const LOOKS: u32 = 64;
+
+impl Meeting {
+    pub(super) fn new(ranks: usize) -> Self {
+        // Who spins on the core that another rank needs only delays it.
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            ranks,
+            turn: AtomicU64::new(0),
+            arrived: AtomicUsize::new(0),
+            failed: AtomicBool::new(false),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            spin: if ranks <= cores { SPIN } else { Duration::ZERO },
+        }
+    }
+
+    /// The number of the turn that comes next: the same for all who have not met yet.
+    pub(super) fn turn(&self) -> u64 {
+        self.turn.load(Ordering::Acquire)
+    }
+
+    /// Waits at most until a deadline for all others to come to this turn.
+    pub(super) fn wait(
+        &self,
+        turn: u64,
+        rank: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<(), Failure> {
+        if self.failed.load(Ordering::Acquire) {
+            return self.failure().map_or(Ok(()), Err);
+        }
+        if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.ranks {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.turn.store(turn.wrapping_add(1), Ordering::Release);
+            // Whoever goes to sleep looks at the turn under this lock.
+            if self.state().sleepers > 0 {
+                self.changed.notify_all();
+            }
+            return Ok(());
+        }
+        if self.spin(turn) { Ok(()) } else { self.sleep(turn, rank, deadline) }
+    }
+
+    /// Whether all came while we looked.
+    fn spin(&self, turn: u64) -> bool {
+        let mut start = None;
+        while !self.spin.is_zero() && !self.failed.load(Ordering::Relaxed) {
+            for _ in 0..LOOKS {
+                if self.turn() != turn {
+                    return true;
+                }
+                hint::spin_loop();
+            }
+            if start.get_or_insert_with(Instant::now).elapsed() >= self.spin {
+                break;
+            }
+        }
+        self.turn() != turn
+    }
+
+    fn sleep(&self, turn: u64, rank: usize, deadline: Option<Deadline>) -> Result<(), Failure> {
+        let mut state = self.state();
+        state.sleepers += 1;
+        let result = loop {
+            if self.turn() != turn {
+                break Ok(());
+            }
+            if let Some(failure) = &state.failure {
+                break Err(failure.clone());
+            }
+            let left = deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            state = match (left, deadline) {
+                (Some(Duration::ZERO), Some((_, limit))) => {
+                    let reason =
+                        format!("it waited for the others beyond {} ms", limit.as_millis());
+                    let failure = Failure { rank, reason, waited: Some(limit) };
+                    self.fail_locked(&mut state, failure);
+                    continue;
+                }
+                (Some(left), _) => {
+                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+                }
+                (None, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
+        };
+        state.sleepers -= 1;
+        result
+    }
+
+    /// Stops all, unless that has happened before.
+    pub(super) fn fail(&self, failure: Failure) {
+        self.fail_locked(&mut self.state(), failure);
+    }
+
+    fn fail_locked(&self, state: &mut State, failure: Failure) {
+        if state.failure.is_none() {
+            state.failure = Some(failure);
+            self.failed.store(true, Ordering::Release);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Why all are stopped.
+    pub(super) fn failure(&self) -> Option<Failure> {
+        self.state().failure.clone()
+    }
+
+    /// Stops all for ever.
+    pub(super) fn leave(&self, failure: Failure) {
+        let mut state = self.state();
+        state.gone = true;
+        self.fail_locked(&mut state, failure);
+    }
+
+    /// Begins anew, if all ranks are still there. Nobody is waiting.
+    pub(super) fn renew(&self) {
+        let mut state = self.state();
+        if !state.gone && state.failure.take().is_some() {
+            self.arrived.store(0, Ordering::Relaxed);
+            self.failed.store(false, Ordering::Release);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
