@@ -6,10 +6,10 @@ mod common;
 
 use std::path::Path;
 
-use polychord::api::{self, Plan, Policy};
+use polychord::api::{self, Plan, PlannedMemory, Policy};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Error, Model, Placement, Session, SessionOptions, Transformer};
+use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, Transformer};
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
@@ -34,6 +34,54 @@ fn no_placement_changes_a_bit() {
             Shape { rope_freqs: true, kind: GgmlType::F32, ..shape() },
         ];
         shapes.map(|shape| all_placements(&transformer, shape)).concat()
+    });
+}
+
+/// Where bytes lie in a guest's memory changes nothing either.
+#[test]
+fn no_split_changes_a_bit() {
+    engines_agree("no_split_changes_a_bit", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape { rope_freqs: true, ..shape() };
+        let path = Llama::random(shape).save(folder.path());
+        let expected = logits(&mut start(&transformer, &path, false, Placement::Resident32));
+        let sharded = Placement::Sharded32 { memories: Some(3) };
+        let mut plans = String::new();
+        for (placement, split, memories) in [
+            // Embeddings, attention, feed-forward, output, frequencies, and the cache.
+            (Placement::Resident32, Split::ByKind, 6),
+            (Placement::Auto, Split::ByKind, 6),
+            (Placement::Resident32, Split::CacheApart, 2),
+            (sharded.clone(), Split::CacheApart, 6),
+        ] {
+            let model = Model::open(&path).unwrap();
+            let mut options = options(placement);
+            options.split = split;
+            let mut session = transformer.start(&model, &options).unwrap();
+            assert!(logits(&mut session) == expected, "{options:?}");
+            let plan = session.placed().plan.clone();
+            assert_eq!(plan.memories.len(), memories);
+            plans.push_str(&serde_json::to_string(&plan).unwrap());
+            // A plan carries its split, and is made for a length of context.
+            let mut planned = self::options(Placement::Planned(plan));
+            let mut again = transformer.start(&model, &planned).unwrap();
+            assert!(logits(&mut again) == expected, "{planned:?}");
+            planned.context = Some(128);
+            let error = transformer.start(&model, &planned).unwrap_err().to_string();
+            assert!(error.contains("128 tokens need"), "{error}");
+        }
+        let paged = Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Lru };
+        for (placement, split) in
+            [(sharded, Split::ByKind), (paged.clone(), Split::ByKind), (paged, Split::CacheApart)]
+        {
+            let model = Model::open(&path).unwrap();
+            let mut options = options(placement);
+            options.split = split;
+            let error = transformer.start(&model, &options).unwrap_err().to_string();
+            assert!(error.contains("only be split by layer"), "{error}");
+        }
+        plans + &hash(&expected)
     });
 }
 
@@ -143,8 +191,8 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
             |bytes| Placement::Paged { resident_bytes: Some(bytes), policy: Policy::default() };
         refused(paged(0), &["leave the memory of 0 bytes"]);
         refused(paged(PAGE), &["leave the memory of 65536 bytes"]);
-        refused(Placement::Sharded32 { memories: Some(0) }, &["0 memories"]);
-        refused(Placement::Sharded32 { memories: Some(10) }, &["9 parts", "10 memories"]);
+        refused(Placement::Sharded32 { memories: Some(0) }, &["0 guests"]);
+        refused(Placement::Sharded32 { memories: Some(10) }, &["9 parts", "10 guests"]);
     });
 }
 
@@ -168,17 +216,19 @@ fn a_plan_that_cannot_be_run_is_refused() {
         refused(&|plan| plan.layers[1].source.start += 32, "another model");
         refused(&|plan| _ = plan.layers.pop(), "no place for output");
         refused(&|plan| plan.memories.clear(), "does not exist");
+        refused(&|plan| plan.memories[1].guest = 7, "no guest 1");
         refused(&|plan| plan.layers[2].offset = plan.layers[1].offset, "share page");
         // A block twice, and one in the midst of others.
+        let third = |plan: &Plan| PlannedMemory { guest: 2, ..plan.memories[0].clone() };
         let again = |plan: &mut Plan| {
             let mut layer = plan.layers[1].clone();
             layer.memory = 2;
-            plan.memories.push(plan.memories[0].clone());
+            plan.memories.push(third(plan));
             plan.layers.push(layer);
         };
         refused(&again, "nowhere, or twice");
         let apart = |plan: &mut Plan| {
-            plan.memories.push(plan.memories[0].clone());
+            plan.memories.push(third(plan));
             plan.layers[2].memory = 2;
         };
         refused(&apart, "do not follow each other");

@@ -48,7 +48,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 2;
+pub const VERSION: i32 = 3;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -187,6 +187,39 @@ pub struct Model {
     pub rope_scale: f32,
     /// One of [`activations`].
     pub activations: u32,
+    /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
+    /// `[blocks][2][kv_heads][context][head_dim]` floats, the low 32 bits ...
+    pub cache_low: u32,
+    /// ... and the high ones.
+    pub cache_high: u32,
+}
+
+impl Model {
+    /// The fields in the order of their declaration, each the value or the bits of one.
+    #[must_use]
+    pub const fn to_words(&self) -> [u32; size_of::<Self>() / 4] {
+        [
+            self.version,
+            self.tensors,
+            self.vocab,
+            self.dim,
+            self.ffn,
+            self.heads,
+            self.kv_heads,
+            self.head_dim,
+            self.rope_dim,
+            self.first_block,
+            self.blocks,
+            self.context,
+            self.batch,
+            self.rms_epsilon.to_bits(),
+            self.rope_base.to_bits(),
+            self.rope_scale.to_bits(),
+            self.activations,
+            self.cache_low,
+            self.cache_high,
+        ]
+    }
 }
 
 /// Where one tensor is, and how it is stored.

@@ -7,7 +7,7 @@ use crate::host::Layers;
 use crate::kernels::{Activations, Input, Output};
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
-use crate::{Status, alloc, kernels, math};
+use crate::{Status, alloc, host, kernels, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
 pub(crate) struct Network {
@@ -41,12 +41,14 @@ struct Buffers {
 impl Network {
     /// Allocates all that a checked description needs.
     pub(crate) fn new(description: Description) -> Result<Self, Status> {
-        let Description { shape, globals, blocks } = description;
+        let Description { shape, globals, blocks, cache } = description;
         let cached = shape.key_len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
-        let cache = || {
-            let (keys, values) = (alloc::floats(cached)?, alloc::floats(cached)?);
-            Some((Cache { keys, values }, 0))
+        let mut room = cache;
+        let mut floats = || match &mut room {
+            Some(address) => host::take_floats(address, cached),
+            None => alloc::floats(cached),
         };
+        let cache = || Some((Cache { keys: floats()?, values: floats()? }, 0));
         Ok(Self {
             caches: alloc::filled(blocks.len(), cache).ok_or(status::OUT_OF_MEMORY)?,
             rope: Rope::new(&shape)?,

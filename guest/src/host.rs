@@ -43,6 +43,13 @@ pub(crate) fn floats_mut<'a>(address: usize, len: usize) -> Option<&'a mut [f32]
     })
 }
 
+/// The next floats of a range that the host set aside, whose start moves behind them.
+pub(crate) fn take_floats(start: &mut u64, len: usize) -> Option<&'static mut [f32]> {
+    let floats = floats_mut(usize::try_from(*start).ok()?, len)?;
+    *start = start.checked_add(size_of_val(floats) as u64)?;
+    Some(floats)
+}
+
 /// Whether two slices share memory.
 pub(crate) fn overlap<A, B>(a: &[A], b: &[B]) -> bool {
     let (a, b) = (a.as_ptr_range(), b.as_ptr_range());

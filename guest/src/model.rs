@@ -84,6 +84,8 @@ pub(crate) struct Description {
     pub(crate) shape: Shape,
     pub(crate) globals: Globals,
     pub(crate) blocks: &'static mut [Block],
+    /// Where the host wants keys and values, if it does not leave that to us.
+    pub(crate) cache: Option<u64>,
 }
 
 /// Reads and checks a descriptor.
@@ -110,7 +112,9 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
     if blocks.iter().any(|block| block.tensors.iter().any(Option::is_none)) {
         return Err(status::MISSING_TENSOR);
     }
-    Ok(Description { shape, globals, blocks })
+    let cache = u64::from(model.cache_high) << 32 | u64::from(model.cache_low);
+    let cache = (cache != 0).then_some(cache);
+    Ok(Description { shape, globals, blocks, cache })
 }
 
 /// Puts a tensor in its place, which must be free.
@@ -268,6 +272,8 @@ fn model_from(bytes: &[u8]) -> Model {
         rope_base: words.f32(),
         rope_scale: words.f32(),
         activations: words.u32(),
+        cache_low: words.u32(),
+        cache_high: words.u32(),
     }
 }
 

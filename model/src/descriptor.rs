@@ -7,20 +7,17 @@ use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
 use crate::activations::Activations;
 use crate::model::Model;
 
-/// A header and tensors, as `transformer_init` takes them, for a guest that holds some blocks.
-pub(crate) fn bytes(
+/// The shape of a network, for a guest that holds some blocks and computes with some settings.
+pub(crate) fn header(
     model: &Model,
     blocks: Range<u32>,
-    tensors: &[Tensor],
     context: u32,
     batch: u32,
     activations: Activations,
-) -> Vec<u8> {
+) -> Header {
     let config = model.config();
-    let header = Header {
+    Header {
         version: VERSION.cast_unsigned(),
-        // At most 13 tensors in each of 4,096 blocks.
-        tensors: u32::try_from(tensors.len()).unwrap_or(u32::MAX),
         vocab: config.vocab,
         dim: config.dim,
         ffn: config.ffn,
@@ -36,33 +33,21 @@ pub(crate) fn bytes(
         rope_base: config.rope_base,
         rope_scale: config.rope_scale,
         activations: activations.number(),
-    };
-    let mut bytes = header_words(&header).map(u32::to_le_bytes).concat();
-    tensors.iter().for_each(|tensor| push_tensor(tensor, &mut bytes));
-    bytes
+        ..Header::default()
+    }
 }
 
-/// The fields of a header in the order of its declaration.
-const fn header_words(header: &Header) -> [u32; size_of::<Header>() / 4] {
-    [
-        header.version,
-        header.tensors,
-        header.vocab,
-        header.dim,
-        header.ffn,
-        header.heads,
-        header.kv_heads,
-        header.head_dim,
-        header.rope_dim,
-        header.first_block,
-        header.blocks,
-        header.context,
-        header.batch,
-        header.rms_epsilon.to_bits(),
-        header.rope_base.to_bits(),
-        header.rope_scale.to_bits(),
-        header.activations,
-    ]
+/// A header and tensors, as `transformer_init` takes them; `cache` is the address of memory
+/// for keys and values, or 0.
+pub(crate) fn bytes(header: Header, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
+    // At most 13 tensors in each of 4,096 blocks.
+    let count = u32::try_from(tensors.len()).unwrap_or(u32::MAX);
+    let [cache_low, cache_high] = [cache & u64::from(u32::MAX), cache >> 32]
+        .map(|half| u32::try_from(half).unwrap_or(u32::MAX));
+    let header = Header { tensors: count, cache_low, cache_high, ..header };
+    let mut bytes = header.to_words().map(u32::to_le_bytes).concat();
+    tensors.iter().for_each(|tensor| push_tensor(tensor, &mut bytes));
+    bytes
 }
 
 fn push_tensor(tensor: &Tensor, bytes: &mut Vec<u8>) {

@@ -59,13 +59,13 @@ pub enum Error {
     },
     /// Weights, cache and activations do not fit into the guests' memories.
     #[error(
-        "memory {memory} of the placement {placement} would hold {weights} bytes of weights and {cache} of cache for {context} tokens and of activations, but a 32-bit memory has at most {limit} bytes: use the placement sharded32 with more memories, paged with a smaller resident budget, a smaller quantisation or a shorter context"
+        "guest {guest} of the placement {placement} would hold {weights} bytes of weights and {cache} of cache for {context} tokens and of activations, but a 32-bit memory has at most {limit} bytes: use the placement sharded32 with more memories, paged with a smaller resident budget, a smaller quantisation or a shorter context"
     )]
     TooLargeForMemory32 {
         /// Name of the placement.
         placement: &'static str,
-        /// Number of the memory.
-        memory: usize,
+        /// Number of the guest.
+        guest: u32,
         /// Bytes of weights, with their places.
         weights: u64,
         /// Bytes of cache and activations.

@@ -2,7 +2,7 @@
 
 use polychord_abi::PAGE;
 use polychord_abi::transformer::{Tensor, role};
-use polychord_runtime_api::{LayerId, SourceRange};
+use polychord_runtime_api::{LayerId, PlannedMemory, SourceRange};
 
 use crate::config::ModelTensor;
 
@@ -11,9 +11,42 @@ use crate::config::ModelTensor;
 pub(crate) struct Layout {
     /// Embedding, blocks and output, in the order in which they are used.
     pub(crate) layers: Vec<SourceRange>,
-    /// What each of these layers is a part of.
-    pub(crate) parts: Vec<Part>,
+    /// What each of these layers is a part of, and the kind of its tensors.
+    pub(crate) parts: Vec<(Part, Kind)>,
     pub(crate) tensors: Vec<Tensor>,
+}
+
+/// How finely a model is cut into layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    /// A layer for each part.
+    ByPart,
+    /// A layer for the tensors of each kind in each part.
+    ByKind,
+}
+
+/// What tensors are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    /// All kinds, where they are not apart.
+    Any,
+    Embeddings,
+    Attention,
+    FeedForward,
+    Output,
+}
+
+impl Kind {
+    /// The name of the region of a plan that holds these tensors.
+    pub(crate) const fn region(self) -> &'static str {
+        match self {
+            Self::Any => PlannedMemory::WEIGHTS,
+            Self::Embeddings => "embeddings",
+            Self::Attention => "attention",
+            Self::FeedForward => "feed_forward",
+            Self::Output => "output",
+        }
+    }
 }
 
 /// The part of a network that is loaded as one.
@@ -26,21 +59,26 @@ pub(crate) enum Part {
 }
 
 impl Layout {
-    /// Groups tensors by part. The tensors of a part are one layer if they are neighbours in
-    /// the file, as they are in all files in the usual order; else it has several, since a
-    /// layer is a contiguous range.
-    pub(crate) fn new(tensors: &[ModelTensor<'_>]) -> Self {
-        let mut sorted: Vec<_> = tensors.iter().map(|tensor| (part(tensor), tensor)).collect();
-        sorted.sort_by_key(|(part, tensor)| (*part, tensor.info.offset));
+    /// Groups tensors. Those of a group are one layer if they are neighbours in the file, as
+    /// the tensors of a part are in all files in the usual order; else it has several, since
+    /// a layer is a contiguous range.
+    pub(crate) fn new(tensors: &[ModelTensor<'_>], cut: Cut) -> Self {
+        let group = |tensor: &ModelTensor<'_>| match (part(tensor), cut) {
+            (Part::RopeFreqs, _) => (Part::RopeFreqs, Kind::Any),
+            (part, Cut::ByPart) => (part, Kind::Any),
+            (part, Cut::ByKind) => (part, kind(part, tensor.role)),
+        };
+        let mut sorted: Vec<_> = tensors.iter().map(|tensor| (group(tensor), tensor)).collect();
+        sorted.sort_by_key(|(group, tensor)| (*group, tensor.info.offset));
         let mut layout = Self { layers: Vec::new(), parts: Vec::new(), tensors: Vec::new() };
         let mut last = None;
-        for (part, tensor) in sorted {
-            let open = layout.layers.last_mut().filter(|_| last == Some(part));
+        for (group, tensor) in sorted {
+            let open = layout.layers.last_mut().filter(|_| last == Some(group));
             match open.filter(|layer| tensor.info.offset - (layer.start + layer.bytes) < PAGE) {
                 Some(layer) => layer.bytes = tensor.info.offset + tensor.info.bytes - layer.start,
-                None => layout.open_layer(part, last == Some(part), tensor),
+                None => layout.open_layer(group, last == Some(group), tensor),
             }
-            last = Some(part);
+            last = Some(group);
             layout.add_tensor(tensor);
         }
         layout
@@ -48,13 +86,22 @@ impl Layout {
 
     /// What a layer is a part of, if there is one of this number.
     pub(crate) fn part(&self, layer: LayerId) -> Option<Part> {
-        self.parts.get(layer.0 as usize).copied()
+        self.parts.get(layer.0 as usize).map(|(part, _)| *part)
     }
 
     /// The layers of one part.
     pub(crate) fn layers_of(&self, part: Part) -> impl Iterator<Item = &SourceRange> {
+        self.select(move |its, _| its == part)
+    }
+
+    /// The layers of one kind.
+    pub(crate) fn layers_of_kind(&self, kind: Kind) -> impl Iterator<Item = &SourceRange> {
+        self.select(move |part, its| its == kind && part != Part::RopeFreqs)
+    }
+
+    fn select(&self, wanted: impl Fn(Part, Kind) -> bool) -> impl Iterator<Item = &SourceRange> {
         let both = self.layers.iter().zip(&self.parts);
-        both.filter_map(move |(layer, its)| (*its == part).then_some(layer))
+        both.filter_map(move |(layer, (part, kind))| wanted(*part, *kind).then_some(layer))
     }
 
     /// Whether the output is computed with the embedding's matrix.
@@ -62,18 +109,19 @@ impl Layout {
         !self.tensors.iter().any(|tensor| tensor.role == role::OUTPUT)
     }
 
-    fn open_layer(&mut self, part: Part, again: bool, tensor: &ModelTensor<'_>) {
+    fn open_layer(&mut self, group: (Part, Kind), again: bool, tensor: &ModelTensor<'_>) {
         let id = LayerId(u32::try_from(self.layers.len()).unwrap_or(u32::MAX));
-        let name = match part {
+        let name = match group.0 {
             Part::Embedding => "token_embd".to_owned(),
             Part::RopeFreqs => "rope_freqs".to_owned(),
-            Part::Block(block) => format!("blk.{block}"),
+            Part::Block(block) if group.1 == Kind::Any => format!("blk.{block}"),
+            Part::Block(block) => format!("blk.{block} {}", group.1.region()),
             Part::Output => "output".to_owned(),
         };
         let name = if again { format!("{name} ({})", tensor.info.name) } else { name };
         let (start, bytes) = (tensor.info.offset, tensor.info.bytes);
         self.layers.push(SourceRange { id, name, start, bytes });
-        self.parts.push(part);
+        self.parts.push(group);
     }
 
     fn add_tensor(&mut self, tensor: &ModelTensor<'_>) {
@@ -96,5 +144,16 @@ fn part(tensor: &ModelTensor<'_>) -> Part {
         (role::TOKEN_EMBD, None) => Part::Embedding,
         (role::ROPE_FREQS, None) => Part::RopeFreqs,
         _ => Part::Output,
+    }
+}
+
+fn kind(part: Part, its_role: u32) -> Kind {
+    match part {
+        Part::Embedding | Part::RopeFreqs => Kind::Embeddings,
+        Part::Output => Kind::Output,
+        Part::Block(_) => match its_role {
+            role::FFN_NORM | role::FFN_GATE | role::FFN_UP | role::FFN_DOWN => Kind::FeedForward,
+            _ => Kind::Attention,
+        },
     }
 }

@@ -28,7 +28,7 @@ pub use activations::Activations;
 pub use error::{Error, Result};
 pub use generation::{Generation, Token};
 pub use model::Model;
-pub use placement::{Placed, Placement};
+pub use placement::{Placed, Placement, Split};
 pub use sampler::Sampling;
 pub use session::{LoadReport, Logits, Session, SessionOptions};
 pub use transformer::{Guest, Transformer};

@@ -1,13 +1,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use polychord_runtime_api::{Source, SourceRange};
+use polychord_runtime_api::{Plan, Source, SourceRange};
 
 use crate::chat::ChatTemplate;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::gguf::Gguf;
-use crate::layout::Layout;
+use crate::layout::{Cut, Layout};
 use crate::tokenizer::Tokenizer;
 
 /// A model file: its header in memory, its tensors on disk.
@@ -19,7 +19,8 @@ pub struct Model {
     path: PathBuf,
     gguf: Gguf,
     config: Config,
-    layout: Layout,
+    /// By part, and by kind.
+    layouts: [Layout; 2],
     source: Source,
     /// Made when first needed: a vocabulary takes longer to prepare than the header to read.
     tokenizer: OnceLock<Tokenizer>,
@@ -76,7 +77,7 @@ impl Model {
     /// The layers of the file, in the order in which they are used.
     #[must_use]
     pub fn layers(&self) -> &[SourceRange] {
-        &self.layout.layers
+        &self.layouts[0].layers
     }
 
     /// The tokenizer of the model's vocabulary.
@@ -105,8 +106,21 @@ impl Model {
         &self.source
     }
 
-    pub(crate) const fn layout(&self) -> &Layout {
-        &self.layout
+    pub(crate) const fn layout(&self, cut: Cut) -> &Layout {
+        match cut {
+            Cut::ByPart => &self.layouts[0],
+            Cut::ByKind => &self.layouts[1],
+        }
+    }
+
+    /// The layout that a plan was made from.
+    pub(crate) fn layout_of(&self, plan: &Plan) -> Result<&Layout> {
+        let [by_part, by_kind] = &self.layouts;
+        if plan.check_model(&by_kind.layers).is_ok() {
+            return Ok(by_kind);
+        }
+        plan.check_model(&by_part.layers)?;
+        Ok(by_part)
     }
 
     fn from_source(path: &Path, source: Source) -> Result<Self> {
@@ -114,8 +128,8 @@ impl Model {
         let wrong_model = |source| Error::Config { path: path.to_owned(), source };
         let gguf = Gguf::open(path).map_err(wrong_file)?;
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
-        let layout = Layout::new(&tensors);
+        let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         let tokenizer = OnceLock::new();
-        Ok(Self { path: path.to_owned(), gguf, config, layout, source, tokenizer })
+        Ok(Self { path: path.to_owned(), gguf, config, layouts, source, tokenizer })
     }
 }

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use polychord_abi::PAGE;
-use polychord_runtime_api::{Capabilities, Group, Plan, PlannedMemory, Policy, SourceRange};
+use polychord_runtime_api as api;
+use polychord_runtime_api::{
+    Capabilities, Group, Guests, Inventory, Plan, PlannedMemory, Policy, Strategy,
+};
 
 use crate::error::{Error, Result};
-use crate::layout::Part;
+use crate::layout::{Cut, Kind, Part};
 use crate::model::Model;
 use crate::session::SessionOptions;
 
@@ -35,6 +38,20 @@ pub enum Placement {
     },
     /// As a plan says that was made before.
     Planned(Plan),
+}
+
+/// How weights and cache are cut into memories; changes where bytes lie, never a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Split {
+    /// Layers of all kinds in one memory of each guest; guests allocate their caches.
+    #[default]
+    ByLayer,
+    /// One guest, with a memory for each kind of tensor (embeddings, attention, feed-forward,
+    /// output) and one for the key-value cache.
+    ByKind,
+    /// As by layer, with the key-value cache of each guest in a second memory.
+    CacheApart,
 }
 
 /// A placement that was decided on.
@@ -68,41 +85,49 @@ impl Model {
     /// # Errors
     ///
     /// [`Error::Context`] if the model does not allow the context,
-    /// [`Error::TooLargeForMemory32`] if the placement asked for has too little room, and
-    /// [`Error::Runtime`] if a plan is for another model or does not hold together.
+    /// [`Error::TooLargeForMemory32`] if the placement asked for has too little room,
+    /// [`Error::Plan`] if it cannot be split like that, and [`Error::Runtime`] if a plan is
+    /// for another model or does not hold together.
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {
         let context = options.context_of(self)?;
-        let sizes = Sizes::new(self, engine, context, options.batch_of(context));
+        let sizes = &Sizes::new(self, engine, context, options.batch_of(context));
+        let split = options.split;
         match &options.placement {
-            Placement::Auto => self.place_automatically(&sizes),
-            Placement::Resident32 => self.place_resident(&sizes, "as asked for".into()),
+            Placement::Auto => self.place_automatically(sizes, split),
+            Placement::Resident32 => self.place_resident(sizes, split, "as asked for".into()),
             Placement::Sharded32 { memories } => {
-                self.place_sharded(&sizes, *memories, "as asked for")
+                self.place_sharded(sizes, split, *memories, "as asked for")
             }
             Placement::Paged { resident_bytes, policy } => {
                 let budget = resident_bytes.or_else(default_budget).unwrap_or(sizes.limit / 2);
-                self.place_paged(&sizes, budget, *policy, "as asked for")
+                self.place_paged(sizes, split, budget, *policy, "as asked for")
             }
-            Placement::Planned(plan) => self.place_planned(&sizes, plan),
+            Placement::Planned(plan) => self.place_planned(sizes, plan),
         }
     }
 
-    fn place_automatically(&self, sizes: &Sizes) -> Result<Placed> {
+    fn place_automatically(&self, sizes: &Sizes, split: Split) -> Result<Placed> {
         let weights: u64 = self.layers().iter().map(|layer| layer.bytes).sum();
         if let Some(budget) = default_budget().filter(|budget| *budget < weights) {
             let reason = format!("{weights} bytes of weights are more than there is free memory");
-            return self.place_paged(sizes, budget, Policy::default(), &reason);
+            return self.place_paged(sizes, split, budget, Policy::default(), &reason);
         }
         let all = weights + u64::from(self.config().blocks) * sizes.cache + sizes.fixed;
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
-        self.place_resident(sizes, reason).or_else(|_| {
+        self.place_resident(sizes, split, reason).or_else(|_| {
             let reason = "as few 32-bit memories as hold weights and cache";
-            self.place_sharded(sizes, None, reason)
+            self.place_sharded(sizes, split, None, reason)
         })
     }
 
-    fn place_resident(&self, sizes: &Sizes, reason: String) -> Result<Placed> {
-        let plan = self.split(sizes, 1)?;
+    fn place_resident(&self, sizes: &Sizes, split: Split, reason: String) -> Result<Placed> {
+        let plan = match split {
+            Split::ByKind => Strategy::ByKind.plan(&self.kinds(sizes))?,
+            Split::ByLayer => Strategy::ByLayer(Guests::Exactly(1)).plan(&self.parts(sizes))?,
+            Split::CacheApart => {
+                Strategy::CacheApart(Guests::Exactly(1)).plan(&self.parts(sizes))?
+            }
+        };
         self.check_room("resident32", sizes, &plan)?;
         Ok(Placed { name: "resident32", reason, plan, policy: Policy::default() })
     }
@@ -110,47 +135,48 @@ impl Model {
     fn place_sharded(
         &self,
         sizes: &Sizes,
-        memories: Option<usize>,
+        split: Split,
+        guests: Option<usize>,
         reason: &str,
     ) -> Result<Placed> {
-        let plan = match memories {
-            Some(memories) => self.split(sizes, memories)?,
-            None => self.split_least(sizes, Ok, "sharded32")?,
+        let strategy = match split {
+            Split::ByLayer => Strategy::ByLayer,
+            Split::CacheApart => Strategy::CacheApart,
+            Split::ByKind => return Err(not_by_kind("several guests")),
+        };
+        let plan = match guests {
+            Some(guests) => strategy(Guests::Exactly(guests)).plan(&self.parts(sizes))?,
+            None => self.fewest_guests(sizes, strategy)?,
         };
         self.check_room("sharded32", sizes, &plan)?;
-        let reason = format!("{reason}: {} of them", plan.memories.len());
+        let reason = format!("{reason}: {} of them", plan.guests());
         Ok(Placed { name: "sharded32", reason, plan, policy: Policy::default() })
     }
 
     fn place_paged(
         &self,
         sizes: &Sizes,
-        budget: u64,
+        split: Split,
+        resident_bytes: u64,
         policy: Policy,
         reason: &str,
     ) -> Result<Placed> {
-        let windows = |plan: Plan| {
-            let total: u64 = plan.memories.iter().map(|memory| memory.bytes).sum();
-            // Each memory gets its share of the budget.
-            let share = |memory: &PlannedMemory| {
-                let share =
-                    u128::from(budget) * u128::from(memory.bytes) / u128::from(total.max(1));
-                u64::try_from(share).unwrap_or(u64::MAX)
-            };
-            let windows: Vec<_> = plan.memories.iter().map(share).collect();
-            Ok(plan.paged(&windows)?)
-        };
-        let plan = self.split_least(sizes, windows, "paged")?;
-        let reason = format!("{reason}: {budget} bytes of weights at a time");
+        if split != Split::ByLayer {
+            return Err(not_by_kind("windows, in which all layers take turns"));
+        }
+        let strategy = |guests| Strategy::Paged { guests, resident_bytes };
+        let plan = self.fewest_guests(sizes, strategy)?;
+        self.check_room("paged", sizes, &plan)?;
+        let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
         Ok(Placed { name: "paged", reason, plan, policy })
     }
 
     fn place_planned(&self, sizes: &Sizes, plan: &Plan) -> Result<Placed> {
         plan.validate()?;
-        plan.check_model(self.layers())?;
-        let name = match &plan.memories[..] {
-            memories if memories.iter().any(|memory| memory.paged) => "paged",
-            [_] => "resident32",
+        self.layout_of(plan)?;
+        let name = match plan.guests() {
+            _ if plan.memories.iter().any(|memory| memory.paged) => "paged",
+            1 => "resident32",
             _ => "sharded32",
         };
         self.check_room(name, sizes, plan)?;
@@ -158,70 +184,87 @@ impl Model {
         Ok(Placed { name, reason, plan: plan.clone(), policy: Policy::default() })
     }
 
-    /// The first plan, from one memory on, that has room for everything.
-    fn split_least(
-        &self,
-        sizes: &Sizes,
-        change: impl Fn(Plan) -> Result<Plan>,
-        name: &'static str,
-    ) -> Result<Plan> {
-        let most = self.groups(sizes).len();
-        let mut memories = 1;
-        loop {
-            let plan = change(self.split(sizes, memories)?)?;
-            match self.check_room(name, sizes, &plan) {
-                Ok(()) => return Ok(plan),
-                Err(error) if memories == most => return Err(error),
-                Err(_) => memories += 1,
+    /// The plan with the fewest guests that have room for everything; if there is none, one
+    /// that [`check_room`](Self::check_room) refuses.
+    fn fewest_guests(&self, sizes: &Sizes, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
+        let inventory = self.parts(sizes);
+        match of(Guests::OfBytes(sizes.limit)).plan(&inventory) {
+            Err(api::Error::TooLarge { .. }) => {
+                Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
             }
+            plan => Ok(plan?),
         }
-    }
-
-    fn split(&self, sizes: &Sizes, memories: usize) -> Result<Plan> {
-        let layout = self.layout();
-        let everywhere: Vec<_> = layout.layers_of(Part::RopeFreqs).cloned().collect();
-        Ok(Plan::by_layer(&self.groups(sizes), memories, &everywhere)?)
     }
 
     /// Layers that cannot be apart: the embedding, each block, the output. An output that is
     /// tied to the embedding is computed where the embedding is.
-    fn groups(&self, sizes: &Sizes) -> Vec<Group> {
-        let layout = self.layout();
-        let layers = |part| layout.layers_of(part).cloned().collect::<Vec<SourceRange>>();
+    fn parts(&self, sizes: &Sizes) -> Inventory {
+        let layout = self.layout(Cut::ByPart);
+        let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
+        let group = |layers, cache| Group { region: Kind::Any.region().into(), layers, cache };
         let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
         let tied = layout.is_tied();
         if tied {
             first.extend(output.iter().cloned());
         }
-        let mut groups = vec![Group { layers: first, beside: 0 }];
-        let block = |block| Group { layers: layers(Part::Block(block)), beside: sizes.cache };
-        groups.extend((0..self.config().blocks).map(block));
+        let mut groups = vec![group(first, 0)];
+        let blocks = 0..self.config().blocks;
+        groups.extend(blocks.map(|block| group(layers(Part::Block(block)), sizes.cache)));
         if !tied {
-            groups.push(Group { layers: output, beside: 0 });
+            groups.push(group(output, 0));
         }
-        groups
+        Inventory { groups, everywhere: layers(Part::RopeFreqs), beside: sizes.fixed }
     }
 
-    /// Checks that each memory has room for its layers, its cache and the activations.
+    /// Layers of each kind; keys and values go with the attention.
+    fn kinds(&self, sizes: &Sizes) -> Inventory {
+        let layout = self.layout(Cut::ByKind);
+        let cache = u64::from(self.config().blocks).saturating_mul(sizes.cache);
+        let group = |kind: Kind| Group {
+            region: kind.region().into(),
+            layers: layout.layers_of_kind(kind).cloned().collect(),
+            cache: if kind == Kind::Attention { cache } else { 0 },
+        };
+        let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
+        Inventory {
+            groups: kinds.map(group).into(),
+            everywhere: layout.layers_of(Part::RopeFreqs).cloned().collect(),
+            beside: sizes.fixed,
+        }
+    }
+
+    /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, sizes: &Sizes, plan: &Plan) -> Result<()> {
-        for (index, memory) in plan.memories.iter().enumerate() {
-            let parts = plan.layers_of(index).filter_map(|it| self.layout().part(it.source.id));
+        let layout = self.layout_of(plan)?;
+        for guest in 0..plan.guests() {
+            let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
+            let parts = parts.filter_map(|layer| layout.part(layer.source.id));
             let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
-            let cache =
-                (blocks.len() as u64).saturating_mul(sizes.cache).saturating_add(sizes.fixed);
-            if memory.bytes.saturating_add(cache) > sizes.limit {
-                return Err(Error::TooLargeForMemory32 {
-                    placement,
-                    memory: index,
-                    weights: memory.bytes,
-                    cache,
-                    context: sizes.context,
-                    limit: sizes.limit,
-                });
+            let cache = (blocks.len() as u64).saturating_mul(sizes.cache);
+            let (kv, of_layers): (Vec<_>, Vec<_>) = plan
+                .memories_of(guest)
+                .map(|(_, memory)| memory)
+                .partition(|memory| memory.region == PlannedMemory::KV);
+            let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
+            let cache = match kv.first() {
+                Some(kv) if kv.bytes < cache => return Err(sizes.cache_too_small(kv, cache)),
+                Some(kv) => kv.bytes,
+                None => cache,
+            };
+            let cache = cache.saturating_add(sizes.fixed);
+            if weights.saturating_add(cache) > sizes.limit {
+                let Sizes { context, limit, .. } = *sizes;
+                let error =
+                    Error::TooLargeForMemory32 { placement, guest, weights, cache, context, limit };
+                return Err(error);
             }
         }
         Ok(())
     }
+}
+
+fn not_by_kind(what: &str) -> Error {
+    Error::Plan { reason: format!("{what} can only be split by layer") }
 }
 
 impl Sizes {
@@ -245,6 +288,16 @@ impl Sizes {
             fixed: GUEST + activations + scores + rope + product(&[config.vocab]),
             context,
         }
+    }
+
+    fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {
+        let Self { context, .. } = self;
+        let reason = format!(
+            "its cache of {} bytes was planned for a shorter context: {context} tokens need \
+             {needed}",
+            kv.bytes
+        );
+        Error::Plan { reason }
     }
 }
 

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
-use polychord_runtime_api::{Limits, Module, PagerStats, Stats};
+use polychord_runtime_api::{Limits, Module, PagerStats, Plan, Stats};
 
 use crate::activations::Activations;
 use crate::error::{Error, Result};
-use crate::layout::Part;
+use crate::layout::{Layout, Part};
 use crate::model::Model;
-use crate::placement::{Placed, Placement};
+use crate::placement::{Placed, Placement, Split};
 use crate::shard::{Setup, Shard};
 
 /// How to run a model.
@@ -22,6 +22,8 @@ pub struct SessionOptions {
     pub call_time: Option<Duration>,
     /// Which guests hold which layers; changes speed and memory, never a result.
     pub placement: Placement,
+    /// How weights and cache are cut into memories; changes where bytes lie, never a result.
+    pub split: Split,
     /// How activations are multiplied with quantised weights; changes speed and results.
     pub activations: Activations,
 }
@@ -33,6 +35,7 @@ impl Default for SessionOptions {
             batch: 64,
             call_time: None,
             placement: Placement::default(),
+            split: Split::default(),
             activations: Activations::default(),
         }
     }
@@ -65,7 +68,7 @@ const DEFAULT_CONTEXT: u32 = 4096;
 /// [`Error::Plan`], [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
 pub struct Session {
-    /// In the order of the plan's memories.
+    /// In the order of the plan's guests.
     shards: Vec<Shard>,
     route: Route,
     placed: Placed,
@@ -110,14 +113,17 @@ impl Session {
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         let limits = &Limits { call_time: options.call_time, ..Limits::default() };
         let activations = options.activations;
-        let setup = Setup { module, model, placed: &placed, limits, context, batch, activations };
+        let layout = model.layout_of(&placed.plan)?;
+        let plan = &placed.plan;
+        let setup =
+            Setup { module, model, layout, placed: &placed, limits, context, batch, activations };
         let mut load = LoadReport::default();
-        let mut shards = Vec::with_capacity(placed.plan.memories.len());
-        for memory in 0..placed.plan.memories.len() {
-            shards.push(Shard::start(&setup, memory, &mut load, progress)?);
+        let mut shards = Vec::new();
+        for guest in 0..plan.guests() {
+            shards.push(Shard::start(&setup, guest, &mut load, progress)?);
         }
         Ok(Self {
-            route: Route::new(model, &placed, &shards)?,
+            route: Route::new(layout, plan, &shards)?,
             shards,
             placed,
             context,
@@ -234,18 +240,17 @@ impl Session {
 
 impl Route {
     /// Finds the way, and makes sure that each block is on it once, in order.
-    fn new(model: &Model, placed: &Placed, shards: &[Shard]) -> Result<Self> {
+    fn new(layout: &Layout, plan: &Plan, shards: &[Shard]) -> Result<Self> {
         let holder = |part: Part| {
-            let layers = &placed.plan.layers;
-            let layer = layers.iter().find(|it| model.layout().part(it.source.id) == Some(part));
-            layer.map(|layer| layer.memory as usize)
+            let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
+            layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)
         };
         let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
         let (Some(embed), Some(head)) = (embed, output) else {
             return Err(Error::Plan { reason: "it has no embedding or no output".into() });
         };
-        if model.layout().is_tied() && embed != head {
-            let reason = "the output is tied to the embedding, but they are in two memories";
+        if layout.is_tied() && embed != head {
+            let reason = "the output is tied to the embedding, but they are in two guests";
             return Err(Error::Plan { reason: reason.into() });
         }
         let mut blocks: Vec<_> =

@@ -6,18 +6,18 @@ use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
     LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats, PlannedLayer,
-    Runtime, Stats, Value,
+    PlannedMemory, Runtime, Stats, Value,
 };
 
 use crate::activations::Activations;
 use crate::descriptor;
 use crate::error::{Error, Result};
-use crate::layout::Part;
+use crate::layout::{Layout, Part};
 use crate::model::Model;
 use crate::placement::Placed;
 use crate::session::LoadReport;
 
-/// A guest that holds the layers of one memory of a plan.
+/// One guest of a plan, with its memories.
 pub(crate) struct Shard {
     runtime: Box<dyn Runtime>,
     /// The blocks that it holds.
@@ -43,6 +43,7 @@ struct Paged {
 pub(crate) struct Setup<'a> {
     pub(crate) module: &'a dyn Module,
     pub(crate) model: &'a Model,
+    pub(crate) layout: &'a Layout,
     pub(crate) placed: &'a Placed,
     pub(crate) limits: &'a Limits,
     pub(crate) context: u32,
@@ -51,36 +52,40 @@ pub(crate) struct Setup<'a> {
 }
 
 impl Shard {
-    /// Starts a guest and loads the layers of a memory, unless they take turns.
+    /// Starts a guest, makes its memories, and loads their layers, unless they take turns.
     pub(crate) fn start(
         setup: &Setup<'_>,
-        memory: usize,
+        guest: u32,
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let Setup { module, model, placed, limits, context, batch, activations } = *setup;
+        let Setup { module, model, layout, placed, limits, context, batch, activations } = *setup;
         let mut runtime = module.instantiate(limits)?;
         check_version(&mut *runtime)?;
-        let layers: Vec<_> = placed.plan.layers_of(memory).collect();
-        let blocks = blocks(model, &layers, memory)?;
-        let paged = match placed.plan.memories.get(memory) {
-            Some(planned) if planned.paged => {
+        let plan = &placed.plan;
+        let layers = plan.layers.iter().filter(|layer| plan.guest_of(layer) == Some(guest));
+        let layers: Vec<_> = layers.collect();
+        let blocks = blocks(layout, &layers, guest)?;
+        let (mut paged, mut cache) = (None, 0);
+        for (index, memory) in plan.memories_of(guest) {
+            let layers: Vec<_> = plan.layers_of(index).collect();
+            if memory.region == PlannedMemory::KV {
+                let id = runtime.create_memory64(&MemorySpec::guest(memory.bytes))?;
+                cache = runtime.memory_address(id)?.unwrap_or(0);
+            } else if memory.paged {
                 let sources = layers.iter().map(|layer| layer.source.clone());
                 let source = model.source().clone();
                 let pager =
-                    Pager::new(&mut *runtime, source, sources, planned.bytes, placed.policy)?;
-                Some(Paged::new(pager, model, &layers, blocks.clone()))
+                    Pager::new(&mut *runtime, source, sources, memory.bytes, placed.policy)?;
+                paged = Some(Paged::new(pager, layout, &layers, blocks.clone()));
+            } else {
+                load(&mut *runtime, model, memory.bytes, &layers, report, progress)?;
             }
-            Some(planned) => {
-                load(&mut *runtime, model, planned.bytes, &layers, report, progress)?;
-                None
-            }
-            None => None,
-        };
+        }
         let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
-        let tensors: Vec<_> = model.layout().tensors.iter().filter(held).copied().collect();
-        let descriptor =
-            descriptor::bytes(model, blocks.clone(), &tensors, context, batch, activations);
+        let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
+        let header = descriptor::header(model, blocks.clone(), context, batch, activations);
+        let descriptor = descriptor::bytes(header, cache, &tensors);
         initialise(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = batch as usize;
@@ -180,8 +185,7 @@ impl Shard {
 }
 
 impl Paged {
-    fn new(pager: Pager, model: &Model, layers: &[&PlannedLayer], blocks: Range<u32>) -> Self {
-        let layout = model.layout();
+    fn new(pager: Pager, layout: &Layout, layers: &[&PlannedLayer], blocks: Range<u32>) -> Self {
         let of = |part: Part| {
             let ids = layers.iter().map(|layer| layer.source.id);
             ids.filter(move |id| layout.part(*id) == Some(part)).collect::<Vec<_>>()
@@ -195,9 +199,9 @@ impl Paged {
     }
 }
 
-/// The blocks of a memory, which must follow each other.
-fn blocks(model: &Model, layers: &[&PlannedLayer], memory: usize) -> Result<Range<u32>> {
-    let number = |layer: &&PlannedLayer| match model.layout().part(layer.source.id) {
+/// The blocks of a guest, which must follow each other.
+fn blocks(layout: &Layout, layers: &[&PlannedLayer], guest: u32) -> Result<Range<u32>> {
+    let number = |layer: &&PlannedLayer| match layout.part(layer.source.id) {
         Some(Part::Block(block)) => Some(block),
         _ => None,
     };
@@ -208,7 +212,7 @@ fn blocks(model: &Model, layers: &[&PlannedLayer], memory: usize) -> Result<Rang
     if (last - first) as usize + 1 == blocks.len() {
         return Ok(*first..last + 1);
     }
-    Err(Error::Plan { reason: format!("the blocks of memory {memory} do not follow each other") })
+    Err(Error::Plan { reason: format!("the blocks of guest {guest} do not follow each other") })
 }
 
 /// Makes a memory, registers its layers, and loads them all.

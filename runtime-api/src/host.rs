@@ -176,6 +176,11 @@ impl Host {
         Ok(id)
     }
 
+    /// Where a memory begins in the guest's linear memory, if it lives there.
+    pub(crate) fn guest_start(&self, memory: MemoryId) -> Result<Option<u64>> {
+        self.state().memories.guest_start(memory)
+    }
+
     pub(crate) fn register_layer(&self, spec: LayerSpec) -> Result<()> {
         let mut state = self.state();
         let memory_bytes = state.memories.bytes(spec.memory)?;

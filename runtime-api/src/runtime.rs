@@ -140,6 +140,16 @@ pub trait Runtime: Send {
         host.counted(host.join(rank))
     }
 
+    /// Where a memory begins in the guest's own linear memory; none if it is in the host.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryNotFound`].
+    fn memory_address(&self, memory: MemoryId) -> Result<Option<u64>> {
+        let host = self.host();
+        host.counted(host.guest_start(memory))
+    }
+
     /// What the memories were used for, since the guest was started.
     fn stats(&self) -> Stats {
         self.host().stats(self.memory())

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use polychord::api::{Plan, PlannedLayer};
+use polychord::api::{Plan, PlannedLayer, PlannedMemory};
 
 use super::size;
 
@@ -16,35 +16,60 @@ pub(crate) fn plan(plan: &Plan) -> String {
     let mut out = String::new();
     for (index, memory) in plan.memories.iter().enumerate() {
         let layers: Vec<_> = plan.layers_of(index).collect();
-        let paged = match memory.paged {
-            true => format!(", {} take turns", size::bytes(all[index])),
-            false => String::new(),
+        let PlannedMemory { guest, region, bytes, paged } = memory;
+        let bytes = size::bytes(*bytes);
+        let held = match (&layers[..], paged) {
+            ([], _) => "no layers".to_owned(),
+            (layers, false) => format!("{}, {}", count(layers), names(layers)),
+            (layers, true) => {
+                format!(
+                    "{} of {} take turns, {}",
+                    count(layers),
+                    size::bytes(all[index]),
+                    names(layers)
+                )
+            }
         };
-        let (bytes, count) = (size::bytes(memory.bytes), layers.len());
+        let bar = match &layers[..] {
+            [] => "░".repeat(column(memory.bytes, largest)),
+            layers => bar(layers, largest),
+        };
         // Writing to a string does not fail.
-        _ = writeln!(out, "memory {index}: {bytes}{paged}, {count} layers, {}", names(&layers));
-        _ = writeln!(out, "  {}", bar(&layers, largest));
+        _ = writeln!(out, "memory {index} ({region}, guest {guest}): {bytes}, {held}\n  {bar}");
     }
     out
 }
 
+/// Bytes of a memory's layers; of a memory without layers, its size.
 fn total(plan: &Plan, memory: usize) -> u64 {
-    plan.layers_of(memory).map(|layer| layer.source.bytes).sum()
+    match plan.layers_of(memory).map(|layer| layer.source.bytes).sum() {
+        0 => plan.memories[memory].bytes,
+        bytes => bytes,
+    }
+}
+
+fn column(bytes: u64, largest: u64) -> usize {
+    usize::try_from(u128::from(bytes) * u128::from(WIDTH) / u128::from(largest)).unwrap_or(0)
+}
+
+fn count(layers: &[&PlannedLayer]) -> String {
+    match layers.len() {
+        1 => "1 layer".into(),
+        count => format!("{count} layers"),
+    }
 }
 
 /// Cells as long as their layers are large, in two shades by turns.
 fn bar(layers: &[&PlannedLayer], largest: u64) -> String {
-    let column = |bytes: u64| {
-        usize::try_from(u128::from(bytes) * u128::from(WIDTH) / u128::from(largest)).unwrap_or(0)
-    };
     let (mut bar, mut done, mut drawn) = (String::new(), 0, 0);
     for (index, layer) in layers.iter().enumerate() {
         done += layer.source.bytes;
-        let end = column(done);
+        let end = column(done, largest);
         bar.push_str(&["█", "▓"][index % 2].repeat(end - drawn));
         drawn = end;
     }
-    bar
+    // Too small to be seen is not nothing.
+    if bar.is_empty() { "▏".into() } else { bar }
 }
 
 fn names(layers: &[&PlannedLayer]) -> String {

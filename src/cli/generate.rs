@@ -118,6 +118,7 @@ fn session_options(
     let needed = u32::try_from(prompt + args.max_tokens).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
     options.placement = placement;
+    options.split = args.placement.split();
     options.activations = args.activations.into();
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options

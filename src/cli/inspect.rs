@@ -1,14 +1,16 @@
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use polychord::hub::{Hub, ModelRef, TerminalBar};
-use polychord::model::Model;
 use polychord::model::config::Config;
 use polychord::model::gguf::{Gguf, Value};
+use polychord::model::{Model, Placement, SessionOptions};
 
-use super::{Failure, size};
+use super::engine::EngineArgs;
+use super::placement::read_plan;
+use super::{Failure, draw, size};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -18,6 +20,13 @@ pub(crate) struct Args {
     /// Print all metadata, without shortening
     #[arg(long)]
     full: bool,
+
+    /// Draw the plan in FILE, or the one that an engine would run
+    #[arg(long, value_name = "FILE", num_args = 0..=1)]
+    plan: Option<Option<PathBuf>>,
+
+    #[command(flatten)]
+    engine: EngineArgs,
 }
 
 /// Prints a model's metadata and layers, and whether the guest can run it.
@@ -38,7 +47,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     writeln!(out, "{}\n", metadata_table(&gguf, args.full))?;
     writeln!(out, "{}\n", layer_table(&path, &gguf))?;
     writeln!(out, "{}", verdict(&gguf))?;
+    if let Some(plan) = &args.plan {
+        write!(out, "\n{}", draw_plan(&args.engine, &path, plan.as_deref())?)?;
+    }
     Ok(())
+}
+
+/// The plan of a file, or the one that would be made, if it is for this model.
+fn draw_plan(engine: &EngineArgs, model: &Path, plan: Option<&Path>) -> Result<String, Failure> {
+    let model = Model::open(model)?;
+    let engine = engine.open()?;
+    let mut options = SessionOptions::default();
+    if let Some(path) = plan {
+        options.placement = Placement::Planned(read_plan(path)?);
+    }
+    let placed = model.place(&options, engine.capabilities())?;
+    Ok(format!("{}: {}\n{}", placed.name, placed.reason, draw::plan(&placed.plan)))
 }
 
 fn metadata_table(gguf: &Gguf, full: bool) -> Table {

@@ -1,11 +1,11 @@
 //! Choosing where weights live.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
 use polychord::api::{Plan, Policy};
-use polychord::model::Placement;
+use polychord::model::{Placement, Split};
 
 use super::Failure;
 
@@ -27,6 +27,10 @@ pub(crate) struct PlacementArgs {
     /// Which layers stay, with paged
     #[arg(long, value_enum, default_value_t)]
     paging: Paging,
+
+    /// How weights and cache are cut into memories
+    #[arg(long, value_enum, default_value_t)]
+    split: Cut,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -51,7 +55,27 @@ enum Paging {
     Lru,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Cut {
+    /// One memory for all layers of a guest
+    #[default]
+    Layer,
+    /// A memory for each kind of tensor and one for the cache, in one guest
+    Kind,
+    /// One memory for all layers of a guest, and one for its cache
+    CacheApart,
+}
+
 impl PlacementArgs {
+    /// How weights and cache are cut into memories.
+    pub(crate) const fn split(&self) -> Split {
+        match self.split {
+            Cut::Layer => Split::ByLayer,
+            Cut::Kind => Split::ByKind,
+            Cut::CacheApart => Split::CacheApart,
+        }
+    }
+
     /// Refuses options of another placement than the one that was chosen.
     pub(crate) fn placement(&self) -> Result<Placement, Failure> {
         let needs = |option: &str, name: &str| {
@@ -82,7 +106,7 @@ impl PlacementArgs {
 }
 
 /// Reads a plan that `polychord plan` wrote.
-pub(crate) fn read_plan(path: &PathBuf) -> Result<Plan, Failure> {
+pub(crate) fn read_plan(path: &Path) -> Result<Plan, Failure> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {name}: {e}"))?;
     let plan: Plan =

@@ -38,6 +38,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = Model::open(Hub::new()?.resolve(&model, &mut TerminalBar::new())?)?;
     let mut options = SessionOptions::default();
     options.placement = placement;
+    options.split = args.placement.split();
     options.context = args.context;
     let placed = model.place(&options, engine.capabilities())?;
     let mut out = std::io::stdout().lock();

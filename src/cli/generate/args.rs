@@ -29,7 +29,7 @@ pub(crate) struct Args {
     pub(crate) placement: PlacementArgs,
 
     /// Place layers as a plan says that `polychord plan` wrote
-    #[arg(long, value_name = "FILE", conflicts_with = "placement")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["placement", "split"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// How activations are multiplied with quantised weights

@@ -2,9 +2,7 @@
 //! for.
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::abi::transformer::{
-    Model, Tensor, VERSION, activations, ggml_type, role,
-};
+use polychord_runtime_api::abi::transformer::{Model, Tensor, VERSION, ggml_type, role};
 
 use crate::guest::{PAGE_LEN, pattern};
 
@@ -85,7 +83,6 @@ pub(super) fn descriptor() -> Vec<u8> {
     bytes
 }
 
-/// The fields of a [`Model`] in the order of its declaration.
 fn header(tensors: u32) -> Vec<u8> {
     let model = Model {
         version: VERSION.cast_unsigned(),
@@ -97,35 +94,15 @@ fn header(tensors: u32) -> Vec<u8> {
         kv_heads: KV_HEADS,
         head_dim: HEAD_DIM,
         rope_dim: HEAD_DIM,
-        first_block: 0,
         blocks: BLOCKS,
         context: CONTEXT,
         batch: BATCH,
         rms_epsilon: 1e-5,
         rope_base: 10_000.0,
         rope_scale: 1.0,
-        activations: activations::F32,
+        ..Model::default()
     };
-    let words = [
-        model.version,
-        model.tensors,
-        model.vocab,
-        model.dim,
-        model.ffn,
-        model.heads,
-        model.kv_heads,
-        model.head_dim,
-        model.rope_dim,
-        model.first_block,
-        model.blocks,
-        model.context,
-        model.batch,
-        model.rms_epsilon.to_bits(),
-        model.rope_base.to_bits(),
-        model.rope_scale.to_bits(),
-        model.activations,
-    ];
-    words.map(u32::to_le_bytes).concat()
+    model.to_words().map(u32::to_le_bytes).concat()
 }
 
 const fn shapes(layer: u32) -> &'static [Shape] {
