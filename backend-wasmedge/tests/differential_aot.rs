@@ -13,8 +13,5 @@ fn random_modules_do_the_same_as_on_wasmi() {
     })
     .unwrap();
     let reference = WasmiEngine::new().unwrap();
-    let differential = Differential::new(50, env!("CARGO_TARGET_TMPDIR"));
-    let summary = differential.run(&engine, &reference).unwrap_or_else(|error| panic!("{error}"));
-    println!("{summary}");
-    assert!(summary.returned > differential.cases / 2, "hardly anything was compared: {summary}");
+    Differential::new(50, env!("CARGO_TARGET_TMPDIR")).test(&engine, &reference);
 }

@@ -8,8 +8,5 @@ use polychord_example_wasmi::WasmiEngine;
 fn random_modules_do_the_same_as_on_wasmi() {
     let engine = WasmtimeEngine::new().unwrap();
     let reference = WasmiEngine::new().unwrap();
-    let differential = Differential::new(200, env!("CARGO_TARGET_TMPDIR"));
-    let summary = differential.run(&engine, &reference).unwrap_or_else(|error| panic!("{error}"));
-    println!("{summary}");
-    assert!(summary.returned > differential.cases / 2, "hardly anything was compared: {summary}");
+    Differential::new(200, env!("CARGO_TARGET_TMPDIR")).test(&engine, &reference);
 }

@@ -5,8 +5,10 @@
 //! compares with the interpreter of `examples/wasmi`, so all of them agree with each other.
 
 use std::fmt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arbitrary::Unstructured;
 use polychord_runtime_api::abi::PAGE;
@@ -17,8 +19,14 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestError, TestRunner};
 use sha2::{Digest, Sha256};
 
+use crate::record::{self, Line, Mode, Recorder, Trial};
+use crate::runner::millis;
+
 /// Names how many modules are compared.
 pub const VARIABLE: &str = "POLYCHORD_DIFFERENTIAL_CASES";
+
+/// What the name of the trial in the record begins with.
+const GROUP: &str = "differential";
 
 /// Whether random modules do the same on two engines.
 #[derive(Clone, Debug)]
@@ -48,6 +56,53 @@ impl Differential {
     pub fn new(cases: u32, save: impl Into<PathBuf>) -> Self {
         let asked = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
         Self { cases: asked.unwrap_or(cases), seed: 0x706f_6c79, save: save.into() }
+    }
+
+    /// Compares an engine with a reference as a test: panics if they do not do the same, or
+    /// if hardly anything was compared.
+    pub fn test(&self, engine: &dyn Engine, reference: &dyn Engine) {
+        let start = Instant::now();
+        let outcome = self.run(engine, reference).and_then(|summary| {
+            let enough = summary.returned > self.cases / 2;
+            if enough {
+                Ok(summary)
+            } else {
+                Err(format!("hardly anything was compared: {summary}"))
+            }
+        });
+        self.record(engine, reference, &outcome, start);
+        match outcome {
+            // Whether anybody can read it is none of the test's business.
+            Ok(summary) => _ = writeln!(std::io::stdout(), "{summary}"),
+            Err(message) => panic!("{message}"),
+        }
+    }
+
+    fn record(
+        &self,
+        engine: &dyn Engine,
+        reference: &dyn Engine,
+        outcome: &Result<Summary, String>,
+        start: Instant,
+    ) {
+        let Ok(recorder) = Recorder::from_env(engine.capabilities()) else { return };
+        let reference = reference.capabilities().engine;
+        recorder.write(&Line::Trial(Trial {
+            name: format!("{GROUP}/{reference}"),
+            promise: format!("random modules do the same as on {reference}"),
+            mode: Mode::Plain,
+            failure: outcome.as_ref().err().cloned(),
+            millis: millis(start),
+        }));
+        let Summary { modules, returned, trapped } = outcome.clone().unwrap_or_default();
+        recorder.write(&Line::Differential(record::Differential {
+            reference: reference.to_owned(),
+            seed: self.seed,
+            cases: self.cases,
+            modules,
+            returned,
+            trapped,
+        }));
     }
 
     /// Compares two engines.

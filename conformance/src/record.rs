@@ -3,13 +3,16 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use polychord_runtime_api::Capabilities;
 use serde::{Deserialize, Serialize};
 
 use crate::spec::Counts;
 
-/// Names the file that a run appends its record to; without it nothing is recorded.
+/// Names the folder where a run appends its record to its engine's file; without it nothing is
+/// recorded.
 pub const VARIABLE: &str = "POLYCHORD_CONFORMANCE_RECORD";
 
 /// A line of the record.
@@ -20,6 +23,11 @@ pub enum Line {
     Start(Start),
     /// A trial has ended.
     Trial(Trial),
+    /// The run has ended: without this line it did not run to the end.
+    End {
+        /// How long it took.
+        millis: u64,
+    },
     /// The counts of a part of the official tests, which is also a trial.
     Spec {
         /// Name of the suite.
@@ -27,6 +35,8 @@ pub enum Line {
         /// What became of its directives.
         counts: Counts,
     },
+    /// The counts of the random modules, which are also a trial.
+    Differential(Differential),
 }
 
 /// What runs on which engine.
@@ -42,7 +52,7 @@ pub struct Start {
     pub execution: String,
     /// All that it claims.
     pub capabilities: serde_json::Value,
-    /// Names of all trials.
+    /// Names of the trials that are about to run.
     pub trials: Vec<String>,
 }
 
@@ -59,6 +69,23 @@ pub struct Trial {
     pub failure: Option<String>,
     /// How long it took.
     pub millis: u64,
+}
+
+/// Random modules that were compared with another engine.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Differential {
+    /// The other engine.
+    pub reference: String,
+    /// What the modules were made from.
+    pub seed: u64,
+    /// How many were to be compared.
+    pub cases: u32,
+    /// How many were modules, and were compared.
+    pub modules: u32,
+    /// Calls that returned.
+    pub returned: u32,
+    /// Calls and starts that trapped.
+    pub trapped: u32,
 }
 
 /// What a trial stands for on an engine.
@@ -83,9 +110,11 @@ pub enum Mode {
 pub(crate) struct Recorder(Option<Arc<Mutex<File>>>);
 
 impl Recorder {
-    /// Opens the file that the environment names.
-    pub(crate) fn from_env() -> std::io::Result<Self> {
-        let Some(path) = std::env::var_os(VARIABLE) else { return Ok(Self::default()) };
+    /// Opens the engine's file in the folder that the environment names.
+    pub(crate) fn from_env(of: &Capabilities) -> std::io::Result<Self> {
+        let Some(folder) = std::env::var_os(VARIABLE) else { return Ok(Self::default()) };
+        std::fs::create_dir_all(&folder)?;
+        let path = Path::new(&folder).join(file_name(of.engine, of.execution));
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         Ok(Self(Some(Arc::new(Mutex::new(file)))))
     }
@@ -98,4 +127,11 @@ impl Recorder {
             _ = file.lock().unwrap_or_else(PoisonError::into_inner).write_all(&json);
         }
     }
+}
+
+/// The file of an engine, by what it is called and how it runs guests.
+fn file_name(engine: &str, execution: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+    let execution: String = execution.chars().map(plain).collect();
+    format!("{engine}-{execution}.jsonl")
 }

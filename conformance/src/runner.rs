@@ -17,18 +17,30 @@ use crate::{Case, Expectations, VERSION, all, spec_trial};
 #[must_use]
 pub fn run<E: Engine + 'static>(engine: Result<E>, expectations: Expectations) -> ExitCode {
     let arguments = Arguments::from_args();
-    let trials = match (engine, Recorder::from_env()) {
-        (Ok(engine), Ok(recorder)) => {
-            let run = Run { engine: Arc::new(engine), expectations, recorder };
-            if !arguments.list {
-                run.announce();
-            }
-            run.trials()
-        }
-        (Err(error), _) => vec![Trial::test("engine", move || Err(error.into()))],
-        (_, Err(error)) => vec![Trial::test(record::VARIABLE, move || Err(error.into()))],
+    let engine = match engine {
+        Ok(engine) => engine,
+        Err(error) => return fails(&arguments, "engine", error),
     };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let recorder = match Recorder::from_env(engine.capabilities()) {
+        Ok(recorder) => recorder,
+        Err(error) => return fails(&arguments, record::VARIABLE, error),
+    };
+    let run = Run { engine: Arc::new(engine), expectations, recorder };
+    if arguments.list {
+        return libtest_mimic::run(&arguments, run.trials()).exit_code();
+    }
+    run.announce(&arguments);
+    let start = Instant::now();
+    let conclusion = libtest_mimic::run(&arguments, run.trials());
+    run.recorder.write(&Line::End { millis: millis(start) });
+    conclusion.exit_code()
+}
+
+/// A run of one trial that fails.
+fn fails(arguments: &Arguments, name: &str, error: impl ToString) -> ExitCode {
+    let message = error.to_string();
+    let trial = Trial::test(name, move || Err(message.into()));
+    libtest_mimic::run(arguments, vec![trial]).exit_code()
 }
 
 /// What all trials of a run share.
@@ -93,7 +105,7 @@ impl Run {
             promise: promise.to_owned(),
             mode,
             failure: outcome.clone().err(),
-            millis: u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX),
+            millis: millis(start),
         }));
         outcome.map_err(Failed::from)
     }
@@ -109,7 +121,7 @@ impl Run {
     }
 
     /// Says what is about to run. Whether anybody can read it is none of the suite's business.
-    fn announce(&self) {
+    fn announce(&self, arguments: &Arguments) {
         let capabilities = self.engine.capabilities();
         let Capabilities { engine, version, execution, .. } = &**capabilities;
         let line = format!("\nconformance suite {VERSION} on {engine} {version} ({execution})");
@@ -122,7 +134,17 @@ impl Run {
             version: (*version).to_owned(),
             execution: (*execution).to_owned(),
             capabilities: serde_json::to_value(&**capabilities).unwrap_or_default(),
-            trials: cases.chain(suites).collect(),
+            trials: cases.chain(suites).filter(|name| selects(arguments, name)).collect(),
         }));
     }
+}
+
+/// Whether a trial is among those that the command line asks for.
+fn selects(arguments: &Arguments, name: &str) -> bool {
+    let matches = |text: &String| if arguments.exact { name == text } else { name.contains(text) };
+    arguments.filter.as_ref().is_none_or(matches) && !arguments.skip.iter().any(matches)
+}
+
+pub(crate) fn millis(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -2,24 +2,43 @@
 
 use super::Error;
 
-/// A backend's test program: where its sources are, and what the test is called.
+/// A backend's test programs: where their sources are, and what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) name: &'static str,
     pub(super) folder: &'static str,
-    pub(super) test: &'static str,
+    /// Runs the suite.
+    pub(super) suite: &'static str,
+    /// Compares random modules with wasmi.
+    pub(super) differential: Option<&'static str>,
 }
 
 const TARGETS: [Target; 5] = [
-    Target { name: "wasmer", folder: "backend-wasmer", test: "conformance" },
-    Target { name: "wasmtime", folder: "backend-wasmtime", test: "conformance" },
-    Target { name: "wasmedge-aot", folder: "backend-wasmedge", test: "conformance_aot" },
+    Target {
+        name: "wasmer",
+        folder: "backend-wasmer",
+        suite: "conformance",
+        differential: Some("differential"),
+    },
+    Target {
+        name: "wasmtime",
+        folder: "backend-wasmtime",
+        suite: "conformance",
+        differential: Some("differential"),
+    },
+    Target {
+        name: "wasmedge-aot",
+        folder: "backend-wasmedge",
+        suite: "conformance_aot",
+        differential: Some("differential_aot"),
+    },
     Target {
         name: "wasmedge-interpreter",
         folder: "backend-wasmedge",
-        test: "conformance_interpreter",
+        suite: "conformance_interpreter",
+        differential: Some("differential_interpreter"),
     },
-    Target { name: "wasmi", folder: "examples/wasmi", test: "conformance" },
+    Target { name: "wasmi", folder: "examples/wasmi", suite: "conformance", differential: None },
 ];
 
 impl Target {

@@ -5,6 +5,7 @@ mod child;
 mod engines;
 mod html;
 mod markdown;
+mod records;
 mod report;
 
 use std::io::{self, Write};
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use engines::Target;
 use report::{EngineReport, Report};
 
 /// Runs the conformance suite on engines and writes a report.
@@ -30,6 +32,10 @@ pub(crate) struct Arguments {
     /// Runs only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
+    /// Runs nothing: reports on runs of `cargo test` that are over, from the folder that
+    /// POLYCHORD_CONFORMANCE_RECORD named.
+    #[arg(long, value_name = "FOLDER", conflicts_with_all = ["program", "filter"])]
+    records: Option<PathBuf>,
 }
 
 /// What can go wrong beside the engines.
@@ -45,26 +51,42 @@ pub(crate) enum Error {
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Error> {
     let targets = engines::select(&arguments.engine)?;
     create_dir(&arguments.report)?;
-    let mut programs: Vec<_> =
-        arguments.program.iter().map(|(name, path)| (name.clone(), Ok(path.clone()))).collect();
-    if arguments.program.is_empty() || arguments.engine != ["all"] {
-        programs.extend(build::programs(&targets));
-    }
-    let bars = MultiProgress::new();
     let mut report = Report::new();
-    for (name, program) in programs {
-        let bar = bars.add(bar(&name));
-        let engine = match program {
-            Ok(program) => child::run(&name, &program, arguments, &bar)?,
-            Err(reason) => EngineReport::not_run(&name, reason),
-        };
-        bar.finish_with_message(engine.summary());
-        report.engines.push(engine);
-    }
+    report.engines = match &arguments.records {
+        Some(folder) => {
+            let read = targets.iter().map(|target| records::report(target.name, folder));
+            read.collect::<Result<_, _>>()?
+        }
+        None => run_engines(&targets, arguments)?,
+    };
     write(&arguments.report, &report)?;
     say(&markdown::matrix(&report));
+    for engine in report.engines.iter().filter(|engine| !engine.is_well()) {
+        say(&markdown::details(engine));
+    }
     say(&format!("report: {}", arguments.report.join("report.html").display()));
     Ok(report.is_well())
+}
+
+fn run_engines(targets: &[Target], arguments: &Arguments) -> Result<Vec<EngineReport>, Error> {
+    let given = arguments.program.iter();
+    let mut programs: Vec<_> =
+        given.map(|(name, path)| (name.clone(), Ok(vec![path.clone()]))).collect();
+    if arguments.program.is_empty() || arguments.engine != ["all"] {
+        programs.extend(build::programs(targets));
+    }
+    let bars = MultiProgress::new();
+    let mut reports = Vec::new();
+    for (name, programs) in programs {
+        let bar = bars.add(bar(&name));
+        let report = match programs {
+            Ok(programs) => child::run(&name, &programs, arguments, &bar)?,
+            Err(reason) => EngineReport::new(&name, Vec::new(), Some(reason)),
+        };
+        bar.finish_with_message(report.summary());
+        reports.push(report);
+    }
+    Ok(reports)
 }
 
 fn write(folder: &Path, report: &Report) -> Result<(), Error> {
@@ -76,15 +98,17 @@ fn write(folder: &Path, report: &Report) -> Result<(), Error> {
     ];
     for (name, text) in files {
         let path = folder.join(name);
-        let failed = |source| Error::Io { what: "write", path: path.clone(), source };
-        std::fs::write(&path, text).map_err(failed)?;
+        std::fs::write(&path, text).map_err(io("write", &path))?;
     }
     Ok(())
 }
 
 fn create_dir(path: &Path) -> Result<(), Error> {
-    let failed = |source| Error::Io { what: "create", path: path.to_owned(), source };
-    std::fs::create_dir_all(path).map_err(failed)
+    std::fs::create_dir_all(path).map_err(io("create", path))
+}
+
+fn io(what: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Io { what, path: path.to_owned(), source }
 }
 
 fn bar(name: &str) -> ProgressBar {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use polychord_conformance::record::{Line, Mode, Start, Trial};
+use polychord_conformance::record::{Differential, Line, Mode, Start, Trial};
 use polychord_conformance::spec::Counts;
 use serde::Serialize;
 
@@ -27,8 +27,10 @@ pub(super) struct EngineReport {
     /// Trials that were to run but did not end.
     pub(super) missing: Vec<String>,
     pub(super) spec: BTreeMap<String, Counts>,
+    pub(super) differential: Vec<Differential>,
     /// Why it did not run, or not to the end.
     pub(super) error: Option<String>,
+    /// How long the suite took.
     pub(super) seconds: f64,
 }
 
@@ -49,56 +51,61 @@ impl Report {
 
     /// Every engine ran to the end, and nothing failed.
     pub(super) fn is_well(&self) -> bool {
-        self.engines
-            .iter()
-            .all(|engine| engine.error.is_none() && engine.tally(|_| true).failed == 0)
+        self.engines.iter().all(EngineReport::is_well)
     }
 
     /// The groups in the order of the suite.
     pub(super) fn groups(&self) -> Vec<String> {
         let mut seen = BTreeSet::new();
         let cases = polychord_conformance::all();
-        let names = cases.iter().map(|case| group(case.name)).chain(["spec"]);
+        let names = cases.iter().map(|case| group(case.name)).chain(["spec", "differential"]);
         names.filter(|name| seen.insert(*name)).map(ToOwned::to_owned).collect()
     }
 }
 
 impl EngineReport {
-    pub(super) fn new(
-        name: &str,
-        lines: Vec<Line>,
-        error: Option<String>,
-        took: Duration,
-        all: bool,
-    ) -> Self {
-        let mut report = Self { error, ..Self::not_run(name, String::new()) };
-        report.seconds = took.as_secs_f64();
-        for line in lines {
-            match line {
-                Line::Start(start) => report.start = Some(start),
-                Line::Trial(trial) => report.trials.push(trial),
-                Line::Spec { suite, counts } => _ = report.spec.insert(suite, counts),
-            }
-        }
-        report.trials.sort_by(|a, b| a.name.cmp(&b.name));
-        if let Some(start) = report.start.as_ref().filter(|_| all) {
-            let ended: BTreeSet<_> = report.trials.iter().map(|trial| &trial.name).collect();
-            report.missing =
-                start.trials.iter().filter(|name| !ended.contains(name)).cloned().collect();
-        }
-        report
-    }
-
-    pub(super) fn not_run(name: &str, reason: String) -> Self {
-        Self {
+    /// What the lines of a record say, and what is known beside them about the end of the run.
+    pub(super) fn new(name: &str, lines: Vec<Line>, error: Option<String>) -> Self {
+        let mut report = Self {
             name: name.to_owned(),
             start: None,
             trials: Vec::new(),
             missing: Vec::new(),
             spec: BTreeMap::new(),
-            error: Some(reason),
+            differential: Vec::new(),
+            error,
             seconds: 0.0,
+        };
+        let mut expected = BTreeSet::new();
+        let mut running = 0;
+        for line in lines {
+            match line {
+                Line::Start(start) => {
+                    running += 1;
+                    expected.extend(start.trials.iter().cloned());
+                    report.start = Some(start);
+                }
+                Line::Trial(trial) => report.trials.push(trial),
+                Line::Spec { suite, counts } => _ = report.spec.insert(suite, counts),
+                Line::Differential(counts) => report.differential.push(counts),
+                Line::End { millis } => {
+                    running -= 1;
+                    report.seconds += Duration::from_millis(millis).as_secs_f64();
+                }
+            }
         }
+        report.trials.sort_by(|a, b| a.name.cmp(&b.name));
+        let ended: BTreeSet<_> = report.trials.iter().map(|trial| trial.name.clone()).collect();
+        report.missing = expected.difference(&ended).cloned().collect();
+        if running > 0 && report.error.is_none() {
+            report.error = Some("it did not run to the end".to_owned());
+        }
+        report
+    }
+
+    /// It ran to the end, and nothing failed.
+    pub(super) fn is_well(&self) -> bool {
+        self.error.is_none() && self.tally(|_| true).failed == 0
     }
 
     pub(super) fn tally(&self, include: impl Fn(&str) -> bool) -> Tally {

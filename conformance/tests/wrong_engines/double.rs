@@ -47,6 +47,10 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
         guest.inner.release_layer(id)
     }
 
+    fn unregister_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        guest.inner.unregister_layer(id)
+    }
+
     fn read(&self, guest: &Guest, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
         guest.inner.read_memory64(memory, offset, out)
     }
@@ -200,6 +204,11 @@ impl Runtime for DoubleRuntime {
     fn release_layer(&mut self, id: LayerId) -> Result<()> {
         let defect = self.defect;
         defect.release_layer(self.guest_mut(), id)
+    }
+
+    fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
+        let defect = self.defect;
+        defect.unregister_layer(self.guest_mut(), id)
     }
 
     fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {

@@ -13,6 +13,8 @@ pub(super) const DEFECTS: &[Entry] = &[
             "abi/wasm32/pointers",
             "abi/wasm64/pointers",
             "abi/wasm32/transfers",
+            "abi/wasm64/transfers",
+            "abi/start_function",
             "abi/without_a_memory",
         ],
     },
@@ -22,9 +24,13 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &OtherCodesSwapped,
         caught_by: &[
             "abi/wasm32/not_enabled",
+            "abi/wasm64/not_enabled",
             "abi/wasm32/layers",
             "abi/wasm32/too_small",
+            "abi/wasm64/too_small",
             "abi/wasm32/read_failed",
+            "abi/wasm64/read_failed",
+            "abi/start_function",
         ],
     },
     Entry {
@@ -35,7 +41,10 @@ pub(super) const DEFECTS: &[Entry] = &[
             "abi/wasm32/pointers",
             "abi/wasm64/layers",
             "abi/wasm32/stats",
+            "abi/wasm64/stats",
             "abi/wasm32/stats_saturate",
+            "abi/wasm64/stats_saturate",
+            "abi/start_function",
             "host_api/create_memory64_refusals",
         ],
     },
@@ -51,6 +60,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &WrongLength,
         caught_by: &[
             "abi/wasm32/loads",
+            "abi/wasm64/loads",
             "abi/wasm32/transfers_count",
             "abi/address_space_end",
             "memory/base_during_a_call",
@@ -66,13 +76,19 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "abi/gathers_nothing",
         what: "always refuses to gather",
         defect: &GathersNothing,
-        caught_by: &["abi/wasm32/all_gather"],
+        caught_by: &["abi/wasm32/all_gather", "abi/wasm64/all_gather"],
     },
     Entry {
         name: "abi/copies_forwards",
         what: "copies ranges that overlap byte by byte from the front",
         defect: &CopiesForwards,
-        caught_by: &["abi/wasm32/overlapping"],
+        caught_by: &["abi/wasm32/overlapping", "abi/wasm64/overlapping"],
+    },
+    Entry {
+        name: "abi/negative_lengths",
+        what: "serves lengths that its result cannot express",
+        defect: &NegativeLengths,
+        caught_by: &["abi/wasm32/beyond_two_gib", "abi/wasm64/beyond_two_gib"],
     },
 ];
 
@@ -89,6 +105,15 @@ fn changed(
         other => other,
     };
     Ok(guest.inner.call(export, args)?.into_iter().map(change).collect())
+}
+
+/// A pointer or a length, of either width.
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::I32(x) => usize::try_from(*x).ok(),
+        Value::I64(x) => usize::try_from(*x).ok(),
+        _ => None,
+    }
 }
 
 fn swapped(result: i64, one: i32, other: i32) -> i64 {
@@ -139,11 +164,6 @@ struct OneByteMore;
 impl Defect for OneByteMore {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let results = guest.inner.call(export, args)?;
-        let number = |value: &Value| match value {
-            Value::I32(x) => usize::try_from(*x).ok(),
-            Value::I64(x) => usize::try_from(*x).ok(),
-            _ => None,
-        };
         if export == import::READ
             && let [_, ptr, len] = args
             && let (Some(ptr), Some(len)) = (number(ptr), number(len))
@@ -189,13 +209,28 @@ impl Defect for CopiesForwards {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let results = guest.inner.call(export, args)?;
         if export == import::READ
-            && let [_, Value::I32(ptr), Value::I32(len)] = *args
-            && let (Ok(ptr), Ok(len)) = (usize::try_from(ptr), usize::try_from(len))
+            && let [_, ptr, len] = args
+            && let (Some(ptr), Some(len)) = (number(ptr), number(len))
             && let Some(buffer) = guest.inner.memory_mut().get_mut(ptr..ptr + len)
             && len > 10
         {
             buffer.copy_within(..10, 10);
         }
         Ok(results)
+    }
+}
+
+#[derive(Debug)]
+struct NegativeLengths;
+impl Defect for NegativeLengths {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let long = match args.last() {
+            Some(Value::I32(len)) => *len < 0,
+            Some(Value::I64(len)) => *len > i32::MAX.into(),
+            _ => false,
+        };
+        changed(guest, export, args, |result| {
+            if long && result == i64::from(code::INVALID_RANGE) { i32::MIN.into() } else { result }
+        })
     }
 }

@@ -1,6 +1,9 @@
-use polychord_runtime_api::{Error, Result, Value};
+use std::sync::Arc;
+
+use polychord_runtime_api::{Engine, Error, Module, Result, Value};
 
 use super::Entry;
+use super::compile::patched;
 use crate::double::{Defect, Guest};
 
 pub(super) const DEFECTS: &[Entry] = &[
@@ -51,6 +54,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "goes on with the size that a memory began with",
         defect: &OldSize,
         caught_by: &["call/memory_follows_growth", "limits/growth_by_the_guest"],
+    },
+    Entry {
+        name: "call/first_memory",
+        what: "shows the host the first memory in place of the one that is exported",
+        defect: &FirstMemory,
+        caught_by: &["call/multi_memory", "memory/independent", "memory/copies_between"],
     },
 ];
 
@@ -140,5 +149,14 @@ struct OldSize;
 impl Defect for OldSize {
     fn memory<'a>(&self, guest: &'a Guest) -> &'a [u8] {
         &guest.inner.memory()[..guest.first_size]
+    }
+}
+
+#[derive(Debug)]
+struct FirstMemory;
+impl Defect for FirstMemory {
+    fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        // The export: its name, that it is a memory, and which one.
+        engine.compile(&patched(wasm, b"\x06memory\x02\x01", b"\x06memory\x02\x00"))
     }
 }

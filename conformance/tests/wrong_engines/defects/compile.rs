@@ -41,7 +41,27 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &Shouts,
         caught_by: &["compile/names_itself"],
     },
+    Entry {
+        name: "compile/panics",
+        what: "panics where it should refuse",
+        defect: &Panics,
+        caught_by: &["compile/corrupted", "compile/truncated", "compile/not_a_module"],
+    },
+    Entry {
+        name: "compile/no_maximum",
+        what: "forgets that a memory of one page has a maximum of four",
+        defect: &NoMaximum,
+        caught_by: &["compile/info"],
+    },
 ];
+
+/// A module in which these bytes, where they occur, are others.
+pub(super) fn patched(wasm: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    match wasm.windows(from.len()).position(|bytes| bytes == from) {
+        Some(at) => [&wasm[..at], to, &wasm[at + from.len()..]].concat(),
+        None => wasm.to_vec(),
+    }
+}
 
 fn empty(engine: &dyn Engine) -> Result<Arc<dyn Module>> {
     engine.compile(&wat::parse_str("(module)").unwrap())
@@ -109,5 +129,25 @@ struct Shouts;
 impl Defect for Shouts {
     fn claim(&self, has: &mut Capabilities) {
         has.engine = "WASM TIME";
+    }
+}
+
+#[derive(Debug)]
+struct Panics;
+impl Defect for Panics {
+    fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        match engine.compile(wasm) {
+            Err(Error::InvalidModule { .. }) => panic!("this defect panics"),
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NoMaximum;
+impl Defect for NoMaximum {
+    fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        // The memory section: its number and size, one memory, whether there is a maximum.
+        engine.compile(&patched(wasm, &[5, 4, 1, 1, 1, 4], &[5, 3, 1, 0, 1]))
     }
 }

@@ -1,3 +1,6 @@
+use std::collections::HashMap;
+use std::sync::{LazyLock, Mutex};
+
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
     Error, LayerId, LayerSpec, LoadedLayer, MemoryId, MemorySpec, Result, Stats,
@@ -35,7 +38,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/loads_counted_twice",
         what: "counts a load twice",
         defect: &LoadsCountedTwice,
-        caught_by: &["host_api/load_layer", "abi/wasm32/loads", "threads/at_once"],
+        caught_by: &[
+            "host_api/load_layer",
+            "host_api/pager",
+            "abi/wasm32/loads",
+            "threads/at_once",
+        ],
     },
     Entry {
         name: "host_api/partial_load",
@@ -49,6 +57,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &SpoiltLoad,
         caught_by: &[
             "host_api/load_layer",
+            "host_api/pager",
             "mapping/equals_copying",
             "transformer/logits",
             "transformer/mapped",
@@ -59,6 +68,18 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "leaves the bytes of a layer that is released",
         defect: &NotReleased,
         caught_by: &["host_api/release_layer", "mapping/release", "mapping/no_leak"],
+    },
+    Entry {
+        name: "host_api/cached_by_number",
+        what: "takes layers of the same number and size for the same layer",
+        defect: &CachedByNumber,
+        caught_by: &["host_api/unregister_layer", "transformer/weights_matter"],
+    },
+    Entry {
+        name: "host_api/left_behind",
+        what: "forgets a layer and leaves its bytes",
+        defect: &LeftBehind,
+        caught_by: &["host_api/unregister_layer"],
     },
     Entry {
         name: "host_api/reads_on",
@@ -186,4 +207,43 @@ impl Defect for WritesBeside {
             .write_memory64(memory, offset + 1, data)
             .or_else(|_| guest.inner.write_memory64(memory, offset, data))
     }
+}
+
+#[derive(Debug)]
+struct CachedByNumber;
+
+type Layers = Mutex<HashMap<(LayerId, u64), Vec<u8>>>;
+static LAYERS: LazyLock<Layers> = LazyLock::new(Mutex::default);
+
+impl Defect for CachedByNumber {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id)?;
+        if let Some(bytes) = place(guest, &loaded) {
+            let mut layers = LAYERS.lock().unwrap();
+            let first = layers.entry((id, loaded.bytes)).or_insert_with(|| bytes.to_vec());
+            bytes.copy_from_slice(first);
+        }
+        Ok(loaded)
+    }
+}
+
+#[derive(Debug)]
+struct LeftBehind;
+impl Defect for LeftBehind {
+    fn unregister_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        let loaded = guest.inner.load_layer(id)?;
+        let bytes = place(guest, &loaded).map(|bytes| bytes.to_vec()).unwrap_or_default();
+        guest.inner.unregister_layer(id)?;
+        if let Some(place) = place(guest, &loaded) {
+            place.copy_from_slice(&bytes);
+        }
+        Ok(())
+    }
+}
+
+/// The bytes of a layer that is in the guest's memory.
+fn place<'a>(guest: &'a mut Guest, loaded: &LoadedLayer) -> Option<&'a mut [u8]> {
+    let start = usize::try_from(loaded.address?).ok()?;
+    let len = usize::try_from(loaded.bytes).ok()?;
+    guest.inner.memory_mut().get_mut(start..start + len)
 }
