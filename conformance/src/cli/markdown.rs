@@ -13,7 +13,7 @@ use super::report::{EngineReport, Report};
 pub(super) fn page(report: &Report) -> String {
     let mut out = format!(
         "# Conformance\n\nVersion {} of the suite, on {}, each engine in a process of its own. \
-         Written by `cargo run -p polychord-conformance` (vendors.md tells more).\n\n",
+         Written by `polychord-conformance` ([vendors.md](vendors.md)).\n\n",
         report.suite, report.machine
     );
     out += &engines(report);
@@ -24,7 +24,12 @@ pub(super) fn page(report: &Report) -> String {
          ## Groups\n\n{}",
         matrix(report)
     );
-    _ = write!(out, "\n## Official WebAssembly tests\n\n{}", spec(report));
+    _ = write!(
+        out,
+        "\n## Official WebAssembly tests\n\nDirectives by outcome. Those that fail are known \
+         failures, for the reasons below; any other ends a run as failed.\n\n{}",
+        spec(report)
+    );
     _ = write!(out, "\n{}", reasons(report));
     _ = write!(out, "\n## Random modules\n\n{}", differential(report));
     for engine in &report.engines {
@@ -50,11 +55,11 @@ pub(super) fn matrix(report: &Report) -> String {
     let mut heading = vec!["group"];
     heading.extend(report.engines.iter().map(|engine| &*engine.name));
     let mut out = table(&heading);
-    for group in report.groups() {
+    for group in &report.groups {
         let tally = |engine: &EngineReport| engine.tally(|name| name == group).to_string();
         let cells: Vec<_> = report.engines.iter().map(tally).collect();
         let mut cells: Vec<_> = cells.iter().map(String::as_str).collect();
-        cells.insert(0, &group);
+        cells.insert(0, group);
         row(&mut out, &cells);
     }
     out

@@ -14,6 +14,8 @@ pub(super) struct Report {
     pub(super) suite: &'static str,
     /// The machine that it ran on.
     pub(super) machine: String,
+    /// The groups of trials, in the order of the suite.
+    pub(super) groups: Vec<String>,
     pub(super) engines: Vec<EngineReport>,
 }
 
@@ -46,20 +48,16 @@ pub(super) struct Tally {
 impl Report {
     pub(super) fn new() -> Self {
         let machine = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
-        Self { suite: polychord_conformance::VERSION, machine, engines: Vec::new() }
+        let mut seen = BTreeSet::new();
+        let cases = polychord_conformance::all();
+        let names = cases.iter().map(|case| group(case.name)).chain(["spec", "differential"]);
+        let groups = names.filter(|name| seen.insert(*name)).map(ToOwned::to_owned).collect();
+        Self { suite: polychord_conformance::VERSION, machine, groups, engines: Vec::new() }
     }
 
     /// Every engine ran to the end, and nothing failed.
     pub(super) fn is_well(&self) -> bool {
         self.engines.iter().all(EngineReport::is_well)
-    }
-
-    /// The groups in the order of the suite.
-    pub(super) fn groups(&self) -> Vec<String> {
-        let mut seen = BTreeSet::new();
-        let cases = polychord_conformance::all();
-        let names = cases.iter().map(|case| group(case.name)).chain(["spec", "differential"]);
-        names.filter(|name| seen.insert(*name)).map(ToOwned::to_owned).collect()
     }
 }
 
@@ -137,12 +135,9 @@ pub(super) fn group(name: &str) -> &str {
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { passed, refused, expected, failed } = self;
-        let parts = [
-            (*passed, "passed"),
-            (*refused, "refused"),
-            (*expected, "known failures"),
-            (*failed, "FAILED"),
-        ];
+        let known = if *expected == 1 { "known failure" } else { "known failures" };
+        let parts =
+            [(*passed, "passed"), (*refused, "refused"), (*expected, known), (*failed, "FAILED")];
         let parts: Vec<_> = parts
             .iter()
             .filter(|(count, _)| *count > 0)
@@ -150,5 +145,44 @@ impl std::fmt::Display for Tally {
             .collect();
         f.write_str(if parts.is_empty() { "-" } else { "" })?;
         f.write_str(&parts.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(trials: &[&str]) -> Line {
+        Line::Start(Start {
+            suite: "1".into(),
+            engine: "e".into(),
+            version: "2".into(),
+            execution: "by hand".into(),
+            capabilities: serde_json::Value::Null,
+            trials: trials.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn trial(name: &str, failure: Option<&str>) -> Line {
+        let (name, failure) = (name.to_owned(), failure.map(ToOwned::to_owned));
+        Line::Trial(Trial { name, promise: "p".into(), mode: Mode::Plain, failure, millis: 1 })
+    }
+
+    #[test]
+    fn a_run_is_well_if_it_ended_and_every_trial_passed() {
+        let end = || Line::End { millis: 1_500 };
+        let report = |lines| EngineReport::new("e", lines, None);
+        let whole = report(vec![start(&["a/b"]), trial("a/b", None), end()]);
+        assert!(whole.is_well() && whole.missing.is_empty());
+        assert!((whole.seconds - 1.5).abs() < 1e-9);
+        let failed = report(vec![start(&["a/b"]), trial("a/b", Some("13")), end()]);
+        assert!(!failed.is_well() && failed.summary() == "1 FAILED");
+        let stopped = report(vec![start(&["a/b", "a/c"]), trial("a/b", None)]);
+        assert!(!stopped.is_well() && stopped.missing == ["a/c"]);
+        assert!(stopped.summary().contains("to the end"), "{}", stopped.summary());
+        // Each case in a process of its own, the second of which ended badly.
+        let apart = vec![start(&["a/b"]), trial("a/b", None), end(), start(&["a/c"])];
+        let apart = report(apart);
+        assert!(!apart.is_well() && apart.missing == ["a/c"]);
     }
 }
