@@ -1,0 +1,105 @@
+// Times llama.cpp, and quantises models with it.
+//
+//   bench run MODEL.gguf IDS DECODE THREADS
+//   bench quantize IN.gguf OUT.gguf TYPE      TYPE: Q4_0, Q8_0 or Q4_K_M
+//   bench about                               what of the processor it uses
+//
+// IDS are the prompt's ids with commas between them. `run` prints what
+// scripts/peers/programs.py describes.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "ggml-backend.h"
+#include "llama.h"
+
+static void die(const char *what) {
+    fprintf(stderr, "llama.cpp: %s\n", what);
+    exit(1);
+}
+
+static double now_ms(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * 1e3 + time.tv_nsec / 1e6;
+}
+
+static void log_errors(enum ggml_log_level level, const char *text, void *data) {
+    (void) data;
+    if (level == GGML_LOG_LEVEL_ERROR) fputs(text, stderr);
+}
+
+// The ids of a text such as 1,2,3, of which there are *count.
+static llama_token *parse_ids(const char *text, int *count) {
+    llama_token *ids = malloc((strlen(text) / 2 + 1) * sizeof *ids);
+    *count = 0;
+    for (char *rest = (char *) text; *rest; rest += *rest == ',') {
+        char *end;
+        ids[(*count)++] = strtol(rest, &end, 10);
+        if (end == rest) die("IDS are no numbers");
+        rest = end;
+    }
+    return ids;
+}
+
+// Computes `count` tokens, and returns the best one to follow.
+static llama_token next(struct llama_context *context, llama_token *ids, int count, int vocabulary) {
+    if (llama_decode(context, llama_batch_get_one(ids, count)) != 0) die("llama_decode failed");
+    const float *logits = llama_get_logits_ith(context, -1);
+    llama_token best = 0;
+    for (llama_token id = 1; id < vocabulary; id++) {
+        if (logits[id] > logits[best]) best = id;
+    }
+    return best;
+}
+
+static void run(const char *path, const char *ids, int decode, int threads) {
+    struct llama_model *model = llama_model_load_from_file(path, llama_model_default_params());
+    if (!model) die("the model cannot be loaded");
+    const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
+    int count;
+    llama_token *prompt = parse_ids(ids, &count);
+
+    struct llama_context_params params = llama_context_default_params();
+    params.n_ctx = count + decode;
+    params.n_batch = params.n_ubatch = count;
+    params.n_threads = params.n_threads_batch = threads;
+    struct llama_context *context = llama_init_from_model(model, params);
+    if (!context) die("no context");
+
+    llama_token *made = malloc((decode + 1) * sizeof *made);
+    double start = now_ms();
+    made[0] = next(context, prompt, count, vocabulary);
+    const double prompt_ms = now_ms() - start;
+    start = now_ms();
+    for (int i = 0; i < decode; i++) made[i + 1] = next(context, made + i, 1, vocabulary);
+    const double decode_ms = now_ms() - start;
+
+    printf("{\"prompt_ms\": %f, \"decode_ms\": %f, \"ids\": [", prompt_ms, decode_ms);
+    for (int i = 0; i <= decode; i++) printf("%s%d", i ? ", " : "", made[i]);
+    puts("]}");
+}
+
+static void quantize(const char *from, const char *to, const char *type) {
+    struct llama_model_quantize_params params = llama_model_quantize_default_params();
+    // The source is quantised already: good for speed, not for quality.
+    params.allow_requantize = true;
+    if (strcmp(type, "Q4_0") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q4_0;
+    else if (strcmp(type, "Q8_0") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
+    else if (strcmp(type, "Q4_K_M") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q4_K_M;
+    else die("this type is not known here");
+    if (llama_model_quantize(from, to, &params) != 0) die("quantising failed");
+}
+
+int main(int count, char **args) {
+    llama_log_set(log_errors, NULL);
+    // The kernels of this processor are in a library beside the others.
+    ggml_backend_load_all_from_path(getenv("GGML_BACKENDS"));
+    llama_backend_init();
+    if (count == 6 && strcmp(args[1], "run") == 0) run(args[2], args[3], atoi(args[4]), atoi(args[5]));
+    else if (count == 5 && strcmp(args[1], "quantize") == 0) quantize(args[2], args[3], args[4]);
+    else if (count == 2 && strcmp(args[1], "about") == 0) puts(llama_print_system_info());
+    else die("usage: see bench.c");
+    return 0;
+}

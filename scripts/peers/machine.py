@@ -1,0 +1,51 @@
+"""What was measured on."""
+
+import datetime
+import os
+import pathlib
+import platform
+import subprocess
+
+
+def describe():
+    lscpu = dict(
+        (name.strip(), value.strip())
+        for name, _, value in (
+            line.partition(":") for line in said("lscpu").splitlines()
+        )
+    )
+    flags = lscpu.get("Flags", "").split()
+    wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if flag in flags]
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "date": datetime.date.today().isoformat(),
+        "processor": f"{lscpu.get('Model name', platform.machine())}, family "
+        f"{lscpu.get('CPU family', '?')}, model {lscpu.get('Model', '?')} ({', '.join(wide)})",
+        "cpus": os.cpu_count(),
+        "caches": ", ".join(
+            f"{name} {lscpu[name + ' cache']}"
+            for name in ("L1d", "L2", "L3")
+            if name + " cache" in lscpu
+        ),
+        "hypervisor": lscpu.get("Hypervisor vendor", "none"),
+        "memory_gib": round(memory / 2**30, 1),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "system": system(),
+        "load_average": [round(value, 1) for value in os.getloadavg()],
+    }
+
+
+def said(*command):
+    try:
+        return subprocess.run(
+            command, check=True, capture_output=True, text=True, env=os.environ | {"LC_ALL": "C"}
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def system():
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()

@@ -1,0 +1,132 @@
+"""The programs that are compared, and what is run.
+
+Every program is started anew for each measurement, with a model, a prompt and the number of
+tokens to decode. The prompt gives the first token; `decode` more follow, each computed from the
+one before. A program prints one JSON object:
+
+    prompt_tokens   ids in the prompt, where the program made them from the text itself
+    prompt_ms       from the prompt's ids to the first token
+    decode_ms       for the tokens after it
+    ids             of the answer, if there may be fewer of them
+"""
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable
+
+# 64 tokens for the default model. Long enough to fill the registers of any product of matrices,
+# short enough for the slowest peer.
+PROMPT = (
+    "The river had been rising for three days when the engineers finally opened the old gates. "
+    "Nobody in the village remembered the last time that it was done, and most of them came to "
+    "watch. The water was brown and fast, and it carried branches, fences and a small boat that "
+    "turned slowly as it passed under the bridge"
+)
+PROMPT_TOKENS = 64
+
+# Types of the weights. The first is the default model; the others are made of it by llama.cpp.
+MODELS = ["Q4_1", "Q4_0", "Q8_0", "Q4_K_M"]
+
+REFERENCE = "llama.cpp"
+WASM_REFERENCE = "wllama"
+
+
+@dataclasses.dataclass
+class Program:
+    """Something that continues a prompt."""
+
+    name: str
+    version: str
+    # How it was built or started, for the page.
+    note: str
+    # (model, decode, threads) -> arguments and environment.
+    command: Callable[[pathlib.Path, int, int], tuple[list, dict]]
+    # Of the object that the program prints, where it is not what is described above.
+    parse: Callable[[dict], dict] = lambda said: said
+    threads: tuple[int, ...] = (1,)
+    models: tuple[str, ...] = tuple(MODELS)
+
+
+@dataclasses.dataclass
+class Run:
+    program: Program
+    model: str
+    threads: int
+
+    @property
+    def key(self):
+        """What tells this run from the others in the results."""
+        return {"program": self.program.name, "model": self.model, "threads": self.threads}
+
+    def __str__(self):
+        return f"{self.program.name}, {self.model}, threads: {self.threads}"
+
+    def parse(self, stdout):
+        said = self.program.parse(json.loads(stdout.strip().splitlines()[-1]))
+        if said.get("prompt_tokens", PROMPT_TOKENS) != PROMPT_TOKENS:
+            raise ValueError(f"the prompt became {said['prompt_tokens']} tokens")
+        return said
+
+
+def runs(programs, models):
+    """All runs, those that are to be compared next to each other."""
+    return [
+        Run(program, model, threads)
+        for model in models
+        for threads in sorted({n for program in programs for n in program.threads})
+        for program in programs
+        if model in program.models and threads in program.threads
+    ]
+
+
+def llama_cpp(program, libraries, ids, version, note):
+    def command(model, decode, threads):
+        args = [program, "run", model, ids, decode, threads]
+        return args, {"GGML_BACKENDS": libraries}
+
+    return Program(REFERENCE, version, note, command, threads=(1, 2))
+
+
+def wllama(build, node, script, packages, version):
+    """`build`: `wasm64`, which is wllama as browsers of today run it, or `compat`."""
+    # Promise integration, which browsers have, and Node 24 has behind a flag. wllama falls back
+    # to its compatible build without it.
+    flags = ["--experimental-wasm-jspi"] if build == "wasm64" else []
+
+    def command(model, decode, _threads):
+        return [node, *flags, script, packages, build, model, PROMPT, decode], {}
+
+    name = WASM_REFERENCE if build == "wasm64" else f"{WASM_REFERENCE} compat"
+    note = {
+        "wasm64": "64-bit memory, in Node 24",
+        "compat": "32-bit memory, for engines without promise integration, in Node 24",
+    }[build]
+    models = tuple(MODELS) if build == "wasm64" else ("Q4_1",)
+    return Program(name, version, note, command, models=models)
+
+
+def candle(program, ids, version):
+    def command(model, decode, threads):
+        return [program, model, ids, decode], {"RAYON_NUM_THREADS": threads}
+
+    return Program("candle", version, "compiled for this processor", command, threads=(1, 2))
+
+
+def polychord(program, engine, version, activations, environment):
+    def command(model, decode, _threads):
+        args = [program, "generate", "--json", "--engine", engine, "--activations", activations]
+        return [*args, "--model", model, "--max-tokens", decode + 1, PROMPT], environment
+
+    def parse(said):
+        times = said["timings_ms"]
+        return {
+            "prompt_tokens": len(said["prompt_ids"]),
+            "prompt_ms": times["first_token"],
+            "decode_ms": times["generate"] - times["first_token"],
+            "ids": said["ids"],
+        }
+
+    models = tuple(MODELS) if activations == "int8" else ("Q4_1",)
+    note = f"`--engine {engine} --activations {activations}`"
+    return Program(f"polychord {engine} {activations}", version, note, command, parse, models=models)
