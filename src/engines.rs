@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use polychord_runtime_api::{Engine, Error, Result};
 
 /// Names of all engines that Polychord has a backend for, the default first. Each is also the
@@ -22,7 +24,7 @@ pub enum OpenError {
     Engine(Error),
 }
 
-type Opened = Option<Result<Box<dyn Engine>>>;
+type Opened = Option<Result<Arc<dyn Engine>>>;
 
 /// Opens an engine by its name, as it is by default; WasmEdge compiles ahead of time.
 ///
@@ -32,7 +34,7 @@ type Opened = Option<Result<Box<dyn Engine>>>;
 ///
 /// [`OpenError`] if there is no such engine, if it is not compiled in, or if it does not work
 /// on this machine.
-pub fn open(name: &str) -> std::result::Result<Box<dyn Engine>, OpenError> {
+pub fn open(name: &str) -> std::result::Result<Arc<dyn Engine>, OpenError> {
     let Some(name) = KNOWN_ENGINES.into_iter().find(|known| *known == name) else {
         return Err(OpenError::Unknown { name: name.to_owned() });
     };
@@ -69,7 +71,7 @@ fn opener(name: &str) -> fn() -> Opened {
 
 #[cfg(feature = "wasmer")]
 fn wasmer() -> Opened {
-    Some(polychord_backend_wasmer::WasmerEngine::new().map(|engine| Box::new(engine) as _))
+    Some(polychord_backend_wasmer::WasmerEngine::new().map(|engine| Arc::new(engine) as _))
 }
 
 #[cfg(not(feature = "wasmer"))]
@@ -79,7 +81,7 @@ fn wasmer() -> Opened {
 
 #[cfg(feature = "wasmtime")]
 fn wasmtime() -> Opened {
-    Some(polychord_backend_wasmtime::WasmtimeEngine::new().map(|engine| Box::new(engine) as _))
+    Some(polychord_backend_wasmtime::WasmtimeEngine::new().map(|engine| Arc::new(engine) as _))
 }
 
 #[cfg(not(feature = "wasmtime"))]
@@ -91,7 +93,7 @@ fn wasmtime() -> Opened {
 fn wasmedge() -> Opened {
     use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
 
-    Some(WasmEdgeEngine::new(Mode::Aot).map(|engine| Box::new(engine) as _))
+    Some(WasmEdgeEngine::new(Mode::Aot).map(|engine| Arc::new(engine) as _))
 }
 
 #[cfg(not(feature = "wasmedge"))]

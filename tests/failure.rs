@@ -5,6 +5,7 @@ mod common;
 
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use polychord::OpenError;
@@ -333,11 +334,11 @@ struct Place {
 }
 
 impl Place {
-    fn new(engine: &dyn Engine) -> Self {
+    fn new(engine: &Arc<dyn Engine>) -> Self {
         Self::with(engine, &Llama::random(Shape::of(GgmlType::F16)))
     }
 
-    fn with(engine: &dyn Engine, model: &Llama) -> Self {
+    fn with(engine: &Arc<dyn Engine>, model: &Llama) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let transformer = transformer(engine);
         Self { transformer, path: model.save(folder.path()), _folder: folder }
@@ -363,7 +364,7 @@ fn source(path: &Path) -> api::Source {
     unsafe { api::Source::open_mapped(path).unwrap() }
 }
 
-fn open(name: &str) -> Result<Box<dyn Engine>, OpenError> {
+fn open(name: &str) -> Result<Arc<dyn Engine>, OpenError> {
     polychord::open(name)
 }
 

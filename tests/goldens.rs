@@ -8,13 +8,14 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use polychord::api::Engine;
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Generation, Model, Sampling, SessionOptions};
+use polychord::model::{Generation, Model, Placement, Sampling, SessionOptions};
 use sha2::{Digest, Sha256};
 
-use common::{each_engine, skip, transformer};
+use common::{each_engine, placements, skip, transformer};
 
 /// What llama.cpp computed with the weights dequantised and activations in f32.
 #[derive(serde::Deserialize)]
@@ -58,12 +59,13 @@ fn prompt_2_is_llama_cpp_s_and_the_same_everywhere() {
     });
 }
 
-fn check(engine: &dyn Engine, name: &str, sha256: &str) {
+fn check(engine: &Arc<dyn Engine>, name: &str, sha256: &str) {
     let Some(model) = default_model() else { return };
     let golden = golden(name);
-    for mapped in [false, true] {
-        let run = generate(engine, &model, mapped, &golden);
-        let what = format!("{} mapped={mapped}", engine.capabilities().engine);
+    let ways = placements(engine).into_iter().flat_map(|it| [(it.clone(), false), (it, true)]);
+    for (placement, mapped) in ways {
+        let what = format!("{} {placement:?} mapped={mapped}", engine.capabilities().engine);
+        let run = generate(engine, &model, mapped, placement, &golden);
         assert_eq!(run.ids, golden.gen_ids, "{what}");
         assert_eq!(run.ended, golden.stopped_on_eog == 1, "{what}");
         check_top10(&run, &golden, &what);
@@ -97,10 +99,18 @@ fn check_raw(run: &Run, name: &str, what: &str) {
     }
 }
 
-fn generate(engine: &dyn Engine, path: &Path, mapped: bool, golden: &Golden) -> Run {
+fn generate(
+    engine: &Arc<dyn Engine>,
+    path: &Path,
+    mapped: bool,
+    placement: Placement,
+    golden: &Golden,
+) -> Run {
     let model = open(path, mapped);
     let transformer = transformer(engine);
-    let mut session = transformer.start(&model, &SessionOptions::default()).unwrap();
+    let mut options = SessionOptions::default();
+    options.placement = placement;
+    let mut session = transformer.start(&model, &options).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let prompt = tokenizer.encode_prompt(&golden.prompt, false).unwrap();
     assert_eq!(prompt, golden.prompt_ids);

@@ -5,8 +5,10 @@
 mod common;
 
 use std::path::Path;
+#[cfg(feature = "wasmedge")]
+use std::sync::Arc;
 
-use polychord::api::{self, Plan, PlannedMemory, Policy};
+use polychord::api::{self, Engine, Memory64, Plan, PlannedMemory, Policy};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, Transformer};
@@ -33,7 +35,7 @@ fn no_placement_changes_a_bit() {
             Shape { tied: true, ..shape() },
             Shape { rope_freqs: true, kind: GgmlType::F32, ..shape() },
         ];
-        shapes.map(|shape| all_placements(&transformer, shape)).concat()
+        shapes.map(|shape| all_placements(engine, &transformer, shape)).concat()
     });
 }
 
@@ -85,7 +87,7 @@ fn no_split_changes_a_bit() {
     });
 }
 
-fn all_placements(transformer: &Transformer, shape: Shape) -> String {
+fn all_placements(engine: &dyn Engine, transformer: &Transformer, shape: Shape) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = Llama::random(shape.clone()).save(folder.path());
     let expected = logits(&mut start(transformer, &path, false, Placement::Resident32));
@@ -94,6 +96,7 @@ fn all_placements(transformer: &Transformer, shape: Shape) -> String {
     let parts = shape.blocks + if shape.tied { 1 } else { 2 };
     let mut placements = vec![Placement::Auto];
     placements.extend([1, 2, 5, parts].map(|n| Placement::Sharded32 { memories: Some(n) }));
+    placements.extend(native(engine));
     for policy in [Policy::Pinned, Policy::Lru] {
         for resident in [weights / 2, weights * 3 / 4, weights * 2] {
             placements.push(Placement::Paged { resident_bytes: Some(resident), policy });
@@ -196,6 +199,56 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     });
 }
 
+/// Where there are no 64-bit memories, the error says where there are some, and what to do.
+#[test]
+fn a_64_bit_memory_is_had_or_refused_with_the_reason() {
+    each_engine("a_64_bit_memory_is_had_or_refused_with_the_reason", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let model = Model::open(&path).unwrap();
+        let options = options(Placement::Native64);
+        let started = Transformer::new(engine).unwrap().start(&model, &options);
+        let placed = model.place(&options, engine.capabilities());
+        if native(engine).is_some() {
+            let plan = placed.unwrap().plan;
+            assert_eq!(started.unwrap().placed().name, "native64");
+            let mut large = plan;
+            large.memories[0].bytes = 1 << 40;
+            let options = self::options(Placement::Planned(large));
+            let error = model.place(&options, engine.capabilities()).unwrap_err().to_string();
+            assert!(error.contains("memory64_bytes") && error.contains("sharded32"), "{error}");
+            return;
+        }
+        for error in [started.map(|_| ()).unwrap_err(), placed.map(|_| ()).unwrap_err()] {
+            let error = error.to_string();
+            for part in ["native64", "memory64", "Wasmtime", "interpreter", "sharded32"] {
+                assert!(error.contains(part), "no {part} in: {error}");
+            }
+        }
+    });
+}
+
+/// WasmEdge has 64-bit memories in its interpreter, which shares a process with other engines.
+#[cfg(feature = "wasmedge")]
+#[test]
+fn interpreted_64_bit_memories_are_the_same() {
+    use polychord::wasmedge::{Mode, WasmEdgeEngine};
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path());
+    let interpreter: Arc<dyn Engine> = Arc::new(WasmEdgeEngine::new(Mode::Interpreter).unwrap());
+    let transformer = Transformer::new(&interpreter).unwrap();
+    let results = [Placement::Resident32, Placement::Native64]
+        .map(|placement| logits(&mut start(&transformer, &path, true, placement)));
+    assert!(results[0] == results[1]);
+    let first = polychord::available()[0];
+    if first != "wasmedge" {
+        let transformer = Transformer::new(&polychord::open(first).unwrap()).unwrap();
+        let compiled = logits(&mut start(&transformer, &path, true, Placement::Auto));
+        assert!(compiled == results[0], "{first} and WasmEdge's interpreter differ");
+    }
+}
+
 #[test]
 fn a_plan_that_cannot_be_run_is_refused() {
     each_engine("a_plan_that_cannot_be_run_is_refused", |engine| {
@@ -278,18 +331,25 @@ fn the_default_model_is_the_same_everywhere() {
         let transformer = Transformer::new(engine).unwrap();
         let two_layers = Model::open(&path).unwrap().layers()[0].bytes + (8 << 20);
         let paged = |policy| Placement::Paged { resident_bytes: Some(two_layers), policy };
-        let placements = [
+        let mut placements = vec![
             Placement::Resident32,
             Placement::Sharded32 { memories: Some(2) },
             Placement::Sharded32 { memories: Some(5) },
             paged(Policy::Pinned),
             paged(Policy::Lru),
         ];
+        placements.extend(native(engine));
         let run = |placement| logits(&mut start(&transformer, &path, true, placement));
-        let results = placements.map(run);
+        let results: Vec<_> = placements.into_iter().map(run).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         hash(&results[0])
     });
+}
+
+/// The placement in a 64-bit memory, on engines that have those.
+fn native(engine: &dyn Engine) -> Option<Placement> {
+    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
+    native.then_some(Placement::Native64)
 }
 
 fn options(placement: Placement) -> SessionOptions {

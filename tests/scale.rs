@@ -10,7 +10,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use polychord::api::Policy;
+use polychord::api::{Engine as _, Memory64, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Placement, SessionOptions, Transformer};
 use sha2::{Digest, Sha256};
@@ -29,25 +29,31 @@ fn beyond_4_gib_every_engine_computes_the_same() {
         };
         let transformer = Transformer::new(engine).unwrap();
         let two_gib = Placement::Paged { resident_bytes: Some(2 * GIB), policy: Policy::Pinned };
-        let placements = [
+        let mut placements = vec![
             (Placement::Auto, "sharded32"),
             (Placement::Sharded32 { memories: Some(5) }, "sharded32"),
             (two_gib, "paged"),
         ];
-        let results = placements.map(|(placement, name)| {
-            let start = Instant::now();
-            let model = file.open();
-            let mut session = transformer.start(&model, &options(placement)).unwrap();
-            let ready = start.elapsed();
-            assert_eq!(session.placed().name, name);
-            let mut hash = Sha256::new();
-            for tokens in [&[1, 2, 3][..], &[4]] {
-                hash.update(session.eval(tokens).unwrap().as_bytes());
-            }
-            let engine = engine.capabilities().engine;
-            println!("{engine} {name}: ready in {ready:?}, done in {:?}", start.elapsed());
-            hash.finalize().to_vec()
-        });
+        if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
+            placements.push((Placement::Native64, "native64"));
+        }
+        let results: Vec<_> = placements
+            .into_iter()
+            .map(|(placement, name)| {
+                let start = Instant::now();
+                let model = file.open();
+                let mut session = transformer.start(&model, &options(placement)).unwrap();
+                let ready = start.elapsed();
+                assert_eq!(session.placed().name, name);
+                let mut hash = Sha256::new();
+                for tokens in [&[1, 2, 3][..], &[4]] {
+                    hash.update(session.eval(tokens).unwrap().as_bytes());
+                }
+                let engine = engine.capabilities().engine;
+                println!("{engine} {name}: ready in {ready:?}, done in {:?}", start.elapsed());
+                hash.finalize().to_vec()
+            })
+            .collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         format!("{:?}", results[0])
     });
@@ -72,7 +78,7 @@ fn a_70b_model_pages_through_a_small_window() {
         let opened = peak_memory() - before;
         assert!(opened < 64 << 20, "opening and planning took {opened} bytes");
 
-        let transformer = Transformer::new(&*engine).unwrap();
+        let transformer = Transformer::new(&engine).unwrap();
         let mut session = transformer.start(&model, &options(paged)).unwrap();
         session.eval(&[1]).unwrap();
         let stats = session.pager_stats().unwrap();

@@ -10,6 +10,7 @@ mod kernels;
 mod load;
 
 use std::process::{Command, exit};
+use std::sync::Arc;
 
 use polychord::api::{Engine, Limits, Runtime};
 
@@ -31,7 +32,7 @@ fn main() {
     }
 }
 
-fn engine() -> Box<dyn Engine> {
+fn engine() -> Arc<dyn Engine> {
     polychord::open(&std::env::var(ENGINE).unwrap()).unwrap()
 }
 

@@ -75,6 +75,18 @@ pub enum Error {
         /// Most bytes of a memory.
         limit: u64,
     },
+    /// The engine has no memory of the kind that a placement is about.
+    #[error(
+        "the placement {placement} cannot be had here ({reason}): it can be had {available}; resident32, sharded32 and paged run on every engine, with the same results"
+    )]
+    Unavailable {
+        /// Name of the placement.
+        placement: &'static str,
+        /// What the engine lacks.
+        reason: polychord_runtime_api::Error,
+        /// With which engines it can be had.
+        available: &'static str,
+    },
     /// The blocks of a plan cannot be run in order.
     #[error("the plan cannot be run: {reason}")]
     Plan {

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use polychord_abi::PAGE;
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, PlannedMemory, Policy, Strategy,
+    Capabilities, Group, Guests, Inventory, Plan, PlannedMemory, Policy, Requirements, Strategy,
 };
 
 use crate::error::{Error, Result};
 use crate::layout::{Cut, Kind, Part};
 use crate::model::Model;
 use crate::session::SessionOptions;
+use crate::transformer::Build;
 
 /// How a model's layers are spread over guests and their memories.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum Placement {
         /// How many; by default as few as will do.
         memories: Option<usize>,
     },
+    /// All layers in one 64-bit memory, of any size: for engines that have such memories, and
+    /// never chosen automatically, because 32-bit ones are faster.
+    Native64,
     /// Layers take turns in windows that are smaller than all of them.
     Paged {
         /// Bytes of all windows together; by default three quarters of the free memory.
@@ -58,7 +62,7 @@ pub enum Split {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Placed {
-    /// `resident32`, `sharded32` or `paged`.
+    /// `resident32`, `sharded32`, `native64` or `paged`.
     pub name: &'static str,
     /// Why, in a few words.
     pub reason: String,
@@ -66,11 +70,13 @@ pub struct Placed {
     pub plan: Plan,
     /// Which layers stay, where they take turns.
     pub policy: Policy,
+    /// Most bytes that the memory of a guest may have, for weights, cache and activations.
+    pub guest_bytes: u64,
 }
 
 /// What counts when a placement is chosen.
 struct Sizes {
-    /// Most bytes of a guest's memory.
+    /// Most bytes of a guest's 32-bit memory.
     limit: u64,
     /// Keys and values of one block, in bytes.
     cache: u64,
@@ -86,8 +92,9 @@ impl Model {
     ///
     /// [`Error::Context`] if the model does not allow the context,
     /// [`Error::TooLargeForMemory32`] if the placement asked for has too little room,
-    /// [`Error::Plan`] if it cannot be split like that, and [`Error::Runtime`] if a plan is
-    /// for another model or does not hold together.
+    /// [`Error::Unavailable`] if the engine has no memory for it, [`Error::Plan`] if it cannot
+    /// be split like that, and [`Error::Runtime`] if a plan is for another model or does not
+    /// hold together.
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {
         let context = options.context_of(self)?;
         let sizes = &Sizes::new(self, engine, context, options.batch_of(context));
@@ -102,7 +109,18 @@ impl Model {
                 let budget = resident_bytes.or_else(default_budget).unwrap_or(sizes.limit / 2);
                 self.place_paged(sizes, split, budget, *policy, "as asked for")
             }
-            Placement::Planned(plan) => self.place_planned(sizes, plan),
+            Placement::Native64 => {
+                let plan = self.one_guest(sizes, split)?;
+                self.place_native(sizes, engine, plan, "as asked for")
+            }
+            Placement::Planned(plan) => {
+                plan.validate()?;
+                self.layout_of(plan)?;
+                if options.placement.build() == Build::Memory64 {
+                    return self.place_native(sizes, engine, plan.clone(), "as the plan says");
+                }
+                self.place_planned(sizes, plan)
+            }
         }
     }
 
@@ -121,15 +139,34 @@ impl Model {
     }
 
     fn place_resident(&self, sizes: &Sizes, split: Split, reason: String) -> Result<Placed> {
-        let plan = match split {
-            Split::ByKind => Strategy::ByKind.plan(&self.kinds(sizes))?,
-            Split::ByLayer => Strategy::ByLayer(Guests::Exactly(1)).plan(&self.parts(sizes))?,
-            Split::CacheApart => {
-                Strategy::CacheApart(Guests::Exactly(1)).plan(&self.parts(sizes))?
-            }
-        };
+        let plan = self.one_guest(sizes, split)?;
         self.check_room("resident32", sizes, &plan)?;
-        Ok(Placed { name: "resident32", reason, plan, policy: Policy::default() })
+        Ok(Placed::in_memory32("resident32", reason, plan, sizes))
+    }
+
+    /// Checks that the engine has a 64-bit memory of the size that the only guest needs.
+    fn place_native(
+        &self,
+        sizes: &Sizes,
+        engine: &Capabilities,
+        plan: Plan,
+        reason: &str,
+    ) -> Result<Placed> {
+        let (weights, cache) = self.needs(sizes, &plan, 0)?;
+        let guest_bytes = weights.saturating_add(cache);
+        let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
+        needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
+        let (name, reason) = ("native64", reason.to_owned());
+        Ok(Placed { name, reason, plan, policy: Policy::default(), guest_bytes })
+    }
+
+    fn one_guest(&self, sizes: &Sizes, split: Split) -> Result<Plan> {
+        let one = Guests::Exactly(1);
+        Ok(match split {
+            Split::ByKind => Strategy::ByKind.plan(&self.kinds(sizes))?,
+            Split::ByLayer => Strategy::ByLayer(one).plan(&self.parts(sizes))?,
+            Split::CacheApart => Strategy::CacheApart(one).plan(&self.parts(sizes))?,
+        })
     }
 
     fn place_sharded(
@@ -150,7 +187,7 @@ impl Model {
         };
         self.check_room("sharded32", sizes, &plan)?;
         let reason = format!("{reason}: {} of them", plan.guests());
-        Ok(Placed { name: "sharded32", reason, plan, policy: Policy::default() })
+        Ok(Placed::in_memory32("sharded32", reason, plan, sizes))
     }
 
     fn place_paged(
@@ -168,12 +205,10 @@ impl Model {
         let plan = self.fewest_guests(sizes, strategy)?;
         self.check_room("paged", sizes, &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
-        Ok(Placed { name: "paged", reason, plan, policy })
+        Ok(Placed { policy, ..Placed::in_memory32("paged", reason, plan, sizes) })
     }
 
     fn place_planned(&self, sizes: &Sizes, plan: &Plan) -> Result<Placed> {
-        plan.validate()?;
-        self.layout_of(plan)?;
         let name = match plan.guests() {
             _ if plan.memories.iter().any(|memory| memory.paged) => "paged",
             1 => "resident32",
@@ -181,7 +216,7 @@ impl Model {
         };
         self.check_room(name, sizes, plan)?;
         let reason = "as the plan says".into();
-        Ok(Placed { name, reason, plan: plan.clone(), policy: Policy::default() })
+        Ok(Placed::in_memory32(name, reason, plan.clone(), sizes))
     }
 
     /// The plan with the fewest guests that have room for everything; if there is none, one
@@ -235,23 +270,8 @@ impl Model {
 
     /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, sizes: &Sizes, plan: &Plan) -> Result<()> {
-        let layout = self.layout_of(plan)?;
         for guest in 0..plan.guests() {
-            let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
-            let parts = parts.filter_map(|layer| layout.part(layer.source.id));
-            let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
-            let cache = (blocks.len() as u64).saturating_mul(sizes.cache);
-            let (kv, of_layers): (Vec<_>, Vec<_>) = plan
-                .memories_of(guest)
-                .map(|(_, memory)| memory)
-                .partition(|memory| memory.region == PlannedMemory::KV);
-            let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
-            let cache = match kv.first() {
-                Some(kv) if kv.bytes < cache => return Err(sizes.cache_too_small(kv, cache)),
-                Some(kv) => kv.bytes,
-                None => cache,
-            };
-            let cache = cache.saturating_add(sizes.fixed);
+            let (weights, cache) = self.needs(sizes, plan, guest)?;
             if weights.saturating_add(cache) > sizes.limit {
                 let Sizes { context, limit, .. } = *sizes;
                 let error =
@@ -261,6 +281,63 @@ impl Model {
         }
         Ok(())
     }
+
+    /// Bytes of a guest's weights, and of its cache and activations.
+    fn needs(&self, sizes: &Sizes, plan: &Plan, guest: u32) -> Result<(u64, u64)> {
+        let layout = self.layout_of(plan)?;
+        let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
+        let parts = parts.filter_map(|layer| layout.part(layer.source.id));
+        let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
+        let cache = (blocks.len() as u64).saturating_mul(sizes.cache);
+        let (kv, of_layers): (Vec<_>, Vec<_>) = plan
+            .memories_of(guest)
+            .map(|(_, memory)| memory)
+            .partition(|memory| memory.region == PlannedMemory::KV);
+        let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
+        let cache = match kv.first() {
+            Some(kv) if kv.bytes < cache => return Err(sizes.cache_too_small(kv, cache)),
+            Some(kv) => kv.bytes,
+            None => cache,
+        };
+        Ok((weights, cache.saturating_add(sizes.fixed)))
+    }
+}
+
+impl Placement {
+    /// The build of the guest that sessions run.
+    pub(crate) fn build(&self) -> Build {
+        match self {
+            Self::Native64 => Build::Memory64,
+            Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
+                Build::Memory64
+            }
+            _ => Build::Memory32,
+        }
+    }
+
+    /// What to say where an engine has no memory of the kind that this is about.
+    pub(crate) fn unavailable(&self, error: api::Error) -> Error {
+        match self.build() {
+            Build::Memory32 => error.into(),
+            Build::Memory64 => Error::Unavailable {
+                placement: "native64",
+                reason: error,
+                available: "with Wasmtime, and with WasmEdge's interpreter up to 8 GiB",
+            },
+        }
+    }
+}
+
+impl Placed {
+    /// A placement in guests of which each may fill its 32-bit memory.
+    fn in_memory32(name: &'static str, reason: String, plan: Plan, sizes: &Sizes) -> Self {
+        Self { name, reason, plan, policy: Policy::default(), guest_bytes: sizes.limit }
+    }
+}
+
+/// The bytes of all memories.
+fn plan_bytes(plan: &Plan) -> u64 {
+    plan.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.bytes))
 }
 
 fn not_by_kind(what: &str) -> Error {
@@ -303,6 +380,9 @@ impl Sizes {
 
 /// Room for the guest's stack, data, descriptor and odds and ends: 4 MiB.
 const GUEST: u64 = 64 * PAGE;
+
+/// What 32 bits can address.
+const MEMORY32: u64 = 1 << 32;
 
 /// Three quarters of the memory that could be had without swapping, where the system tells.
 fn default_budget() -> Option<u64> {

@@ -65,7 +65,7 @@ const DEFAULT_CONTEXT: u32 = 4096;
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
 /// Starting one may fail with [`Error::Context`], [`Error::TooLargeForMemory32`],
-/// [`Error::Plan`], [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the
+/// [`Error::Unavailable`], [`Error::Plan`], [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
 pub struct Session {
     /// In the order of the plan's guests.
@@ -111,7 +111,7 @@ impl Session {
         let batch = options.batch_of(context);
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
-        let limits = &Limits { call_time: options.call_time, ..Limits::default() };
+        let limits = &Limits { call_time: options.call_time, memory_bytes: placed.guest_bytes };
         let activations = options.activations;
         let layout = model.layout_of(&placed.plan)?;
         let plan = &placed.plan;

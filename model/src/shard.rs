@@ -5,8 +5,8 @@ use std::ops::Range;
 use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats, PlannedLayer,
-    PlannedMemory, Runtime, Stats, Value,
+    AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats,
+    PlannedLayer, PlannedMemory, Runtime, Stats, Value,
 };
 
 use crate::activations::Activations;
@@ -260,10 +260,11 @@ fn check_version(runtime: &mut dyn Runtime) -> Result<()> {
 
 /// Hands the descriptor to the guest, which then allocates its caches.
 fn initialise(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
-    let len = int(descriptor.len())?;
-    let at = pointer(runtime, export::ALLOC, &[Value::I32(len)], descriptor.len())?;
+    let len = address(runtime, descriptor.len())?;
+    let at = pointer(runtime, export::ALLOC, &[len], descriptor.len())?;
     runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
-    call_status(runtime, export::INIT, &[Value::I32(int(at)?), Value::I32(len)])
+    let at = address(runtime, at)?;
+    call_status(runtime, export::INIT, &[at, len])
 }
 
 /// Calls an export that returns a pointer to `len` bytes, and checks that they are there.
@@ -274,7 +275,7 @@ fn pointer(
     len: usize,
 ) -> Result<usize> {
     let number = first_number(operation, &runtime.call(operation, args)?)?;
-    let start = number as usize;
+    let start = usize::try_from(number).map_err(|_| outside(operation))?;
     let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
     match end {
         Some(_) if start != 0 => Ok(start),
@@ -292,9 +293,12 @@ fn call_status(runtime: &mut dyn Runtime, operation: &'static str, args: &[Value
 }
 
 /// The result of a function that returns an address or an unsigned number.
-fn first_number(operation: &'static str, results: &[Value]) -> Result<u32> {
-    let number = results.first().and_then(|value| value.as_i32());
-    number.map(i32::cast_unsigned).ok_or_else(|| outside(operation))
+fn first_number(operation: &'static str, results: &[Value]) -> Result<u64> {
+    match results.first() {
+        Some(Value::I32(number)) => Ok(number.cast_unsigned().into()),
+        Some(Value::I64(number)) => Ok(number.cast_unsigned()),
+        _ => Err(outside(operation)),
+    }
 }
 
 fn outside(operation: &'static str) -> Error {
@@ -321,6 +325,14 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         _ => "for a reason that this host does not know",
     };
     reason.to_owned()
+}
+
+/// An address or a length in a guest's memory, as wide as its addresses.
+fn address(runtime: &dyn Runtime, number: usize) -> Result<Value> {
+    Ok(match runtime.host().module().address() {
+        AddressType::I32 => Value::I32(int(number)?),
+        AddressType::I64 => Value::I64((number as u64).cast_signed()),
+    })
 }
 
 /// A size as a guest takes it.

@@ -1,20 +1,30 @@
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use polychord_runtime_api::{Capabilities, Engine, Module, RelaxedSimd};
+use polychord_runtime_api::{AddressType, Capabilities, Engine, Module, RelaxedSimd};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::placement::Placement;
 use crate::session::{Session, SessionOptions};
 
-/// The transformer guest, compiled for one engine: any number of sessions can be started
-/// from it.
-pub struct Transformer(Arc<dyn Module>);
+/// The transformer guest on one engine: any number of sessions can be started from it.
+///
+/// There is a build of the guest for each kind of memory. Each is compiled once, when the first
+/// session needs it.
+pub struct Transformer {
+    engine: Arc<dyn Engine>,
+    guest: Guest,
+    /// Compiled for each of [`Build::ALL`].
+    modules: [OnceLock<Arc<dyn Module>>; Build::ALL.len()],
+    /// The only build, if it was given and does not come with this crate.
+    only: Option<Build>,
+}
 
-/// A build of the guest: all have the same results, bit for bit.
+/// Whether the guest uses the relaxed SIMD instructions: the results are the same, bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Guest {
-    /// The one that the engine runs faster.
+    /// If the engine runs them faster.
     #[default]
     Auto,
     /// Without the relaxed SIMD instructions.
@@ -23,46 +33,101 @@ pub enum Guest {
     Relaxed,
 }
 
-impl Guest {
-    /// The guest as it comes with this crate; see `scripts/build-guest`.
-    const fn wasm(self, engine: &Capabilities) -> &'static [u8] {
-        let faster = matches!(engine.relaxed_simd, RelaxedSimd::Faster);
-        match self {
-            Self::Relaxed => include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm"),
-            Self::Auto if faster => Self::Relaxed.wasm(engine),
-            Self::Auto | Self::Plain => {
+/// What memory a build of the guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// One with 32-bit addresses.
+    Memory32,
+    /// One with 64-bit addresses.
+    Memory64,
+}
+
+impl Build {
+    const ALL: [Self; 2] = [Self::Memory32, Self::Memory64];
+
+    /// The build as it comes with this crate; see `scripts/build-guest`.
+    const fn wasm(self, relaxed: bool) -> &'static [u8] {
+        match (self, relaxed) {
+            (Self::Memory32, false) => {
                 include_bytes!("../../guest/built/transformer-wasm32-plain.wasm")
             }
+            (Self::Memory32, true) => {
+                include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm")
+            }
+            (Self::Memory64, false) => {
+                include_bytes!("../../guest/built/transformer-wasm64-plain.wasm")
+            }
+            (Self::Memory64, true) => {
+                include_bytes!("../../guest/built/transformer-wasm64-relaxed.wasm")
+            }
+        }
+    }
+
+    /// The build that a module is.
+    fn of(module: &dyn Module) -> Self {
+        match module.info().address() {
+            AddressType::I32 => Self::Memory32,
+            AddressType::I64 => Self::Memory64,
+        }
+    }
+}
+
+impl Guest {
+    const fn is_relaxed(self, engine: &Capabilities) -> bool {
+        match self {
+            Self::Auto => matches!(engine.relaxed_simd, RelaxedSimd::Faster),
+            Self::Plain => false,
+            Self::Relaxed => true,
         }
     }
 }
 
 impl Transformer {
-    /// Compiles the guest that comes with this crate, in the build that the engine runs faster.
+    /// The guest that comes with this crate, in the builds that the engine runs faster.
     ///
     /// # Errors
     ///
-    /// [`Error::Runtime`](crate::Error::Runtime) if the engine refuses it.
-    pub fn new(engine: &dyn Engine) -> Result<Self> {
+    /// Those of [`with_guest`](Self::with_guest).
+    pub fn new(engine: &Arc<dyn Engine>) -> Result<Self> {
         Self::with_guest(engine, Guest::Auto)
     }
 
-    /// Compiles a build of the guest that comes with this crate.
+    /// The guest that comes with this crate, with or without relaxed SIMD.
     ///
     /// # Errors
     ///
-    /// [`Error::Runtime`](crate::Error::Runtime) if the engine refuses it.
-    pub fn with_guest(engine: &dyn Engine, guest: Guest) -> Result<Self> {
-        Self::from_wasm(engine, guest.wasm(engine.capabilities()))
+    /// [`Error::Runtime`] if the engine does not know the instructions.
+    pub fn with_guest(engine: &Arc<dyn Engine>, guest: Guest) -> Result<Self> {
+        let relaxed_simd = guest == Guest::Relaxed;
+        let needs = polychord_runtime_api::Requirements { relaxed_simd, ..Default::default() };
+        needs.check(engine.capabilities())?;
+        let modules = std::array::from_fn(|_| OnceLock::new());
+        Ok(Self { engine: engine.clone(), guest, modules, only: None })
     }
 
-    /// Compiles another build of the guest.
+    /// Compiles another build of the guest, for the placements that its memory is made for.
     ///
     /// # Errors
     ///
-    /// [`Error::Runtime`](crate::Error::Runtime) if the engine refuses it.
-    pub fn from_wasm(engine: &dyn Engine, wasm: &[u8]) -> Result<Self> {
-        Ok(Self(engine.compile(wasm)?))
+    /// [`Error::Runtime`] if the engine refuses it.
+    pub fn from_wasm(engine: &Arc<dyn Engine>, wasm: &[u8]) -> Result<Self> {
+        let module = engine.compile(wasm)?;
+        let build = Build::of(&*module);
+        let mut transformer = Self::new(engine)?;
+        transformer.modules[build as usize] = module.into();
+        transformer.only = Some(build);
+        Ok(transformer)
+    }
+
+    /// Compiles what sessions of a placement run, which starting the first of them does
+    /// otherwise.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] if the engine refuses the guest, and [`Error::Unavailable`] if it has
+    /// no memory of the kind that the placement is about.
+    pub fn prepare(&self, placement: &Placement) -> Result<()> {
+        self.module(placement).map(|_| ())
     }
 
     /// Loads a model into a guest and makes it ready for its first token.
@@ -71,7 +136,7 @@ impl Transformer {
     ///
     /// See [`Session`].
     pub fn start(&self, model: &Model, options: &SessionOptions) -> Result<Session> {
-        Session::start(&*self.0, model, options, &mut |_| ())
+        self.start_with_progress(model, options, &mut |_| ())
     }
 
     /// The same, and tells `progress` how many bytes of weights are loaded, after each layer.
@@ -85,12 +150,32 @@ impl Transformer {
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Session> {
-        Session::start(&*self.0, model, options, progress)
+        let module = self.module(&options.placement)?;
+        Session::start(&**module, model, options, progress)
+    }
+
+    fn module(&self, placement: &Placement) -> Result<&Arc<dyn Module>> {
+        let build = placement.build();
+        if let Some(only) = self.only.filter(|only| *only != build) {
+            let reason = format!("it needs the build {build:?} of the guest, and this is {only:?}");
+            return Err(Error::Plan { reason });
+        }
+        let slot = &self.modules[build as usize];
+        if let Some(module) = slot.get() {
+            return Ok(module);
+        }
+        let relaxed = self.guest.is_relaxed(self.engine.capabilities());
+        let module = self.engine.compile(build.wasm(relaxed));
+        let module = module.map_err(|error| placement.unavailable(error))?;
+        Ok(slot.get_or_init(|| module))
     }
 }
 
 impl std::fmt::Debug for Transformer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Transformer").field(&self.0.capabilities().engine).finish()
+        f.debug_struct("Transformer")
+            .field("engine", &self.engine)
+            .field("guest", &self.guest)
+            .finish_non_exhaustive()
     }
 }

@@ -38,6 +38,21 @@ pub trait Engine: fmt::Debug + Send + Sync {
     }
 }
 
+/// A shared engine is one, too.
+impl<E: Engine + ?Sized> Engine for Arc<E> {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        (**self).capabilities()
+    }
+
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        (**self).translate(wasm, info)
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        (**self).compile(wasm)
+    }
+}
+
 /// A compiled guest, ready to be instantiated many times and from many threads.
 pub trait Module: Send + Sync {
     /// What the module imports and exports.

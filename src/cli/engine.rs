@@ -1,5 +1,7 @@
 //! Choosing and opening an engine.
 
+use std::sync::Arc;
+
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use polychord::api::Engine;
@@ -29,7 +31,7 @@ pub(crate) enum WasmEdgeMode {
 
 impl EngineArgs {
     /// Opens the engine that was asked for.
-    pub(crate) fn open(&self) -> Result<Box<dyn Engine>, Failure> {
+    pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, Failure> {
         let name = match &self.engine {
             Some(name) => Some(name.as_str()),
             None => polychord::default_engine(),
@@ -42,7 +44,7 @@ impl EngineArgs {
 }
 
 /// Opens every engine of this build, in every mode.
-pub(crate) fn open_all() -> Result<Vec<Box<dyn Engine>>, Failure> {
+pub(crate) fn open_all() -> Result<Vec<Arc<dyn Engine>>, Failure> {
     let mut all = Vec::new();
     for name in polychord::available() {
         let modes: &[_] = match name {
@@ -56,7 +58,7 @@ pub(crate) fn open_all() -> Result<Vec<Box<dyn Engine>>, Failure> {
     Ok(all)
 }
 
-fn open(name: &str, mode: WasmEdgeMode) -> Result<Box<dyn Engine>, Failure> {
+fn open(name: &str, mode: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
     match name {
         "wasmedge" => wasmedge::open(mode),
         _ => Ok(polychord::open(name)?),
@@ -65,6 +67,8 @@ fn open(name: &str, mode: WasmEdgeMode) -> Result<Box<dyn Engine>, Failure> {
 
 #[cfg(feature = "wasmedge")]
 pub(crate) mod wasmedge {
+    use std::sync::Arc;
+
     use polychord::api::Engine;
     use polychord::wasmedge::{CompilerCommand, Config, Mode, WasmEdgeEngine, run_compiler};
 
@@ -81,7 +85,7 @@ pub(crate) mod wasmedge {
         Ok(run_compiler(&args.args)?)
     }
 
-    pub(super) fn open(mode: WasmEdgeMode) -> Result<Box<dyn Engine>, Failure> {
+    pub(super) fn open(mode: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
         let mode = match mode {
             WasmEdgeMode::Aot => Mode::Aot,
             WasmEdgeMode::Interpreter => Mode::Interpreter,
@@ -89,18 +93,20 @@ pub(crate) mod wasmedge {
         let program = std::env::current_exe()?;
         let compiler = CompilerCommand { program, args: vec!["wasmedge-compile".into()] };
         let config = Config { mode, compiler: Some(compiler), ..Config::default() };
-        Ok(Box::new(WasmEdgeEngine::with_config(config)?))
+        Ok(Arc::new(WasmEdgeEngine::with_config(config)?))
     }
 }
 
 #[cfg(not(feature = "wasmedge"))]
 pub(crate) mod wasmedge {
+    use std::sync::Arc;
+
     use polychord::api::Engine;
 
     use super::{Failure, WasmEdgeMode};
 
     /// Opening by name says how WasmEdge is compiled in.
-    pub(super) fn open(_: WasmEdgeMode) -> Result<Box<dyn Engine>, Failure> {
+    pub(super) fn open(_: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
         Ok(polychord::open("wasmedge")?)
     }
 }

@@ -28,7 +28,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = encode(&model, args)?;
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
-    let transformer = Transformer::with_guest(&*engine, args.guest.into())?;
+    let transformer = Transformer::with_guest(&engine, args.guest.into())?;
+    transformer.prepare(&placement)?;
     let compiled = compiling.elapsed();
     let options = session_options(&model, args, prompt.len(), placement);
     let mut session = load(&transformer, &model, &options)?;

@@ -42,6 +42,8 @@ enum Name {
     Resident32,
     /// Several guests, each with a run of the layers
     Sharded32,
+    /// One 64-bit memory, where the engine has them; slower
+    Native64,
     /// Layers take turns in a window
     Paged,
 }
@@ -94,6 +96,7 @@ impl PlacementArgs {
             Name::Auto => Placement::Auto,
             Name::Resident32 => Placement::Resident32,
             Name::Sharded32 => Placement::Sharded32 { memories: self.memories },
+            Name::Native64 => Placement::Native64,
             Name::Paged => Placement::Paged {
                 resident_bytes: self.resident.map(|size| size.as_u64()),
                 policy: match self.paging {

@@ -11,11 +11,13 @@ pub(crate) mod llama;
 use std::ffi::OsStr;
 use std::io::Write;
 use std::process::Command;
+use std::sync::Arc;
 
-use polychord::api::Engine;
-use polychord::model::Transformer;
+use polychord::api::{Engine, Memory64};
+use polychord::model::{Guest, Placement, Transformer};
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
+const GUEST: &str = "POLYCHORD_GUEST";
 const RESULT: &str = "POLYCHORD_TEST_RESULT";
 
 /// Runs the body of a test with every engine that is compiled in, each in a process of its own:
@@ -23,7 +25,7 @@ const RESULT: &str = "POLYCHORD_TEST_RESULT";
 ///
 /// With `POLYCHORD_TEST_ENGINE` set, runs with that engine only, in this process.
 #[track_caller]
-pub(crate) fn each_engine(test: &str, body: impl Fn(&dyn Engine)) {
+pub(crate) fn each_engine(test: &str, body: impl Fn(&Arc<dyn Engine>)) {
     engines_agree(test, |engine| {
         body(engine);
         String::new()
@@ -32,9 +34,9 @@ pub(crate) fn each_engine(test: &str, body: impl Fn(&dyn Engine)) {
 
 /// The same, and what the body returns must be the same with every engine.
 #[track_caller]
-pub(crate) fn engines_agree(test: &str, body: impl Fn(&dyn Engine) -> String) {
+pub(crate) fn engines_agree(test: &str, body: impl Fn(&Arc<dyn Engine>) -> String) {
     if let Ok(name) = std::env::var(ENGINE) {
-        return report(&body(&*polychord::open(&name).unwrap()));
+        return report(&body(&polychord::open(&name).unwrap()));
     }
     let mut first: Option<(&str, String)> = None;
     for name in polychord::available() {
@@ -77,15 +79,30 @@ fn report(result: &str) {
     }
 }
 
-/// The guest that `POLYCHORD_GUEST` names, else the one that comes with the library.
-pub(crate) fn transformer(engine: &dyn Engine) -> Transformer {
-    Transformer::from_wasm(engine, &guest()).unwrap()
+/// The guest that `POLYCHORD_GUEST` names, else the plain one that comes with the library.
+pub(crate) fn transformer(engine: &Arc<dyn Engine>) -> Transformer {
+    match std::env::var_os(GUEST) {
+        Some(_) => Transformer::from_wasm(engine, &guest()).unwrap(),
+        None => Transformer::with_guest(engine, Guest::Plain).unwrap(),
+    }
 }
 
-/// The bytes of that guest.
+/// The placements that test all builds of the guest which an engine can run; only the build
+/// that `POLYCHORD_GUEST` names, if it names one.
+pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
+    let name = std::env::var_os(GUEST).map(|path| path.to_string_lossy().into_owned());
+    let wanted = |build: &str| name.as_ref().is_none_or(|name| name.contains(build));
+    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
+    let mut placements = Vec::new();
+    placements.extend(wanted("wasm32").then_some(Placement::Auto));
+    placements.extend((native && wanted("wasm64")).then_some(Placement::Native64));
+    placements
+}
+
+/// The bytes of the 32-bit guest.
 pub(crate) fn guest() -> Vec<u8> {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/built/transformer-wasm32-plain.wasm");
-    std::fs::read(std::env::var_os("POLYCHORD_GUEST").unwrap_or_else(|| built.into())).unwrap()
+    std::fs::read(std::env::var_os(GUEST).unwrap_or_else(|| built.into())).unwrap()
 }
 
 /// Says why a test did not test anything, past the capturing of output: that must be seen.
