@@ -25,7 +25,7 @@ const GUEST: &str = r#"(module
         (call $write (i64.const 0) (i32.const 65536) (local.get $bytes))))"#;
 
 /// A call of a function that does nothing.
-#[divan::bench]
+#[divan::bench(sample_size = 1000)]
 fn call(bencher: Bencher<'_, '_>) {
     let mut guest = guest();
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| guest.call("nothing", &[]).unwrap());
@@ -41,13 +41,13 @@ fn import(bencher: Bencher<'_, '_>) {
 }
 
 /// A call of the guest that reads from a memory of the host.
-#[divan::bench(args = [4, 4096, 1 << 20])]
+#[divan::bench(args = [4, 4096, 1 << 20], sample_size = 100)]
 fn memory64_read(bencher: Bencher<'_, '_>, bytes: i32) {
     copies(bencher, "read", bytes);
 }
 
 /// A call of the guest that writes to a memory of the host.
-#[divan::bench(args = [4, 4096, 1 << 20])]
+#[divan::bench(args = [4, 4096, 1 << 20], sample_size = 100)]
 fn memory64_write(bencher: Bencher<'_, '_>, bytes: i32) {
     copies(bencher, "write", bytes);
 }
