@@ -15,7 +15,9 @@ pub const READ: &str = "memory64_read";
 /// Returns the bytes copied, or a [`code`](crate::code).
 pub const WRITE: &str = "memory64_write";
 /// `(layer: i32) -> i64`: the address of the layer's first byte in the guest's own memory,
-/// after loading it if need be, or a [`code`](crate::code).
+/// after loading it if need be, or a [`code`](crate::code). In a guest that exports several
+/// 32-bit memories, bits 32 and up are the index of the memory: 0 for `memory`, and from 1 on
+/// for the others in the module's order.
 /// It stays valid until the guest returns to the host.
 pub const MAP_LAYER: &str = "memory64_map_layer";
 /// `(layer: i32) -> i32`: a hint that the layer will be needed soon. Returns 0 or a

@@ -7,7 +7,7 @@ use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Host, Mapping};
+use polychord_runtime_api::{Host, LinearMemories, LinearMemory as ExportedMemory, Mapping};
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
 use wasmedge_sys::ffi;
@@ -31,7 +31,7 @@ pub(crate) type Imports = ImportObject<State>;
 pub(crate) struct State {
     pub(crate) host: Arc<Host>,
     /// Not set until the guest has started.
-    pub(crate) memory: Arc<OnceLock<LinearMemory>>,
+    pub(crate) memories: Arc<OnceLock<Vec<LinearMemory>>>,
 }
 
 /// A live guest as WasmEdge has it.
@@ -41,7 +41,7 @@ pub(crate) struct Guest {
     pub(crate) instance: Instance,
     _store: Store<'static, Imports>,
     _imports: Owned,
-    memory: Option<LinearMemory>,
+    memories: Vec<LinearMemory>,
 }
 
 /// Imports on the heap, owned by a pointer and not a `Box`, because a store borrows them.
@@ -61,11 +61,12 @@ unsafe impl Send for LinearMemory {}
 unsafe impl Sync for LinearMemory {}
 
 impl Guest {
-    /// Makes an instance and runs its start function.
+    /// Makes an instance with these exported memories, and runs its start function.
     pub(crate) fn start(
         config: &Config,
         module: &Module,
         imports: Imports,
+        exported: &[ExportedMemory],
     ) -> WasmEdgeResult<Self> {
         let owned = Owned(NonNull::from(Box::leak(Box::new(imports))));
         // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
@@ -74,32 +75,19 @@ impl Guest {
         let instances = [(polychord_runtime_api::abi::MODULE.to_owned(), borrowed)].into();
         let mut store = Store::new(Some(config), instances)?;
         let instance = store.register_active_module(module)?;
-        let memory = LinearMemory::find(&instance);
-        Ok(Self { instance, _store: store, _imports: owned, memory })
+        let find = |memory: &ExportedMemory| LinearMemory::find(&instance, &memory.name);
+        let memories = exported.iter().filter_map(find).collect();
+        Ok(Self { instance, _store: store, _imports: owned, memories })
     }
 
-    /// The memory that the guest exports as `memory`.
-    pub(crate) const fn memory(&self) -> Option<LinearMemory> {
-        self.memory
+    /// The memories that the guest exports, by the index that the host knows them by.
+    pub(crate) fn memories(&self) -> &[LinearMemory] {
+        &self.memories
     }
 
-    /// The bytes of that memory; none if there is none.
-    pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
-        // and nothing that writes or grows (`bytes_mut`, `grow`, running the guest) is
-        // possible meanwhile, because all of it borrows `self` exclusively.
-        self.memory.map_or(&[], |memory| unsafe { memory.bytes() })
-    }
-
-    /// The same, to write to.
-    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and the exclusive borrow of `self` excludes every other slice.
-        self.memory.map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
-    }
-
-    /// Grows that memory by whole pages. The size before, or nothing if it stays as it is.
-    pub(crate) fn grow(&mut self, pages: u64) -> Option<u64> {
-        let memory = self.memory?;
+    /// Grows a memory by whole pages. The size before, or nothing if it stays as it is.
+    pub(crate) fn grow(&mut self, index: usize, pages: u64) -> Option<u64> {
+        let memory = *self.memories.get(index)?;
         let before = memory.pages();
         // SAFETY: the memory is the instance's, which lives in `self`; the exclusive borrow
         // excludes slices of it.
@@ -110,9 +98,23 @@ impl Guest {
     }
 }
 
+impl LinearMemories for Guest {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
+        // and nothing that writes or grows (`linear_memory_mut`, `grow`, running the guest) is
+        // possible meanwhile, because all of it borrows `self` exclusively.
+        self.memories.get(index).map_or(&[], |memory| unsafe { memory.bytes() })
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        // SAFETY: as above, and the exclusive borrow of `self` excludes every other slice.
+        self.memories.get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
+    }
+}
+
 impl LinearMemory {
-    fn find(instance: &Instance) -> Option<Self> {
-        let memory = instance.get_memory_ref("memory").ok()?;
+    fn find(instance: &Instance, name: &str) -> Option<Self> {
+        let memory = instance.get_memory_ref(name).ok()?;
         // SAFETY: only takes the pointer out; the instance owns what it points to.
         let context = unsafe { memory.as_ptr() };
         NonNull::new(context.cast_mut()).map(Self)
@@ -143,7 +145,7 @@ impl LinearMemory {
     ///
     /// For as long as the result is used, the instance lives, its memory does not grow and
     /// nobody else reads or writes it.
-    pub(crate) unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
+    unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
         let Some((data, len)) = self.data() else { return &mut [] };
         // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
         unsafe { slice::from_raw_parts_mut(data.as_ptr(), len) }
@@ -161,13 +163,24 @@ impl LinearMemory {
 }
 
 impl State {
-    /// The guest's memory for a host function.
-    pub(crate) fn guest(&mut self) -> &mut [u8] {
-        let Some(memory) = self.memory.get() else { return &mut [] };
-        // SAFETY: called by a host function only, so the guest is in the middle of a call:
-        // its instance lives, it waits for the result (guests have no threads), and whoever
-        // called it has the `Guest` borrowed exclusively. A host function makes one slice.
-        unsafe { memory.bytes_mut() }
+    fn memory(&self, index: usize) -> Option<&LinearMemory> {
+        self.memories.get()?.get(index)
+    }
+}
+
+/// For host functions, which borrow the state that they are given.
+impl LinearMemories for State {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        // SAFETY: the state is used by a host function only, so the guest is in the middle of
+        // a call: its instance lives, it waits for the result (guests have no threads), and
+        // whoever called it has the `Guest` borrowed exclusively. The borrow of the state
+        // excludes `linear_memory_mut`.
+        self.memory(index).map_or(&[], |memory| unsafe { memory.bytes() })
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        // SAFETY: as above, and the exclusive borrow excludes every other slice.
+        self.memory(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
     }
 }
 

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::imports::HOST_FUNCTIONS;
 use polychord_runtime_api::{
-    Capabilities, Error, FunctionType, Host, Module, ModuleInfo, Result, Runtime, Value, ValueType,
+    Capabilities, Error, FunctionType, Host, LinearMemories, Module, ModuleInfo, Result, Runtime,
+    Value, ValueType,
 };
 use wasmedge_sdk::error::CoreError;
 use wasmedge_sdk::{
@@ -101,23 +102,32 @@ impl Module for WasmEdgeModule {
         self.shape.check_sizes(pages)?;
         let mode = if self.compiled.is_some() { Mode::Aot } else { Mode::Interpreter };
         let config = runtime_config(mode, pages)?;
-        let memory = Arc::new(OnceLock::new());
-        let imports = define(&self.info, State { host: host.clone(), memory: memory.clone() })
+        let memories = Arc::new(OnceLock::new());
+        let imports = define(&self.info, State { host: host.clone(), memories: memories.clone() })
             .map_err(|e| error::instantiate(&e, limit))?;
-        let guest = Guest::start(&config, self.for_limit(limit)?, imports)
+        let exported = self.info.memories();
+        let guest = Guest::start(&config, self.for_limit(limit)?, imports, exported)
             .map_err(|e| error::instantiate(&e, limit))?;
-        if let (Some(made), Some(declared)) = (guest.memory(), self.info.memory()) {
+        for (made, declared) in guest.memories().iter().zip(exported) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
         let mut runtime = WasmEdgeRuntime { guest, executor: executor()?, host };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }
-        if let Some(made) = runtime.guest.memory() {
-            // Host functions find the memory from here on.
-            _ = memory.set(made);
-        }
+        // Host functions find the memories from here on.
+        _ = memories.set(runtime.guest.memories().to_vec());
         Ok(Box::new(runtime))
+    }
+}
+
+impl LinearMemories for WasmEdgeRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        self.guest.linear_memory(index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        self.guest.linear_memory_mut(index)
     }
 }
 
@@ -126,25 +136,17 @@ impl Runtime for WasmEdgeRuntime {
         &self.host
     }
 
-    fn memory(&self) -> &[u8] {
-        self.guest.bytes()
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        self.guest.bytes_mut()
-    }
-
-    fn grow(&mut self, pages: u64) -> Result<u64> {
-        self.guest.grow(pages).ok_or_else(|| Error::OutOfMemory {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        self.guest.grow(memory, pages).ok_or_else(|| Error::OutOfMemory {
             engine: NAME,
             what: "growing the guest's memory",
             asked: pages.saturating_mul(PAGE),
-            reason: match self.guest.memory() {
+            reason: match self.guest.memories().get(memory) {
                 Some(memory) => format!(
                     "it has {} pages, and its limit or the system allows no more",
                     memory.pages()
                 ),
-                None => "it has none".into(),
+                None => "it has none of this index".into(),
             },
         })
     }
@@ -253,7 +255,7 @@ fn serve<const INDEX: usize>(
         *arg = from_engine(param);
     }
     let host = state.host.clone();
-    let result = HOST_FUNCTIONS[INDEX].call(&host, state.guest(), &args[..count]);
+    let result = HOST_FUNCTIONS[INDEX].call(&host, state, &args[..count]);
     Ok(vec![to_engine(result)])
 }
 

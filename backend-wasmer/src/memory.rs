@@ -24,7 +24,8 @@ const TABLE_ELEMENTS: u32 = 1 << 20;
 pub(crate) struct Guest {
     pub(crate) store: Store,
     pub(crate) instance: Instance,
-    pub(crate) memory: Option<Memory>,
+    /// The exported ones, by the index that the host knows them by.
+    pub(crate) memories: Vec<Memory>,
 }
 
 // SAFETY: a `Store` is not `Send` because of raw pointers between its own objects, and because

@@ -2,12 +2,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Alarm, Capabilities, Error, Host, Import, Module, ModuleInfo, Result, Runtime, Value,
-    ValueType, Watchdog,
+    Alarm, Capabilities, Error, Host, Import, LinearMemories, Module, ModuleInfo, Result, Runtime,
+    Value, ValueType, Watchdog,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{
-    Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, Memory, Store, Type,
+    Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, Memory, Store, StoreMut,
+    Type,
 };
 
 use crate::memory::{self, Guest, Limited};
@@ -30,8 +31,8 @@ struct WasmerRuntime {
 /// What host functions find.
 struct State {
     host: Arc<Host>,
-    /// None until the guest has started.
-    memory: Option<Memory>,
+    /// As in [`Guest`]; none until the guest has started.
+    memories: Vec<Memory>,
 }
 
 impl WasmerModule {
@@ -59,7 +60,7 @@ impl Module for WasmerModule {
         let mut engine = self.engine.clone();
         engine.set_tunables(Limited::new(host.memory_limit()));
         let mut store = Store::new(engine);
-        let state = State { host: host.clone(), memory: None };
+        let state = State { host: host.clone(), memories: Vec::new() };
         let env = FunctionEnv::new(&mut store, state);
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, &env, import)).collect();
@@ -67,9 +68,27 @@ impl Module for WasmerModule {
         let instance = Instance::new_by_index(&mut store, &self.module, &imports);
         let over = deadline.exceeded();
         let instance = instance.map_err(|e| error::instantiate(e, over))?;
-        let memory = instance.exports.get_memory("memory").ok().cloned();
-        env.as_mut(&mut store).memory.clone_from(&memory);
-        Ok(Box::new(WasmerRuntime { guest: Guest { store, instance, memory }, host }))
+        let exported = self.info.memories().iter();
+        let memories: Vec<_> = exported
+            .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
+            .collect();
+        env.as_mut(&mut store).memories.clone_from(&memories);
+        Ok(Box::new(WasmerRuntime { guest: Guest { store, instance, memories }, host }))
+    }
+}
+
+impl LinearMemories for WasmerRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        let Guest { store, memories, .. } = &self.guest;
+        memories.get(index).map_or(&[], |memory| memory::bytes(memory, store))
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        let Guest { store, memories, .. } = &mut self.guest;
+        match memories.get(index) {
+            Some(memory) => memory::bytes_mut(memory, store),
+            None => &mut [],
+        }
     }
 }
 
@@ -78,28 +97,16 @@ impl Runtime for WasmerRuntime {
         &self.host
     }
 
-    fn memory(&self) -> &[u8] {
-        let Guest { store, memory, .. } = &self.guest;
-        memory.as_ref().map_or(&[], |memory| memory::bytes(memory, store))
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        let Guest { store, memory, .. } = &mut self.guest;
-        match memory {
-            Some(memory) => memory::bytes_mut(memory, store),
-            None => &mut [],
-        }
-    }
-
-    fn grow(&mut self, pages: u64) -> Result<u64> {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
             what: "growing the guest's memory",
             asked: pages.saturating_mul(polychord_runtime_api::abi::PAGE),
             reason,
         };
-        let Guest { store, memory, .. } = &mut self.guest;
-        let memory = memory.as_ref().ok_or_else(|| refuse("it has none".into()))?;
+        let Guest { store, memories, .. } = &mut self.guest;
+        let memory = memories.get(memory);
+        let memory = memory.ok_or_else(|| refuse("it has none of this index".into()))?;
         let delta = u32::try_from(pages).map_err(|error| refuse(error.to_string()))?;
         let before = memory.grow(store, delta);
         Ok(before.map_err(|error| refuse(error.to_string()))?.0.into())
@@ -164,14 +171,30 @@ fn define(store: &mut Store, env: &FunctionEnv<State>, import: &Import) -> Exter
         for (arg, param) in args.iter_mut().zip(params) {
             *arg = from_engine(param);
         }
-        let (state, mut store) = env.data_and_store_mut();
-        let guest = match &state.memory {
-            Some(memory) => memory::bytes_mut(memory, &mut store),
-            None => &mut [],
-        };
-        Ok(vec![to_engine(function.call(&state.host, guest, &args[..params.len()]))])
+        let (State { host, memories }, store) = env.data_and_store_mut();
+        let mut guest = InCall { store, memories };
+        Ok(vec![to_engine(function.call(host, &mut guest, &args[..params.len()]))])
     };
     Function::new_with_env(store, env, ty, serve).into()
+}
+
+/// The memories of a guest that has called the host.
+struct InCall<'a> {
+    store: StoreMut<'a>,
+    memories: &'a [Memory],
+}
+
+impl LinearMemories for InCall<'_> {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        self.memories.get(index).map_or(&[], |memory| memory::bytes(memory, &self.store))
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        match self.memories.get(index) {
+            Some(memory) => memory::bytes_mut(memory, &mut self.store),
+            None => &mut [],
+        }
+    }
 }
 
 const fn to_type(ty: ValueType) -> Type {

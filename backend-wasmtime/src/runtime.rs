@@ -2,12 +2,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Limits, Module, ModuleInfo, Result, Runtime, Value,
-    ValueType, Watchdog,
+    Capabilities, Error, Host, Import, Limits, LinearMemories, Module, ModuleInfo, Result, Runtime,
+    Value, ValueType, Watchdog,
 };
 use wasmtime::{
-    Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreLimits, UpdateDeadline, Val,
-    ValType,
+    Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
+    StoreLimits, UpdateDeadline, Val, ValType,
 };
 
 use crate::engine::{Engines, Interruption};
@@ -33,8 +33,9 @@ struct WasmtimeRuntime {
 /// What host functions and limits find in the store.
 struct State {
     host: Arc<Host>,
-    /// None until the guest has started.
-    memory: Option<Memory>,
+    /// The exported ones, by the index that the host knows them by. None until the guest has
+    /// started.
+    memories: Vec<Memory>,
     limits: StoreLimits,
     deadline: Option<Instant>,
 }
@@ -85,7 +86,7 @@ impl Module for WasmtimeModule {
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         let module = self.for_limits(host.limits())?;
         let limits = memory::limits(host.memory_limit());
-        let state = State { host, memory: None, limits, deadline: None };
+        let state = State { host, memories: Vec::new(), limits, deadline: None };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
         // Without effect in code that was compiled without checks of the time.
@@ -96,10 +97,22 @@ impl Module for WasmtimeModule {
         let mut runtime = WasmtimeRuntime { store, instance: None };
         let instance =
             runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
-        let memory = instance.get_memory(&mut runtime.store, "memory");
-        runtime.store.data_mut().memory = memory;
+        let exported = self.info.memories().iter();
+        let memories =
+            exported.filter_map(|memory| instance.get_memory(&mut runtime.store, &memory.name));
+        runtime.store.data_mut().memories = memories.collect();
         runtime.instance = Some(instance);
         Ok(Box::new(runtime))
+    }
+}
+
+impl LinearMemories for WasmtimeRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        bytes(&self.store, index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        bytes_mut(&mut self.store, index)
     }
 }
 
@@ -108,25 +121,15 @@ impl Runtime for WasmtimeRuntime {
         &self.store.data().host
     }
 
-    fn memory(&self) -> &[u8] {
-        self.store.data().memory.map_or(&[], |memory| memory.data(&self.store))
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        match self.store.data().memory {
-            Some(memory) => memory.data_mut(&mut self.store),
-            None => &mut [],
-        }
-    }
-
-    fn grow(&mut self, pages: u64) -> Result<u64> {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
             what: "growing the guest's memory",
             asked: pages.saturating_mul(polychord_runtime_api::abi::PAGE),
             reason,
         };
-        let memory = self.store.data().memory.ok_or_else(|| refuse("it has none".into()))?;
+        let memory = self.store.data().memories.get(memory).copied();
+        let memory = memory.ok_or_else(|| refuse("it has none of this index".into()))?;
         memory.grow(&mut self.store, pages).map_err(|error| refuse(error.to_string()))
     }
 
@@ -182,19 +185,45 @@ fn define(store: &mut Store<State>, import: &Import) -> Extern {
     let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
     let ty = FuncType::new(store.engine(), convert(&import.ty.params), convert(&import.ty.results));
     let function = import.function;
-    let serve = move |mut caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
+    let serve = move |caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
         let mut args = [Value::I32(0); 4];
         for (arg, param) in args.iter_mut().zip(params) {
             *arg = from_engine(param);
         }
-        let (guest, state) = match caller.data().memory {
-            Some(memory) => memory.data_and_store_mut(&mut caller),
-            None => (&mut [][..], caller.data_mut()),
-        };
-        results[0] = to_engine(function.call(&state.host, guest, &args[..params.len()]));
+        let host = caller.data().host.clone();
+        results[0] = to_engine(function.call(&host, &mut InCall(caller), &args[..params.len()]));
         Ok(())
     };
     Func::new(store, ty, serve).into()
+}
+
+/// The memories of a guest that has called the host.
+struct InCall<'a>(Caller<'a, State>);
+
+impl LinearMemories for InCall<'_> {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        bytes(&self.0, index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        bytes_mut(&mut self.0, index)
+    }
+}
+
+fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data(store),
+        None => &[],
+    }
+}
+
+fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data_mut(store),
+        None => &mut [],
+    }
 }
 
 const fn to_type(ty: ValueType) -> ValType {

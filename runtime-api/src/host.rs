@@ -7,17 +7,18 @@ use polychord_abi::PAGE;
 use crate::capability::Capabilities;
 use crate::engine::Limits;
 use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
-use crate::memory::{Backing, MAX_BYTES, Memories, MemoryId};
+use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
 use crate::module::{AddressType, ModuleInfo};
 use crate::ranks::Rank;
+use crate::segment::{LinearMemories, Realisation, Segment};
 use crate::stats::Counters;
 use crate::{Error, Result, Stats, mapping};
 
 /// The host's side of one guest: its memories, layers and counters.
 ///
 /// Shared between the [`Runtime`](crate::Runtime) and the engine's host functions. The
-/// guest's linear memory is not part of it: whoever calls passes it, as the engine has it at
-/// that moment.
+/// guest's linear memories are not part of it: whoever calls passes them, as the engine has
+/// them at that moment.
 #[derive(Debug)]
 pub struct Host {
     capabilities: Arc<Capabilities>,
@@ -37,10 +38,10 @@ struct State {
 }
 
 impl State {
-    /// Whether a layer belongs to a memory in the guest's linear memory.
+    /// Whether a layer belongs to a memory in the guest's linear memories.
     fn in_guest(&mut self, id: LayerId) -> Result<bool> {
         let memory = self.layers.get_mut(id)?.spec.memory;
-        Ok(self.memories.guest_start(memory)?.is_some())
+        self.memories.is_in_guest(memory)
     }
 }
 
@@ -58,7 +59,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] if the memory that the module starts with is beyond the limits.
+    /// [`Error::TooLarge`] if a memory that the module starts with is beyond the limits.
     pub(crate) fn new(
         capabilities: Arc<Capabilities>,
         module: Arc<ModuleInfo>,
@@ -72,9 +73,15 @@ impl Host {
             rank: OnceLock::new(),
             state: Mutex::default(),
         };
-        let initial = host.module.memory().map_or(0, |memory| memory.min_bytes);
+        let memories = host.module.memories().iter();
+        let initial = memories.map(|memory| memory.min_bytes).max().unwrap_or(0);
         if initial > host.memory_limit() {
-            return Err(host.too_large("the guest's initial memory", initial));
+            return Err(Error::TooLarge {
+                what: "the guest's initial memory".into(),
+                asked: initial,
+                limit: host.memory_limit(),
+                limited_by: host.limited_by(),
+            });
         }
         Ok(host)
     }
@@ -103,7 +110,8 @@ impl Host {
         self.rank.get()
     }
 
-    /// Most bytes that the guest's linear memory may have, by the limits and by its type.
+    /// Most bytes that each of the guest's linear memories may have, by the limits and by the
+    /// addresses of the one named `memory`.
     #[must_use]
     pub fn memory_limit(&self) -> u64 {
         let by_type = match self.module.address() {
@@ -113,10 +121,18 @@ impl Host {
         self.limits.memory_bytes.min(by_type)
     }
 
-    /// The counters now; `guest` is the guest's linear memory.
+    /// The counters now.
     #[must_use]
-    pub fn stats(&self, guest: &[u8]) -> Stats {
-        Stats { guest_bytes: guest.len() as u64, ..self.counters.snapshot() }
+    pub fn stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Stats {
+        let memories = 0..self.module.memories().len();
+        let guest_bytes = memories.map(|index| guest.linear_memory(index).len() as u64).sum();
+        Stats { guest_bytes, ..self.counters.snapshot() }
+    }
+
+    /// What became of each memory that was made.
+    #[must_use]
+    pub fn memory_stats(&self) -> Vec<MemoryStats> {
+        self.state().memories.stats()
     }
 
     /// Why a request was refused last; a guest sees only a number.
@@ -154,43 +170,54 @@ impl Host {
         result
     }
 
-    pub(crate) fn too_large(&self, what: &str, asked: u64) -> Error {
-        Error::TooLarge {
-            what: what.to_owned(),
-            asked,
-            limit: self.memory_limit(),
-            limited_by: format!("{} with these limits", self.capabilities.engine),
-        }
+    /// What sets the limit for a guest's linear memories.
+    pub(crate) fn limited_by(&self) -> String {
+        format!("{} with these limits", self.capabilities.engine)
     }
 
-    /// Adds a memory of whole pages; `guest_start` is where it begins in the guest's linear
-    /// memory, if it lives there.
-    pub(crate) fn add_memory(&self, bytes: u64, guest_start: Option<u64>) -> Result<MemoryId> {
-        let backing = match guest_start {
-            Some(start) => Backing::Guest { start },
-            None => Backing::host(self.capabilities.engine, bytes.min(MAX_BYTES))?,
+    /// How much the linear memory of this index may grow by, in whole pages, in bytes.
+    pub(crate) fn room(&self, guest: &(impl LinearMemories + ?Sized), index: usize) -> u64 {
+        let own_limit = self.module.memories().get(index).and_then(|memory| memory.max_bytes);
+        let limit = self.memory_limit().min(own_limit.unwrap_or(u64::MAX));
+        let room = limit.saturating_sub(guest.linear_memory(index).len() as u64);
+        room - room % PAGE
+    }
+
+    /// Adds a memory of whole pages: in these segments of the guest, or in the host.
+    pub(crate) fn add_memory(
+        &self,
+        bytes: u64,
+        segments: Option<Vec<Segment>>,
+    ) -> Result<MemoryId> {
+        let (realisation, backing) = match segments {
+            Some(segments) => {
+                (Realisation::in_guest(self.module.memories()), Backing::Guest(segments))
+            }
+            None => (Realisation::Host, Backing::host(self.capabilities.engine, bytes)?),
         };
-        let id = self.state().memories.add(bytes, backing)?;
+        let id = self.state().memories.add(bytes, realisation, backing)?;
         self.counters.memory64(bytes);
-        tracing::debug!(memory = id.0, bytes, ?guest_start, "memory created");
+        let (engine, reason) = (self.capabilities.engine, realisation.reason());
+        tracing::debug!(engine, memory = id.0, bytes, ?realisation, reason, "memory created");
         Ok(id)
     }
 
-    /// Where a memory begins in the guest's linear memory, if it lives there.
+    /// What the guest calls the first byte of a memory by, if it lives there.
     pub(crate) fn guest_start(&self, memory: MemoryId) -> Result<Option<u64>> {
-        self.state().memories.guest_start(memory)
+        self.state().memories.guest_address(memory, 0)
     }
 
     pub(crate) fn register_layer(&self, spec: LayerSpec) -> Result<()> {
         let mut state = self.state();
         let memory_bytes = state.memories.bytes(spec.memory)?;
+        let segment = state.memories.segment(spec.memory, spec.offset)?;
         tracing::trace!(
             layer = spec.id.0,
             name = spec.name,
             bytes = spec.bytes,
             "layer registered"
         );
-        state.layers.register(spec, memory_bytes)?;
+        state.layers.register(spec, memory_bytes, segment.end)?;
         self.counters.layer();
         Ok(())
     }
@@ -198,7 +225,7 @@ impl Host {
     /// Brings a layer into its memory, unless it is there.
     pub(crate) fn load_layer(
         &self,
-        guest: &mut [u8],
+        guest: &mut (impl LinearMemories + ?Sized),
         id: LayerId,
         when: Guest,
     ) -> Result<LoadedLayer> {
@@ -207,7 +234,7 @@ impl Host {
         let State { memories, layers, .. } = &mut *state;
         let layer = layers.get_mut(id)?;
         let LayerSpec { memory, offset, bytes, .. } = layer.spec;
-        let address = memories.guest_start(memory)?.map(|start| start + offset);
+        let address = memories.guest_address(memory, offset)?;
         if let Some(method) = layer.loaded {
             return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
         }
@@ -226,9 +253,13 @@ impl Host {
         Ok(LoadedLayer { address, bytes, method, took })
     }
 
-    /// Brings a layer into the guest's linear memory while the guest is running, and returns its
-    /// address there. A layer of a memory in the host has none, and is not loaded.
-    pub(crate) fn map_layer(&self, guest: &mut [u8], id: LayerId) -> Result<u64> {
+    /// Brings a layer into the guest's linear memories while the guest is running, and returns
+    /// its address there. A layer of a memory in the host has none, and is not loaded.
+    pub(crate) fn map_layer(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        id: LayerId,
+    ) -> Result<u64> {
         let refused = Error::NotEnabled {
             operation: polychord_abi::import::MAP_LAYER,
             kind: "in the guest's own linear memory",
@@ -240,14 +271,18 @@ impl Host {
     }
 
     /// Takes a layer out of its memory, which reads as zeros from then on.
-    pub(crate) fn release_layer(&self, guest: &mut [u8], id: LayerId) -> Result<()> {
+    pub(crate) fn release_layer(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        id: LayerId,
+    ) -> Result<()> {
         let mut state = self.state();
         let State { memories, layers, .. } = &mut *state;
         let layer = layers.get_mut(id)?;
         if layer.loaded.is_none() {
             return Ok(());
         }
-        let in_guest = memories.guest_start(layer.spec.memory)?.is_some();
+        let in_guest = memories.is_in_guest(layer.spec.memory)?;
         let (pages, range) = memories.pages(guest, layer.spec.memory, layer.range())?;
         if in_guest && !self.capabilities.mapping.is_supported() {
             pages[range].fill(0);
@@ -261,18 +296,22 @@ impl Host {
     }
 
     /// Releases a layer and forgets it.
-    pub(crate) fn unregister_layer(&self, guest: &mut [u8], id: LayerId) -> Result<()> {
+    pub(crate) fn unregister_layer(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        id: LayerId,
+    ) -> Result<()> {
         self.release_layer(guest, id)?;
         self.state().layers.remove(id);
         self.counters.layer_gone();
         Ok(())
     }
 
-    /// Copies a layer to `to` in the guest's linear memory: from its memory if it is loaded,
-    /// else straight from its source.
+    /// Copies a layer to `to` in the guest's linear memory of index 0: from its memory if it is
+    /// loaded, else straight from its source.
     pub(crate) fn copy_layer(
         &self,
-        guest: &mut [u8],
+        guest: &mut (impl LinearMemories + ?Sized),
         id: LayerId,
         to: Range<usize>,
     ) -> Result<u64> {
@@ -296,7 +335,10 @@ impl Host {
             memories.copy_out(guest, address, to)?;
             self.counters.read(bytes);
         } else {
-            layer.spec.source.read_at(layer.spec.source_offset, &mut guest[to])?;
+            layer
+                .spec
+                .source
+                .read_at(layer.spec.source_offset, &mut guest.linear_memory_mut(0)[to])?;
             self.counters.load(bytes, false, start.elapsed());
         }
         Ok(bytes)
@@ -307,26 +349,46 @@ impl Host {
         self.state().layers.get_mut(id).map(|_| ())
     }
 
-    pub(crate) fn read(&self, guest: &[u8], address: u64, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(
+        &self,
+        guest: &(impl LinearMemories + ?Sized),
+        address: u64,
+        out: &mut [u8],
+    ) -> Result<()> {
         self.state().memories.read(guest, address, out)?;
         self.counters.read(out.len() as u64);
         Ok(())
     }
 
-    pub(crate) fn write(&self, guest: &mut [u8], address: u64, data: &[u8]) -> Result<()> {
+    pub(crate) fn write(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        address: u64,
+        data: &[u8],
+    ) -> Result<()> {
         self.state().memories.write(guest, address, data)?;
         self.counters.write(data.len() as u64);
         Ok(())
     }
 
-    pub(crate) fn copy_out(&self, guest: &mut [u8], address: u64, to: Range<usize>) -> Result<()> {
+    pub(crate) fn copy_out(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        address: u64,
+        to: Range<usize>,
+    ) -> Result<()> {
         let len = to.len() as u64;
         self.state().memories.copy_out(guest, address, to)?;
         self.counters.read(len);
         Ok(())
     }
 
-    pub(crate) fn copy_in(&self, guest: &mut [u8], from: Range<usize>, address: u64) -> Result<()> {
+    pub(crate) fn copy_in(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        from: Range<usize>,
+        address: u64,
+    ) -> Result<()> {
         let len = from.len() as u64;
         self.state().memories.copy_in(guest, from, address)?;
         self.counters.write(len);

@@ -1,7 +1,7 @@
 //! The host side of every function that a guest may import, for all engines.
 //!
 //! A backend defines the functions of [`ModuleInfo::imports`](crate::ModuleInfo::imports) by
-//! passing each call on to [`HostFunction::call`], with the guest's memory as it is then.
+//! passing each call on to [`HostFunction::call`], with the guest's memories as they are then.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,6 +12,7 @@ use polychord_abi::{Stats, code, import};
 use crate::host::Host;
 use crate::layer::LayerId;
 use crate::module::{AddressType, FunctionType};
+use crate::segment::LinearMemories;
 use crate::value::{Value, ValueType};
 use crate::{Error, Result, ranks};
 
@@ -79,7 +80,7 @@ enum Param {
 struct Call<'a> {
     name: &'static str,
     host: &'a Host,
-    guest: &'a mut [u8],
+    guest: &'a mut dyn LinearMemories,
     args: &'a [Value],
 }
 
@@ -102,12 +103,12 @@ impl HostFunction {
         FunctionType { params, results: vec![self.result] }
     }
 
-    /// Serves a call. `guest` is the guest's linear memory as it is now, and `args` have the
-    /// types of [`ty`](Self::ty).
+    /// Serves a call. `guest` is the guest's linear memories as they are now, and `args` have
+    /// the types of [`ty`](Self::ty). Pointers are about the memory of index 0.
     ///
     /// Never panics and never fails: every refusal is a negative
     /// [`code`] and counts in the statistics.
-    pub fn call(&self, host: &Host, guest: &mut [u8], args: &[Value]) -> Value {
+    pub fn call(&self, host: &Host, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
         let mut call = Call { name: self.name, host, guest, args };
         // No panic may cross the boundary: for some engines it would be undefined behaviour.
         let result = catch_unwind(AssertUnwindSafe(|| (self.body)(&mut call)));
@@ -179,7 +180,7 @@ fn stats_into(call: &mut Call<'_>) -> Result<i64> {
     let to = call.buffer(0, 1)?;
     let bytes = call.host.stats(call.guest).to_abi().to_le_bytes();
     let given = to.len() as u64;
-    let Some(slot) = call.guest[to].get_mut(..bytes.len()) else {
+    let Some(slot) = call.guest.linear_memory_mut(0)[to].get_mut(..bytes.len()) else {
         let needed = bytes.len() as u64;
         return Err(Error::BufferTooSmall { operation: call.name, given, needed });
     };
@@ -190,7 +191,9 @@ fn stats_into(call: &mut Call<'_>) -> Result<i64> {
 fn all_gather(call: &mut Call<'_>) -> Result<i64> {
     let (range, chunk) = (call.buffer(0, 2), call.address(1));
     match call.host.rank() {
-        Some(rank) => rank.all_gather(range.map(|range| &mut call.guest[range]), chunk)?,
+        Some(rank) => {
+            rank.all_gather(range.map(|range| &mut call.guest.linear_memory_mut(0)[range]), chunk)?
+        }
         None => ranks::check_chunk(chunk, range?.len() as u64, 1)?,
     }
     Ok(0)
@@ -233,7 +236,7 @@ impl Call<'_> {
     fn buffer(&self, ptr: usize, len: usize) -> Result<Range<usize>> {
         let operation = self.name;
         let (ptr, len) = (self.address(ptr), self.address(len));
-        let size = self.guest.len() as u64;
+        let size = self.guest.linear_memory(0).len() as u64;
         let space = match self.host.module().address() {
             AddressType::I32 => 1_u128 << 32,
             AddressType::I64 => 1 << 64,

@@ -23,8 +23,9 @@ pub struct LayerSpec {
     pub name: String,
     /// The memory that it belongs to.
     pub memory: MemoryId,
-    /// First byte in that memory. No two layers may touch the same 64 KiB page. For its pages
-    /// to be mapped, it must lie in its page as `source_offset` does in its own.
+    /// First byte in that memory. No two layers may touch the same 64 KiB page, and none may
+    /// cross the edge of a [`Segment`](crate::Segment). For its pages to be mapped, it must lie
+    /// in its page as `source_offset` does in its own.
     pub offset: u64,
     /// Where its bytes come from.
     pub source: Source,
@@ -37,8 +38,9 @@ pub struct LayerSpec {
 /// Where a layer is, after it was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedLayer {
-    /// Address of its first byte in the guest's own linear memory; none if it belongs to a
-    /// memory in the host.
+    /// What the guest calls its first byte by: the offset in its linear memory, and in bits 32
+    /// and up the index of that memory if there are several. None if it belongs to a memory in
+    /// the host.
     pub address: Option<u64>,
     /// Length in bytes.
     pub bytes: u64,
@@ -80,9 +82,14 @@ impl Layer {
 }
 
 impl Layers {
-    /// Adds a layer, given the size of its memory.
-    pub(crate) fn register(&mut self, spec: LayerSpec, memory_bytes: u64) -> Result<()> {
-        if let Err(reason) = self.check(&spec, memory_bytes) {
+    /// Adds a layer, given the size of its memory and the end of the segment that it begins in.
+    pub(crate) fn register(
+        &mut self,
+        spec: LayerSpec,
+        memory_bytes: u64,
+        segment_end: u64,
+    ) -> Result<()> {
+        if let Err(reason) = self.check(&spec, memory_bytes, segment_end) {
             return Err(Error::InvalidLayer { layer: spec.id.0, name: spec.name, reason });
         }
         let first = spec.offset / PAGE;
@@ -104,7 +111,7 @@ impl Layers {
         self.by_id.get_mut(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })
     }
 
-    fn check(&self, spec: &LayerSpec, memory_bytes: u64) -> Result<(), String> {
+    fn check(&self, spec: &LayerSpec, memory_bytes: u64, segment_end: u64) -> Result<(), String> {
         if let Some(other) = self.by_id.get(&spec.id) {
             return Err(format!("{} has the same number", other.spec.name));
         }
@@ -116,6 +123,14 @@ impl Layers {
         }
         check_range("its place", spec.offset, spec.bytes, memory_bytes)
             .map_err(|error| error.to_string())?;
+        let end = spec.offset + spec.bytes;
+        if end > segment_end {
+            return Err(format!(
+                "bytes {}..{end} lie in two of the guest's linear memories, of which one ends at \
+                 {segment_end}; place it in one of them",
+                spec.offset
+            ));
+        }
         check_range("its source", spec.source_offset, spec.bytes, spec.source.len())
             .map_err(|error| error.to_string())?;
         self.check_overlap(spec)
@@ -159,7 +174,7 @@ mod tests {
     #[test]
     fn bad_layers_are_refused() {
         let mut layers = Layers::default();
-        layers.register(spec(0, PAGE, PAGE), 8 * PAGE).unwrap();
+        layers.register(spec(0, PAGE, PAGE), 8 * PAGE, 8 * PAGE).unwrap();
         let bad = [
             ("same number", spec(0, 4 * PAGE, 1)),
             ("no bytes", spec(1, 4 * PAGE, 0)),
@@ -173,11 +188,19 @@ mod tests {
             ("its source", LayerSpec { source_offset: u64::MAX, ..spec(1, 2 * PAGE, 1) }),
         ];
         for (reason, spec) in bad {
-            let error = layers.register(spec, 8 * PAGE).unwrap_err().to_string();
+            let error = layers.register(spec, 8 * PAGE, 8 * PAGE).unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
         }
-        layers.register(spec(1, 0, PAGE), 8 * PAGE).unwrap();
-        layers.register(spec(2, 2 * PAGE, PAGE), 8 * PAGE).unwrap();
+        layers.register(spec(1, 0, PAGE), 8 * PAGE, 8 * PAGE).unwrap();
+        layers.register(spec(2, 2 * PAGE, PAGE), 8 * PAGE, 8 * PAGE).unwrap();
+    }
+
+    #[test]
+    fn layers_stay_in_a_segment() {
+        let mut layers = Layers::default();
+        let error = layers.register(spec(0, 2 * PAGE - 1, 2), 8 * PAGE, 2 * PAGE).unwrap_err();
+        assert!(error.to_string().contains("131071..131073"), "{error}");
+        layers.register(spec(0, 2 * PAGE - 1, 1), 8 * PAGE, 2 * PAGE).unwrap();
     }
 
     proptest! {
@@ -190,7 +213,7 @@ mod tests {
                 let offset = page * PAGE + within;
                 let pages: Vec<_> = (page..(offset + bytes).div_ceil(PAGE)).collect();
                 let free = pages.iter().all(|page| !taken.contains(page));
-                prop_assert_eq!(layers.register(spec(id, offset, bytes), 64 * PAGE).is_ok(), free);
+                prop_assert_eq!(layers.register(spec(id, offset, bytes), 64 * PAGE, 64 * PAGE).is_ok(), free);
                 if free {
                     taken.extend(pages);
                 }

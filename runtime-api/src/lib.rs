@@ -7,7 +7,7 @@
 //! - [`Engine`] compiles a guest; [`Capabilities`] says what the engine can do as configured,
 //!   [`Requirements`] what a caller needs.
 //! - [`Module`] is a compiled guest, ready to be instantiated many times.
-//! - [`Runtime`] is one live guest with its memory, and the host API:
+//! - [`Runtime`] is one live guest with its [`LinearMemories`], and the host API:
 //!   [`create_memory64`](Runtime::create_memory64), [`register_layer`](Runtime::register_layer),
 //!   [`load_layer`](Runtime::load_layer), [`stats`](Runtime::stats).
 //! - [`Rank`] is one of several guests that compute together, each in a thread of its own.
@@ -29,6 +29,7 @@ mod pager;
 mod plan;
 mod ranks;
 mod runtime;
+mod segment;
 mod signals;
 mod source;
 mod stats;
@@ -41,13 +42,14 @@ pub use engine::{Engine, Limits, Module};
 pub use error::{Error, Result, TrapKind};
 pub use host::Host;
 pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
-pub use memory::{MemoryId, MemoryKind, MemorySpec};
+pub use memory::{MemoryId, MemoryKind, MemorySpec, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;
 pub use ranks::Rank;
 pub use runtime::Runtime;
+pub use segment::{LinearMemories, Realisation, Segment};
 pub use signals::{SignalUse, claim_signals};
 pub use source::Source;
 pub use stats::Stats;

@@ -4,6 +4,7 @@ use memmap2::MmapMut;
 use polychord_abi::PAGE;
 use serde::Serialize;
 
+use crate::segment::{LinearMemories, Realisation, Segment};
 use crate::{Error, Result};
 
 /// Number of a memory in its runtime, in the order of creation.
@@ -24,8 +25,8 @@ pub struct MemorySpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemoryKind {
-    /// In the guest's own linear memory, in a range that the host grows it by. The guest uses
-    /// its bytes in place, after `memory64_map_layer`.
+    /// In the guest's own linear memories, in ranges that the host grows them by. The guest
+    /// uses its bytes in place, after `memory64_map_layer`. [`Realisation`] says how.
     Guest,
     /// In host memory, of any size. The guest copies by `memory64_read`, `memory64_write`
     /// and `memory64_load_layer`.
@@ -37,7 +38,7 @@ pub enum MemoryKind {
 pub(crate) const MAX_BYTES: u64 = 16 << 40;
 
 impl MemorySpec {
-    /// A memory in the guest's own linear memory.
+    /// A memory in the guest's own linear memories.
     #[must_use]
     pub const fn guest(bytes: u64) -> Self {
         Self { bytes, kind: MemoryKind::Guest }
@@ -63,6 +64,22 @@ impl MemorySpec {
     }
 }
 
+/// What became of a memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MemoryStats {
+    /// Its number.
+    pub id: MemoryId,
+    /// How it is had.
+    pub realisation: Realisation,
+    /// Why so.
+    pub reason: &'static str,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// Where it is in the guest's linear memories, in the order of its own bytes; none if it
+    /// is in the host.
+    pub segments: Vec<Segment>,
+}
+
 /// The memories of one runtime. Together they are one space of 64-bit addresses, each
 /// beginning where the one before it ends.
 #[derive(Debug, Default)]
@@ -73,15 +90,32 @@ struct Memory {
     /// Address of the first byte.
     base: u64,
     bytes: u64,
+    realisation: Realisation,
     backing: Backing,
 }
 
 #[derive(Debug)]
 pub(crate) enum Backing {
-    /// At this offset in the guest's linear memory.
-    Guest { start: u64 },
+    /// In these parts of the guest's linear memories, one after the other.
+    Guest(Vec<Segment>),
     /// In pages of the host.
     Host(MmapMut),
+}
+
+/// A range of the common space that is all in one place.
+#[derive(Debug)]
+struct Piece {
+    place: Place,
+    /// Where it is there.
+    range: Range<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// The guest's linear memory of this index.
+    Linear(usize),
+    /// The host's pages of the memory of this index.
+    Host(usize),
 }
 
 impl Backing {
@@ -101,7 +135,12 @@ impl Backing {
 }
 
 impl Memories {
-    pub(crate) fn add(&mut self, bytes: u64, backing: Backing) -> Result<MemoryId> {
+    pub(crate) fn add(
+        &mut self,
+        bytes: u64,
+        realisation: Realisation,
+        backing: Backing,
+    ) -> Result<MemoryId> {
         let base = self.end();
         let end = base.checked_add(bytes);
         let id = u32::try_from(self.0.len()).ok();
@@ -113,7 +152,7 @@ impl Memories {
                 limited_by: "the 64-bit address space".into(),
             });
         };
-        self.0.push(Memory { base, bytes, backing });
+        self.0.push(Memory { base, bytes, realisation, backing });
         Ok(MemoryId(id))
     }
 
@@ -121,17 +160,39 @@ impl Memories {
         self.0.is_empty()
     }
 
+    /// What became of each memory.
+    pub(crate) fn stats(&self) -> Vec<MemoryStats> {
+        let stats = |(id, memory): (u32, &Memory)| MemoryStats {
+            id: MemoryId(id),
+            realisation: memory.realisation,
+            reason: memory.realisation.reason(),
+            bytes: memory.bytes,
+            segments: memory.segments().to_vec(),
+        };
+        (0..).zip(&self.0).map(stats).collect()
+    }
+
     /// Size of a memory in bytes.
     pub(crate) fn bytes(&self, id: MemoryId) -> Result<u64> {
         Ok(self.get(id)?.bytes)
     }
 
-    /// Where a memory begins in the guest's own linear memory, if it lives there.
-    pub(crate) fn guest_start(&self, id: MemoryId) -> Result<Option<u64>> {
-        match self.get(id)?.backing {
-            Backing::Guest { start } => Ok(Some(start)),
-            Backing::Host(_) => Ok(None),
-        }
+    /// Whether a memory is in the guest's linear memories.
+    pub(crate) fn is_in_guest(&self, id: MemoryId) -> Result<bool> {
+        Ok(matches!(self.get(id)?.backing, Backing::Guest(_)))
+    }
+
+    /// What the guest calls a byte of a memory by, if the memory is in its linear memories.
+    pub(crate) fn guest_address(&self, id: MemoryId, offset: u64) -> Result<Option<u64>> {
+        let memory = self.get(id)?;
+        let found = memory.segment(offset);
+        Ok(found.map(|(segment, within)| segment.address(offset - within.start)))
+    }
+
+    /// The part of a memory around an offset that layers there must not leave.
+    pub(crate) fn segment(&self, id: MemoryId, offset: u64) -> Result<Range<u64>> {
+        let memory = self.get(id)?;
+        Ok(memory.segment(offset).map_or(0..memory.bytes, |(_, within)| within))
     }
 
     /// Address of a byte of a memory in the common space.
@@ -141,114 +202,178 @@ impl Memories {
         Ok(memory.base + offset)
     }
 
-    /// The pages of a memory and the position of `offset` in them. `guest` is the guest's
-    /// linear memory.
+    /// The bytes that a layer's range is among, and its position there.
     pub(crate) fn pages<'a>(
         &'a mut self,
-        guest: &'a mut [u8],
+        guest: &'a mut (impl LinearMemories + ?Sized),
         id: MemoryId,
         range: Range<u64>,
     ) -> Result<(&'a mut [u8], Range<usize>)> {
-        let bytes = self.bytes(id)?;
-        let len = range.end.saturating_sub(range.start);
-        check_range("a layer", range.start, len, bytes)?;
-        let memory = self.get_mut(id)?;
-        match &mut memory.backing {
-            Backing::Guest { start } => {
-                let range = to_usize(*start + range.start, len, guest.len())?;
-                Ok((guest, range))
-            }
-            Backing::Host(pages) => {
-                let range = to_usize(range.start, len, pages.len())?;
-                Ok((pages, range))
-            }
-        }
+        let (offset, len) = (range.start, range.end.saturating_sub(range.start));
+        let address = self.address(id, offset, len)?;
+        let size = self.segment(id, offset)?.end;
+        // A layer that crosses the edge of a segment was not registered.
+        let piece = self.piece(address, len).filter(|piece| piece.len() == len);
+        let operation = "a layer";
+        let piece = piece.ok_or(Error::OutOfRange { operation, offset, len, size })?;
+        let bytes = match piece.place {
+            Place::Linear(index) => guest.linear_memory_mut(index),
+            Place::Host(memory) => self.host_mut(memory),
+        };
+        let range = piece.index(bytes.len())?;
+        Ok((bytes, range))
     }
 
     /// Copies from `address` of the common space into `out`.
-    pub(crate) fn read(&self, guest: &[u8], address: u64, out: &mut [u8]) -> Result<()> {
+    pub(crate) fn read(
+        &self,
+        guest: &(impl LinearMemories + ?Sized),
+        mut address: u64,
+        mut out: &mut [u8],
+    ) -> Result<()> {
         self.check("reading the 64-bit memory", address, out.len() as u64)?;
-        let mut done = 0;
-        for (memory, range) in self.pieces(address, out.len() as u64) {
-            let (from, start) = match &memory.backing {
-                Backing::Guest { start } => (guest, *start),
-                Backing::Host(pages) => (&pages[..], 0),
+        while let Some(piece) = self.piece(address, out.len() as u64) {
+            let bytes = match piece.place {
+                Place::Linear(index) => guest.linear_memory(index),
+                Place::Host(memory) => self.host(memory),
             };
-            let range = to_usize(start + range.start, range.end - range.start, from.len())?;
-            out[done..done + range.len()].copy_from_slice(&from[range.clone()]);
-            done += range.len();
+            let range = piece.index(bytes.len())?;
+            let (now, later) = out.split_at_mut(range.len());
+            now.copy_from_slice(&bytes[range]);
+            (address, out) = (address + piece.len(), later);
         }
         Ok(())
     }
 
     /// Copies `data` to `address` of the common space.
-    pub(crate) fn write(&mut self, guest: &mut [u8], address: u64, data: &[u8]) -> Result<()> {
+    pub(crate) fn write(
+        &mut self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        mut address: u64,
+        mut data: &[u8],
+    ) -> Result<()> {
         self.check("writing the 64-bit memory", address, data.len() as u64)?;
-        let mut done = 0;
-        for (memory, range) in self.pieces_mut(address, data.len() as u64) {
-            let (to, start) = match &mut memory.backing {
-                Backing::Guest { start } => (&mut *guest, *start),
-                Backing::Host(pages) => (&mut pages[..], 0),
+        while let Some(piece) = self.piece(address, data.len() as u64) {
+            let bytes = match piece.place {
+                Place::Linear(index) => guest.linear_memory_mut(index),
+                Place::Host(memory) => self.host_mut(memory),
             };
-            let range = to_usize(start + range.start, range.end - range.start, to.len())?;
-            to[range.clone()].copy_from_slice(&data[done..done + range.len()]);
-            done += range.len();
+            let range = piece.index(bytes.len())?;
+            let (now, later) = data.split_at(range.len());
+            bytes[range].copy_from_slice(now);
+            (address, data) = (address + piece.len(), later);
         }
         Ok(())
     }
 
-    /// Copies from `address` of the common space to `to` in the guest's linear memory, which
-    /// may overlap.
-    pub(crate) fn copy_out(&self, guest: &mut [u8], address: u64, to: Range<usize>) -> Result<()> {
+    /// Copies from `address` of the common space to `to` in the guest's linear memory of index
+    /// 0, which may overlap.
+    pub(crate) fn copy_out(
+        &self,
+        guest: &mut (impl LinearMemories + ?Sized),
+        mut address: u64,
+        to: Range<usize>,
+    ) -> Result<()> {
         self.check("memory64_read", address, to.len() as u64)?;
-        if let Some(from) = self.within_guest(address, to.len() as u64, guest.len())? {
-            guest.copy_within(from, to.start);
+        if self.needs_room(address, to.len() as u64) {
+            let mut bytes = zeros(to.len())?;
+            self.read(guest, address, &mut bytes)?;
+            guest.linear_memory_mut(0)[to].copy_from_slice(&bytes);
             return Ok(());
         }
-        if self.within_host(address, to.len() as u64) {
-            return self.read(&[], address, &mut guest[to]);
+        let mut at = to.start;
+        while let Some(piece) = self.piece(address, (to.end - at) as u64) {
+            let from = piece.index(self.size(guest, piece.place))?;
+            let len = from.len();
+            match piece.place {
+                Place::Linear(index) => copy_between(guest, (index, from), (0, at)),
+                Place::Host(memory) => {
+                    let bytes = &self.host(memory)[from];
+                    guest.linear_memory_mut(0)[at..at + len].copy_from_slice(bytes);
+                }
+            }
+            (address, at) = (address + piece.len(), at + len);
         }
-        let mut bytes = zeros(to.len())?;
-        self.read(guest, address, &mut bytes)?;
-        guest[to].copy_from_slice(&bytes);
         Ok(())
     }
 
-    /// Copies from `from` in the guest's linear memory to `address` of the common space, which
-    /// may overlap.
+    /// Copies from `from` in the guest's linear memory of index 0 to `address` of the common
+    /// space, which may overlap.
     pub(crate) fn copy_in(
         &mut self,
-        guest: &mut [u8],
+        guest: &mut (impl LinearMemories + ?Sized),
         from: Range<usize>,
-        address: u64,
+        mut address: u64,
     ) -> Result<()> {
         self.check("memory64_write", address, from.len() as u64)?;
-        if let Some(to) = self.within_guest(address, from.len() as u64, guest.len())? {
-            guest.copy_within(from, to.start);
-            return Ok(());
+        if self.needs_room(address, from.len() as u64) {
+            let mut bytes = zeros(from.len())?;
+            bytes.copy_from_slice(&guest.linear_memory(0)[from]);
+            return self.write(guest, address, &bytes);
         }
-        if self.within_host(address, from.len() as u64) {
-            return self.write(&mut [], address, &guest[from]);
-        }
-        let mut bytes = zeros(from.len())?;
-        bytes.copy_from_slice(&guest[from]);
-        self.write(guest, address, &bytes)
-    }
-
-    /// The range of the guest's linear memory that a range of the common space is, if it is one.
-    fn within_guest(&self, address: u64, len: u64, size: usize) -> Result<Option<Range<usize>>> {
-        let mut pieces = self.pieces(address, len);
-        match (pieces.next(), pieces.next()) {
-            (Some((Memory { backing: Backing::Guest { start }, .. }, range)), None) => {
-                to_usize(start + range.start, len, size).map(Some)
+        let mut at = from.start;
+        while let Some(piece) = self.piece(address, (from.end - at) as u64) {
+            let to = piece.index(self.size(guest, piece.place))?;
+            let next = at + to.len();
+            match piece.place {
+                Place::Linear(index) => copy_between(guest, (0, at..next), (index, to.start)),
+                Place::Host(memory) => {
+                    let bytes = &guest.linear_memory(0)[at..next];
+                    self.host_mut(memory)[to].copy_from_slice(bytes);
+                }
             }
-            _ => Ok(None),
+            (address, at) = (address + piece.len(), next);
+        }
+        Ok(())
+    }
+
+    /// Whether a range of the common space consists of pieces of which one could overlap with
+    /// what another one is copied to: those in the guest's linear memory of index 0.
+    fn needs_room(&self, mut address: u64, mut len: u64) -> bool {
+        let (mut pieces, mut in_main) = (0, false);
+        while let Some(piece) = self.piece(address, len) {
+            pieces += 1;
+            in_main |= piece.place == Place::Linear(0);
+            (address, len) = (address + piece.len(), len - piece.len());
+        }
+        pieces > 1 && in_main
+    }
+
+    /// The longest piece that a range of the common space begins with; none if it is empty or
+    /// begins behind the last memory.
+    fn piece(&self, address: u64, len: u64) -> Option<Piece> {
+        let index = self.0.partition_point(|memory| memory.base <= address).checked_sub(1)?;
+        let memory = &self.0[index];
+        let offset = address - memory.base;
+        let (place, start, within) = match memory.segment(offset) {
+            Some((segment, within)) => (Place::Linear(segment.memory), segment.start, within),
+            None => (Place::Host(index), 0, 0..memory.bytes),
+        };
+        let len = len.min(within.end.saturating_sub(offset));
+        let start = start + (offset - within.start);
+        (len > 0).then_some(Piece { place, range: start..start + len })
+    }
+
+    fn host(&self, memory: usize) -> &[u8] {
+        match self.0.get(memory).map(|memory| &memory.backing) {
+            Some(Backing::Host(pages)) => pages,
+            _ => &[],
         }
     }
 
-    /// Whether a range of the common space touches no memory in the guest.
-    fn within_host(&self, address: u64, len: u64) -> bool {
-        self.pieces(address, len).all(|(memory, _)| matches!(memory.backing, Backing::Host(_)))
+    fn host_mut(&mut self, memory: usize) -> &mut [u8] {
+        match self.0.get_mut(memory).map(|memory| &mut memory.backing) {
+            Some(Backing::Host(pages)) => pages,
+            _ => &mut [],
+        }
+    }
+
+    /// How many bytes there are in a place.
+    fn size(&self, guest: &(impl LinearMemories + ?Sized), place: Place) -> usize {
+        match place {
+            Place::Linear(index) => guest.linear_memory(index).len(),
+            Place::Host(memory) => self.host(memory).len(),
+        }
     }
 
     fn end(&self) -> u64 {
@@ -263,35 +388,57 @@ impl Memories {
         let missing = Error::MemoryNotFound { memory: id.0, count: self.0.len() };
         self.0.get(id.0 as usize).ok_or(missing)
     }
+}
 
-    fn get_mut(&mut self, id: MemoryId) -> Result<&mut Memory> {
-        let missing = Error::MemoryNotFound { memory: id.0, count: self.0.len() };
-        self.0.get_mut(id.0 as usize).ok_or(missing)
+impl Memory {
+    /// The segments, if it is in the guest.
+    fn segments(&self) -> &[Segment] {
+        match &self.backing {
+            Backing::Guest(segments) => segments,
+            Backing::Host(_) => &[],
+        }
     }
 
-    /// The memories that a range of the common space touches, each with its part of it.
-    fn pieces(&self, address: u64, len: u64) -> impl Iterator<Item = (&Memory, Range<u64>)> {
-        self.0.iter().filter_map(move |memory| Some((memory, memory.part(address, len)?)))
-    }
-
-    fn pieces_mut(
-        &mut self,
-        address: u64,
-        len: u64,
-    ) -> impl Iterator<Item = (&mut Memory, Range<u64>)> {
-        self.0.iter_mut().filter_map(move |memory| {
-            let part = memory.part(address, len)?;
-            Some((memory, part))
+    /// The segment that a byte is in, and the part of this memory that the segment is.
+    fn segment(&self, offset: u64) -> Option<(&Segment, Range<u64>)> {
+        let mut start = 0;
+        self.segments().iter().find_map(|segment| {
+            let within = start..start + segment.bytes;
+            start = within.end;
+            within.contains(&offset).then_some((segment, within))
         })
     }
 }
 
-impl Memory {
-    /// The part of `address..address + len` that lies here, as offsets in this memory.
-    fn part(&self, address: u64, len: u64) -> Option<Range<u64>> {
-        let start = address.max(self.base);
-        let end = (address + len).min(self.base + self.bytes);
-        (start < end).then(|| start - self.base..end - self.base)
+impl Piece {
+    const fn len(&self) -> u64 {
+        self.range.end - self.range.start
+    }
+
+    /// Its range as an index of a place with so many bytes.
+    fn index(&self, size: usize) -> Result<Range<usize>> {
+        to_usize(self.range.start, self.len(), size)
+    }
+}
+
+/// Copies between linear memories of a guest, or within one, where the ranges may overlap.
+fn copy_between(
+    guest: &mut (impl LinearMemories + ?Sized),
+    (from, range): (usize, Range<usize>),
+    (to, mut at): (usize, usize),
+) {
+    if from == to {
+        guest.linear_memory_mut(to).copy_within(range, at);
+        return;
+    }
+    // Engines show one memory at a time.
+    let mut room = [0; 16 << 10];
+    let mut start = range.start;
+    while start < range.end {
+        let part = &mut room[..(range.end - start).min(16 << 10)];
+        part.copy_from_slice(&guest.linear_memory(from)[start..start + part.len()]);
+        guest.linear_memory_mut(to)[at..at + part.len()].copy_from_slice(part);
+        (start, at) = (start + part.len(), at + part.len());
     }
 }
 
@@ -303,8 +450,7 @@ pub(crate) fn check_range(operation: &'static str, offset: u64, len: u64, size: 
     }
 }
 
-/// Room for a transfer that crosses the edge of a memory in the guest: its parts could overlap
-/// with each other's destinations.
+/// Room for a transfer in pieces that could overlap with each other's destinations.
 fn zeros(len: usize) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|error| Error::OutOfMemory {
@@ -337,11 +483,46 @@ mod tests {
 
     use super::*;
 
-    fn memories() -> Memories {
+    /// Linear memories that are plain bytes.
+    struct Bytes(Vec<Vec<u8>>);
+
+    impl LinearMemories for Bytes {
+        fn linear_memory(&self, index: usize) -> &[u8] {
+            self.0.get(index).map_or(&[], |bytes| bytes)
+        }
+
+        fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+            self.0.get_mut(index).map_or(&mut [], |bytes| bytes)
+        }
+    }
+
+    /// Pages of all memories together.
+    const PAGES: u64 = 7;
+    const ALL: u64 = PAGES * PAGE;
+
+    /// A memory in four segments, then one in the host, and one in a single segment.
+    fn memories() -> (Memories, Bytes) {
         let mut memories = Memories::default();
-        memories.add(2 * PAGE, Backing::Guest { start: PAGE }).unwrap();
-        memories.add(PAGE, Backing::host("test", PAGE).unwrap()).unwrap();
-        memories
+        let segment = |memory, start, bytes| Segment { memory, start, bytes };
+        let several = vec![
+            segment(1, 0, PAGE),
+            segment(2, PAGE, PAGE),
+            segment(0, PAGE, PAGE),
+            segment(3, 2 * PAGE, PAGE),
+        ];
+        memories.add(4 * PAGE, Realisation::Segments, Backing::Guest(several)).unwrap();
+        let host = Backing::host("test", PAGE).unwrap();
+        memories.add(PAGE, Realisation::Host, host).unwrap();
+        let one = vec![segment(0, 2 * PAGE, 2 * PAGE)];
+        memories.add(2 * PAGE, Realisation::Segments, Backing::Guest(one)).unwrap();
+        let bytes = |pages: u64| vec![0; usize::try_from(pages * PAGE).unwrap()];
+        (memories, Bytes([5, 1, 3, 3].map(bytes).into()))
+    }
+
+    fn all(memories: &Memories, guest: &Bytes) -> Vec<u8> {
+        let mut all = vec![0; usize::try_from(ALL).unwrap()];
+        memories.read(guest, 0, &mut all).unwrap();
+        all
     }
 
     #[test]
@@ -356,44 +537,80 @@ mod tests {
         assert!(check_range("test", u64::MAX, 0, u64::MAX).is_ok());
     }
 
+    #[test]
+    fn addresses_name_the_segment() {
+        let (memories, _) = memories();
+        for (memory, offset, expected) in [
+            (0, 0, Some(1 << 32)),
+            (0, PAGE - 1, Some((1 << 32) + PAGE - 1)),
+            (0, PAGE, Some((2 << 32) + PAGE)),
+            (0, 2 * PAGE + 7, Some(PAGE + 7)),
+            (0, 4 * PAGE - 1, Some((3 << 32) + 3 * PAGE - 1)),
+            (0, 4 * PAGE, None),
+            (1, 0, None),
+            (2, PAGE, Some(3 * PAGE)),
+        ] {
+            assert_eq!(memories.guest_address(MemoryId(memory), offset).unwrap(), expected);
+        }
+        assert_eq!(memories.segment(MemoryId(0), 3 * PAGE - 1).unwrap(), 2 * PAGE..3 * PAGE);
+        assert_eq!(memories.segment(MemoryId(1), 5).unwrap(), 0..PAGE);
+        assert!(memories.guest_address(MemoryId(3), 0).is_err());
+    }
+
+    #[test]
+    fn pages_of_a_layer_are_in_one_segment() {
+        let (mut memories, mut guest) = memories();
+        let (pages, range) =
+            memories.pages(&mut guest, MemoryId(0), 3 * PAGE + 5..4 * PAGE).unwrap();
+        assert_eq!((pages.len() as u64, range.start as u64), (3 * PAGE, 2 * PAGE + 5));
+        assert!(memories.pages(&mut guest, MemoryId(0), PAGE - 1..PAGE + 1).is_err());
+        assert!(memories.pages(&mut guest, MemoryId(0), 4 * PAGE - 1..4 * PAGE + 1).is_err());
+    }
+
     proptest! {
-        /// Whatever is written is read back, also across the edge between a memory in the
-        /// guest and one in the host, and nothing beside it changes.
+        /// Whatever is written is read back, also across the edges of segments and memories,
+        /// and nothing beside it changes.
         #[test]
-        fn writes_read_back(address in 0..3 * PAGE + 64, data in prop::collection::vec(any::<u8>(), 0..300)) {
-            let mut memories = memories();
-            let size = usize::try_from(4 * PAGE).unwrap();
-            let mut guest = vec![0; size];
-            let fits = address + data.len() as u64 <= 3 * PAGE;
+        fn writes_read_back(
+            edge in 0..=PAGES,
+            before in 0..70_000_u64,
+            data in prop::collection::vec(any::<u8>(), 0..140_000),
+        ) {
+            let address = (edge * PAGE).saturating_sub(before);
+            let (mut memories, mut guest) = memories();
+            let fits = address + data.len() as u64 <= ALL;
             prop_assert_eq!(memories.write(&mut guest, address, &data).is_ok(), fits);
-            let mut all = vec![0; usize::try_from(3 * PAGE).unwrap()];
-            memories.read(&guest, 0, &mut all).unwrap();
-            let mut expected = vec![0; all.len()];
+            let mut expected = vec![0; usize::try_from(ALL).unwrap()];
             if fits {
                 let start = usize::try_from(address).unwrap();
                 expected[start..start + data.len()].copy_from_slice(&data);
             }
-            prop_assert_eq!(&all, &expected);
-            prop_assert!(guest[..usize::try_from(PAGE).unwrap()].iter().all(|byte| *byte == 0));
+            prop_assert!(all(&memories, &guest) == expected);
+            let page = usize::try_from(PAGE).unwrap();
+            let beside = [&guest.0[0][..page], &guest.0[0][4 * page..], &guest.0[2][..page]];
+            prop_assert!(beside.concat().iter().all(|byte| *byte == 0));
         }
 
-        /// The guest's own copies agree with the host's.
+        /// The guest's own copies agree with the host's, wherever they overlap.
         #[test]
-        fn guest_copies_agree(address in 0..3 * PAGE, len in 0..200_usize, at in 0..5000_usize) {
-            let mut memories = memories();
-            let mut guest = vec![0; usize::try_from(4 * PAGE).unwrap()];
-            for (i, byte) in guest[..8192].iter_mut().enumerate() {
-                *byte = u8::try_from(i % 251).unwrap();
+        fn guest_copies_agree(address in 0..ALL + 9, len in 0..160_000_usize, at in 0..160_000_usize) {
+            let (mut memories, mut guest) = memories();
+            for (memory, bytes) in (0..).zip(&mut guest.0) {
+                for (i, byte) in (0_usize..).zip(bytes) {
+                    *byte = u8::try_from((i + 31 * memory) % 251).unwrap();
+                }
             }
-            let expected = guest[at..at + len].to_vec();
-            let fits = address + len as u64 <= 3 * PAGE;
+            let fits = address + len as u64 <= ALL;
+            let start = usize::try_from(address).unwrap();
+            let mut expected = all(&memories, &guest);
+            let data = guest.0[0][at..at + len].to_vec();
             prop_assert_eq!(memories.copy_in(&mut guest, at..at + len, address).is_ok(), fits);
             if fits {
-                let mut read = vec![0; len];
-                memories.read(&guest, address, &mut read).unwrap();
-                prop_assert_eq!(&read, &expected);
-                memories.copy_out(&mut guest, address, 0..len).unwrap();
-                prop_assert_eq!(&guest[..len], &expected[..]);
+                expected[start..start + len].copy_from_slice(&data);
+                // What is copied to itself is unchanged.
+                prop_assert!(all(&memories, &guest) == expected);
+                memories.copy_out(&mut guest, address, at..at + len).unwrap();
+                prop_assert!(guest.0[0][at..at + len] == expected[start..start + len]);
             }
         }
     }

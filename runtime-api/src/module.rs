@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use wasmparser::types::{EntityType, TypesRef};
@@ -13,7 +13,7 @@ use crate::{Error, Result, imports};
 pub struct ModuleInfo {
     imports: Vec<Import>,
     functions: BTreeMap<String, FunctionType>,
-    memory: Option<LinearMemory>,
+    memories: Vec<LinearMemory>,
 }
 
 /// A function that a module imports from the host.
@@ -34,9 +34,11 @@ pub struct FunctionType {
     pub results: Vec<ValueType>,
 }
 
-/// The linear memory that a module exports as `memory`: the one that host imports address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A linear memory that a module exports.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinearMemory {
+    /// The name that it is exported by.
+    pub name: String,
     /// Type of its addresses.
     pub address: AddressType,
     /// Size at the start, in bytes.
@@ -44,6 +46,9 @@ pub struct LinearMemory {
     /// The module's own limit, in bytes.
     pub max_bytes: Option<u64>,
 }
+
+/// The name of the memory that the pointers of host imports are about.
+const MEMORY: &str = "memory";
 
 /// The type of addresses in a linear memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,16 +72,20 @@ impl ModuleInfo {
             .validate_all(wasm)
             .map_err(|error| invalid(&error))?;
         check_features(wasm, engine)?;
-        let mut info = Self { imports: Vec::new(), functions: BTreeMap::new(), memory: None };
+        let mut info =
+            Self { imports: Vec::new(), functions: BTreeMap::new(), memories: Vec::new() };
         let types = types.as_ref();
         // Exports first: the type of addresses decides the signatures of imports.
+        let mut memories = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
             if let Payload::ExportSection(exports) = payload.map_err(|error| invalid(&error))? {
                 for export in exports {
-                    info.read_export(&export.map_err(|error| invalid(&error))?, types);
+                    let export = export.map_err(|error| invalid(&error))?;
+                    info.read_export(&export, types, &mut memories);
                 }
             }
         }
+        info.memories = in_order(memories);
         for payload in Parser::new(0).parse_all(wasm) {
             if let Payload::ImportSection(section) = payload.map_err(|error| invalid(&error))? {
                 for import in section.into_imports() {
@@ -100,31 +109,46 @@ impl ModuleInfo {
         &self.functions
     }
 
+    /// The exported memories by the index that the host knows them by: first the one named
+    /// `memory`, which the pointers of host imports are about, then the others in the module's
+    /// order. None if none has that name.
+    #[must_use]
+    pub fn memories(&self) -> &[LinearMemory] {
+        &self.memories
+    }
+
     /// The memory that the module exports as `memory`.
     #[must_use]
-    pub const fn memory(&self) -> Option<LinearMemory> {
-        self.memory
+    pub fn memory(&self) -> Option<&LinearMemory> {
+        self.memories.first()
     }
 
-    /// The type of addresses in the exported memory; 32-bit if there is none.
+    /// The type of addresses in the memory named `memory`; 32-bit if there is none.
     #[must_use]
     pub fn address(&self) -> AddressType {
-        self.memory.map(|memory| memory.address).unwrap_or_default()
+        self.memory().map(|memory| memory.address).unwrap_or_default()
     }
 
-    fn read_export(&mut self, export: &wasmparser::Export<'_>, types: TypesRef<'_>) {
+    fn read_export(
+        &mut self,
+        export: &wasmparser::Export<'_>,
+        types: TypesRef<'_>,
+        memories: &mut Vec<(u32, LinearMemory)>,
+    ) {
         match types.entity_type_from_export(export) {
             Some(EntityType::Func(id)) => {
                 let ty = function_type(types[id].unwrap_func());
                 self.functions.extend(ty.map(|ty| (export.name.to_owned(), ty)));
             }
-            Some(EntityType::Memory(ty)) if export.name == "memory" => {
+            Some(EntityType::Memory(ty)) => {
                 let bytes = |pages: u64| pages.saturating_mul(polychord_abi::PAGE);
-                self.memory = Some(LinearMemory {
+                let memory = LinearMemory {
+                    name: export.name.to_owned(),
                     address: if ty.memory64 { AddressType::I64 } else { AddressType::I32 },
                     min_bytes: bytes(ty.initial),
                     max_bytes: ty.maximum.map(bytes),
-                });
+                };
+                memories.push((export.index, memory));
             }
             _ => {}
         }
@@ -154,6 +178,19 @@ impl ModuleInfo {
         self.imports.push(Import { function, ty });
         Ok(())
     }
+}
+
+/// Exported memories in the order of [`ModuleInfo::memories`], each once, though it may be
+/// exported by several names.
+fn in_order(mut memories: Vec<(u32, LinearMemory)>) -> Vec<LinearMemory> {
+    let Some(at) = memories.iter().position(|(_, memory)| memory.name == MEMORY) else {
+        return Vec::new();
+    };
+    let main = memories.swap_remove(at);
+    let mut seen = BTreeSet::from([main.0]);
+    memories.retain(|(index, _)| seen.insert(*index));
+    memories.sort_by_key(|(index, _)| *index);
+    std::iter::once(main).chain(memories).map(|(_, memory)| memory).collect()
 }
 
 /// Everything that a guest may use if the engine has it. Left out is what one of the engines

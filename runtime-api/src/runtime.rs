@@ -4,32 +4,28 @@ use polychord_abi::PAGE;
 
 use crate::host::{Guest, Host};
 use crate::layer::{LayerId, LayerSpec, LoadedLayer};
-use crate::memory::{MemoryId, MemoryKind, MemorySpec};
+use crate::memory::{MemoryId, MemoryKind, MemorySpec, MemoryStats};
 use crate::ranks::Rank;
+use crate::segment::{self, LinearMemories, Segment};
 use crate::value::{Value, ValueType};
 use crate::{Error, Result, Stats};
 
-/// One live guest with its memory: the host API.
+/// One live guest with its linear memories: the host API.
 ///
-/// A backend implements the first five methods, which translate; the rest is the same on
-/// every engine. The runtime may move between threads, but one call runs at a time.
-pub trait Runtime: Send {
+/// A backend implements [`LinearMemories`] and the first three methods, which translate; the
+/// rest is the same on every engine. The runtime may move between threads, but one call runs
+/// at a time.
+pub trait Runtime: LinearMemories + Send {
     /// The host's side of this guest.
     fn host(&self) -> &Arc<Host>;
 
-    /// The linear memory that the guest exports as `memory`; empty if it exports none.
-    fn memory(&self) -> &[u8];
-
-    /// The same, to write to.
-    fn memory_mut(&mut self) -> &mut [u8];
-
-    /// Grows that memory by whole pages of 64 KiB and returns its size before, in pages.
-    /// Called with a size that the limits allow.
+    /// Grows the linear memory of this index by whole pages of 64 KiB and returns its size
+    /// before, in pages. Called with a size that the limits allow.
     ///
     /// # Errors
     ///
     /// [`Error::OutOfMemory`] if the engine cannot grow it.
-    fn grow(&mut self, pages: u64) -> Result<u64>;
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64>;
 
     /// Calls an exported function and stores its results.
     /// Called with a name, and numbers and types of values, that the module has.
@@ -39,8 +35,24 @@ pub trait Runtime: Send {
     /// [`Error::Trap`] if the guest traps or exceeds its time.
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
 
+    /// The linear memory that the guest exports as `memory`; empty if it exports none. Others
+    /// are seen by [`linear_memory`](LinearMemories::linear_memory).
+    fn memory(&self) -> &[u8] {
+        self.linear_memory(0)
+    }
+
+    /// The same, to write to.
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.linear_memory_mut(0)
+    }
+
     /// Makes a 64-bit memory behind the guest's imports. The memories of a runtime form one
     /// space of addresses, each beginning where the one before it ends.
+    ///
+    /// A memory in a guest with several 32-bit linear memories is put into the first that has
+    /// room for all of it, or into as many as it takes: those with an index of 1 or more in
+    /// order, and the one with the guest's own data last.
+    /// [`memory_stats`](Self::memory_stats) says what became of it.
     ///
     /// # Errors
     ///
@@ -49,11 +61,11 @@ pub trait Runtime: Send {
     fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
         let host = self.host().clone();
         let created = spec.page_bytes().and_then(|bytes| {
-            let guest_start = match spec.kind {
+            let segments = match spec.kind {
                 MemoryKind::Host => None,
                 MemoryKind::Guest => Some(self.reserve(bytes)?),
             };
-            host.add_memory(bytes, guest_start)
+            host.add_memory(bytes, segments)
         });
         host.counted(created)
     }
@@ -63,8 +75,8 @@ pub trait Runtime: Send {
     /// # Errors
     ///
     /// [`Error::MemoryNotFound`] if its memory was not made, [`Error::InvalidLayer`] if its
-    /// number is taken, if it has no bytes, leaves its memory or its source, or shares a
-    /// page with another layer.
+    /// number is taken, if it has no bytes, leaves its memory or its source, crosses the edge
+    /// of a segment, or shares a page with another layer.
     fn register_layer(&mut self, spec: LayerSpec) -> Result<()> {
         let host = self.host();
         host.counted(host.register_layer(spec))
@@ -79,7 +91,7 @@ pub trait Runtime: Send {
     /// [`Error::Io`] if its source cannot be read. The layer is then not loaded.
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
         let host = self.host().clone();
-        host.counted(host.load_layer(self.memory_mut(), id, Guest::Idle))
+        host.counted(host.load_layer(self, id, Guest::Idle))
     }
 
     /// Takes a layer out of its memory and gives the pages back; they read as zeros.
@@ -90,7 +102,7 @@ pub trait Runtime: Send {
     /// [`Error::LayerNotFound`] if it is not registered.
     fn release_layer(&mut self, id: LayerId) -> Result<()> {
         let host = self.host().clone();
-        host.counted(host.release_layer(self.memory_mut(), id))
+        host.counted(host.release_layer(self, id))
     }
 
     /// Releases a layer and forgets it: its number and its place are free for another one.
@@ -100,7 +112,7 @@ pub trait Runtime: Send {
     /// [`Error::LayerNotFound`] if it is not registered.
     fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
         let host = self.host().clone();
-        host.counted(host.unregister_layer(self.memory_mut(), id))
+        host.counted(host.unregister_layer(self, id))
     }
 
     /// Copies from a memory made by `create_memory64`. A layer's bytes are there once it is
@@ -113,7 +125,7 @@ pub trait Runtime: Send {
         let host = self.host();
         let read = host
             .address(memory, offset, out.len() as u64)
-            .and_then(|address| host.read(self.memory(), address, out));
+            .and_then(|address| host.read(self, address, out));
         host.counted(read)
     }
 
@@ -126,7 +138,7 @@ pub trait Runtime: Send {
         let host = self.host().clone();
         let written = host
             .address(memory, offset, data.len() as u64)
-            .and_then(|address| host.write(self.memory_mut(), address, data));
+            .and_then(|address| host.write(self, address, data));
         host.counted(written)
     }
 
@@ -140,7 +152,8 @@ pub trait Runtime: Send {
         host.counted(host.join(rank))
     }
 
-    /// Where a memory begins in the guest's own linear memory; none if it is in the host.
+    /// What the guest calls the first byte of a memory by, as
+    /// [`LoadedLayer::address`] does; none if it is in the host.
     ///
     /// # Errors
     ///
@@ -152,7 +165,12 @@ pub trait Runtime: Send {
 
     /// What the memories were used for, since the guest was started.
     fn stats(&self) -> Stats {
-        self.host().stats(self.memory())
+        self.host().stats(self)
+    }
+
+    /// What became of each memory made by `create_memory64`.
+    fn memory_stats(&self) -> Vec<MemoryStats> {
+        self.host().memory_stats()
     }
 
     /// Calls an exported function.
@@ -193,23 +211,34 @@ pub trait Runtime: Send {
         Ok(ty.results.iter().copied().map(ValueType::zero).collect())
     }
 
-    /// Grows the guest's memory by a range that belongs to the host, and returns its start.
-    /// A guest's allocator owns only what it grew itself.
+    /// Grows the guest's linear memories by ranges that belong to the host. A guest's
+    /// allocator owns only what it grew itself.
     #[doc(hidden)]
-    fn reserve(&mut self, bytes: u64) -> Result<u64> {
+    fn reserve(&mut self, bytes: u64) -> Result<Vec<Segment>> {
         let host = self.host().clone();
-        let now = self.memory().len() as u64;
-        let limit = host.memory_limit();
-        if host.module().memory().is_none() {
+        let memories = segment::candidates(host.module().memories());
+        if memories.is_empty() {
             return Err(Error::NotEnabled {
                 operation: "a memory in the guest",
                 kind: "in a guest that exports a linear memory named `memory`",
             });
         }
-        if now.checked_add(bytes).is_none_or(|sum| sum > limit) {
-            let what = format!("the guest's memory of {now} bytes, grown");
-            return Err(host.too_large(&what, now.saturating_add(bytes)));
-        }
-        Ok(self.grow(bytes / PAGE)? * PAGE)
+        let rooms: Vec<_> =
+            memories.into_iter().map(|index| (index, host.room(self, index))).collect();
+        let Some(parts) = segment::divide(bytes, &rooms) else {
+            let size = |(index, _): &(usize, u64)| self.linear_memory(*index).len() as u64;
+            let now: u64 = rooms.iter().map(size).sum();
+            return Err(Error::TooLarge {
+                what: format!("the guest's memory of {now} bytes, grown"),
+                asked: now.saturating_add(bytes),
+                limit: rooms.iter().fold(now, |sum, (_, room)| sum.saturating_add(*room)),
+                limited_by: host.limited_by(),
+            });
+        };
+        let segment = |(memory, bytes)| {
+            let start = self.grow(memory, bytes / PAGE)? * PAGE;
+            Ok(Segment { memory, start, bytes })
+        };
+        parts.into_iter().map(segment).collect()
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LoadedLayer, MemoryId, MemorySpec,
-    Module, ModuleInfo, Result, Runtime, Stats, Value,
+    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
+    MemorySpec, Module, ModuleInfo, Result, Runtime, Stats, Value,
 };
 
 /// One deliberate mistake: overrides what it does wrong.
@@ -29,6 +29,11 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
 
     fn memory_mut<'a>(&self, guest: &'a mut Guest) -> &'a mut [u8] {
         guest.inner.memory_mut()
+    }
+
+    /// The linear memory that is taken for the one of this index.
+    fn index(&self, index: usize) -> usize {
+        index
     }
 
     fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
@@ -164,22 +169,30 @@ impl Drop for DoubleRuntime {
     }
 }
 
+impl LinearMemories for DoubleRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        match self.defect.index(index) {
+            0 => self.defect.memory(self.guest()),
+            index => self.guest().inner.linear_memory(index),
+        }
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        let defect = self.defect;
+        match defect.index(index) {
+            0 => defect.memory_mut(self.guest_mut()),
+            index => self.guest_mut().inner.linear_memory_mut(index),
+        }
+    }
+}
+
 impl Runtime for DoubleRuntime {
     fn host(&self) -> &Arc<Host> {
         self.guest().inner.host()
     }
 
-    fn memory(&self) -> &[u8] {
-        self.defect.memory(self.guest())
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        let defect = self.defect;
-        defect.memory_mut(self.guest_mut())
-    }
-
-    fn grow(&mut self, pages: u64) -> Result<u64> {
-        self.guest_mut().inner.grow(pages)
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        self.guest_mut().inner.grow(memory, pages)
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {

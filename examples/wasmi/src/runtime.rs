@@ -1,11 +1,12 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Module, ModuleInfo, Result, Runtime, Value, ValueType, abi,
+    Capabilities, Error, Host, Import, LinearMemories, Module, ModuleInfo, Result, Runtime, Value,
+    ValueType, abi,
 };
 use wasmi::{
-    Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreLimits,
-    StoreLimitsBuilder, V128, Val, ValType,
+    Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreContext,
+    StoreContextMut, StoreLimits, StoreLimitsBuilder, V128, Val, ValType,
 };
 
 use crate::{NAME, error};
@@ -26,8 +27,9 @@ struct WasmiRuntime {
 /// What host functions and limits find in the store.
 struct State {
     host: Arc<Host>,
-    /// None until the guest has started.
-    memory: Option<Memory>,
+    /// The exported ones, by the index that the host knows them by. None until the guest has
+    /// started.
+    memories: Vec<Memory>,
     limits: StoreLimits,
 }
 
@@ -58,15 +60,27 @@ impl Module for WasmiModule {
             .memory_size(usize::try_from(host.memory_limit()).unwrap_or(usize::MAX))
             .table_elements(TABLE_ELEMENTS)
             .build();
-        let state = State { host, memory: None, limits };
+        let state = State { host, memories: Vec::new(), limits };
         let mut store = Store::new(self.module.engine(), state);
         store.limiter(|state| &mut state.limits);
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
         let instance = Instance::new(&mut store, &self.module, &imports)
             .map_err(|e| error::call(&e, "the start function"))?;
-        store.data_mut().memory = instance.get_memory(&store, "memory");
+        let exported = self.info.memories().iter();
+        let memories = exported.filter_map(|memory| instance.get_memory(&store, &memory.name));
+        store.data_mut().memories = memories.collect();
         Ok(Box::new(WasmiRuntime { store, instance }))
+    }
+}
+
+impl LinearMemories for WasmiRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        bytes(&self.store, index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        bytes_mut(&mut self.store, index)
     }
 }
 
@@ -75,25 +89,15 @@ impl Runtime for WasmiRuntime {
         &self.store.data().host
     }
 
-    fn memory(&self) -> &[u8] {
-        self.store.data().memory.map_or(&[], |memory| memory.data(&self.store))
-    }
-
-    fn memory_mut(&mut self) -> &mut [u8] {
-        match self.store.data().memory {
-            Some(memory) => memory.data_mut(&mut self.store),
-            None => &mut [],
-        }
-    }
-
-    fn grow(&mut self, pages: u64) -> Result<u64> {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
             what: "growing the guest's memory",
             asked: pages.saturating_mul(abi::PAGE),
             reason,
         };
-        let memory = self.store.data().memory.ok_or_else(|| refuse("it has none".into()))?;
+        let memory = self.store.data().memories.get(memory).copied();
+        let memory = memory.ok_or_else(|| refuse("it has none of this index".into()))?;
         memory.grow(&mut self.store, pages).map_err(|error| refuse(error.to_string()))
     }
 
@@ -116,19 +120,45 @@ fn define(store: &mut Store<State>, import: &Import) -> Extern {
     let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
     let ty = FuncType::new(convert(&import.ty.params), convert(&import.ty.results));
     let function = import.function;
-    let serve = move |mut caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
+    let serve = move |caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
         let mut args = [Value::I32(0); 4];
         for (arg, param) in args.iter_mut().zip(params) {
             *arg = from_engine(param);
         }
-        let (guest, state) = match caller.data().memory {
-            Some(memory) => memory.data_and_store_mut(&mut caller),
-            None => (&mut [][..], caller.data_mut()),
-        };
-        results[0] = to_engine(function.call(&state.host, guest, &args[..params.len()]));
+        let host = caller.data().host.clone();
+        results[0] = to_engine(function.call(&host, &mut InCall(caller), &args[..params.len()]));
         Ok(())
     };
     Func::new(store, ty, serve).into()
+}
+
+/// The memories of a guest that has called the host.
+struct InCall<'a>(Caller<'a, State>);
+
+impl LinearMemories for InCall<'_> {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        bytes(&self.0, index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        bytes_mut(&mut self.0, index)
+    }
+}
+
+fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data(store),
+        None => &[],
+    }
+}
+
+fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data_mut(store),
+        None => &mut [],
+    }
 }
 
 const fn to_type(ty: ValueType) -> ValType {

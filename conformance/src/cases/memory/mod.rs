@@ -7,11 +7,13 @@ use crate::guest::{MEMORY64, NOTHING};
 
 mod edges;
 mod growth;
+mod segments;
 mod several;
 mod wide;
 
 pub use edges::{bulk, last_bytes, top_of_4_gib};
 pub use growth::{base_during_a_call, base_of_the_host, fresh_pages};
+pub use segments::{exported, segment_edges, segments};
 pub use several::{copies_between, independent};
 pub use wide::{between_32_and_64, beyond_4_gib, host_pointers};
 
@@ -64,6 +66,24 @@ pub const CASES: &[Case] = &[
         promise: "memory.copy between memories checks each range against its own memory",
         needs: SEVERAL,
         run: copies_between,
+    },
+    Case {
+        name: "memory/exported",
+        promise: "the host sees every memory that a guest exports, and each by its own index",
+        needs: SEVERAL,
+        run: exported,
+    },
+    Case {
+        name: "memory/segments",
+        promise: "over several 32-bit memories, layers are where their addresses say",
+        needs: SEVERAL,
+        run: segments,
+    },
+    Case {
+        name: "memory/segment_edges",
+        promise: "transfers across the edges of segments and memories move every byte",
+        needs: SEVERAL,
+        run: segment_edges,
     },
     Case {
         name: "memory/beyond_4_gib",

@@ -1,4 +1,6 @@
-use polychord_runtime_api::{Error, MemoryId, MemorySpec, Result, TrapKind, Value};
+use polychord_runtime_api::{
+    Error, LayerId, LoadedLayer, MemoryId, MemorySpec, Result, TrapKind, Value,
+};
 
 use super::Entry;
 use crate::double::{Defect, Guest};
@@ -44,6 +46,24 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "does not trap at the end of a second memory",
         defect: &Endless,
         caught_by: &["memory/independent", "memory/copies_between"],
+    },
+    Entry {
+        name: "memory/one_for_all",
+        what: "takes the first memory for each that a guest exports",
+        defect: &OneForAll,
+        caught_by: &["memory/exported", "memory/segment_edges"],
+    },
+    Entry {
+        name: "memory/nameless_segments",
+        what: "leaves the index of the segment out of addresses",
+        defect: &NamelessSegments,
+        caught_by: &["memory/segments"],
+    },
+    Entry {
+        name: "memory/ends_at_edges",
+        what: "writes no further than to the end of a segment",
+        defect: &EndsAtEdges,
+        caught_by: &["memory/segment_edges"],
     },
 ];
 
@@ -153,5 +173,38 @@ impl Defect for Endless {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let results = guest.inner.check_call(export, args)?;
         instead_of_a_trap(guest, export, args, |_| Ok(results))
+    }
+}
+
+#[derive(Debug)]
+struct OneForAll;
+impl Defect for OneForAll {
+    fn index(&self, _index: usize) -> usize {
+        0
+    }
+}
+
+#[derive(Debug)]
+struct NamelessSegments;
+impl Defect for NamelessSegments {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id)?;
+        Ok(LoadedLayer { address: loaded.address.map(|address| address & 0xffff_ffff), ..loaded })
+    }
+}
+
+#[derive(Debug)]
+struct EndsAtEdges;
+impl Defect for EndsAtEdges {
+    fn write(&self, guest: &mut Guest, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        let stats = guest.inner.memory_stats();
+        let mut end = 0;
+        let mut ends = stats[memory.0 as usize].segments.iter().map(|segment| {
+            end += segment.bytes;
+            end
+        });
+        let room = ends.find(|end| *end > offset).map_or(u64::MAX, |end| end - offset);
+        let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
+        guest.inner.write_memory64(memory, offset, &data[..len])
     }
 }

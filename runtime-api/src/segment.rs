@@ -1,0 +1,160 @@
+//! Where a memory of any size is found in the linear memories of a guest.
+
+use serde::Serialize;
+
+use crate::module::{AddressType, LinearMemory};
+
+/// The linear memories that a guest exports, as they are at this moment.
+///
+/// The index of a memory is its place in [`ModuleInfo::memories`](crate::ModuleInfo::memories);
+/// the one named `memory` has index 0.
+pub trait LinearMemories {
+    /// The bytes of a memory; empty if there is none of this index.
+    fn linear_memory(&self, index: usize) -> &[u8];
+
+    /// The same, to write to.
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8];
+}
+
+/// How a memory made by `create_memory64` is had. The engine and the guest decide, not the
+/// caller, and the same guest gets the same on every engine that can run it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Realisation {
+    /// Pages of the host.
+    Host,
+    /// A range of the only linear memory of a guest, which has 32-bit addresses.
+    Linear32,
+    /// Ranges of several 32-bit linear memories of a guest, each at most 4 GiB long.
+    Segments,
+    /// A range of a linear memory with 64-bit addresses.
+    Native64,
+}
+
+impl Realisation {
+    /// Why it was chosen.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Host => "asked for in the host",
+            Self::Linear32 => "the guest exports one 32-bit memory",
+            Self::Segments => "the guest exports several 32-bit memories",
+            Self::Native64 => "the guest's memory has 64-bit addresses",
+        }
+    }
+
+    /// How a guest with these linear memories has a memory of its own.
+    pub(crate) fn in_guest(memories: &[LinearMemory]) -> Self {
+        match candidates(memories).as_slice() {
+            [only] if memories[*only].address == AddressType::I64 => Self::Native64,
+            [] | [_] => Self::Linear32,
+            _ => Self::Segments,
+        }
+    }
+}
+
+/// A range of one linear memory of a guest. Guests address its bytes by
+/// `(memory << 32) | offset`, where a single memory has index 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Segment {
+    /// Index of the linear memory.
+    pub memory: usize,
+    /// First byte there.
+    pub start: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+impl Segment {
+    /// What a guest calls a byte of this segment by.
+    pub(crate) const fn address(&self, offset: u64) -> u64 {
+        (self.memory as u64) << 32 | (self.start + offset)
+    }
+}
+
+/// The linear memories that may hold segments, in the order in which they are filled: a
+/// 64-bit `memory` alone; else the 32-bit ones, and the one with the guest's own heap last.
+pub(crate) fn candidates(memories: &[LinearMemory]) -> Vec<usize> {
+    match memories {
+        [] => Vec::new(),
+        [main, ..] if main.address == AddressType::I64 => vec![0],
+        [_, others @ ..] => {
+            let narrow = |(_, memory): &(usize, &LinearMemory)| memory.address == AddressType::I32;
+            let others = (1..).zip(others).filter(narrow).map(|(index, _)| index);
+            others.chain([0]).collect()
+        }
+    }
+}
+
+/// Divides `bytes` over linear memories, each given by its index and its room: into the first
+/// that can hold all of it, else into as many as it takes. None if there is not enough room.
+pub(crate) fn divide(bytes: u64, rooms: &[(usize, u64)]) -> Option<Vec<(usize, u64)>> {
+    if let Some((index, _)) = rooms.iter().find(|(_, room)| *room >= bytes) {
+        return Some(vec![(*index, bytes)]);
+    }
+    let mut parts = Vec::new();
+    let mut left = bytes;
+    for (index, room) in rooms.iter().filter(|(_, room)| *room > 0) {
+        let part = left.min(*room);
+        parts.push((*index, part));
+        left -= part;
+        if left == 0 {
+            return Some(parts);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn memory(address: AddressType) -> LinearMemory {
+        LinearMemory { name: "memory".into(), address, min_bytes: 0, max_bytes: None }
+    }
+
+    #[test]
+    fn the_memories_of_a_guest_decide() {
+        let (narrow, wide) = (memory(AddressType::I32), memory(AddressType::I64));
+        for (memories, order, realisation) in [
+            (vec![narrow.clone()], vec![0], Realisation::Linear32),
+            (vec![wide.clone()], vec![0], Realisation::Native64),
+            (vec![narrow.clone(); 3], vec![1, 2, 0], Realisation::Segments),
+            (vec![wide.clone(), narrow.clone()], vec![0], Realisation::Native64),
+            (vec![narrow.clone(), wide.clone()], vec![0], Realisation::Linear32),
+            (vec![narrow.clone(), wide, narrow], vec![2, 0], Realisation::Segments),
+        ] {
+            assert_eq!(candidates(&memories), order);
+            assert_eq!(Realisation::in_guest(&memories), realisation);
+        }
+    }
+
+    #[test]
+    fn what_fits_into_one_is_not_divided() {
+        let rooms = [(1, 5), (2, 0), (3, 9), (0, 4)];
+        assert_eq!(divide(5, &rooms), Some(vec![(1, 5)]));
+        assert_eq!(divide(6, &rooms), Some(vec![(3, 6)]));
+        assert_eq!(divide(10, &rooms), Some(vec![(1, 5), (3, 5)]));
+        assert_eq!(divide(18, &rooms), Some(vec![(1, 5), (3, 9), (0, 4)]));
+        assert_eq!(divide(19, &rooms), None);
+        assert_eq!(divide(1, &[]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn parts_fit_and_add_up(bytes in 1..u64::MAX, rooms in prop::collection::vec(0..u64::MAX, 0..6)) {
+            let rooms: Vec<_> = rooms.into_iter().enumerate().collect();
+            let all = rooms.iter().fold(0_u64, |sum, (_, room)| sum.saturating_add(*room));
+            let parts = divide(bytes, &rooms);
+            prop_assert_eq!(parts.is_some(), bytes <= all);
+            for (index, part) in parts.iter().flatten() {
+                prop_assert!(*part > 0 && *part <= rooms[*index].1);
+            }
+            let sum: u128 = parts.iter().flatten().map(|(_, part)| u128::from(*part)).sum();
+            prop_assert!(parts.is_none() || sum == u128::from(bytes));
+        }
+    }
+}
