@@ -79,12 +79,13 @@ def build_polychord(repo, program):
     """The program and the environment that it needs."""
     environment = wasmedge_environment(repo)
     if program is None:
-        selection = ["--workspace", "--features", "wasmtime,wasmedge"]
-        if "WASMEDGE_LIB_DIR" not in environment and "WASMEDGE_DIR" not in environment:
+        features = "wasmtime,wasmedge"
+        if not {"WASMEDGE_DIR", "WASMEDGE_LIB_DIR"} & (environment | os.environ).keys():
             say("WasmEdge is not there: see docs/wasmedge.md")
-            selection = ["--features", "wasmtime"]
-        cargo = ["cargo", "build", "--release", "--locked", *selection]
-        check([*cargo, "--manifest-path", repo / "Cargo.toml"], environment)
+            features = "wasmtime"
+        cargo = ["cargo", "build", "--release", "--locked", "--package", "polychord"]
+        manifest = repo / "Cargo.toml"
+        check([*cargo, "--features", features, "--manifest-path", manifest], environment)
         metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
         target = json.loads(output(metadata, environment, cwd=repo))["target_directory"]
         program = pathlib.Path(target) / "release" / "polychord"
