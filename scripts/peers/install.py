@@ -240,7 +240,9 @@ def run(command, environment, cwd, **kwargs):
     except FileNotFoundError:
         raise Missing(f"{command[0]} is not installed") from None
     except subprocess.CalledProcessError as error:
-        raise Missing(f"`{shlex.join(command)[:200]}` ended with {error.returncode}") from None
+        # Without the rest, which has paths of this machine.
+        name = " ".join([pathlib.Path(command[0]).name, *command[1:2]])
+        raise Missing(f"`{name}` ended with {error.returncode}, as it says above") from None
 
 
 def say(text):

@@ -17,8 +17,10 @@ TYPES = {
 
 
 def write(results, folder, python):
-    (folder / "benchmarks.md").write_text(page(results, plot=python is not None))
-    if python is not None:
+    """The plot needs a Python that has matplotlib, and the reference that it is drawn against."""
+    plot = python is not None and any(run["program"] == programs.REFERENCE for run in results["runs"])
+    (folder / "benchmarks.md").write_text(page(results, plot))
+    if plot:
         table = json.dumps([row(run, results) for run in results["runs"]])
         command = [python, HERE / "plot.py", folder / "benchmarks.svg"]
         subprocess.run(command, input=table, text=True, check=True)
