@@ -6,12 +6,12 @@ use polychord_conformance::{Expectations, ExpectedFailure, SpecFloor};
 const EXPECTATIONS: Expectations = Expectations {
     failures: &[quiet_nan("spec/simd/simd_f32x4.wast"), quiet_nan("spec/simd/simd_f64x2.wast")],
     spec_floors: &[
-        SpecFloor { suite: "memory64", passed: 726 },
-        SpecFloor { suite: "multi-memory", passed: 716 },
-        SpecFloor { suite: "simd", passed: 25_317 },
+        SpecFloor { suite: "memory64", passed: 729 },
+        SpecFloor { suite: "multi-memory", passed: 912 },
+        SpecFloor { suite: "simd", passed: 25_319 },
         SpecFloor { suite: "relaxed-simd", passed: 77 },
-        SpecFloor { suite: "bulk-memory", passed: 6_136 },
-        SpecFloor { suite: "core-3.0", passed: 19_267 },
+        SpecFloor { suite: "bulk-memory", passed: 7_446 },
+        SpecFloor { suite: "core-3.0", passed: 19_613 },
     ],
 };
 

