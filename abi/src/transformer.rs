@@ -48,7 +48,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 3;
+pub const VERSION: i32 = 4;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -76,6 +76,8 @@ pub mod status {
     pub const BAD_ORDER: i32 = -110;
     /// `memory64_map_layer` refused; the host's statistics and log say why.
     pub const LAYER_REFUSED: i32 = -111;
+    /// `all_gather` refused, as it does when another rank has failed.
+    pub const GATHER_REFUSED: i32 = -112;
 }
 
 /// How activations are multiplied with quantised weights.
@@ -188,10 +190,16 @@ pub struct Model {
     /// One of [`activations`].
     pub activations: u32,
     /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
-    /// `[blocks][2][kv_heads][context][head_dim]` floats, the low 32 bits ...
+    /// `[blocks][2][kv_heads][context][head_dim]` floats, with the heads of this rank alone. These
+    /// are the low 32 bits ...
     pub cache_low: u32,
     /// ... and the high ones.
     pub cache_high: u32,
+    /// Which of several instances that compute the same blocks together this one is. Each computes
+    /// some rows of every product and some heads, and gets the others' by `all_gather`.
+    pub rank: u32,
+    /// How many of them there are; 1 for an instance that computes all, and never gathers.
+    pub ranks: u32,
 }
 
 impl Model {
@@ -218,6 +226,8 @@ impl Model {
             self.activations,
             self.cache_low,
             self.cache_high,
+            self.rank,
+            self.ranks,
         ]
     }
 }

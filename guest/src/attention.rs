@@ -3,7 +3,8 @@
 use crate::simd::*;
 use crate::{kernels, math, model::Shape};
 
-/// Keys and values of one block: `[kv_heads][context][head_dim]` each.
+/// Keys and values of one block: `[heads][context][head_dim]` each, for the key and value heads
+/// of this instance.
 ///
 /// The positions of a head are contiguous, and pages beyond the last one stay untouched.
 pub(crate) struct Cache {
@@ -34,13 +35,14 @@ impl Cache {
         out: &mut [f32],
     ) {
         let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
-        let group = shape.heads / shape.kv_heads * dim;
         let seen = (position + 1) * dim;
         let scale = 1.0 / libm::sqrtf(dim as f32);
-        let keys = self.keys.chunks_exact(head_len);
-        let values = self.values.chunks_exact(head_len);
-        let groups = queries.chunks_exact(group).zip(out.chunks_exact_mut(group));
-        for ((keys, values), (queries, out)) in keys.zip(values).zip(groups) {
+        let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
+        let caches = self.keys.chunks_exact(head_len).zip(self.values.chunks_exact(head_len));
+        for ((keys, values), kv_head) in caches.zip(shape.own_kv_heads()) {
+            let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
+            let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;
+            let (queries, out) = (&queries[group.clone()], &mut out[group]);
             kernels::multiply(&keys[..seen], queries, dim, scores, shape.context);
             let scores = scores.chunks_exact_mut(shape.context);
             for (scores, out) in scores.zip(out.chunks_exact_mut(dim)) {

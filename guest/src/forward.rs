@@ -1,5 +1,7 @@
 //! The stages of a network: embedding, blocks, and output head.
 
+use core::ops::Range;
+
 use polychord_abi::transformer::{role, status};
 
 use crate::attention::Cache;
@@ -42,7 +44,8 @@ impl Network {
     /// Allocates all that a checked description needs.
     pub(crate) fn new(description: Description) -> Result<Self, Status> {
         let Description { shape, globals, blocks, cache } = description;
-        let cached = shape.key_len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
+        let own = shape.own_kv_heads().len() * shape.head_dim;
+        let cached = own.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
         let mut room = cache;
         let mut floats = || match &mut room {
             Some(address) => host::take_floats(address, cached),
@@ -152,9 +155,11 @@ impl Network {
             &mut buffers.residual[..dim],
             self.shape.rms_epsilon,
         )?;
+        let (share, vocab) = (self.shape.share, self.shape.vocab);
+        let (own, all) = (share.own(vocab), share.rows(vocab, 1));
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        let logits = Output::whole(buffers.logits, 1);
-        normed.multiply(&output.matrix(&layers)?, logits, buffers.scratch);
+        product(&output, &layers, own, &mut normed, all.own(buffers.logits), buffers.scratch)?;
+        all.gather(buffers.logits)?;
         math::canonical_nan(buffers.logits);
         Ok(())
     }
@@ -185,6 +190,7 @@ impl Buffers {
             alloc::floats(len).ok_or(status::OUT_OF_MEMORY)
         };
         let rows = shape.batch;
+        let own_keys = shape.own_kv_heads().len() * shape.head_dim;
         let widest = shape.dim.max(shape.ffn).max(shape.query_len);
         let scratch = kernels::scratch_len(widest).ok_or(status::BAD_SHAPE)?;
         Ok(Self {
@@ -192,8 +198,8 @@ impl Buffers {
             hidden: floats(rows, shape.dim)?,
             normed: floats(rows, shape.dim)?,
             queries: floats(rows, shape.query_len)?,
-            keys: floats(rows, shape.key_len)?,
-            values: floats(rows, shape.key_len)?,
+            keys: floats(rows, own_keys)?,
+            values: floats(rows, own_keys)?,
             attended: floats(rows, shape.query_len)?,
             gate: floats(rows, shape.ffn)?,
             up: floats(rows, shape.ffn)?,
@@ -231,50 +237,44 @@ impl Stage<'_> {
         cache: &mut Cache,
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
-        let (shape, n) = (self.shape, self.n);
+        let (shape, n, dim) = (self.shape, self.n, self.shape.head_dim);
+        let (heads, kv_heads) = (shape.own_heads(), shape.own_kv_heads());
+        let all_heads = shape.share.heads(shape.heads, dim, n);
         let hidden = &mut buffers.hidden[..n * shape.dim];
         let normed = &mut buffers.normed[..n * shape.dim];
-        let queries = &mut buffers.queries[..n * shape.query_len];
-        let keys = &mut buffers.keys[..n * shape.key_len];
-        let values = &mut buffers.values[..n * shape.key_len];
         let attended = &mut buffers.attended[..n * shape.query_len];
-        let residual = &mut buffers.residual[..n * shape.dim];
         let scratch = &mut *buffers.scratch;
 
         let norm = block.get(role::ATTN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
-        let mut normed = Input::new(normed, buffers.integers.as_mut());
-        normed.multiply(
-            &block.get(role::ATTN_Q)?.matrix(layers)?,
-            Output::whole(queries, n),
-            scratch,
-        );
-        normed.multiply(&block.get(role::ATTN_K)?.matrix(layers)?, Output::whole(keys, n), scratch);
-        normed.multiply(
-            &block.get(role::ATTN_V)?.matrix(layers)?,
-            Output::whole(values, n),
-            scratch,
-        );
+        if !heads.is_empty() {
+            let queries = &mut buffers.queries[..n * heads.len() * dim];
+            let keys = &mut buffers.keys[..n * kv_heads.len() * dim];
+            let values = &mut buffers.values[..n * kv_heads.len() * dim];
+            let mut normed = Input::new(normed, buffers.integers.as_mut());
+            let rows = |heads: &Range<usize>| heads.start * dim..heads.end * dim;
+            let [q, k, v] = [role::ATTN_Q, role::ATTN_K, role::ATTN_V];
+            product(block.get(q)?, layers, rows(&heads), &mut normed, queries, scratch)?;
+            product(block.get(k)?, layers, rows(&kv_heads), &mut normed, keys, scratch)?;
+            product(block.get(v)?, layers, rows(&kv_heads), &mut normed, values, scratch)?;
 
-        let rows = queries
-            .chunks_exact_mut(shape.query_len)
-            .zip(attended.chunks_exact_mut(shape.query_len));
-        let new = keys.chunks_exact_mut(shape.key_len).zip(values.chunks_exact(shape.key_len));
-        for (row, ((queries, attended), (keys, values))) in rows.zip(new).enumerate() {
-            self.rope.rotate(row, queries, shape.head_dim);
-            self.rope.rotate(row, keys, shape.head_dim);
-            cache.put(shape, self.position + row, keys, values);
-            cache.attend(shape, self.position + row, queries, buffers.scores, attended);
+            let attended = all_heads.own(attended);
+            let (query_len, key_len) = (heads.len() * dim, kv_heads.len() * dim);
+            let rows =
+                queries.chunks_exact_mut(query_len).zip(attended.chunks_exact_mut(query_len));
+            let new = keys.chunks_exact_mut(key_len).zip(values.chunks_exact(key_len));
+            for (row, ((queries, attended), (keys, values))) in rows.zip(new).enumerate() {
+                self.rope.rotate(row, queries, dim);
+                self.rope.rotate(row, keys, dim);
+                cache.put(shape, self.position + row, keys, values);
+                cache.attend(shape, self.position + row, queries, buffers.scores, attended);
+            }
         }
 
+        let attended = all_heads.gather_rows(attended, buffers.queries)?;
         let mut attended = Input::new(attended, buffers.integers.as_mut());
-        attended.multiply(
-            &block.get(role::ATTN_OUTPUT)?.matrix(layers)?,
-            Output::whole(residual, n),
-            scratch,
-        );
-        math::add(hidden, residual);
-        Ok(())
+        let output = block.get(role::ATTN_OUTPUT)?;
+        self.add_product(output, layers, &mut attended, buffers.residual, hidden, scratch)
     }
 
     fn feed_forward(
@@ -284,32 +284,62 @@ impl Stage<'_> {
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
         let (shape, n) = (self.shape, self.n);
+        let (own, all) = (shape.share.own(shape.ffn), shape.share.rows(shape.ffn, n));
         let hidden = &mut buffers.hidden[..n * shape.dim];
         let normed = &mut buffers.normed[..n * shape.dim];
         let gate = &mut buffers.gate[..n * shape.ffn];
-        let up = &mut buffers.up[..n * shape.ffn];
-        let residual = &mut buffers.residual[..n * shape.dim];
         let scratch = &mut *buffers.scratch;
 
         let norm = block.get(role::FFN_NORM)?;
         norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        normed.multiply(
-            &block.get(role::FFN_GATE)?.matrix(layers)?,
-            Output::whole(gate, n),
-            scratch,
-        );
-        normed.multiply(&block.get(role::FFN_UP)?.matrix(layers)?, Output::whole(up, n), scratch);
-        math::swiglu(gate, up);
+        let own_gate = all.own(gate);
+        let up = &mut buffers.up[..own_gate.len()];
+        let [weights, other] = [role::FFN_GATE, role::FFN_UP];
+        product(block.get(weights)?, layers, own.clone(), &mut normed, own_gate, scratch)?;
+        product(block.get(other)?, layers, own, &mut normed, up, scratch)?;
+        math::swiglu(own_gate, up);
+        let gate = all.gather_rows(gate, buffers.up)?;
         let mut gate = Input::new(gate, buffers.integers.as_mut());
-        gate.multiply(
-            &block.get(role::FFN_DOWN)?.matrix(layers)?,
-            Output::whole(residual, n),
-            scratch,
-        );
-        math::add(hidden, residual);
+        let down = block.get(role::FFN_DOWN)?;
+        self.add_product(down, layers, &mut gate, buffers.residual, hidden, scratch)
+    }
+
+    /// Adds the product of a matrix to the hidden state.
+    fn add_product(
+        &self,
+        stored: &Stored,
+        layers: &Layers,
+        x: &mut Input<'_>,
+        residual: &mut [f32],
+        hidden: &mut [f32],
+        scratch: &mut [f32],
+    ) -> Result<(), Status> {
+        let (share, dim) = (self.shape.share, self.shape.dim);
+        let (own, all) = (share.own(dim), share.rows(dim, self.n));
+        let residual = &mut residual[..hidden.len()];
+        product(stored, layers, own, x, all.own(residual), scratch)?;
+        all.gather(residual)?;
+        all.for_each(|from, to| math::add(&mut hidden[to], &residual[from]));
         Ok(())
     }
+}
+
+/// The product of some rows of a matrix with as many columns as `y` has room for.
+fn product(
+    stored: &Stored,
+    layers: &Layers,
+    rows: Range<usize>,
+    x: &mut Input<'_>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Status> {
+    if !rows.is_empty() {
+        let columns = y.len() / rows.len();
+        let weights = stored.matrix(layers)?.part(rows);
+        x.multiply(&weights, Output::whole(y, columns), scratch);
+    }
+    Ok(())
 }
 
 /// Normalises rows; the stored weights are first copied to `weight`, as their address need

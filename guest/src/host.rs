@@ -1,4 +1,5 @@
-//! What comes from the host: ranges of memory that it names, and layers of weights.
+//! What comes from the host: ranges of memory that it names, layers of weights, and what other
+//! ranks have computed.
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
@@ -7,11 +8,13 @@ use polychord_abi::transformer::status;
 
 use crate::{Status, alloc, model::Stored};
 
-// The literals are `polychord_abi::MODULE` and `polychord_abi::import::MAP_LAYER`: these
-// attributes take no constants.
+// The literals are `polychord_abi::MODULE` and constants of `polychord_abi::import`: these
+// attributes take none.
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
     safe fn memory64_map_layer(layer: i32) -> i64;
+    #[link_name = "all_gather"]
+    fn all_gather_import(ptr: *mut f32, chunk: usize, total: usize) -> i32;
 }
 
 /// Bytes that the host has written at `address`, if they are inside the memory.
@@ -58,6 +61,17 @@ pub(crate) fn overlap<A, B>(a: &[A], b: &[B]) -> bool {
 
 fn check(address: u64, len: u64) -> Option<()> {
     (address != 0 && address.checked_add(len)? <= alloc::memory_bytes()).then_some(())
+}
+
+/// Exchanges floats with all ranks: each has brought `chunk` of them, and the last ones the rest.
+pub(crate) fn all_gather(floats: &mut [f32], chunk: usize) -> Result<(), Status> {
+    let (ptr, total) = (floats.as_mut_ptr(), size_of_val(floats));
+    // SAFETY: the host writes to these bytes alone, which are borrowed exclusively; every bit
+    // pattern is a float.
+    match unsafe { all_gather_import(ptr, chunk * size_of::<f32>(), total) } {
+        0 => Ok(()),
+        _ => Err(status::GATHER_REFUSED),
+    }
 }
 
 /// The layers that one stage has asked for: each is mapped once, and its address is

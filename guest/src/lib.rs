@@ -1,7 +1,7 @@
 //! A llama-architecture transformer as a WebAssembly guest.
 //!
 //! The contract with the host is `polychord-abi`: [`exports`] holds what the host calls,
-//! `imports` the one function that finds weights. A call runs through `forward` (the
+//! `imports` the functions that find weights and other ranks. A call runs through `forward` (the
 //! stages of a network), `attention`, and `kernels` (products with stored weights).
 //!
 //! # The same bits on every engine
@@ -26,6 +26,7 @@ mod host;
 mod kernels;
 mod math;
 mod model;
+mod ranks;
 mod rope;
 mod simd;
 

@@ -1,8 +1,11 @@
 //! The descriptor of a network: read from bytes that nobody vouches for, and checked.
 
+use core::ops::Range;
+
 use polychord_abi::transformer::{Model, Tensor, VERSION, activations, role, status};
 
 use crate::kernels::{Kind, Matrix};
+use crate::ranks::Share;
 use crate::{Status, alloc, host::Layers};
 
 /// Tensors of one block, by role from [`role::ATTN_NORM`] on.
@@ -31,6 +34,21 @@ pub(crate) struct Shape {
     pub(crate) query_len: usize,
     /// `kv_heads * head_dim`.
     pub(crate) key_len: usize,
+    /// Which part of each product, and which heads, this instance computes.
+    pub(crate) share: Share,
+}
+
+impl Shape {
+    /// The query heads that this instance computes.
+    pub(crate) fn own_heads(&self) -> Range<usize> {
+        self.share.own(self.heads)
+    }
+
+    /// The key and value heads that they need; two ranks may share one.
+    pub(crate) fn own_kv_heads(&self) -> Range<usize> {
+        let (Range { start, end }, group) = (self.own_heads(), self.heads / self.kv_heads);
+        start / group..end.div_ceil(group)
+    }
 }
 
 /// Where a tensor is stored, with its sizes already multiplied out.
@@ -173,6 +191,7 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         && model.rms_epsilon.is_finite()
         && model.rms_epsilon >= 0.0
         && matches!(model.activations, activations::F32 | activations::INT8)
+        && model.rank < model.ranks
         && positive(model.rope_base)
         && positive(model.rope_scale);
     if !good {
@@ -196,6 +215,7 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         rope_scale: model.rope_scale,
         query_len: product(model.heads, model.head_dim)?,
         key_len: product(model.kv_heads, model.head_dim)?,
+        share: Share { rank: model.rank as usize, ranks: model.ranks as usize },
     })
 }
 
@@ -274,6 +294,8 @@ fn model_from(bytes: &[u8]) -> Model {
         activations: words.u32(),
         cache_low: words.u32(),
         cache_high: words.u32(),
+        rank: words.u32(),
+        ranks: words.u32(),
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) fn header(
         rope_base: config.rope_base,
         rope_scale: config.rope_scale,
         activations: activations.number(),
+        ranks: 1,
         ..Header::default()
     }
 }

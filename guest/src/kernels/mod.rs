@@ -157,6 +157,14 @@ pub(crate) struct Matrix<'a> {
     pub(crate) row_bytes: usize,
 }
 
+impl Matrix<'_> {
+    /// Some of its rows.
+    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
+        let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
+        Self { bytes, ..*self }
+    }
+}
+
 /// Where the product of a matrix with some columns goes: that of row `r` and column `c` to
 /// `c * stride + r`. A stride beyond the number of rows leaves room for those of another matrix.
 pub(crate) struct Output<'a> {

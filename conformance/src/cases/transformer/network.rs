@@ -86,6 +86,7 @@ pub(super) fn descriptor() -> Vec<u8> {
 fn header(tensors: u32) -> Vec<u8> {
     let model = Model {
         version: VERSION.cast_unsigned(),
+        ranks: 1,
         tensors,
         vocab: VOCAB,
         dim: DIM,
