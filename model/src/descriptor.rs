@@ -4,18 +4,14 @@ use std::ops::Range;
 
 use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
 
-use crate::activations::Activations;
-use crate::model::Model;
+use crate::shard::Setup;
 
 /// The shape of a network, for a guest that holds some blocks and computes with some settings.
-pub(crate) fn header(
-    model: &Model,
-    blocks: Range<u32>,
-    context: u32,
-    batch: u32,
-    activations: Activations,
-) -> Header {
+pub(crate) fn header(setup: &Setup<'_>, blocks: Range<u32>) -> Header {
+    let Setup { model, context, batch, activations, rank, .. } = *setup;
     let config = model.config();
+    // No more than there are heads, whose number is a `u32`.
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
     Header {
         version: VERSION.cast_unsigned(),
         vocab: config.vocab,
@@ -33,7 +29,8 @@ pub(crate) fn header(
         rope_base: config.rope_base,
         rope_scale: config.rope_scale,
         activations: activations.number(),
-        ranks: 1,
+        rank: rank.map_or(0, |rank| number(rank.index())),
+        ranks: rank.map_or(1, |rank| number(rank.count())),
         ..Header::default()
     }
 }

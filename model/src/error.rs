@@ -101,6 +101,22 @@ pub enum Error {
         /// The model's own context.
         limit: u32,
     },
+    /// The network cannot be divided among so many ranks, or nobody can compute it.
+    #[error("{asked} ranks are not possible: the model's {limit} heads are for 1 to {limit}")]
+    Ranks {
+        /// What was asked for.
+        asked: u32,
+        /// The most that is possible.
+        limit: u32,
+    },
+    /// The system gives no thread to a rank.
+    #[error("there is no thread for rank {rank}: use fewer ranks")]
+    Thread {
+        /// Which rank.
+        rank: usize,
+        /// Why not.
+        source: std::io::Error,
+    },
     /// More tokens than the context has room for.
     #[error(
         "{asked} more tokens do not fit in the context of {context} tokens, of which {used} are used: shorten the prompt or make the context longer (the model allows {limit})"

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
-use polychord_runtime_api::{Limits, Module, PagerStats, Plan, Stats};
+use polychord_runtime_api::{Limits, Module, PagerStats, Stats};
 
 use crate::activations::Activations;
 use crate::error::{Error, Result};
-use crate::layout::{Layout, Part};
 use crate::model::Model;
 use crate::placement::{Placed, Placement, Split};
-use crate::shard::{Setup, Shard};
+use crate::ranks::{Ranks, Team};
+use crate::shard::Setup;
 
 /// How to run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub struct SessionOptions {
     pub split: Split,
     /// How activations are multiplied with quantised weights; changes speed and results.
     pub activations: Activations,
+    /// How many threads compute, each with guests of its own; changes speed and memory, never a
+    /// result.
+    pub ranks: Ranks,
 }
 
 impl Default for SessionOptions {
@@ -37,6 +40,7 @@ impl Default for SessionOptions {
             placement: Placement::default(),
             split: Split::default(),
             activations: Activations::default(),
+            ranks: Ranks::default(),
         }
     }
 }
@@ -65,28 +69,19 @@ const DEFAULT_CONTEXT: u32 = 4096;
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
 /// Starting one may fail with [`Error::Context`], [`Error::TooLargeForMemory32`],
-/// [`Error::Unavailable`], [`Error::Plan`], [`Error::GuestVersion`], [`Error::Guest`], or [`Error::Runtime`] if the
+/// [`Error::Unavailable`], [`Error::Plan`], [`Error::Ranks`], [`Error::GuestVersion`],
+/// [`Error::Guest`], [`Error::Thread`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
 pub struct Session {
-    /// In the order of the plan's guests.
-    shards: Vec<Shard>,
-    route: Route,
+    team: Team,
     placed: Placed,
     context: u32,
     model_context: u32,
-    batch: usize,
     position: u32,
     load: LoadReport,
 }
 
-/// The way of the hidden state through the shards, by their numbers.
-struct Route {
-    embed: usize,
-    blocks: Vec<usize>,
-    head: usize,
-}
-
-/// How the weights came into the guest.
+/// How the weights came into the guests, those of all ranks together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
@@ -112,26 +107,24 @@ impl Session {
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         let limits = &Limits { call_time: options.call_time, memory_bytes: placed.guest_bytes };
-        let activations = options.activations;
+        let (activations, rank) = (options.activations, None);
         let layout = model.layout_of(&placed.plan)?;
-        let plan = &placed.plan;
-        let setup =
-            Setup { module, model, layout, placed: &placed, limits, context, batch, activations };
-        let mut load = LoadReport::default();
-        let mut shards = Vec::new();
-        for guest in 0..plan.guests() {
-            shards.push(Shard::start(&setup, guest, &mut load, progress)?);
-        }
-        Ok(Self {
-            route: Route::new(layout, plan, &shards)?,
-            shards,
-            placed,
+        let setup = Setup {
+            module,
+            model,
+            layout,
+            placed: &placed,
+            limits,
             context,
-            model_context: model.config().context_length,
-            batch: batch as usize,
-            position: 0,
-            load,
-        })
+            batch,
+            activations,
+            rank,
+        };
+        let ranks = options.ranks.of(model, module.capabilities())?;
+        let mut load = LoadReport::default();
+        let team = Team::start(&setup, ranks, &mut load, progress)?;
+        let model_context = model.config().context_length;
+        Ok(Self { team, placed, context, model_context, position: 0, load })
     }
 
     /// Appends tokens to the sequence and computes what follows the last of them.
@@ -153,46 +146,16 @@ impl Session {
                 limit: self.model_context,
             });
         }
-        let mut position = self.position;
-        let mut at = (self.route.embed, 0);
-        for batch in tokens.chunks(self.batch) {
-            at = self.eval_batch(batch, position)?;
-            // A batch is no longer than the context.
-            position += u32::try_from(batch.len()).unwrap_or(u32::MAX);
-        }
-        let (shard, rows) = at;
-        self.hand_over(shard, self.route.head, rows)?;
-        self.shards[self.route.head].head(rows - 1)?;
-        self.position = position;
+        self.team.eval(tokens, self.position)?;
+        // No more than the context.
+        self.position += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         Ok(self.logits())
-    }
-
-    /// Runs tokens through all blocks; returns the shard that has their hidden state, and how
-    /// many rows that is.
-    fn eval_batch(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
-        let mut at = self.route.embed;
-        self.shards[at].embed(tokens)?;
-        for index in 0..self.route.blocks.len() {
-            let next = self.route.blocks[index];
-            self.hand_over(at, next, tokens.len())?;
-            self.shards[next].run(position, tokens.len())?;
-            at = next;
-        }
-        Ok((at, tokens.len()))
-    }
-
-    /// Copies rows of the hidden state from one guest to another.
-    fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
-        if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
-            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
-        }
-        Ok(())
     }
 
     /// The logits that the last [`eval`](Self::eval) computed.
     #[must_use]
     pub fn logits(&self) -> Logits<'_> {
-        Logits(self.shards[self.route.head].logits())
+        Logits(self.team.logits())
     }
 
     /// Forgets the sequence; the next [`eval`](Self::eval) starts a new one.
@@ -204,6 +167,12 @@ impl Session {
     #[must_use]
     pub const fn position(&self) -> u32 {
         self.position
+    }
+
+    /// How many threads compute.
+    #[must_use]
+    pub const fn ranks(&self) -> usize {
+        self.team.ranks()
     }
 
     /// How many tokens it can have.
@@ -228,42 +197,13 @@ impl Session {
     /// What the memories of all guests were used for.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.shards.iter().map(Shard::stats).sum()
+        self.team.stats()
     }
 
     /// How layers took turns, if they do.
     #[must_use]
     pub fn pager_stats(&self) -> Option<PagerStats> {
-        self.shards.iter().filter_map(Shard::pager_stats).reduce(|sum, it| sum + it)
-    }
-}
-
-impl Route {
-    /// Finds the way, and makes sure that each block is on it once, in order.
-    fn new(layout: &Layout, plan: &Plan, shards: &[Shard]) -> Result<Self> {
-        let holder = |part: Part| {
-            let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
-            layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)
-        };
-        let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
-        let (Some(embed), Some(head)) = (embed, output) else {
-            return Err(Error::Plan { reason: "it has no embedding or no output".into() });
-        };
-        if layout.is_tied() && embed != head {
-            let reason = "the output is tied to the embedding, but they are in two guests";
-            return Err(Error::Plan { reason: reason.into() });
-        }
-        let mut blocks: Vec<_> =
-            (0..shards.len()).filter(|shard| !shards[*shard].blocks().is_empty()).collect();
-        blocks.sort_by_key(|shard| shards[*shard].blocks().start);
-        let mut next = 0;
-        for shard in &blocks {
-            if shards[*shard].blocks().start != next {
-                return Err(Error::Plan { reason: format!("block {next} is nowhere, or twice") });
-            }
-            next = shards[*shard].blocks().end;
-        }
-        Ok(Self { embed, blocks, head })
+        self.team.pager_stats()
     }
 }
 
@@ -297,8 +237,9 @@ impl Logits<'_> {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("engine", &self.shards.first().map(Shard::engine))
+            .field("engine", &self.team.engine())
             .field("placement", &self.placed.name)
+            .field("ranks", &self.team.ranks())
             .field("position", &self.position)
             .field("context", &self.context)
             .finish_non_exhaustive()

@@ -6,7 +6,7 @@ use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
     AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats,
-    PlannedLayer, PlannedMemory, Runtime, Stats, Value,
+    PlannedLayer, PlannedMemory, Rank, Runtime, Stats, Value,
 };
 
 use crate::activations::Activations;
@@ -39,7 +39,7 @@ struct Paged {
     head: Vec<LayerId>,
 }
 
-/// What is the same for all shards of a session.
+/// What is the same for all shards of a rank.
 pub(crate) struct Setup<'a> {
     pub(crate) module: &'a dyn Module,
     pub(crate) model: &'a Model,
@@ -49,6 +49,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) context: u32,
     pub(crate) batch: u32,
     pub(crate) activations: Activations,
+    /// Which of several ranks its guests are.
+    pub(crate) rank: Option<&'a Rank>,
 }
 
 impl Shard {
@@ -59,8 +61,11 @@ impl Shard {
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let Setup { module, model, layout, placed, limits, context, batch, activations } = *setup;
+        let Setup { module, model, layout, placed, limits, rank, .. } = *setup;
         let mut runtime = module.instantiate(limits)?;
+        if let Some(rank) = rank {
+            runtime.join(rank.clone())?;
+        }
         check_version(&mut *runtime)?;
         let plan = &placed.plan;
         let layers = plan.layers.iter().filter(|layer| plan.guest_of(layer) == Some(guest));
@@ -84,11 +89,11 @@ impl Shard {
         }
         let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
         let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
-        let header = descriptor::header(model, blocks.clone(), context, batch, activations);
+        let header = descriptor::header(setup, blocks.clone());
         let descriptor = descriptor::bytes(header, cache, &tensors);
         initialise(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
-        let rows = batch as usize;
+        let rows = setup.batch as usize;
         let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
         Ok(Self {
             tokens: pointer(&mut *runtime, export::TOKENS, &[], rows * 4)?,
@@ -319,12 +324,18 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         status::BAD_BLOCK => "it does not hold these blocks",
         status::BAD_ORDER => "calls came in the wrong order",
         status::LAYER_REFUSED => {
-            let why = runtime.host().last_refusal().map(|error| error.to_string());
-            return format!("a layer could not be had: {}", why.unwrap_or_default());
+            return format!("a layer could not be had: {}", last_refusal(runtime));
+        }
+        status::GATHER_REFUSED => {
+            return format!("the ranks do not compute together: {}", last_refusal(runtime));
         }
         _ => "for a reason that this host does not know",
     };
     reason.to_owned()
+}
+
+fn last_refusal(runtime: &dyn Runtime) -> String {
+    runtime.host().last_refusal().map(|error| error.to_string()).unwrap_or_default()
 }
 
 /// An address or a length in a guest's memory, as wide as its addresses.

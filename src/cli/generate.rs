@@ -62,6 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         paging: session.pager_stats(),
         stats: session.stats(),
         context: session.context(),
+        ranks: session.ranks(),
         prompt,
         ids: output.ids,
         text: output.text,
@@ -121,6 +122,7 @@ fn session_options(
     options.placement = placement;
     options.split = args.placement.split();
     options.activations = args.activations.into();
+    options.ranks = args.ranks;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -10,6 +10,7 @@ pub mod host_api;
 pub mod limits;
 pub mod mapping;
 pub mod memory;
+pub mod ranks;
 pub mod threads;
 pub mod transformer;
 pub mod traps;
@@ -25,6 +26,7 @@ pub const GROUPS: &[&[Case]] = &[
     mapping::CASES,
     limits::CASES,
     threads::CASES,
+    ranks::CASES,
     determinism::CASES,
     transformer::CASES,
 ];

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
-use polychord::model::{Activations, Guest, Placement, Sampling};
+use polychord::model::{Activations, Guest, Placement, Ranks, Sampling};
 
 use super::Failure;
 use crate::cli::engine::EngineArgs;
@@ -35,6 +35,11 @@ pub(crate) struct Args {
     /// How activations are multiplied with quantised weights
     #[arg(long, value_enum, default_value_t)]
     pub(crate) activations: Numbers,
+
+    /// Threads that compute, each with guests of its own: a number, or `auto` for as many as there
+    /// are processors, up to the model's heads of keys and values
+    #[arg(long, value_name = "N|auto", default_value = "1", value_parser = parse_ranks)]
+    pub(crate) ranks: Ranks,
 
     /// The build of the guest: `auto` takes the one that the engine runs faster
     #[arg(long, value_enum, default_value_t)]
@@ -123,6 +128,13 @@ pub(crate) enum Build {
     Plain,
     /// With them
     Relaxed,
+}
+
+fn parse_ranks(text: &str) -> Result<Ranks, String> {
+    if text == "auto" {
+        return Ok(Ranks::Auto);
+    }
+    text.parse().map(Ranks::Exactly).map_err(|_| "neither a number nor `auto`".to_owned())
 }
 
 impl From<Numbers> for Activations {

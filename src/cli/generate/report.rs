@@ -60,6 +60,7 @@ pub(crate) struct Report<'a> {
     pub(crate) paging: Option<PagerStats>,
     pub(crate) stats: Stats,
     pub(crate) context: u32,
+    pub(crate) ranks: usize,
     pub(crate) prompt: Vec<u32>,
     pub(crate) ids: Vec<u32>,
     pub(crate) text: String,
@@ -85,6 +86,7 @@ impl Report<'_> {
             "memories": self.placed.plan.memories.len(),
             "load": self.load_mode(),
             "context": self.context,
+            "ranks": self.ranks,
             "prompt_ids": self.prompt,
             "ids": self.ids,
             "text": self.text,
@@ -111,7 +113,9 @@ impl Report<'_> {
 
     pub(crate) fn print_summary(&self) -> Result<(), Failure> {
         let Capabilities { engine, version, execution, .. } = self.engine;
-        let speed = self.speed().map_or("-".into(), |speed| format!("{speed:.1} tokens/s"));
+        let ranks =
+            if self.ranks > 1 { format!(" by {} ranks", self.ranks) } else { String::new() };
+        let speed = self.speed().map_or("-".into(), |speed| format!("{speed:.1} tokens/s{ranks}"));
         let memory = peak_memory().map_or("unknown".into(), size::bytes);
         let lines = [
             ("engine", format!("{engine} {version} ({execution})")),

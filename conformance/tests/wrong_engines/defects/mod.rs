@@ -8,6 +8,7 @@ mod host_api;
 mod limits;
 mod mapping;
 mod memory;
+mod ranks;
 mod threads;
 mod traps;
 
@@ -40,5 +41,6 @@ pub(crate) static DEFECTS: &[&[Entry]] = &[
     mapping::DEFECTS,
     limits::DEFECTS,
     threads::DEFECTS,
+    ranks::DEFECTS,
     arithmetic::DEFECTS,
 ];

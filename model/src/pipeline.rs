@@ -1,0 +1,144 @@
+//! The guests of one rank, and the way of a batch through them.
+
+use polychord_runtime_api::{PagerStats, Plan, Rank, Stats};
+
+use crate::error::{Error, Result};
+use crate::layout::{Layout, Part};
+use crate::session::LoadReport;
+use crate::shard::{Setup, Shard};
+
+/// All guests of a plan, as one rank has them.
+pub(crate) struct Pipeline {
+    /// In the order of the plan's guests.
+    shards: Vec<Shard>,
+    route: Route,
+    batch: usize,
+    /// Which of several it is.
+    rank: Option<Rank>,
+}
+
+/// The way of the hidden state through the shards, by their numbers.
+struct Route {
+    embed: usize,
+    blocks: Vec<usize>,
+    head: usize,
+}
+
+impl Pipeline {
+    /// Starts the guests of a plan and loads their layers.
+    pub(crate) fn start(
+        setup: &Setup<'_>,
+        report: &mut LoadReport,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let plan = &setup.placed.plan;
+        let mut shards = Vec::new();
+        for guest in 0..plan.guests() {
+            shards.push(Shard::start(setup, guest, report, progress)?);
+        }
+        let route = Route::new(setup.layout, plan, &shards)?;
+        Ok(Self { shards, route, batch: setup.batch as usize, rank: setup.rank.cloned() })
+    }
+
+    /// Computes what follows the last of some tokens, together with the other ranks: the first
+    /// that fails stops all, and success of one is success of all.
+    pub(crate) fn eval(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+        let done = self.eval_alone(tokens, position);
+        let Some(rank) = &self.rank else { return done };
+        match done {
+            Ok(()) => Ok(rank.finish()?),
+            Err(error) => {
+                rank.stop(&error);
+                Err(error)
+            }
+        }
+    }
+
+    fn eval_alone(&mut self, tokens: &[u32], mut position: u32) -> Result<()> {
+        let mut at = (self.route.embed, 0);
+        for batch in tokens.chunks(self.batch) {
+            at = self.eval_batch(batch, position)?;
+            // A batch is no longer than the context.
+            position += u32::try_from(batch.len()).unwrap_or(u32::MAX);
+        }
+        let (shard, rows) = at;
+        self.hand_over(shard, self.route.head, rows)?;
+        self.shards[self.route.head].head(rows - 1)
+    }
+
+    /// Runs tokens through all blocks; returns the shard that has their hidden state, and how
+    /// many rows that is.
+    fn eval_batch(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
+        let mut at = self.route.embed;
+        self.shards[at].embed(tokens)?;
+        for index in 0..self.route.blocks.len() {
+            let next = self.route.blocks[index];
+            self.hand_over(at, next, tokens.len())?;
+            self.shards[next].run(position, tokens.len())?;
+            at = next;
+        }
+        Ok((at, tokens.len()))
+    }
+
+    /// Copies rows of the hidden state from one guest to another.
+    fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
+        if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
+            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+        }
+        Ok(())
+    }
+
+    /// The logits that were computed last, as bytes.
+    pub(crate) fn logits(&self) -> &[u8] {
+        self.shards[self.route.head].logits()
+    }
+
+    /// What the memories of all guests were used for.
+    pub(crate) fn stats(&self) -> Stats {
+        self.shards.iter().map(Shard::stats).sum()
+    }
+
+    /// How layers took turns, if they do.
+    pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
+        self.shards.iter().filter_map(Shard::pager_stats).reduce(|sum, it| sum + it)
+    }
+
+    /// Name of the engine.
+    pub(crate) fn engine(&self) -> Option<&'static str> {
+        self.shards.first().map(Shard::engine)
+    }
+
+    /// Which of several ranks it is.
+    pub(crate) const fn rank(&self) -> Option<&Rank> {
+        self.rank.as_ref()
+    }
+}
+
+impl Route {
+    /// Finds the way, and makes sure that each block is on it once, in order.
+    fn new(layout: &Layout, plan: &Plan, shards: &[Shard]) -> Result<Self> {
+        let holder = |part: Part| {
+            let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
+            layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)
+        };
+        let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
+        let (Some(embed), Some(head)) = (embed, output) else {
+            return Err(Error::Plan { reason: "it has no embedding or no output".into() });
+        };
+        if layout.is_tied() && embed != head {
+            let reason = "the output is tied to the embedding, but they are in two guests";
+            return Err(Error::Plan { reason: reason.into() });
+        }
+        let mut blocks: Vec<_> =
+            (0..shards.len()).filter(|shard| !shards[*shard].blocks().is_empty()).collect();
+        blocks.sort_by_key(|shard| shards[*shard].blocks().start);
+        let mut next = 0;
+        for shard in &blocks {
+            if shards[*shard].blocks().start != next {
+                return Err(Error::Plan { reason: format!("block {next} is nowhere, or twice") });
+            }
+            next = shards[*shard].blocks().end;
+        }
+        Ok(Self { embed, blocks, head })
+    }
+}

@@ -1,0 +1,275 @@
+//! The same logits however many ranks compute them, and one error if one of them fails.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::time::Duration;
+
+use polychord::api::Policy;
+use polychord::model::gguf::GgmlType;
+use polychord::model::{
+    Activations, Error, Model, Placement, Ranks, Session, SessionOptions, Transformer,
+};
+use sha2::{Digest, Sha256};
+
+use common::llama::{Llama, Shape};
+use common::{each_engine, engines_agree};
+
+/// Nine heads and three for keys and values, rows that no number of ranks divides, and a
+/// feed-forward part that leaves the last of seven ranks less than the others.
+fn shape() -> Shape {
+    Shape {
+        blocks: 3,
+        dim: 288,
+        ffn: 416,
+        heads: 9,
+        kv_heads: 3,
+        head_dim: 32,
+        rope_dim: 32,
+        vocab: 301,
+        ..Shape::of(GgmlType::Q4_1)
+    }
+}
+
+fn start(
+    transformer: &Transformer,
+    path: &Path,
+    mapped: bool,
+    options: &SessionOptions,
+) -> Session {
+    transformer.start(&open(path, mapped), options).unwrap()
+}
+
+#[allow(unsafe_code, reason = "nobody else knows the file")]
+fn open(path: &Path, mapped: bool) -> Model {
+    if !mapped {
+        return Model::open(path).unwrap();
+    }
+    // SAFETY: the file is a test's own and is not changed while it is used.
+    unsafe { Model::open_mapped(path) }.unwrap()
+}
+
+/// Logits after a prompt of some batches, and of single tokens after it.
+fn logits(session: &mut Session) -> Vec<u8> {
+    let prompt: Vec<u32> = (0..11).map(|i| i * 7 % 97).collect();
+    let mut all = session.eval(&prompt).unwrap().as_bytes().to_vec();
+    for token in [3, 50, 300] {
+        all.extend(session.eval(&[token]).unwrap().as_bytes());
+    }
+    all
+}
+
+fn options(ranks: u32) -> SessionOptions {
+    let mut options = SessionOptions::default();
+    options.context = Some(40);
+    options.batch = 4;
+    options.ranks = Ranks::Exactly(ranks);
+    options
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn no_number_of_ranks_changes_a_bit() {
+    engines_agree("no_number_of_ranks_changes_a_bit", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let half = std::fs::metadata(&path).unwrap().len() / 2;
+        let mut hashes = String::new();
+        for activations in [Activations::F32, Activations::Int8] {
+            let with = |ranks, placement| {
+                let mut options = options(ranks);
+                options.placement = placement;
+                options.activations = activations;
+                options
+            };
+            let alone = with(1, Placement::Resident32);
+            let expected = logits(&mut start(&transformer, &path, false, &alone));
+            let paged = |policy| Placement::Paged { resident_bytes: Some(half), policy };
+            for (ranks, mapped, placement) in [
+                (2, true, Placement::Resident32),
+                (2, false, Placement::Sharded32 { memories: Some(3) }),
+                (2, true, paged(Policy::Pinned)),
+                (3, false, Placement::Resident32),
+                (3, true, Placement::Sharded32 { memories: Some(2) }),
+                (3, false, paged(Policy::Lru)),
+                // More than heads of keys and values, which some then share, and a rank without
+                // any head.
+                (4, true, Placement::Resident32),
+                (7, true, Placement::Resident32),
+                (9, true, Placement::Auto),
+            ] {
+                let options = with(ranks, placement);
+                let mut session = start(&transformer, &path, mapped, &options);
+                assert_eq!(session.ranks(), ranks as usize);
+                assert!(logits(&mut session) == expected, "mapped: {mapped}, {options:?}");
+                session.reset();
+                assert!(logits(&mut session) == expected, "again, {options:?}");
+                assert_eq!(session.stats().errors, 0);
+            }
+            hashes += &hash(&expected);
+        }
+        hashes
+    });
+}
+
+#[test]
+fn each_rank_has_all_weights_and_the_cache_of_its_heads() {
+    each_engine("each_rank_has_all_weights_and_the_cache_of_its_heads", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(Shape { context: 8192, ..shape() }).save(folder.path());
+        let mut guest_bytes = [0; 2];
+        for (ranks, bytes) in [1, 3].into_iter().zip(&mut guest_bytes) {
+            let mut options = options(ranks);
+            options.context = Some(8192);
+            let session = start(&transformer, &path, false, &options);
+            assert_eq!(session.load_report().bytes, session.stats().bytes_loaded);
+            *bytes = session.stats().guest_bytes - session.load_report().bytes;
+        }
+        // 18 MiB of cache, once, and little else for each.
+        let [alone, three] = guest_bytes;
+        assert!(three < alone + alone / 2, "{alone} {three}");
+    });
+}
+
+#[test]
+fn impossible_numbers_are_refused() {
+    each_engine("impossible_numbers_are_refused", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        for ranks in [0, 10, u32::MAX] {
+            let refused = transformer.start(&open(&path, false), &options(ranks)).unwrap_err();
+            assert!(matches!(refused, Error::Ranks { limit: 9, .. }), "{refused}");
+        }
+        let mut automatic = options(1);
+        automatic.ranks = Ranks::Auto;
+        let session = start(&transformer, &path, false, &automatic);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        assert_eq!(session.ranks(), processors.min(3));
+    });
+}
+
+#[test]
+fn what_all_refuse_harms_nothing() {
+    each_engine("what_all_refuse_harms_nothing", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let expected = logits(&mut start(&transformer, &path, false, &options(1)));
+        let mut session = start(&transformer, &path, false, &options(2));
+        for _ in 0..2 {
+            let error = session.eval(&[5, 301]).unwrap_err();
+            assert!(error.to_string().contains("a token is not in the vocabulary"), "{error}");
+            assert!(logits(&mut session) == expected);
+            session.reset();
+        }
+    });
+}
+
+/// A guest that says it is a transformer; rank 1 of several does something else than the others.
+const HOSTILE: &str = r#"(module
+    (import "env" "all_gather" (func $gather (param i32 i32 i32) (result i32)))
+    (memory (export "memory") 4)
+    (global $rank (mut i32) (i32.const 0))
+    (func (export "transformer_version") (result i32) (i32.const VERSION))
+    (func (export "transformer_alloc") (param i32) (result i32) (i32.const 1024))
+    (func (export "transformer_init") (param $at i32) (param i32) (result i32)
+        (global.set $rank (i32.load offset=76 (local.get $at))) (i32.const 0))
+    (func (export "transformer_tokens") (result i32) (i32.const 65536))
+    (func (export "transformer_hidden") (result i32) (i32.const 66048))
+    (func (export "transformer_logits") (result i32) (i32.const 131072))
+    (func (export "transformer_embed") (param i32) (result i32) (i32.const 0))
+    (func (export "transformer_blocks") (param i32 i32 i32 i32) (result i32)
+        (if (i32.eq (global.get $rank) (i32.const 1)) (then RANK_1))
+        (select (i32.const -112) (i32.const 0)
+            (call $gather (i32.const 16) (i32.const 32) (i32.const 96))))
+    (func (export "transformer_head") (param i32) (result i32) (i32.const 0)))"#;
+
+#[test]
+fn a_hostile_rank_stops_all_with_its_error() {
+    each_engine("a_hostile_rank_stops_all_with_its_error", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let timed = Some(Duration::from_millis(300));
+        for (rank_1, call_time, says) in [
+            ("(unreachable)", None, "unreachable code was reached"),
+            ("(drop (i32.load (i32.const -1)))", None, "memory access out of bounds"),
+            ("(return (i32.const 0))", None, "rank 1 has finished"),
+            ("(return (i32.const -109))", None, "does not hold these blocks"),
+            (
+                "(drop (call $gather (i32.const 16) (i32.const 8) (i32.const 96)))",
+                None,
+                "from each of 3 ranks does not make up 96 bytes",
+            ),
+            (
+                "(drop (call $gather (i32.const 16) (i32.const 33) (i32.const 96)))",
+                None,
+                "gathers 96 bytes in chunks of 33",
+            ),
+            (
+                "(drop (call $gather (i32.const -8) (i32.const 32) (i32.const 96)))",
+                None,
+                "leaves the guest's address space",
+            ),
+            ("(loop $for_ever (br $for_ever))", timed, "time limit of 300 ms"),
+        ] {
+            let version = polychord::api::abi::transformer::VERSION.to_string();
+            let wat = HOSTILE.replace("VERSION", &version).replace("RANK_1", rank_1);
+            let transformer =
+                Transformer::from_wasm(engine, &wat::parse_str(wat).unwrap()).unwrap();
+            let mut options = options(3);
+            options.call_time = call_time;
+            let mut session = start(&transformer, &path, false, &options);
+            for _ in 0..2 {
+                let error = session.eval(&[1, 2, 3]).unwrap_err().to_string();
+                // What another rank says of it, or what it says itself.
+                assert!(error.contains(says), "{rank_1}: {error}");
+            }
+        }
+        let transformer = Transformer::new(engine).unwrap();
+        logits(&mut start(&transformer, &path, false, &options(3)));
+    });
+}
+
+/// One that runs out of time, and one whose file has shrunk: one error, and others go on.
+#[test]
+fn a_rank_that_fails_stops_all() {
+    each_engine("a_rank_that_fails_stops_all", |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let mut other = start(&transformer, &path, true, &options(3));
+        let expected = logits(&mut other);
+
+        let mut hasty = options(3);
+        hasty.call_time = Some(Duration::from_nanos(1));
+        let error = transformer
+            .start(&open(&path, true), &hasty)
+            .map(|mut it| it.eval(&[1, 2, 3]).map(|_| ()).unwrap_err());
+        let error = error.unwrap_or_else(|error| error).to_string();
+        assert!(error.contains("time limit"), "{error}");
+
+        let mut paged = options(3);
+        let half = std::fs::metadata(&path).unwrap().len() / 2;
+        paged.placement = Placement::Paged { resident_bytes: Some(half), policy: Policy::Lru };
+        let copy = folder.path().join("copy.gguf");
+        std::fs::copy(&path, &copy).unwrap();
+        let mut session = start(&transformer, &copy, false, &paged);
+        assert!(logits(&mut session) == expected);
+        session.reset();
+        std::fs::File::options().write(true).open(&copy).unwrap().set_len(5_000).unwrap();
+        let error = session.eval(&[1, 2, 3]).unwrap_err().to_string();
+        assert!(error.contains("has shrunk"), "{error}");
+        std::fs::copy(&path, &copy).unwrap();
+        assert!(logits(&mut session) == expected, "it goes on when the file is back");
+
+        other.reset();
+        assert!(logits(&mut other) == expected);
+    });
+}
