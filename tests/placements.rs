@@ -55,6 +55,8 @@ fn no_split_changes_a_bit() {
             (Placement::Resident32, Split::ByKind, 6),
             (Placement::Auto, Split::ByKind, 6),
             (Placement::Resident32, Split::CacheApart, 2),
+            (Placement::Multi32, Split::ByLayer, 2),
+            (Placement::Multi32, Split::ByKind, 6),
             (sharded.clone(), Split::CacheApart, 6),
         ] {
             let model = Model::open(&path).unwrap();
@@ -96,6 +98,7 @@ fn all_placements(engine: &dyn Engine, transformer: &Transformer, shape: Shape) 
     let parts = shape.blocks + if shape.tied { 1 } else { 2 };
     let mut placements = vec![Placement::Auto];
     placements.extend([1, 2, 5, parts].map(|n| Placement::Sharded32 { memories: Some(n) }));
+    placements.push(Placement::Multi32);
     placements.extend(native(engine));
     for policy in [Policy::Pinned, Policy::Lru] {
         for resident in [weights / 2, weights * 3 / 4, weights * 2] {
@@ -335,6 +338,7 @@ fn the_default_model_is_the_same_everywhere() {
             Placement::Resident32,
             Placement::Sharded32 { memories: Some(2) },
             Placement::Sharded32 { memories: Some(5) },
+            Placement::Multi32,
             paged(Policy::Pinned),
             paged(Policy::Lru),
         ];

@@ -33,6 +33,7 @@ fn beyond_4_gib_every_engine_computes_the_same() {
             (Placement::Auto, "sharded32"),
             (Placement::Sharded32 { memories: Some(5) }, "sharded32"),
             (two_gib, "paged"),
+            (Placement::Multi32, "multi32"),
         ];
         if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
             placements.push((Placement::Native64, "native64"));

@@ -5,19 +5,19 @@ use core::ops::Range;
 use polychord_abi::transformer::{role, status};
 
 use crate::attention::Cache;
+use crate::caches::Caches;
 use crate::host::Layers;
 use crate::kernels::{Activations, Input, Output};
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
-use crate::{Status, alloc, host, kernels, math};
+use crate::{Status, alloc, kernels, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
 pub(crate) struct Network {
     shape: Shape,
     globals: Globals,
     blocks: &'static mut [Block],
-    /// Keys and values of each block, and how many positions of them are filled.
-    caches: &'static mut [(Cache, usize)],
+    caches: Caches,
     rope: Rope,
     buffers: Buffers,
 }
@@ -44,16 +44,8 @@ impl Network {
     /// Allocates all that a checked description needs.
     pub(crate) fn new(description: Description) -> Result<Self, Status> {
         let Description { shape, globals, blocks, cache } = description;
-        let own = shape.own_kv_heads().len() * shape.head_dim;
-        let cached = own.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
-        let mut room = cache;
-        let mut floats = || match &mut room {
-            Some(address) => host::take_floats(address, cached),
-            None => alloc::floats(cached),
-        };
-        let cache = || Some((Cache { keys: floats()?, values: floats()? }, 0));
         Ok(Self {
-            caches: alloc::filled(blocks.len(), cache).ok_or(status::OUT_OF_MEMORY)?,
+            caches: Caches::new(&shape, blocks.len(), cache)?,
             rope: Rope::new(&shape)?,
             buffers: Buffers::new(&shape)?,
             shape,
@@ -86,10 +78,9 @@ impl Network {
             return Err(status::BAD_TOKEN);
         }
         let layers = Layers::new();
-        let table = table.matrix(&layers)?;
         let rows = self.buffers.hidden.chunks_exact_mut(self.shape.dim);
         for (&token, row) in tokens.iter().zip(rows) {
-            table.expand(token as usize, row);
+            table.expand(&layers, token as usize, row)?;
         }
         Ok(())
     }
@@ -110,24 +101,23 @@ impl Network {
         if n > self.shape.context || position > self.shape.context - n {
             return Err(status::CONTEXT_FULL);
         }
-        let caches = &mut self.caches[first..first + count];
-        if caches.iter().any(|(_, filled)| *filled < position) {
+        if (first..first + count).any(|block| self.caches.filled(block) < position) {
             return Err(status::BAD_ORDER);
         }
         if let Some(stored) = self.globals.rope_freqs {
             let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
-            stored.matrix(&Layers::new())?.expand(0, factors);
+            stored.expand(&Layers::new(), 0, factors)?;
             self.rope.divide(factors);
             // Once is enough; and not earlier, as its layer may not be there at `INIT`.
             self.globals.rope_freqs = None;
         }
         self.rope.prepare(position, n);
-        for (block, (cache, filled)) in self.blocks[first..].iter().zip(caches) {
-            let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
-            // Until the block is done, later positions of its cache are not to be relied on.
-            *filled = position;
-            stage.block(block, cache, &mut self.buffers)?;
-            *filled = position + n;
+        let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
+        for block in first..first + count {
+            let (weights, buffers) = (&self.blocks[block], &mut self.buffers);
+            let positions = position..position + n;
+            let fill = |cache: &mut _| stage.block(weights, cache, buffers);
+            self.caches.extend(block, positions, fill)?;
         }
         Ok(())
     }
@@ -336,8 +326,9 @@ fn product(
 ) -> Result<(), Status> {
     if !rows.is_empty() {
         let columns = y.len() / rows.len();
-        let weights = stored.matrix(layers)?.part(rows);
-        x.multiply(&weights, Output::whole(y, columns), scratch);
+        stored.each_part(layers, rows, |part, first| {
+            x.multiply(part, Output::from_row(y, columns, first), scratch);
+        })?;
     }
     Ok(())
 }
@@ -352,7 +343,7 @@ fn norm_rows(
     weight: &mut [f32],
     epsilon: f32,
 ) -> Result<(), Status> {
-    stored.matrix(layers)?.expand(0, weight);
+    stored.expand(layers, 0, weight)?;
     let dim = weight.len();
     for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
         math::rms_norm(row, weight, epsilon, out);

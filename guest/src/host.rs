@@ -3,6 +3,8 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+#[cfg(not(feature = "multi32"))]
+use core::ops::Range;
 
 use polychord_abi::transformer::status;
 
@@ -47,6 +49,7 @@ pub(crate) fn floats_mut<'a>(address: usize, len: usize) -> Option<&'a mut [f32]
 }
 
 /// The next floats of a range that the host set aside, whose start moves behind them.
+#[cfg(not(feature = "multi32"))]
 pub(crate) fn take_floats(start: &mut u64, len: usize) -> Option<&'static mut [f32]> {
     let floats = floats_mut(usize::try_from(*start).ok()?, len)?;
     *start = start.checked_add(size_of_val(floats) as u64)?;
@@ -86,11 +89,17 @@ impl Layers {
         Self { known: [const { Cell::new(None) }; 9] }
     }
 
-    /// The stored bytes of a tensor.
-    pub(crate) fn bytes(&self, tensor: &Stored) -> Result<&[u8], Status> {
+    /// Some of the stored bytes of a tensor.
+    #[cfg(not(feature = "multi32"))]
+    pub(crate) fn bytes(&self, tensor: &Stored, part: Range<usize>) -> Result<&[u8], Status> {
+        let start = usize::try_from(self.start(tensor, part.start)?).ok();
+        start.and_then(|start| bytes(start, part.len())).ok_or(status::LAYER_REFUSED)
+    }
+
+    /// The address of a byte of a tensor.
+    pub(crate) fn start(&self, tensor: &Stored, byte: usize) -> Result<u64, Status> {
         let start = self.address(tensor.layer)?.checked_add(tensor.offset);
-        let start = start.and_then(|start| usize::try_from(start).ok());
-        start.and_then(|start| bytes(start, tensor.bytes)).ok_or(status::LAYER_REFUSED)
+        start.and_then(|start| start.checked_add(byte as u64)).ok_or(status::LAYER_REFUSED)
     }
 
     fn address(&self, layer: u32) -> Result<u64, Status> {

@@ -20,11 +20,15 @@ compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-
 
 mod alloc;
 mod attention;
+#[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
+mod caches;
 pub mod exports;
 mod forward;
 mod host;
 mod kernels;
 mod math;
+#[cfg(feature = "multi32")]
+mod memories;
 mod model;
 mod ranks;
 mod rope;

@@ -5,6 +5,8 @@ use core::ops::Range;
 use polychord_abi::transformer::{Model, Tensor, VERSION, activations, role, status};
 
 use crate::kernels::{Kind, Matrix};
+#[cfg(feature = "multi32")]
+use crate::memories;
 use crate::ranks::Share;
 use crate::{Status, alloc, host::Layers};
 
@@ -56,21 +58,53 @@ impl Shape {
 pub(crate) struct Stored {
     pub(crate) layer: u32,
     pub(crate) offset: u64,
-    pub(crate) bytes: usize,
     kind: Kind,
     cols: usize,
     row_bytes: usize,
 }
 
 impl Stored {
-    /// The tensor as a matrix in memory.
-    pub(crate) fn matrix<'a>(&self, layers: &'a Layers) -> Result<Matrix<'a>, Status> {
-        Ok(Matrix {
-            kind: self.kind,
-            cols: self.cols,
-            row_bytes: self.row_bytes,
-            bytes: layers.bytes(self)?,
+    /// Calls `use_part` with some rows of the tensor, and where they begin among `rows`: here
+    /// with all of them.
+    #[cfg(not(feature = "multi32"))]
+    pub(crate) fn each_part(
+        &self,
+        layers: &Layers,
+        rows: Range<usize>,
+        mut use_part: impl FnMut(&Matrix<'_>, usize),
+    ) -> Result<(), Status> {
+        let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
+        use_part(&self.matrix(layers.bytes(self, part)?), 0);
+        Ok(())
+    }
+
+    /// The same for weights in another memory: with as many rows at a time as are brought in
+    /// at once.
+    #[cfg(feature = "multi32")]
+    pub(crate) fn each_part(
+        &self,
+        layers: &Layers,
+        rows: Range<usize>,
+        mut use_part: impl FnMut(&Matrix<'_>, usize),
+    ) -> Result<(), Status> {
+        let start = layers.start(self, rows.start * self.row_bytes)?;
+        memories::stage(start, rows.len(), self.row_bytes, |bytes, first| {
+            use_part(&self.matrix(bytes), first);
         })
+    }
+
+    /// Expands one row of the tensor.
+    pub(crate) fn expand(
+        &self,
+        layers: &Layers,
+        row: usize,
+        out: &mut [f32],
+    ) -> Result<(), Status> {
+        self.each_part(layers, row..row + 1, |part, _| part.expand(0, out))
+    }
+
+    const fn matrix<'a>(&self, bytes: &'a [u8]) -> Matrix<'a> {
+        Matrix { kind: self.kind, cols: self.cols, row_bytes: self.row_bytes, bytes }
     }
 }
 
@@ -231,7 +265,7 @@ fn check_tensor(tensor: &Tensor, shape: &Shape) -> Result<Stored, Status> {
     let row_bytes = kind.row_bytes(cols)?;
     let bytes = row_bytes.checked_mul(rows).ok_or(status::BAD_SHAPE)?;
     tensor.offset.checked_add(bytes as u64).ok_or(status::BAD_SHAPE)?;
-    Ok(Stored { layer: tensor.layer, offset: tensor.offset, bytes, kind, cols, row_bytes })
+    Ok(Stored { layer: tensor.layer, offset: tensor.offset, kind, cols, row_bytes })
 }
 
 fn is_vector(role: u32) -> bool {

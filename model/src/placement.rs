@@ -30,6 +30,9 @@ pub enum Placement {
         /// How many; by default as few as will do.
         memories: Option<usize>,
     },
+    /// All layers in several 32-bit memories of one guest, and the cache in one more: for
+    /// engines with several memories, and never chosen automatically.
+    Multi32,
     /// All layers in one 64-bit memory, of any size: for engines that have such memories, and
     /// never chosen automatically, because 32-bit ones are faster.
     Native64,
@@ -62,7 +65,7 @@ pub enum Split {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Placed {
-    /// `resident32`, `sharded32`, `native64` or `paged`.
+    /// `resident32`, `sharded32`, `multi32`, `native64` or `paged`.
     pub name: &'static str,
     /// Why, in a few words.
     pub reason: String,
@@ -70,7 +73,7 @@ pub struct Placed {
     pub plan: Plan,
     /// Which layers stay, where they take turns.
     pub policy: Policy,
-    /// Most bytes that the memory of a guest may have, for weights, cache and activations.
+    /// Most bytes that each linear memory of a guest may have.
     pub guest_bytes: u64,
 }
 
@@ -109,6 +112,7 @@ impl Model {
                 let budget = resident_bytes.or_else(default_budget).unwrap_or(sizes.limit / 2);
                 self.place_paged(sizes, split, budget, *policy, "as asked for")
             }
+            Placement::Multi32 => self.place_multi(sizes, engine, split),
             Placement::Native64 => {
                 let plan = self.one_guest(sizes, split)?;
                 self.place_native(sizes, engine, plan, "as asked for")
@@ -116,10 +120,12 @@ impl Model {
             Placement::Planned(plan) => {
                 plan.validate()?;
                 self.layout_of(plan)?;
-                if options.placement.build() == Build::Memory64 {
-                    return self.place_native(sizes, engine, plan.clone(), "as the plan says");
+                let reason = "as the plan says";
+                match options.placement.build() {
+                    Build::Memory32 => self.place_planned(sizes, plan),
+                    Build::Memory64 => self.place_native(sizes, engine, plan.clone(), reason),
+                    Build::Memories32 => self.check_multi(sizes, engine, plan.clone(), reason),
                 }
-                self.place_planned(sizes, plan)
             }
         }
     }
@@ -158,6 +164,43 @@ impl Model {
         needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
         let (name, reason) = ("native64", reason.to_owned());
         Ok(Placed { name, reason, plan, policy: Policy::default(), guest_bytes })
+    }
+
+    /// As few memories as hold the layers in order, or one for each kind of tensor; and one for
+    /// the cache.
+    fn place_multi(&self, sizes: &Sizes, engine: &Capabilities, split: Split) -> Result<Placed> {
+        let plan = match split {
+            Split::ByKind => Strategy::ByKind.plan(&self.kinds(sizes))?,
+            Split::ByLayer | Split::CacheApart => {
+                Strategy::OneGuest { memory_bytes: sizes.limit }.plan(&self.parts(sizes))?
+            }
+        };
+        self.check_multi(sizes, engine, plan, "as asked for")
+    }
+
+    /// Checks that the guest has a memory for each of a plan's, and one of them for the cache.
+    fn check_multi(
+        &self,
+        sizes: &Sizes,
+        engine: &Capabilities,
+        plan: Plan,
+        reason: &str,
+    ) -> Result<Placed> {
+        let needs = Requirements { multi_memory: true, ..Default::default() };
+        needs.check(engine).map_err(|error| Placement::Multi32.unavailable(error))?;
+        self.needs(sizes, &plan, 0)?;
+        let memories = plan.memories.len();
+        let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
+        if memories > MEMORIES || largest > sizes.limit {
+            let reason = format!(
+                "it needs {memories} memories of up to {largest} bytes in one guest, which has \
+                 {MEMORIES} of up to {}: use the placement sharded32",
+                sizes.limit
+            );
+            return Err(Error::Plan { reason });
+        }
+        let reason = format!("{reason}: {memories} memories");
+        Ok(Placed::in_memory32("multi32", reason, plan, sizes))
     }
 
     fn one_guest(&self, sizes: &Sizes, split: Split) -> Result<Plan> {
@@ -308,8 +351,14 @@ impl Placement {
     pub(crate) fn build(&self) -> Build {
         match self {
             Self::Native64 => Build::Memory64,
+            Self::Multi32 => Build::Memories32,
             Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
-                Build::Memory64
+                let cached = |memory: &PlannedMemory| memory.region == PlannedMemory::KV;
+                let small = plan.memories.iter().all(|memory| memory.bytes <= MEMORY32);
+                match small && plan.memories.iter().any(cached) {
+                    true => Build::Memories32,
+                    false => Build::Memory64,
+                }
             }
             _ => Build::Memory32,
         }
@@ -319,6 +368,11 @@ impl Placement {
     pub(crate) fn unavailable(&self, error: api::Error) -> Error {
         match self.build() {
             Build::Memory32 => error.into(),
+            Build::Memories32 => Error::Unavailable {
+                placement: "multi32",
+                reason: error,
+                available: "with Wasmer, Wasmtime and WasmEdge",
+            },
             Build::Memory64 => Error::Unavailable {
                 placement: "native64",
                 reason: error,
@@ -380,6 +434,10 @@ impl Sizes {
 
 /// Room for the guest's stack, data, descriptor and odds and ends: 4 MiB.
 const GUEST: u64 = 64 * PAGE;
+
+/// How many memories the guest has beside its own, in the build that has several: see
+/// `guest/src/memories.rs`.
+const MEMORIES: usize = 9;
 
 /// What 32 bits can address.
 const MEMORY32: u64 = 1 << 32;

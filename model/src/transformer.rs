@@ -40,10 +40,12 @@ pub(crate) enum Build {
     Memory32,
     /// One with 64-bit addresses.
     Memory64,
+    /// Several with 32-bit addresses.
+    Memories32,
 }
 
 impl Build {
-    const ALL: [Self; 2] = [Self::Memory32, Self::Memory64];
+    const ALL: [Self; 3] = [Self::Memory32, Self::Memory64, Self::Memories32];
 
     /// The build as it comes with this crate; see `scripts/build-guest`.
     const fn wasm(self, relaxed: bool) -> &'static [u8] {
@@ -60,14 +62,21 @@ impl Build {
             (Self::Memory64, true) => {
                 include_bytes!("../../guest/built/transformer-wasm64-relaxed.wasm")
             }
+            (Self::Memories32, false) => {
+                include_bytes!("../../guest/built/transformer-multi32-plain.wasm")
+            }
+            (Self::Memories32, true) => {
+                include_bytes!("../../guest/built/transformer-multi32-relaxed.wasm")
+            }
         }
     }
 
     /// The build that a module is.
     fn of(module: &dyn Module) -> Self {
-        match module.info().address() {
-            AddressType::I32 => Self::Memory32,
-            AddressType::I64 => Self::Memory64,
+        match module.info().memories() {
+            [first, ..] if first.address == AddressType::I64 => Self::Memory64,
+            [] | [_] => Self::Memory32,
+            _ => Self::Memories32,
         }
     }
 }

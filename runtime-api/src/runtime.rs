@@ -225,7 +225,13 @@ pub trait Runtime: LinearMemories + Send {
         }
         let rooms: Vec<_> =
             memories.into_iter().map(|index| (index, host.room(self, index))).collect();
-        let Some(parts) = segment::divide(bytes, &rooms) else {
+        // Memories that belong to the host stay apart while there are linear memories for them.
+        let memories = host.memory_stats();
+        let used = |index| memories.iter().flat_map(|it| &it.segments).any(|it| it.memory == index);
+        let unused = rooms.iter().filter(|(index, _)| *index != 0 && !used(*index));
+        let unused: Vec<_> = unused.filter(|(_, room)| *room >= bytes).copied().collect();
+        let parts = segment::divide(bytes, &unused).or_else(|| segment::divide(bytes, &rooms));
+        let Some(parts) = parts else {
             let size = |(index, _): &(usize, u64)| self.linear_memory(*index).len() as u64;
             let now: u64 = rooms.iter().map(size).sum();
             return Err(Error::TooLarge {

@@ -12,6 +12,12 @@ pub enum Strategy {
     /// One guest, with a memory for each group and one for the cache: for groups that are
     /// kinds of tensors.
     ByKind,
+    /// One guest, with contiguous runs of groups in as few memories of at most so many bytes as
+    /// hold them, and one more memory for the cache.
+    OneGuest {
+        /// Most bytes of a memory.
+        memory_bytes: u64,
+    },
     /// As [`ByLayer`](Self::ByLayer), with the cache of each guest in a second memory.
     CacheApart(Guests),
     /// As [`ByLayer`](Self::ByLayer), in windows in which layers take turns.
@@ -69,6 +75,7 @@ impl Strategy {
             Self::ByLayer(guests) => by_layer(inventory, guests.count(inventory)?, false)?,
             Self::CacheApart(guests) => by_layer(inventory, guests.count(inventory)?, true)?,
             Self::ByKind => by_kind(inventory)?,
+            Self::OneGuest { memory_bytes } => one_guest(inventory, memory_bytes)?,
             Self::Paged { guests, resident_bytes } => paged(inventory, guests, resident_bytes)?,
         };
         plan.validate()?;
@@ -165,6 +172,27 @@ fn by_kind(inventory: &Inventory) -> Result<Plan> {
     }
     if cache(&inventory.groups) > 0 {
         plan.push_empty(0, PlannedMemory::KV, cache(&inventory.groups))?;
+    }
+    Ok(plan)
+}
+
+fn one_guest(inventory: &Inventory, memory_bytes: u64) -> Result<Plan> {
+    let mut groups = inventory.groups.clone();
+    let cache = cache(&groups);
+    groups.iter_mut().for_each(|group| group.cache = 0);
+    // One guest has one copy, in its first memory.
+    if let Some(first) = groups.first_mut() {
+        first.layers.extend(inventory.everywhere.iter().cloned());
+    }
+    let apart = Inventory { groups, everywhere: Vec::new(), beside: 0 };
+    let memories = Guests::OfBytes(memory_bytes).count(&apart)?;
+    let mut plan = Plan::empty();
+    for run in runs(&apart.groups, memories)? {
+        let layers = run.iter().flat_map(|group| &group.layers);
+        plan.push(0, PlannedMemory::WEIGHTS, layers.cloned())?;
+    }
+    if cache > 0 {
+        plan.push_empty(0, PlannedMemory::KV, cache)?;
     }
     Ok(plan)
 }
@@ -304,6 +332,23 @@ mod tests {
         assert_eq!(pages(&plan), [3, 1, 2, 1, 4]);
         let plan = Strategy::ByLayer(Guests::Exactly(3)).plan(&inventory).unwrap();
         assert_eq!(plan.layers.iter().filter(|it| it.source.id == LayerId(9)).count(), 3);
+    }
+
+    #[test]
+    fn one_guest_has_as_few_memories_as_hold_the_layers() {
+        let mut inventory = inventory(&[(3, 0), (1, 2), (2, 2)]);
+        let plan = |inventory: &Inventory, pages: u64| {
+            Strategy::OneGuest { memory_bytes: pages * PAGE }.plan(inventory)
+        };
+        let all = plan(&inventory, 6).unwrap();
+        assert_eq!(regions(&all), [(0, "weights"), (0, "kv")]);
+        assert_eq!(pages(&all), [6, 4]);
+        inventory.everywhere =
+            vec![SourceRange { id: LayerId(9), name: "everywhere".into(), start: 5, bytes: 1 }];
+        let parts = plan(&inventory, 4).unwrap();
+        assert_eq!(pages(&parts), [4, 3, 4]);
+        assert_eq!(parts.layers.iter().filter(|it| it.source.id == LayerId(9)).count(), 1);
+        assert!(plan(&inventory, 3).is_err());
     }
 
     #[test]

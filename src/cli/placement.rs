@@ -42,6 +42,8 @@ enum Name {
     Resident32,
     /// Several guests, each with a run of the layers
     Sharded32,
+    /// Several 32-bit memories of one guest, and one for the cache
+    Multi32,
     /// One 64-bit memory, where the engine has them; slower
     Native64,
     /// Layers take turns in a window
@@ -96,6 +98,7 @@ impl PlacementArgs {
             Name::Auto => Placement::Auto,
             Name::Resident32 => Placement::Resident32,
             Name::Sharded32 => Placement::Sharded32 { memories: self.memories },
+            Name::Multi32 => Placement::Multi32,
             Name::Native64 => Placement::Native64,
             Name::Paged => Placement::Paged {
                 resident_bytes: self.resident.map(|size| size.as_u64()),

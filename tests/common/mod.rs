@@ -95,6 +95,7 @@ pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
     let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = Vec::new();
     placements.extend(wanted("wasm32").then_some(Placement::Auto));
+    placements.extend(wanted("multi32").then_some(Placement::Multi32));
     placements.extend((native && wanted("wasm64")).then_some(Placement::Native64));
     placements
 }

@@ -157,14 +157,6 @@ pub(crate) struct Matrix<'a> {
     pub(crate) row_bytes: usize,
 }
 
-impl Matrix<'_> {
-    /// Some of its rows.
-    pub(crate) fn part(&self, rows: Range<usize>) -> Self {
-        let bytes = &self.bytes[rows.start * self.row_bytes..rows.end * self.row_bytes];
-        Self { bytes, ..*self }
-    }
-}
-
 /// Where the product of a matrix with some columns goes: that of row `r` and column `c` to
 /// `c * stride + r`. A stride beyond the number of rows leaves room for those of another matrix.
 pub(crate) struct Output<'a> {
@@ -178,6 +170,12 @@ impl<'a> Output<'a> {
     pub(crate) fn whole(y: &'a mut [f32], columns: usize) -> Self {
         let stride = y.len() / columns;
         Self { y, stride, columns }
+    }
+
+    /// All of `y` from a row on.
+    pub(crate) fn from_row(y: &'a mut [f32], columns: usize, row: usize) -> Self {
+        let stride = y.len() / columns;
+        Self { y: &mut y[row..], stride, columns }
     }
 
     /// The results of `rows` rows for each column.

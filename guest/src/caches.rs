@@ -1,0 +1,50 @@
+//! The keys and values of all blocks, each in place.
+
+use core::ops::Range;
+
+use polychord_abi::transformer::status;
+
+use crate::attention::Cache;
+use crate::model::Shape;
+use crate::{Status, alloc, host};
+
+/// Keys and values of each block, and how many positions of them are filled.
+pub(crate) struct Caches(&'static mut [(Cache, usize)]);
+
+impl Caches {
+    /// Room for a context in each block, at an address that the host has set aside, or anywhere.
+    pub(crate) fn new(
+        shape: &Shape,
+        blocks: usize,
+        mut address: Option<u64>,
+    ) -> Result<Self, Status> {
+        let len = shape.own_kv_heads().len() * shape.head_dim;
+        let len = len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
+        let mut floats = || match &mut address {
+            Some(address) => host::take_floats(address, len),
+            None => alloc::floats(len),
+        };
+        let cache = || Some((Cache { keys: floats()?, values: floats()? }, 0));
+        alloc::filled(blocks, cache).map(Self).ok_or(status::OUT_OF_MEMORY)
+    }
+
+    /// How many positions of a block are filled.
+    pub(crate) fn filled(&self, block: usize) -> usize {
+        self.0[block].1
+    }
+
+    /// Lets `fill` put keys and values at `positions` of a block, those before being there.
+    pub(crate) fn extend(
+        &mut self,
+        block: usize,
+        positions: Range<usize>,
+        fill: impl FnOnce(&mut Cache) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let (cache, filled) = &mut self.0[block];
+        // Until the block is done, later positions of its cache are not to be relied on.
+        *filled = positions.start;
+        fill(cache)?;
+        *filled = positions.end;
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! The keys and values of all blocks in a memory of their own, and a window with those of the
+//! block that is computed.
+
+use core::ops::Range;
+
+use polychord_abi::transformer::status;
+
+use crate::attention::Cache;
+use crate::model::Shape;
+use crate::{Status, alloc, memories};
+
+/// Keys and values of each block, and how many positions of them are filled.
+pub(crate) struct Caches {
+    window: Cache,
+    /// Address of the first block's keys.
+    address: u64,
+    filled: &'static mut [u32],
+    head_dim: usize,
+    /// Floats of the keys, and of the values, of one head.
+    head_len: usize,
+}
+
+impl Caches {
+    /// Room for a context in each block, at an address that the host has set aside.
+    pub(crate) fn new(shape: &Shape, blocks: usize, address: Option<u64>) -> Result<Self, Status> {
+        let address = address.ok_or(status::BAD_DESCRIPTOR)?;
+        let head_len = shape.head_dim.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
+        let len = head_len.checked_mul(shape.own_kv_heads().len()).ok_or(status::BAD_SHAPE)?;
+        let floats = || alloc::floats(len).ok_or(status::OUT_OF_MEMORY);
+        Ok(Self {
+            window: Cache { keys: floats()?, values: floats()? },
+            address,
+            filled: alloc::words(blocks).ok_or(status::OUT_OF_MEMORY)?,
+            head_dim: shape.head_dim,
+            head_len,
+        })
+    }
+
+    /// How many positions of a block are filled.
+    pub(crate) fn filled(&self, block: usize) -> usize {
+        self.filled[block] as usize
+    }
+
+    /// Lets `fill` put keys and values at `positions` of a block, those before being there.
+    pub(crate) fn extend(
+        &mut self,
+        block: usize,
+        positions: Range<usize>,
+        fill: impl FnOnce(&mut Cache) -> Result<(), Status>,
+    ) -> Result<(), Status> {
+        let filled = |position: usize| u32::try_from(position).map_err(|_| status::CONTEXT_FULL);
+        // Until the block is done, later positions of its cache are not to be relied on.
+        self.filled[block] = filled(positions.start)?;
+        self.each_head(block, 0..positions.start, memories::read_floats)?;
+        fill(&mut self.window)?;
+        self.each_head(block, positions.clone(), |far, near| memories::write_floats(far, near))?;
+        self.filled[block] = filled(positions.end)?;
+        Ok(())
+    }
+
+    /// Calls `copy` with some positions of each head in the window, and their address in the
+    /// cache of a block.
+    fn each_head(
+        &mut self,
+        block: usize,
+        positions: Range<usize>,
+        copy: impl Fn(u64, &mut [f32]) -> Option<()>,
+    ) -> Result<(), Status> {
+        let part = positions.start * self.head_dim..positions.end * self.head_dim;
+        let Cache { keys, values } = &mut self.window;
+        let first = 2 * block * (keys.len() / self.head_len);
+        let heads =
+            keys.chunks_exact_mut(self.head_len).chain(values.chunks_exact_mut(self.head_len));
+        for (head, near) in (first..).zip(heads) {
+            let far = (head as u64 * self.head_len as u64 + part.start as u64) * 4;
+            let far = self.address.checked_add(far).ok_or(status::BAD_SHAPE)?;
+            copy(far, &mut near[part.clone()]).ok_or(status::LAYER_REFUSED)?;
+        }
+        Ok(())
+    }
+}
