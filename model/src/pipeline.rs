@@ -1,6 +1,6 @@
 //! The guests of one rank, and the way of a batch through them.
 
-use polychord_runtime_api::{PagerStats, Plan, Rank, Stats};
+use polychord_runtime_api::{MemoryStats, PagerStats, Plan, Rank, Stats};
 
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Part};
@@ -96,6 +96,11 @@ impl Pipeline {
     /// What the memories of all guests were used for.
     pub(crate) fn stats(&self) -> Stats {
         self.shards.iter().map(Shard::stats).sum()
+    }
+
+    /// What became of the memories of each guest.
+    pub(crate) fn memory_stats(&self) -> impl Iterator<Item = Vec<MemoryStats>> {
+        self.shards.iter().map(Shard::memory_stats)
     }
 
     /// How layers took turns, if they do.

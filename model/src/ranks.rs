@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use polychord_runtime_api::{Capabilities, PagerStats, Rank, Requirements, Stats};
+use polychord_runtime_api::{Capabilities, MemoryStats, PagerStats, Rank, Requirements, Stats};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -156,6 +156,15 @@ impl Team {
     pub(crate) fn stats(&self) -> Stats {
         let others = self.others.iter().map(|worker| worker.desk.pipeline().stats());
         others.chain([self.first.stats()]).sum()
+    }
+
+    /// What became of the memories of each guest, rank by rank.
+    pub(crate) fn memory_stats(&self) -> Vec<Vec<MemoryStats>> {
+        let mut guests: Vec<_> = self.first.memory_stats().collect();
+        for worker in &self.others {
+            guests.extend(worker.desk.pipeline().memory_stats());
+        }
+        guests
     }
 
     /// How layers took turns, if they do.

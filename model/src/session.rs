@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use polychord_runtime_api::{Limits, Module, PagerStats, Stats};
+use polychord_runtime_api::{Limits, MemoryStats, Module, PagerStats, Stats};
 
 use crate::activations::Activations;
 use crate::error::{Error, Result};
@@ -198,6 +198,12 @@ impl Session {
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.team.stats()
+    }
+
+    /// What became of the memories of each guest: rank by rank, in the order of the plan.
+    #[must_use]
+    pub fn memory_stats(&self) -> Vec<Vec<MemoryStats>> {
+        self.team.memory_stats()
     }
 
     /// How layers took turns, if they do.

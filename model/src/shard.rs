@@ -5,8 +5,9 @@ use std::ops::Range;
 use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemorySpec, Module, Pager, PagerStats,
-    PlannedLayer, PlannedMemory, Rank, Runtime, Stats, Value,
+    AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemoryKind, MemorySpec, MemoryStats,
+    Module, Pager, PagerStats, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats,
+    Value,
 };
 
 use crate::activations::Activations;
@@ -75,7 +76,7 @@ impl Shard {
         for (index, memory) in plan.memories_of(guest) {
             let layers: Vec<_> = plan.layers_of(index).collect();
             if memory.region == PlannedMemory::KV {
-                let id = runtime.create_memory64(&MemorySpec::guest(memory.bytes))?;
+                let id = runtime.create_memory64(&spec(memory))?;
                 cache = runtime.memory_address(id)?.unwrap_or(0);
             } else if memory.paged {
                 let sources = layers.iter().map(|layer| layer.source.clone());
@@ -84,7 +85,7 @@ impl Shard {
                     Pager::new(&mut *runtime, source, sources, memory.bytes, placed.policy)?;
                 paged = Some(Paged::new(pager, layout, &layers, blocks.clone()));
             } else {
-                load(&mut *runtime, model, memory.bytes, &layers, report, progress)?;
+                load(&mut *runtime, model, memory, &layers, report, progress)?;
             }
         }
         let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
@@ -137,7 +138,7 @@ impl Shard {
                 let index = (block - self.blocks.start) as usize;
                 pager.require(&mut *self.runtime, &blocks[index])?;
                 // After the last block comes the first, for the next token.
-                pager.prefetch(&blocks[(index + 1) % blocks.len()]);
+                pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?;
             }
             self.run_blocks(block..block + 1, position, rows)?;
         }
@@ -166,6 +167,11 @@ impl Shard {
     /// What the guest's memory was used for.
     pub(crate) fn stats(&self) -> Stats {
         self.runtime.stats()
+    }
+
+    /// What became of the guest's memories.
+    pub(crate) fn memory_stats(&self) -> Vec<MemoryStats> {
+        self.runtime.memory_stats()
     }
 
     /// How the layers took turns, if they do.
@@ -224,12 +230,12 @@ fn blocks(layout: &Layout, layers: &[&PlannedLayer], guest: u32) -> Result<Range
 fn load(
     runtime: &mut dyn Runtime,
     model: &Model,
-    bytes: u64,
+    planned: &PlannedMemory,
     layers: &[&PlannedLayer],
     report: &mut LoadReport,
     progress: &mut dyn FnMut(u64),
 ) -> Result<()> {
-    let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
+    let memory = runtime.create_memory64(&spec(planned))?;
     for layer in layers {
         runtime.register_layer(LayerSpec {
             id: layer.source.id,
@@ -250,6 +256,12 @@ fn load(
         progress(report.bytes);
     }
     Ok(())
+}
+
+/// A planned memory as one region of its name.
+fn spec(planned: &PlannedMemory) -> MemorySpec {
+    let region = RegionSpec::fixed(planned.region.clone(), planned.bytes);
+    MemorySpec::new(MemoryKind::Guest, [region])
 }
 
 fn check_version(runtime: &mut dyn Runtime) -> Result<()> {

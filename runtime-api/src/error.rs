@@ -141,6 +141,22 @@ pub enum Error {
         /// How many there are.
         count: usize,
     },
+    /// There is no such region in a memory.
+    #[error("memory {memory} has no region {region}; it has {available}")]
+    RegionNotFound {
+        /// The memory.
+        memory: u32,
+        /// What was asked for.
+        region: String,
+        /// The regions that there are.
+        available: String,
+    },
+    /// A memory cannot be made as described.
+    #[error("the memory cannot be made: {reason}")]
+    InvalidMemory {
+        /// What is wrong, with the numbers.
+        reason: String,
+    },
     /// A range leaves the memory that it should lie in.
     #[error("{operation}: bytes {offset}..+{len} leave the memory of {size} bytes")]
     OutOfRange {

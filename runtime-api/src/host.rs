@@ -10,6 +10,7 @@ use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
 use crate::module::{AddressType, ModuleInfo};
 use crate::ranks::Rank;
+use crate::region::Region;
 use crate::segment::{LinearMemories, Realisation, Segment};
 use crate::stats::Counters;
 use crate::{Error, Result, Stats, mapping};
@@ -131,8 +132,13 @@ impl Host {
 
     /// What became of each memory that was made.
     #[must_use]
-    pub fn memory_stats(&self) -> Vec<MemoryStats> {
-        self.state().memories.stats()
+    pub fn memory_stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
+        let state = self.state();
+        let mut stats = state.memories.stats(guest);
+        for memory in &mut stats {
+            memory.mapped_bytes = state.layers.mapped_bytes(memory.id);
+        }
+        stats
     }
 
     /// Why a request was refused last; a guest sees only a number.
@@ -183,19 +189,23 @@ impl Host {
         room - room % PAGE
     }
 
-    /// Adds a memory of whole pages: in these segments of the guest, or in the host.
+    /// Adds a memory of these regions: in these segments of the guest, or in the host.
     pub(crate) fn add_memory(
         &self,
-        bytes: u64,
+        regions: Vec<Region>,
         segments: Option<Vec<Segment>>,
     ) -> Result<MemoryId> {
         let (realisation, backing) = match segments {
             Some(segments) => {
                 (Realisation::in_guest(self.module.memories()), Backing::Guest(segments))
             }
-            None => (Realisation::Host, Backing::host(self.capabilities.engine, bytes)?),
+            None => {
+                let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
+                (Realisation::Host, Backing::host(self.capabilities.engine, bytes)?)
+            }
         };
-        let id = self.state().memories.add(bytes, realisation, backing)?;
+        let bytes = regions.iter().map(|region| region.bytes).sum();
+        let id = self.state().memories.add(regions, realisation, backing)?;
         self.counters.memory64(bytes);
         let (engine, reason) = (self.capabilities.engine, realisation.reason());
         tracing::debug!(engine, memory = id.0, bytes, ?realisation, reason, "memory created");
@@ -207,27 +217,44 @@ impl Host {
         self.state().memories.guest_address(memory, 0)
     }
 
+    /// A region of a memory as it is now.
+    pub(crate) fn region(&self, memory: MemoryId, name: &str) -> Result<Region> {
+        self.state().memories.region(memory, name).cloned()
+    }
+
+    /// Makes a region larger; its size before.
+    pub(crate) fn grow_region(&self, memory: MemoryId, name: &str, bytes: u64) -> Result<u64> {
+        let mut state = self.state();
+        let region = state.memories.region(memory, name)?;
+        let before = region.grow(bytes)?;
+        self.counters.memory64(region.bytes - before);
+        tracing::debug!(memory = memory.0, region = name, bytes = region.bytes, "region grown");
+        Ok(before)
+    }
+
     pub(crate) fn register_layer(&self, spec: LayerSpec) -> Result<()> {
         let mut state = self.state();
         let memory_bytes = state.memories.bytes(spec.memory)?;
-        let segment = state.memories.segment(spec.memory, spec.offset)?;
+        let extent = state.memories.extent(spec.memory, spec.offset)?;
         tracing::trace!(
             layer = spec.id.0,
             name = spec.name,
             bytes = spec.bytes,
             "layer registered"
         );
-        state.layers.register(spec, memory_bytes, segment.end)?;
+        state.layers.register(spec, memory_bytes, extent)?;
         self.counters.layer();
         Ok(())
     }
 
-    /// Brings a layer into its memory, unless it is there.
+    /// Brings a layer into its memory, unless it is there: from its source, or from where its
+    /// bytes were read to.
     pub(crate) fn load_layer(
         &self,
         guest: &mut (impl LinearMemories + ?Sized),
         id: LayerId,
         when: Guest,
+        read: Option<&[u8]>,
     ) -> Result<LoadedLayer> {
         let start = Instant::now();
         let mut state = self.state();
@@ -239,16 +266,20 @@ impl Host {
             return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
         }
         let (pages, range) = memories.pages(guest, memory, layer.range())?;
-        let mapped = when == Guest::Idle
+        let mapped = read.is_none()
+            && when == Guest::Idle
             && address.is_some()
             && self.map(pages, range.clone(), &layer.spec)?;
-        if !mapped {
-            layer.spec.source.read_at(layer.spec.source_offset, &mut pages[range])?;
+        match read {
+            _ if mapped => {}
+            Some(read) if read.len() == range.len() => pages[range].copy_from_slice(read),
+            _ => layer.spec.source.read_at(layer.spec.source_offset, &mut pages[range])?,
         }
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
         layer.loaded = Some(method);
         let took = start.elapsed();
         self.counters.load(bytes, mapped, took);
+        memories.count_load(memory, took);
         tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
         Ok(LoadedLayer { address, bytes, method, took })
     }
@@ -265,7 +296,7 @@ impl Host {
             kind: "in the guest's own linear memory",
         };
         if self.state().in_guest(id)? {
-            return self.load_layer(guest, id, Guest::Running)?.address.ok_or(refused);
+            return self.load_layer(guest, id, Guest::Running, None)?.address.ok_or(refused);
         }
         Err(refused)
     }

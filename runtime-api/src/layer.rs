@@ -24,7 +24,7 @@ pub struct LayerSpec {
     /// The memory that it belongs to.
     pub memory: MemoryId,
     /// First byte in that memory. No two layers may touch the same 64 KiB page, and none may
-    /// cross the edge of a [`Segment`](crate::Segment). For its pages to be mapped, it must lie
+    /// cross the edge of a [`Region`](crate::Region) or [`Segment`](crate::Segment). For its pages to be mapped, it must lie
     /// in its page as `source_offset` does in its own.
     pub offset: u64,
     /// Where its bytes come from.
@@ -82,14 +82,15 @@ impl Layer {
 }
 
 impl Layers {
-    /// Adds a layer, given the size of its memory and the end of the segment that it begins in.
+    /// Adds a layer, given the size of its memory, and the end of the region and segment that
+    /// it begins in.
     pub(crate) fn register(
         &mut self,
         spec: LayerSpec,
         memory_bytes: u64,
-        segment_end: u64,
+        extent: u64,
     ) -> Result<()> {
-        if let Err(reason) = self.check(&spec, memory_bytes, segment_end) {
+        if let Err(reason) = self.check(&spec, memory_bytes, extent) {
             return Err(Error::InvalidLayer { layer: spec.id.0, name: spec.name, reason });
         }
         let first = spec.offset / PAGE;
@@ -106,12 +107,20 @@ impl Layers {
         }
     }
 
+    /// Bytes of a memory's layers that are mapped now.
+    pub(crate) fn mapped_bytes(&self, memory: MemoryId) -> u64 {
+        let mapped = self.by_id.values().filter(|layer| {
+            layer.spec.memory == memory && layer.loaded == Some(LoadMethod::Mapped)
+        });
+        mapped.map(|layer| layer.spec.bytes).sum()
+    }
+
     pub(crate) fn get_mut(&mut self, id: LayerId) -> Result<&mut Layer> {
         let registered = self.by_id.len();
         self.by_id.get_mut(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })
     }
 
-    fn check(&self, spec: &LayerSpec, memory_bytes: u64, segment_end: u64) -> Result<(), String> {
+    fn check(&self, spec: &LayerSpec, memory_bytes: u64, extent: u64) -> Result<(), String> {
         if let Some(other) = self.by_id.get(&spec.id) {
             return Err(format!("{} has the same number", other.spec.name));
         }
@@ -124,10 +133,10 @@ impl Layers {
         check_range("its place", spec.offset, spec.bytes, memory_bytes)
             .map_err(|error| error.to_string())?;
         let end = spec.offset + spec.bytes;
-        if end > segment_end {
+        if end > extent {
             return Err(format!(
-                "bytes {}..{end} lie in two of the guest's linear memories, of which one ends at \
-                 {segment_end}; place it in one of them",
+                "bytes {}..{end} leave the region or linear memory that they begin in, which ends \
+                 at byte {extent}; place it in one",
                 spec.offset
             ));
         }

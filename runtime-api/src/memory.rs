@@ -1,10 +1,13 @@
 use std::ops::Range;
+use std::time::Duration;
 
 use memmap2::MmapMut;
-use polychord_abi::PAGE;
 use serde::Serialize;
 
+use crate::histogram::Histogram;
+use crate::region::Region;
 use crate::segment::{LinearMemories, Realisation, Segment};
+use crate::usage::resident;
 use crate::{Error, Result};
 
 /// Number of a memory in its runtime, in the order of creation.
@@ -12,57 +15,8 @@ use crate::{Error, Result};
 #[serde(transparent)]
 pub struct MemoryId(pub u32);
 
-/// What a 64-bit memory should be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemorySpec {
-    /// Size in bytes; rounded up to whole WebAssembly pages.
-    pub bytes: u64,
-    /// Where it lives.
-    pub kind: MemoryKind,
-}
-
-/// Where a 64-bit memory lives.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum MemoryKind {
-    /// In the guest's own linear memories, in ranges that the host grows them by. The guest
-    /// uses its bytes in place, after `memory64_map_layer`. [`Realisation`] says how.
-    Guest,
-    /// In host memory, of any size. The guest copies by `memory64_read`, `memory64_write`
-    /// and `memory64_load_layer`.
-    Host,
-}
-
-/// Most bytes of a memory: 16 TiB, far beyond any machine, so that sums of sizes cannot
-/// overflow.
+/// Most bytes of a region of a memory: 16 TiB, far beyond any machine.
 pub(crate) const MAX_BYTES: u64 = 16 << 40;
-
-impl MemorySpec {
-    /// A memory in the guest's own linear memories.
-    #[must_use]
-    pub const fn guest(bytes: u64) -> Self {
-        Self { bytes, kind: MemoryKind::Guest }
-    }
-
-    /// A memory in the host.
-    #[must_use]
-    pub const fn host(bytes: u64) -> Self {
-        Self { bytes, kind: MemoryKind::Host }
-    }
-
-    /// The size in whole pages, in bytes.
-    pub(crate) fn page_bytes(&self) -> Result<u64> {
-        if self.bytes == 0 || self.bytes > MAX_BYTES {
-            return Err(Error::TooLarge {
-                what: "a 64-bit memory (which has at least one byte)".into(),
-                asked: self.bytes,
-                limit: MAX_BYTES,
-                limited_by: "Polychord".into(),
-            });
-        }
-        Ok(self.bytes.next_multiple_of(PAGE))
-    }
-}
 
 /// What became of a memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -73,8 +27,19 @@ pub struct MemoryStats {
     pub realisation: Realisation,
     /// Why so.
     pub reason: &'static str,
-    /// Its size in bytes.
-    pub bytes: u64,
+    /// Bytes of its address space, with what its regions may still grow by.
+    pub reserved_bytes: u64,
+    /// Bytes of it that are in RAM, by whole pages of the machine, as `/proc/self/pagemap` has
+    /// them; none where the system does not tell.
+    pub resident_bytes: Option<u64>,
+    /// Bytes of its layers that are pages of a file now.
+    pub mapped_bytes: u64,
+    /// Layers that were brought in.
+    pub loads: u64,
+    /// How long each of them took.
+    pub load_times: Histogram,
+    /// What it is divided into.
+    pub regions: Vec<Region>,
     /// Where it is in the guest's linear memories, in the order of its own bytes; none if it
     /// is in the host.
     pub segments: Vec<Segment>,
@@ -89,9 +54,12 @@ pub(crate) struct Memories(Vec<Memory>);
 struct Memory {
     /// Address of the first byte.
     base: u64,
+    /// What it may grow to.
     bytes: u64,
+    regions: Vec<Region>,
     realisation: Realisation,
     backing: Backing,
+    load_times: Histogram,
 }
 
 #[derive(Debug)]
@@ -135,13 +103,15 @@ impl Backing {
 }
 
 impl Memories {
+    /// Adds a memory with these regions, of which there is at least one.
     pub(crate) fn add(
         &mut self,
-        bytes: u64,
+        regions: Vec<Region>,
         realisation: Realisation,
         backing: Backing,
     ) -> Result<MemoryId> {
         let base = self.end();
+        let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
         let end = base.checked_add(bytes);
         let id = u32::try_from(self.0.len()).ok();
         let (Some(_), Some(id)) = (end, id) else {
@@ -152,7 +122,8 @@ impl Memories {
                 limited_by: "the 64-bit address space".into(),
             });
         };
-        self.0.push(Memory { base, bytes, realisation, backing });
+        let load_times = Histogram::default();
+        self.0.push(Memory { base, bytes, regions, realisation, backing, load_times });
         Ok(MemoryId(id))
     }
 
@@ -160,21 +131,47 @@ impl Memories {
         self.0.is_empty()
     }
 
-    /// What became of each memory.
-    pub(crate) fn stats(&self) -> Vec<MemoryStats> {
+    /// What became of each memory, but for its layers.
+    pub(crate) fn stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
         let stats = |(id, memory): (u32, &Memory)| MemoryStats {
             id: MemoryId(id),
             realisation: memory.realisation,
             reason: memory.realisation.reason(),
-            bytes: memory.bytes,
+            reserved_bytes: memory.bytes,
+            resident_bytes: memory.resident(guest),
+            mapped_bytes: 0,
+            loads: memory.load_times.count(),
+            load_times: memory.load_times,
+            regions: memory.regions.clone(),
             segments: memory.segments().to_vec(),
         };
         (0..).zip(&self.0).map(stats).collect()
     }
 
-    /// Size of a memory in bytes.
+    /// Counts a layer that was brought in.
+    pub(crate) fn count_load(&mut self, id: MemoryId, took: Duration) {
+        if let Some(memory) = self.0.get_mut(id.0 as usize) {
+            memory.load_times.record(took);
+        }
+    }
+
+    /// Bytes of a memory's address space.
     pub(crate) fn bytes(&self, id: MemoryId) -> Result<u64> {
         Ok(self.get(id)?.bytes)
+    }
+
+    /// A region of a memory.
+    pub(crate) fn region(&mut self, id: MemoryId, name: &str) -> Result<&mut Region> {
+        let regions = &self.get(id)?.regions;
+        let names = || regions.iter().map(|region| region.name.as_str()).collect::<Vec<_>>();
+        let found = regions.iter().position(|region| region.name == name);
+        let missing = || Error::RegionNotFound {
+            memory: id.0,
+            region: name.to_owned(),
+            available: names().join(", "),
+        };
+        let index = found.ok_or_else(missing)?;
+        Ok(&mut self.0[id.0 as usize].regions[index])
     }
 
     /// Whether a memory is in the guest's linear memories.
@@ -189,10 +186,10 @@ impl Memories {
         Ok(found.map(|(segment, within)| segment.address(offset - within.start)))
     }
 
-    /// The part of a memory around an offset that layers there must not leave.
-    pub(crate) fn segment(&self, id: MemoryId, offset: u64) -> Result<Range<u64>> {
-        let memory = self.get(id)?;
-        Ok(memory.segment(offset).map_or(0..memory.bytes, |(_, within)| within))
+    /// The end of what is in one place, from an offset in a memory on: layers that begin there
+    /// must not go beyond it.
+    pub(crate) fn extent(&self, id: MemoryId, offset: u64) -> Result<u64> {
+        Ok(self.get(id)?.extent(offset).unwrap_or(offset))
     }
 
     /// Address of a byte of a memory in the common space.
@@ -211,8 +208,8 @@ impl Memories {
     ) -> Result<(&'a mut [u8], Range<usize>)> {
         let (offset, len) = (range.start, range.end.saturating_sub(range.start));
         let address = self.address(id, offset, len)?;
-        let size = self.segment(id, offset)?.end;
-        // A layer that crosses the edge of a segment was not registered.
+        let size = self.extent(id, offset)?;
+        // A layer that crosses the edge of a region or segment was not registered.
         let piece = self.piece(address, len).filter(|piece| piece.len() == len);
         let operation = "a layer";
         let piece = piece.ok_or(Error::OutOfRange { operation, offset, len, size })?;
@@ -340,17 +337,18 @@ impl Memories {
     }
 
     /// The longest piece that a range of the common space begins with; none if it is empty or
-    /// begins behind the last memory.
+    /// begins where there is nothing to use.
     fn piece(&self, address: u64, len: u64) -> Option<Piece> {
         let index = self.0.partition_point(|memory| memory.base <= address).checked_sub(1)?;
         let memory = &self.0[index];
         let offset = address - memory.base;
-        let (place, start, within) = match memory.segment(offset) {
-            Some((segment, within)) => (Place::Linear(segment.memory), segment.start, within),
-            None => (Place::Host(index), 0, 0..memory.bytes),
+        let len = len.min(memory.extent(offset)? - offset);
+        let (place, start) = match memory.segment(offset) {
+            Some((segment, within)) => {
+                (Place::Linear(segment.memory), segment.start + (offset - within.start))
+            }
+            None => (Place::Host(index), offset),
         };
-        let len = len.min(within.end.saturating_sub(offset));
-        let start = start + (offset - within.start);
         (len > 0).then_some(Piece { place, range: start..start + len })
     }
 
@@ -380,8 +378,16 @@ impl Memories {
         self.0.last().map_or(0, |memory| memory.base + memory.bytes)
     }
 
+    /// Checks that a range of the common space is all in memories, and in regions of them.
     fn check(&self, operation: &'static str, address: u64, len: u64) -> Result<()> {
-        check_range(operation, address, len, self.end())
+        check_range(operation, address, len, self.end())?;
+        let (mut at, mut left) = (address, len);
+        while left > 0 {
+            let gap = Error::OutOfRange { operation, offset: address, len, size: at };
+            let piece = self.piece(at, left).ok_or(gap)?;
+            (at, left) = (at + piece.len(), left - piece.len());
+        }
+        Ok(())
     }
 
     fn get(&self, id: MemoryId) -> Result<&Memory> {
@@ -397,6 +403,28 @@ impl Memory {
             Backing::Guest(segments) => segments,
             Backing::Host(_) => &[],
         }
+    }
+
+    /// Bytes of it that are in RAM.
+    fn resident(&self, guest: &(impl LinearMemories + ?Sized)) -> Option<u64> {
+        match &self.backing {
+            Backing::Host(pages) => resident(pages),
+            Backing::Guest(segments) => {
+                let resident = |segment: &Segment| {
+                    let all = guest.linear_memory(segment.memory);
+                    let range = to_usize(segment.start, segment.bytes, all.len()).ok()?;
+                    resident(&all[range])
+                };
+                segments.iter().map(resident).sum()
+            }
+        }
+    }
+
+    /// The end of what is in one region and one segment, from an offset on; none if nothing is.
+    fn extent(&self, offset: u64) -> Option<u64> {
+        let region = self.regions.iter().find(|region| region.end() > offset)?;
+        let end = self.segment(offset).map_or(u64::MAX, |(_, within)| within.end);
+        (region.offset <= offset).then_some(region.end().min(end))
     }
 
     /// The segment that a byte is in, and the part of this memory that the segment is.
@@ -479,6 +507,7 @@ fn to_usize(start: u64, len: u64, size: usize) -> Result<Range<usize>> {
 
 #[cfg(test)]
 mod tests {
+    use polychord_abi::PAGE;
     use proptest::prelude::*;
 
     use super::*;
@@ -496,6 +525,12 @@ mod tests {
         }
     }
 
+    /// One region of this size, and the same with so much more to grow by.
+    fn region(pages: u64, more: u64) -> Region {
+        let (bytes, max_bytes) = (pages * PAGE, (pages + more) * PAGE);
+        Region { name: "weights".into(), offset: 0, bytes, max_bytes }
+    }
+
     /// Pages of all memories together.
     const PAGES: u64 = 7;
     const ALL: u64 = PAGES * PAGE;
@@ -510,11 +545,16 @@ mod tests {
             segment(0, PAGE, PAGE),
             segment(3, 2 * PAGE, PAGE),
         ];
-        memories.add(4 * PAGE, Realisation::Segments, Backing::Guest(several)).unwrap();
+        let regions = [(0, 1), (1, 2), (3, 1)].map(|(at, pages)| Region {
+            name: at.to_string(),
+            offset: at * PAGE,
+            ..region(pages, 0)
+        });
+        memories.add(regions.into(), Realisation::Segments, Backing::Guest(several)).unwrap();
         let host = Backing::host("test", PAGE).unwrap();
-        memories.add(PAGE, Realisation::Host, host).unwrap();
+        memories.add(vec![region(1, 0)], Realisation::Host, host).unwrap();
         let one = vec![segment(0, 2 * PAGE, 2 * PAGE)];
-        memories.add(2 * PAGE, Realisation::Segments, Backing::Guest(one)).unwrap();
+        memories.add(vec![region(2, 0)], Realisation::Segments, Backing::Guest(one)).unwrap();
         let bytes = |pages: u64| vec![0; usize::try_from(pages * PAGE).unwrap()];
         (memories, Bytes([5, 1, 3, 3].map(bytes).into()))
     }
@@ -527,10 +567,6 @@ mod tests {
 
     #[test]
     fn sizes_are_checked_to_the_last_byte() {
-        assert!(MemorySpec::host(0).page_bytes().is_err());
-        assert!(MemorySpec::host(MAX_BYTES + 1).page_bytes().is_err());
-        assert_eq!(MemorySpec::host(1).page_bytes().unwrap(), PAGE);
-        assert_eq!(MemorySpec::host(MAX_BYTES).page_bytes().unwrap(), MAX_BYTES);
         for (offset, len) in [(u64::MAX, 1), (u64::MAX, u64::MAX), (1, u64::MAX), (0, 4 * PAGE)] {
             assert!(check_range("test", offset, len, 3 * PAGE).is_err());
         }
@@ -552,8 +588,9 @@ mod tests {
         ] {
             assert_eq!(memories.guest_address(MemoryId(memory), offset).unwrap(), expected);
         }
-        assert_eq!(memories.segment(MemoryId(0), 3 * PAGE - 1).unwrap(), 2 * PAGE..3 * PAGE);
-        assert_eq!(memories.segment(MemoryId(1), 5).unwrap(), 0..PAGE);
+        assert_eq!(memories.extent(MemoryId(0), PAGE + 1).unwrap(), 2 * PAGE);
+        assert_eq!(memories.extent(MemoryId(0), 3 * PAGE - 1).unwrap(), 3 * PAGE);
+        assert_eq!(memories.extent(MemoryId(1), 5).unwrap(), PAGE);
         assert!(memories.guest_address(MemoryId(3), 0).is_err());
     }
 
@@ -565,6 +602,31 @@ mod tests {
         assert_eq!((pages.len() as u64, range.start as u64), (3 * PAGE, 2 * PAGE + 5));
         assert!(memories.pages(&mut guest, MemoryId(0), PAGE - 1..PAGE + 1).is_err());
         assert!(memories.pages(&mut guest, MemoryId(0), 4 * PAGE - 1..4 * PAGE + 1).is_err());
+    }
+
+    #[test]
+    fn what_is_not_in_a_region_cannot_be_used() {
+        let mut memories = Memories::default();
+        let mut second = region(2, 1);
+        (second.name, second.offset) = ("second".into(), 3 * PAGE);
+        let host = Backing::host("test", 6 * PAGE).unwrap();
+        let id = memories.add(vec![region(1, 2), second], Realisation::Host, host).unwrap();
+        let mut guest = Bytes(Vec::new());
+        let allowed = |memories: &mut Memories, guest: &mut Bytes| {
+            let write = |page: &u64| memories.write(guest, page * PAGE, &[1]).is_ok();
+            (0..7).filter(write).collect::<Vec<_>>()
+        };
+        assert_eq!(allowed(&mut memories, &mut guest), [0, 3, 4]);
+        assert!(memories.write(&mut guest, PAGE - 1, &[1, 2]).is_err());
+        assert!(memories.pages(&mut guest, id, 0..PAGE + 1).is_err());
+        assert_eq!(memories.region(id, "weights").unwrap().grow(1).unwrap(), PAGE);
+        assert_eq!(allowed(&mut memories, &mut guest), [0, 1, 3, 4]);
+        memories.write(&mut guest, PAGE - 1, &[1, 2]).unwrap();
+        memories.region(id, "weights").unwrap().grow(PAGE).unwrap();
+        memories.write(&mut guest, PAGE, &vec![3; 4 * 65_536]).unwrap();
+        assert!(memories.region(id, "weights").unwrap().grow(1).is_err());
+        let error = memories.region(id, "kv").unwrap_err().to_string();
+        assert!(error.contains("weights, second"), "{error}");
     }
 
     proptest! {
@@ -596,9 +658,9 @@ mod tests {
         fn guest_copies_agree(address in 0..ALL + 9, len in 0..160_000_usize, at in 0..160_000_usize) {
             let (mut memories, mut guest) = memories();
             for (memory, bytes) in (0..).zip(&mut guest.0) {
-                for (i, byte) in (0_usize..).zip(bytes) {
-                    *byte = u8::try_from((i + 31 * memory) % 251).unwrap();
-                }
+                let len = bytes.len();
+                *bytes = (memory..250).collect::<Vec<u8>>().repeat(len / 200);
+                bytes.truncate(len);
             }
             let fits = address + len as u64 <= ALL;
             let start = usize::try_from(address).unwrap();

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
 
+use memmap2::MmapMut;
 use polychord_abi::PAGE;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{LayerId, LayerSpec};
-use crate::memory::{MemoryId, MemorySpec};
+use crate::memory::MemoryId;
 use crate::plan::SourceRange;
+use crate::reader::Reader;
+use crate::region::MemorySpec;
 use crate::runtime::Runtime;
 use crate::source::Source;
 use crate::{Error, Result};
@@ -38,11 +41,17 @@ pub struct PagerStats {
     pub evictions: u64,
     /// Bytes brought in.
     pub bytes_loaded: u64,
-    /// Misses whose bytes the system was asked for in time.
+    /// Layers that were asked for ahead.
+    pub prefetches: u64,
+    /// Misses that had been asked for ahead.
     pub prefetch_hits: u64,
+    /// Bytes of those that a thread of the host had read, so that they were copied from memory.
+    pub prefetch_bytes: u64,
     /// Time until missed layers were there, in nanoseconds. Mapped pages are read later, when
     /// the guest touches them.
     pub wait_nanos: u64,
+    /// The part of it that was spent waiting for the thread that reads ahead.
+    pub prefetch_wait_nanos: u64,
 }
 
 /// The sum of what two pagers did.
@@ -55,8 +64,11 @@ impl std::ops::Add for PagerStats {
             misses: self.misses + other.misses,
             evictions: self.evictions + other.evictions,
             bytes_loaded: self.bytes_loaded + other.bytes_loaded,
+            prefetches: self.prefetches + other.prefetches,
             prefetch_hits: self.prefetch_hits + other.prefetch_hits,
+            prefetch_bytes: self.prefetch_bytes + other.prefetch_bytes,
             wait_nanos: self.wait_nanos.saturating_add(other.wait_nanos),
+            prefetch_wait_nanos: self.prefetch_wait_nanos.saturating_add(other.prefetch_wait_nanos),
         }
     }
 }
@@ -72,7 +84,13 @@ pub struct Pager {
     /// Where streamed layers may be: behind the pinned ones.
     stream: Range<u64>,
     resident: Vec<Resident>,
-    prefetched: BTreeSet<LayerId>,
+    /// Layers that the system was asked to read into its cache.
+    advised: BTreeSet<LayerId>,
+    /// Whether layers are copied, and not mapped.
+    copies: bool,
+    /// Reads layers that will be copied; started when it is first needed. What it holds counts
+    /// against the room for streamed layers, so that a pager never has more than its window.
+    reader: Option<Reader>,
     clock: u64,
     stats: PagerStats,
 }
@@ -106,6 +124,8 @@ impl Pager {
         bytes: u64,
         policy: Policy,
     ) -> Result<Self> {
+        let maps = runtime.host().capabilities().mapping.is_supported();
+        let copies = source.is_file() && !(maps && source.mapped_file().is_some());
         let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
         let pages = bytes.div_ceil(PAGE);
         let layers: Vec<_> = layers.into_iter().collect();
@@ -130,7 +150,9 @@ impl Pager {
             layers: by_id,
             stream: end..pages,
             resident: Vec::new(),
-            prefetched: BTreeSet::new(),
+            advised: BTreeSet::new(),
+            copies,
+            reader: None,
             clock: 0,
             stats: PagerStats::default(),
         })
@@ -141,7 +163,8 @@ impl Pager {
     /// # Errors
     ///
     /// [`Error::LayerNotFound`], [`Error::TooLarge`] if the window has no room for them
-    /// together, and as [`Runtime::load_layer`]. Layers that were brought in stay.
+    /// together, and as [`Runtime::load_layer`], also if the bytes were read ahead. Layers that
+    /// were brought in stay.
     pub fn require(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
         self.clock += 1;
         self.check_room(ids)?;
@@ -153,15 +176,32 @@ impl Pager {
         Ok(())
     }
 
-    /// Asks the system to read the bytes of layers that will be needed soon, and does not wait.
-    pub fn prefetch(&mut self, ids: &[LayerId]) {
+    /// Has the bytes of layers read that will be needed next, and does not wait for them: by
+    /// the system, into its cache, if they will be mapped; if they will be copied, by a thread
+    /// into memory of the host, for which layers that are not in use make room. Layers that
+    /// there is no room for are not read ahead.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::unregister_layer`]. If reading fails, [`require`](Self::require) says so.
+    pub fn prefetch(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
+        self.forget_all_but(ids);
         for id in ids {
             let is_here = self.resident.iter().any(|resident| resident.id == *id);
-            let Some(layer) = self.layers.get(id).filter(|_| !is_here) else { continue };
-            if self.source.read_ahead(layer.source.start, layer.source.bytes) {
-                self.prefetched.insert(*id);
-            }
+            let is_asked = self.reader.as_ref().is_some_and(|reader| reader.has(*id));
+            let Some(layer) = self.layers.get(id).filter(|_| !is_here && !is_asked) else {
+                continue;
+            };
+            let SourceRange { start, bytes, .. } = layer.source;
+            let asked = if self.copies {
+                self.read_ahead(runtime, *id)?
+            } else {
+                self.source.read_ahead(start, bytes) && self.advised.insert(*id)
+            };
+            self.stats.prefetches += u64::from(asked);
+            tracing::trace!(layer = id.0, bytes, asked, "prefetch");
         }
+        Ok(())
     }
 
     /// What was done so far.
@@ -180,11 +220,11 @@ impl Pager {
             }
             let start = Instant::now();
             let Some(place) = self.make_room(runtime, *id, ids)? else { return Ok(false) };
-            self.bring_in(runtime, *id, place)?;
+            let read = self.take_read(*id)?;
+            self.bring_in(runtime, *id, place, read.as_deref())?;
             self.stats.misses += 1;
-            self.stats.prefetch_hits += u64::from(self.prefetched.remove(id));
-            let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-            self.stats.wait_nanos = self.stats.wait_nanos.saturating_add(nanos);
+            self.stats.prefetch_hits += u64::from(self.advised.remove(id) || read.is_some());
+            self.stats.wait_nanos = self.stats.wait_nanos.saturating_add(nanos(start));
         }
         Ok(true)
     }
@@ -194,6 +234,7 @@ impl Pager {
         runtime: &mut dyn Runtime,
         id: LayerId,
         place: Range<u64>,
+        read: Option<&[u8]>,
     ) -> Result<()> {
         let Paged { source, pinned } = self.layer(id)?;
         let (bytes, pinned) = (source.bytes, pinned.is_some());
@@ -206,7 +247,11 @@ impl Pager {
             source_offset: source.start,
             bytes,
         })?;
-        if let Err(error) = runtime.load_layer(id) {
+        let loaded = match read {
+            Some(read) => runtime.load_layer_from(id, read),
+            None => runtime.load_layer(id),
+        };
+        if let Err(error) = loaded {
             runtime.unregister_layer(id)?;
             return Err(error);
         }
@@ -216,7 +261,66 @@ impl Pager {
         Ok(())
     }
 
-    /// Finds a place for a layer, sending away layers that are not needed until there is one.
+    /// The bytes of a layer, if they were read ahead.
+    fn take_read(&mut self, id: LayerId) -> Result<Option<MmapMut>> {
+        let start = Instant::now();
+        let Some(read) = self.reader.as_mut().and_then(|reader| reader.take(id)) else {
+            return Ok(None);
+        };
+        let read = read?;
+        let PagerStats { prefetch_wait_nanos, prefetch_bytes, .. } = &mut self.stats;
+        *prefetch_wait_nanos = prefetch_wait_nanos.saturating_add(nanos(start));
+        *prefetch_bytes += read.len() as u64;
+        Ok(Some(read))
+    }
+
+    /// Has the thread read a layer, if there is room beside those that were required last.
+    fn read_ahead(&mut self, runtime: &mut dyn Runtime, id: LayerId) -> Result<bool> {
+        let source = self.layer(id)?.source.clone();
+        let pages = pages_of(&source);
+        let in_use = self.resident.iter().filter(|it| it.used == self.clock);
+        let in_use: Vec<_> = in_use.map(|it| it.id).collect();
+        while !self.has_room(pages) {
+            if !self.send_away(runtime, &in_use)? {
+                return Ok(false);
+            }
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => match Reader::start(self.source.clone()) {
+                Ok(reader) => none.insert(reader),
+                Err(error) => {
+                    tracing::warn!(%error, "no thread to read ahead");
+                    return Ok(false);
+                }
+            },
+        };
+        reader.ask(&source, pages);
+        Ok(true)
+    }
+
+    /// Drops what was read ahead, but for these layers; false if there is nothing to drop.
+    fn forget_all_but(&mut self, ids: &[LayerId]) -> bool {
+        let Some(reader) = &mut self.reader else { return false };
+        let others: Vec<_> = reader.asked().filter(|id| !ids.contains(id)).collect();
+        for id in &others {
+            if let Some(Err(error)) = reader.take(*id) {
+                tracing::warn!(layer = id.0, %error, "reading ahead failed, for nobody");
+            }
+        }
+        !others.is_empty()
+    }
+
+    /// Whether so many pages fit beside streamed layers and those that were read ahead.
+    fn has_room(&self, pages: u64) -> bool {
+        let streamed = self.resident.iter().filter(|resident| !resident.pinned);
+        let used: u64 = streamed.map(|it| it.place.end - it.place.start).sum();
+        let ahead = self.reader.as_ref().map_or(0, Reader::pages);
+        used + ahead + pages <= self.stream.end - self.stream.start
+    }
+
+    /// Finds a place for a layer, sending away layers that are not needed until there is one,
+    /// and then what was read ahead.
     fn make_room(
         &mut self,
         runtime: &mut dyn Runtime,
@@ -229,10 +333,14 @@ impl Pager {
         }
         let pages = pages_of(&layer.source);
         loop {
-            if let Some(start) = self.hole(pages) {
+            let place = self.hole(pages).filter(|_| self.has_room(pages));
+            if let Some(start) = place {
                 return Ok(Some(start..start + pages));
             }
-            if !self.send_away(runtime, needed)? {
+            let made_room = self.send_away(runtime, needed)?
+                || self.forget_all_but(&[id])
+                || self.forget_all_but(&[]);
+            if !made_room {
                 return Ok(None);
             }
         }
@@ -247,6 +355,7 @@ impl Pager {
         runtime.unregister_layer(id)?;
         self.resident.retain(|resident| resident.id != id);
         self.stats.evictions += 1;
+        tracing::trace!(layer = id.0, "evicted");
         Ok(true)
     }
 
@@ -290,6 +399,10 @@ impl Pager {
         }
         (self.stream.end - start >= pages).then_some(start)
     }
+}
+
+fn nanos(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// How many of the first layers can stay, so that two of the largest others fit beside them.

@@ -4,8 +4,9 @@ use polychord_abi::PAGE;
 
 use crate::host::{Guest, Host};
 use crate::layer::{LayerId, LayerSpec, LoadedLayer};
-use crate::memory::{MemoryId, MemoryKind, MemorySpec, MemoryStats};
+use crate::memory::{MemoryId, MemoryStats};
 use crate::ranks::Rank;
+use crate::region::{MemoryKind, MemorySpec, Region};
 use crate::segment::{self, LinearMemories, Segment};
 use crate::value::{Value, ValueType};
 use crate::{Error, Result, Stats};
@@ -50,24 +51,48 @@ pub trait Runtime: LinearMemories + Send {
     /// space of addresses, each beginning where the one before it ends.
     ///
     /// A memory in a guest with several 32-bit linear memories is put into the first that has
-    /// room for all of it, or into as many as it takes: those with an index of 1 or more in
+    /// room for all of it, or into as many as it takes: one that is exported by the name of the
+    /// memory's first region before the others, then those with an index of 1 or more in
     /// order, and the one with the guest's own data last.
     /// [`memory_stats`](Self::memory_stats) says what became of it.
     ///
     /// # Errors
     ///
-    /// [`Error::TooLarge`] if it has no bytes or more than the limits allow, and
-    /// [`Error::OutOfMemory`] if there is not so much.
+    /// [`Error::InvalidMemory`] if it is described wrongly, [`Error::TooLarge`] if a region has
+    /// no bytes or more than the limits allow, and [`Error::OutOfMemory`] if there is not so
+    /// much.
     fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
         let host = self.host().clone();
-        let created = spec.page_bytes().and_then(|bytes| {
+        let created = spec.layout().and_then(|regions| {
             let segments = match spec.kind {
                 MemoryKind::Host => None,
-                MemoryKind::Guest => Some(self.reserve(bytes)?),
+                MemoryKind::Guest => Some(self.reserve(&regions)?),
             };
-            host.add_memory(bytes, segments)
+            host.add_memory(regions, segments)
         });
         host.counted(created)
+    }
+
+    /// A region of a memory as it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MemoryNotFound`] or [`Error::RegionNotFound`].
+    fn region(&self, memory: MemoryId, name: &str) -> Result<Region> {
+        let host = self.host();
+        host.counted(host.region(memory, name))
+    }
+
+    /// Makes a region larger by so many bytes, in whole pages of zeros, and returns its size
+    /// before. Nothing moves: what it may grow to was set aside when the memory was made.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] beyond its largest size; [`Error::MemoryNotFound`] or
+    /// [`Error::RegionNotFound`].
+    fn grow_region(&mut self, memory: MemoryId, name: &str, bytes: u64) -> Result<u64> {
+        let host = self.host();
+        host.counted(host.grow_region(memory, name, bytes))
     }
 
     /// Registers a layer: from then on the guest can ask for it by its number.
@@ -91,7 +116,14 @@ pub trait Runtime: LinearMemories + Send {
     /// [`Error::Io`] if its source cannot be read. The layer is then not loaded.
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
         let host = self.host().clone();
-        host.counted(host.load_layer(self, id, Guest::Idle))
+        host.counted(host.load_layer(self, id, Guest::Idle, None))
+    }
+
+    /// The same, with the layer's bytes where they were read before.
+    #[doc(hidden)]
+    fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
+        let host = self.host().clone();
+        host.counted(host.load_layer(self, id, Guest::Idle, Some(bytes)))
     }
 
     /// Takes a layer out of its memory and gives the pages back; they read as zeros.
@@ -168,9 +200,10 @@ pub trait Runtime: LinearMemories + Send {
         self.host().stats(self)
     }
 
-    /// What became of each memory made by `create_memory64`.
+    /// What became of each memory made by `create_memory64`. Asks the system about every page
+    /// of them, which takes a millisecond or so for each GiB.
     fn memory_stats(&self) -> Vec<MemoryStats> {
-        self.host().memory_stats()
+        self.host().memory_stats(self)
     }
 
     /// Calls an exported function.
@@ -181,6 +214,7 @@ pub trait Runtime: LinearMemories + Send {
     /// [`Error::Trap`] if the guest traps or exceeds its time.
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let mut results = self.check_call(export, args)?;
+        let _span = tracing::trace_span!("call", export).entered();
         let Some(rank) = self.host().rank().cloned() else {
             self.invoke(export, args, &mut results)?;
             return Ok(results);
@@ -214,9 +248,13 @@ pub trait Runtime: LinearMemories + Send {
     /// Grows the guest's linear memories by ranges that belong to the host. A guest's
     /// allocator owns only what it grew itself.
     #[doc(hidden)]
-    fn reserve(&mut self, bytes: u64) -> Result<Vec<Segment>> {
+    fn reserve(&mut self, regions: &[Region]) -> Result<Vec<Segment>> {
         let host = self.host().clone();
-        let memories = segment::candidates(host.module().memories());
+        let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
+        let exported = host.module().memories();
+        let mut memories = segment::candidates(exported);
+        let is_other = |name: &str| regions.first().is_none_or(|region| region.name != name);
+        memories.sort_by_key(|index| is_other(&exported[*index].name));
         if memories.is_empty() {
             return Err(Error::NotEnabled {
                 operation: "a memory in the guest",

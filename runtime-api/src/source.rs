@@ -99,6 +99,11 @@ impl Source {
         }
     }
 
+    /// Whether the bytes are in a file.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(&*self.0, Kind::File { .. })
+    }
+
     /// The file, if its pages may be mapped.
     pub(crate) fn mapped_file(&self) -> Option<&File> {
         match &*self.0 {

@@ -2,6 +2,7 @@
 
 mod args;
 mod report;
+mod stats;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -76,12 +77,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         generated: generating.elapsed(),
     };
     if args.json {
-        return report.print_json();
-    }
-    if !args.quiet {
+        report.print_json()?;
+    } else if !args.quiet {
         report.print_summary()?;
     }
-    Ok(())
+    match args.stats {
+        Some(format) => stats::print(format, &session),
+        None => Ok(()),
+    }
 }
 
 #[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]

@@ -2,8 +2,8 @@
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, LayerId, LayerSpec, LoadMethod, LoadedLayer, MemoryId, MemorySpec, Pager,
-    Policy, Runtime, Source, SourceRange, Stats,
+    Engine, Error, LayerId, LayerSpec, LoadMethod, LoadedLayer, MemoryId, MemoryKind, MemorySpec,
+    Pager, Policy, Runtime, Source, SourceRange, Stats,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
@@ -126,7 +126,7 @@ pub fn create_memory64(engine: &dyn Engine) -> Outcome {
         (MemorySpec::host(3 * PAGE), 3),
     ];
     for (id, (spec, pages)) in (0..).zip(specs) {
-        let grown = if spec == MemorySpec::host(spec.bytes) { 0 } else { pages * PAGE };
+        let grown = if spec.kind == MemoryKind::Host { 0 } else { pages * PAGE };
         let memory = counts(
             &mut *runtime,
             |runtime| runtime.create_memory64(&spec),
@@ -388,7 +388,7 @@ pub fn pager(engine: &dyn Engine) -> Outcome {
             // In an order with repetitions that visits every pair of neighbours.
             for step in 0..40 {
                 let ids = [LayerId(step * 2 % LAYERS), LayerId((step * 5 + 1) % LAYERS)];
-                pager.prefetch(&ids);
+                pager.prefetch(&mut *runtime, &ids)?;
                 pager.require(&mut *runtime, &ids)?;
                 for id in ids {
                     let LoadedLayer { address, .. } = runtime.load_layer(id)?;

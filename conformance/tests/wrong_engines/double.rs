@@ -40,6 +40,16 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
         guest.inner.create_memory64(spec)
     }
 
+    fn grow_region(
+        &self,
+        guest: &mut Guest,
+        memory: MemoryId,
+        name: &str,
+        bytes: u64,
+    ) -> Result<u64> {
+        guest.inner.grow_region(memory, name, bytes)
+    }
+
     fn register_layer(&self, guest: &mut Guest, spec: LayerSpec) -> Result<()> {
         guest.inner.register_layer(spec)
     }
@@ -202,6 +212,11 @@ impl Runtime for DoubleRuntime {
     fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
         let defect = self.defect;
         defect.create_memory64(self.guest_mut(), spec)
+    }
+
+    fn grow_region(&mut self, memory: MemoryId, name: &str, bytes: u64) -> Result<u64> {
+        let defect = self.defect;
+        defect.grow_region(self.guest_mut(), memory, name, bytes)
     }
 
     fn register_layer(&mut self, spec: LayerSpec) -> Result<()> {

@@ -85,6 +85,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
+    /// Print what became of each memory, to stderr: a table, or JSON
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
+        default_missing_value = "table", value_enum)]
+    pub(crate) stats: Option<Format>,
+
     /// Write the logits of each step to a file, as little-endian f32
     #[arg(long, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,
@@ -135,6 +140,13 @@ fn parse_ranks(text: &str) -> Result<Ranks, String> {
         return Ok(Ranks::Auto);
     }
     text.parse().map(Ranks::Exactly).map_err(|_| "neither a number nor `auto`".to_owned())
+}
+
+/// The form of statistics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Table,
+    Json,
 }
 
 impl From<Numbers> for Activations {

@@ -97,7 +97,7 @@ impl Probe {
         {
             let memory = runtime.create_memory64(&spec)?;
             equal("number of the memory", memory, MemoryId(u32::try_from(id)?))?;
-            let bytes = guest::pattern(2 + id as u64, usize::try_from(spec.bytes)?);
+            let bytes = guest::pattern(2 + id as u64, usize::try_from(spec.regions[0].bytes)?);
             runtime.write_memory64(memory, 0, &bytes)?;
         }
         let layers = [

@@ -7,12 +7,14 @@ use crate::guest::{MEMORY64, NOTHING};
 
 mod edges;
 mod growth;
+mod regions;
 mod segments;
 mod several;
 mod wide;
 
 pub use edges::{bulk, last_bytes, top_of_4_gib};
 pub use growth::{base_during_a_call, base_of_the_host, fresh_pages};
+pub use regions::{regions, regions_by_name};
 pub use segments::{exported, segment_edges, segments};
 pub use several::{copies_between, independent};
 pub use wide::{between_32_and_64, beyond_4_gib, host_pointers};
@@ -84,6 +86,18 @@ pub const CASES: &[Case] = &[
         promise: "transfers across the edges of segments and memories move every byte",
         needs: SEVERAL,
         run: segment_edges,
+    },
+    Case {
+        name: "memory/regions",
+        promise: "regions are named parts of a memory, which grow in place up to their limit",
+        needs: NOTHING,
+        run: regions,
+    },
+    Case {
+        name: "memory/regions_by_name",
+        promise: "a memory is put into the linear memory that has its region's name",
+        needs: SEVERAL,
+        run: regions_by_name,
     },
     Case {
         name: "memory/beyond_4_gib",

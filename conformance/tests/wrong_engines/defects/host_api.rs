@@ -3,7 +3,7 @@ use std::sync::{LazyLock, Mutex};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Error, LayerId, LayerSpec, LoadedLayer, MemoryId, MemorySpec, Result, Stats,
+    Error, LayerId, LayerSpec, LoadedLayer, MemoryId, MemoryKind, MemorySpec, Result, Stats,
 };
 
 use super::Entry;
@@ -105,8 +105,12 @@ pub(super) const DEFECTS: &[Entry] = &[
 struct OnePageMore;
 impl Defect for OnePageMore {
     fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
-        let bytes = spec.bytes.saturating_add(PAGE);
-        guest.inner.create_memory64(&MemorySpec { bytes, ..spec.clone() })
+        let mut spec = spec.clone();
+        for region in &mut spec.regions {
+            region.bytes = region.bytes.saturating_add(PAGE);
+            region.max_bytes = region.max_bytes.saturating_add(PAGE);
+        }
+        guest.inner.create_memory64(&spec)
     }
 }
 
@@ -114,7 +118,7 @@ impl Defect for OnePageMore {
 struct Elsewhere;
 impl Defect for Elsewhere {
     fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
-        guest.inner.create_memory64(&MemorySpec::host(spec.bytes))
+        guest.inner.create_memory64(&MemorySpec { kind: MemoryKind::Host, ..spec.clone() })
     }
 }
 
@@ -122,7 +126,11 @@ impl Defect for Elsewhere {
 struct EmptyMemories;
 impl Defect for EmptyMemories {
     fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
-        guest.inner.create_memory64(&MemorySpec { bytes: spec.bytes.max(1), ..spec.clone() })
+        let mut spec = spec.clone();
+        for region in &mut spec.regions {
+            region.max_bytes = region.max_bytes.max(1);
+        }
+        guest.inner.create_memory64(&spec)
     }
 }
 

@@ -65,6 +65,18 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &EndsAtEdges,
         caught_by: &["memory/segment_edges"],
     },
+    Entry {
+        name: "memory/grows_elsewhere",
+        what: "does not keep what a region had when it grows",
+        defect: &GrowsElsewhere,
+        caught_by: &["memory/regions"],
+    },
+    Entry {
+        name: "memory/nameless_regions",
+        what: "puts a memory anywhere, whatever its region is called",
+        defect: &NamelessRegions,
+        caught_by: &["memory/regions_by_name"],
+    },
 ];
 
 /// What the trap of a call that left its memory turns into.
@@ -206,5 +218,35 @@ impl Defect for EndsAtEdges {
         let room = ends.find(|end| *end > offset).map_or(u64::MAX, |end| end - offset);
         let len = usize::try_from(room).map_or(data.len(), |room| room.min(data.len()));
         guest.inner.write_memory64(memory, offset, &data[..len])
+    }
+}
+
+#[derive(Debug)]
+struct GrowsElsewhere;
+impl Defect for GrowsElsewhere {
+    fn grow_region(
+        &self,
+        guest: &mut Guest,
+        memory: MemoryId,
+        name: &str,
+        bytes: u64,
+    ) -> Result<u64> {
+        let before = guest.inner.grow_region(memory, name, bytes)?;
+        let offset = guest.inner.region(memory, name)?.offset;
+        let len = usize::try_from(before).unwrap();
+        guest.inner.write_memory64(memory, offset, &vec![0; len])?;
+        Ok(before)
+    }
+}
+
+#[derive(Debug)]
+struct NamelessRegions;
+impl Defect for NamelessRegions {
+    fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
+        let mut spec = spec.clone();
+        for region in &mut spec.regions {
+            region.name.push(' ');
+        }
+        guest.inner.create_memory64(&spec)
     }
 }

@@ -1,0 +1,79 @@
+//! What became of each memory, as a table or as JSON.
+
+use std::io::Write;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use polychord::api::{MemoryStats, PageFaults};
+use polychord::model::Session;
+
+use super::args::Format;
+use crate::cli::{Failure, size};
+
+/// Prints the statistics of all memories to stderr.
+pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
+    let guests = session.memory_stats();
+    let (stats, faults) = (session.stats(), PageFaults::now());
+    let mut stderr = std::io::stderr();
+    if format == Format::Json {
+        let object = serde_json::json!({
+            "guests": guests,
+            "totals": stats,
+            "paging": session.pager_stats(),
+            "page_faults": faults,
+        });
+        writeln!(stderr, "{object}")?;
+        return Ok(());
+    }
+    writeln!(stderr, "\n{}", table(&guests))?;
+    if let Some(PageFaults { minor, major }) = faults {
+        writeln!(stderr, "page faults of the process: {minor} minor, {major} major")?;
+    }
+    Ok(())
+}
+
+fn table(guests: &[Vec<MemoryStats>]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header([
+        "guest",
+        "memory",
+        "regions",
+        "realised as",
+        "reserved",
+        "resident",
+        "mapped",
+        "loads",
+        "median",
+        "longest",
+    ]);
+    for (guest, memories) in guests.iter().enumerate() {
+        for memory in memories {
+            table.add_row(row(guest, memory));
+        }
+    }
+    for column in table.column_iter_mut().skip(4) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn row(guest: usize, memory: &MemoryStats) -> [String; 10] {
+    let regions: Vec<_> = memory.regions.iter().map(|region| region.name.as_str()).collect();
+    let times = &memory.load_times;
+    [
+        guest.to_string(),
+        memory.id.0.to_string(),
+        regions.join(", "),
+        format!("{:?}", memory.realisation),
+        size::bytes(memory.reserved_bytes),
+        memory.resident_bytes.map_or("unknown".into(), size::bytes),
+        size::bytes(memory.mapped_bytes),
+        memory.loads.to_string(),
+        format!("{} us", micros(times.quantile(0.5))),
+        format!("{} us", micros(times.max())),
+    ]
+}
+
+fn micros(time: Duration) -> u128 {
+    time.as_nanos().div_ceil(1000)
+}
