@@ -365,13 +365,16 @@ fn options(placement: Placement) -> SessionOptions {
 }
 
 #[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
-fn start(transformer: &Transformer, path: &Path, mapped: bool, placement: Placement) -> Session {
-    let model = match mapped {
+fn open(path: &Path, mapped: bool) -> Model {
+    match mapped {
         false => Model::open(path).unwrap(),
         // SAFETY: nobody writes to the file of a test but the test, which does not.
         true => unsafe { Model::open_mapped(path).unwrap() },
-    };
-    transformer.start(&model, &options(placement)).unwrap()
+    }
+}
+
+fn start(transformer: &Transformer, path: &Path, mapped: bool, placement: Placement) -> Session {
+    transformer.start(&open(path, mapped), &options(placement)).unwrap()
 }
 
 /// Logits after a prompt of several batches, and after single tokens.
@@ -399,8 +402,9 @@ fn sessions_share_the_pages_of_one_model() {
         let path = Llama::random(large).save(folder.path());
         let weights = std::fs::metadata(&path).unwrap().len();
         let transformer = Transformer::new(engine).unwrap();
+        let model = open(&path, true);
         let run = || {
-            let mut session = start(&transformer, &path, true, Placement::Resident32);
+            let mut session = transformer.start(&model, &options(Placement::Resident32)).unwrap();
             let result = logits(&mut session);
             (session, result)
         };

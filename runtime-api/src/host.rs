@@ -181,6 +181,11 @@ impl Host {
         format!("{} with these limits", self.capabilities.engine)
     }
 
+    /// Whether a memory has a segment in the linear memory of this index.
+    pub(crate) fn has_segment_in(&self, index: usize) -> bool {
+        self.state().memories.has_segment_in(index)
+    }
+
     /// How much the linear memory of this index may grow by, in whole pages, in bytes.
     pub(crate) fn room(&self, guest: &(impl LinearMemories + ?Sized), index: usize) -> u64 {
         let own_limit = self.module.memories().get(index).and_then(|memory| memory.max_bytes);

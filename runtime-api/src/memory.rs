@@ -148,6 +148,11 @@ impl Memories {
         (0..).zip(&self.0).map(stats).collect()
     }
 
+    /// Whether one of them has a segment in the linear memory of this index.
+    pub(crate) fn has_segment_in(&self, index: usize) -> bool {
+        self.0.iter().flat_map(Memory::segments).any(|segment| segment.memory == index)
+    }
+
     /// Counts a layer that was brought in.
     pub(crate) fn count_load(&mut self, id: MemoryId, took: Duration) {
         if let Some(memory) = self.0.get_mut(id.0 as usize) {

@@ -264,9 +264,7 @@ pub trait Runtime: LinearMemories + Send {
         let rooms: Vec<_> =
             memories.into_iter().map(|index| (index, host.room(self, index))).collect();
         // Memories that belong to the host stay apart while there are linear memories for them.
-        let memories = host.memory_stats(self);
-        let used = |index| memories.iter().flat_map(|it| &it.segments).any(|it| it.memory == index);
-        let unused = rooms.iter().filter(|(index, _)| *index != 0 && !used(*index));
+        let unused = rooms.iter().filter(|(index, _)| *index != 0 && !host.has_segment_in(*index));
         let unused: Vec<_> = unused.filter(|(_, room)| *room >= bytes).copied().collect();
         let parts = segment::divide(bytes, &unused).or_else(|| segment::divide(bytes, &rooms));
         let Some(parts) = parts else {
