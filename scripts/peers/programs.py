@@ -114,9 +114,10 @@ def candle(program, ids, version):
 
 
 def polychord(program, engine, version, activations, environment):
-    def command(model, decode, _threads):
+    def command(model, decode, threads):
         args = [program, "generate", "--json", "--engine", engine, "--activations", activations]
-        return [*args, "--model", model, "--max-tokens", decode + 1, PROMPT], environment
+        args += ["--ranks", threads, "--model", model, "--max-tokens", decode + 1]
+        return [*args, PROMPT], environment
 
     def parse(said):
         times = said["timings_ms"]
@@ -127,6 +128,8 @@ def polychord(program, engine, version, activations, environment):
             "ids": said["ids"],
         }
 
-    models = tuple(MODELS) if activations == "int8" else ("Q4_1",)
-    note = f"`--engine {engine} --activations {activations}`"
-    return Program(f"polychord {engine} {activations}", version, note, command, parse, models=models)
+    name = f"polychord {engine} {activations}"
+    note = f"`--engine {engine} --activations {activations}`, a rank for each thread"
+    if activations == "int8":
+        return Program(name, version, note, command, parse, threads=(1, 2))
+    return Program(name, version, note, command, parse, models=("Q4_1",))
