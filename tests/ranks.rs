@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use polychord::api::Policy;
+use polychord::api::{Memory64, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, Error, Model, Placement, Ranks, Session, SessionOptions, Transformer,
@@ -102,7 +102,14 @@ fn no_number_of_ranks_changes_a_bit() {
                 (4, true, Placement::Resident32),
                 (7, true, Placement::Resident32),
                 (9, true, Placement::Auto),
+                (2, true, Placement::Multi32),
+                (3, true, Placement::Native64),
             ] {
+                let capabilities = engine.capabilities();
+                let native = matches!(capabilities.memory64, Memory64::Native { .. });
+                if placement == Placement::Native64 && !native {
+                    continue;
+                }
                 let options = with(ranks, placement);
                 let mut session = start(&transformer, &path, mapped, &options);
                 assert_eq!(session.ranks(), ranks as usize);
