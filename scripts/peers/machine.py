@@ -7,18 +7,15 @@ import platform
 import subprocess
 
 
-def describe():
-    lscpu = dict(
-        (name.strip(), value.strip())
-        for name, _, value in (
-            line.partition(":") for line in said("lscpu").splitlines()
-        )
-    )
+def describe(repo):
+    lines = (line.partition(":") for line in said("lscpu").splitlines())
+    lscpu = {name.strip(): value.strip() for name, _, value in lines}
     flags = lscpu.get("Flags", "").split()
     wide = [flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16") if flag in flags]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
         "date": datetime.date.today().isoformat(),
+        "commit": said("git", "-C", repo, "describe", "--always", "--dirty").strip(),
         "processor": f"{lscpu.get('Model name', platform.machine())}, family "
         f"{lscpu.get('CPU family', '?')}, model {lscpu.get('Model', '?')} ({', '.join(wide)})",
         "cpus": os.cpu_count(),

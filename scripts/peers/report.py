@@ -134,6 +134,7 @@ def describe(machine, runs, settings):
     loads = [one["load_average"] for run in runs for one in run["rounds"]]
     items = {
         "date": machine["date"],
+        "repository at": machine["commit"],
         "processor": machine["processor"],
         "hardware threads": machine["cpus"],
         "caches": machine["caches"],
