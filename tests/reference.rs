@@ -9,7 +9,7 @@ use std::path::Path;
 
 use polychord::api::Engine;
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Model, Session, SessionOptions, Transformer};
+use polychord::model::{Activations, Model, Session, SessionOptions, Transformer};
 
 use common::ggml::{self, Random};
 use common::llama::{EPSILON, Llama, Shape};
@@ -167,6 +167,7 @@ impl Runner<'_> {
         };
         let mut options = SessionOptions::default();
         options.batch = batch;
+        options.activations = Activations::F32;
         self.transformer.start(&model, &options).unwrap()
     }
 }

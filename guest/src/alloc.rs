@@ -7,7 +7,7 @@
 
 use core::cell::Cell;
 
-use crate::kernels::{Group, Super, Unpacked};
+use crate::kernels::{Group, Super, Unpacked, UnpackedBlock};
 use crate::simd::{memory_grow, memory_size};
 
 const PAGE: usize = 65_536;
@@ -88,6 +88,8 @@ unsafe impl Zero for Group {}
 unsafe impl Zero for Super {}
 // SAFETY: vectors of numbers, and nothing else.
 unsafe impl Zero for Unpacked {}
+// SAFETY: numbers and vectors of numbers, and nothing else.
+unsafe impl Zero for UnpackedBlock {}
 
 /// A slice of zeros.
 #[expect(private_bounds, reason = "the list of types is here")]

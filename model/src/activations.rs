@@ -6,9 +6,10 @@ use polychord_abi::transformer::activations;
 #[non_exhaustive]
 pub enum Activations {
     /// As they are, in 32-bit floats: the exact way.
-    #[default]
     F32,
-    /// Quantised to 8 bits in blocks, as llama.cpp does it, for integer products: faster.
+    /// Quantised to 8 bits in blocks, as llama.cpp does it, for integer products: faster. Weights
+    /// that are floats are multiplied with floats.
+    #[default]
     Int8,
 }
 

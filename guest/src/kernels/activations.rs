@@ -4,7 +4,7 @@
 //! them are a [`Group`] here. `Q8_K` has blocks of 256. All integers are within -127..=127.
 //! What is stored beside them, and in which order, is what the products want.
 
-use super::blocks::HEIGHT;
+use super::blocks::{HEIGHT, Unpacked as UnpackedBlock};
 use super::f16;
 use super::product::{self, UNSIGNED};
 use super::superblocks::Unpacked;
@@ -26,7 +26,7 @@ pub(crate) enum Form {
 pub(crate) struct Activations {
     pub(super) groups: &'static mut [Group],
     pub(super) supers: &'static mut [Super],
-    pub(super) unpacked_groups: &'static mut [Group],
+    pub(super) unpacked_blocks: &'static mut [UnpackedBlock],
     pub(super) unpacked_supers: &'static mut [Unpacked],
 }
 
@@ -35,9 +35,9 @@ impl Activations {
     pub(crate) fn new(rows: usize, cols: usize) -> Option<Self> {
         let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
         Some(Self {
-            groups: alloc::zeroed(rows.checked_mul(groups)?)?,
+            groups: alloc::zeroed(rows.checked_next_multiple_of(COLUMNS)?.checked_mul(groups)?)?,
             supers: alloc::zeroed(rows.checked_mul(supers)?)?,
-            unpacked_groups: alloc::zeroed(groups.checked_mul(HEIGHT)?)?,
+            unpacked_blocks: alloc::zeroed((cols / BLOCK).checked_mul(HEIGHT)?)?,
             unpacked_supers: alloc::zeroed(supers)?,
         })
     }
@@ -46,29 +46,35 @@ impl Activations {
     pub(crate) fn fits(&self, rows: usize, cols: usize) -> bool {
         let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
         self.unpacked_supers.len() >= supers
-            && self.unpacked_groups.len() / HEIGHT >= groups
+            && self.unpacked_blocks.len() / HEIGHT >= cols / BLOCK
             && self.supers.len() / supers.max(1) >= rows
-            && self.groups.len() / groups.max(1) >= rows
+            && self.groups.len() / groups.max(1) >= rows.next_multiple_of(COLUMNS)
     }
 
     /// Quantises rows of `cols` activations: as many as there is room for.
     pub(super) fn quantise(&mut self, x: &[f32], cols: usize, form: Form) {
         match form {
             Form::Super => supers(x, self.supers),
-            Form::Signed | Form::Unsigned => groups(x, cols, form, self.groups),
+            Form::Signed | Form::Unsigned if x.len() == cols => row(x, form, self.groups),
+            Form::Signed | Form::Unsigned => columns(x, cols, form, self.groups),
         }
     }
 }
 
-/// Weights or activations of a group.
+/// Weights or activations of a block.
+pub(super) const BLOCK: usize = 32;
+/// Columns that share a group where there is more than one.
+pub(super) const COLUMNS: usize = 4;
+/// Weights or activations of a group of blocks of one row.
 pub(super) const GROUP: usize = 128;
 /// Activations of a superblock.
 pub(super) const SUPER: usize = 256;
 
-/// Four blocks of 32; those beyond the end of a row are zero.
+/// Four blocks of 32: of one row, where those beyond its end are zero, or one of each of four
+/// columns, where those beyond the last one are zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Group {
-    /// Two or four vectors for each block.
+    /// Of a row: two or four vectors for each block. Of columns: 32 bits of each in a vector.
     pub(super) quants: [v128; 16],
     /// The scale of each block.
     pub(super) scales: v128,
@@ -93,31 +99,84 @@ impl Group {
     pub(super) const ZERO: Self =
         Self { quants: [ZERO; 16], scales: ZERO, sums: ZERO, scaled: ZERO };
 
-    /// At most four blocks of 32 activations.
-    fn new(x: &[f32], form: Form) -> Self {
-        let mut group = Self::ZERO;
-        let (mut scales, mut sums, mut scaled) = ([0.0; 4], [0; 4], [0.0; 4]);
-        for (i, x) in x.as_chunks::<32>().0.iter().enumerate().take(4) {
-            let scale = largest(x) / 127.0;
-            let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
-            let quants = integers::<32, 4>(x, inverse, round_half_away);
-            sums[i] = quants.iter().map(|eight| sum_of_16_bit(*eight)).sum();
-            scales[i] = f16::round(scale);
-            scaled[i] = f16::round(sums[i] as f32 * scale);
-            if form == Form::Signed {
-                group.quants[4 * i..][..4].copy_from_slice(&quants);
-            } else {
-                let to = &mut group.quants[i * UNSIGNED..][..UNSIGNED];
-                for (half, to) in to.chunks_exact_mut(UNSIGNED / 2).enumerate() {
-                    to.copy_from_slice(&product::pack([quants[2 * half], quants[2 * half + 1]]));
-                }
-            }
+    /// At most four blocks of a row.
+    fn of_row(x: &[f32], form: Form) -> Self {
+        let (mut group, mut numbers) = (Self::ZERO, [Numbers::ZERO; 4]);
+        let len = if form == Form::Signed { 4 } else { UNSIGNED };
+        for (i, (x, numbers)) in x.as_chunks().0.iter().zip(&mut numbers).enumerate() {
+            let quants;
+            (quants, *numbers) = block(x, form);
+            group.quants[len * i..][..len].copy_from_slice(&quants[..len]);
         }
-        group.scales = load(&scales);
-        group.sums = i32x4(sums[0], sums[1], sums[2], sums[3]);
-        group.scaled = load(&scaled);
+        group.set(&numbers);
         group
     }
+
+    /// A block of each of four columns.
+    fn of_columns(x: [Option<&[f32; BLOCK]>; COLUMNS], form: Form) -> Self {
+        let (mut group, mut numbers) = (Self::ZERO, [Numbers::ZERO; 4]);
+        let mut quants = [[ZERO; 4]; COLUMNS];
+        for ((x, quants), numbers) in x.into_iter().zip(&mut quants).zip(&mut numbers) {
+            if let Some(x) = x {
+                (*quants, *numbers) = block(x, form);
+            }
+        }
+        let [a, b, c, d] = quants;
+        for (i, to) in group.quants.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *to = transpose([a[i], b[i], c[i], d[i]]);
+        }
+        group.set(&numbers);
+        group
+    }
+
+    fn set(&mut self, numbers: &[Numbers; 4]) {
+        let [a, b, c, d] = numbers.each_ref().map(|numbers| numbers.sum);
+        self.sums = i32x4(a, b, c, d);
+        self.scales = load(&numbers.each_ref().map(|numbers| numbers.scale));
+        self.scaled = load(&numbers.each_ref().map(|numbers| numbers.scaled));
+    }
+}
+
+/// What a block has beside its integers.
+#[derive(Clone, Copy)]
+struct Numbers {
+    scale: f32,
+    sum: i32,
+    scaled: f32,
+}
+
+impl Numbers {
+    const ZERO: Self = Self { scale: 0.0, sum: 0, scaled: 0.0 };
+}
+
+/// Quantises a block, to as many vectors as the form has.
+fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], Numbers) {
+    let scale = largest(x) / 127.0;
+    let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
+    let mut quants = integers::<BLOCK, 4>(x, inverse, round_half_away);
+    let sum = quants.iter().map(|eight| sum_of_16_bit(*eight)).sum();
+    if form == Form::Unsigned {
+        let [a, b, c, d] = quants;
+        let halves = [product::pack([a, b]), product::pack([c, d])];
+        for (to, half) in quants.chunks_exact_mut(UNSIGNED / 2).zip(halves) {
+            to.copy_from_slice(&half);
+        }
+    }
+    let (scale, scaled) = (f16::round(scale), f16::round(sum as f32 * scale));
+    (quants, Numbers { scale, sum, scaled })
+}
+
+/// Lane `i` of each vector becomes vector `i`.
+#[inline(always)]
+fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+    let (ef, gh) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+    [
+        i64x2_shuffle::<0, 2>(ab, cd),
+        i64x2_shuffle::<1, 3>(ab, cd),
+        i64x2_shuffle::<0, 2>(ef, gh),
+        i64x2_shuffle::<1, 3>(ef, gh),
+    ]
 }
 
 impl Super {
@@ -145,12 +204,19 @@ impl Super {
     }
 }
 
-/// Quantises rows of `cols` activations, one after another, each to whole groups.
-fn groups(x: &[f32], cols: usize, form: Form, out: &mut [Group]) {
-    let out = out.chunks_exact_mut(cols.div_ceil(GROUP));
-    for (x, out) in x.chunks_exact(cols).zip(out) {
-        for (x, out) in x.chunks(GROUP).zip(out) {
-            *out = Group::new(x, form);
+/// Quantises a row to whole groups.
+fn row(x: &[f32], form: Form, out: &mut [Group]) {
+    for (x, out) in x.chunks(GROUP).zip(out) {
+        *out = Group::of_row(x, form);
+    }
+}
+
+/// Quantises columns of `cols` activations, four at a time: a group for each block of them.
+fn columns(x: &[f32], cols: usize, form: Form, out: &mut [Group]) {
+    for (x, out) in x.chunks(COLUMNS * cols).zip(out.chunks_exact_mut(cols / BLOCK)) {
+        for (at, out) in out.iter_mut().enumerate() {
+            let block = |column: usize| x.get(column * cols..)?.as_chunks().0.get(at);
+            *out = Group::of_columns([block(0), block(1), block(2), block(3)], form);
         }
     }
 }

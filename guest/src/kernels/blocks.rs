@@ -8,110 +8,96 @@
 
 use core::hint::black_box;
 
-use super::activations::{Activations, GROUP, Group};
+use super::activations::{Activations, BLOCK, COLUMNS, GROUP, Group};
+use super::product::Product;
+use super::quantised::POWERS;
 use super::{Matrix, Output, lanes4};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes, and their values `V` vectors.
 pub(super) trait Blocks<const B: usize, const V: usize> {
+    /// How values are multiplied.
+    type Product: Product<V>;
     /// What is taken from each stored value.
     const OFFSET: i32;
     /// Whether blocks have a minimum.
     const MINIMUM: bool;
 
-    /// The values of a block, ready to be multiplied.
-    fn values(block: &[u8; B]) -> [v128; V];
-
-    /// Their product with activations, in partial sums.
-    fn product(values: [v128; V], x: &[v128; V]) -> v128;
-
-    /// The sums of the partial sums of four blocks.
-    fn sums(products: [v128; 4]) -> v128;
+    /// The values of a block, ready to be multiplied. `powers` are 1, 2, 4 to 128, twice: did LLVM
+    /// know that, it would make more instructions of a test of bits.
+    fn values(block: &[u8; B], powers: v128) -> [v128; V];
 
     /// The 16-bit floats of scale (lower half) and minimum (upper half, else anything).
     fn scale(block: &[u8; B]) -> u32;
 }
 
-/// Four blocks of weights.
-trait Four<const V: usize> {
-    fn values(&self, block: usize) -> [v128; V];
-    fn scales(&self) -> v128;
-    fn minima(&self) -> v128;
-}
-
-/// As they are stored; if fewer than four, the others are zero.
-struct Stored<'a, T, const B: usize, const N: usize> {
+/// Four blocks of a stored row; if fewer than four, the others are zero.
+struct Four<'a, T, const B: usize, const N: usize> {
     blocks: &'a [[u8; B]; N],
     both: v128,
+    powers: v128,
     kind: core::marker::PhantomData<T>,
 }
 
-impl<'a, T, const B: usize, const N: usize> Stored<'a, T, B, N> {
+impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
     #[inline(always)]
-    fn new<const V: usize>(blocks: &'a [[u8; B]; N]) -> Self
+    fn new<const V: usize>(blocks: &'a [[u8; B]; N], powers: v128) -> Self
     where
         T: Blocks<B, V>,
     {
         let both = |i: usize| if i < N { T::scale(&blocks[i]) } else { 0 };
         let both = u32x4(both(0), both(1), both(2), both(3));
-        Self { blocks, both, kind: core::marker::PhantomData }
+        Self { blocks, both, powers, kind: core::marker::PhantomData }
+    }
+
+    #[inline(always)]
+    fn product<const V: usize>(&self, block: usize, x: &[v128; V]) -> v128
+    where
+        T: Blocks<B, V>,
+    {
+        let values =
+            if block < N { T::values(&self.blocks[block], self.powers) } else { [ZERO; V] };
+        T::Product::product(values, x)
+    }
+
+    /// Adds the product to the lanes of a sum.
+    #[inline(always)]
+    fn add<const V: usize>(&self, sum: v128, x: &Group) -> v128
+    where
+        T: Blocks<B, V>,
+    {
+        let (blocks, _) = x.quants.as_chunks::<V>();
+        let product = |block: usize| self.product(block, &blocks[block]);
+        let products = T::Product::sums([product(0), product(1), product(2), product(3)]);
+        add::<T, B, V>(sum, products, scales(self.both), minima(self.both), x)
     }
 }
 
-impl<T: Blocks<B, V>, const B: usize, const V: usize, const N: usize> Four<V>
-    for Stored<'_, T, B, N>
-{
-    #[inline(always)]
-    fn values(&self, block: usize) -> [v128; V] {
-        if block < N { T::values(&self.blocks[block]) } else { [ZERO; V] }
-    }
-
-    #[inline(always)]
-    fn scales(&self) -> v128 {
-        super::f16::from_upper_bits(i32x4_shl(self.both, 16))
-    }
-
-    #[inline(always)]
-    fn minima(&self) -> v128 {
-        super::f16::from_upper_bits(self.both)
-    }
+#[inline(always)]
+fn scales(both: v128) -> v128 {
+    super::f16::from_upper_bits(i32x4_shl(both, 16))
 }
 
-/// Unpacked, for many columns.
-impl<const V: usize> Four<V> for Group {
-    #[inline(always)]
-    fn values(&self, block: usize) -> [v128; V] {
-        core::array::from_fn(|i| self.quants[block * V + i])
-    }
-
-    #[inline(always)]
-    fn scales(&self) -> v128 {
-        self.scales
-    }
-
-    #[inline(always)]
-    fn minima(&self) -> v128 {
-        self.scaled
-    }
+#[inline(always)]
+fn minima(both: v128) -> v128 {
+    super::f16::from_upper_bits(both)
 }
 
-/// Adds the product of four blocks to the lanes of a sum.
+/// Adds the products of four blocks to the lanes of a sum.
 #[inline(always)]
 fn add<T: Blocks<B, V>, const B: usize, const V: usize>(
     sum: v128,
-    w: &impl Four<V>,
+    mut products: v128,
+    scales: v128,
+    minima: v128,
     x: &Group,
 ) -> v128 {
-    let (blocks, _) = x.quants.as_chunks::<V>();
-    let product = |block: usize| T::product(w.values(block), &blocks[block]);
-    let products = [product(0), product(1), product(2), product(3)];
-    let mut products = T::sums(products);
     if T::OFFSET != 0 {
         products = i32x4_sub(products, i32x4_mul(x.sums, i32x4_splat(T::OFFSET)));
     }
-    let scales = f32x4_mul(w.scales(), x.scales);
+    let scales = f32x4_mul(scales, x.scales);
     let sum = f32x4_add(sum, f32x4_mul(f32x4_convert_i32x4(products), scales));
-    if T::MINIMUM { f32x4_add(sum, f32x4_mul(w.minima(), x.scaled)) } else { sum }
+    if T::MINIMUM { f32x4_add(sum, f32x4_mul(minima, x.scaled)) } else { sum }
 }
 
 #[inline(always)]
@@ -122,22 +108,26 @@ fn finish(sum: v128) -> f32 {
 
 /// The product of a stored row with one column.
 #[inline(always)]
-fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], x: &[Group]) -> f32 {
+fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(
+    row: &[u8],
+    x: &[Group],
+    powers: v128,
+) -> f32 {
     let (fours, rest) = row.as_chunks::<B>().0.as_chunks::<4>();
     let mut sum = ZERO;
     for (four, x) in fours.iter().zip(x) {
         // LLVM, which no longer sees where they come from, puts offsets into the loads.
         let (four, x) = (black_box(four), black_box(x));
-        sum = add::<T, B, V>(sum, &Stored::<T, B, 4>::new(four), x);
+        sum = Four::<T, B, 4>::new(four, powers).add(sum, x);
     }
     let Some(x) = x.get(fours.len()) else { return finish(sum) };
     // The number of blocks is known in each arm, and what is missing costs nothing.
     finish(if let Ok(three) = rest.try_into() {
-        add::<T, B, V>(sum, &Stored::<T, B, 3>::new(three), x)
+        Four::<T, B, 3>::new(three, powers).add(sum, x)
     } else if let Ok(two) = rest.try_into() {
-        add::<T, B, V>(sum, &Stored::<T, B, 2>::new(two), x)
+        Four::<T, B, 2>::new(two, powers).add(sum, x)
     } else if let Ok(one) = rest.try_into() {
-        add::<T, B, V>(sum, &Stored::<T, B, 1>::new(one), x)
+        Four::<T, B, 1>::new(one, powers).add(sum, x)
     } else {
         sum
     })
@@ -149,11 +139,12 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     activations: &mut Activations,
     y: Output<'_>,
 ) {
-    let x = &activations.groups[..y.columns * w.cols.div_ceil(GROUP)];
     if y.columns == 1 {
-        multiply_column::<T, B, V>(w, x, y.y);
+        multiply_column::<T, B, V>(w, &activations.groups[..w.cols.div_ceil(GROUP)], y.y);
     } else {
-        multiply_columns::<T, B, V>(w, x, y, activations.unpacked_groups);
+        let groups = y.columns.div_ceil(COLUMNS) * (w.cols / BLOCK);
+        let x = &activations.groups[..groups];
+        multiply_columns::<T, B, V>(w, x, y, activations.unpacked_blocks);
     }
 }
 
@@ -164,28 +155,34 @@ fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
     x: &[Group],
     y: &mut [f32],
 ) {
+    let powers = black_box(u64x2_splat(POWERS));
     for (row, y) in w.bytes.chunks_exact(w.row_bytes).zip(y) {
-        *y = dot::<T, B, V>(row, x);
+        *y = dot::<T, B, V>(row, x, powers);
     }
+}
+
+/// A block of weights for many columns.
+pub(crate) struct Unpacked {
+    /// The values, as they are multiplied: in two or four vectors.
+    values: [v128; 4],
+    /// The scale, four times.
+    scale: v128,
+    /// The minimum, four times.
+    minimum: v128,
 }
 
 /// Unpacks a stored row.
 #[inline(never)]
-fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [Group]) {
-    for (blocks, out) in row.as_chunks::<B>().0.chunks(4).zip(out) {
-        let mut four = [[0; B]; 4];
-        for (to, block) in four.iter_mut().zip(blocks) {
-            *to = *block;
-        }
-        let four = Stored::<T, B, 4>::new(&four);
-        for (block, to) in out.quants.as_chunks_mut::<V>().0.iter_mut().take(4).enumerate() {
-            *to = four.values(block);
-        }
-        (out.scales, out.scaled) = (four.scales(), four.minima());
+fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [Unpacked]) {
+    let powers = black_box(u64x2_splat(POWERS));
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        out.values[..V].copy_from_slice(&T::values(block, powers));
+        let both = u32x4_splat(T::scale(block));
+        (out.scale, out.minimum) = (scales(both), minima(both));
     }
 }
 
-/// Rows that are unpacked together, so that a column is read from a cache for all of them.
+/// Rows that are unpacked together, so that columns are read from a cache for all of them.
 pub(super) const HEIGHT: usize = 4;
 
 /// Unpacks some rows once, then multiplies them with every column.
@@ -194,30 +191,74 @@ fn multiply_columns<T: Blocks<B, V>, const B: usize, const V: usize>(
     w: &Matrix<'_>,
     x: &[Group],
     mut y: Output<'_>,
-    unpacked: &mut [Group],
+    unpacked: &mut [Unpacked],
 ) {
-    let len = w.cols.div_ceil(GROUP);
+    let len = w.cols / BLOCK;
+    let vectors = w.cols / len * V / BLOCK;
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
     for (stored, first) in stored.zip((0..w.rows()).step_by(HEIGHT)) {
         let stored = stored.chunks_exact(w.row_bytes);
-        let height = stored.len();
+        let rows = first..first + stored.len();
         for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {
             unpack::<T, B, V>(row, out);
         }
-        for (x, y) in x.chunks_exact(len).zip(y.columns(first..first + height)) {
-            let unpacked = unpacked.chunks_exact(len);
-            for (row, y) in unpacked.zip(y) {
-                *y = dot_unpacked::<T, B, V>(row, x);
+        for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
+            for (w, row) in unpacked.chunks_exact(len).zip(rows.clone()) {
+                let (a, b) = x.split_at(len);
+                if b.is_empty() {
+                    let [a] = tile::<T, B, V, 1>(w, [a], vectors);
+                    y.put(row, columns, a);
+                } else {
+                    let [a, b] = tile::<T, B, V, 2>(w, [a, b], vectors);
+                    y.put(row, columns, a);
+                    y.put(row, columns + COLUMNS, b);
+                }
             }
         }
     }
 }
 
-/// The product of an unpacked row with one column.
+/// The products of an unpacked row with four columns each, which are the lanes of the result.
+///
+/// What is a lane for one column is an accumulator here, so that each sum has the one order.
+/// `vectors` is `V`: were that known here, LLVM would unroll the loop, and Cranelift, which does
+/// all loads first, would run out of registers.
+#[inline(never)]
+fn tile<T: Blocks<B, V>, const B: usize, const V: usize, const C: usize>(
+    w: &[Unpacked],
+    x: [&[Group]; C],
+    vectors: usize,
+) -> [v128; C] {
+    let mut sums = [[ZERO; C]; 4];
+    let x = x.map(|x| &x[..w.len()]);
+    for (block, w) in w.iter().enumerate() {
+        let x = x.map(|x| &x[block]);
+        let mut products = [ZERO; C];
+        for vector in 0..vectors {
+            let w = four_times(w.values[vector & 3]);
+            for (sum, x) in products.iter_mut().zip(x) {
+                let x = black_box(&x.quants.as_chunks::<4>().0[vector & 3]);
+                *sum = T::Product::add_columns(*sum, w, x);
+            }
+        }
+        let (w, x) = (black_box(w), x.map(black_box));
+        let sums = &mut sums[block & 3];
+        for (sum, (products, x)) in sums.iter_mut().zip(products.into_iter().zip(x)) {
+            let products = T::Product::column_sums(products);
+            *sum = add::<T, B, V>(*sum, products, w.scale, w.minimum, x);
+        }
+    }
+    let [a, b, c, d] = sums;
+    core::array::from_fn(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
+}
+
+/// Each 32 bits of a vector in all lanes.
 #[inline(always)]
-fn dot_unpacked<T: Blocks<B, V>, const B: usize, const V: usize>(
-    row: &[Group],
-    x: &[Group],
-) -> f32 {
-    finish(row.iter().zip(x).fold(ZERO, |sum, (w, x)| add::<T, B, V>(sum, w, x)))
+fn four_times(v: v128) -> [v128; 4] {
+    [
+        i32x4_shuffle::<0, 0, 0, 0>(v, v),
+        i32x4_shuffle::<1, 1, 1, 1>(v, v),
+        i32x4_shuffle::<2, 2, 2, 2>(v, v),
+        i32x4_shuffle::<3, 3, 3, 3>(v, v),
+    ]
 }

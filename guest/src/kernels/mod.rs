@@ -35,6 +35,7 @@ mod tile;
 
 use self::activations::Form;
 pub(crate) use self::activations::{Activations, Group, Super};
+pub(crate) use self::blocks::Unpacked as UnpackedBlock;
 pub(crate) use self::f32::dot;
 pub(crate) use self::superblocks::Unpacked;
 pub(crate) use self::tile::multiply;
@@ -176,6 +177,13 @@ impl<'a> Output<'a> {
     pub(crate) fn from_row(y: &'a mut [f32], columns: usize, row: usize) -> Self {
         let stride = y.len() / columns;
         Self { y: &mut y[row..], stride, columns }
+    }
+
+    /// Four results of a row, for columns from `first` on as far as there are any.
+    fn put(&mut self, row: usize, first: usize, results: v128) {
+        for (column, result) in (first..self.columns).zip(lanes4(results)) {
+            self.y[column * self.stride + row] = result;
+        }
     }
 
     /// The results of `rows` rows for each column.

@@ -8,6 +8,95 @@
 
 use crate::simd::*;
 
+/// How the products of 32 values, in `V` vectors, with activations are made and summed.
+pub(super) trait Product<const V: usize> {
+    /// The product with one column, in partial sums.
+    fn product(w: [v128; V], x: &[v128; V]) -> v128;
+
+    /// The sums of the partial sums of four blocks.
+    fn sums(products: [v128; 4]) -> v128;
+
+    /// Adds the products of a vector of values with four columns to partial sums: each 32 bits of
+    /// it with the vector that has 32 bits of each column.
+    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128;
+
+    /// The sums of a block's partial sums for four columns.
+    fn column_sums(sum: v128) -> v128;
+}
+
+/// Values below 16.
+pub(super) struct FourBits;
+/// Values below 32.
+pub(super) struct FiveBits;
+/// Any signed bytes, as 16-bit integers.
+pub(super) struct Bytes;
+
+impl Product<UNSIGNED> for FourBits {
+    #[inline(always)]
+    fn product(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+        unsigned(w, x)
+    }
+
+    #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        sums_of_4_bits(products)
+    }
+
+    #[inline(always)]
+    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+        add_4_bits(sum, w, x)
+    }
+
+    #[inline(always)]
+    fn column_sums(sum: v128) -> v128 {
+        sums_of_pairs(sum)
+    }
+}
+
+impl Product<UNSIGNED> for FiveBits {
+    #[inline(always)]
+    fn product(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+        unsigned(w, x)
+    }
+
+    #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        sums_of_5_bits(products)
+    }
+
+    #[inline(always)]
+    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+        add_5_bits(sum, w, x)
+    }
+
+    #[inline(always)]
+    fn column_sums(sum: v128) -> v128 {
+        sum
+    }
+}
+
+impl Product<4> for Bytes {
+    #[inline(always)]
+    fn product(w: [v128; 4], x: &[v128; 4]) -> v128 {
+        signed(w, x)
+    }
+
+    #[inline(always)]
+    fn sums(products: [v128; 4]) -> v128 {
+        sums(products)
+    }
+
+    #[inline(always)]
+    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+        add_signed(sum, w, x)
+    }
+
+    #[inline(always)]
+    fn column_sums(sum: v128) -> v128 {
+        sum
+    }
+}
+
 /// How many vectors the activations of 32 unsigned values take.
 pub(super) const UNSIGNED: usize = if cfg!(target_feature = "relaxed-simd") { 2 } else { 4 };
 /// The same of 16.
@@ -53,22 +142,70 @@ pub(super) fn values(bytes: [v128; 2]) -> [v128; UNSIGNED] {
 /// most 8 * 31 * 127 = 31,496 each.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-pub(super) fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
     signed(w, x)
 }
 
 /// The same in eight 16-bit integers: at most 4 * 31 * 127 = 15,748 each.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-pub(super) fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
+fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
     i16x8_add(i16x8_relaxed_dot_i8x16_i7x16(x[0], w[0]), i16x8_relaxed_dot_i8x16_i7x16(x[1], w[1]))
 }
 
 /// The product of 32 16-bit integers with activations, as four partial sums.
 #[inline(always)]
-pub(super) fn signed(w: [v128; 4], x: &[v128; 4]) -> v128 {
+fn signed(w: [v128; 4], x: &[v128; 4]) -> v128 {
     let dot = |i: usize| i32x4_dot_i16x8(w[i], x[i]);
     i32x4_add(i32x4_add(dot(0), dot(1)), i32x4_add(dot(2), dot(3)))
+}
+
+/// `sum` plus the products of 16-bit integers with columns.
+#[inline(always)]
+fn add_signed(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+    let dot = |i: usize| i32x4_dot_i16x8(w[i], x[i]);
+    let pairs = [i32x4_add(dot(0), dot(1)), i32x4_add(dot(2), dot(3))];
+    i32x4_add(sum, i32x4_add(pairs[0], pairs[1]))
+}
+
+#[cfg(not(target_feature = "relaxed-simd"))]
+use add_signed as add_4_bits;
+#[cfg(not(target_feature = "relaxed-simd"))]
+use add_signed as add_5_bits;
+
+/// The sums of a block, which [`add_4_bits`] has made.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+fn sums_of_pairs(sum: v128) -> v128 {
+    sum
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn sums_of_pairs(sum: v128) -> v128 {
+    i32x4_extadd_pairwise_i16x8(sum)
+}
+
+/// `sum` plus the products of values below 16 with columns. After two times, each 16-bit lane is
+/// the sum of 16 products: at most 16 * 15 * 127 = 30,480.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn add_4_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+    i16x8_add(sum, four_dots(w, x))
+}
+
+/// The same of values below 32: 16-bit lanes are at most 8 * 31 * 127 = 31,496.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn add_5_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
+    i32x4_add(sum, i32x4_extadd_pairwise_i16x8(four_dots(w, x)))
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn four_dots(w: [v128; 4], x: &[v128; 4]) -> v128 {
+    let dot = |i: usize| i16x8_relaxed_dot_i8x16_i7x16(x[i], w[i]);
+    i16x8_add(i16x8_add(dot(0), dot(1)), i16x8_add(dot(2), dot(3)))
 }
 
 /// `scales[0] * (w[0] * x[0]) + scales[1] * (w[1] * x[1])` in four partial sums, for 16 values
@@ -114,7 +251,7 @@ pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) 
 
 /// The sums of the lanes of four vectors of 32-bit integers.
 #[inline(always)]
-pub(super) fn sums([a, b, c, d]: [v128; 4]) -> v128 {
+fn sums([a, b, c, d]: [v128; 4]) -> v128 {
     let add = |a, b| i32x4_add(a, b);
     join(join_pairs(a, b, add), join_pairs(c, d, add), add)
 }
@@ -125,14 +262,14 @@ pub(super) fn sums([a, b, c, d]: [v128; 4]) -> v128 {
 /// WasmEdge compiles, crashes on it.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-pub(super) fn sums_of_4_bits(products: [v128; 4]) -> v128 {
+fn sums_of_4_bits(products: [v128; 4]) -> v128 {
     sums(products)
 }
 
 /// Each lane is the sum of 16 products at the end: at most 16 * 15 * 127 = 30,480.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-pub(super) fn sums_of_4_bits([a, b, c, d]: [v128; 4]) -> v128 {
+fn sums_of_4_bits([a, b, c, d]: [v128; 4]) -> v128 {
     let add = |a, b| i16x8_add(a, b);
     i32x4_extadd_pairwise_i16x8(join(join_pairs(a, b, add), join_pairs(c, d, add), add))
 }
@@ -140,14 +277,14 @@ pub(super) fn sums_of_4_bits([a, b, c, d]: [v128; 4]) -> v128 {
 /// The same for values below 32.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-pub(super) fn sums_of_5_bits(products: [v128; 4]) -> v128 {
+fn sums_of_5_bits(products: [v128; 4]) -> v128 {
     sums(products)
 }
 
 /// Each lane is the sum of eight products before it is widened: at most 8 * 31 * 127 = 31,496.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-pub(super) fn sums_of_5_bits([a, b, c, d]: [v128; 4]) -> v128 {
+fn sums_of_5_bits([a, b, c, d]: [v128; 4]) -> v128 {
     let pairs = |a, b| i32x4_extadd_pairwise_i16x8(join_pairs(a, b, |a, b| i16x8_add(a, b)));
     join(pairs(a, b), pairs(c, d), |a, b| i32x4_add(a, b))
 }

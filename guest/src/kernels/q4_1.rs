@@ -2,7 +2,7 @@
 
 use super::blocks::Blocks;
 use super::f16;
-use super::product::{self, UNSIGNED};
+use super::product::{self, FourBits, UNSIGNED};
 use super::quantised::{Quantised, next_nibbles, nibbles, quantised_format, unsigned_bytes};
 use crate::simd::*;
 
@@ -36,23 +36,14 @@ impl Quantised<BYTES> for Q4_1 {
 }
 
 impl Blocks<BYTES, UNSIGNED> for Q4_1 {
+    type Product = FourBits;
     const OFFSET: i32 = 0;
     const MINIMUM: bool = true;
 
     #[inline(always)]
-    fn values(block: &[u8; BYTES]) -> [v128; UNSIGNED] {
+    fn values(block: &[u8; BYTES], _powers: v128) -> [v128; UNSIGNED] {
         let bytes = load_bytes(part::<4, 16, _, BYTES>(block));
         product::values(nibbles(bytes))
-    }
-
-    #[inline(always)]
-    fn product(values: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
-        product::unsigned(values, x)
-    }
-
-    #[inline(always)]
-    fn sums(products: [v128; 4]) -> v128 {
-        product::sums_of_4_bits(products)
     }
 
     #[inline(always)]

@@ -2,8 +2,10 @@
 
 use super::blocks::Blocks;
 use super::f16;
-use super::product::{self, UNSIGNED};
-use super::quantised::{Quantised, bits, next_nibbles, nibbles, quantised_format, unsigned_bytes};
+use super::product::{FiveBits, UNSIGNED};
+use super::quantised::{
+    Quantised, bits, five_bits, next_nibbles, quantised_format, unsigned_bytes,
+};
 use crate::simd::*;
 
 /// Bytes of a block (ggml's `block_q5_1`): scale and minimum, 32 fifth bits, then 16 bytes
@@ -41,25 +43,13 @@ impl Quantised<BYTES> for Q5_1 {
 }
 
 impl Blocks<BYTES, UNSIGNED> for Q5_1 {
+    type Product = FiveBits;
     const OFFSET: i32 = 0;
     const MINIMUM: bool = true;
 
     #[inline(always)]
-    fn values(block: &[u8; BYTES]) -> [v128; UNSIGNED] {
-        let [low, high] = nibbles(load_bytes(part::<8, 16, _, BYTES>(block)));
-        let fifth = splat_32(part::<4, 4, _, BYTES>(block));
-        let add = |nibbles, fifth| v128_or(nibbles, v128_and(bits(fifth), u8x16_splat(16)));
-        product::values([add(low, fifth), add(high, u32x4_shr(fifth, 16))])
-    }
-
-    #[inline(always)]
-    fn product(values: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
-        product::unsigned(values, x)
-    }
-
-    #[inline(always)]
-    fn sums(products: [v128; 4]) -> v128 {
-        product::sums_of_5_bits(products)
+    fn values(block: &[u8; BYTES], powers: v128) -> [v128; UNSIGNED] {
+        five_bits(part::<4, 20, _, BYTES>(block), powers)
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 
 use super::blocks::Blocks;
 use super::f16;
-use super::product::{self};
+use super::product::Bytes;
 use super::quantised::{Quantised, quantised_format, signed_bytes};
 use crate::simd::*;
 
@@ -34,23 +34,14 @@ impl Quantised<BYTES> for Q8_0 {
 }
 
 impl Blocks<BYTES, 4> for Q8_0 {
+    type Product = Bytes;
     const OFFSET: i32 = 0;
     const MINIMUM: bool = false;
 
     #[inline(always)]
-    fn values(block: &[u8; BYTES]) -> [v128; 4] {
+    fn values(block: &[u8; BYTES], _powers: v128) -> [v128; 4] {
         let eight = |i: usize| load_i8x8(&part::<2, 32, _, BYTES>(block).as_chunks::<8>().0[i]);
         [eight(0), eight(1), eight(2), eight(3)]
-    }
-
-    #[inline(always)]
-    fn product(values: [v128; 4], x: &[v128; 4]) -> v128 {
-        product::signed(values, x)
-    }
-
-    #[inline(always)]
-    fn sums(products: [v128; 4]) -> v128 {
-        product::sums(products)
     }
 
     #[inline(always)]

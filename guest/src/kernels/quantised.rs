@@ -1,5 +1,6 @@
 //! Types that store blocks of 32 weights, in `B` bytes with their scales.
 
+use super::product::{self, UNSIGNED};
 use super::{multiply_add, sum};
 use crate::simd::*;
 
@@ -80,10 +81,28 @@ pub(super) fn nibbles(bytes: v128) -> [v128; 2] {
     [v128_and(bytes, low), v128_and(u16x8_shr(bytes, 4), low)]
 }
 
+/// 32 values of five bits each: the fifth bits, then the lower four of two values in a byte.
+/// `powers` are 1, 2, 4 to 128, twice.
+#[inline(always)]
+pub(super) fn five_bits(block: &[u8; 20], powers: v128) -> [v128; UNSIGNED] {
+    let fifth = load_bytes(part::<0, 16, _, 20>(block));
+    let [low, high] = nibbles(load_bytes(part::<4, 16, _, 20>(block)));
+    let add = |nibbles, bytes| {
+        let set = i8x16_eq(v128_and(bytes, powers), powers);
+        v128_or(nibbles, v128_and(set, u8x16_splat(16)))
+    };
+    let first = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(fifth, fifth);
+    let last = i8x16_shuffle::<2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3, 3>(fifth, fifth);
+    product::values([add(low, first), add(high, last)])
+}
+
+/// Bytes that are 1, 2, 4 to 128.
+pub(super) const POWERS: u64 = 0x8040_2010_0804_0201;
+
 /// The lower 16 bits of a vector as 16 bytes of all ones or zero.
 #[inline(always)]
 pub(super) fn bits(lowest: v128) -> v128 {
-    let one = u64x2_splat(0x8040_2010_0804_0201);
+    let one = u64x2_splat(POWERS);
     let bytes = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(lowest, lowest);
     i8x16_eq(v128_and(bytes, one), one)
 }

@@ -117,10 +117,10 @@ impl Default for Load {
 /// How activations are multiplied with quantised weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Numbers {
-    /// As 32-bit floats
-    #[default]
+    /// As 32-bit floats: exact
     F32,
     /// Quantised to 8 bits, as llama.cpp does it: faster
+    #[default]
     Int8,
 }
 
