@@ -58,6 +58,9 @@ pub(super) fn matrix(report: &Report) -> String {
     for group in &report.groups {
         let tally = |engine: &EngineReport| engine.tally(|name| name == group).to_string();
         let cells: Vec<_> = report.engines.iter().map(tally).collect();
+        if cells.iter().all(|cell| cell == "-") {
+            continue;
+        }
         let mut cells: Vec<_> = cells.iter().map(String::as_str).collect();
         cells.insert(0, group);
         row(&mut out, &cells);
@@ -135,7 +138,7 @@ fn differential(report: &Report) -> String {
 pub(super) fn details(engine: &EngineReport) -> String {
     let mut out = String::new();
     if let Some(error) = &engine.error {
-        _ = writeln!(out, "{} did not run, or not to the end: {error}\n", engine.name);
+        _ = writeln!(out, "{} is incomplete: {error}\n", engine.name);
     }
     let mut refused: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for trial in &engine.trials {

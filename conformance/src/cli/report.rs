@@ -96,7 +96,7 @@ impl EngineReport {
         let ended: BTreeSet<_> = report.trials.iter().map(|trial| trial.name.clone()).collect();
         report.missing = expected.difference(&ended).cloned().collect();
         if running > 0 && report.error.is_none() {
-            report.error = Some("it did not run to the end".to_owned());
+            report.error = Some("its record has no end, so it crashed or was stopped".to_owned());
         }
         report
     }
@@ -179,7 +179,7 @@ mod tests {
         assert!(!failed.is_well() && failed.summary() == "1 FAILED");
         let stopped = report(vec![start(&["a/b", "a/c"]), trial("a/b", None)]);
         assert!(!stopped.is_well() && stopped.missing == ["a/c"]);
-        assert!(stopped.summary().contains("to the end"), "{}", stopped.summary());
+        assert!(stopped.summary().contains("has no end"), "{}", stopped.summary());
         // Each case in a process of its own, the second of which ended badly.
         let apart = vec![start(&["a/b"]), trial("a/b", None), end(), start(&["a/c"])];
         let apart = report(apart);
