@@ -266,9 +266,10 @@ pub fn time(engine: &dyn Engine) -> Outcome {
     for export in loops {
         let module = guest::compile(engine, LOOPING)?;
         within_a_minute(export, move || {
-            let limit = Duration::from_millis(30);
+            // Enough for a short call on a machine that has much else to do.
+            let limit = Duration::from_millis(200);
             let mut runtime = module.instantiate(&time_limit(limit))?;
-            for _ in 0..3 {
+            for _ in 0..2 {
                 let start = Instant::now();
                 let result = runtime.call(export, &[]);
                 let took = start.elapsed();
