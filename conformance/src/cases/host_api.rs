@@ -61,6 +61,12 @@ pub const CASES: &[Case] = &[
         run: pager,
     },
     Case {
+        name: "host_api/pager_ahead",
+        promise: "layers that are read ahead are whole, and what fails there is said when required",
+        needs: NOTHING,
+        run: pager_ahead,
+    },
+    Case {
         name: "host_api/read_and_write",
         promise: "what is written is read back, and nothing beside it changes",
         needs: NOTHING,
@@ -415,6 +421,54 @@ pub fn pager(engine: &dyn Engine) -> Outcome {
     refused(pager.require(&mut *runtime, &[LayerId(2)]), &["layer 2", "196608", "131072"])?;
     pager.require(&mut *runtime, &[LayerId(0)])?;
     Ok(())
+}
+
+/// Layers that are read ahead are whole, and what fails there is said when they are required.
+pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
+    const LAYERS: u32 = 4;
+    const TURNS: u32 = 9;
+    let all = guest::pattern(2, 2 * LAYERS as usize * PAGE_LEN);
+    let file = guest::file(&all)?;
+    let layers = (0..LAYERS).map(|id| SourceRange {
+        id: LayerId(id),
+        name: format!("layer {id}"),
+        start: u64::from(id) * 2 * PAGE,
+        bytes: 2 * PAGE,
+    });
+    let mut runtime = guest::start(engine, WAT)?;
+    let source = Source::open(file.path())?;
+    let mut pager = Pager::new(&mut *runtime, source, layers, 4 * PAGE, Policy::Lru)?;
+    for turn in 0..TURNS {
+        let id = LayerId(turn % LAYERS);
+        if turn > 0 {
+            pager.prefetch(&mut *runtime, &[id])?;
+        }
+        pager.require(&mut *runtime, &[id])?;
+        let start = runtime.load_layer(id)?.address.unwrap_or(0);
+        let at = usize::try_from(start)?;
+        let from = 2 * id.0 as usize * PAGE_LEN;
+        let (got, len) = (&runtime.memory()[at..], 2 * PAGE_LEN);
+        same_bytes("the layer", &got[..len], &all[from..from + len])?;
+    }
+    let stats = pager.stats();
+    let ahead = u64::from(TURNS) - 1;
+    equal("brought in", stats.misses, u64::from(TURNS))?;
+    equal("asked for ahead", (stats.prefetches, stats.prefetch_hits), (ahead, ahead))?;
+    equal("bytes read ahead", stats.prefetch_bytes, ahead * 2 * PAGE)?;
+    file.as_file().set_len(PAGE)?;
+    let next = [LayerId(TURNS % LAYERS)];
+    for _ in 0..2 {
+        pager.prefetch(&mut *runtime, &next)?;
+        let error = refused(pager.require(&mut *runtime, &next), &["65536", "131072"])?;
+        holds(matches!(error, Error::Truncated { .. }), || error.to_string())?;
+    }
+    std::fs::write(file.path(), &all)?;
+    pager.require(&mut *runtime, &next)?;
+    // What nobody requires any more is dropped.
+    pager.prefetch(&mut *runtime, &[LayerId(2)])?;
+    pager.prefetch(&mut *runtime, &[LayerId(3)])?;
+    pager.require(&mut *runtime, &[LayerId(2)])?;
+    Ok(pager.require(&mut *runtime, &[LayerId(3)])?)
 }
 
 /// What is written is read back, and nothing beside it changes.

@@ -58,6 +58,10 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
         guest.inner.load_layer(id)
     }
 
+    fn load_layer_from(&self, guest: &mut Guest, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
+        guest.inner.load_layer_from(id, bytes)
+    }
+
     fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
         guest.inner.release_layer(id)
     }
@@ -227,6 +231,11 @@ impl Runtime for DoubleRuntime {
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
         let defect = self.defect;
         defect.load_layer(self.guest_mut(), id)
+    }
+
+    fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
+        let defect = self.defect;
+        defect.load_layer_from(self.guest_mut(), id, bytes)
     }
 
     fn release_layer(&mut self, id: LayerId) -> Result<()> {

@@ -11,6 +11,12 @@ use crate::double::{Defect, Guest};
 
 pub(super) const DEFECTS: &[Entry] = &[
     Entry {
+        name: "host_api/spoilt_ahead",
+        what: "changes a byte of a layer that was read ahead",
+        defect: &SpoiltAhead,
+        caught_by: &["host_api/pager_ahead"],
+    },
+    Entry {
         name: "host_api/one_page_more",
         what: "makes memories a page too large",
         defect: &OnePageMore,
@@ -246,6 +252,18 @@ impl Defect for LeftBehind {
             place.copy_from_slice(&bytes);
         }
         Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SpoiltAhead;
+impl Defect for SpoiltAhead {
+    fn load_layer_from(&self, guest: &mut Guest, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
+        let mut bytes = bytes.to_vec();
+        if let Some(last) = bytes.last_mut() {
+            *last ^= 1;
+        }
+        guest.inner.load_layer_from(id, &bytes)
     }
 }
 
