@@ -16,6 +16,8 @@ use tempfile::TempDir;
 use common::llama::{Llama, Shape};
 use common::skip;
 
+const PROGRAM: &str = env!("CARGO_BIN_EXE_polychord");
+
 /// Bytes of logits of one step.
 const STEP: usize = 4 * 97;
 
@@ -49,8 +51,13 @@ impl Place {
     /// Without terminals, without the network, and with a cache that has nothing but what
     /// WasmEdge compiles.
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_polychord"));
-        command.args(args).current_dir(self.folder.path());
+        let mut command = Command::new(PROGRAM);
+        command.args(args);
+        self.set_up(command)
+    }
+
+    fn set_up(&self, mut command: Command) -> Command {
+        command.current_dir(self.folder.path());
         command.env("POLYCHORD_CACHE", cache()).env("HF_ENDPOINT", "http://127.0.0.1:9");
         command.env_remove("POLYCHORD_LOG");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -484,4 +491,34 @@ fn a_model_that_cannot_be_fetched_says_what_else_to_do() {
         assert!(done.stderr.contains(word), "no {word:?} in: {}", done.stderr);
     }
     assert!(!done.stderr.contains(['\r', '\u{1b}']), "{done:?}");
+}
+
+/// What a process may not have, it says, and ends as for any other error: no engine is taken
+/// down by it.
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_that_cannot_be_had_is_an_error() {
+    let place = Place::new();
+    let shape = Shape { dim: 2048, ffn: 8192, blocks: 16, ..model().shape };
+    let large = place.path("large.gguf");
+    assert!(common::large::write(&shape, true, &large) > 700 << 20);
+    let limited = |limit: &str, args: &[&str]| {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("ulimit {limit} && exec \"$@\""), "sh", PROGRAM]);
+        command.args(args);
+        Done::of(place.set_up(command))
+    };
+    for engine in polychord::available() {
+        let generate = ["generate", "--engine", engine, "-q", "-n", "1", "--model"];
+        // In KiB: too little for the weights, and too little for the reservation of a guest.
+        for (limit, load) in [("-d 600000", "copy"), ("-d 600000", "map"), ("-v 3000000", "map")] {
+            let args = [&generate[..], &["large.gguf", "--load", load, "x"]].concat();
+            let done = limited(limit, &args);
+            assert_eq!(done.code, 1, "{engine} {limit}: {}", done.stderr);
+            let said = ["could not be had", "cannot start the guest"];
+            assert!(said.iter().any(|part| done.stderr.contains(part)), "{}", done.stderr);
+        }
+        let args = [&generate[..], &["model.gguf", "x"]].concat();
+        assert_eq!(limited("-d 600000", &args).code, 0, "{engine} needs more for a small model");
+    }
 }

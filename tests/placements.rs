@@ -295,31 +295,37 @@ fn a_plan_that_cannot_be_run_is_refused() {
 #[test]
 fn a_file_that_ends_too_early_stops_one_session_only() {
     each_engine("a_file_that_ends_too_early_stops_one_session_only", |engine| {
-        let folder = tempfile::tempdir().unwrap();
-        let (cut, whole) = (folder.path().join("cut"), folder.path().join("whole"));
-        let file = Llama::random(shape()).file();
-        std::fs::write(&cut, &file).unwrap();
-        std::fs::write(&whole, &file).unwrap();
-        let transformer = Transformer::new(engine).unwrap();
-        let paged = Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Lru };
-        let mut stopped = start(&transformer, &cut, false, paged.clone());
-        let mut other = start(&transformer, &whole, false, paged);
-        let expected = logits(&mut other);
-        assert!(logits(&mut stopped) == expected);
-        let half = file.len() as u64 / 2;
-        std::fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(half).unwrap();
-        stopped.reset();
-        let error = stopped.eval(&[1]).map(|_| ()).unwrap_err();
-        assert!(
-            matches!(error, Error::Runtime(api::Error::Truncated { now, .. }) if now == half),
-            "{error}"
-        );
-        other.reset();
-        assert!(logits(&mut other) == expected);
-        // The file is whole again, and so is the session.
-        std::fs::write(&cut, &file).unwrap();
-        stopped.reset();
-        assert!(logits(&mut stopped) == expected);
+        for mapped in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (cut, whole) = (folder.path().join("cut"), folder.path().join("whole"));
+            let file = Llama::random(shape()).file();
+            std::fs::write(&cut, &file).unwrap();
+            std::fs::write(&whole, &file).unwrap();
+            let transformer = Transformer::new(engine).unwrap();
+            let paged = Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Lru };
+            let mut stopped = start(&transformer, &cut, mapped, paged.clone());
+            let mut other = start(&transformer, &whole, mapped, paged);
+            let expected = logits(&mut other);
+            assert!(logits(&mut stopped) == expected);
+            let half = file.len() as u64 / 2;
+            std::fs::OpenOptions::new().write(true).open(&cut).unwrap().set_len(half).unwrap();
+            stopped.reset();
+            let error = stopped.eval(&[1]).map(|_| ()).unwrap_err();
+            assert!(
+                matches!(error, Error::Runtime(api::Error::Truncated { now, .. }) if now == half),
+                "{error}"
+            );
+            other.reset();
+            assert!(logits(&mut other) == expected);
+            // The file is whole again, and so is the session, unless its pages were lost.
+            std::fs::write(&cut, &file).unwrap();
+            stopped.reset();
+            if mapped {
+                assert!(stopped.eval(&[1]).is_err());
+            } else {
+                assert!(logits(&mut stopped) == expected);
+            }
+        }
     });
 }
 

@@ -20,6 +20,31 @@ use wasmedge_sys::ffi;
 // for.
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
+
+/// Address space that WasmEdge's allocator takes for each memory, in bytes.
+pub(crate) const RESERVED: u64 = 12 << 30;
+
+/// Whether there is as much address space as a memory takes: where there is not, WasmEdge
+/// makes one of no pages, and fails in other ways later.
+#[cfg(unix)]
+pub(crate) fn check_address_space() -> std::io::Result<()> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+    let len = usize::try_from(RESERVED).map_err(std::io::Error::other)?;
+    let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+    // SAFETY: new pages at an address that the system chooses.
+    let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
+    // SAFETY: just mapped, and nobody has seen them.
+    unsafe { munmap(start, len)? };
+    Ok(())
+}
+
+/// Elsewhere WasmEdge's allocator reserves nothing.
+#[cfg(not(unix))]
+pub(crate) fn check_address_space() -> std::io::Result<()> {
+    Ok(())
+}
+
 /// Elsewhere WasmEdge's allocator is `realloc`.
 #[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) const MAPPING: Mapping = Mapping::none();

@@ -18,7 +18,7 @@ use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
 use crate::interruption::check_at_calls;
-use crate::memory::{Guest, Imports, State};
+use crate::memory::{Guest, Imports, RESERVED, State, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, keeper};
 
@@ -74,6 +74,14 @@ impl WasmEdgeModule {
         Ok(Self { module, compiled, shape, info, capabilities })
     }
 
+    /// Why a guest could not start, if it is for lack of address space.
+    fn no_room(&self) -> Option<Error> {
+        self.info.memory()?;
+        let reason = check_address_space().err()?.to_string();
+        let what = "address space for the guest's memory";
+        Some(Error::OutOfMemory { engine: NAME, what, asked: RESERVED, reason })
+    }
+
     /// The module to start under these limits. Checks for a time limit cost compiled code
     /// speed, so only guests that have one get them.
     fn for_limit(&self, limit: Option<Duration>) -> Result<&wasmedge_sdk::Module> {
@@ -107,7 +115,7 @@ impl Module for WasmEdgeModule {
             .map_err(|e| error::instantiate(&e, limit))?;
         let exported = self.info.memories();
         let guest = Guest::start(&config, self.for_limit(limit)?, imports, exported)
-            .map_err(|e| error::instantiate(&e, limit))?;
+            .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e, limit)))?;
         for (made, declared) in guest.memories().iter().zip(exported) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }

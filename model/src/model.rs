@@ -47,7 +47,7 @@ impl Model {
     ///
     /// # Safety
     ///
-    /// As long as a session of this model lives, nobody may truncate the file or write to it:
+    /// As long as a session of this model lives, nobody may write to the file or truncate it:
     /// see [`Source::open_mapped`].
     #[allow(unsafe_code, reason = "the contract is the caller's")]
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {

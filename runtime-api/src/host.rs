@@ -7,6 +7,7 @@ use polychord_abi::PAGE;
 use crate::capability::Capabilities;
 use crate::engine::Limits;
 use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::mapping::Watch;
 use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
 use crate::module::{AddressType, ModuleInfo};
 use crate::ranks::Rank;
@@ -267,14 +268,18 @@ impl Host {
         let layer = layers.get_mut(id)?;
         let LayerSpec { memory, offset, bytes, .. } = layer.spec;
         let address = memories.guest_address(memory, offset)?;
-        if let Some(method) = layer.loaded {
+        let is_whole = layer.watch.as_ref().is_none_or(|watch| !watch.is_lost());
+        if let Some(method) = layer.loaded.filter(|_| is_whole) {
             return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
         }
         let (pages, range) = memories.pages(guest, memory, layer.range())?;
-        let mapped = read.is_none()
-            && when == Guest::Idle
-            && address.is_some()
-            && self.map(pages, range.clone(), &layer.spec)?;
+        layer.watch = match when {
+            Guest::Idle if read.is_none() && address.is_some() => {
+                self.map(pages, range.clone(), &layer.spec)?
+            }
+            _ => None,
+        };
+        let mapped = layer.watch.is_some();
         match read {
             _ if mapped => {}
             Some(read) if read.len() == range.len() => pages[range].copy_from_slice(read),
@@ -326,6 +331,7 @@ impl Host {
             give_back(pages, range).map_err(|error| self.no_pages(layer, &error))?;
         }
         layer.loaded = None;
+        layer.watch = None;
         self.counters.release();
         tracing::debug!(layer = id.0, "layer released");
         Ok(())
@@ -378,6 +384,18 @@ impl Host {
             self.counters.load(bytes, false, start.elapsed());
         }
         Ok(bytes)
+    }
+
+    /// Makes ready for a use of mapped layers.
+    pub(crate) fn before_use(&self) {
+        if let Err(error) = mapping::keep_handler() {
+            tracing::warn!(%error, "files that shrink while they are mapped will not be noticed");
+        }
+    }
+
+    /// Checks that nothing which a use of mapped layers could have seen was gone.
+    pub(crate) fn after_use(&self) -> Result<()> {
+        self.state().layers.check_mapped()
     }
 
     /// Checks that a layer exists; hints are about nothing else yet.
@@ -438,10 +456,15 @@ impl Host {
 
     /// Maps a layer's pages, if the engine, the source and the alignment allow it.
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-    fn map(&self, pages: &mut [u8], range: Range<usize>, spec: &LayerSpec) -> Result<bool> {
-        let Some(file) = spec.source.mapped_file() else { return Ok(false) };
+    fn map(
+        &self,
+        pages: &mut [u8],
+        range: Range<usize>,
+        spec: &LayerSpec,
+    ) -> Result<Option<Watch>> {
+        let Some(file) = spec.source.mapped_file() else { return Ok(None) };
         if !self.capabilities.mapping.is_supported() {
-            return Ok(false);
+            return Ok(None);
         }
         spec.source.check_present(spec.source_offset, spec.bytes)?;
         // SAFETY: the backend claims `Mapping::whole_pages`, an unsafe claim about exactly this
@@ -450,7 +473,7 @@ impl Host {
         let mapped = unsafe { mapping::map_file(pages, range, file, spec.source_offset) };
         mapped.or_else(|error| {
             tracing::warn!(layer = spec.id.0, %error, "mapping failed; copying instead");
-            Ok(false)
+            Ok(None)
         })
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use polychord_abi::PAGE;
 use serde::{Deserialize, Serialize};
 
+use crate::mapping::Watch;
 use crate::memory::{MemoryId, check_range};
 use crate::source::Source;
 use crate::{Error, Result};
@@ -68,10 +69,12 @@ pub(crate) struct Layers {
     by_place: BTreeMap<(MemoryId, u64), (u64, LayerId)>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Layer {
     pub(crate) spec: LayerSpec,
     pub(crate) loaded: Option<LoadMethod>,
+    /// If it is mapped: whether it still has its pages.
+    pub(crate) watch: Option<Watch>,
 }
 
 impl Layer {
@@ -96,7 +99,7 @@ impl Layers {
         let first = spec.offset / PAGE;
         let last = (spec.offset + spec.bytes).div_ceil(PAGE);
         self.by_place.insert((spec.memory, first), (last, spec.id));
-        self.by_id.insert(spec.id, Layer { spec, loaded: None });
+        self.by_id.insert(spec.id, Layer { spec, loaded: None, watch: None });
         Ok(())
     }
 
@@ -113,6 +116,30 @@ impl Layers {
             layer.spec.memory == memory && layer.loaded == Some(LoadMethod::Mapped)
         });
         mapped.map(|layer| layer.spec.bytes).sum()
+    }
+
+    /// Checks that what is mapped is still in its files.
+    pub(crate) fn check_mapped(&self) -> Result<()> {
+        let mut checked: Option<&Source> = None;
+        for layer in self.by_id.values() {
+            let (Some(watch), LayerSpec { source, .. }) = (&layer.watch, &layer.spec) else {
+                continue;
+            };
+            let LayerSpec { source_offset, bytes, .. } = layer.spec;
+            if watch.is_lost() {
+                return Err(source.truncated(source_offset, bytes));
+            }
+            // Bytes beyond the end of the file, but in its last page, are lost in silence.
+            if checked.is_some_and(|checked| checked.is_same(source)) {
+                continue;
+            }
+            if source.has_shrunk()? {
+                source.check_present(source_offset, bytes)?;
+            } else {
+                checked = Some(source);
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn get_mut(&mut self, id: LayerId) -> Result<&mut Layer> {

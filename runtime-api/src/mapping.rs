@@ -6,15 +6,21 @@
 //! anonymous pages, never left as a hole.
 #![allow(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+mod lost;
+
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
+pub(crate) use lost::{Watch, keep_handler};
+
 /// Makes `range` of `memory` show the bytes of `file` from `offset` on, and zeros in what
 /// remains of its first and last page, just as copying into fresh memory would leave it.
 ///
-/// Returns `Ok(false)`, having done nothing, if `range` and `offset` do not lie alike within
-/// a page of this machine.
+/// Pages that the file loses later become zeros, which the result remembers; it must live as
+/// long as the mapping. Returns none, having done nothing, if `range` and `offset` do not lie
+/// alike within a page of this machine, or if there are too many mappings to look after.
 ///
 /// # Errors
 ///
@@ -32,17 +38,19 @@ pub(crate) unsafe fn map_file(
     range: Range<usize>,
     file: &File,
     offset: u64,
-) -> io::Result<bool> {
+) -> io::Result<Option<Watch>> {
     use rustix::mm::{MapFlags, ProtFlags, mmap};
 
     let page = rustix::param::page_size();
-    let Some(pages) = whole_pages(memory, &range, page) else { return Ok(false) };
+    let Some(pages) = whole_pages(memory, &range, page) else { return Ok(None) };
     let delta = range.start - pages.start;
-    let Some(file_start) = offset.checked_sub(delta as u64) else { return Ok(false) };
+    let Some(file_start) = offset.checked_sub(delta as u64) else { return Ok(None) };
     if !file_start.is_multiple_of(page as u64) {
-        return Ok(false);
+        return Ok(None);
     }
     let target = &mut memory[pages.clone()];
+    let start = target.as_mut_ptr().expose_provenance();
+    let Some(watch) = Watch::new(&(start..start + target.len()))? else { return Ok(None) };
     // SAFETY: `target` is a whole number of pages within `memory`, exclusively borrowed, and by
     // the contract private pages of the engine's own mapping. Replacing them changes no more
     // than writing every byte of the slice would, which the exclusive borrow permits.
@@ -58,7 +66,7 @@ pub(crate) unsafe fn map_file(
     }
     memory[pages.start..range.start].fill(0);
     memory[range.end..pages.end].fill(0);
-    Ok(true)
+    Ok(Some(watch))
 }
 
 /// Replaces the pages that `range` touches by fresh zeros, giving their memory back.
@@ -102,8 +110,8 @@ pub(crate) unsafe fn map_file(
     _range: Range<usize>,
     _file: &File,
     _offset: u64,
-) -> io::Result<bool> {
-    Ok(false)
+) -> io::Result<Option<Watch>> {
+    Ok(None)
 }
 
 /// Zeros the range.
@@ -126,4 +134,29 @@ fn whole_pages(memory: &[u8], range: &Range<usize>, page: usize) -> Option<Range
     let start = range.start - range.start % page;
     let end = range.end.checked_next_multiple_of(page)?;
     (end <= memory.len()).then_some(start..end)
+}
+
+/// Where a lost page cannot be replaced, nothing is noticed.
+#[cfg(not(target_os = "linux"))]
+mod lost {
+    use std::io;
+    use std::ops::Range;
+
+    /// Notices nothing.
+    #[derive(Debug)]
+    pub(crate) struct Watch;
+
+    impl Watch {
+        pub(crate) fn new(_: &Range<usize>) -> io::Result<Option<Self>> {
+            Ok(Some(Self))
+        }
+
+        pub(crate) fn is_lost(&self) -> bool {
+            false
+        }
+    }
+
+    pub(crate) fn keep_handler() -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -210,18 +210,26 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// # Errors
     ///
-    /// [`Error::MissingExport`] or [`Error::Signature`] if there is no such function, and
-    /// [`Error::Trap`] if the guest traps or exceeds its time.
+    /// [`Error::MissingExport`] or [`Error::Signature`] if there is no such function,
+    /// [`Error::Trap`] if the guest traps or exceeds its time, and [`Error::Truncated`] if a
+    /// mapped layer is not in its file any more; the guest's results are then worth nothing,
+    /// until the layer is loaded again.
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let mut results = self.check_call(export, args)?;
         let _span = tracing::trace_span!("call", export).entered();
-        let Some(rank) = self.host().rank().cloned() else {
-            self.invoke(export, args, &mut results)?;
-            return Ok(results);
-        };
-        rank.begin_call(self.host().limits().call_time);
+        let host = self.host().clone();
+        let rank = host.rank();
+        if let Some(rank) = rank {
+            rank.begin_call(host.limits().call_time);
+        }
+        host.before_use();
         let done = self.invoke(export, args, &mut results);
-        rank.end_call(self.host().capabilities().engine, export, done)?;
+        // What was lost explains whatever followed from it.
+        let done = host.counted(host.after_use()).and(done);
+        match rank {
+            Some(rank) => rank.end_call(host.capabilities().engine, export, done)?,
+            None => done?,
+        }
         Ok(results)
     }
 

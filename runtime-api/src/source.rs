@@ -34,9 +34,10 @@ impl Source {
     ///
     /// # Safety
     ///
-    /// As long as a guest with a layer of this source lives, nobody may truncate the file or
-    /// write to it: the memory of the guest would change under it, and an access beyond the
-    /// new end would end the process (SIGBUS).
+    /// As long as a guest with a layer of this source lives, nobody may write to the file: the
+    /// memory of the guest would change under it. Nor may anybody truncate it, other than on
+    /// Linux, where pages that are lost read as zeros and the call that could have used them
+    /// ends with [`Error::Truncated`]; elsewhere an access would end the process (SIGBUS).
     #[allow(unsafe_code, reason = "the contract is the caller's")]
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_file(path.as_ref(), true)
@@ -109,6 +110,29 @@ impl Source {
         match &*self.0 {
             Kind::File { file, mapped: true, .. } => Some(file),
             _ => None,
+        }
+    }
+
+    /// Whether two are clones of one.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether the file is shorter than it was when it was opened.
+    pub(crate) fn has_shrunk(&self) -> Result<bool> {
+        match &*self.0 {
+            Kind::File { file, path, len, .. } => Ok(file_len(file, path)? < *len),
+            Kind::Bytes(_) => Ok(false),
+        }
+    }
+
+    /// The error for bytes that the file had when it was opened.
+    pub(crate) fn truncated(&self, offset: u64, len: u64) -> Error {
+        match &*self.0 {
+            Kind::File { file, path, .. } => truncated(file, path, offset, len),
+            Kind::Bytes(bytes) => {
+                Error::OutOfRange { operation: "read", offset, len, size: bytes.len() as u64 }
+            }
         }
     }
 

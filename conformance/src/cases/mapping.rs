@@ -85,6 +85,12 @@ pub const CASES: &[Case] = &[
         needs: MAPPING,
         run: truncated,
     },
+    Case {
+        name: "mapping/shrinks_in_use",
+        promise: "a file that shrinks while it is mapped fails the calls that may have used it, until it is loaded again",
+        needs: MAPPING,
+        run: shrinks_in_use,
+    },
 ];
 
 const WAT: &str = r#"(module
@@ -380,6 +386,37 @@ pub fn truncated(engine: &dyn Engine) -> Outcome {
         equal("loads", runtime.stats().loads, 0)?;
         let lines = mappings(&*runtime, file.path())?;
         holds(lines.is_none_or(|lines| lines.of_file == 0), || "the file is mapped".into())?;
+    }
+    Ok(())
+}
+
+/// A file that shrinks while it is mapped fails the calls of its guest, and of no other, and
+/// the guest goes on when the layer has been loaded again.
+pub fn shrinks_in_use(engine: &dyn Engine) -> Outcome {
+    if !cfg!(target_os = "linux") {
+        return Ok(());
+    }
+    let content = guest::pattern(13, 4 * PAGE_LEN);
+    let last = PAGE + 4 * PAGE - 1;
+    let at = [Value::I32(i32::try_from(last)?)];
+    let expected = vec![Value::I32(content[4 * PAGE_LEN - 1].into())];
+    // All pages are lost, or some, or a byte of a page that stays.
+    for keep in [0, 2 * PAGE, 4 * PAGE - 1] {
+        let (file, other) = (guest::file(&content)?, guest::file(&content)?);
+        let (mut runtime, _) = map_all(engine, file.path())?;
+        let (mut untouched, _) = map_all(engine, other.path())?;
+        equal("last byte", runtime.call("load", &at)?, expected.clone())?;
+        file.as_file().set_len(keep)?;
+        let error = refused(runtime.call("load", &at), &["shrunk", &format!("{keep} bytes")])?;
+        holds(matches!(error, Error::Truncated { .. }), || error.to_string())?;
+        equal("errors", runtime.stats().errors, 1)?;
+        let again = runtime.load_layer(LAYER).and_then(|_| runtime.call("load", &at));
+        refused(again, &["shrunk"])?;
+        std::fs::write(file.path(), &content)?;
+        runtime.release_layer(LAYER)?;
+        equal("method", runtime.load_layer(LAYER)?.method, LoadMethod::Mapped)?;
+        equal("last byte", runtime.call("load", &at)?, expected.clone())?;
+        equal("of another file", untouched.call("load", &at)?, expected.clone())?;
     }
     Ok(())
 }

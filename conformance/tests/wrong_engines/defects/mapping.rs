@@ -40,6 +40,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &MapsWhatIsGone,
         caught_by: &["mapping/truncated"],
     },
+    Entry {
+        name: "mapping/computes_with_what_is_gone",
+        what: "goes on when a mapped file has shrunk",
+        defect: &ComputesWithWhatIsGone,
+        caught_by: &["mapping/shrinks_in_use"],
+    },
 ];
 
 #[derive(Debug)]
@@ -101,6 +107,17 @@ impl Defect for MapsWhatIsGone {
                 method: LoadMethod::Mapped,
                 took: std::time::Duration::ZERO,
             }),
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ComputesWithWhatIsGone;
+impl Defect for ComputesWithWhatIsGone {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        match guest.inner.call(export, args) {
+            Err(Error::Truncated { .. }) => guest.inner.check_call(export, args),
             other => other,
         }
     }
