@@ -58,12 +58,30 @@ pub(crate) fn alone(test: &str, variables: &[(&str, &OsStr)], body: impl FnOnce(
     in_child(test, variables);
 }
 
+/// The same, in a process that may have only so many bytes of its own: the system refuses it
+/// more (`RLIMIT_DATA`, which counts private pages that can be written to, mapped ones too).
+#[track_caller]
+pub(crate) fn alone_within(test: &str, bytes: u64, body: impl FnOnce()) {
+    if std::env::var_os(RESULT).is_some() {
+        body();
+        return report("");
+    }
+    let mut command = Command::new("sh");
+    let limit = format!("ulimit -d {} && exec \"$@\"", bytes / 1024);
+    command.args(["-c", &limit, "sh"]).arg(std::env::current_exe().unwrap());
+    run_test(command, test, &[]);
+}
+
 /// Runs one test of this file in another process, and returns what it reported.
 #[track_caller]
 fn in_child(test: &str, variables: &[(&str, &OsStr)]) -> String {
+    run_test(Command::new(std::env::current_exe().unwrap()), test, variables)
+}
+
+#[track_caller]
+fn run_test(mut command: Command, test: &str, variables: &[(&str, &OsStr)]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let result = dir.path().join("result");
-    let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([test, "--exact", "--nocapture", "--include-ignored"]);
     command.envs(variables.iter().copied()).env(RESULT, &result);
     let what = format!("{command:?}");
