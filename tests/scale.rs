@@ -8,9 +8,10 @@
 mod common;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
-use polychord::api::{Engine as _, Memory64, Policy};
+use polychord::api::{Engine, Memory64, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Placement, SessionOptions, Transformer};
 use sha2::{Digest, Sha256};
@@ -73,7 +74,7 @@ fn a_70b_model_pages_through_a_small_window() {
         let took = peak_memory() - before;
         assert!(took < 64 << 20, "opening and planning took {took} bytes");
 
-        let transformer = Transformer::new(&*engine).unwrap();
+        let transformer = Transformer::new(&engine).unwrap();
         let refused = transformer.start(&model, &options(paged(8 * GIB))).unwrap_err();
         println!("beyond the limit: {refused}");
         let mut session = transformer.start(&model, &options(paged(window))).unwrap();
@@ -96,12 +97,16 @@ fn a_70b_model_in_many_guests() {
         let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
         let engine = polychord::open(polychord::default_engine().unwrap()).unwrap();
         let sharded = Placement::Sharded32 { memories: None };
-        same_everywhere(&*engine, &file, &[(sharded, "sharded32")]);
+        same_everywhere(&engine, &file, &[(sharded, "sharded32")]);
     });
 }
 
 /// Runs two stages with each placement, and returns the hash of their logits, which must be one.
-fn same_everywhere(engine: &dyn Engine, file: &File, placements: &[(Placement, &str)]) -> String {
+fn same_everywhere(
+    engine: &Arc<dyn Engine>,
+    file: &File,
+    placements: &[(Placement, &str)],
+) -> String {
     let transformer = Transformer::new(engine).unwrap();
     let run = |(placement, name): &(Placement, &str)| {
         let start = Instant::now();
