@@ -5,7 +5,7 @@ use polychord_runtime_api::{MemoryStats, PagerStats, Plan, Rank, Stats};
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Part};
 use crate::session::LoadReport;
-use crate::shard::{Setup, Shard};
+use crate::shard::{Batch, Setup, Shard};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {
@@ -54,16 +54,48 @@ impl Pipeline {
         }
     }
 
-    fn eval_alone(&mut self, tokens: &[u32], mut position: u32) -> Result<()> {
+    fn eval_alone(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+        let several = tokens.len() > self.batch;
+        let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
+            self.eval_by_block(tokens, position)?
+        } else {
+            self.eval_by_batch(tokens, position)?
+        };
+        self.hand_over(shard, self.route.head, rows)?;
+        self.shards[self.route.head].head(rows - 1)
+    }
+
+    /// Runs one batch after the other through all blocks; returns the shard that has the hidden
+    /// state of the last one, and how many rows that is.
+    fn eval_by_batch(&mut self, tokens: &[u32], mut position: u32) -> Result<(usize, usize)> {
         let mut at = (self.route.embed, 0);
         for batch in tokens.chunks(self.batch) {
             at = self.eval_batch(batch, position)?;
             // A batch is no longer than the context.
             position += u32::try_from(batch.len()).unwrap_or(u32::MAX);
         }
-        let (shard, rows) = at;
-        self.hand_over(shard, self.route.head, rows)?;
-        self.shards[self.route.head].head(rows - 1)
+        Ok(at)
+    }
+
+    /// Runs all batches through one block after the other, so that layers which take turns come
+    /// in once for all of them. Returns the same.
+    fn eval_by_block(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
+        let mut batches = Vec::new();
+        let mut next = position;
+        for tokens in tokens.chunks(self.batch) {
+            let embed = &mut self.shards[self.route.embed];
+            embed.embed(tokens)?;
+            let hidden = embed.hidden(tokens.len())?.to_vec();
+            batches.push(Batch { position: next, rows: tokens.len(), hidden });
+            next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        }
+        let mut at = self.route.embed;
+        for shard in &self.route.blocks {
+            self.shards[*shard].run_batches(&mut batches)?;
+            at = *shard;
+        }
+        let rows = batches.last().map_or(0, |last| last.rows);
+        Ok((at, rows))
     }
 
     /// Runs tokens through all blocks; returns the shard that has their hidden state, and how

@@ -31,6 +31,15 @@ pub(crate) struct Shard {
     row_bytes: usize,
 }
 
+/// Tokens that are computed at once, between blocks.
+pub(crate) struct Batch {
+    /// Position of the first one.
+    pub(crate) position: u32,
+    pub(crate) rows: usize,
+    /// Their hidden state, as bytes.
+    pub(crate) hidden: Vec<u8>,
+}
+
 /// Layers that are brought in when they are needed.
 struct Paged {
     pager: Pager,
@@ -130,19 +139,42 @@ impl Shard {
     /// Runs all blocks of this guest over the first rows of the hidden state.
     pub(crate) fn run(&mut self, position: u32, rows: usize) -> Result<()> {
         let rows = int(rows)?;
-        if self.paged.is_none() {
+        if !self.is_paged() {
             return self.run_blocks(self.blocks.clone(), position, rows);
         }
         for block in self.blocks.clone() {
-            if let Some(Paged { pager, blocks, .. }) = &mut self.paged {
-                let index = (block - self.blocks.start) as usize;
-                pager.require(&mut *self.runtime, &blocks[index])?;
-                // After the last block comes the first, for the next token.
-                pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?;
-            }
+            self.require(block)?;
             self.run_blocks(block..block + 1, position, rows)?;
         }
         Ok(())
+    }
+
+    /// Runs each block of this guest over all batches before the next. The hidden state of the
+    /// last batch stays in the guest.
+    pub(crate) fn run_batches(&mut self, batches: &mut [Batch]) -> Result<()> {
+        for block in self.blocks.clone() {
+            self.require(block)?;
+            for batch in &mut *batches {
+                self.hidden(batch.rows)?.copy_from_slice(&batch.hidden);
+                self.run_blocks(block..block + 1, batch.position, int(batch.rows)?)?;
+                batch.hidden.copy_from_slice(self.hidden(batch.rows)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether layers take turns in this guest.
+    pub(crate) const fn is_paged(&self) -> bool {
+        self.paged.is_some()
+    }
+
+    /// Brings in a block, and has the one after it read, if they take turns.
+    fn require(&mut self, block: u32) -> Result<()> {
+        let Some(Paged { pager, blocks, .. }) = &mut self.paged else { return Ok(()) };
+        let index = (block - self.blocks.start) as usize;
+        pager.require(&mut *self.runtime, &blocks[index])?;
+        // After the last block comes the first, for the next token.
+        Ok(pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?)
     }
 
     /// Computes the logits of one row.
@@ -293,6 +325,10 @@ fn pointer(
 ) -> Result<usize> {
     let number = first_number(operation, &runtime.call(operation, args)?)?;
     let start = usize::try_from(number).map_err(|_| outside(operation))?;
+    if start == 0 && operation == export::ALLOC {
+        let status = status::OUT_OF_MEMORY;
+        return Err(Error::Guest { operation, status, reason: explain(runtime, status) });
+    }
     let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
     match end {
         Some(_) if start != 0 => Ok(start),
