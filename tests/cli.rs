@@ -280,6 +280,52 @@ fn json_has_everything() {
     assert_eq!((&default["load"], &default["logits_sha256"]), (&load.into(), &hash.into()));
 }
 
+/// What is measured adds up: the phases take no longer than the whole, and the rest is the host's.
+#[test]
+fn a_profile_has_all_parts_of_the_time() {
+    let place = Place::new();
+    let json = place.generate_json(&["To be", "-n", "8"]);
+    let ms = |part: &str, phase: &str| json["profile"][part][phase].as_f64().unwrap();
+    let timing = |key: &str| json["timings_ms"][key].as_f64().unwrap();
+    let stages = ["embed", "blocks", "head", "layers", "ranks"];
+    let decoding = timing("generate") - timing("first_token");
+    for (part, phases, total) in [
+        ("start", &["compile", "layers"][..], timing("ready")),
+        ("prompt", &stages, timing("first_token")),
+        ("decode", &stages, decoding),
+    ] {
+        let sum: f64 = phases.iter().map(|phase| ms(part, phase)).sum();
+        assert!(sum <= total + 1e-6, "{part}: {sum} of {total} in {json}");
+        assert!((ms(part, "total") - total).abs() < 1e-6, "{part}: {json}");
+        assert!((sum + ms(part, "host") - total).abs() < 1e-6, "{part}: {json}");
+    }
+    assert_eq!((ms("prompt", "tokens"), ms("decode", "tokens")), (5.0, 7.0));
+    for part in ["prompt", "decode"] {
+        assert!(["embed", "blocks", "head", "host"].iter().all(|phase| ms(part, phase) > 0.0));
+        // All layers stay, and there is one rank.
+        assert_eq!((ms(part, "layers"), ms(part, "ranks")), (0.0, 0.0), "{json}");
+    }
+}
+
+#[test]
+fn a_profile_tells_layers_and_ranks_apart() {
+    let place = Place::new();
+    let paged = ["To be", "-n", "4", "--placement", "paged", "--paging", "lru"];
+    let paged = place.generate_json(&[&paged[..], &["--resident", "256KiB"]].concat());
+    let ranks = place.generate_json(&["To be", "-n", "4", "--ranks", "2"]);
+    for (json, phase) in [(paged, "layers"), (ranks, "ranks")] {
+        for part in ["prompt", "decode"] {
+            assert!(json["profile"][part][phase].as_f64().unwrap() > 0.0, "{phase}: {json}");
+        }
+    }
+    let done = place.generate(&["To be", "-n", "4", "--quiet", "--profile"]);
+    assert_eq!(done.code, 0, "{done:?}");
+    let phases = ["start", "compile", "prompt", "decode", "embed", "blocks", "head", "host"];
+    for word in phases.iter().chain(&["layers", "ranks", "total"]) {
+        assert!(done.stderr.contains(word), "{word}: {done:?}");
+    }
+}
+
 #[test]
 fn ids_and_logits_are_those_of_the_text() {
     let place = Place::new();

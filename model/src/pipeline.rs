@@ -1,9 +1,12 @@
 //! The guests of one rank, and the way of a batch through them.
 
+use std::time::{Duration, Instant};
+
 use polychord_runtime_api::{MemoryStats, PagerStats, Plan, Rank, Stats};
 
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Part};
+use crate::profile::{Phases, Profile, timed};
 use crate::session::LoadReport;
 use crate::shard::{Batch, Setup, Shard};
 
@@ -15,6 +18,9 @@ pub(crate) struct Pipeline {
     batch: usize,
     /// Which of several it is.
     rank: Option<Rank>,
+    profile: Profile,
+    /// Of the evaluation that runs.
+    phases: Phases,
 }
 
 /// The way of the hidden state through the shards, by their numbers.
@@ -37,16 +43,32 @@ impl Pipeline {
             shards.push(Shard::start(setup, guest, report, progress)?);
         }
         let route = Route::new(setup.layout, plan, &shards)?;
-        Ok(Self { shards, route, batch: setup.batch as usize, rank: setup.rank.cloned() })
+        Ok(Self {
+            shards,
+            route,
+            batch: setup.batch as usize,
+            rank: setup.rank.cloned(),
+            profile: Profile::default(),
+            phases: Phases::default(),
+        })
     }
 
     /// Computes what follows the last of some tokens, together with the other ranks: the first
     /// that fails stops all, and success of one is success of all.
     pub(crate) fn eval(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+        let start = Instant::now();
+        self.phases = Phases::default();
+        self.eval_together(tokens, position)?;
+        let (tokens, total) = (tokens.len() as u64, start.elapsed());
+        self.profile.add(Phases { tokens, total, ..self.phases }, position);
+        Ok(())
+    }
+
+    fn eval_together(&mut self, tokens: &[u32], position: u32) -> Result<()> {
         let done = self.eval_alone(tokens, position);
         let Some(rank) = &self.rank else { return done };
         match done {
-            Ok(()) => Ok(rank.finish()?),
+            Ok(()) => Ok(timed(&mut self.phases.ranks, || rank.finish())?),
             Err(error) => {
                 rank.stop(&error);
                 Err(error)
@@ -62,7 +84,7 @@ impl Pipeline {
             self.eval_by_batch(tokens, position)?
         };
         self.hand_over(shard, self.route.head, rows)?;
-        self.shards[self.route.head].head(rows - 1)
+        self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))
     }
 
     /// Runs one batch after the other through all blocks; returns the shard that has the hidden
@@ -83,16 +105,17 @@ impl Pipeline {
         let mut batches = Vec::new();
         let mut next = position;
         for tokens in tokens.chunks(self.batch) {
-            let embed = &mut self.shards[self.route.embed];
-            embed.embed(tokens)?;
-            let hidden = embed.hidden(tokens.len())?.to_vec();
+            let embed = self.route.embed;
+            self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
+            let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
             batches.push(Batch { position: next, rows: tokens.len(), hidden });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
         let mut at = self.route.embed;
-        for shard in &self.route.blocks {
-            self.shards[*shard].run_batches(&mut batches)?;
-            at = *shard;
+        for index in 0..self.route.blocks.len() {
+            at = self.route.blocks[index];
+            let run = |shard: &mut Shard| shard.run_batches(&mut batches);
+            self.stage(at, |phases| &mut phases.blocks, run)?;
         }
         let rows = batches.last().map_or(0, |last| last.rows);
         Ok((at, rows))
@@ -102,14 +125,36 @@ impl Pipeline {
     /// many rows that is.
     fn eval_batch(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
         let mut at = self.route.embed;
-        self.shards[at].embed(tokens)?;
+        self.stage(at, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
         for index in 0..self.route.blocks.len() {
             let next = self.route.blocks[index];
             self.hand_over(at, next, tokens.len())?;
-            self.shards[next].run(position, tokens.len())?;
+            let run = |shard: &mut Shard| shard.run(position, tokens.len());
+            self.stage(next, |phases| &mut phases.blocks, run)?;
             at = next;
         }
         Ok((at, tokens.len()))
+    }
+
+    /// Lets a shard compute a stage, whose time is what it spends neither on layers nor on other
+    /// ranks.
+    fn stage(
+        &mut self,
+        shard: usize,
+        phase: fn(&mut Phases) -> &mut Duration,
+        compute: impl FnOnce(&mut Shard) -> Result<()>,
+    ) -> Result<()> {
+        let exchange =
+            |rank: &Option<Rank>| rank.as_ref().map_or(Duration::ZERO, Rank::exchange_time);
+        let shard = &mut self.shards[shard];
+        let start = Instant::now();
+        let (layers, ranks) = (shard.paging_time(), exchange(&self.rank));
+        compute(shard)?;
+        let (layers, ranks) = (shard.paging_time() - layers, exchange(&self.rank) - ranks);
+        *phase(&mut self.phases) += start.elapsed().saturating_sub(layers + ranks);
+        self.phases.layers += layers;
+        self.phases.ranks += ranks;
+        Ok(())
     }
 
     /// Copies rows of the hidden state from one guest to another.
@@ -138,6 +183,11 @@ impl Pipeline {
     /// How layers took turns, if they do.
     pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
         self.shards.iter().filter_map(Shard::pager_stats).reduce(|sum, it| sum + it)
+    }
+
+    /// Where the time of evaluations went.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// Name of the engine.

@@ -9,6 +9,7 @@ use polychord_runtime_api::{Capabilities, MemoryStats, PagerStats, Rank, Require
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::pipeline::Pipeline;
+use crate::profile::Profile;
 use crate::session::LoadReport;
 use crate::shard::Setup;
 
@@ -171,6 +172,11 @@ impl Team {
     pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
         let others = self.others.iter().map(|worker| worker.desk.pipeline().pager_stats());
         others.chain([self.first.pager_stats()]).flatten().reduce(|sum, it| sum + it)
+    }
+
+    /// Where the time of the first rank went.
+    pub(crate) const fn profile(&self) -> Profile {
+        self.first.profile()
     }
 
     /// Name of the engine.

@@ -6,6 +6,7 @@ use crate::activations::Activations;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::placement::{Placed, Placement, Split};
+use crate::profile::Profile;
 use crate::ranks::{Ranks, Team};
 use crate::shard::Setup;
 
@@ -210,6 +211,12 @@ impl Session {
     #[must_use]
     pub fn pager_stats(&self) -> Option<PagerStats> {
         self.team.pager_stats()
+    }
+
+    /// Where the time of all evaluations since the start went.
+    #[must_use]
+    pub const fn profile(&self) -> Profile {
+        self.team.profile()
     }
 }
 

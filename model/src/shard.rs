@@ -1,6 +1,7 @@
 //! One guest with the layers that it holds, and the stages that it computes.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
@@ -16,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::layout::{Layout, Part};
 use crate::model::Model;
 use crate::placement::Placed;
+use crate::profile::timed;
 use crate::session::LoadReport;
 
 /// One guest of a plan, with its memories.
@@ -47,6 +49,8 @@ struct Paged {
     /// One list for each block that the guest holds.
     blocks: Vec<Vec<LayerId>>,
     head: Vec<LayerId>,
+    /// Time that the pager took.
+    time: Duration,
 }
 
 /// What is the same for all shards of a rank.
@@ -130,8 +134,8 @@ impl Shard {
         for (slot, token) in slots.chunks_exact_mut(4).zip(tokens) {
             slot.copy_from_slice(&token.to_le_bytes());
         }
-        if let Some(Paged { pager, embedding, .. }) = &mut self.paged {
-            pager.require(&mut *self.runtime, embedding)?;
+        if let Some(Paged { pager, embedding, time, .. }) = &mut self.paged {
+            timed(time, || pager.require(&mut *self.runtime, embedding))?;
         }
         self.stage(export::EMBED, &[Value::I32(int(tokens.len())?)])
     }
@@ -170,17 +174,19 @@ impl Shard {
 
     /// Brings in a block, and has the one after it read, if they take turns.
     fn require(&mut self, block: u32) -> Result<()> {
-        let Some(Paged { pager, blocks, .. }) = &mut self.paged else { return Ok(()) };
+        let Some(Paged { pager, blocks, time, .. }) = &mut self.paged else { return Ok(()) };
         let index = (block - self.blocks.start) as usize;
-        pager.require(&mut *self.runtime, &blocks[index])?;
-        // After the last block comes the first, for the next token.
-        Ok(pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?)
+        timed(time, || {
+            pager.require(&mut *self.runtime, &blocks[index])?;
+            // After the last block comes the first, for the next token.
+            Ok(pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?)
+        })
     }
 
     /// Computes the logits of one row.
     pub(crate) fn head(&mut self, row: usize) -> Result<()> {
-        if let Some(Paged { pager, head, .. }) = &mut self.paged {
-            pager.require(&mut *self.runtime, head)?;
+        if let Some(Paged { pager, head, time, .. }) = &mut self.paged {
+            timed(time, || pager.require(&mut *self.runtime, head))?;
         }
         self.stage(export::HEAD, &[Value::I32(int(row)?)])
     }
@@ -211,6 +217,11 @@ impl Shard {
         self.paged.as_ref().map(|paged| paged.pager.stats())
     }
 
+    /// Time that it took so far to let layers take turns.
+    pub(crate) fn paging_time(&self) -> Duration {
+        self.paged.as_ref().map_or(Duration::ZERO, |paged| paged.time)
+    }
+
     /// Name of the engine.
     pub(crate) fn engine(&self) -> &'static str {
         self.runtime.host().capabilities().engine
@@ -238,7 +249,13 @@ impl Paged {
         if layout.is_tied() {
             head.extend(of(Part::Embedding));
         }
-        Self { pager, embedding: of(Part::Embedding), blocks: blocks.map(block).collect(), head }
+        Self {
+            pager,
+            embedding: of(Part::Embedding),
+            blocks: blocks.map(block).collect(),
+            head,
+            time: Duration::ZERO,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod tests;
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ struct Member {
     index: usize,
     /// Of the call that runs.
     deadline: Mutex<Option<Deadline>>,
+    /// Nanoseconds of all gathers.
+    exchange_nanos: AtomicU64,
 }
 
 /// What all ranks share.
@@ -64,7 +67,12 @@ impl Rank {
         let count = count.max(1);
         let slots = (0..count).map(|_| [Slot::new(), Slot::new()]).collect();
         let group = Arc::new(Group { meeting: Meeting::new(count), slots });
-        let member = |index| Member { group: group.clone(), index, deadline: Mutex::default() };
+        let member = |index| Member {
+            group: group.clone(),
+            index,
+            deadline: Mutex::default(),
+            exchange_nanos: AtomicU64::new(0),
+        };
         (0..count).map(|index| Self(Arc::new(member(index)))).collect()
     }
 
@@ -78,6 +86,12 @@ impl Rank {
     #[must_use]
     pub fn count(&self) -> usize {
         self.0.group.slots.len()
+    }
+
+    /// Time of all exchanges of its guests with other ranks so far: waiting and copying.
+    #[must_use]
+    pub fn exchange_time(&self) -> Duration {
+        Duration::from_nanos(self.0.exchange_nanos.load(Ordering::Relaxed))
     }
 
     /// Waits until all ranks have come here: the end of what they compute together.
@@ -111,7 +125,11 @@ impl Rank {
     /// Exchanges the parts of a buffer. Stops all ranks if the request is refused, `buffer`
     /// being a range that was found good or the reason why it was not.
     pub(crate) fn all_gather(&self, buffer: Result<&mut [u8]>, chunk: u64) -> Result<()> {
-        self.or_stop(buffer.and_then(|buffer| self.0.all_gather(buffer, chunk)))
+        let start = Instant::now();
+        let done = self.or_stop(buffer.and_then(|buffer| self.0.all_gather(buffer, chunk)));
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.exchange_nanos.fetch_add(nanos, Ordering::Relaxed);
+        done
     }
 
     /// A call begins, which may take so long.

@@ -1,6 +1,7 @@
 //! `polychord generate`: a prompt becomes text.
 
 mod args;
+mod profile;
 mod report;
 mod stats;
 
@@ -62,6 +63,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         placed: session.placed(),
         paging: session.pager_stats(),
         stats: session.stats(),
+        profile: session.profile(),
         context: session.context(),
         ranks: session.ranks(),
         prompt,
@@ -80,6 +82,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         report.print_json()?;
     } else if !args.quiet {
         report.print_summary()?;
+    }
+    if args.profile {
+        profile::print(&report)?;
     }
     match args.stats {
         Some(format) => stats::print(format, &session),

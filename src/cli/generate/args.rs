@@ -90,6 +90,16 @@ pub(crate) struct Args {
         default_missing_value = "table", value_enum)]
     pub(crate) stats: Option<Format>,
 
+    /// Print where the time went, to stderr: for the start, the prompt and the tokens that follow
+    ///
+    /// The host measures around the calls of the guest. `blocks` are attention and feed-forward
+    /// together, which it cannot tell apart. `layers` is bringing in layers; pages of a mapped file
+    /// are read by the phase that touches them first. `ranks` is exchanging results with other
+    /// ranks, as the first one sees it. `host` is the rest: tokenizer, sampling, hashing, output.
+    /// With --json it is in the object, as `profile`, whether asked for or not.
+    #[arg(long)]
+    pub(crate) profile: bool,
+
     /// Write the logits of each step to a file, as little-endian f32
     #[arg(long, value_name = "FILE")]
     pub(crate) logits: Option<PathBuf>,

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::api::{Capabilities, PagerStats, Stats};
-use polychord::model::{LoadReport, Logits, Placed};
+use polychord::model::{LoadReport, Logits, Placed, Profile};
 use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
+use super::profile;
 use crate::cli::{Failure, size};
 
 /// Keeps the logits of each step: in a hash, in a file, or not at all.
@@ -59,6 +60,7 @@ pub(crate) struct Report<'a> {
     pub(crate) placed: &'a Placed,
     pub(crate) paging: Option<PagerStats>,
     pub(crate) stats: Stats,
+    pub(crate) profile: Profile,
     pub(crate) context: u32,
     pub(crate) ranks: usize,
     pub(crate) prompt: Vec<u32>,
@@ -106,6 +108,7 @@ impl Report<'_> {
             "peak_memory_bytes": peak_memory(),
             "stats": self.stats,
             "paging": self.paging,
+            "profile": profile::object(self),
         });
         writeln!(std::io::stdout(), "{object}")?;
         Ok(())
@@ -190,7 +193,7 @@ fn rate(count: usize, time: Duration) -> Option<f64> {
     Some(f64::from(count) / time.as_secs_f64())
 }
 
-fn ms(time: Duration) -> f64 {
+pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 

@@ -1,0 +1,61 @@
+use std::time::{Duration, Instant};
+
+/// Where the time of a session went, as its first rank saw it.
+///
+/// The host measures around the stages that it drives, so that the guest computes as it always
+/// does. What happens inside of a stage cannot be told apart: attention and feed-forward are both
+/// in [`blocks`](Phases::blocks), and pages of a mapped file are read by the stage that touches
+/// them first. Evaluations that failed are not in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Profile {
+    /// Evaluations of several tokens, and of those that begin a sequence.
+    pub prompt: Phases,
+    /// Evaluations of one token that follows others.
+    pub decode: Phases,
+}
+
+/// Time by phase. The phases do not overlap; together they take no longer than `total`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Phases {
+    /// Tokens that were computed.
+    pub tokens: u64,
+    /// Looking up the embeddings of tokens.
+    pub embed: Duration,
+    /// All blocks: attention and feed-forward together.
+    pub blocks: Duration,
+    /// The output: from the last hidden state to logits.
+    pub head: Duration,
+    /// Bringing in layers that take turns, with the wait for those that are read ahead.
+    pub layers: Duration,
+    /// Exchanging results with other ranks, most of which is waiting for them.
+    pub ranks: Duration,
+    /// The evaluations as a whole. What the phases leave of it is the host's, such as the copies
+    /// from one guest to the next.
+    pub total: Duration,
+}
+
+impl Profile {
+    /// Adds an evaluation of tokens that begin at a position.
+    pub(crate) fn add(&mut self, evaluation: Phases, position: u32) {
+        let is_prompt = evaluation.tokens > 1 || position == 0;
+        let sum = if is_prompt { &mut self.prompt } else { &mut self.decode };
+        let Phases { tokens, embed, blocks, head, layers, ranks, total } = evaluation;
+        sum.tokens += tokens;
+        sum.embed += embed;
+        sum.blocks += blocks;
+        sum.head += head;
+        sum.layers += layers;
+        sum.ranks += ranks;
+        sum.total += total;
+    }
+}
+
+/// Does some work, and adds the time that it takes.
+pub(crate) fn timed<T>(time: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let start = Instant::now();
+    let done = work();
+    *time += start.elapsed();
+    done
+}
