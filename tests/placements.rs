@@ -475,6 +475,25 @@ fn proportional_memory() -> u64 {
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
+/// What a plan leaves for activations is enough, also where that is all the guest may have.
+#[test]
+fn activations_fit_beside_the_weights() {
+    each_engine("activations_fit_beside_the_weights", |engine| {
+        let Some(placement) = native(&**engine) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wide.gguf");
+        let wide = Shape { dim: 256, ffn: 65_536, blocks: 1, ..shape() };
+        common::large::write(&wide, true, &path);
+        let mut session = start(&Transformer::new(engine).unwrap(), &path, false, placement);
+        session.eval(&[1]).unwrap();
+        let mut options = options(Placement::Native64);
+        options.batch = 64;
+        options.context = Some(128);
+        let model = Model::open(&path).unwrap();
+        Transformer::new(engine).unwrap().start(&model, &options).unwrap();
+    });
+}
+
 /// A model may be shared between threads, and a session may move from one to another.
 #[test]
 fn models_are_shared_and_sessions_move() {

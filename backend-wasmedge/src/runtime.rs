@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::imports::HOST_FUNCTIONS;
 use polychord_runtime_api::{
-    Capabilities, Error, FunctionType, Host, LinearMemories, Module, ModuleInfo, Result, Runtime,
-    Value, ValueType,
+    Capabilities, Error, FunctionType, Host, LinearMemories, MappedLayers, Module, ModuleInfo,
+    Result, Runtime, Value, ValueType,
 };
 use wasmedge_sdk::error::CoreError;
 use wasmedge_sdk::{
@@ -41,6 +41,8 @@ struct Compiled {
 
 /// A live guest.
 struct WasmEdgeRuntime {
+    /// Dropped first.
+    _mapped: MappedLayers,
     guest: Guest,
     executor: Executor,
     host: Arc<Host>,
@@ -119,7 +121,8 @@ impl Module for WasmEdgeModule {
         for (made, declared) in guest.memories().iter().zip(exported) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
-        let mut runtime = WasmEdgeRuntime { guest, executor: executor()?, host };
+        let mut runtime =
+            WasmEdgeRuntime { _mapped: host.mapped_layers(), guest, executor: executor()?, host };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }

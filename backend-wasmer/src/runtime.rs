@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Alarm, Capabilities, Error, Host, Import, LinearMemories, Module, ModuleInfo, Result, Runtime,
-    Value, ValueType, Watchdog,
+    Alarm, Capabilities, Error, Host, Import, LinearMemories, MappedLayers, Module, ModuleInfo,
+    Result, Runtime, Value, ValueType, Watchdog,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{
@@ -24,6 +24,8 @@ pub(crate) struct WasmerModule {
 
 /// A live guest.
 struct WasmerRuntime {
+    /// Dropped first.
+    _mapped: MappedLayers,
     guest: Guest,
     host: Arc<Host>,
 }
@@ -73,7 +75,8 @@ impl Module for WasmerModule {
             .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
             .collect();
         env.as_mut(&mut store).memories.clone_from(&memories);
-        Ok(Box::new(WasmerRuntime { guest: Guest { store, instance, memories }, host }))
+        let guest = Guest { store, instance, memories };
+        Ok(Box::new(WasmerRuntime { _mapped: host.mapped_layers(), guest, host }))
     }
 }
 

@@ -2,8 +2,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Limits, LinearMemories, Module, ModuleInfo, Result, Runtime,
-    Value, ValueType, Watchdog,
+    Capabilities, Error, Host, Import, Limits, LinearMemories, MappedLayers, Module, ModuleInfo,
+    Result, Runtime, Value, ValueType, Watchdog,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
@@ -26,6 +26,8 @@ pub(crate) struct WasmtimeModule {
 
 /// A live guest.
 struct WasmtimeRuntime {
+    /// Dropped first.
+    _mapped: MappedLayers,
     store: Store<State>,
     instance: Option<Instance>,
 }
@@ -86,6 +88,7 @@ impl Module for WasmtimeModule {
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         let module = self.for_limits(host.limits())?;
         let limits = memory::limits(host.memory_limit());
+        let mapped = host.mapped_layers();
         let state = State { host, memories: Vec::new(), limits, deadline: None };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
@@ -94,7 +97,7 @@ impl Module for WasmtimeModule {
         store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
-        let mut runtime = WasmtimeRuntime { store, instance: None };
+        let mut runtime = WasmtimeRuntime { _mapped: mapped, store, instance: None };
         let instance =
             runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
         let exported = self.info.memories().iter();

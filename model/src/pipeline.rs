@@ -30,6 +30,9 @@ struct Route {
     head: usize,
 }
 
+/// Most bytes of hidden state that wait in the host between blocks: 64 MiB.
+const PASS: usize = 64 << 20;
+
 impl Pipeline {
     /// Starts the guests of a plan and loads their layers.
     pub(crate) fn start(
@@ -99,9 +102,20 @@ impl Pipeline {
         Ok(at)
     }
 
-    /// Runs all batches through one block after the other, so that layers which take turns come
-    /// in once for all of them. Returns the same.
-    fn eval_by_block(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
+    /// Runs as many batches as [`PASS`] allows through one block after the other, so that layers
+    /// which take turns come in once for all of them. Returns the same.
+    fn eval_by_block(&mut self, tokens: &[u32], mut position: u32) -> Result<(usize, usize)> {
+        let row_bytes = self.shards[self.route.embed].row_bytes();
+        let batches = PASS / (row_bytes * self.batch).max(1);
+        let mut at = (self.route.embed, 0);
+        for pass in tokens.chunks(self.batch * batches.max(1)) {
+            at = self.eval_pass(pass, position)?;
+            position += u32::try_from(pass.len()).unwrap_or(u32::MAX);
+        }
+        Ok(at)
+    }
+
+    fn eval_pass(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
         let mut batches = Vec::new();
         let mut next = position;
         for tokens in tokens.chunks(self.batch) {

@@ -136,7 +136,10 @@ impl Model {
             let reason = format!("{weights} bytes of weights are more than there is free memory");
             return self.place_paged(sizes, split, budget, Policy::default(), &reason);
         }
-        let all = weights + u64::from(self.config().blocks) * sizes.cache + sizes.fixed;
+        let all = u64::from(self.config().blocks)
+            .saturating_mul(sizes.cache)
+            .saturating_add(sizes.fixed)
+            .saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
         self.place_resident(sizes, split, reason).or_else(|_| {
             let reason = "as few 32-bit memories as hold weights and cache";
@@ -410,13 +413,21 @@ impl Sizes {
             config.dim, config.dim, config.dim, queries, queries, keys, keys, config.ffn,
             config.ffn,
         ];
-        let activations: u64 = rows.iter().map(|width| product(&[batch, *width])).sum();
+        let activations = rows.iter().map(|width| product(&[batch, *width]));
+        let activations = activations.fold(0, u64::saturating_add);
         let scores = product(&[config.heads / config.kv_heads.max(1), context]);
         let rope = product(&[batch, config.rope_dim]);
+        // Room for a batch of activations that are quantised, rows of weights that are unpacked
+        // for it, and two rows that are expanded: see `guest/src/kernels/activations.rs`.
+        let widest = u64::from(config.dim.max(config.ffn).max(queries));
+        let a_column = u64::from(batch).next_multiple_of(8).saturating_mul(5) + 32;
+        let integers = widest.saturating_mul(a_column);
         Self {
             limit: engine.memory32_max_bytes,
             cache: product(&[keys, context, 2]),
-            fixed: GUEST + activations + scores + rope + product(&[config.vocab]),
+            fixed: [activations, scores, rope, integers, product(&[config.vocab])]
+                .into_iter()
+                .fold(GUEST, u64::saturating_add),
             context,
         }
     }

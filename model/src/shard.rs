@@ -167,6 +167,11 @@ impl Shard {
         Ok(())
     }
 
+    /// Bytes of the hidden state of one token.
+    pub(crate) const fn row_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// Whether layers take turns in this guest.
     pub(crate) const fn is_paged(&self) -> bool {
         self.paged.is_some()

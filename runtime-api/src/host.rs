@@ -47,6 +47,17 @@ impl State {
     }
 }
 
+/// The mapped layers of a guest, for as long as it has its memories: see
+/// [`Host::mapped_layers`].
+#[derive(Debug)]
+pub struct MappedLayers(Arc<Host>);
+
+impl Drop for MappedLayers {
+    fn drop(&mut self) {
+        self.0.state().layers.forget_mapped();
+    }
+}
+
 /// Whether a guest is in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Guest {
@@ -268,23 +279,34 @@ impl Host {
         let layer = layers.get_mut(id)?;
         let LayerSpec { memory, offset, bytes, .. } = layer.spec;
         let address = memories.guest_address(memory, offset)?;
-        let is_whole = layer.watch.as_ref().is_none_or(|watch| !watch.is_lost());
-        if let Some(method) = layer.loaded.filter(|_| is_whole) {
-            return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
+        let is_lost = layer.watch.as_ref().is_some_and(Watch::is_lost);
+        match layer.loaded {
+            Some(method) if !is_lost => {
+                return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
+            }
+            // What is gone may have been used in this very call.
+            Some(_) if when == Guest::Running => {
+                return Err(layer.spec.source.truncated(layer.spec.source_offset, bytes));
+            }
+            _ => {}
         }
         let (pages, range) = memories.pages(guest, memory, layer.range())?;
-        layer.watch = match when {
+        let watch = match when {
             Guest::Idle if read.is_none() && address.is_some() => {
                 self.map(pages, range.clone(), &layer.spec)?
             }
             _ => None,
         };
-        let mapped = layer.watch.is_some();
+        let mapped = watch.is_some();
+        if !mapped && layer.watch.is_some() {
+            give_back(pages, range.clone()).map_err(|error| self.no_pages(layer, &error))?;
+        }
         match read {
             _ if mapped => {}
             Some(read) if read.len() == range.len() => pages[range].copy_from_slice(read),
             _ => layer.spec.source.read_at(layer.spec.source_offset, &mut pages[range])?,
         }
+        layer.watch = watch;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
         layer.loaded = Some(method);
         let took = start.elapsed();
@@ -396,6 +418,13 @@ impl Host {
     /// Checks that nothing which a use of mapped layers could have seen was gone.
     pub(crate) fn after_use(&self) -> Result<()> {
         self.state().layers.check_mapped()
+    }
+
+    /// To be dropped before the guest's memories: mapped layers are not looked after from then
+    /// on, as their addresses may soon be somebody else's.
+    #[must_use]
+    pub fn mapped_layers(self: &Arc<Self>) -> MappedLayers {
+        MappedLayers(self.clone())
     }
 
     /// Checks that a layer exists; hints are about nothing else yet.

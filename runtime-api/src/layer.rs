@@ -118,6 +118,11 @@ impl Layers {
         mapped.map(|layer| layer.spec.bytes).sum()
     }
 
+    /// Looks after nothing that is mapped any more.
+    pub(crate) fn forget_mapped(&mut self) {
+        self.by_id.values_mut().for_each(|layer| layer.watch = None);
+    }
+
     /// Checks that what is mapped is still in its files.
     pub(crate) fn check_mapped(&self) -> Result<()> {
         let mut checked: Option<&Source> = None;

@@ -45,7 +45,7 @@ pub use capability::{Capabilities, Mapping, Memory64, RelaxedSimd, Requirements,
 pub use engine::{Engine, Limits, Module};
 pub use error::{Error, Result, TrapKind};
 pub use histogram::Histogram;
-pub use host::Host;
+pub use host::{Host, MappedLayers};
 pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
 pub use memory::{MemoryId, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};

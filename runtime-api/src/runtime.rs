@@ -152,12 +152,15 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// # Errors
     ///
-    /// [`Error::MemoryNotFound`] or [`Error::OutOfRange`].
+    /// [`Error::MemoryNotFound`] or [`Error::OutOfRange`], and [`Error::Truncated`] if a mapped
+    /// layer is not in its file any more.
     fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
         let host = self.host();
+        host.before_use();
         let read = host
             .address(memory, offset, out.len() as u64)
-            .and_then(|address| host.read(self, address, out));
+            .and_then(|address| host.read(self, address, out))
+            .and_then(|()| host.after_use());
         host.counted(read)
     }
 

@@ -410,6 +410,11 @@ pub fn shrinks_in_use(engine: &dyn Engine) -> Outcome {
         let error = refused(runtime.call("load", &at), &["shrunk", &format!("{keep} bytes")])?;
         holds(matches!(error, Error::Truncated { .. }), || error.to_string())?;
         equal("errors", runtime.stats().errors, 1)?;
+        // A guest that asks for the layer does not make it whole.
+        refused(runtime.call("map", &[Value::I32(1)]), &["shrunk"])?;
+        let mut byte = [0];
+        let read = runtime.read_memory64(MemoryId(0), 4 * PAGE - 1, &mut byte);
+        refused(read, &["shrunk"])?;
         let again = runtime.load_layer(LAYER).and_then(|_| runtime.call("load", &at));
         refused(again, &["shrunk"])?;
         std::fs::write(file.path(), &content)?;

@@ -54,7 +54,7 @@ impl Watch {
         set_handler()?;
         let free = RANGES.iter().find(|slot| slot.start.load(Ordering::Relaxed) == 0);
         let Some(slot) = free else { return Ok(None) };
-        slot.end.store(pages.end, Ordering::Relaxed);
+        slot.end.store(pages.end, Ordering::Release);
         slot.lost.store(false, Ordering::Relaxed);
         slot.start.store(pages.start, Ordering::Release);
         Ok(Some(Self(slot)))
@@ -78,6 +78,10 @@ impl Drop for Watch {
 ///
 /// What the operating system says.
 pub(crate) fn keep_handler() -> io::Result<()> {
+    if PREVIOUS.load(Ordering::Acquire).is_null() {
+        // Nothing was mapped yet.
+        return Ok(());
+    }
     if is_ours(&current()?) {
         return Ok(());
     }
@@ -134,7 +138,9 @@ extern "C" fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc
 fn replace(address: usize) -> bool {
     let holds = |slot: &&Slot| {
         let start = slot.start.load(Ordering::Acquire);
-        start != 0 && (start..slot.end.load(Ordering::Relaxed)).contains(&address)
+        let range = start..slot.end.load(Ordering::Acquire);
+        // The slot may have been given to another range in between.
+        start != 0 && range.contains(&address) && slot.start.load(Ordering::Acquire) == start
     };
     let Some(slot) = RANGES.iter().find(holds) else { return false };
     slot.lost.store(true, Ordering::Release);
