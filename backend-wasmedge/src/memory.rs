@@ -20,13 +20,16 @@ use wasmedge_sys::ffi;
 // for.
 #[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
+/// Elsewhere WasmEdge's allocator is `realloc`.
+#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
+pub(crate) const MAPPING: Mapping = Mapping::none();
 
 /// Address space that WasmEdge's allocator takes for each memory, in bytes.
 pub(crate) const RESERVED: u64 = 12 << 30;
 
 /// Whether there is as much address space as a memory takes: where there is not, WasmEdge
 /// makes one of no pages, and fails in other ways later.
-#[cfg(unix)]
+#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(crate) fn check_address_space() -> std::io::Result<()> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
@@ -40,14 +43,10 @@ pub(crate) fn check_address_space() -> std::io::Result<()> {
 }
 
 /// Elsewhere WasmEdge's allocator reserves nothing.
-#[cfg(not(unix))]
+#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
 pub(crate) fn check_address_space() -> std::io::Result<()> {
     Ok(())
 }
-
-/// Elsewhere WasmEdge's allocator is `realloc`.
-#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
-pub(crate) const MAPPING: Mapping = Mapping::none();
 
 /// The host functions as one module, and what they find.
 pub(crate) type Imports = ImportObject<State>;

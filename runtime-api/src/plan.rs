@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::layer::LayerId;
 use crate::memory::{MAX_BYTES, check_range};
-use crate::{Error, Result};
+use crate::{Error, Result, region};
 
 /// Which layer lives in which memory of which guest, at which offset. Plain data: made once by
 /// a [`Strategy`](crate::Strategy), the same for the same input, and run on any engine.
@@ -64,10 +64,10 @@ pub struct SourceRange {
 
 impl PlannedMemory {
     /// The region of layers of all kinds.
-    pub const WEIGHTS: &str = "weights";
+    pub const WEIGHTS: &str = region::WEIGHTS;
 
     /// The region of keys and values: a memory without layers, which the guest fills itself.
-    pub const KV: &str = "kv";
+    pub const KV: &str = region::KV;
 }
 
 impl Plan {
