@@ -462,6 +462,12 @@ fn compare_finds_that_engines_agree() {
     for run in runs {
         let (run, requested) = (&run["run"], &run["requested_load"]);
         assert_eq!((&run["ids"], &run["load"]), (&runs[0]["run"]["ids"], requested), "{run}");
+        assert!(run["profile"]["decode"]["blocks"].as_f64().unwrap() > 0.0, "{run}");
+    }
+    let done = place.run(&[&args[..], &["--load", "copy", "--profile"]].concat());
+    let columns = polychord::available().into_iter().map(|engine| format!("{engine}, copy"));
+    for part in columns.chain(["start", "blocks", "host"].map(String::from)) {
+        assert!(done.stderr.contains(&part), "no {part} in {done:?}");
     }
     let table = place.run(&[&args[..], &["--load", "copy"]].concat()).out();
     let verdict = format!("{} runs, one answer", polychord::available().len());

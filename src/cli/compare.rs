@@ -1,5 +1,6 @@
 //! `polychord compare`: one prompt, several engines, one answer.
 
+mod profile;
 mod show;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -43,6 +44,12 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     wasmedge_mode: WasmEdgeMode,
 
+    /// Print where the time of each run went, to stderr, as `generate --profile` does for one
+    ///
+    /// With --json it is in the object, as `profile` of each run, whether asked for or not.
+    #[arg(long)]
+    profile: bool,
+
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -72,6 +79,7 @@ struct Run {
     logits_sha256: String,
     tokens_per_second: Option<f64>,
     peak_memory_bytes: Option<u64>,
+    profile: serde_json::Value,
 }
 
 /// One engine in one load mode, and what came of it.
@@ -86,7 +94,7 @@ struct Entry {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Outcome {
-    Run(Run),
+    Run(Box<Run>),
     Error(String),
 }
 
@@ -122,6 +130,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&comparison)?)?;
     } else {
         show::print(&comparison)?;
+    }
+    if args.profile {
+        profile::print(&comparison)?;
     }
     match identical {
         true => Ok(()),
@@ -160,7 +171,7 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
     }
     let output = child.wait_with_output()?;
     if output.status.success() {
-        return Ok(Outcome::Run(serde_json::from_slice(&output.stdout)?));
+        return Ok(Outcome::Run(Box::new(serde_json::from_slice(&output.stdout)?)));
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.trim().trim_start_matches("error: ");
@@ -191,6 +202,15 @@ fn spinner(message: &str) -> ProgressBar {
     spinner
 }
 
+impl Entry {
+    fn run(&self) -> Option<&Run> {
+        match &self.outcome {
+            Outcome::Run(run) => Some(run),
+            Outcome::Error(_) => None,
+        }
+    }
+}
+
 impl Loads {
     const fn names(self) -> &'static [&'static str] {
         match self {
@@ -216,8 +236,13 @@ mod tests {
             logits_sha256: hash.into(),
             tokens_per_second: None,
             peak_memory_bytes: None,
+            profile: serde_json::Value::Null,
         };
-        Entry { engine: "wasmer".into(), requested_load: "map", outcome: Outcome::Run(run) }
+        Entry {
+            engine: "wasmer".into(),
+            requested_load: "map",
+            outcome: Outcome::Run(Box::new(run)),
+        }
     }
 
     #[test]

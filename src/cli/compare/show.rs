@@ -111,15 +111,6 @@ fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
-impl Entry {
-    const fn run(&self) -> Option<&Run> {
-        match &self.outcome {
-            Outcome::Run(run) => Some(run),
-            Outcome::Error(_) => None,
-        }
-    }
-}
-
 /// Whether to write in colour.
 #[derive(Clone, Copy)]
 struct Paint(bool);
