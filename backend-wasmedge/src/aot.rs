@@ -88,6 +88,18 @@ impl Cache {
         Self::open(Some(self.folder.join(name)), self.compiler.clone())
     }
 
+    /// Whether modules are compiled in this process.
+    pub(crate) const fn compiles_here(&self) -> bool {
+        self.compiler.is_none()
+    }
+
+    /// Compiles a module in this process, and keeps nothing.
+    pub(crate) fn compile_for_nothing(&self, wasm: &[u8]) -> Result<()> {
+        let part = tempfile::Builder::new().prefix("part-").tempdir_in(&self.folder);
+        let part = part.map_err(|e| failed("write to", &self.folder, &e))?;
+        compile_here(wasm, false, part.path())
+    }
+
     /// Loads a module's compiled code, after compiling it if need be.
     pub(crate) fn load(&self, wasm: &[u8], interruptible: bool) -> Result<Module> {
         self.check_folder()?;

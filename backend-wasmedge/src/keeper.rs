@@ -4,6 +4,10 @@
 //! handlers, and the last one to end resets them. It does neither under a lock, so that a call
 //! which begins while the last one ends may run without handlers, and its next trap ends the
 //! process. One call that never ends, in a thread that sleeps, keeps the count above zero.
+//!
+//! LLVM sets handlers, too, when it first links in a process. Called by the trap of a guest, they
+//! remove the file that another thread is linking, and more than one at a time ends the process.
+//! So LLVM has its turn before WasmEdge sets its own, behind which it is never called.
 
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -34,10 +38,21 @@ type Begun = mpsc::Sender<()>;
 
 /// Begins the call that never ends, if this is the first time.
 pub(crate) fn start(cache: &Cache) -> Result<()> {
-    static STARTED: Mutex<bool> = Mutex::new(false);
+    // Whether LLVM had its turn, once the call has begun.
+    static STARTED: Mutex<Option<bool>> = Mutex::new(None);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if *started {
-        return Ok(());
+    let compiles_here = cache.compiles_here();
+    match *started {
+        Some(false) if compiles_here => {
+            return Err(error::compile(
+                "an engine with a compiler command came first, and LLVM in this process would \
+                 replace WasmEdge's signal handlers: give all engines of a process such a \
+                 command, or none",
+            ));
+        }
+        Some(_) => return Ok(()),
+        None if compiles_here => cache.compile_for_nothing(GUEST)?,
+        None => {}
     }
     let module = cache.within("keeper")?.load(GUEST, false)?;
     let config = runtime_config(Mode::Aot, MAX_PAGES64)?;
@@ -50,7 +65,7 @@ pub(crate) fn start(cache: &Cache) -> Result<()> {
     has_begun
         .recv()
         .map_err(|_| error::compile("WasmEdge cannot run the module that it compiled"))?;
-    *started = true;
+    *started = Some(compiles_here);
     Ok(())
 }
 

@@ -11,6 +11,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use libtest_mimic::{Arguments, Trial};
 use polychord_backend_wasmedge::{CompilerCommand, Config, WasmEdgeEngine, run_compiler};
@@ -33,8 +34,19 @@ fn main() -> ExitCode {
             check_signals();
             ExitCode::SUCCESS
         }
+        Some("as-late-compiler") => {
+            check_late_compilation(Path::new(&args[1]));
+            ExitCode::SUCCESS
+        }
+        Some("as-both") => {
+            check_both_compilers();
+            ExitCode::SUCCESS
+        }
         Some("as-user") => report(answer(&engine(&args[1])).map(|value| assert_eq!(value, 42))),
         _ => {
+            // Some of the tests compile in this process, and some do not: those come later.
+            let dir = TempDir::new().unwrap();
+            assert_eq!(answer(&engine(dir.path().join("aot"))).unwrap(), 42);
             let tests = TESTS.iter().map(|(name, test)| {
                 let test = *test;
                 Trial::test(*name, move || {
@@ -47,7 +59,7 @@ fn main() -> ExitCode {
     }
 }
 
-const TESTS: [(&str, fn()); 12] = [
+const TESTS: [(&str, fn()); 14] = [
     ("a_guest_is_compiled_once", a_guest_is_compiled_once),
     ("a_damaged_file_is_made_anew", a_damaged_file_is_made_anew),
     ("what_others_can_write_is_refused", what_others_can_write_is_refused),
@@ -59,6 +71,8 @@ const TESTS: [(&str, fn()); 12] = [
     ("memory64_is_refused_with_the_reason", memory64_is_refused_with_the_reason),
     ("unclaimed_capabilities_are_refused", unclaimed_capabilities_are_refused),
     ("signal_handlers_are_taken", signal_handlers_are_taken),
+    ("compiling_leaves_the_signal_handlers", compiling_leaves_the_signal_handlers),
+    ("one_process_compiles_in_one_way", one_process_compiles_in_one_way),
     ("the_transformer_compiles", the_transformer_compiles),
 ];
 
@@ -323,6 +337,60 @@ fn check_signals() {
     for signal in [7, 8, 11] {
         assert_eq!(caught >> (signal - 1) & 1, 1, "signal {signal} is not caught: {mask}");
     }
+}
+
+/// LLVM has handlers, too, and must not put them in the place of WasmEdge's.
+fn compiling_leaves_the_signal_handlers() {
+    let dir = TempDir::new().unwrap();
+    // The second process finds compiled what WasmEdge's handlers are set with.
+    for _ in 0..2 {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let status = command.arg("as-late-compiler").arg(dir.path().join("aot")).status().unwrap();
+        assert!(status.success(), "{status}");
+    }
+}
+
+fn check_late_compilation(folder: &Path) {
+    let guest = |pages: usize| {
+        let wasm = wat::parse_str(format!(
+            r#"(module (memory (export "memory") {pages})
+                (func (export "load") (result i32) (i32.load (i32.const -4))))"#
+        ));
+        engine(folder).compile(&wasm.unwrap()).unwrap().instantiate(&Limits::default()).unwrap()
+    };
+    // Modules that no process has compiled yet.
+    let compiled = if folder.exists() { files(folder).len() } else { 0 };
+    let first = guest(1 + compiled);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut guest = first;
+            while !done.load(Ordering::Relaxed) {
+                let error = guest.call("load", &[]).unwrap_err();
+                let kind = TrapKind::MemoryOutOfBounds;
+                assert!(matches!(&error, Error::Trap { kind: k, .. } if *k == kind), "{error}");
+            }
+        });
+        (2..12).for_each(|more| drop(guest(compiled + more)));
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+fn one_process_compiles_in_one_way() {
+    let me = std::env::current_exe().unwrap();
+    assert!(Command::new(me).arg("as-both").status().unwrap().success());
+}
+
+fn check_both_compilers() {
+    let dir = TempDir::new().unwrap();
+    let compiler = CompilerCommand {
+        program: std::env::current_exe().unwrap(),
+        args: vec!["as-compiler".into()],
+    };
+    let there = Config { compiler: Some(compiler), ..config(dir.path().join("there")) };
+    assert_eq!(answer(&WasmEdgeEngine::with_config(there).unwrap()).unwrap(), 42);
+    let error = answer(&engine(dir.path().join("here"))).unwrap_err().to_string();
+    assert!(error.contains("a compiler command came first"), "{error}");
 }
 
 fn the_transformer_compiles() {
