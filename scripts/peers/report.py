@@ -72,7 +72,8 @@ def page(results, plot):
         "## Machine\n",
         describe(results["machine"], runs, settings),
         "## How to repeat it\n",
-        f"```console\n$ scripts/bench-peers{' --realtime' if settings['realtime'] else ''}\n```\n",
+        f"```console\n$ scripts/bench-peers --rounds {settings['rounds']}"
+        f"{' --realtime' if settings['realtime'] else ''}\n```\n",
         "It fetches the peers through npm, pip and cargo into the cache, and needs a C compiler;\n"
         "`--help` tells the rest. [performance.md](performance.md) tells where the time goes.\n",
     ]
