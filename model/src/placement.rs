@@ -9,7 +9,7 @@ use polychord_runtime_api::{
 };
 
 use crate::error::{Error, Result};
-use crate::layout::{Cut, Kind, Part};
+use crate::layout::{Cut, Kind, Layout, Part};
 use crate::model::Model;
 use crate::session::SessionOptions;
 use crate::transformer::Build;
@@ -161,7 +161,7 @@ impl Model {
         plan: Plan,
         reason: &str,
     ) -> Result<Placed> {
-        let (weights, cache) = self.needs(sizes, &plan, 0)?;
+        let (weights, cache) = sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
         let guest_bytes = weights.saturating_add(cache);
         let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
@@ -191,7 +191,7 @@ impl Model {
     ) -> Result<Placed> {
         let needs = Requirements { multi_memory: true, ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Multi32.unavailable(error))?;
-        self.needs(sizes, &plan, 0)?;
+        sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
         let memories = plan.memories.len();
         let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
         if memories > MEMORIES || largest > sizes.limit {
@@ -316,8 +316,9 @@ impl Model {
 
     /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, sizes: &Sizes, plan: &Plan) -> Result<()> {
+        let layout = self.layout_of(plan)?;
         for guest in 0..plan.guests() {
-            let (weights, cache) = self.needs(sizes, plan, guest)?;
+            let (weights, cache) = sizes.needs(layout, plan, guest)?;
             if weights.saturating_add(cache) > sizes.limit {
                 let Sizes { context, limit, .. } = *sizes;
                 let error =
@@ -326,26 +327,6 @@ impl Model {
             }
         }
         Ok(())
-    }
-
-    /// Bytes of a guest's weights, and of its cache and activations.
-    fn needs(&self, sizes: &Sizes, plan: &Plan, guest: u32) -> Result<(u64, u64)> {
-        let layout = self.layout_of(plan)?;
-        let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
-        let parts = parts.filter_map(|layer| layout.part(layer.source.id));
-        let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
-        let cache = (blocks.len() as u64).saturating_mul(sizes.cache);
-        let (kv, of_layers): (Vec<_>, Vec<_>) = plan
-            .memories_of(guest)
-            .map(|(_, memory)| memory)
-            .partition(|memory| memory.region == PlannedMemory::KV);
-        let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
-        let cache = match kv.first() {
-            Some(kv) if kv.bytes < cache => return Err(sizes.cache_too_small(kv, cache)),
-            Some(kv) => kv.bytes,
-            None => cache,
-        };
-        Ok((weights, cache.saturating_add(sizes.fixed)))
     }
 }
 
@@ -430,6 +411,25 @@ impl Sizes {
                 .fold(GUEST, u64::saturating_add),
             context,
         }
+    }
+
+    /// Bytes of a guest's weights, and of its cache and activations.
+    fn needs(&self, layout: &Layout, plan: &Plan, guest: u32) -> Result<(u64, u64)> {
+        let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
+        let parts = parts.filter_map(|layer| layout.part(layer.source.id));
+        let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
+        let cache = (blocks.len() as u64).saturating_mul(self.cache);
+        let (kv, of_layers): (Vec<_>, Vec<_>) = plan
+            .memories_of(guest)
+            .map(|(_, memory)| memory)
+            .partition(|memory| memory.region == PlannedMemory::KV);
+        let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
+        let cache = match kv.first() {
+            Some(kv) if kv.bytes < cache => return Err(self.cache_too_small(kv, cache)),
+            Some(kv) => kv.bytes,
+            None => cache,
+        };
+        Ok((weights, cache.saturating_add(self.fixed)))
     }
 
     fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {
