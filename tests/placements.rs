@@ -433,12 +433,12 @@ fn sessions_share_the_pages_of_one_model() {
         };
         // The first one also brings in what all share, such as code and the pages of the file.
         let (_first, expected) = run();
-        let before = proportional_memory();
+        let before = anonymous_memory();
         let sessions: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = (0..SESSIONS).map(|_| scope.spawn(run)).collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        let grown = proportional_memory().saturating_sub(before) / SESSIONS;
+        let grown = anonymous_memory().saturating_sub(before) / SESSIONS;
         assert!(sessions.iter().all(|(_, result)| *result == expected));
         let (cache, activations) = own_bytes(&shape, options.batch as usize, 8);
         let whole_cache = own_bytes(&shape, options.batch as usize, 4096).0;
@@ -467,11 +467,12 @@ fn own_bytes(shape: &Shape, batch: usize, positions: usize) -> (u64, u64) {
     (cache as u64, activations as u64)
 }
 
-/// Memory of this process, with each page shared out among those who map it, in bytes.
+/// Memory of this process that no file has, in bytes: copies of mapped pages are in it, and other
+/// processes that share its files do not change it.
 #[cfg(target_os = "linux")]
-fn proportional_memory() -> u64 {
+fn anonymous_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
