@@ -284,15 +284,22 @@ fn json_has_everything() {
 #[test]
 fn a_profile_has_all_parts_of_the_time() {
     let place = Place::new();
-    let json = place.generate_json(&["To be", "-n", "8"]);
+    check_profile(&place, &["embed", "blocks", "head", "layers", "ranks"], &[]);
+    let apart = ["embed", "attention", "feed_forward", "head", "layers", "ranks"];
+    check_profile(&place, &apart, &["--profile"]);
+}
+
+fn check_profile(place: &Place, stages: &[&str], args: &[&str]) {
+    let done = place.generate(&[&["To be", "-n", "8", "--json"], args].concat());
+    assert_eq!((done.code, done.stderr.is_empty()), (0, args.is_empty()), "{done:?}");
+    let json: Value = serde_json::from_str(&done.stdout).unwrap();
     let ms = |part: &str, phase: &str| json["profile"][part][phase].as_f64().unwrap();
     let timing = |key: &str| json["timings_ms"][key].as_f64().unwrap();
-    let stages = ["embed", "blocks", "head", "layers", "ranks"];
     let decoding = timing("generate") - timing("first_token");
     for (part, phases, total) in [
         ("start", &["compile", "layers"][..], timing("ready")),
-        ("prompt", &stages, timing("first_token")),
-        ("decode", &stages, decoding),
+        ("prompt", stages, timing("first_token")),
+        ("decode", stages, decoding),
     ] {
         let sum: f64 = phases.iter().map(|phase| ms(part, phase)).sum();
         assert!(sum <= total + 1e-6, "{part}: {sum} of {total} in {json}");
@@ -301,7 +308,8 @@ fn a_profile_has_all_parts_of_the_time() {
     }
     assert_eq!((ms("prompt", "tokens"), ms("decode", "tokens")), (5.0, 7.0));
     for part in ["prompt", "decode"] {
-        assert!(["embed", "blocks", "head", "host"].iter().all(|phase| ms(part, phase) > 0.0));
+        let computed = stages.iter().filter(|phase| !["layers", "ranks"].contains(phase));
+        assert!(computed.chain(&["host"]).all(|phase| ms(part, phase) > 0.0), "{json}");
         // All layers stay, and there is one rank.
         assert_eq!((ms(part, "layers"), ms(part, "ranks")), (0.0, 0.0), "{json}");
     }
@@ -320,8 +328,8 @@ fn a_profile_tells_layers_and_ranks_apart() {
     }
     let done = place.generate(&["To be", "-n", "4", "--quiet", "--profile"]);
     assert_eq!(done.code, 0, "{done:?}");
-    let phases = ["start", "compile", "prompt", "decode", "embed", "blocks", "head", "host"];
-    for word in phases.iter().chain(&["layers", "ranks", "total"]) {
+    let phases = ["start", "compile", "prompt", "decode", "embed", "attention", "head", "host"];
+    for word in phases.iter().chain(&["feed_forward", "layers", "ranks", "total"]) {
         assert!(done.stderr.contains(word), "{word}: {done:?}");
     }
 }
@@ -466,7 +474,7 @@ fn compare_finds_that_engines_agree() {
     }
     let done = place.run(&[&args[..], &["--load", "copy", "--profile"]].concat());
     let columns = polychord::available().into_iter().map(|engine| format!("{engine}, copy"));
-    for part in columns.chain(["start", "blocks", "host"].map(String::from)) {
+    for part in columns.chain(["start", "attention", "host"].map(String::from)) {
         assert!(done.stderr.contains(&part), "no {part} in {done:?}");
     }
     let table = place.run(&[&args[..], &["--load", "copy"]].concat()).out();

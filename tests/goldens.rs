@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 use polychord::api::Engine;
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Activations, Generation, Model, Placement, Sampling, SessionOptions};
+use polychord::model::{
+    Activations, CacheType, Generation, Model, Placement, Sampling, SessionOptions,
+};
 use sha2::{Digest, Sha256};
 
 use common::{each_engine, placements, skip, transformer};
@@ -46,6 +48,8 @@ const P1: &str = "1d5347bc63a78549";
 const P2: &str = "1fc5790879ab7f19";
 /// The same with activations of 8 bits.
 const INT8: [&str; 2] = ["b2e30f301f61ea14", "b83f84250ec8b460"];
+/// The same with activations as they are, and a cache of 16-bit floats.
+const HALVES: [&str; 2] = ["f144783bb13dc071", "b53036d3dfe01184"];
 
 #[test]
 fn prompt_1_is_llama_cpp_s_and_the_same_everywhere() {
@@ -70,18 +74,53 @@ fn activations_of_8_bits_are_near_and_the_same_everywhere() {
         let mut errors = Vec::new();
         for (name, sha256) in ["smollm2-135m-f32.p1", "smollm2-135m-f32.p2"].into_iter().zip(INT8) {
             let golden = golden(name);
-            let way = (Placement::default(), Activations::Int8);
-            let run = generate(engine, &model, true, way, &golden);
+            let options = options(Placement::default(), Activations::Int8);
+            let run = generate(engine, &model, true, &options, &golden);
             assert!(run.sha256.starts_with(sha256), "{name}: {}", run.sha256);
             let same = run.ids.iter().zip(&golden.gen_ids).take_while(|(a, b)| a == b).count();
             for (logits, step) in run.logits.iter().zip(&golden.steps).take(same + 1) {
                 errors.extend(step.top10.iter().map(|(id, logit)| f64::from(logits[*id] - logit)));
             }
         }
-        let mean = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
-        let rms = mean.sqrt();
+        let rms = rms(&errors);
         assert!(rms < 0.219, "{} logits: {rms}", errors.len());
     });
+}
+
+/// A cache of 16-bit floats changes logits by little, and none of these tokens.
+#[test]
+fn a_cache_of_halves_is_near_and_the_same_everywhere() {
+    each_engine("a_cache_of_halves_is_near_and_the_same_everywhere", |engine| {
+        let Some(model) = default_model() else { return };
+        let mut errors = Vec::new();
+        for (name, sha256) in ["smollm2-135m-f32.p1", "smollm2-135m-f32.p2"].into_iter().zip(HALVES)
+        {
+            let golden = golden(name);
+            let mut options = options(Placement::default(), Activations::F32);
+            options.cache_type = CacheType::F16;
+            let run = generate(engine, &model, true, &options, &golden);
+            assert_eq!(run.ids, golden.gen_ids, "{name}");
+            for (logits, step) in run.logits.iter().zip(&golden.steps) {
+                errors.extend(step.top10.iter().map(|(id, logit)| f64::from(logits[*id] - logit)));
+            }
+            assert!(run.sha256.starts_with(sha256), "{name}: {}", run.sha256);
+        }
+        let rms = rms(&errors);
+        assert!(rms < 0.01, "{rms}");
+    });
+}
+
+/// The root of the mean square.
+fn rms(errors: &[f64]) -> f64 {
+    let mean = errors.iter().map(|error| error * error).sum::<f64>() / errors.len() as f64;
+    mean.sqrt()
+}
+
+fn options(placement: Placement, activations: Activations) -> SessionOptions {
+    let mut options = SessionOptions::default();
+    options.placement = placement;
+    options.activations = activations;
+    options
 }
 
 fn check(engine: &Arc<dyn Engine>, name: &str, sha256: &str) {
@@ -90,7 +129,7 @@ fn check(engine: &Arc<dyn Engine>, name: &str, sha256: &str) {
     let ways = placements(engine).into_iter().flat_map(|it| [(it.clone(), false), (it, true)]);
     for (placement, mapped) in ways {
         let what = format!("{} {placement:?} mapped={mapped}", engine.capabilities().engine);
-        let run = generate(engine, &model, mapped, (placement, Activations::F32), &golden);
+        let run = generate(engine, &model, mapped, &options(placement, Activations::F32), &golden);
         assert_eq!(run.ids, golden.gen_ids, "{what}");
         assert_eq!(run.ended, golden.stopped_on_eog == 1, "{what}");
         check_top10(&run, &golden, &what);
@@ -128,15 +167,12 @@ fn generate(
     engine: &Arc<dyn Engine>,
     path: &Path,
     mapped: bool,
-    (placement, activations): (Placement, Activations),
+    options: &SessionOptions,
     golden: &Golden,
 ) -> Run {
     let model = open(path, mapped);
     let transformer = transformer(engine);
-    let mut options = SessionOptions::default();
-    options.placement = placement;
-    options.activations = activations;
-    let mut session = transformer.start(&model, &options).unwrap();
+    let mut session = transformer.start(&model, options).unwrap();
     let tokenizer = model.tokenizer().unwrap();
     let prompt = tokenizer.encode_prompt(&golden.prompt, false).unwrap();
     assert_eq!(prompt, golden.prompt_ids);

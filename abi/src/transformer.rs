@@ -35,6 +35,12 @@ pub mod export {
     /// `first..first + count` over `n` rows of hidden state, whose first row is at
     /// `position` in the sequence, and appends their keys and values to the cache.
     pub const BLOCKS: &str = "transformer_blocks";
+    /// `(block: i32, position: i32, n: i32) -> status`: the first part of a block, its attention,
+    /// so that a host can see where the time goes; [`FEED_FORWARD`] must follow. Both together do
+    /// what [`BLOCKS`] does with one block.
+    pub const ATTENTION: &str = "transformer_attention";
+    /// `(block: i32, n: i32) -> status`: the second part of a block.
+    pub const FEED_FORWARD: &str = "transformer_feed_forward";
     /// `(row: i32) -> status`: logits of one row of hidden state.
     pub const HEAD: &str = "transformer_head";
     /// `(type: i32, src: ptr, dst: ptr, n: ptr) -> status`: expands `n` weights of a
@@ -48,7 +54,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 4;
+pub const VERSION: i32 = 5;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -190,8 +196,8 @@ pub struct Model {
     /// One of [`activations`].
     pub activations: u32,
     /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
-    /// `[blocks][2][kv_heads][context][head_dim]` floats, with the heads of this rank alone. These
-    /// are the low 32 bits ...
+    /// `[blocks][2][kv_heads][context][head_dim]` numbers of `cache_type`, with the heads of this
+    /// rank alone. These are the low 32 bits ...
     pub cache_low: u32,
     /// ... and the high ones.
     pub cache_high: u32,
@@ -200,6 +206,9 @@ pub struct Model {
     pub rank: u32,
     /// How many of them there are; 1 for an instance that computes all, and never gathers.
     pub ranks: u32,
+    /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
+    /// rounded (ties to even; beyond what is finite, to the largest finite one).
+    pub cache_type: u32,
 }
 
 impl Model {
@@ -228,6 +237,7 @@ impl Model {
             self.cache_high,
             self.rank,
             self.ranks,
+            self.cache_type,
         ]
     }
 }

@@ -1,26 +1,28 @@
 //! Causal attention over the cache of keys and values.
 
+use crate::cache::{Element, Numbers};
+use crate::math;
+use crate::model::Shape;
 use crate::simd::*;
-use crate::{kernels, math, model::Shape};
 
 /// Keys and values of one block: `[heads][context][head_dim]` each, for the key and value heads
 /// of this instance.
 ///
 /// The positions of a head are contiguous, and pages beyond the last one stay untouched.
 pub(crate) struct Cache {
-    pub(crate) keys: &'static mut [f32],
-    pub(crate) values: &'static mut [f32],
+    pub(crate) keys: Numbers,
+    pub(crate) values: Numbers,
 }
 
 impl Cache {
     /// Stores the keys and values of all heads at a position.
     pub(crate) fn put(&mut self, shape: &Shape, position: usize, keys: &[f32], values: &[f32]) {
         let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
-        let caches = [(&mut *self.keys, keys), (&mut *self.values, values)];
-        for (cache, new) in caches {
-            for (cache, new) in cache.chunks_exact_mut(head_len).zip(new.chunks_exact(dim)) {
-                cache[position * dim..][..dim].copy_from_slice(new);
-            }
+        let new = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
+        for (head, (keys, values)) in new.enumerate() {
+            let at = head * head_len + position * dim;
+            self.keys.put(at, keys);
+            self.values.put(at, values);
         }
     }
 
@@ -31,45 +33,48 @@ impl Cache {
         shape: &Shape,
         position: usize,
         queries: &[f32],
-        scores: &mut [f32],
+        [scores, scratch]: [&mut [f32]; 2],
         out: &mut [f32],
     ) {
         let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
-        let seen = (position + 1) * dim;
         let scale = 1.0 / libm::sqrtf(dim as f32);
         let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
-        let caches = self.keys.chunks_exact(head_len).zip(self.values.chunks_exact(head_len));
-        for ((keys, values), kv_head) in caches.zip(shape.own_kv_heads()) {
+        for (head, kv_head) in shape.own_kv_heads().enumerate() {
+            let seen = head * head_len..head * head_len + (position + 1) * dim;
             let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
+            let scores = &mut scores[..group.len() * shape.context];
             let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;
             let (queries, out) = (&queries[group.clone()], &mut out[group]);
-            kernels::multiply(&keys[..seen], queries, dim, scores, shape.context);
+            self.keys.multiply(seen.clone(), queries, dim, scores, scratch);
             let scores = scores.chunks_exact_mut(shape.context);
             for (scores, out) in scores.zip(out.chunks_exact_mut(dim)) {
                 let weights = &mut scores[..=position];
                 let sum = math::softmax(weights, scale);
-                mix(weights, &values[..seen], 1.0 / sum, out);
+                match &self.values {
+                    Numbers::F32(values) => mix(weights, &values[seen.clone()], 1.0 / sum, out),
+                    Numbers::F16(values) => mix(weights, &values[seen.clone()], 1.0 / sum, out),
+                }
             }
         }
     }
 }
 
 /// `out = scale * sum(weights[i] * values[i])`, in order of `i`.
-fn mix(weights: &[f32], values: &[f32], scale: f32, out: &mut [f32]) {
+fn mix<E: Element>(weights: &[f32], values: &[E], scale: f32, out: &mut [f32]) {
     let dim = out.len();
     let (wide, rest) = out.as_chunks_mut::<32>();
     let mut at = 0;
     for out in wide {
-        mix_part::<8>(weights, values.chunks_exact(dim), at, scale, out.as_chunks_mut().0);
+        mix_part::<8, E>(weights, values.chunks_exact(dim), at, scale, out.as_chunks_mut().0);
         at += 32;
     }
     let (fours, rest) = rest.as_chunks_mut::<4>();
     for out in fours {
-        mix_part::<1>(weights, values.chunks_exact(dim), at, scale, core::slice::from_mut(out));
+        mix_part::<1, E>(weights, values.chunks_exact(dim), at, scale, core::slice::from_mut(out));
         at += 4;
     }
     for out in rest {
-        let column = values.chunks_exact(dim).map(|row| row[at]);
+        let column = values.chunks_exact(dim).map(|row| row[at].one());
         *out = scale * weights.iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
         at += 1;
     }
@@ -77,9 +82,9 @@ fn mix(weights: &[f32], values: &[f32], scale: f32, out: &mut [f32]) {
 
 /// Elements `at..at + 4 * N` of [`mix`].
 #[inline(always)]
-fn mix_part<'a, const N: usize>(
+fn mix_part<'a, const N: usize, E: Element + 'a>(
     weights: &[f32],
-    values: impl Iterator<Item = &'a [f32]>,
+    values: impl Iterator<Item = &'a [E]>,
     at: usize,
     scale: f32,
     out: &mut [[f32; 4]],
@@ -89,7 +94,7 @@ fn mix_part<'a, const N: usize>(
         let weight = f32x4_splat(*weight);
         let (row, _) = row[at..at + 4 * N].as_chunks::<4>();
         for (acc, row) in acc.iter_mut().zip(row) {
-            *acc = f32x4_add(*acc, f32x4_mul(weight, load(row)));
+            *acc = f32x4_add(*acc, f32x4_mul(weight, E::four(row)));
         }
     }
     let scale = f32x4_splat(scale);

@@ -5,8 +5,9 @@ use core::ops::Range;
 use polychord_abi::transformer::status;
 
 use crate::attention::Cache;
+use crate::cache::Numbers;
 use crate::model::Shape;
-use crate::{Status, alloc, host};
+use crate::{Status, alloc};
 
 /// Keys and values of each block, and how many positions of them are filled.
 pub(crate) struct Caches(&'static mut [(Cache, usize)]);
@@ -20,11 +21,11 @@ impl Caches {
     ) -> Result<Self, Status> {
         let len = shape.own_kv_heads().len() * shape.head_dim;
         let len = len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
-        let mut floats = || match &mut address {
-            Some(address) => host::take_floats(address, len),
-            None => alloc::floats(len),
+        let mut numbers = || match &mut address {
+            Some(address) => Numbers::take(shape.cache_type, len, address),
+            None => Numbers::new(shape.cache_type, len),
         };
-        let cache = || Some((Cache { keys: floats()?, values: floats()? }, 0));
+        let cache = || Some((Cache { keys: numbers()?, values: numbers()? }, 0));
         alloc::filled(blocks, cache).map(Self).ok_or(status::OUT_OF_MEMORY)
     }
 

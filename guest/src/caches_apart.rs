@@ -6,6 +6,7 @@ use core::ops::Range;
 use polychord_abi::transformer::status;
 
 use crate::attention::Cache;
+use crate::cache::Numbers;
 use crate::model::Shape;
 use crate::{Status, alloc, memories};
 
@@ -16,8 +17,12 @@ pub(crate) struct Caches {
     address: u64,
     filled: &'static mut [u32],
     head_dim: usize,
-    /// Floats of the keys, and of the values, of one head.
+    /// Keys of one head, and values.
     head_len: usize,
+    /// Heads of keys, and of values.
+    heads: usize,
+    /// Bytes of one number.
+    width: usize,
 }
 
 impl Caches {
@@ -26,13 +31,15 @@ impl Caches {
         let address = address.ok_or(status::BAD_DESCRIPTOR)?;
         let head_len = shape.head_dim.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
         let len = head_len.checked_mul(shape.own_kv_heads().len()).ok_or(status::BAD_SHAPE)?;
-        let floats = || alloc::floats(len).ok_or(status::OUT_OF_MEMORY);
+        let numbers = || Numbers::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
         Ok(Self {
-            window: Cache { keys: floats()?, values: floats()? },
+            window: Cache { keys: numbers()?, values: numbers()? },
             address,
             filled: alloc::words(blocks).ok_or(status::OUT_OF_MEMORY)?,
             head_dim: shape.head_dim,
             head_len,
+            heads: shape.own_kv_heads().len(),
+            width: shape.cache_type.bytes(),
         })
     }
 
@@ -51,9 +58,9 @@ impl Caches {
         let filled = |position: usize| u32::try_from(position).map_err(|_| status::CONTEXT_FULL);
         // Until the block is done, later positions of its cache are not to be relied on.
         self.filled[block] = filled(positions.start)?;
-        self.each_head(block, 0..positions.start, memories::read_floats)?;
+        self.each_head(block, 0..positions.start, memories::read)?;
         fill(&mut self.window)?;
-        self.each_head(block, positions.clone(), |far, near| memories::write_floats(far, near))?;
+        self.each_head(block, positions.clone(), |far, near| memories::write(far, near))?;
         self.filled[block] = filled(positions.end)?;
         Ok(())
     }
@@ -64,17 +71,19 @@ impl Caches {
         &mut self,
         block: usize,
         positions: Range<usize>,
-        copy: impl Fn(u64, &mut [f32]) -> Option<()>,
+        copy: impl Fn(u64, &mut [u8]) -> Option<()>,
     ) -> Result<(), Status> {
-        let part = positions.start * self.head_dim..positions.end * self.head_dim;
         let Cache { keys, values } = &mut self.window;
-        let first = 2 * block * (keys.len() / self.head_len);
-        let heads =
-            keys.chunks_exact_mut(self.head_len).chain(values.chunks_exact_mut(self.head_len));
-        for (head, near) in (first..).zip(heads) {
-            let far = (head as u64 * self.head_len as u64 + part.start as u64) * 4;
-            let far = self.address.checked_add(far).ok_or(status::BAD_SHAPE)?;
-            copy(far, &mut near[part.clone()]).ok_or(status::LAYER_REFUSED)?;
+        let first = 2 * block * self.heads;
+        for (kind, numbers) in [keys, values].into_iter().enumerate() {
+            for head in 0..self.heads {
+                let near = head * self.head_len + positions.start * self.head_dim;
+                let part = near..near + positions.len() * self.head_dim;
+                let far = (first + kind * self.heads) as u64 * self.head_len as u64 + near as u64;
+                let far = self.address.checked_add(far * self.width as u64);
+                let far = far.ok_or(status::BAD_SHAPE)?;
+                copy(far, numbers.bytes_mut(part)).ok_or(status::LAYER_REFUSED)?;
+            }
         }
         Ok(())
     }

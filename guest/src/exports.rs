@@ -95,6 +95,18 @@ pub extern "C" fn transformer_blocks(first: i32, count: i32, position: i32, n: i
     code(with(|network| network.run(first, count, position, n)))
 }
 
+/// Runs the attention of one block.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_attention(block: i32, position: i32, n: i32) -> Status {
+    code(with(|network| network.attention(block, position, n)))
+}
+
+/// Runs the feed-forward part of one block.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_feed_forward(block: i32, n: i32) -> Status {
+    code(with(|network| network.feed_forward(block, n)))
+}
+
 /// Logits of one row of hidden state.
 #[unsafe(no_mangle)]
 pub extern "C" fn transformer_head(row: i32) -> Status {

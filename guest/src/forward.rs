@@ -95,6 +95,34 @@ impl Network {
         position: i32,
         n: i32,
     ) -> Result<(), Status> {
+        self.run_part(first, count, position, n, |stage, block, cache, buffers| {
+            stage.block(block, cache, buffers)
+        })
+    }
+
+    /// The same for one block's attention alone.
+    pub(crate) fn attention(&mut self, block: i32, position: i32, n: i32) -> Result<(), Status> {
+        self.run_part(block, 1, position, n, |stage, block, cache, buffers| {
+            stage.attention(block, &Layers::new(), cache, buffers)
+        })
+    }
+
+    /// One block's feed-forward part alone, over `n` rows.
+    pub(crate) fn feed_forward(&mut self, block: i32, n: i32) -> Result<(), Status> {
+        let n = self.rows(n)?;
+        let (block, _) = self.range(block, 1)?;
+        let stage = Stage { shape: &self.shape, rope: &self.rope, position: 0, n };
+        stage.feed_forward(&self.blocks[block], &Layers::new(), &mut self.buffers)
+    }
+
+    fn run_part(
+        &mut self,
+        first: i32,
+        count: i32,
+        position: i32,
+        n: i32,
+        part: impl Fn(&Stage<'_>, &Block, &mut Cache, &mut Buffers) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let n = self.rows(n)?;
         let (first, count) = self.range(first, count)?;
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
@@ -104,6 +132,18 @@ impl Network {
         if (first..first + count).any(|block| self.caches.filled(block) < position) {
             return Err(status::BAD_ORDER);
         }
+        self.prepare_rope(position, n)?;
+        let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
+        for block in first..first + count {
+            let (weights, buffers) = (&self.blocks[block], &mut self.buffers);
+            let positions = position..position + n;
+            let fill = |cache: &mut _| part(&stage, weights, cache, buffers);
+            self.caches.extend(block, positions, fill)?;
+        }
+        Ok(())
+    }
+
+    fn prepare_rope(&mut self, position: usize, n: usize) -> Result<(), Status> {
         if let Some(stored) = self.globals.rope_freqs {
             let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
             stored.expand(&Layers::new(), 0, factors)?;
@@ -112,13 +152,6 @@ impl Network {
             self.globals.rope_freqs = None;
         }
         self.rope.prepare(position, n);
-        let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
-        for block in first..first + count {
-            let (weights, buffers) = (&self.blocks[block], &mut self.buffers);
-            let positions = position..position + n;
-            let fill = |cache: &mut _| stage.block(weights, cache, buffers);
-            self.caches.extend(block, positions, fill)?;
-        }
         Ok(())
     }
 
@@ -257,7 +290,8 @@ impl Stage<'_> {
                 self.rope.rotate(row, queries, dim);
                 self.rope.rotate(row, keys, dim);
                 cache.put(shape, self.position + row, keys, values);
-                cache.attend(shape, self.position + row, queries, buffers.scores, attended);
+                let room = [&mut *buffers.scores, &mut *scratch];
+                cache.attend(shape, self.position + row, queries, room, attended);
             }
         }
 

@@ -48,12 +48,23 @@ pub(crate) fn floats_mut<'a>(address: usize, len: usize) -> Option<&'a mut [f32]
     })
 }
 
-/// The next floats of a range that the host set aside, whose start moves behind them.
+/// Room for bytes that the host owns at `address`, if inside the memory; not to overlap any
+/// other slice.
 #[cfg(not(feature = "multi32"))]
-pub(crate) fn take_floats(start: &mut u64, len: usize) -> Option<&'static mut [f32]> {
-    let floats = floats_mut(usize::try_from(*start).ok()?, len)?;
-    *start = start.checked_add(size_of_val(floats) as u64)?;
-    Some(floats)
+pub(crate) fn bytes_mut<'a>(address: usize, len: usize) -> Option<&'a mut [u8]> {
+    bytes(address, len)?;
+    // SAFETY: as in `bytes`; it is named once in a descriptor, for the cache alone.
+    Some(unsafe {
+        core::slice::from_raw_parts_mut(core::ptr::with_exposed_provenance_mut(address), len)
+    })
+}
+
+/// Floats as bytes.
+#[cfg(feature = "multi32")]
+pub(crate) fn as_bytes_mut(floats: &mut [f32]) -> &mut [u8] {
+    let (ptr, len) = (floats.as_mut_ptr().cast(), size_of_val(floats));
+    // SAFETY: the same bytes, exclusively borrowed; all bits are floats.
+    unsafe { core::slice::from_raw_parts_mut(ptr, len) }
 }
 
 /// Whether two slices share memory.

@@ -20,6 +20,7 @@ compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-
 
 mod alloc;
 mod attention;
+mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
 pub mod exports;

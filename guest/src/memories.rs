@@ -107,24 +107,15 @@ pub(crate) fn stage(
     result
 }
 
-/// Fills floats from an address; none if they are not there.
-pub(crate) fn read_floats(address: u64, to: &mut [f32]) -> Option<()> {
-    let (ptr, len) = (to.as_mut_ptr().cast(), size_of_val(to));
-    // SAFETY: the same bytes, exclusively borrowed; all bits are floats.
-    read(address, unsafe { core::slice::from_raw_parts_mut(ptr, len) })
-}
-
-/// Writes floats to an address beside the first memory; none if there is no room.
-pub(crate) fn write_floats(address: u64, from: &[f32]) -> Option<()> {
-    let (ptr, len) = (from.as_ptr().cast(), size_of_val(from));
-    // SAFETY: the same bytes, borrowed.
-    let from = unsafe { core::slice::from_raw_parts(ptr, len) };
+/// Writes bytes to an address beside the first memory; none if there is no room.
+pub(crate) fn write(address: u64, from: &[u8]) -> Option<()> {
     let (memory, offset) = locate(address, from.len())?;
     // There are objects in the first memory.
     (memory != 0).then(|| copy_to(memory, offset, from))
 }
 
-fn read(address: u64, to: &mut [u8]) -> Option<()> {
+/// Reads bytes from an address; none if they are not there.
+pub(crate) fn read(address: u64, to: &mut [u8]) -> Option<()> {
     let (memory, offset) = locate(address, to.len())?;
     if memory == 0 {
         to.copy_from_slice(host::bytes(offset as usize, to.len())?);

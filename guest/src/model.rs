@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{Model, Tensor, VERSION, activations, role, status};
+use polychord_abi::transformer::{Model, Tensor, VERSION, activations, ggml_type, role, status};
 
 use crate::kernels::{Kind, Matrix};
 #[cfg(feature = "multi32")]
@@ -29,6 +29,8 @@ pub(crate) struct Shape {
     pub(crate) batch: usize,
     /// Whether activations are quantised, for integer products.
     pub(crate) integers: bool,
+    /// How keys and values are stored.
+    pub(crate) cache_type: CacheType,
     pub(crate) rms_epsilon: f32,
     pub(crate) rope_base: f32,
     pub(crate) rope_scale: f32,
@@ -50,6 +52,32 @@ impl Shape {
     pub(crate) fn own_kv_heads(&self) -> Range<usize> {
         let (Range { start, end }, group) = (self.own_heads(), self.heads / self.kv_heads);
         start / group..end.div_ceil(group)
+    }
+}
+
+/// How keys and values are stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum CacheType {
+    F32,
+    F16,
+}
+
+impl CacheType {
+    /// The type with this number in ggml.
+    fn new(number: u32) -> Result<Self, Status> {
+        match number {
+            ggml_type::F32 => Ok(Self::F32),
+            ggml_type::F16 => Ok(Self::F16),
+            _ => Err(status::UNSUPPORTED_TYPE),
+        }
+    }
+
+    /// Bytes of one number.
+    pub(crate) const fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
     }
 }
 
@@ -244,6 +272,7 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         context: model.context as usize,
         batch: model.batch as usize,
         integers: model.activations == activations::INT8,
+        cache_type: CacheType::new(model.cache_type)?,
         rms_epsilon: model.rms_epsilon,
         rope_base: model.rope_base,
         rope_scale: model.rope_scale,
@@ -330,6 +359,7 @@ fn model_from(bytes: &[u8]) -> Model {
         cache_high: words.u32(),
         rank: words.u32(),
         ranks: words.u32(),
+        cache_type: words.u32(),
     }
 }
 

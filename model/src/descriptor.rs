@@ -8,7 +8,7 @@ use crate::shard::Setup;
 
 /// The shape of a network, for a guest that holds some blocks and computes with some settings.
 pub(crate) fn header(setup: &Setup<'_>, blocks: Range<u32>) -> Header {
-    let Setup { model, context, batch, activations, rank, .. } = *setup;
+    let Setup { model, context, batch, activations, cache_type, rank, .. } = *setup;
     let config = model.config();
     // No more than there are heads, whose number is a `u32`.
     let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
@@ -30,6 +30,7 @@ pub(crate) fn header(setup: &Setup<'_>, blocks: Range<u32>) -> Header {
         rope_scale: config.rope_scale,
         activations: activations.number(),
         rank: rank.map_or(0, |rank| number(rank.index())),
+        cache_type: cache_type.number(),
         ranks: rank.map_or(1, |rank| number(rank.count())),
         ..Header::default()
     }

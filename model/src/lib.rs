@@ -14,6 +14,7 @@ pub mod sampler;
 pub mod tokenizer;
 
 mod activations;
+mod cache_type;
 mod descriptor;
 mod error;
 mod generation;
@@ -28,6 +29,7 @@ mod shard;
 mod transformer;
 
 pub use activations::Activations;
+pub use cache_type::CacheType;
 pub use error::{Error, Result};
 pub use generation::{Generation, Token};
 pub use model::Model;

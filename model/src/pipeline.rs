@@ -158,16 +158,16 @@ impl Pipeline {
         phase: fn(&mut Phases) -> &mut Duration,
         compute: impl FnOnce(&mut Shard) -> Result<()>,
     ) -> Result<()> {
-        let exchange =
-            |rank: &Option<Rank>| rank.as_ref().map_or(Duration::ZERO, Rank::exchange_time);
         let shard = &mut self.shards[shard];
         let start = Instant::now();
-        let (layers, ranks) = (shard.paging_time(), exchange(&self.rank));
+        let (layers, ranks, parts) = (shard.paging_time(), shard.exchange_time(), shard.parts());
         compute(shard)?;
-        let (layers, ranks) = (shard.paging_time() - layers, exchange(&self.rank) - ranks);
+        let (layers, ranks) = (shard.paging_time() - layers, shard.exchange_time() - ranks);
         *phase(&mut self.phases) += start.elapsed().saturating_sub(layers + ranks);
         self.phases.layers += layers;
         self.phases.ranks += ranks;
+        self.phases.attention += shard.parts().attention - parts.attention;
+        self.phases.feed_forward += shard.parts().feed_forward - parts.feed_forward;
         Ok(())
     }
 

@@ -99,8 +99,7 @@ impl Model {
     /// be split like that, and [`Error::Runtime`] if a plan is for another model or does not
     /// hold together.
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {
-        let context = options.context_of(self)?;
-        let sizes = &Sizes::new(self, engine, context, options.batch_of(context));
+        let sizes = &Sizes::new(self, engine, options)?;
         let split = options.split;
         match &options.placement {
             Placement::Auto => self.place_automatically(sizes, split),
@@ -383,7 +382,9 @@ fn not_by_kind(what: &str) -> Error {
 }
 
 impl Sizes {
-    fn new(model: &Model, engine: &Capabilities, context: u32, batch: u32) -> Self {
+    fn new(model: &Model, engine: &Capabilities, options: &SessionOptions) -> Result<Self> {
+        let context = options.context_of(model)?;
+        let batch = options.batch_of(context);
         let config = model.config();
         let product = |numbers: &[u32]| {
             numbers.iter().fold(4_u64, |product, number| product.saturating_mul((*number).into()))
@@ -403,14 +404,15 @@ impl Sizes {
         let widest = u64::from(config.dim.max(config.ffn).max(queries));
         let a_column = u64::from(batch).next_multiple_of(8).saturating_mul(5) + 32;
         let integers = widest.saturating_mul(a_column);
-        Self {
+        Ok(Self {
             limit: engine.memory32_max_bytes,
-            cache: product(&[keys, context, 2]),
+            // `product` counts four bytes for each number.
+            cache: product(&[keys, context, 2]) / 4 * options.cache_type.bytes(),
             fixed: [activations, scores, rope, integers, product(&[config.vocab])]
                 .into_iter()
                 .fold(GUEST, u64::saturating_add),
             context,
-        }
+        })
     }
 
     /// Bytes of a guest's weights, and of its cache and activations.

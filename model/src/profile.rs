@@ -3,9 +3,9 @@ use std::time::{Duration, Instant};
 /// Where the time of a session went, as its first rank saw it.
 ///
 /// The host measures around the stages that it drives, so that the guest computes as it always
-/// does. What happens inside of a stage cannot be told apart: attention and feed-forward are both
-/// in [`blocks`](Phases::blocks), and pages of a mapped file are read by the stage that touches
-/// them first. Evaluations that failed are not in it.
+/// does. Attention and feed-forward are one stage, unless
+/// [`SessionOptions::profile`](crate::SessionOptions::profile) asks for two. Pages of a mapped file
+/// are read by the stage that touches them first. Evaluations that failed are not in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Profile {
@@ -15,7 +15,7 @@ pub struct Profile {
     pub decode: Phases,
 }
 
-/// Time by phase. The phases do not overlap; together they take no longer than `total`.
+/// Time by phase. The phases do not overlap, but for the parts of `blocks`; together they take no longer than `total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
@@ -25,6 +25,10 @@ pub struct Phases {
     pub embed: Duration,
     /// All blocks: attention and feed-forward together.
     pub blocks: Duration,
+    /// The attention of all blocks, if it was timed: with its products, and the cache.
+    pub attention: Duration,
+    /// The feed-forward part of all blocks, if it was timed.
+    pub feed_forward: Duration,
     /// The output: from the last hidden state to logits.
     pub head: Duration,
     /// Bringing in layers that take turns, with the wait for those that are read ahead.
@@ -41,10 +45,13 @@ impl Profile {
     pub(crate) fn add(&mut self, evaluation: Phases, position: u32) {
         let is_prompt = evaluation.tokens > 1 || position == 0;
         let sum = if is_prompt { &mut self.prompt } else { &mut self.decode };
-        let Phases { tokens, embed, blocks, head, layers, ranks, total } = evaluation;
+        let Phases { tokens, embed, blocks, attention, feed_forward, head, .. } = evaluation;
+        let Phases { layers, ranks, total, .. } = evaluation;
         sum.tokens += tokens;
         sum.embed += embed;
         sum.blocks += blocks;
+        sum.attention += attention;
+        sum.feed_forward += feed_forward;
         sum.head += head;
         sum.layers += layers;
         sum.ranks += ranks;

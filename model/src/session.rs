@@ -3,6 +3,7 @@ use std::time::Duration;
 use polychord_runtime_api::{Limits, MemoryStats, Module, PagerStats, Stats};
 
 use crate::activations::Activations;
+use crate::cache_type::CacheType;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::placement::{Placed, Placement, Split};
@@ -27,9 +28,14 @@ pub struct SessionOptions {
     pub split: Split,
     /// How activations are multiplied with quantised weights; changes speed and results.
     pub activations: Activations,
+    /// How keys and values are stored; changes memory and results.
+    pub cache_type: CacheType,
     /// How many threads compute, each with guests of its own; changes speed and memory, never a
     /// result.
     pub ranks: Ranks,
+    /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
+    /// takes two calls of the guest for each block, in place of one for all of them.
+    pub profile: bool,
 }
 
 impl Default for SessionOptions {
@@ -41,7 +47,9 @@ impl Default for SessionOptions {
             placement: Placement::default(),
             split: Split::default(),
             activations: Activations::default(),
+            cache_type: CacheType::default(),
             ranks: Ranks::default(),
+            profile: false,
         }
     }
 }
@@ -108,7 +116,6 @@ impl Session {
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         let limits = &Limits { call_time: options.call_time, memory_bytes: placed.guest_bytes };
-        let (activations, rank) = (options.activations, None);
         let layout = model.layout_of(&placed.plan)?;
         let setup = Setup {
             module,
@@ -118,8 +125,10 @@ impl Session {
             limits,
             context,
             batch,
-            activations,
-            rank,
+            activations: options.activations,
+            cache_type: options.cache_type,
+            profile: options.profile,
+            rank: None,
         };
         let ranks = options.ranks.of(model, module.capabilities())?;
         let mut load = LoadReport::default();

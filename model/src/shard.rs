@@ -1,7 +1,7 @@
 //! One guest with the layers that it holds, and the stages that it computes.
 
 use std::ops::Range;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
@@ -12,6 +12,7 @@ use polychord_runtime_api::{
 };
 
 use crate::activations::Activations;
+use crate::cache_type::CacheType;
 use crate::descriptor;
 use crate::error::{Error, Result};
 use crate::layout::{Layout, Part};
@@ -27,10 +28,20 @@ pub(crate) struct Shard {
     blocks: Range<u32>,
     /// The layers of each part, and who brings them in, if they are not always there.
     paged: Option<Paged>,
+    /// Which of several ranks it is.
+    rank: Option<Rank>,
+    parts: Option<Parts>,
     tokens: usize,
     hidden: usize,
     logits: Range<usize>,
     row_bytes: usize,
+}
+
+/// Time for the parts of blocks, where they are called one by one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Parts {
+    pub(crate) attention: Duration,
+    pub(crate) feed_forward: Duration,
 }
 
 /// Tokens that are computed at once, between blocks.
@@ -63,6 +74,9 @@ pub(crate) struct Setup<'a> {
     pub(crate) context: u32,
     pub(crate) batch: u32,
     pub(crate) activations: Activations,
+    pub(crate) cache_type: CacheType,
+    /// Whether the parts of blocks are timed.
+    pub(crate) profile: bool,
     /// Which of several ranks its guests are.
     pub(crate) rank: Option<&'a Rank>,
 }
@@ -117,6 +131,8 @@ impl Shard {
             runtime,
             blocks,
             paged,
+            rank: rank.cloned(),
+            parts: setup.profile.then(Parts::default),
         })
     }
 
@@ -232,10 +248,38 @@ impl Shard {
         self.runtime.host().capabilities().engine
     }
 
+    /// Time that was spent on exchanging results with other ranks.
+    pub(crate) fn exchange_time(&self) -> Duration {
+        self.rank.as_ref().map_or(Duration::ZERO, Rank::exchange_time)
+    }
+
+    /// Time for the parts of blocks so far, zero if they are not timed.
+    pub(crate) fn parts(&self) -> Parts {
+        self.parts.unwrap_or_default()
+    }
+
     fn run_blocks(&mut self, blocks: Range<u32>, position: u32, rows: i32) -> Result<()> {
+        if let Some(mut parts) = self.parts {
+            for block in blocks {
+                let numbers = [block.cast_signed(), position.cast_signed(), rows];
+                parts.attention += self.timed_stage(export::ATTENTION, &numbers)?;
+                parts.feed_forward +=
+                    self.timed_stage(export::FEED_FORWARD, &[block.cast_signed(), rows])?;
+            }
+            self.parts = Some(parts);
+            return Ok(());
+        }
         let count = blocks.end - blocks.start;
         let [first, count, position] = [blocks.start, count, position].map(u32::cast_signed);
         self.stage(export::BLOCKS, &[first, count, position, rows].map(Value::I32))
+    }
+
+    /// Runs a stage, and tells how long it has computed.
+    fn timed_stage(&mut self, operation: &'static str, numbers: &[i32]) -> Result<Duration> {
+        let args: Vec<_> = numbers.iter().copied().map(Value::I32).collect();
+        let (start, exchanged) = (Instant::now(), self.exchange_time());
+        self.stage(operation, &args)?;
+        Ok(start.elapsed().saturating_sub(self.exchange_time() - exchanged))
     }
 
     fn stage(&mut self, operation: &'static str, args: &[Value]) -> Result<()> {

@@ -46,7 +46,8 @@ pub(crate) struct Args {
 
     /// Print where the time of each run went, to stderr, as `generate --profile` does for one
     ///
-    /// With --json it is in the object, as `profile` of each run, whether asked for or not.
+    /// With --json it is in the object, as `profile` of each run, whether asked for or not; but only
+    /// this option tells attention and feed-forward apart.
     #[arg(long)]
     profile: bool,
 
@@ -159,6 +160,7 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
     let mut child = Command::new(std::env::current_exe()?)
         .args(["generate", "--json", "--engine", engine, "--load", load])
         .args(["--wasmedge-mode", mode, "--max-tokens", &args.max_tokens.to_string()])
+        .args(args.profile.then_some("--profile"))
         .arg("--model")
         .arg(model)
         .stdin(Stdio::piped())

@@ -13,7 +13,7 @@ use polychord::model::chat::Message;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::Failure;
-pub(crate) use args::{Args, Load};
+pub(crate) use args::{Args, Floats, Load};
 use report::{Recorder, Report};
 
 /// Generates text, and tells how it went.
@@ -130,7 +130,9 @@ fn session_options(
     options.placement = placement;
     options.split = args.placement.split();
     options.activations = args.activations.into();
+    options.cache_type = args.cache_type.into();
     options.ranks = args.ranks;
+    options.profile = args.profile;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -7,6 +7,7 @@ use polychord::hub::{Hub, ModelRef, TerminalBar};
 use polychord::model::{Model, SessionOptions};
 
 use super::engine::EngineArgs;
+use super::generate::Floats;
 use super::placement::PlacementArgs;
 use super::{Failure, draw};
 
@@ -28,6 +29,10 @@ pub(crate) struct Args {
     /// Room for so many tokens; by default 4,096 or what the model allows
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
+
+    /// How the cache of keys and values stores its numbers
+    #[arg(long, value_enum, default_value_t)]
+    cache_type: Floats,
 }
 
 /// Makes a plan, draws it, and writes it.
@@ -40,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     options.placement = placement;
     options.split = args.placement.split();
     options.context = args.context;
+    options.cache_type = args.cache_type.into();
     let placed = model.place(&options, engine.capabilities())?;
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}: {}\n", placed.name, placed.reason)?;

@@ -52,3 +52,44 @@ pub(super) fn round(x: f32) -> f32 {
     };
     rounded.copysign(x)
 }
+
+/// A stored 16-bit float.
+pub(crate) type Half = [u8; 2];
+
+/// Four stored ones as 32-bit floats.
+#[inline(always)]
+pub(crate) fn from_halves(halves: &[Half; 4]) -> v128 {
+    let (eight, _) = halves.as_flattened().as_chunks();
+    from_bits(load_i16x4(&eight[0]))
+}
+
+/// Stores each float as the nearest 16-bit one: ties to even, and at most [`LARGEST`]. NaN counts
+/// as that without a sign, as engines may choose its bits.
+pub(crate) fn to_halves(x: &[f32], out: &mut [Half]) {
+    for (x, out) in x.chunks(4).zip(out.chunks_mut(4)) {
+        let bits = to_bits(load_padded(x, 0.0));
+        let bits = u16x8_narrow_i32x4(bits, bits);
+        let bits = u64x2_extract_lane::<0>(bits).to_le_bytes();
+        out.copy_from_slice(&bits.as_chunks().0[..out.len()]);
+    }
+}
+
+/// Bits of the largest finite 16-bit float, 65,504.
+const LARGEST: u32 = 0x7bff;
+
+/// The bits of the nearest 16-bit floats, in the lower halves of the lanes.
+#[inline(always)]
+fn to_bits(x: v128) -> v128 {
+    const SMALLEST_NORMAL: u32 = (127 - 14) << 23;
+    let size = v128_and(x, u32x4_splat(0x7fff_ffff));
+    // Between 0.5 and 1, floats are multiples of 2^-24, as subnormal 16-bit ones are.
+    let half = f32x4_splat(0.5);
+    let subnormal = i32x4_sub(f32x4_add(size, half), half);
+    let odd = v128_and(u32x4_shr(size, 13), u32x4_splat(1));
+    let rounded = i32x4_add(i32x4_add(size, u32x4_splat(0xfff)), odd);
+    let normal = i32x4_sub(u32x4_shr(rounded, 13), u32x4_splat(112 << 10));
+    let is_small = u32x4_lt(size, u32x4_splat(SMALLEST_NORMAL));
+    let bits = u32x4_min(v128_bitselect(subnormal, normal, is_small), u32x4_splat(LARGEST));
+    let sign = v128_and(u32x4_shr(x, 16), u32x4_splat(0x8000));
+    v128_or(bits, v128_and(sign, f32x4_eq(x, x)))
+}

@@ -8,7 +8,8 @@ use super::{Comparison, Entry, Run};
 use crate::cli::Failure;
 
 const START: &[&str] = &["compile", "layers", "host", "total"];
-const STAGES: &[&str] = &["embed", "blocks", "head", "layers", "ranks", "host", "total"];
+const STAGES: &[&str] =
+    &["embed", "attention", "feed_forward", "head", "layers", "ranks", "host", "total"];
 
 /// Prints the phases of all runs that succeeded to stderr, in ms.
 pub(super) fn print(comparison: &Comparison) -> Result<(), Failure> {

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
-use polychord::model::{Activations, Guest, Placement, Ranks, Sampling};
+use polychord::model::{Activations, CacheType, Guest, Placement, Ranks, Sampling};
 
 use super::Failure;
 use crate::cli::engine::EngineArgs;
@@ -35,6 +35,10 @@ pub(crate) struct Args {
     /// How activations are multiplied with quantised weights
     #[arg(long, value_enum, default_value_t)]
     pub(crate) activations: Numbers,
+
+    /// How the cache of keys and values stores its numbers
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) cache_type: Floats,
 
     /// Threads that compute, each with guests of its own: a number, or `auto` for as many as there
     /// are processors, up to the model's heads of keys and values
@@ -92,11 +96,11 @@ pub(crate) struct Args {
 
     /// Print where the time went, to stderr: for the start, the prompt and the tokens that follow
     ///
-    /// The host measures around the calls of the guest. `blocks` are attention and feed-forward
-    /// together, which it cannot tell apart. `layers` is bringing in layers; pages of a mapped file
-    /// are read by the phase that touches them first. `ranks` is exchanging results with other
-    /// ranks, as the first one sees it. `host` is the rest: tokenizer, sampling, hashing, output.
-    /// With --json it is in the object, as `profile`, whether asked for or not.
+    /// The host measures around the calls of the guest. `layers` is bringing in layers; pages of a
+    /// mapped file are read by the phase that touches them first. `ranks` is exchanging results
+    /// with other ranks, as the first one sees it. `host` is the rest: tokenizer, sampling,
+    /// hashing, output. With --json it is in the object, as `profile`, whether asked for or not;
+    /// but only this option tells attention and feed-forward apart, which takes more calls.
     #[arg(long)]
     pub(crate) profile: bool,
 
@@ -134,6 +138,16 @@ pub(crate) enum Numbers {
     Int8,
 }
 
+/// How the cache stores its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Floats {
+    /// As 32-bit floats: exact
+    #[default]
+    F32,
+    /// As 16-bit floats, as llama.cpp does it: half of the memory
+    F16,
+}
+
 /// The build of the guest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Build {
@@ -164,6 +178,15 @@ impl From<Numbers> for Activations {
         match numbers {
             Numbers::F32 => Self::F32,
             Numbers::Int8 => Self::Int8,
+        }
+    }
+}
+
+impl From<Floats> for CacheType {
+    fn from(floats: Floats) -> Self {
+        match floats {
+            Floats::F32 => Self::F32,
+            Floats::F16 => Self::F16,
         }
     }
 }

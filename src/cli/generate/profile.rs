@@ -66,15 +66,16 @@ fn parts(report: &Report<'_>) -> [Part; 3] {
 
 impl Part {
     fn of(name: &'static str, phases: &Phases, total: Duration) -> Self {
-        let Phases { tokens, embed, blocks, head, layers, ranks, .. } = *phases;
-        let phases = vec![
-            ("embed", embed),
-            ("blocks", blocks),
-            ("head", head),
-            ("layers", layers),
-            ("ranks", ranks),
-        ];
-        Self { name, tokens, total, phases }
+        let Phases { tokens, embed, blocks, attention, feed_forward, .. } = *phases;
+        let Phases { head, layers, ranks, .. } = *phases;
+        let mut known = vec![("embed", embed)];
+        if attention.is_zero() {
+            known.push(("blocks", blocks));
+        } else {
+            known.extend([("attention", attention), ("feed_forward", feed_forward)]);
+        }
+        known.extend([("head", head), ("layers", layers), ("ranks", ranks)]);
+        Self { name, tokens, total, phases: known }
     }
 
     /// The rest of the time.

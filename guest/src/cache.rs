@@ -1,0 +1,113 @@
+//! The numbers of a cache of keys and values, in the type that the host has asked for.
+
+use core::ops::Range;
+
+use crate::kernels::{self, Half};
+use crate::model::CacheType;
+use crate::simd::*;
+use crate::{alloc, host};
+
+/// Keys or values of a block.
+pub(crate) enum Numbers {
+    /// As they were computed.
+    F32(&'static mut [f32]),
+    /// Each the nearest 16-bit float.
+    F16(&'static mut [Half]),
+}
+
+impl Numbers {
+    /// Room for `len` of them, zero, anywhere in the memory.
+    pub(crate) fn new(kind: CacheType, len: usize) -> Option<Self> {
+        Some(match kind {
+            CacheType::F32 => Self::F32(alloc::floats(len)?),
+            CacheType::F16 => {
+                Self::F16(alloc::bytes(len.checked_mul(size_of::<Half>())?)?.as_chunks_mut().0)
+            }
+        })
+    }
+
+    /// The next `len` numbers of a range that the host has set aside, whose start moves behind
+    /// them.
+    #[cfg(not(feature = "multi32"))]
+    pub(crate) fn take(kind: CacheType, len: usize, start: &mut u64) -> Option<Self> {
+        let at = usize::try_from(*start).ok()?;
+        *start = start.checked_add((len as u64).checked_mul(kind.bytes() as u64)?)?;
+        Some(match kind {
+            CacheType::F32 => Self::F32(host::floats_mut(at, len)?),
+            CacheType::F16 => {
+                let bytes = host::bytes_mut(at, len.checked_mul(size_of::<Half>())?)?;
+                Self::F16(bytes.as_chunks_mut().0)
+            }
+        })
+    }
+
+    /// Stores floats from number `at` on.
+    pub(crate) fn put(&mut self, at: usize, new: &[f32]) {
+        match self {
+            Self::F32(numbers) => numbers[at..][..new.len()].copy_from_slice(new),
+            Self::F16(numbers) => kernels::to_halves(new, &mut numbers[at..][..new.len()]),
+        }
+    }
+
+    /// The products of rows of `cols` numbers with each column of `x`, as
+    /// `y[column][row]`, where `y` has as much room for each.
+    pub(crate) fn multiply(
+        &self,
+        part: Range<usize>,
+        x: &[f32],
+        cols: usize,
+        y: &mut [f32],
+        scratch: &mut [f32],
+    ) {
+        match self {
+            Self::F32(numbers) => {
+                let stride = y.len() / (x.len() / cols);
+                kernels::multiply(&numbers[part], x, cols, y, stride);
+            }
+            Self::F16(numbers) => {
+                kernels::multiply_halves(&numbers[part], x, cols, y, scratch);
+            }
+        }
+    }
+
+    /// Some of them as bytes.
+    #[cfg(feature = "multi32")]
+    pub(crate) fn bytes_mut(&mut self, part: Range<usize>) -> &mut [u8] {
+        match self {
+            Self::F32(numbers) => host::as_bytes_mut(&mut numbers[part]),
+            Self::F16(numbers) => numbers[part].as_flattened_mut(),
+        }
+    }
+}
+
+/// A number as it is stored.
+pub(crate) trait Element: Copy {
+    /// Four of them as floats.
+    fn four(stored: &[Self; 4]) -> v128;
+    /// One as a float.
+    fn one(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn four(stored: &[Self; 4]) -> v128 {
+        load(stored)
+    }
+
+    #[inline(always)]
+    fn one(self) -> f32 {
+        self
+    }
+}
+
+impl Element for Half {
+    #[inline(always)]
+    fn four(stored: &[Self; 4]) -> v128 {
+        kernels::from_halves(stored)
+    }
+
+    #[inline(always)]
+    fn one(self) -> f32 {
+        f32x4_extract_lane::<0>(kernels::from_halves(&[self; 4]))
+    }
+}
