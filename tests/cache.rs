@@ -1,5 +1,6 @@
 //! The cache of keys and values as 16-bit floats.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
 
 mod common;
 
