@@ -12,7 +12,9 @@ use polychord::OpenError;
 use polychord::api::abi::transformer;
 use polychord::api::{self, Engine, Limits, TrapKind, Value};
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Error, Generation, Model, Sampling, Session, SessionOptions, Transformer};
+use polychord::model::{
+    Error, Generation, Model, Placement, Sampling, Session, SessionOptions, Transformer,
+};
 
 use common::llama::{Llama, Shape};
 use common::{alone, each_engine, skip, transformer};
@@ -317,6 +319,12 @@ fn modules_that_are_no_transformer_are_refused() {
         // A pointer that is not in its memory.
         let error = start(&STRANGER.replace("VERSION", &transformer::VERSION.to_string()));
         assert!(matches!(error, Error::Guest { operation: "transformer_alloc", .. }), "{error}");
+        // Another kind of memory than the placement is about.
+        let mut options = SessionOptions::default();
+        options.placement = Placement::Multi32;
+        let transformer = Transformer::from_wasm(engine, &wasm(TRAPS)).unwrap();
+        let error = transformer.start(&place.open(false), &options).unwrap_err().to_string();
+        assert!(error.contains("built for multi32") && error.contains("for wasm32"), "{error}");
     });
 }
 

@@ -47,6 +47,15 @@ pub(crate) enum Build {
 impl Build {
     const ALL: [Self; 3] = [Self::Memory32, Self::Memory64, Self::Memories32];
 
+    /// As in the names of files.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Memory32 => "wasm32",
+            Self::Memory64 => "wasm64",
+            Self::Memories32 => "multi32",
+        }
+    }
+
     /// The build as it comes with this crate; see `scripts/build-guest`.
     const fn wasm(self, relaxed: bool) -> &'static [u8] {
         match (self, relaxed) {
@@ -166,7 +175,11 @@ impl Transformer {
     fn module(&self, placement: &Placement) -> Result<&Arc<dyn Module>> {
         let build = placement.build();
         if let Some(only) = self.only.filter(|only| *only != build) {
-            let reason = format!("it needs the build {build:?} of the guest, and this is {only:?}");
+            let reason = format!(
+                "it needs the guest as it is built for {}, and the one that was given is built for {}",
+                build.name(),
+                only.name()
+            );
             return Err(Error::Plan { reason });
         }
         let slot = &self.modules[build as usize];
