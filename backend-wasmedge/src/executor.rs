@@ -10,7 +10,9 @@
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
-use wasmedge_sys::{Function, ffi};
+use wasmedge_sys::ffi;
+
+use crate::memory::ExportedFunction;
 
 /// Runs functions of instances.
 pub(crate) struct Executor(NonNull<ffi::WasmEdge_ExecutorContext>);
@@ -36,17 +38,16 @@ impl Executor {
     /// instance lives until this returns.
     pub(crate) unsafe fn invoke(
         &mut self,
-        function: &Function,
+        function: ExportedFunction,
         args: &[ffi::WasmEdge_Value],
         results: &mut [ffi::WasmEdge_Value],
     ) -> Result<(), u32> {
-        let function = pointer(function);
         // SAFETY: the pointers are those of live objects, and the lengths those of the
         // slices; the rest is the caller's promise.
         check(unsafe {
             ffi::WasmEdge_ExecutorInvoke(
                 self.0.as_ptr(),
-                function,
+                function.as_ptr(),
                 args.as_ptr(),
                 len(args),
                 results.as_mut_ptr(),
@@ -65,15 +66,19 @@ impl Executor {
     /// As for [`invoke`](Self::invoke).
     pub(crate) unsafe fn invoke_until(
         self,
-        function: &Function,
+        function: ExportedFunction,
         args: &[ffi::WasmEdge_Value],
         results: &mut [ffi::WasmEdge_Value],
         deadline: Instant,
     ) -> Result<(), u32> {
-        let function = pointer(function);
         // SAFETY: as in `invoke`. WasmEdge copies the arguments before it returns.
         let call = unsafe {
-            ffi::WasmEdge_ExecutorAsyncInvoke(self.0.as_ptr(), function, args.as_ptr(), len(args))
+            ffi::WasmEdge_ExecutorAsyncInvoke(
+                self.0.as_ptr(),
+                function.as_ptr(),
+                args.as_ptr(),
+                len(args),
+            )
         };
         let Some(call) = NonNull::new(call).map(Call) else {
             return Err(ffi::WasmEdge_ErrCode_RuntimeError);
@@ -132,11 +137,6 @@ impl Drop for Call {
         // SAFETY: made by WasmEdge and owned here alone; waits for the thread.
         unsafe { ffi::WasmEdge_AsyncDelete(self.0.as_ptr()) }
     }
-}
-
-fn pointer(function: &Function) -> *const ffi::WasmEdge_FunctionInstanceContext {
-    // SAFETY: only takes the pointer out; callers use it while they borrow the function.
-    unsafe { function.as_ptr() }
 }
 
 /// The code of an error, if it is one.

@@ -15,14 +15,14 @@ use std::thread;
 use polychord_runtime_api::Result;
 use wasmedge_sdk::error::CoreError;
 use wasmedge_sdk::{
-    AsInstance, CallingFrame, FuncType, ImportObjectBuilder, Instance, Module, Store,
-    WasmEdgeResult, WasmValue,
+    CallingFrame, FuncType, ImportObjectBuilder, Instance, Module, Store, WasmEdgeResult, WasmValue,
 };
 
 use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::error;
 use crate::executor::Executor;
+use crate::memory::ExportedFunction;
 use crate::runtime::call;
 
 /// `(module (import "k" "w" (func)) (func (export "f") (call 0)))`
@@ -79,9 +79,9 @@ fn sleep_in_guest(
     let mut imports = builder.build();
     let mut store = Store::new(Some(config), [("k".to_owned(), &mut imports)].into())?;
     let instance = store.register_active_module(module)?;
-    let function = instance.get_func("f")?;
-    if let Some(mut executor) = Executor::new() {
-        _ = call(&mut executor, &function, &[], &mut []);
+    let function = ExportedFunction::find(&instance, "f");
+    if let (Some(function), Some(mut executor)) = (function, Executor::new()) {
+        _ = call(&mut executor, function, &[], &mut []);
     }
     Ok(())
 }

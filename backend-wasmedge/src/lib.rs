@@ -12,6 +12,7 @@ mod aot;
 mod engine;
 mod error;
 mod executor;
+mod imports;
 mod interruption;
 mod keeper;
 mod memory;

@@ -2,12 +2,15 @@
 //! pointers into each other need.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Host, LinearMemories, LinearMemory as ExportedMemory, Mapping};
+use polychord_runtime_api::{
+    Host, LinearMemories, LinearMemory as ExportedMemory, Mapping, ModuleInfo,
+};
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
 use wasmedge_sys::ffi;
@@ -62,10 +65,11 @@ pub(crate) struct State {
 pub(crate) struct Guest {
     // Fields are dropped in this order: the instance uses the store and the imports, and the
     // store points to the imports.
-    pub(crate) instance: Instance,
+    instance: Instance,
     _store: Store<'static, Imports>,
     _imports: Owned,
     memories: Vec<LinearMemory>,
+    functions: BTreeMap<String, ExportedFunction>,
 }
 
 /// Imports on the heap, owned by a pointer and not a `Box`, because a store borrows them.
@@ -84,13 +88,20 @@ unsafe impl Send for LinearMemory {}
 // SAFETY: as above; sharing the pointer gives no access without `bytes` or `bytes_mut`.
 unsafe impl Sync for LinearMemory {}
 
+/// A function that an instance exports, as WasmEdge's C interface knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExportedFunction(NonNull<ffi::WasmEdge_FunctionInstanceContext>);
+
+// SAFETY: a function is plain data for WasmEdge, bound to no thread; who calls it has the guest.
+unsafe impl Send for ExportedFunction {}
+
 impl Guest {
     /// Makes an instance with these exported memories, and runs its start function.
     pub(crate) fn start(
         config: &Config,
         module: &Module,
         imports: Imports,
-        exported: &[ExportedMemory],
+        exported: &ModuleInfo,
     ) -> WasmEdgeResult<Self> {
         let owned = Owned(NonNull::from(Box::leak(Box::new(imports))));
         // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
@@ -100,8 +111,18 @@ impl Guest {
         let mut store = Store::new(Some(config), instances)?;
         let instance = store.register_active_module(module)?;
         let find = |memory: &ExportedMemory| LinearMemory::find(&instance, &memory.name);
-        let memories = exported.iter().filter_map(find).collect();
-        Ok(Self { instance, _store: store, _imports: owned, memories })
+        let memories = exported.memories().iter().filter_map(find).collect();
+        let find = |name: &String| {
+            ExportedFunction::find(&instance, name).map(|function| (name.clone(), function))
+        };
+        let functions = exported.functions().keys().filter_map(find).collect();
+        Ok(Self { instance, _store: store, _imports: owned, memories, functions })
+    }
+
+    /// The function that the guest exports by this name.
+    pub(crate) fn function(&self, name: &str) -> Option<ExportedFunction> {
+        let known = self.functions.get(name).copied();
+        known.or_else(|| ExportedFunction::find(&self.instance, name))
     }
 
     /// The memories that the guest exports, by the index that the host knows them by.
@@ -133,6 +154,20 @@ impl LinearMemories for Guest {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         // SAFETY: as above, and the exclusive borrow of `self` excludes every other slice.
         self.memories.get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
+    }
+}
+
+impl ExportedFunction {
+    /// The function that an instance exports by this name.
+    pub(crate) fn find(instance: &Instance, name: &str) -> Option<Self> {
+        let function = instance.get_func(name).ok()?;
+        // SAFETY: only takes the pointer out; the instance owns what it points to.
+        NonNull::new(unsafe { function.as_ptr() }).map(Self)
+    }
+
+    /// What it points to, for as long as its instance lives.
+    pub(crate) const fn as_ptr(self) -> *const ffi::WasmEdge_FunctionInstanceContext {
+        self.0.as_ptr()
     }
 }
 

@@ -2,23 +2,18 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::imports::HOST_FUNCTIONS;
 use polychord_runtime_api::{
-    Capabilities, Error, FunctionType, Host, LinearMemories, MappedLayers, Module, ModuleInfo,
-    Result, Runtime, Value, ValueType,
+    Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
+    Value,
 };
-use wasmedge_sdk::error::CoreError;
-use wasmedge_sdk::{
-    AsInstance, CallingFrame, FuncType, ImportObjectBuilder, Instance, ValType, WasmEdgeResult,
-    WasmValue,
-};
-use wasmedge_sys::{SyncFn, ffi};
+use wasmedge_sys::ffi;
 
 use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
+use crate::imports::{self, from_engine, to_engine};
 use crate::interruption::check_at_calls;
-use crate::memory::{Guest, Imports, RESERVED, State, check_address_space};
+use crate::memory::{ExportedFunction, Guest, RESERVED, State, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, keeper};
 
@@ -45,6 +40,8 @@ struct WasmEdgeRuntime {
     _mapped: MappedLayers,
     guest: Guest,
     executor: Executor,
+    /// Arguments and results of the last call, kept for their room.
+    values: Vec<ffi::WasmEdge_Value>,
     host: Arc<Host>,
 }
 
@@ -113,16 +110,17 @@ impl Module for WasmEdgeModule {
         let mode = if self.compiled.is_some() { Mode::Aot } else { Mode::Interpreter };
         let config = runtime_config(mode, pages)?;
         let memories = Arc::new(OnceLock::new());
-        let imports = define(&self.info, State { host: host.clone(), memories: memories.clone() })
-            .map_err(|e| error::instantiate(&e, limit))?;
-        let exported = self.info.memories();
-        let guest = Guest::start(&config, self.for_limit(limit)?, imports, exported)
+        let imports =
+            imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
+                .map_err(|e| error::instantiate(&e, limit))?;
+        let guest = Guest::start(&config, self.for_limit(limit)?, imports, &self.info)
             .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e, limit)))?;
-        for (made, declared) in guest.memories().iter().zip(exported) {
+        for (made, declared) in guest.memories().iter().zip(self.info.memories()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
-        let mut runtime =
-            WasmEdgeRuntime { _mapped: host.mapped_layers(), guest, executor: executor()?, host };
+        let (executor, values) = (new_executor()?, Vec::new());
+        let mapped = host.mapped_layers();
+        let mut runtime = WasmEdgeRuntime { _mapped: mapped, guest, executor, values, host };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }
@@ -176,19 +174,21 @@ impl WasmEdgeRuntime {
         args: &[Value],
         results: &mut [Value],
     ) -> Result<()> {
-        let Ok(function) = self.guest.instance.get_func(export) else {
+        let Some(function) = self.guest.function(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let args: Vec<_> = args.iter().map(|value| to_engine(*value).as_raw()).collect();
-        let mut out: Vec<_> = results.iter().map(|value| to_engine(*value).as_raw()).collect();
-        let limit = self.host.limits().call_time;
+        let Self { executor, values, host, .. } = self;
+        values.clear();
+        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
+        let (args, out) = values.split_at_mut(args.len());
+        let limit = host.limits().call_time;
         let done = match limit.and_then(|limit| Instant::now().checked_add(limit)) {
-            None => call(&mut self.executor, &function, &args, &mut out),
-            Some(deadline) => call_until(executor()?, &function, &args, &mut out, deadline),
+            None => call(executor, function, args, out),
+            Some(deadline) => call_until(new_executor()?, function, args, out, deadline),
         };
         done.map_err(|code| error::call(code, operation, limit))?;
         for (result, value) in results.iter_mut().zip(out) {
-            *result = from_engine(WasmValue::from(value));
+            *result = from_engine(*value);
         }
         Ok(())
     }
@@ -197,7 +197,7 @@ impl WasmEdgeRuntime {
 #[allow(unsafe_code, reason = "the contract of the executor module is met here")]
 pub(crate) fn call(
     executor: &mut Executor,
-    function: &wasmedge_sys::Function,
+    function: ExportedFunction,
     args: &[ffi::WasmEdge_Value],
     results: &mut [ffi::WasmEdge_Value],
 ) -> Result<(), u32> {
@@ -209,7 +209,7 @@ pub(crate) fn call(
 #[allow(unsafe_code, reason = "the contract of the executor module is met here")]
 fn call_until(
     executor: Executor,
-    function: &wasmedge_sys::Function,
+    function: ExportedFunction,
     args: &[ffi::WasmEdge_Value],
     results: &mut [ffi::WasmEdge_Value],
     deadline: Instant,
@@ -231,81 +231,9 @@ fn check_real_size(asked: u64, made: u64) -> Result<()> {
     })
 }
 
-fn executor() -> Result<Executor> {
+fn new_executor() -> Result<Executor> {
     let reason = "WasmEdge has no memory for an executor".to_owned();
     Executor::new().ok_or(Error::Instantiate { engine: NAME, reason })
-}
-
-/// The host functions, for a guest with the addresses of `info`.
-fn define(info: &ModuleInfo, state: State) -> WasmEdgeResult<Imports> {
-    let module = polychord_runtime_api::abi::MODULE;
-    let mut builder = ImportObjectBuilder::new(module, state)?;
-    for (function, serve) in HOST_FUNCTIONS.iter().zip(SERVE) {
-        let ty = to_type(&function.ty(info.address()));
-        builder.with_func_by_type(function.name, ty, serve)?;
-    }
-    Ok(builder.build())
-}
-
-/// One for each of [`HOST_FUNCTIONS`]: WasmEdge takes plain functions, all with one state.
-const SERVE: [SyncFn<State>; HOST_FUNCTIONS.len()] = [
-    serve::<0>, serve::<1>, serve::<2>, serve::<3>, serve::<4>, serve::<5>, serve::<6>, serve::<7>,
-    serve::<8>, serve::<9>,
-];
-
-/// Serves a call of host function number `INDEX`. Does not panic, which would end the process.
-fn serve<const INDEX: usize>(
-    state: &mut State,
-    _: &mut Instance,
-    _: &mut CallingFrame,
-    params: Vec<WasmValue>,
-) -> Result<Vec<WasmValue>, CoreError> {
-    let mut args = [Value::I32(0); 4];
-    let count = params.len().min(args.len());
-    for (arg, param) in args.iter_mut().zip(params) {
-        *arg = from_engine(param);
-    }
-    let host = state.host.clone();
-    let result = HOST_FUNCTIONS[INDEX].call(&host, state, &args[..count]);
-    Ok(vec![to_engine(result)])
-}
-
-fn to_type(ty: &FunctionType) -> FuncType {
-    let convert = |types: &[ValueType]| {
-        let convert = |ty: &ValueType| match ty {
-            ValueType::I32 => ValType::I32,
-            ValueType::I64 => ValType::I64,
-            ValueType::F32 => ValType::F32,
-            ValueType::F64 => ValType::F64,
-            _ => ValType::V128,
-        };
-        types.iter().map(convert).collect()
-    };
-    FuncType::new(convert(&ty.params), convert(&ty.results))
-}
-
-fn to_engine(value: Value) -> WasmValue {
-    match value {
-        Value::I32(value) => WasmValue::from_i32(value),
-        Value::I64(value) => WasmValue::from_i64(value),
-        Value::F32(value) => WasmValue::from_f32(value),
-        Value::F64(value) => WasmValue::from_f64(value),
-        Value::V128(value) => WasmValue::from_v128(value.cast_signed()),
-        // `Value` is non-exhaustive for users; a new kind must be translated above.
-        _ => WasmValue::from_i32(0),
-    }
-}
-
-/// Only the types of [`ValueType`] occur: others cannot be called or imported.
-fn from_engine(value: WasmValue) -> Value {
-    match value.ty() {
-        ValType::I32 => Value::I32(value.to_i32()),
-        ValType::I64 => Value::I64(value.to_i64()),
-        ValType::F32 => Value::F32(value.to_f32()),
-        ValType::F64 => Value::F64(value.to_f64()),
-        ValType::V128 => Value::V128(value.to_v128().cast_unsigned()),
-        _ => Value::I32(0),
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 mod engine;
 mod error;
+mod function;
 mod memory;
 mod runtime;
 

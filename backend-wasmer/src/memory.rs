@@ -1,6 +1,7 @@
 //! The bytes of a Wasmer memory, the limits on its growth, and moving guests between threads.
 #![allow(unsafe_code)]
 
+use std::collections::BTreeMap;
 use std::ptr::NonNull;
 
 use polychord_runtime_api::Mapping;
@@ -9,7 +10,9 @@ use wasmer::sys::vm::{
     MemoryError, MemoryStyle, TableStyle, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition,
 };
 use wasmer::sys::{BaseTunables, Tunables};
-use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryType, Pages, Store, TableType};
+use wasmer::{AsStoreMut, AsStoreRef, Memory, MemoryType, Pages, Store, TableType};
+
+use crate::function::Exported;
 
 /// Pages of a Wasmer memory can be replaced by mappings.
 // SAFETY: `BaseTunables` gives every linear memory a static mapping of its own (private and
@@ -23,7 +26,8 @@ const TABLE_ELEMENTS: u32 = 1 << 20;
 /// A live guest as Wasmer has it: a store, and everything that lives in it.
 pub(crate) struct Guest {
     pub(crate) store: Store,
-    pub(crate) instance: Instance,
+    /// The exported ones that a host can call.
+    pub(crate) functions: BTreeMap<String, Exported>,
     /// The exported ones, by the index that the host knows them by.
     pub(crate) memories: Vec<Memory>,
 }

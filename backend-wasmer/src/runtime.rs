@@ -1,18 +1,17 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
-    Alarm, Capabilities, Error, Host, Import, LinearMemories, MappedLayers, Module, ModuleInfo,
-    Result, Runtime, Value, ValueType, Watchdog,
+    Alarm, Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
+    Runtime, Value, Watchdog,
 };
 use wasmer::sys::NativeEngineExt;
-use wasmer::{
-    Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Instance, Memory, Store, StoreMut,
-    Type,
-};
+use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
 
+use crate::function::Exported;
 use crate::memory::{self, Guest, Limited};
-use crate::{NAME, error};
+use crate::{NAME, error, function};
 
 /// A compiled guest.
 pub(crate) struct WasmerModule {
@@ -31,7 +30,7 @@ struct WasmerRuntime {
 }
 
 /// What host functions find.
-struct State {
+pub(crate) struct State {
     host: Arc<Host>,
     /// As in [`Guest`]; none until the guest has started.
     memories: Vec<Memory>,
@@ -64,8 +63,12 @@ impl Module for WasmerModule {
         let mut store = Store::new(engine);
         let state = State { host: host.clone(), memories: Vec::new() };
         let env = FunctionEnv::new(&mut store, state);
-        let imports: Vec<_> =
-            self.info.imports().iter().map(|import| define(&mut store, &env, import)).collect();
+        let imports: Vec<_> = self
+            .info
+            .imports()
+            .iter()
+            .map(|import| function::import(&mut store, &env, import))
+            .collect();
         let deadline = Deadline::set(&store, host.limits().call_time);
         let instance = Instance::new_by_index(&mut store, &self.module, &imports);
         let over = deadline.exceeded();
@@ -75,7 +78,13 @@ impl Module for WasmerModule {
             .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
             .collect();
         env.as_mut(&mut store).memories.clone_from(&memories);
-        let guest = Guest { store, instance, memories };
+        let exported = self.info.functions().keys();
+        let functions = exported.filter_map(|name| {
+            let function = instance.exports.get_function(name).ok()?;
+            Some((name.clone(), Exported::new(function, &store)))
+        });
+        let functions = functions.collect();
+        let guest = Guest { store, functions, memories };
         Ok(Box::new(WasmerRuntime { _mapped: host.mapped_layers(), guest, host }))
     }
 }
@@ -116,19 +125,14 @@ impl Runtime for WasmerRuntime {
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let Guest { store, instance, .. } = &mut self.guest;
-        let Ok(function) = instance.exports.get_function(export) else {
+        let Guest { store, functions, .. } = &mut self.guest;
+        let Some(function) = functions.get(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
         let deadline = Deadline::set(store, self.host.limits().call_time);
-        let out = function.call(store, &args);
+        let done = function.call(store, args, results);
         let over = deadline.exceeded();
-        let out = out.map_err(|e| error::call(e, export, over))?;
-        for (result, value) in results.iter_mut().zip(&out) {
-            *result = from_engine(value);
-        }
-        Ok(())
+        done.map_err(|e| error::call(e, export, over))
     }
 }
 
@@ -165,20 +169,16 @@ fn set_alarm(_: &Store, _: Instant) -> Option<Alarm> {
     None
 }
 
-fn define(store: &mut Store, env: &FunctionEnv<State>, import: &Import) -> Extern {
-    let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
-    let ty = FunctionType::new(convert(&import.ty.params), convert(&import.ty.results));
-    let function = import.function;
-    let serve = move |mut env: FunctionEnvMut<'_, State>, params: &[wasmer::Value]| {
-        let mut args = [Value::I32(0); 4];
-        for (arg, param) in args.iter_mut().zip(params) {
-            *arg = from_engine(param);
-        }
-        let (State { host, memories }, store) = env.data_and_store_mut();
-        let mut guest = InCall { store, memories };
-        Ok(vec![to_engine(function.call(host, &mut guest, &args[..params.len()]))])
-    };
-    Function::new_with_env(store, env, ty, serve).into()
+impl State {
+    /// Serves a call of a guest.
+    pub(crate) fn serve(
+        mut env: FunctionEnvMut<'_, Self>,
+        function: &HostFunction,
+        args: &[Value],
+    ) -> Value {
+        let (Self { host, memories }, store) = env.data_and_store_mut();
+        function.call(host, &mut InCall { store, memories }, args)
+    }
 }
 
 /// The memories of a guest that has called the host.
@@ -197,39 +197,5 @@ impl LinearMemories for InCall<'_> {
             Some(memory) => memory::bytes_mut(memory, &mut self.store),
             None => &mut [],
         }
-    }
-}
-
-const fn to_type(ty: ValueType) -> Type {
-    match ty {
-        ValueType::I32 => Type::I32,
-        ValueType::I64 => Type::I64,
-        ValueType::F32 => Type::F32,
-        ValueType::F64 => Type::F64,
-        _ => Type::V128,
-    }
-}
-
-const fn to_engine(value: Value) -> wasmer::Value {
-    match value {
-        Value::I32(value) => wasmer::Value::I32(value),
-        Value::I64(value) => wasmer::Value::I64(value),
-        Value::F32(value) => wasmer::Value::F32(value),
-        Value::F64(value) => wasmer::Value::F64(value),
-        Value::V128(value) => wasmer::Value::V128(value),
-        // `Value` is non-exhaustive for users; a new kind must be translated above.
-        _ => wasmer::Value::I32(0),
-    }
-}
-
-/// Only the types of [`ValueType`] occur: others cannot be called or imported.
-fn from_engine(value: &wasmer::Value) -> Value {
-    match value {
-        wasmer::Value::I32(value) => Value::I32(*value),
-        wasmer::Value::I64(value) => Value::I64(*value),
-        wasmer::Value::F32(value) => Value::F32(*value),
-        wasmer::Value::F64(value) => Value::F64(*value),
-        wasmer::Value::V128(value) => Value::V128(*value),
-        _ => Value::I32(0),
     }
 }

@@ -30,6 +30,8 @@ struct WasmtimeRuntime {
     _mapped: MappedLayers,
     store: Store<State>,
     instance: Option<Instance>,
+    /// Arguments and results of the last call, kept for their room.
+    values: Vec<Val>,
 }
 
 /// What host functions and limits find in the store.
@@ -97,7 +99,8 @@ impl Module for WasmtimeModule {
         store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
-        let mut runtime = WasmtimeRuntime { _mapped: mapped, store, instance: None };
+        let mut runtime =
+            WasmtimeRuntime { _mapped: mapped, store, instance: None, values: Vec::new() };
         let instance =
             runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
         let exported = self.info.memories().iter();
@@ -142,13 +145,16 @@ impl Runtime for WasmtimeRuntime {
         let Some(function) = function else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
-        let mut out: Vec<_> = results.iter().map(|value| to_engine(*value)).collect();
-        self.timed(export, |store| function.call(store, &args, &mut out))?;
-        for (result, value) in results.iter_mut().zip(&out) {
+        let mut values = std::mem::take(&mut self.values);
+        values.clear();
+        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
+        let (given, out) = values.split_at_mut(args.len());
+        let done = self.timed(export, |store| function.call(store, given, out));
+        for (result, value) in results.iter_mut().zip(out) {
             *result = from_engine(value);
         }
-        Ok(())
+        self.values = values;
+        done
     }
 }
 

@@ -17,7 +17,6 @@ pub struct Generation<'a> {
     /// How many of `tokens` the session has seen.
     seen: usize,
     remaining: usize,
-    logits: Vec<f32>,
 }
 
 /// One generated token.
@@ -45,15 +44,18 @@ impl<'a> Generation<'a> {
         sampling: &Sampling,
         max_tokens: usize,
     ) -> Result<Self> {
+        // There is no room for more in the session.
+        let room = prompt.len().saturating_add(max_tokens).min(session.context() as usize + 1);
+        let mut tokens = Vec::with_capacity(room.max(prompt.len()));
+        tokens.extend_from_slice(prompt);
         Ok(Self {
             session,
             tokenizer,
             decoder: Some(tokenizer.decoder()),
             sampler: Sampler::new(sampling)?,
-            tokens: prompt.to_vec(),
+            tokens,
             seen: 0,
             remaining: max_tokens,
-            logits: Vec::new(),
         })
     }
 
@@ -64,9 +66,9 @@ impl<'a> Generation<'a> {
     }
 
     fn step(&mut self) -> Result<Token> {
-        self.session.eval(&self.tokens[self.seen..])?.copy_to(&mut self.logits);
+        let logits = self.session.eval(&self.tokens[self.seen..])?;
         self.seen = self.tokens.len();
-        let id = self.sampler.sample(&self.logits, &self.tokens)?;
+        let id = self.sampler.sample(logits.iter(), &self.tokens)?;
         self.tokens.push(id);
         self.remaining -= 1;
         let is_end = self.tokenizer.is_end_of_generation(id);

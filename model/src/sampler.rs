@@ -106,7 +106,12 @@ pub struct Sampler {
     options: Sampling,
     rng: ChaCha8Rng,
     candidates: Vec<Candidate>,
+    /// Tokens to penalise.
+    recent: Vec<u32>,
 }
+
+/// Room for recent tokens that is made at the start: as many as anybody looks back.
+const MOST_RECENT: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -131,39 +136,47 @@ impl Sampler {
     pub fn new(options: &Sampling) -> Result<Self, Error> {
         options.validate()?;
         let rng = ChaCha8Rng::seed_from_u64(options.seed);
-        Ok(Self { options: *options, rng, candidates: Vec::new() })
+        let last = usize::try_from(options.repeat_last_n).unwrap_or(usize::MAX);
+        let recent = Vec::with_capacity(last.min(MOST_RECENT));
+        Ok(Self { options: *options, rng, candidates: Vec::new(), recent })
     }
 
     /// Chooses a token id from `logits` (one for each token of the vocabulary), given the
     /// tokens of the sequence so far, the latest last.
     ///
-    /// A logit of negative infinity rules its token out.
+    /// A logit of negative infinity rules its token out. From the second time on, nothing is
+    /// allocated for as many logits.
     ///
     /// # Errors
     ///
     /// [`Error::Logit`] for NaN and positive infinity, [`Error::Empty`] if every token is
     /// ruled out.
-    pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> Result<u32, Error> {
-        self.load(logits)?;
+    pub fn sample(
+        &mut self,
+        logits: impl IntoIterator<Item = f32>,
+        recent: &[u32],
+    ) -> Result<u32, Error> {
+        let count = self.load(logits)?;
         self.penalise(recent);
         self.candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
         if self.options.temperature == 0.0 {
             let best = self.candidates.iter().min_by(|a, b| a.rank(b));
-            return best.map(|best| best.id).ok_or(Error::Empty { count: logits.len() });
+            return best.map(|best| best.id).ok_or(Error::Empty { count });
         }
         self.top_k();
         self.top_p();
-        self.draw().ok_or(Error::Empty { count: logits.len() })
+        self.draw().ok_or(Error::Empty { count })
     }
 
-    fn load(&mut self, logits: &[f32]) -> Result<(), Error> {
-        if let Some(id) = logits.iter().position(|logit| logit.is_nan() || *logit == f32::INFINITY)
-        {
-            return Err(Error::Logit { id, value: logits[id] });
-        }
+    /// Takes all logits for candidates, and returns how many they are.
+    fn load(&mut self, logits: impl IntoIterator<Item = f32>) -> Result<usize, Error> {
         self.candidates.clear();
-        self.candidates.extend((0..).zip(logits).map(|(id, &logit)| Candidate { id, logit }));
-        Ok(())
+        self.candidates.extend((0..).zip(logits).map(|(id, logit)| Candidate { id, logit }));
+        let bad = |it: &Candidate| it.logit.is_nan() || it.logit == f32::INFINITY;
+        if let Some(id) = self.candidates.iter().position(bad) {
+            return Err(Error::Logit { id, value: self.candidates[id].logit });
+        }
+        Ok(self.candidates.len())
     }
 
     /// Makes each recent token less likely, once however often it occurs.
@@ -173,13 +186,14 @@ impl Sampler {
         if penalty == 1.0 || last == 0 {
             return;
         }
-        let mut recent = recent[recent.len().saturating_sub(last)..].to_vec();
-        recent.sort_unstable();
-        recent.dedup();
-        for id in recent {
+        self.recent.clear();
+        self.recent.extend_from_slice(&recent[recent.len().saturating_sub(last)..]);
+        self.recent.sort_unstable();
+        self.recent.dedup();
+        for id in &self.recent {
             // The n-th candidate is token n until some are dropped.
             let Some(candidate) =
-                usize::try_from(id).ok().and_then(|id| self.candidates.get_mut(id))
+                usize::try_from(*id).ok().and_then(|id| self.candidates.get_mut(id))
             else {
                 continue;
             };

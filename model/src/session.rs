@@ -240,19 +240,16 @@ impl Logits<'_> {
         self.0
     }
 
-    /// Copies the numbers to `out`, which is emptied first.
-    pub fn copy_to(&self, out: &mut Vec<f32>) {
-        out.clear();
+    /// The numbers, read where they are.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = f32> {
         let (words, _) = self.0.as_chunks::<4>();
-        out.extend(words.iter().map(|word| f32::from_le_bytes(*word)));
+        words.iter().map(|word| f32::from_le_bytes(*word))
     }
 
     /// The numbers.
     #[must_use]
     pub fn to_vec(&self) -> Vec<f32> {
-        let mut out = Vec::new();
-        self.copy_to(&mut out);
-        out
+        self.iter().collect()
     }
 }
 

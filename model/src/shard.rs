@@ -403,8 +403,9 @@ fn pointer(
 }
 
 fn call_status(runtime: &mut dyn Runtime, operation: &'static str, args: &[Value]) -> Result<()> {
-    let results = runtime.call(operation, args)?;
-    match results.first().and_then(|value| value.as_i32()) {
+    let mut result = [Value::I32(status::OK)];
+    runtime.call_into(operation, args, &mut result)?;
+    match result[0].as_i32() {
         Some(status::OK) => Ok(()),
         Some(status) => Err(Error::Guest { operation, status, reason: explain(runtime, status) }),
         None => Err(outside(operation)),

@@ -16,14 +16,15 @@ fn drawing() -> Sampling {
 }
 
 fn sample(options: Sampling, logits: &[f32], recent: &[u32]) -> Result<u32, Error> {
-    Sampler::new(&options).unwrap().sample(logits, recent)
+    Sampler::new(&options).unwrap().sample(logits.iter().copied(), recent)
 }
 
 /// How often each token is drawn.
 fn counts(options: Sampling, logits: &[f32], draws: u32) -> Vec<u32> {
     let mut sampler = Sampler::new(&options).unwrap();
     let mut counts = vec![0; logits.len()];
-    (0..draws).for_each(|_| counts[sampler.sample(logits, &[]).unwrap() as usize] += 1);
+    (0..draws)
+        .for_each(|_| counts[sampler.sample(logits.iter().copied(), &[]).unwrap() as usize] += 1);
     counts
 }
 
@@ -116,7 +117,8 @@ fn top_p_over_a_large_vocabulary_agrees_with_sorting_all() {
 fn the_same_seed_gives_the_same_tokens_on_every_platform() {
     let logits: Vec<f32> = (0_u8..64).map(|id| f32::from(id) / 16.0).collect();
     let mut sampler = Sampler::new(&Sampling { seed: 42, ..Sampling::default() }).unwrap();
-    let tokens: Vec<u32> = (0..12).map(|_| sampler.sample(&logits, &[63]).unwrap()).collect();
+    let tokens: Vec<u32> =
+        (0..12).map(|_| sampler.sample(logits.iter().copied(), &[63]).unwrap()).collect();
     assert_eq!(
         tokens,
         [51, 37, 57, 52, 60, 62, 59, 46, 48, 60, 55, 41],

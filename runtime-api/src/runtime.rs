@@ -5,6 +5,7 @@ use polychord_abi::PAGE;
 use crate::host::{Guest, Host};
 use crate::layer::{LayerId, LayerSpec, LoadedLayer};
 use crate::memory::{MemoryId, MemoryStats};
+use crate::module::{FunctionType, ModuleInfo};
 use crate::ranks::Rank;
 use crate::region::{MemoryKind, MemorySpec, Region};
 use crate::segment::{self, LinearMemories, Segment};
@@ -219,40 +220,29 @@ pub trait Runtime: LinearMemories + Send {
     /// until the layer is loaded again.
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let mut results = self.check_call(export, args)?;
-        let _span = tracing::trace_span!("call", export).entered();
-        let host = self.host().clone();
-        let rank = host.rank();
-        if let Some(rank) = rank {
-            rank.begin_call(host.limits().call_time);
-        }
-        host.before_use();
-        let done = self.invoke(export, args, &mut results);
-        // What was lost explains whatever followed from it.
-        let done = host.counted(host.after_use()).and(done);
-        match rank {
-            Some(rank) => rank.end_call(host.capabilities().engine, export, done)?,
-            None => done?,
-        }
+        run(self, export, args, &mut results)?;
         Ok(results)
+    }
+
+    /// Calls an exported function and stores its results, without allocating anything.
+    ///
+    /// # Errors
+    ///
+    /// As [`call`](Self::call), and [`Error::Signature`] if it has not as many results.
+    fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        let module = self.host().module();
+        let ty = function(module, export, args)?;
+        if ty.results.len() != results.len() {
+            let given = args.iter().map(|value| value.ty());
+            return Err(signature(export, ty, given, Some(results.len())));
+        }
+        run(self, export, args, results)
     }
 
     /// Checks a call against the module and makes room for its results.
     #[doc(hidden)]
     fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        let functions = self.host().module().functions();
-        let Some(ty) = functions.get(export) else {
-            let available = functions.keys().cloned().collect();
-            return Err(Error::MissingExport { export: export.to_owned(), available });
-        };
-        let given: Vec<_> = args.iter().map(|value| value.ty()).collect();
-        if given != ty.params {
-            let given: Vec<_> = given.iter().map(ToString::to_string).collect();
-            return Err(Error::Signature {
-                export: export.to_owned(),
-                expected: ty.to_string(),
-                given: format!("({})", given.join(", ")),
-            });
-        }
+        let ty = function(self.host().module(), export, args)?;
         Ok(ty.results.iter().copied().map(ValueType::zero).collect())
     }
 
@@ -293,5 +283,55 @@ pub trait Runtime: LinearMemories + Send {
             Ok(Segment { memory, start, bytes })
         };
         parts.into_iter().map(segment).collect()
+    }
+}
+
+/// The type of an exported function that takes these arguments.
+fn function<'a>(module: &'a ModuleInfo, export: &str, args: &[Value]) -> Result<&'a FunctionType> {
+    let functions = module.functions();
+    let Some(ty) = functions.get(export) else {
+        let available = functions.keys().cloned().collect();
+        return Err(Error::MissingExport { export: export.to_owned(), available });
+    };
+    let given = args.iter().map(|value| value.ty());
+    if given.clone().eq(ty.params.iter().copied()) {
+        return Ok(ty);
+    }
+    Err(signature(export, ty, given, None))
+}
+
+/// The error of a call that has other arguments than the function, or room for so many results.
+fn signature(
+    export: &str,
+    ty: &FunctionType,
+    given: impl Iterator<Item = ValueType>,
+    room: Option<usize>,
+) -> Error {
+    let given: Vec<_> = given.map(|ty| ty.to_string()).collect();
+    let room = room.map(|count| format!(" with room for {count} results")).unwrap_or_default();
+    let (export, expected) = (export.to_owned(), ty.to_string());
+    Error::Signature { export, expected, given: format!("({}){room}", given.join(", ")) }
+}
+
+/// Calls a function that the module has.
+fn run(
+    runtime: &mut (impl Runtime + ?Sized),
+    export: &str,
+    args: &[Value],
+    results: &mut [Value],
+) -> Result<()> {
+    let _span = tracing::trace_span!("call", export).entered();
+    let host = runtime.host().clone();
+    let rank = host.rank();
+    if let Some(rank) = rank {
+        rank.begin_call(host.limits().call_time);
+    }
+    host.before_use();
+    let done = runtime.invoke(export, args, results);
+    // What was lost explains whatever followed from it.
+    let done = host.counted(host.after_use()).and(done);
+    match rank {
+        Some(rank) => rank.end_call(host.capabilities().engine, export, done),
+        None => done,
     }
 }

@@ -148,7 +148,24 @@ pub fn many_parameters(engine: &dyn Engine) -> Outcome {
             ]
         })
         .collect::<Vec<Value>>();
-    equal("all parameters", guest.call("all", &args)?, args)
+    equal("all parameters", guest.call("all", &args)?, args)?;
+    // A backend may call functions of few integers in another way.
+    for count in 0..=6 {
+        let digits: String = (0..count)
+            .map(|i| format!("(i32.add (i32.mul (i32.const 10)) (local.get {i})) "))
+            .collect();
+        let wat = format!(
+            r#"(module (func (export "digits") (param {}) (result i32) (i32.const 7) {digits}))"#,
+            "i32 ".repeat(count)
+        );
+        let mut guest = guest::start(engine, &wat)?;
+        let args: Vec<_> = (1..=6).take(count).map(Value::I32).collect();
+        let expected = (1..=6).take(count).fold(7, |sum, digit| sum * 10 + digit);
+        let mut result = [Value::I32(0)];
+        guest.call_into("digits", &args, &mut result)?;
+        equal("digits of integer parameters", result, [Value::I32(expected)])?;
+    }
+    Ok(())
 }
 
 /// Wrong types or a wrong number of arguments are refused before the guest runs.
@@ -170,6 +187,12 @@ pub fn wrong_arguments(engine: &dyn Engine) -> Outcome {
         let error = refused(guest.call("store", args), &["store", "(i32, f32) -> ()", given])?;
         holds(matches!(error, Error::Signature { .. }), || error.to_string())?;
     }
+    let mut room = [one];
+    let error = refused(
+        guest.call_into("store", &[one, half], &mut room),
+        &["store", "(i32, f32) with room for 1 results"],
+    )?;
+    holds(matches!(error, Error::Signature { .. }), || error.to_string())?;
     equal("what the guest wrote", guest.memory()[9], 0)?;
     guest.call("store", &[one, half])?;
     equal("what the guest wrote", guest.memory()[9], 1)

@@ -1,0 +1,139 @@
+//! Decoding allocates nothing: neither the host for a token, nor the guest.
+//!
+//! What is counted is what Rust code allocates, in all threads of the process: ours, and that of
+//! Wasmer and Wasmtime. WasmEdge is C++, whose own allocations do not come here; what the Rust
+//! crates around it allocate does.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use polychord::api::Memory64;
+use polychord::model::gguf::GgmlType;
+use polychord::model::sampler::Sampler;
+use polychord::model::{Model, Placement, Ranks, Sampling, Session, SessionOptions, Transformer};
+
+use common::each_engine;
+use common::llama::{Llama, Shape};
+
+/// The allocator of the system, which counts.
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+#[allow(unsafe_code, reason = "a global allocator is an unsafe trait; all is passed on")]
+// SAFETY: each method passes its arguments on to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, start: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise.
+        unsafe { System.realloc(start, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, start: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { System.dealloc(start, layout) }
+    }
+}
+
+/// Tokens before the counting begins, and those that are counted, twice.
+const WARM_UP: usize = 4;
+const COUNTED: usize = 20;
+
+/// One placement for each kind of memory.
+fn placements(memory64: Memory64) -> Vec<Placement> {
+    let mut placements =
+        vec![Placement::Resident32, Placement::Sharded32 { memories: Some(2) }, Placement::Multi32];
+    if matches!(memory64, Memory64::Native { .. }) {
+        placements.push(Placement::Native64);
+    }
+    placements
+}
+
+fn samplings() -> [Sampling; 3] {
+    let drawn = Sampling { repeat_penalty: 1.1, ..Sampling::default() };
+    let of_all = Sampling { top_k: 0, top_p: 0.9, ..Sampling::default() };
+    [Sampling::greedy(), drawn, of_all]
+}
+
+#[test]
+fn a_token_allocates_nothing() {
+    each_engine("a_token_allocates_nothing", |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape { vocab: 2_000, ..Shape::of(GgmlType::Q4_1) };
+        let path = Llama::random(shape).save(folder.path());
+        let transformer = Transformer::new(engine).unwrap();
+        let mut wrong = Vec::new();
+        for placement in placements(engine.capabilities().memory64) {
+            for ranks in [1, 2] {
+                for mapped in [false, true] {
+                    let mut options = SessionOptions::default();
+                    options.placement = placement.clone();
+                    options.ranks = Ranks::Exactly(ranks);
+                    let mut session = transformer.start(&open(&path, mapped), &options).unwrap();
+                    for sampling in samplings() {
+                        let (allocations, grown) = decode(&mut session, &sampling);
+                        if (allocations, grown) != (0, 0) {
+                            wrong.push(format!(
+                                "{placement:?}, {ranks} ranks, mapped: {mapped}, {sampling:?}: \
+                                 {allocations} allocations, guests grew by {grown} bytes"
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "in {COUNTED} tokens:\n{}", wrong.join("\n"));
+    });
+}
+
+/// What decoding allocates on the host, and how much larger guests become by it, in bytes.
+fn decode(session: &mut Session, sampling: &Sampling) -> (u64, u64) {
+    session.reset();
+    session.eval(&[1, 2, 3]).unwrap();
+    let mut sampler = Sampler::new(sampling).unwrap();
+    let mut tokens = Vec::with_capacity(WARM_UP + 2 * COUNTED);
+    let mut step = |session: &mut Session| {
+        let token = sampler.sample(session.logits().iter(), &tokens).unwrap();
+        tokens.push(token);
+        session.eval(&[token]).unwrap();
+    };
+    (0..WARM_UP).for_each(|_| step(session));
+    let memory = session.stats().guest_bytes;
+    let mut count = || {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        (0..COUNTED).for_each(|_| step(session));
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    // The threads of an engine's compiler may allocate once more on their way to sleep; what a
+    // token allocates, it does both times.
+    let allocations = count().min(count());
+    (allocations, session.stats().guest_bytes - memory)
+}
+
+#[allow(unsafe_code, reason = "nobody else knows the file")]
+fn open(path: &Path, mapped: bool) -> Model {
+    if !mapped {
+        return Model::open(path).unwrap();
+    }
+    // SAFETY: the file is the test's own and is not changed while it is used.
+    unsafe { Model::open_mapped(path) }.unwrap()
+}
