@@ -31,7 +31,7 @@ pub use runner::run;
 
 /// Version of the suite. The second number grows with new cases, the first one when a case
 /// that existed promises something else.
-pub const VERSION: &str = "1.4";
+pub const VERSION: &str = "1.5";
 
 /// Defines the `main` function of a backend's conformance test, given an expression that
 /// makes the engine (a [`Result`] of an [`Engine`]) and, if some cases are known to fail, the

@@ -304,7 +304,7 @@ impl Host {
         match read {
             _ if mapped => {}
             Some(read) if read.len() == range.len() => pages[range].copy_from_slice(read),
-            _ => layer.spec.source.read_at(layer.spec.source_offset, &mut pages[range])?,
+            _ => self.read_source(&layer.spec, &mut pages[range])?,
         }
         layer.watch = watch;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
@@ -347,6 +347,7 @@ impl Host {
         }
         let in_guest = memories.is_in_guest(layer.spec.memory)?;
         let (pages, range) = memories.pages(guest, layer.spec.memory, layer.range())?;
+        self.keep(&layer.spec, &pages[range.clone()])?;
         if in_guest && !self.capabilities.mapping.is_supported() {
             pages[range].fill(0);
         } else {
@@ -356,6 +357,29 @@ impl Host {
         layer.watch = None;
         self.counters.release();
         tracing::debug!(layer = id.0, "layer released");
+        Ok(())
+    }
+
+    /// Reads a layer to its place, where its bytes then are, if no file has them.
+    fn read_source(&self, spec: &LayerSpec, out: &mut [u8]) -> Result<()> {
+        let start = Instant::now();
+        spec.source.read_at(spec.source_offset, out)?;
+        if let Some(anonymous) = spec.source.as_anonymous()
+            && anonymous.forget(spec.source_offset, out.len())?
+        {
+            self.counters.decompression(start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Keeps the bytes of a layer before it is released, if no file has them.
+    fn keep(&self, spec: &LayerSpec, bytes: &[u8]) -> Result<()> {
+        let Some(anonymous) = spec.source.as_anonymous() else { return Ok(()) };
+        let start = Instant::now();
+        let compressed = anonymous.keep(spec.source_offset, bytes)?;
+        let took = start.elapsed();
+        self.counters.compression(spec.bytes, compressed, took);
+        tracing::debug!(layer = spec.id.0, bytes = spec.bytes, compressed, ?took, "compressed");
         Ok(())
     }
 

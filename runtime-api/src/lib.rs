@@ -17,6 +17,7 @@
 
 pub mod imports;
 
+mod anonymous;
 mod capability;
 mod engine;
 mod error;

@@ -127,22 +127,26 @@ pub trait Runtime: LinearMemories + Send {
         host.counted(host.load_layer(self, id, Guest::Idle, Some(bytes)))
     }
 
-    /// Takes a layer out of its memory and gives the pages back; they read as zeros.
-    /// Does nothing if it is not loaded.
+    /// Takes a layer out of its memory and gives the pages back; they read as zeros. What was
+    /// written there is gone, unless its source is [anonymous](crate::Source::anonymous): it is
+    /// then compressed until the layer is loaded again. Does nothing if it is not loaded.
     ///
     /// # Errors
     ///
-    /// [`Error::LayerNotFound`] if it is not registered.
+    /// [`Error::LayerNotFound`] if it is not registered; [`Error::TooLarge`] or
+    /// [`Error::OutOfMemory`] if it cannot be compressed for lack of room, or pages cannot be
+    /// exchanged. The layer then stays.
     fn release_layer(&mut self, id: LayerId) -> Result<()> {
         let host = self.host().clone();
         host.counted(host.release_layer(self, id))
     }
 
-    /// Releases a layer and forgets it: its number and its place are free for another one.
+    /// Releases a layer and forgets it: its number and its place are free for another one, also
+    /// for one with the same bytes of an anonymous source.
     ///
     /// # Errors
     ///
-    /// [`Error::LayerNotFound`] if it is not registered.
+    /// As [`release_layer`](Self::release_layer).
     fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
         let host = self.host().clone();
         host.counted(host.unregister_layer(self, id))

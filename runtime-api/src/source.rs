@@ -3,9 +3,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::anonymous::Anonymous;
 use crate::{Error, Result};
 
-/// Where the bytes of layers come from: a file, or bytes in memory. Cheap to clone.
+/// Where the bytes of layers come from: a file, bytes in memory, or those that were in the layers
+/// before. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Source(Arc<Kind>);
 
@@ -13,6 +15,7 @@ pub struct Source(Arc<Kind>);
 enum Kind {
     File { file: File, path: PathBuf, len: u64, mapped: bool },
     Bytes(Vec<u8>),
+    Anonymous(Anonymous),
 }
 
 impl Source {
@@ -49,12 +52,33 @@ impl Source {
         Self(Arc::new(Kind::Bytes(bytes)))
     }
 
+    /// So many bytes that no file has: zeros, until host or guest write to a layer of them. When
+    /// such a layer is released, what was written is compressed (zstd) into memory of the host,
+    /// of which all layers of this source and its clones together take at most `room` bytes, and
+    /// loading the layer brings it back bit for bit. Bytes that nothing makes smaller are kept as
+    /// they are, so a room of `bytes`, rounded up to 64 KiB, is always enough; without room,
+    /// releasing the layer is refused, and the layer stays.
+    ///
+    /// Bytes are either in a layer or compressed: those of a loaded layer go with its guest, if
+    /// nobody releases it before. No two loaded layers may have the same bytes.
+    #[must_use]
+    pub fn anonymous(bytes: u64, room: u64) -> Self {
+        Self(Arc::new(Kind::Anonymous(Anonymous::new(bytes, room))))
+    }
+
+    /// Memory of the host that compressed layers take now.
+    #[must_use]
+    pub fn compressed_bytes(&self) -> u64 {
+        self.as_anonymous().map_or(0, Anonymous::kept_bytes)
+    }
+
     /// Length in bytes, as it was when the source was opened.
     #[must_use]
     pub fn len(&self) -> u64 {
         match &*self.0 {
             Kind::File { len, .. } => *len,
             Kind::Bytes(bytes) => bytes.len() as u64,
+            Kind::Anonymous(anonymous) => anonymous.len(),
         }
     }
 
@@ -68,7 +92,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Truncated`] if the source ends before, [`Error::Io`] if reading fails.
+    /// [`Error::Truncated`] or [`Error::OutOfRange`] if the source ends before, [`Error::Io`] if
+    /// reading fails, and [`Error::OutOfMemory`] if there is none to decompress.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &*self.0 {
             Kind::File { file, path, .. } => {
@@ -89,6 +114,15 @@ impl Source {
                 out.copy_from_slice(bytes);
                 Ok(())
             }
+            Kind::Anonymous(anonymous) => anonymous.read(offset, out),
+        }
+    }
+
+    /// What keeps layers that no file has.
+    pub(crate) fn as_anonymous(&self) -> Option<&Anonymous> {
+        match &*self.0 {
+            Kind::Anonymous(anonymous) => Some(anonymous),
+            _ => None,
         }
     }
 
@@ -96,7 +130,7 @@ impl Source {
     pub(crate) fn read_ahead(&self, offset: u64, len: u64) -> bool {
         match &*self.0 {
             Kind::File { file, .. } => advise_will_need(file, offset, len),
-            Kind::Bytes(_) => false,
+            Kind::Bytes(_) | Kind::Anonymous(_) => false,
         }
     }
 
@@ -122,7 +156,7 @@ impl Source {
     pub(crate) fn has_shrunk(&self) -> Result<bool> {
         match &*self.0 {
             Kind::File { file, path, len, .. } => Ok(file_len(file, path)? < *len),
-            Kind::Bytes(_) => Ok(false),
+            Kind::Bytes(_) | Kind::Anonymous(_) => Ok(false),
         }
     }
 
@@ -130,8 +164,8 @@ impl Source {
     pub(crate) fn truncated(&self, offset: u64, len: u64) -> Error {
         match &*self.0 {
             Kind::File { file, path, .. } => truncated(file, path, offset, len),
-            Kind::Bytes(bytes) => {
-                Error::OutOfRange { operation: "read", offset, len, size: bytes.len() as u64 }
+            Kind::Bytes(_) | Kind::Anonymous(_) => {
+                Error::OutOfRange { operation: "read", offset, len, size: self.len() }
             }
         }
     }

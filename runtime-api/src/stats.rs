@@ -24,6 +24,19 @@ pub struct Stats {
     pub load_nanos: u64,
     /// Layers given back.
     pub releases: u64,
+    /// Layers of an [anonymous](crate::Source::anonymous) source that were compressed when they
+    /// were given back.
+    pub compressions: u64,
+    /// Bytes of all of those before they were compressed.
+    pub bytes_compressed: u64,
+    /// Bytes that they became.
+    pub compressed_bytes: u64,
+    /// Time that it took, in nanoseconds.
+    pub compress_nanos: u64,
+    /// Layers that were decompressed when they were brought in.
+    pub decompressions: u64,
+    /// Time that it took, in nanoseconds; a part of `load_nanos`.
+    pub decompress_nanos: u64,
     /// Requests that were refused or failed.
     pub errors: u64,
     /// Layers that are registered now.
@@ -64,6 +77,12 @@ impl std::iter::Sum for Stats {
             bytes_loaded: sum.bytes_loaded + it.bytes_loaded,
             load_nanos: sum.load_nanos + it.load_nanos,
             releases: sum.releases + it.releases,
+            compressions: sum.compressions + it.compressions,
+            bytes_compressed: sum.bytes_compressed + it.bytes_compressed,
+            compressed_bytes: sum.compressed_bytes + it.compressed_bytes,
+            compress_nanos: sum.compress_nanos + it.compress_nanos,
+            decompressions: sum.decompressions + it.decompressions,
+            decompress_nanos: sum.decompress_nanos + it.decompress_nanos,
             errors: sum.errors + it.errors,
             layers: sum.layers + it.layers,
             memory64_bytes: sum.memory64_bytes + it.memory64_bytes,
@@ -84,6 +103,12 @@ pub(crate) struct Counters {
     bytes_loaded: AtomicU64,
     load_nanos: AtomicU64,
     releases: AtomicU64,
+    compressions: AtomicU64,
+    bytes_compressed: AtomicU64,
+    compressed_bytes: AtomicU64,
+    compress_nanos: AtomicU64,
+    decompressions: AtomicU64,
+    decompress_nanos: AtomicU64,
     errors: AtomicU64,
     layers: AtomicU64,
     memory64_bytes: AtomicU64,
@@ -104,8 +129,20 @@ impl Counters {
         self.loads.fetch_add(1, Relaxed);
         self.maps.fetch_add(u64::from(mapped), Relaxed);
         self.bytes_loaded.fetch_add(bytes, Relaxed);
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        self.load_nanos.fetch_add(nanos, Relaxed);
+        self.load_nanos.fetch_add(nanos(took), Relaxed);
+    }
+
+    /// Counts a layer of so many bytes that is so many when it is compressed.
+    pub(crate) fn compression(&self, before: u64, after: u64, took: Duration) {
+        self.compressions.fetch_add(1, Relaxed);
+        self.bytes_compressed.fetch_add(before, Relaxed);
+        self.compressed_bytes.fetch_add(after, Relaxed);
+        self.compress_nanos.fetch_add(nanos(took), Relaxed);
+    }
+
+    pub(crate) fn decompression(&self, took: Duration) {
+        self.decompressions.fetch_add(1, Relaxed);
+        self.decompress_nanos.fetch_add(nanos(took), Relaxed);
     }
 
     pub(crate) fn release(&self) {
@@ -139,10 +176,20 @@ impl Counters {
             bytes_loaded: self.bytes_loaded.load(Relaxed),
             load_nanos: self.load_nanos.load(Relaxed),
             releases: self.releases.load(Relaxed),
+            compressions: self.compressions.load(Relaxed),
+            bytes_compressed: self.bytes_compressed.load(Relaxed),
+            compressed_bytes: self.compressed_bytes.load(Relaxed),
+            compress_nanos: self.compress_nanos.load(Relaxed),
+            decompressions: self.decompressions.load(Relaxed),
+            decompress_nanos: self.decompress_nanos.load(Relaxed),
             errors: self.errors.load(Relaxed),
             layers: self.layers.load(Relaxed),
             memory64_bytes: self.memory64_bytes.load(Relaxed),
             guest_bytes: 0,
         }
     }
+}
+
+fn nanos(took: Duration) -> u64 {
+    u64::try_from(took.as_nanos()).unwrap_or(u64::MAX)
 }

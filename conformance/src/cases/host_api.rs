@@ -55,6 +55,12 @@ pub const CASES: &[Case] = &[
         run: unregister_layer,
     },
     Case {
+        name: "host_api/anonymous_layer",
+        promise: "what is written to a layer without a file survives its release, compressed",
+        needs: NOTHING,
+        run: anonymous_layer,
+    },
+    Case {
         name: "host_api/pager",
         promise: "layers that take turns in a window are whole whenever they are required",
         needs: NOTHING,
@@ -102,6 +108,8 @@ fn counts<T>(
     count(&mut expected);
     let now = runtime.stats();
     expected.load_nanos = now.load_nanos;
+    expected.compress_nanos = now.compress_nanos;
+    expected.decompress_nanos = now.decompress_nanos;
     equal("counters", now, expected)?;
     Ok(result)
 }
@@ -369,6 +377,89 @@ pub fn unregister_layer(engine: &dyn Engine) -> Outcome {
         refuses(&mut *runtime, &[&id.to_string()], unregister)?;
     }
     Ok(())
+}
+
+/// What is written to a layer without a file survives its release, compressed.
+pub fn anonymous_layer(engine: &dyn Engine) -> Outcome {
+    const LEN: usize = 2 * PAGE_LEN + 10;
+    let mut runtime = guest::start(engine, WAT)?;
+    runtime.create_memory64(&MemorySpec::guest(4 * PAGE))?;
+    runtime.create_memory64(&MemorySpec::host(4 * PAGE))?;
+    let (zeros, noise) = (vec![0; LEN], guest::pattern(8, LEN));
+    for id in [0, 1] {
+        // Room for bytes that are the same over and over, and not for those that are not.
+        let source = Source::anonymous(LEN as u64, PAGE);
+        runtime.register_layer(guest::layer(id, MemoryId(id), PAGE + 33, &source))?;
+        let place = |runtime: &dyn Runtime| {
+            let mut bytes = vec![1; LEN];
+            runtime.read_memory64(MemoryId(id), PAGE + 33, &mut bytes)?;
+            Ok::<_, Failure>(bytes)
+        };
+        let load = |runtime: &mut dyn Runtime| runtime.load_layer(LayerId(id));
+        let loaded = |stats: &mut Stats| {
+            stats.loads += 1;
+            stats.bytes_loaded += LEN as u64;
+        };
+        counts(&mut *runtime, load, loaded)??;
+        same_bytes("a new layer", &place(&*runtime)?, &zeros)?;
+        for seed in 0..3 {
+            let written = guest::pattern(seed, 99).repeat(LEN / 99 + 1);
+            runtime.write_memory64(MemoryId(id), PAGE + 33, &written[..LEN])?;
+            let before = runtime.stats();
+            runtime.release_layer(LayerId(id))?;
+            let now = runtime.stats();
+            same_bytes("after the release", &place(&*runtime)?, &zeros)?;
+            equal("compressions", now.compressions, before.compressions + 1)?;
+            let bytes = now.bytes_compressed - before.bytes_compressed;
+            equal("bytes before", bytes, LEN as u64)?;
+            let compressed = now.compressed_bytes - before.compressed_bytes;
+            equal("bytes after", compressed, source.compressed_bytes())?;
+            holds(0 < compressed && compressed < PAGE / 8, || format!("{compressed} bytes"))?;
+            counts(&mut *runtime, load, |stats| {
+                loaded(stats);
+                stats.decompressions += 1;
+            })??;
+            same_bytes("after loading again", &place(&*runtime)?, &written[..LEN])?;
+        }
+        runtime.write_memory64(MemoryId(id), PAGE + 33, &noise)?;
+        let release = |runtime: &mut dyn Runtime| runtime.release_layer(LayerId(id));
+        let error = refuses(&mut *runtime, &["anonymous source", "65536"], release)?;
+        holds(matches!(error, Error::TooLarge { .. }), || error.to_string())?;
+        counts(&mut *runtime, load, |_| ())??;
+        same_bytes("a layer without room", &place(&*runtime)?, &noise)?;
+    }
+    anonymous_layers_take_turns(engine)
+}
+
+/// A pager keeps what was written, wherever it was.
+fn anonymous_layers_take_turns(engine: &dyn Engine) -> Outcome {
+    const LAYERS: u32 = 5;
+    let layers = (0..LAYERS).map(|id| SourceRange {
+        id: LayerId(id),
+        name: format!("layer {id}"),
+        start: u64::from(id) * (PAGE + 77),
+        bytes: PAGE + 77,
+    });
+    let bytes = u64::from(LAYERS) * (PAGE + 77);
+    let source = Source::anonymous(bytes, bytes.next_multiple_of(PAGE));
+    let mut runtime = guest::start(engine, WAT)?;
+    let mut pager = Pager::new(&mut *runtime, source, layers, 6 * PAGE, Policy::Lru)?;
+    let mut expected = vec![vec![0; PAGE_LEN + 77]; LAYERS as usize];
+    for turn in 0..3 * LAYERS {
+        let id = turn * 2 % LAYERS;
+        pager.require(&mut *runtime, &[LayerId(id)])?;
+        let at = usize::try_from(runtime.load_layer(LayerId(id))?.address.unwrap_or(0))?;
+        let place = at..at + PAGE_LEN + 77;
+        let layer = &mut expected[id as usize];
+        same_bytes("the layer", &runtime.memory()[place.clone()], layer)?;
+        *layer = guest::pattern(turn.into(), layer.len());
+        runtime.memory_mut()[place].copy_from_slice(layer);
+    }
+    let (pager, stats) = (pager.stats(), runtime.stats());
+    holds(pager.evictions > 0, || format!("{pager:?}"))?;
+    equal("compressions", stats.compressions, pager.evictions)?;
+    // A new layer may share a compressed page with its neighbour.
+    holds(stats.decompressions >= pager.misses - u64::from(LAYERS), || format!("{stats:?}"))
 }
 
 /// Layers that take turns in a window are whole whenever they are required.

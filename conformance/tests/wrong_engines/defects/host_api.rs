@@ -76,6 +76,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         caught_by: &["host_api/release_layer", "mapping/release", "mapping/no_leak"],
     },
     Entry {
+        name: "host_api/loses_the_last_byte",
+        what: "releases a layer without what was written to its last byte",
+        defect: &LosesTheLastByte,
+        caught_by: &["host_api/anonymous_layer"],
+    },
+    Entry {
         name: "host_api/cached_by_number",
         what: "takes layers of the same number and size for the same layer",
         defect: &CachedByNumber,
@@ -190,6 +196,18 @@ struct NotReleased;
 impl Defect for NotReleased {
     fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
         guest.inner.load_layer(id).map(drop)
+    }
+}
+
+#[derive(Debug)]
+struct LosesTheLastByte;
+impl Defect for LosesTheLastByte {
+    fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        let loaded = guest.inner.load_layer(id)?;
+        if let Some([.., last]) = place(guest, &loaded) {
+            *last = 0;
+        }
+        guest.inner.release_layer(id)
     }
 }
 
