@@ -122,3 +122,16 @@ pub(crate) fn load_i8x8(from: &[u8; 8]) -> v128 {
     // SAFETY: the array is 8 readable bytes, and `v128.load8x8_s` asks for no alignment.
     unsafe { i16x8_load_extend_i8x8(from.as_ptr().cast()) }
 }
+
+/// Has a value computed here, by storing it where nothing reads it.
+///
+/// Cranelift computes what has no effect as late as it can: after all loads of a straight piece
+/// of code, of which there may be more than registers. What is stored comes before loads that
+/// follow.
+#[inline(always)]
+pub(crate) fn settle(value: v128) -> v128 {
+    let mut slot = core::mem::MaybeUninit::<v128>::uninit();
+    // SAFETY: the slot is ours, and large and aligned enough.
+    unsafe { slot.as_mut_ptr().write_volatile(value) };
+    value
+}

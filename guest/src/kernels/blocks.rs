@@ -55,9 +55,11 @@ impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
     where
         T: Blocks<B, V>,
     {
-        let values =
-            if block < N { T::values(&self.blocks[block], self.powers) } else { [ZERO; V] };
-        T::Product::product(values, x)
+        if block < N {
+            settle(T::Product::product(T::values(&self.blocks[block], self.powers), x))
+        } else {
+            ZERO
+        }
     }
 
     /// Adds the product to the lanes of a sum.
