@@ -109,6 +109,17 @@ pub(crate) fn splat_pair(from: &[i16; 2]) -> v128 {
     unsafe { v128_load32_splat(from.as_ptr().cast()) }
 }
 
+/// Each 32 bits of a vector in all lanes.
+#[inline(always)]
+pub(crate) fn four_times(v: v128) -> [v128; 4] {
+    [
+        i32x4_shuffle::<0, 0, 0, 0>(v, v),
+        i32x4_shuffle::<1, 1, 1, 1>(v, v),
+        i32x4_shuffle::<2, 2, 2, 2>(v, v),
+        i32x4_shuffle::<3, 3, 3, 3>(v, v),
+    ]
+}
+
 /// Stores eight 16-bit integers.
 #[inline(always)]
 pub(crate) fn store_16(to: &mut [i16; 8], value: v128) {

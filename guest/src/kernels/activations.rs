@@ -4,9 +4,9 @@
 //! them are a [`Group`] here. `Q8_K` has blocks of 256. All integers are within -127..=127.
 //! What is stored beside them, and in which order, is what the products want.
 
-use super::blocks::{HEIGHT, Unpacked as UnpackedBlock};
+use super::blocks::Unpacked as UnpackedBlock;
 use super::f16;
-use super::product::{self, UNSIGNED};
+use super::product::{self, HALF, UNSIGNED};
 use super::superblocks::Unpacked;
 use crate::alloc;
 use crate::simd::*;
@@ -34,27 +34,30 @@ impl Activations {
     /// Room for `rows` rows of at most `cols` activations, or none.
     pub(crate) fn new(rows: usize, cols: usize) -> Option<Self> {
         let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
+        let columns = rows.checked_next_multiple_of(COLUMNS)?;
         Some(Self {
-            groups: alloc::zeroed(rows.checked_next_multiple_of(COLUMNS)?.checked_mul(groups)?)?,
-            supers: alloc::zeroed(rows.checked_mul(supers)?)?,
+            groups: alloc::zeroed(columns.checked_mul(groups)?)?,
+            supers: alloc::zeroed(columns.checked_mul(supers)?)?,
             unpacked_blocks: alloc::zeroed((cols / BLOCK).checked_mul(HEIGHT)?)?,
-            unpacked_supers: alloc::zeroed(supers)?,
+            unpacked_supers: alloc::zeroed(supers.checked_mul(HEIGHT)?)?,
         })
     }
 
     /// Whether there is room for so many.
     pub(crate) fn fits(&self, rows: usize, cols: usize) -> bool {
         let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
-        self.unpacked_supers.len() >= supers
+        let columns = rows.next_multiple_of(COLUMNS);
+        self.unpacked_supers.len() / HEIGHT >= supers
             && self.unpacked_blocks.len() / HEIGHT >= cols / BLOCK
-            && self.supers.len() / supers.max(1) >= rows
-            && self.groups.len() / groups.max(1) >= rows.next_multiple_of(COLUMNS)
+            && self.supers.len() / supers.max(1) >= columns
+            && self.groups.len() / groups.max(1) >= columns
     }
 
     /// Quantises rows of `cols` activations: as many as there is room for.
     pub(super) fn quantise(&mut self, x: &[f32], cols: usize, form: Form) {
         match form {
-            Form::Super => supers(x, self.supers),
+            Form::Super if x.len() == cols => supers(x, self.supers),
+            Form::Super => super_columns(x, cols, self.supers),
             Form::Signed | Form::Unsigned if x.len() == cols => row(x, form, self.groups),
             Form::Signed | Form::Unsigned => columns(x, cols, form, self.groups),
         }
@@ -65,6 +68,9 @@ impl Activations {
 pub(super) const BLOCK: usize = 32;
 /// Columns that share a group where there is more than one.
 pub(super) const COLUMNS: usize = 4;
+/// Rows of weights that are unpacked together, so that columns are read from a cache for all of
+/// them.
+pub(super) const HEIGHT: usize = 4;
 /// Weights or activations of a group of blocks of one row.
 pub(super) const GROUP: usize = 128;
 /// Activations of a superblock.
@@ -84,14 +90,15 @@ pub(crate) struct Group {
     pub(super) scaled: v128,
 }
 
-/// A block of 256.
+/// A block of 256, or a quarter of one of each of four columns, where those beyond the last one
+/// are zero.
 #[derive(Clone, Copy)]
 pub(crate) struct Super {
-    /// One or two vectors for each 16 activations.
-    pub(super) quants: [v128; 32],
-    /// The sum of each 16 integers, as 16-bit integers.
+    /// One or two vectors for each 16 activations. Of columns: 32 bits of each in a vector.
+    pub(super) quants: [v128; 16 * HALF],
+    /// The sum of each 16 integers, as 16-bit integers. Of columns: two of each in a vector.
     pub(super) sums: [v128; 2],
-    /// The scale, in all lanes.
+    /// The scale, in all lanes. Of columns: of each one.
     pub(super) scale: v128,
 }
 
@@ -180,8 +187,10 @@ fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
 }
 
 impl Super {
-    fn new(x: &[f32; SUPER]) -> Self {
-        let mut block = Self { quants: [ZERO; 32], sums: [ZERO; 2], scale: ZERO };
+    const ZERO: Self = Self { quants: [ZERO; 16 * HALF], sums: [ZERO; 2], scale: ZERO };
+
+    fn of_row(x: &[f32; SUPER]) -> Self {
+        let mut block = Self::ZERO;
         let largest = largest(x);
         // The sign of the first of the largest decides that of the scale.
         let Some(signed) = x.iter().find(|x| x.abs() == largest && largest != 0.0) else {
@@ -201,6 +210,23 @@ impl Super {
         }
         block.scale = f32x4_splat(1.0 / inverse);
         block
+    }
+
+    /// The quarters of a block of each of four columns.
+    fn of_columns(x: [Option<&[f32; SUPER]>; COLUMNS]) -> [Self; 4] {
+        let columns = x.map(|x| x.map_or(Self::ZERO, Self::of_row));
+        let [a, b, c, d] = columns.each_ref().map(|column| lanes(column.scale)[0]);
+        let mut quarters = [Self { scale: f32x4(a, b, c, d), ..Self::ZERO }; 4];
+        let [a, b, c, d] = &columns;
+        for (q, quarter) in quarters.iter_mut().enumerate() {
+            for (i, to) in quarter.quants.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+                let at = 4 * HALF * q + i;
+                *to = transpose([a.quants[at], b.quants[at], c.quants[at], d.quants[at]]);
+            }
+            let sums = transpose([a, b, c, d].map(|column| column.sums[q / 2]));
+            quarter.sums = if q % 2 == 0 { [sums[0], sums[1]] } else { [sums[2], sums[3]] };
+        }
+        quarters
     }
 }
 
@@ -224,7 +250,18 @@ fn columns(x: &[f32], cols: usize, form: Form, out: &mut [Group]) {
 /// Quantises rows whose length is a multiple of 256.
 fn supers(x: &[f32], out: &mut [Super]) {
     for (x, out) in x.as_chunks::<SUPER>().0.iter().zip(out) {
-        *out = Super::new(x);
+        *out = Super::of_row(x);
+    }
+}
+
+/// Quantises columns of `cols` activations, four at a time.
+fn super_columns(x: &[f32], cols: usize, out: &mut [Super]) {
+    let (out, _) = out.as_chunks_mut::<4>();
+    for (x, out) in x.chunks(COLUMNS * cols).zip(out.chunks_exact_mut(cols / SUPER)) {
+        for (at, out) in out.iter_mut().enumerate() {
+            let block = |column: usize| x.get(column * cols..)?.as_chunks().0.get(at);
+            *out = Super::of_columns([block(0), block(1), block(2), block(3)]);
+        }
     }
 }
 

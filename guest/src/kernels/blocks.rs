@@ -7,8 +7,10 @@
 //! so that it does not matter how many of them an instruction makes.
 
 use core::hint::black_box;
+use core::marker::PhantomData;
 
 use super::activations::{Activations, BLOCK, COLUMNS, GROUP, Group};
+use super::columns::{self, Tiles};
 use super::product::Product;
 use super::quantised::POWERS;
 use super::{Matrix, Output, lanes4};
@@ -36,7 +38,7 @@ struct Four<'a, T, const B: usize, const N: usize> {
     blocks: &'a [[u8; B]; N],
     both: v128,
     powers: v128,
-    kind: core::marker::PhantomData<T>,
+    kind: PhantomData<T>,
 }
 
 impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
@@ -47,7 +49,7 @@ impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
     {
         let both = |i: usize| if i < N { T::scale(&blocks[i]) } else { 0 };
         let both = u32x4(both(0), both(1), both(2), both(3));
-        Self { blocks, both, powers, kind: core::marker::PhantomData }
+        Self { blocks, both, powers, kind: PhantomData }
     }
 
     #[inline(always)]
@@ -144,9 +146,9 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     if y.columns == 1 {
         multiply_column::<T, B, V>(w, &activations.groups[..w.cols.div_ceil(GROUP)], y.y);
     } else {
-        let groups = y.columns.div_ceil(COLUMNS) * (w.cols / BLOCK);
-        let x = &activations.groups[..groups];
-        multiply_columns::<T, B, V>(w, x, y, activations.unpacked_blocks);
+        let len = w.cols / BLOCK;
+        let x = &activations.groups[..y.columns.div_ceil(COLUMNS) * len];
+        columns::multiply::<Tile<T, B, V>>(w, len, x, y, activations.unpacked_blocks);
     }
 }
 
@@ -173,94 +175,45 @@ pub(crate) struct Unpacked {
     minimum: v128,
 }
 
-/// Unpacks a stored row.
-#[inline(never)]
-fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [Unpacked]) {
-    let powers = black_box(u64x2_splat(POWERS));
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        out.values[..V].copy_from_slice(&T::values(block, powers));
-        let both = u32x4_splat(T::scale(block));
-        (out.scale, out.minimum) = (scales(both), minima(both));
-    }
-}
+/// Products of a type with many columns.
+struct Tile<T, const B: usize, const V: usize>(PhantomData<T>);
 
-/// Rows that are unpacked together, so that columns are read from a cache for all of them.
-pub(super) const HEIGHT: usize = 4;
+impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
+    type Block = Unpacked;
+    type Columns = Group;
 
-/// Unpacks some rows once, then multiplies them with every column.
-#[inline(never)]
-fn multiply_columns<T: Blocks<B, V>, const B: usize, const V: usize>(
-    w: &Matrix<'_>,
-    x: &[Group],
-    mut y: Output<'_>,
-    unpacked: &mut [Unpacked],
-) {
-    let len = w.cols / BLOCK;
-    let vectors = w.cols / len * V / BLOCK;
-    let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..w.rows()).step_by(HEIGHT)) {
-        let stored = stored.chunks_exact(w.row_bytes);
-        let rows = first..first + stored.len();
-        for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {
-            unpack::<T, B, V>(row, out);
+    #[inline(never)]
+    fn unpack(row: &[u8], out: &mut [Unpacked]) {
+        let powers = black_box(u64x2_splat(POWERS));
+        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+            out.values[..V].copy_from_slice(&T::values(block, powers));
+            let both = u32x4_splat(T::scale(block));
+            (out.scale, out.minimum) = (scales(both), minima(both));
         }
-        for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
-            for (w, row) in unpacked.chunks_exact(len).zip(rows.clone()) {
-                let (a, b) = x.split_at(len);
-                if b.is_empty() {
-                    let [a] = tile::<T, B, V, 1>(w, [a], vectors);
-                    y.put(row, columns, a);
-                } else {
-                    let [a, b] = tile::<T, B, V, 2>(w, [a, b], vectors);
-                    y.put(row, columns, a);
-                    y.put(row, columns + COLUMNS, b);
+    }
+
+    /// What is a lane for one column is an accumulator here, so that each sum has the one order.
+    #[inline(never)]
+    fn tile<const C: usize>(w: &[Unpacked], x: [&[Group]; C]) -> [v128; C] {
+        let mut sums = [[ZERO; C]; 4];
+        let x = x.map(|x| &x[..w.len()]);
+        for (block, w) in w.iter().enumerate() {
+            let (w, x) = (black_box(w), x.map(|x| black_box(&x[block])));
+            let mut products = [ZERO; C];
+            for vector in 0..V {
+                let values = four_times(w.values[vector]);
+                for (sum, x) in products.iter_mut().zip(x) {
+                    let x = &x.quants.as_chunks::<4>().0[vector];
+                    *sum = settle(T::Product::add_columns(*sum, values, x));
                 }
             }
-        }
-    }
-}
-
-/// The products of an unpacked row with four columns each, which are the lanes of the result.
-///
-/// What is a lane for one column is an accumulator here, so that each sum has the one order.
-/// `vectors` is `V`: were that known here, LLVM would unroll the loop, and Cranelift, which does
-/// all loads first, would run out of registers.
-#[inline(never)]
-fn tile<T: Blocks<B, V>, const B: usize, const V: usize, const C: usize>(
-    w: &[Unpacked],
-    x: [&[Group]; C],
-    vectors: usize,
-) -> [v128; C] {
-    let mut sums = [[ZERO; C]; 4];
-    let x = x.map(|x| &x[..w.len()]);
-    for (block, w) in w.iter().enumerate() {
-        let x = x.map(|x| &x[block]);
-        let mut products = [ZERO; C];
-        for vector in 0..vectors {
-            let w = four_times(w.values[vector & 3]);
-            for (sum, x) in products.iter_mut().zip(x) {
-                let x = black_box(&x.quants.as_chunks::<4>().0[vector & 3]);
-                *sum = T::Product::add_columns(*sum, w, x);
+            let sums = &mut sums[block & 3];
+            for (sum, (products, x)) in sums.iter_mut().zip(products.into_iter().zip(x)) {
+                let products = T::Product::column_sums(products);
+                *sum = add::<T, B, V>(*sum, products, w.scale, w.minimum, x);
             }
         }
-        let (w, x) = (black_box(w), x.map(black_box));
-        let sums = &mut sums[block & 3];
-        for (sum, (products, x)) in sums.iter_mut().zip(products.into_iter().zip(x)) {
-            let products = T::Product::column_sums(products);
-            *sum = add::<T, B, V>(*sum, products, w.scale, w.minimum, x);
-        }
+        let [a, b, c, d] = sums;
+        core::array::from_fn(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
     }
-    let [a, b, c, d] = sums;
-    core::array::from_fn(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
-}
-
-/// Each 32 bits of a vector in all lanes.
-#[inline(always)]
-fn four_times(v: v128) -> [v128; 4] {
-    [
-        i32x4_shuffle::<0, 0, 0, 0>(v, v),
-        i32x4_shuffle::<1, 1, 1, 1>(v, v),
-        i32x4_shuffle::<2, 2, 2, 2>(v, v),
-        i32x4_shuffle::<3, 3, 3, 3>(v, v),
-    ]
 }

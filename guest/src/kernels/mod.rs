@@ -14,6 +14,7 @@
 mod activations;
 mod bf16;
 mod blocks;
+mod columns;
 mod dense;
 mod f16;
 mod f32;
@@ -40,8 +41,6 @@ pub(crate) use self::f16::{Half, from_halves, to_halves};
 pub(crate) use self::f32::dot;
 pub(crate) use self::superblocks::Unpacked;
 pub(crate) use self::tile::multiply;
-
-use core::ops::Range;
 
 use polychord_abi::transformer::{ggml_type, status};
 
@@ -185,11 +184,6 @@ impl<'a> Output<'a> {
         for (column, result) in (first..self.columns).zip(lanes4(results)) {
             self.y[column * self.stride + row] = result;
         }
-    }
-
-    /// The results of `rows` rows for each column.
-    fn columns(&mut self, rows: Range<usize>) -> impl Iterator<Item = &mut [f32]> {
-        self.y.chunks_mut(self.stride).take(self.columns).map(move |y| &mut y[rows.clone()])
     }
 }
 

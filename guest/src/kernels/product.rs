@@ -249,6 +249,56 @@ pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) 
     i32x4_dot_i16x8(unsigned(w, &[x[0][0], x[1][0]]), splat_pair(scales))
 }
 
+/// `scale` times the products of 16 values below 64, below 32 if they are `small`, with four
+/// columns: each 32 bits of the values with the vector that has 32 bits of each column.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn scaled_columns(
+    [even, odd]: [[v128; 4]; HALF],
+    x: &[v128; 4 * HALF],
+    scale: v128,
+    _small: bool,
+) -> v128 {
+    let (x, _) = x.as_chunks::<4>();
+    i32x4_mul(add_signed(signed(even, &x[0]), odd, &x[1]), scale)
+}
+
+/// Sums are at most 4 * 63 * 127 = 32,004, or 8 * 31 * 127 = 31,496, before they are scaled.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn scaled_columns(
+    [w]: [[v128; 4]; HALF],
+    x: &[v128; 4 * HALF],
+    scale: v128,
+    small: bool,
+) -> v128 {
+    let dot = |i: usize| i16x8_relaxed_dot_i8x16_i7x16(x[i], w[i]);
+    let halves = [i16x8_add(dot(0), dot(1)), i16x8_add(dot(2), dot(3))];
+    if small {
+        i32x4_dot_i16x8(i16x8_add(halves[0], halves[1]), scale)
+    } else {
+        let [a, b] = halves.map(|half| i32x4_dot_i16x8(half, scale));
+        i32x4_add(a, b)
+    }
+}
+
+/// Two scales, which all lanes of `pair` have as 16-bit integers, as [`scaled_columns`] wants
+/// them.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn scales(pair: v128) -> [v128; 2] {
+    [i32x4_shr(i32x4_shl(pair, 16), 16), i32x4_shr(pair, 16)]
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn scales(pair: v128) -> [v128; 2] {
+    [
+        i16x8_shuffle::<0, 0, 0, 0, 0, 0, 0, 0>(pair, pair),
+        i16x8_shuffle::<1, 1, 1, 1, 1, 1, 1, 1>(pair, pair),
+    ]
+}
+
 /// The sums of the lanes of four vectors of 32-bit integers.
 #[inline(always)]
 fn sums([a, b, c, d]: [v128; 4]) -> v128 {

@@ -14,6 +14,7 @@ pub(super) struct Q2_K;
 impl Superblock<BYTES> for Q2_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SMALL: bool = true;
     const SHARED: bool = false;
 
     #[inline(always)]

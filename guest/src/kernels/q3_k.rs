@@ -14,6 +14,7 @@ pub(super) struct Q3_K;
 impl Superblock<BYTES> for Q3_K {
     const OFFSET: i8 = 4;
     const MINIMUM: bool = false;
+    const SMALL: bool = true;
     const SHARED: bool = false;
 
     #[inline(always)]

@@ -14,6 +14,7 @@ pub(super) struct Q4_K;
 impl Superblock<BYTES> for Q4_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SMALL: bool = true;
     const SHARED: bool = true;
 
     #[inline(always)]

@@ -15,6 +15,7 @@ pub(super) struct Q5_K;
 impl Superblock<BYTES> for Q5_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
+    const SMALL: bool = true;
     const SHARED: bool = true;
 
     #[inline(always)]

@@ -14,6 +14,7 @@ pub(super) struct Q6_K;
 impl Superblock<BYTES> for Q6_K {
     const OFFSET: i8 = 32;
     const MINIMUM: bool = false;
+    const SMALL: bool = false;
     const SHARED: bool = false;
 
     #[inline(always)]

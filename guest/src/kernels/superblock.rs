@@ -17,6 +17,8 @@ pub(super) trait Superblock<const B: usize> {
     const OFFSET: i8;
     /// Whether groups have a minimum.
     const MINIMUM: bool;
+    /// Whether values are below 32.
+    const SMALL: bool;
     /// Whether two groups have the same scale, and values below 32.
     const SHARED: bool;
 

@@ -6,66 +6,21 @@
 //! summed exactly. Each superblock then adds `product * (d * x) - minima * (d_min * x)` to the
 //! sum, one after another.
 
-use super::activations::{Activations, SUPER, Super};
+use core::hint::black_box;
+use core::marker::PhantomData;
+
+use super::activations::{Activations, COLUMNS, SUPER, Super};
+use super::columns::{self, Tiles};
 use super::product::{self, HALF};
 use super::superblock::{Groups, Superblock};
 use super::{Matrix, Output};
 use crate::simd::*;
 
-/// The weights of a superblock, as far as a product needs them.
-trait Weights {
-    fn groups(&self) -> &Groups;
-    fn four_groups(&self, four: usize) -> [v128; 4];
-}
-
-/// As they are stored.
-struct Stored<'a, S, const B: usize> {
-    block: &'a [u8; B],
-    groups: Groups,
-    kind: core::marker::PhantomData<S>,
-}
-
-impl<S: Superblock<B>, const B: usize> Weights for Stored<'_, S, B> {
-    #[inline(always)]
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    #[inline(always)]
-    fn four_groups(&self, four: usize) -> [v128; 4] {
-        S::four_groups(self.block, four)
-    }
-}
-
-/// Unpacked, for many columns.
-#[derive(Clone, Copy)]
-pub(crate) struct Unpacked {
-    values: [[v128; 4]; 4],
-    groups: Groups,
-}
-
-impl Weights for Unpacked {
-    #[inline(always)]
-    fn groups(&self) -> &Groups {
-        &self.groups
-    }
-
-    #[inline(always)]
-    fn four_groups(&self, four: usize) -> [v128; 4] {
-        self.values[four & 3]
-    }
-}
-
-/// Adds the product of a superblock with activations. `fours` is 4: were that known here, LLVM
-/// would unroll the loop, see [`quantised::dot`](super::quantised::dot).
+/// Adds the product of a stored superblock with activations. `fours` is 4: were that known here,
+/// LLVM would unroll the loop, see [`quantised::dot`](super::quantised::dot).
 #[inline(always)]
-fn add<S: Superblock<B>, const B: usize>(
-    sum: f32,
-    w: &impl Weights,
-    x: &Super,
-    fours: usize,
-) -> f32 {
-    let groups = w.groups();
+fn add<S: Superblock<B>, const B: usize>(sum: f32, w: &[u8; B], x: &Super, fours: usize) -> f32 {
+    let groups = S::groups(w);
     let mut scales = [0; 16];
     for (to, scales) in scales.as_chunks_mut::<8>().0.iter_mut().zip(groups.scales) {
         store_16(to, scales);
@@ -75,14 +30,14 @@ fn add<S: Superblock<B>, const B: usize>(
     let pair = if S::SHARED { product::scaled_32 } else { product::scaled_pair };
     let mut products = ZERO;
     for four in 0..fours {
-        let [a, b, c, d] = w.four_groups(four);
+        let [a, b, c, d] = S::four_groups(w, four);
         let (scales, quants) = (&scales[four & 3], &quants[four & 3]);
         products = i32x4_add(products, pair([a, b], &quants[0], &scales[0]));
         products = i32x4_add(products, pair([c, d], &quants[1], &scales[1]));
     }
+    let others = with_sums(numbers::<S, B>(&groups), x);
     if S::OFFSET != 0 {
-        let offset = i32x4_splat(S::OFFSET.into());
-        products = i32x4_sub(products, i32x4_mul(with_sums(groups.scales, x), offset));
+        products = i32x4_sub(products, i32x4_mul(others, i32x4_splat(S::OFFSET.into())));
     }
     let scale = f32x4_extract_lane::<0>(f32x4_mul(groups.d, x.scale));
     let sum = sum + product::sum(products) as f32 * scale;
@@ -90,10 +45,18 @@ fn add<S: Superblock<B>, const B: usize>(
         return sum;
     }
     let scale = f32x4_extract_lane::<0>(f32x4_mul(groups.d_min, x.scale));
-    sum - product::sum(with_sums(groups.minima, x)) as f32 * scale
+    sum - product::sum(others) as f32 * scale
 }
 
-/// Numbers of the groups times the groups' sums of activations.
+/// What the groups' sums of activations are multiplied with: no type has both an offset and
+/// minima.
+#[inline(always)]
+fn numbers<S: Superblock<B>, const B: usize>(groups: &Groups) -> [v128; 2] {
+    const { assert!(S::MINIMUM != (S::OFFSET != 0)) };
+    if S::MINIMUM { groups.minima } else { groups.scales }
+}
+
+/// Those numbers times some groups' sums of activations.
 #[inline(always)]
 fn with_sums(numbers: [v128; 2], x: &Super) -> v128 {
     let dot = |i: usize| i32x4_dot_i16x8(numbers[i], x.sums[i]);
@@ -106,11 +69,13 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     activations: &mut Activations,
     y: Output<'_>,
 ) {
-    let x = &activations.supers[..y.columns * (w.cols / SUPER)];
+    let len = w.cols / SUPER;
     if y.columns == 1 {
-        multiply_column::<S, B>(w, x, y.y);
+        multiply_column::<S, B>(w, &activations.supers[..len], y.y);
     } else {
-        multiply_columns::<S, B>(w, x, y, activations.unpacked_supers);
+        let (x, _) = activations.supers.as_chunks::<COLUMNS>();
+        let x = &x[..y.columns.div_ceil(COLUMNS) * len];
+        columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers);
     }
 }
 
@@ -120,39 +85,96 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Matrix<'_>, x: &[Super]
     let fours = w.cols / x.len().max(1) / 64;
     for (row, y) in w.bytes.chunks_exact(w.row_bytes).zip(y) {
         let blocks = row.as_chunks::<B>().0.iter().zip(x);
-        *y = blocks.fold(0.0, |sum, (block, x)| {
-            let kind = core::marker::PhantomData::<S>;
-            add::<S, B>(sum, &Stored { block, groups: S::groups(block), kind }, x, fours)
-        });
+        *y = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, fours));
     }
 }
 
-/// Unpacks each row once, then multiplies it with every column.
-#[inline(never)]
-fn multiply_columns<S: Superblock<B>, const B: usize>(
-    w: &Matrix<'_>,
-    x: &[Super],
-    mut y: Output<'_>,
-    unpacked: &mut [Unpacked],
-) {
-    let len = w.cols / SUPER;
-    let fours = w.cols / len.max(1) / 64;
-    for (at, row) in w.bytes.chunks_exact(w.row_bytes).enumerate() {
-        unpack::<S, B>(row, unpacked);
-        for (x, y) in x.chunks_exact(len).zip(y.columns(at..at + 1)) {
-            let blocks = unpacked.iter().zip(x);
-            y[0] = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, w, x, fours));
+/// A superblock of weights for many columns.
+#[derive(Clone, Copy)]
+pub(crate) struct Unpacked {
+    quarters: [Quarter; 4],
+    d: v128,
+    d_min: v128,
+}
+
+/// Four groups of it.
+#[derive(Clone, Copy)]
+struct Quarter {
+    /// The values of each group, as they are multiplied.
+    values: [[v128; HALF]; 4],
+    /// The scale of each group, as [`product::scales`] makes it.
+    scales: [v128; 4],
+    /// What two groups' sums are multiplied with, four times.
+    numbers: [v128; 2],
+}
+
+/// Products of a type with many columns.
+struct Quarters<S, const B: usize>(PhantomData<S>);
+
+impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
+    type Block = Unpacked;
+    type Columns = [Super; COLUMNS];
+
+    #[inline(never)]
+    fn unpack(row: &[u8], out: &mut [Unpacked]) {
+        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+            let groups = S::groups(block);
+            (out.d, out.d_min) = (groups.d, groups.d_min);
+            let scales = by_quarter(groups.scales);
+            let numbers = by_quarter(numbers::<S, B>(&groups));
+            for (four, out) in out.quarters.iter_mut().enumerate() {
+                out.values = S::four_groups(block, four).map(product::split);
+                let [[a, b], [c, d]] = scales[four].map(product::scales);
+                (out.scales, out.numbers) = ([a, b, c, d], numbers[four]);
+            }
         }
+    }
+
+    #[inline(never)]
+    fn tile<const C: usize>(w: &[Unpacked], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
+        // Were it known here, LLVM would unroll the loop.
+        let quarters = black_box(4);
+        let mut sums = [ZERO; C];
+        let x = x.map(|x| &x[..w.len()]);
+        for (block, w) in w.iter().enumerate() {
+            let (mut products, mut others) = ([ZERO; C], [ZERO; C]);
+            for quarter in 0..quarters {
+                let x = x.map(|x| black_box(&x[block][quarter & 3]));
+                let w = black_box(&w.quarters[quarter & 3]);
+                for group in 0..4 {
+                    let values = w.values[group].map(four_times);
+                    for (sum, x) in products.iter_mut().zip(x) {
+                        let x = &x.quants.as_chunks::<{ 4 * HALF }>().0[group];
+                        let scaled = product::scaled_columns(values, x, w.scales[group], S::SMALL);
+                        *sum = settle(i32x4_add(*sum, scaled));
+                    }
+                }
+                for (sum, x) in others.iter_mut().zip(x) {
+                    *sum = i32x4_add(*sum, with_sums(w.numbers, x));
+                }
+            }
+            for (i, sum) in sums.iter_mut().enumerate() {
+                let (mut product, scale) = (products[i], x[i][block][0].scale);
+                if S::OFFSET != 0 {
+                    product =
+                        i32x4_sub(product, i32x4_mul(others[i], i32x4_splat(S::OFFSET.into())));
+                }
+                let product = f32x4_mul(f32x4_convert_i32x4(product), f32x4_mul(w.d, scale));
+                *sum = f32x4_add(*sum, product);
+                if S::MINIMUM {
+                    let minimum =
+                        f32x4_mul(f32x4_convert_i32x4(others[i]), f32x4_mul(w.d_min, scale));
+                    *sum = f32x4_sub(*sum, minimum);
+                }
+            }
+        }
+        sums
     }
 }
 
-/// Unpacks a stored row.
-#[inline(never)]
-fn unpack<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [Unpacked]) {
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        out.groups = S::groups(block);
-        for (four, values) in out.values.iter_mut().enumerate() {
-            *values = S::four_groups(block, four);
-        }
-    }
+/// Each two of 16 numbers in all lanes.
+#[inline(always)]
+fn by_quarter(numbers: [v128; 2]) -> [[v128; 2]; 4] {
+    let [[a, b, c, d], [e, f, g, h]] = numbers.map(four_times);
+    [[a, b], [c, d], [e, f], [g, h]]
 }
