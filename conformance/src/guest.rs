@@ -1,5 +1,6 @@
 //! Guests, sources and requirements that many cases need.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
@@ -64,6 +65,20 @@ pub(crate) fn file(bytes: &[u8]) -> Result<NamedTempFile, Failure> {
     let mut file = NamedTempFile::new()?;
     file.write_all(bytes)?;
     Ok(file)
+}
+
+/// Has the system drop what it has of a file in its cache, so that reading it takes a disk.
+#[cfg(target_os = "linux")]
+pub(crate) fn drop_cached(file: &File) -> Result<(), Failure> {
+    // What is not on the disk yet stays.
+    file.sync_all()?;
+    Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
+}
+
+/// Elsewhere the library does not ask what the system has.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn drop_cached(_: &File) -> Result<(), Failure> {
+    Ok(())
 }
 
 /// A temporary file as a source to be mapped.

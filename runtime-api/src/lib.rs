@@ -23,6 +23,8 @@ mod engine;
 mod error;
 mod histogram;
 mod host;
+#[cfg(test)]
+mod idle;
 mod layer;
 mod mapping;
 mod memory;

@@ -4,14 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::Instant;
 
-use memmap2::MmapMut;
 use polychord_abi::PAGE;
 use serde::{Deserialize, Serialize};
 
 use crate::layer::{LayerId, LayerSpec};
 use crate::memory::MemoryId;
 use crate::plan::SourceRange;
-use crate::reader::Reader;
+use crate::reader::{ReadLayer, Reader};
 use crate::region::MemorySpec;
 use crate::runtime::Runtime;
 use crate::source::Source;
@@ -43,6 +42,9 @@ pub struct PagerStats {
     pub bytes_loaded: u64,
     /// Layers that were asked for ahead.
     pub prefetches: u64,
+    /// Those of them that the system had in its cache of files: to copy them from there costs
+    /// what it costs to copy them from elsewhere, so that no thread read them.
+    pub prefetch_cached: u64,
     /// Misses that had been asked for ahead.
     pub prefetch_hits: u64,
     /// Bytes of those that a thread of the host had read, so that they were copied from memory.
@@ -65,6 +67,7 @@ impl std::ops::Add for PagerStats {
             evictions: self.evictions + other.evictions,
             bytes_loaded: self.bytes_loaded + other.bytes_loaded,
             prefetches: self.prefetches + other.prefetches,
+            prefetch_cached: self.prefetch_cached + other.prefetch_cached,
             prefetch_hits: self.prefetch_hits + other.prefetch_hits,
             prefetch_bytes: self.prefetch_bytes + other.prefetch_bytes,
             wait_nanos: self.wait_nanos.saturating_add(other.wait_nanos),
@@ -84,12 +87,14 @@ pub struct Pager {
     /// Where streamed layers may be: behind the pinned ones.
     stream: Range<u64>,
     resident: Vec<Resident>,
-    /// Layers that the system was asked to read into its cache.
+    /// Layers that the system has in its cache, or was asked to read there.
     advised: BTreeSet<LayerId>,
     /// Whether layers are copied, and not mapped.
     copies: bool,
-    /// Reads layers that will be copied; started when it is first needed. What it holds counts
-    /// against the room for streamed layers, so that a pager never has more than its window.
+    /// Whether the system has bytes of the source in its cache.
+    is_cached: fn(&Source, u64, u64) -> bool,
+    /// Reads ahead; started when it is first needed. What it holds counts against the room for
+    /// streamed layers, so that a pager never has more than its window.
     reader: Option<Reader>,
     clock: u64,
     stats: PagerStats,
@@ -125,7 +130,7 @@ impl Pager {
         policy: Policy,
     ) -> Result<Self> {
         let maps = runtime.host().capabilities().mapping.is_supported();
-        let copies = source.is_file() && !(maps && source.mapped_file().is_some());
+        let copies = source.is_file() && !(maps && source.is_mapped());
         let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
         let pages = bytes.div_ceil(PAGE);
         let layers: Vec<_> = layers.into_iter().collect();
@@ -152,6 +157,7 @@ impl Pager {
             resident: Vec::new(),
             advised: BTreeSet::new(),
             copies,
+            is_cached: Source::is_cached,
             reader: None,
             clock: 0,
             stats: PagerStats::default(),
@@ -176,10 +182,11 @@ impl Pager {
         Ok(())
     }
 
-    /// Has the bytes of layers read that will be needed next, and does not wait for them: by
-    /// the system, into its cache, if they will be mapped; if they will be copied, by a thread
-    /// into memory of the host, for which layers that are not in use make room. Layers that
-    /// there is no room for are not read ahead.
+    /// Has the bytes of layers read that will be needed next, and does not wait for them: by a
+    /// thread, into the system's cache of files, if they will be mapped; if they will be copied,
+    /// into memory of the host, for which layers that are not in use make room. Layers that will
+    /// be copied and are in the system's cache are not read again, nor are those that there is
+    /// no room for.
     ///
     /// # Errors
     ///
@@ -192,14 +199,19 @@ impl Pager {
             let Some(layer) = self.layers.get(id).filter(|_| !is_here && !is_asked) else {
                 continue;
             };
-            let SourceRange { start, bytes, .. } = layer.source;
-            let asked = if self.copies {
-                self.read_ahead(runtime, *id)?
+            let source = layer.source.clone();
+            let is_cached =
+                self.copies && (self.is_cached)(&self.source, source.start, source.bytes);
+            let asked = if is_cached {
+                self.stats.prefetch_cached += u64::from(self.advised.insert(*id));
+                true
+            } else if self.copies {
+                self.read_ahead(runtime, &source)?
             } else {
-                self.source.read_ahead(start, bytes) && self.advised.insert(*id)
+                self.advise(&source)
             };
             self.stats.prefetches += u64::from(asked);
-            tracing::trace!(layer = id.0, bytes, asked, "prefetch");
+            tracing::trace!(layer = id.0, bytes = source.bytes, asked, is_cached, "prefetch");
         }
         Ok(())
     }
@@ -221,9 +233,14 @@ impl Pager {
             let start = Instant::now();
             let Some(place) = self.make_room(runtime, *id, ids)? else { return Ok(false) };
             let read = self.take_read(*id)?;
-            self.bring_in(runtime, *id, place, read.as_deref())?;
+            let was_ahead = self.advised.remove(id) || read.is_some();
+            let brought_in = self.bring_in(runtime, *id, place, read.as_deref());
+            if let (Some(reader), Some(read)) = (&mut self.reader, read) {
+                reader.recycle(read);
+            }
+            brought_in?;
             self.stats.misses += 1;
-            self.stats.prefetch_hits += u64::from(self.advised.remove(id) || read.is_some());
+            self.stats.prefetch_hits += u64::from(was_ahead);
             self.stats.wait_nanos = self.stats.wait_nanos.saturating_add(nanos(start));
         }
         Ok(true)
@@ -262,7 +279,7 @@ impl Pager {
     }
 
     /// The bytes of a layer, if they were read ahead.
-    fn take_read(&mut self, id: LayerId) -> Result<Option<MmapMut>> {
+    fn take_read(&mut self, id: LayerId) -> Result<Option<ReadLayer>> {
         let start = Instant::now();
         let Some(read) = self.reader.as_mut().and_then(|reader| reader.take(id)) else {
             return Ok(None);
@@ -275,48 +292,65 @@ impl Pager {
     }
 
     /// Has the thread read a layer, if there is room beside those that were required last.
-    fn read_ahead(&mut self, runtime: &mut dyn Runtime, id: LayerId) -> Result<bool> {
-        let source = self.layer(id)?.source.clone();
-        let pages = pages_of(&source);
+    fn read_ahead(&mut self, runtime: &mut dyn Runtime, source: &SourceRange) -> Result<bool> {
+        let pages = pages_of(source);
         let in_use = self.resident.iter().filter(|it| it.used == self.clock);
         let in_use: Vec<_> = in_use.map(|it| it.id).collect();
-        while !self.has_room(pages) {
-            if !self.send_away(runtime, &in_use)? {
+        loop {
+            let grows_by = self.reader.as_ref().map_or(pages, |reader| reader.grows_by(pages));
+            if self.has_room(grows_by) {
+                break;
+            }
+            if !self.give_back() && !self.send_away(runtime, &in_use)? {
                 return Ok(false);
             }
         }
-        let reader = match &mut self.reader {
-            Some(reader) => reader,
+        Ok(self.reader().is_some_and(|reader| reader.ask(source, pages)))
+    }
+
+    /// Has the thread ask the system for a layer, once for each time that it is brought in.
+    fn advise(&mut self, source: &SourceRange) -> bool {
+        if !self.source.is_file() || self.advised.contains(&source.id) {
+            return false;
+        }
+        let asked = self.reader().is_some_and(|reader| reader.advise(source));
+        asked && self.advised.insert(source.id)
+    }
+
+    /// The thread that reads ahead, if there is one.
+    fn reader(&mut self) -> Option<&mut Reader> {
+        match &mut self.reader {
+            Some(reader) => Some(reader),
             none => match Reader::start(self.source.clone()) {
-                Ok(reader) => none.insert(reader),
+                Ok(reader) => Some(none.insert(reader)),
                 Err(error) => {
                     tracing::warn!(%error, "no thread to read ahead");
-                    return Ok(false);
+                    None
                 }
             },
-        };
-        reader.ask(&source, pages);
-        Ok(true)
+        }
+    }
+
+    /// Gives back what the reader has for no layer; false if it has nothing.
+    fn give_back(&mut self) -> bool {
+        self.reader.as_mut().is_some_and(Reader::give_back)
     }
 
     /// Drops what was read ahead, but for these layers; false if there is nothing to drop.
     fn forget_all_but(&mut self, ids: &[LayerId]) -> bool {
-        let Some(reader) = &mut self.reader else { return false };
-        let others: Vec<_> = reader.asked().filter(|id| !ids.contains(id)).collect();
-        for id in &others {
-            if let Some(Err(error)) = reader.take(*id) {
-                tracing::warn!(layer = id.0, %error, "reading ahead failed, for nobody");
-            }
-        }
-        !others.is_empty()
+        self.reader.as_mut().is_some_and(|reader| reader.forget_all_but(ids))
     }
 
     /// Whether so many pages fit beside streamed layers and those that were read ahead.
     fn has_room(&self, pages: u64) -> bool {
+        self.held() + pages <= self.stream.end - self.stream.start
+    }
+
+    /// Pages of streamed layers, and of what the reader has.
+    fn held(&self) -> u64 {
         let streamed = self.resident.iter().filter(|resident| !resident.pinned);
         let used: u64 = streamed.map(|it| it.place.end - it.place.start).sum();
-        let ahead = self.reader.as_ref().map_or(0, Reader::pages);
-        used + ahead + pages <= self.stream.end - self.stream.start
+        used + self.reader.as_ref().map_or(0, Reader::pages)
     }
 
     /// Finds a place for a layer, sending away layers that are not needed until there is one,
@@ -337,8 +371,10 @@ impl Pager {
             if let Some(start) = place {
                 return Ok(Some(start..start + pages));
             }
-            let made_room = self.send_away(runtime, needed)?
+            let made_room = self.give_back()
+                || self.send_away(runtime, needed)?
                 || self.forget_all_but(&[id])
+                || self.reader.as_mut().is_some_and(Reader::give_back_all)
                 || self.forget_all_but(&[]);
             if !made_room {
                 return Ok(None);
@@ -424,14 +460,20 @@ fn pages_of(layer: &SourceRange) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::idle::Idle;
 
     fn layers(sizes: &[u64]) -> Vec<SourceRange> {
-        let layer = |(id, pages): (u32, &u64)| SourceRange {
-            id: LayerId(id),
-            name: format!("layer {id}"),
-            start: 5,
-            bytes: pages * PAGE - 5,
+        let mut end = 0;
+        let layer = |(id, pages): (u32, &u64)| {
+            let start = end + 5;
+            end += pages * PAGE;
+            let name = format!("layer {id}");
+            SourceRange { id: LayerId(id), name, start, bytes: pages * PAGE - 5 }
         };
         (0..).zip(sizes).map(layer).collect()
     }
@@ -448,6 +490,72 @@ mod tests {
             (&[], 0, 0),
         ] {
             assert_eq!(count_pinned(&layers(sizes), pages), expected, "{sizes:?} in {pages}");
+        }
+    }
+
+    /// What nobody waits for is not waited for, and what is in the cache is not read twice.
+    #[test]
+    fn only_what_is_not_in_the_cache_is_read_ahead() {
+        for is_cached in [true, false] {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let all: Vec<u8> = (0..=255).cycle().take(8 << 16).collect();
+            file.write_all(&all).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let mut guest = Idle::start(1);
+            let layers = layers(&[2, 2, 2, 2]);
+            let mut pager = Pager::new(&mut guest, source, layers, 4 * PAGE, Policy::Lru).unwrap();
+            pager.is_cached = if is_cached { |_, _, _| true } else { |_, _, _| false };
+            for turn in 0..9 {
+                pager.prefetch(&mut guest, &[LayerId(turn % 4)]).unwrap();
+                pager.require(&mut guest, &[LayerId(turn % 4)]).unwrap();
+            }
+            let stats = pager.stats();
+            assert_eq!((stats.misses, stats.prefetches, stats.prefetch_hits), (9, 9, 9));
+            let (cached, read) = if is_cached { (9, 0) } else { (0, 9 * (2 * PAGE - 5)) };
+            assert_eq!((stats.prefetch_cached, stats.prefetch_bytes), (cached, read));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is required and read ahead, in whichever order: layers are whole, and pager
+        /// and reader together never have more than the window.
+        #[test]
+        fn no_more_than_the_window_is_held(
+            sizes in prop::collection::vec(1..4_u64, 4..8),
+            window in 4..12_u64,
+            lru in any::<bool>(),
+            steps in prop::collection::vec((0..8_u32, 0..8_u32, 0..8_u32), 1..30),
+        ) {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            let len = usize::try_from(sizes.iter().sum::<u64>() * PAGE).unwrap();
+            let all: Vec<u8> = (0..=250).cycle().take(len).collect();
+            file.write_all(&all).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let mut guest = Idle::start(1);
+            let (layers, count) = (layers(&sizes), u32::try_from(sizes.len()).unwrap());
+            let policy = if lru { Policy::Lru } else { Policy::Pinned };
+            let mut pager =
+                Pager::new(&mut guest, source, layers.clone(), window * PAGE, policy).unwrap();
+            pager.is_cached = |_, _, _| false;
+            for (required, ahead, also) in steps {
+                let id = LayerId(required % count);
+                let fits = pager.check_room(&[id]).is_ok();
+                prop_assert_eq!(pager.require(&mut guest, &[id]).is_ok(), fits);
+                prop_assert!(pager.held() <= pager.stream.end - pager.stream.start);
+                if fits {
+                    let at = guest.load_layer(id).unwrap().address.unwrap();
+                    let (at, layer) = (usize::try_from(at).unwrap(), &layers[id.0 as usize]);
+                    let start = usize::try_from(layer.start).unwrap();
+                    let bytes = usize::try_from(layer.bytes).unwrap();
+                    prop_assert!(guest.memories[0][at..at + bytes] == all[start..start + bytes]);
+                }
+                pager.prefetch(&mut guest, &[ahead, also].map(|id| LayerId(id % count))).unwrap();
+                prop_assert!(pager.held() <= pager.stream.end - pager.stream.start);
+            }
+            let stats = pager.stats();
+            prop_assert!(stats.prefetch_hits <= stats.misses);
         }
     }
 }

@@ -2,6 +2,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::anonymous::Anonymous;
 use crate::{Error, Result};
@@ -88,6 +89,12 @@ impl Source {
         self.len() == 0
     }
 
+    /// Whether pages of a file may be mapped, and are not always copied.
+    #[must_use]
+    pub fn is_mapped(&self) -> bool {
+        self.mapped_file().is_some()
+    }
+
     /// Fills `out` from `offset` on, or leaves it as it is if the source ends before.
     ///
     /// # Errors
@@ -126,12 +133,28 @@ impl Source {
         }
     }
 
-    /// Asks the system to read bytes that will be needed soon; true if it will. Does not wait.
-    pub(crate) fn read_ahead(&self, offset: u64, len: u64) -> bool {
-        match &*self.0 {
-            Kind::File { file, .. } => advise_will_need(file, offset, len),
-            Kind::Bytes(_) | Kind::Anonymous(_) => false,
+    /// Asks the system to read bytes into its cache that will be needed soon, until it should
+    /// stop. May wait for the disk.
+    pub(crate) fn read_ahead(&self, offset: u64, len: u64, stop: &AtomicBool) {
+        let Kind::File { file, .. } = &*self.0 else { return };
+        let end = offset.saturating_add(len);
+        let mut at = offset;
+        // What is asked for at once beyond the system's own limit for a request is ignored.
+        while at < end && !stop.load(Relaxed) {
+            advise_will_need(file, at, AHEAD.min(end - at));
+            at += AHEAD;
         }
+    }
+
+    /// Whether the system has bytes of a file in its cache, as far as samples of them show. False
+    /// if it does not tell.
+    pub(crate) fn is_cached(&self, offset: u64, len: u64) -> bool {
+        let Kind::File { file, .. } = &*self.0 else { return false };
+        let Some(last) = len.checked_sub(1).and_then(|len| offset.checked_add(len)) else {
+            return false;
+        };
+        let step = usize::try_from(SAMPLE).unwrap_or(usize::MAX);
+        (offset..last).step_by(step).chain([last]).all(|at| is_cached(file, at))
     }
 
     /// Whether the bytes are in a file.
@@ -205,14 +228,33 @@ fn truncated(file: &File, path: &Path, offset: u64, len: u64) -> Error {
     Error::Truncated { path: path.to_owned(), now, offset, len }
 }
 
+/// Bytes that Linux reads ahead for every disk that is not told otherwise.
+const AHEAD: u64 = 128 << 10;
+
+/// How far apart bytes are that are looked at. The system drops and reads many pages at a time.
+const SAMPLE: u64 = 256 << 10;
+
 #[cfg(target_os = "linux")]
-fn advise_will_need(file: &File, offset: u64, len: u64) -> bool {
+fn advise_will_need(file: &File, offset: u64, len: u64) {
     let len = std::num::NonZeroU64::new(len);
-    rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::WillNeed).is_ok()
+    // If the system does not, reading the bytes takes longer, and that is all.
+    _ = rustix::fs::fadvise(file, offset, len, rustix::fs::Advice::WillNeed);
 }
 
 #[cfg(not(target_os = "linux"))]
-fn advise_will_need(_: &File, _: u64, _: u64) -> bool {
+fn advise_will_need(_: &File, _: u64, _: u64) {}
+
+/// Whether a byte can be read without waiting for a disk.
+#[cfg(target_os = "linux")]
+fn is_cached(file: &File, at: u64) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let mut byte = [0];
+    let mut bytes = [io::IoSliceMut::new(&mut byte)];
+    preadv2(file, &mut bytes, at, ReadWriteFlags::NOWAIT) == Ok(1)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_cached(_: &File, _: u64) -> bool {
     false
 }
 

@@ -1,0 +1,80 @@
+//! A guest for tests, without an engine.
+
+use std::sync::Arc;
+
+use polychord_abi::PAGE;
+
+use crate::capability::{Capabilities, Mapping, Memory64, RelaxedSimd};
+use crate::engine::Limits;
+use crate::host::Host;
+use crate::module::ModuleInfo;
+use crate::runtime::Runtime;
+use crate::segment::LinearMemories;
+use crate::value::Value;
+use crate::{Error, Result};
+
+/// A guest that does nothing, whose memories are plain bytes.
+pub(crate) struct Idle {
+    host: Arc<Host>,
+    pub(crate) memories: Vec<Vec<u8>>,
+    /// A memory that does not grow now.
+    pub(crate) stuck: Option<usize>,
+}
+
+impl Idle {
+    /// With so many empty memories, of at most 8 pages each if there are several.
+    pub(crate) fn start(memories: usize) -> Self {
+        let capabilities = Capabilities {
+            engine: "test",
+            version: "0",
+            execution: "none",
+            memory64: Memory64::Host,
+            memory32_max_bytes: 1 << 32,
+            multi_memory: true,
+            relaxed_simd: RelaxedSimd::Unsupported,
+            mapping: Mapping::none(),
+            time_limit: false,
+            stack_overflow_trap: false,
+            threads: true,
+        };
+        let max = if memories > 1 { "8" } else { "" };
+        let name = |index| if index == 0 { "memory".into() } else { format!("memory{index}") };
+        let exports: String = (0..memories)
+            .map(|index| format!("(memory (export \"{}\") 0 {max})", name(index)))
+            .collect();
+        let module = wat::parse_str(format!("(module {exports})")).unwrap();
+        let module = ModuleInfo::parse(&module, &capabilities).unwrap();
+        let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
+        Self { host: Arc::new(host), memories: vec![Vec::new(); memories], stuck: None }
+    }
+}
+
+impl LinearMemories for Idle {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        self.memories.get(index).map_or(&[], |bytes| bytes)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        self.memories.get_mut(index).map_or(&mut [], |bytes| bytes)
+    }
+}
+
+impl Runtime for Idle {
+    fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        if self.stuck == Some(memory) {
+            let (engine, what, reason) = ("test", "a memory", "it is stuck".into());
+            return Err(Error::OutOfMemory { engine, what, asked: pages * PAGE, reason });
+        }
+        let before = self.memories[memory].len();
+        self.memories[memory].resize(before + usize::try_from(pages * PAGE).unwrap(), 0);
+        Ok(before as u64 / PAGE)
+    }
+
+    fn invoke(&mut self, _: &str, _: &[Value], _: &mut [Value]) -> Result<()> {
+        Ok(())
+    }
+}
