@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,8 @@ pub struct Host {
 struct State {
     memories: Memories,
     layers: Layers,
+    /// The last pages of linear memories that were grown for a memory which could not be made.
+    spare: BTreeMap<usize, Range<u64>>,
     last_refusal: Option<Arc<Error>>,
 }
 
@@ -204,6 +207,28 @@ impl Host {
         let limit = self.memory_limit().min(own_limit.unwrap_or(u64::MAX));
         let room = limit.saturating_sub(guest.linear_memory(index).len() as u64);
         room - room % PAGE
+    }
+
+    /// What the linear memory of this index ends with that belongs to the host and to no memory;
+    /// none any more if the guest has grown it since.
+    pub(crate) fn spare(
+        &self,
+        guest: &(impl LinearMemories + ?Sized),
+        index: usize,
+    ) -> Option<Range<u64>> {
+        let spare = self.state().spare.get(&index).cloned();
+        spare.filter(|spare| spare.end == guest.linear_memory(index).len() as u64)
+    }
+
+    /// Keeps what linear memories end with for the next memory.
+    pub(crate) fn keep_spare(&self, segments: impl IntoIterator<Item = Segment>) {
+        let mut state = self.state();
+        for Segment { memory, start, bytes } in segments {
+            match bytes {
+                0 => state.spare.remove(&memory),
+                _ => state.spare.insert(memory, start..start + bytes),
+            };
+        }
     }
 
     /// Adds a memory of these regions: in these segments of the guest, or in the host.

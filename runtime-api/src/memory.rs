@@ -78,6 +78,12 @@ struct Piece {
     range: Range<u64>,
 }
 
+/// The pieces of a transfer: those in the guest's linear memory of index 0, and others.
+struct Transfer {
+    main: Vec<(Piece, usize)>,
+    others: Vec<(Piece, usize)>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     /// The guest's linear memory of this index.
@@ -273,28 +279,21 @@ impl Memories {
     pub(crate) fn copy_out(
         &self,
         guest: &mut (impl LinearMemories + ?Sized),
-        mut address: u64,
+        address: u64,
         to: Range<usize>,
     ) -> Result<()> {
         self.check("memory64_read", address, to.len() as u64)?;
-        if self.needs_room(address, to.len() as u64) {
-            let mut bytes = zeros(to.len())?;
-            self.read(guest, address, &mut bytes)?;
-            guest.linear_memory_mut(0)[to].copy_from_slice(&bytes);
-            return Ok(());
-        }
-        let mut at = to.start;
-        while let Some(piece) = self.piece(address, (to.end - at) as u64) {
+        let Transfer { others, main } = self.transfer(address, to, |piece, at| at <= piece);
+        // What comes from elsewhere overwrites only what has been moved.
+        for (piece, at) in main.into_iter().chain(others) {
             let from = piece.index(self.size(guest, piece.place))?;
-            let len = from.len();
             match piece.place {
                 Place::Linear(index) => copy_between(guest, (index, from), (0, at)),
                 Place::Host(memory) => {
                     let bytes = &self.host(memory)[from];
-                    guest.linear_memory_mut(0)[at..at + len].copy_from_slice(bytes);
+                    guest.linear_memory_mut(0)[at..at + bytes.len()].copy_from_slice(bytes);
                 }
             }
-            (address, at) = (address + piece.len(), at + len);
         }
         Ok(())
     }
@@ -305,40 +304,56 @@ impl Memories {
         &mut self,
         guest: &mut (impl LinearMemories + ?Sized),
         from: Range<usize>,
-        mut address: u64,
+        address: u64,
     ) -> Result<()> {
         self.check("memory64_write", address, from.len() as u64)?;
-        if self.needs_room(address, from.len() as u64) {
-            let mut bytes = zeros(from.len())?;
-            bytes.copy_from_slice(&guest.linear_memory(0)[from]);
-            return self.write(guest, address, &bytes);
-        }
-        let mut at = from.start;
-        while let Some(piece) = self.piece(address, (from.end - at) as u64) {
+        let Transfer { others, main } = self.transfer(address, from, |piece, at| piece <= at);
+        // What goes elsewhere is read before anything is overwritten.
+        for (piece, at) in others.into_iter().chain(main) {
             let to = piece.index(self.size(guest, piece.place))?;
-            let next = at + to.len();
+            let from = at..at + to.len();
             match piece.place {
-                Place::Linear(index) => copy_between(guest, (0, at..next), (index, to.start)),
+                Place::Linear(index) => copy_between(guest, (0, from), (index, to.start)),
                 Place::Host(memory) => {
-                    let bytes = &guest.linear_memory(0)[at..next];
+                    let bytes = &guest.linear_memory(0)[from];
                     self.host_mut(memory)[to].copy_from_slice(bytes);
                 }
             }
-            (address, at) = (address + piece.len(), next);
         }
         Ok(())
     }
 
-    /// Whether a range of the common space consists of pieces of which one could overlap with
-    /// what another one is copied to: those in the guest's linear memory of index 0.
-    fn needs_room(&self, mut address: u64, mut len: u64) -> bool {
-        let (mut pieces, mut in_main) = (0, false);
-        while let Some(piece) = self.piece(address, len) {
-            pieces += 1;
-            in_main |= piece.place == Place::Linear(0);
-            (address, len) = (address + piece.len(), len - piece.len());
+    /// The pieces of a transfer between the common space and a range of the guest's linear memory
+    /// of index 0, each with its place there. They are in an order in which no piece is
+    /// overwritten before it was copied, without room for any of them.
+    ///
+    /// Pieces that are in that memory themselves follow each other there as they do in the common
+    /// space, since each was had by growing it. So do their counterparts in the range. A piece that
+    /// moves down can thus only overwrite pieces before it, and those move down, too: they go
+    /// first, in order. A piece that moves up can only overwrite pieces behind it that move up, so
+    /// those go in the opposite order.
+    fn transfer(
+        &self,
+        mut address: u64,
+        range: Range<usize>,
+        moves_down: impl Fn(usize, usize) -> bool,
+    ) -> Transfer {
+        let (mut others, mut down, mut up) = (Vec::new(), Vec::new(), Vec::new());
+        let mut at = range.start;
+        while let Some(piece) = self.piece(address, (range.end - at) as u64) {
+            // No more than the range.
+            let len = usize::try_from(piece.len()).unwrap_or(usize::MAX);
+            let start = usize::try_from(piece.range.start).unwrap_or(usize::MAX);
+            address += piece.len();
+            match piece.place {
+                Place::Linear(0) if moves_down(start, at) => down.push((piece, at)),
+                Place::Linear(0) => up.push((piece, at)),
+                _ => others.push((piece, at)),
+            }
+            at += len;
         }
-        pieces > 1 && in_main
+        down.extend(up.into_iter().rev());
+        Transfer { main: down, others }
     }
 
     /// The longest piece that a range of the common space begins with; none if it is empty or
@@ -410,19 +425,26 @@ impl Memory {
         }
     }
 
-    /// Bytes of it that are in RAM.
+    /// Bytes of it that are in RAM: nothing behind the size of a region is.
     fn resident(&self, guest: &(impl LinearMemories + ?Sized)) -> Option<u64> {
-        match &self.backing {
-            Backing::Host(pages) => resident(pages),
-            Backing::Guest(segments) => {
-                let resident = |segment: &Segment| {
-                    let all = guest.linear_memory(segment.memory);
-                    let range = to_usize(segment.start, segment.bytes, all.len()).ok()?;
-                    resident(&all[range])
+        let mut sum = 0;
+        for region in &self.regions {
+            let mut offset = region.offset;
+            while offset < region.end() {
+                let (all, start) = match (self.segment(offset), &self.backing) {
+                    (Some((segment, within)), _) => {
+                        let all = guest.linear_memory(segment.memory);
+                        (all, segment.start + (offset - within.start))
+                    }
+                    (None, Backing::Host(pages)) => (&pages[..], offset),
+                    (None, Backing::Guest(_)) => return None,
                 };
-                segments.iter().map(resident).sum()
+                let len = self.extent(offset)? - offset;
+                sum += resident(&all[to_usize(start, len, all.len()).ok()?])?;
+                offset += len;
             }
         }
+        Some(sum)
     }
 
     /// The end of what is in one region and one segment, from an offset on; none if nothing is.
@@ -481,19 +503,6 @@ pub(crate) fn check_range(operation: &'static str, offset: u64, len: u64, size: 
         Some(end) if end <= size => Ok(()),
         _ => Err(Error::OutOfRange { operation, offset, len, size }),
     }
-}
-
-/// Room for a transfer in pieces that could overlap with each other's destinations.
-fn zeros(len: usize) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(len).map_err(|error| Error::OutOfMemory {
-        engine: "the host",
-        what: "room for a transfer across memories",
-        asked: len as u64,
-        reason: error.to_string(),
-    })?;
-    bytes.resize(len, 0);
-    Ok(bytes)
 }
 
 /// The range as an index, once it is known to lie in a slice of `size` bytes.
@@ -597,6 +606,25 @@ mod tests {
         assert_eq!(memories.extent(MemoryId(0), 3 * PAGE - 1).unwrap(), 3 * PAGE);
         assert_eq!(memories.extent(MemoryId(1), 5).unwrap(), PAGE);
         assert!(memories.guest_address(MemoryId(3), 0).is_err());
+    }
+
+    /// A region may have terabytes to grow by, of which nobody asks the system.
+    #[test]
+    fn residence_is_of_what_regions_have() {
+        let mut memories = Memories::default();
+        let mut second = region(3, 1 << 24);
+        (second.name, second.offset) = ("second".into(), (2 + (1 << 24)) * PAGE);
+        let bytes = second.offset + second.max_bytes;
+        let host = Backing::host("test", bytes).unwrap();
+        let first = region(2, 1 << 24);
+        memories.add(vec![first, second], Realisation::Host, host).unwrap();
+        let mut guest = Bytes(Vec::new());
+        let resident = |memories: &Memories, guest: &Bytes| memories.stats(guest)[0].resident_bytes;
+        assert!(matches!(resident(&memories, &guest), None | Some(0)));
+        memories.write(&mut guest, 0, &vec![1; 2 * 65_536]).unwrap();
+        memories.write(&mut guest, (2 + (1 << 24)) * PAGE, &[1]).unwrap();
+        let now = resident(&memories, &guest);
+        assert!(now.is_none_or(|now| now > 2 * PAGE && now <= 5 * PAGE), "{now:?}");
     }
 
     #[test]

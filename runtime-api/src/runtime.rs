@@ -1,3 +1,4 @@
+use std::ops::Range;
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
@@ -209,7 +210,7 @@ pub trait Runtime: LinearMemories + Send {
     }
 
     /// What became of each memory made by `create_memory64`. Asks the system about every page
-    /// of them, which takes a millisecond or so for each GiB.
+    /// of their regions, which takes a millisecond or so for each GiB.
     fn memory_stats(&self) -> Vec<MemoryStats> {
         self.host().memory_stats(self)
     }
@@ -266,8 +267,8 @@ pub trait Runtime: LinearMemories + Send {
                 kind: "in a guest that exports a linear memory named `memory`",
             });
         }
-        let rooms: Vec<_> =
-            memories.into_iter().map(|index| (index, host.room(self, index))).collect();
+        let room = |index| host.room(self, index) + host.spare(self, index).map_or(0, length);
+        let rooms: Vec<_> = memories.into_iter().map(|index| (index, room(index))).collect();
         // Memories that belong to the host stay apart while there are linear memories for them.
         let unused = rooms.iter().filter(|(index, _)| *index != 0 && !host.has_segment_in(*index));
         let unused: Vec<_> = unused.filter(|(_, room)| *room >= bytes).copied().collect();
@@ -282,11 +283,34 @@ pub trait Runtime: LinearMemories + Send {
                 limited_by: host.limited_by(),
             });
         };
-        let segment = |(memory, bytes)| {
-            let start = self.grow(memory, bytes / PAGE)? * PAGE;
-            Ok(Segment { memory, start, bytes })
-        };
-        parts.into_iter().map(segment).collect()
+        let mut segments = Vec::with_capacity(parts.len());
+        for (memory, bytes) in parts {
+            match self.reserve_segment(memory, bytes) {
+                Ok(segment) => segments.push(segment),
+                Err(error) => {
+                    host.keep_spare(segments);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(segments)
+    }
+
+    /// Grows one linear memory, by as much as is not left from a memory that could not be made.
+    #[doc(hidden)]
+    fn reserve_segment(&mut self, memory: usize, bytes: u64) -> Result<Segment> {
+        let host = self.host().clone();
+        let spare = host.spare(self, memory);
+        let left = spare.clone().map_or(0, length);
+        let mut start = spare.map(|spare| spare.start);
+        if bytes > left {
+            let end = self.grow(memory, (bytes - left) / PAGE)? * PAGE;
+            start.get_or_insert(end);
+        }
+        let start = start.unwrap_or(0);
+        let rest = left.saturating_sub(bytes);
+        host.keep_spare([Segment { memory, start: start + bytes, bytes: rest }]);
+        Ok(Segment { memory, start, bytes })
     }
 }
 
@@ -337,5 +361,97 @@ fn run(
     match rank {
         Some(rank) => rank.end_call(host.capabilities().engine, export, done),
         None => done,
+    }
+}
+
+const fn length(range: Range<u64>) -> u64 {
+    range.end - range.start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::idle::Idle;
+    use crate::region::{ACTIVATIONS, EMBEDDINGS, KV, RegionSpec, WEIGHTS};
+
+    /// What one linear memory was grown by is not lost if another cannot be grown.
+    #[test]
+    fn a_memory_that_cannot_be_made_takes_nothing() {
+        let mut guest = Idle::start(3);
+        let spec = |pages| MemorySpec::guest(pages * PAGE);
+        guest.stuck = Some(2);
+        assert!(matches!(guest.create_memory64(&spec(14)), Err(Error::OutOfMemory { .. })));
+        assert_eq!(guest.memories[1].len() as u64, 8 * PAGE);
+        // What is left is divided, and then used together with all that there is.
+        let small = guest.create_memory64(&spec(3)).unwrap();
+        guest.stuck = None;
+        let large = guest.create_memory64(&spec(21)).unwrap();
+        let stats = guest.memory_stats();
+        let segment = |memory, start, pages| {
+            let (start, bytes) = (start * PAGE, pages * PAGE);
+            Segment { memory, start, bytes }
+        };
+        assert_eq!(stats[small.0 as usize].segments, [segment(1, 0, 3)]);
+        let rest = [segment(1, 3, 5), segment(2, 0, 8), segment(0, 0, 8)];
+        assert_eq!(stats[large.0 as usize].segments, rest);
+        guest.write_memory64(large, 4 * PAGE, &[7; 3 * 65_536]).unwrap();
+        let mut read = vec![0; 3 * 65_536];
+        guest.read_memory64(large, 4 * PAGE, &mut read).unwrap();
+        assert!(read.iter().all(|byte| *byte == 7));
+        assert!(matches!(guest.create_memory64(&spec(1)), Err(Error::TooLarge { .. })));
+    }
+
+    /// What a guest has grown behind it is not taken from the guest.
+    #[test]
+    fn what_is_left_ends_where_the_guest_begins() {
+        let mut guest = Idle::start(2);
+        guest.stuck = Some(0);
+        assert!(guest.create_memory64(&MemorySpec::guest(9 * PAGE)).is_err());
+        guest.memories[1].truncate(4 * 65_536);
+        guest.stuck = None;
+        let id = guest.create_memory64(&MemorySpec::guest(4 * PAGE)).unwrap();
+        let segments = &guest.memory_stats()[id.0 as usize].segments;
+        assert_eq!(segments[..], [Segment { memory: 1, start: 4 * PAGE, bytes: 4 * PAGE }]);
+    }
+
+    /// The single layout has all regions in one memory, the multi layout a memory for each: the
+    /// same names, sizes and bytes, whichever was chosen.
+    #[test]
+    fn single_and_multi_layouts_have_the_same_regions() {
+        let regions = [(WEIGHTS, 3, 3), (KV, 1, 4), (ACTIVATIONS, 2, 2), (EMBEDDINGS, 1, 2)];
+        let specs =
+            || regions.map(|(name, size, max)| RegionSpec::growable(name, size * PAGE, max * PAGE));
+        for kind in [MemoryKind::Guest, MemoryKind::Host] {
+            let mut guest = Idle::start(1);
+            let single = guest.create_memory64(&MemorySpec::new(kind, specs())).unwrap();
+            let multi: Vec<_> = MemorySpec::each(kind, specs())
+                .map(|spec| guest.create_memory64(&spec).unwrap())
+                .collect();
+            assert_eq!((guest.memory_stats().len(), multi.len()), (5, 4));
+            for ((name, size, max), apart) in regions.into_iter().zip(multi) {
+                for memory in [single, apart] {
+                    let region = guest.region(memory, name).unwrap();
+                    assert_eq!((region.bytes, region.max_bytes), (size * PAGE, max * PAGE));
+                    assert_eq!(guest.grow_region(memory, name, PAGE).is_ok(), max > size);
+                    let region = guest.region(memory, name).unwrap();
+                    let last = region.offset + region.bytes - 4;
+                    guest.write_memory64(memory, last, b"last").unwrap();
+                    guest.write_memory64(memory, region.offset, name.as_bytes()).unwrap();
+                    let behind = guest.write_memory64(memory, last + 1, b"last");
+                    let is_full = region.bytes == region.max_bytes;
+                    assert!(behind.is_err() || (memory == single && is_full), "{name}");
+                }
+                let in_single = guest.region(single, name).unwrap();
+                assert_eq!(guest.region(apart, name).unwrap().bytes, in_single.bytes);
+                let read = |memory, offset| {
+                    let mut bytes = vec![0; usize::try_from(in_single.bytes).unwrap()];
+                    guest.read_memory64(memory, offset, &mut bytes).unwrap();
+                    bytes
+                };
+                let first = &read(apart, 0)[..name.len()];
+                assert_eq!(first, name.as_bytes());
+                assert_eq!(&read(single, in_single.offset)[..name.len()], name.as_bytes());
+            }
+        }
     }
 }

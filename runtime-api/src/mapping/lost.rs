@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, Once, PoisonError};
 
 /// A range of mapped pages that is looked after for as long as this lives.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ static RANGES: [Slot; SLOTS] = [const {
 /// Held while a range is added, or the handler set.
 static CHANGING: Mutex<()> = Mutex::new(());
 
+/// Done when it was said that there are too many.
+static FULL: Once = Once::new();
+
 /// The handler that was there before ours.
 static PREVIOUS: AtomicPtr<libc::sigaction> = AtomicPtr::new(std::ptr::null_mut());
 
@@ -53,7 +56,15 @@ impl Watch {
         let _guard = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         set_handler()?;
         let free = RANGES.iter().find(|slot| slot.start.load(Ordering::Relaxed) == 0);
-        let Some(slot) = free else { return Ok(None) };
+        let Some(slot) = free else {
+            FULL.call_once(|| {
+                tracing::warn!(
+                    "{SLOTS} layers are mapped at once, which is as many as can be looked after; \
+                     further ones are copied"
+                );
+            });
+            return Ok(None);
+        };
         slot.end.store(pages.end, Ordering::Release);
         slot.lost.store(false, Ordering::Relaxed);
         slot.start.store(pages.start, Ordering::Release);
