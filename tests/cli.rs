@@ -280,6 +280,62 @@ fn json_has_everything() {
     assert_eq!((&default["load"], &default["logits_sha256"]), (&load.into(), &hash.into()));
 }
 
+/// Each memory has a row, or an object, of what is true of it.
+#[test]
+fn statistics_have_every_memory() {
+    let place = Place::new();
+    let run = ["To be", "-n", "4", "--quiet", "--load", "copy", "--split", "cache-apart"];
+    let done = place.generate(&[&run[..], &["--stats"]].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    let lines: Vec<_> = done.stderr.lines().map(str::trim).collect();
+    let head = lines.iter().position(|line| line.starts_with("guest")).unwrap();
+    for column in ["memory", "regions", "realised as", "reserved", "resident", "mapped", "loads"] {
+        assert!(lines[head].contains(column), "{column}: {done:?}");
+    }
+    let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let (weights, cache) = (cells(lines[head + 1]), cells(lines[head + 2]));
+    assert_eq!(weights[..4], ["0", "0", "weights", "Linear32"]);
+    assert_eq!(cache[..4], ["0", "1", "kv", "Linear32"]);
+    assert_eq!(cfg!(target_os = "linux"), done.stderr.contains("page faults of the process"));
+
+    let json = |args: &[&str]| -> Value {
+        let done = place.generate(&[&run[..], args, &["--stats=json"]].concat());
+        assert_eq!(done.code, 0, "{done:?}");
+        serde_json::from_str(&done.stderr).unwrap()
+    };
+    let all = json(&[]);
+    let [weights, cache] = [0, 1].map(|memory| &all["guests"][0][memory]);
+    let region = |memory: &Value| memory["regions"][0]["name"].clone();
+    assert_eq!((region(weights), region(cache)), ("weights".into(), "kv".into()));
+    // An embedding, two blocks and an output.
+    assert_eq!((&weights["loads"], &cache["loads"]), (&4.into(), &0.into()));
+    assert_eq!((&all["totals"]["loads"], &all["totals"]["maps"]), (&4.into(), &0.into()));
+    assert_eq!(weights["mapped_bytes"], 0);
+    let bytes = |key: &str| weights[key].as_u64().unwrap();
+    if cfg!(target_os = "linux") {
+        let resident = bytes("resident_bytes");
+        assert!(resident > 0 && resident <= bytes("reserved_bytes"), "{all}");
+        assert!(all["page_faults"]["minor"].as_u64().unwrap() > 0, "{all}");
+    }
+    assert!(all["paging"].is_null(), "{all}");
+}
+
+/// What a window did is among the statistics.
+#[test]
+fn statistics_have_what_a_window_did() {
+    let place = Place::new();
+    let paged = ["--placement", "paged", "--paging", "lru", "--resident", "256KiB"];
+    let run = ["To be", "-n", "4", "--quiet", "--stats=json"];
+    let done = place.generate(&[&run[..], &paged].concat());
+    assert_eq!(done.code, 0, "{done:?}");
+    let all: Value = serde_json::from_str(&done.stderr).unwrap();
+    let of = |key: &str| all["paging"][key].as_u64().unwrap();
+    assert!(of("evictions") > 0 && of("evictions") < of("misses"), "{all}");
+    assert_eq!(of("misses"), all["totals"]["loads"].as_u64().unwrap());
+    assert!(of("prefetch_hits") <= of("prefetches"), "{all}");
+    assert_eq!(all["guests"][0][0]["loads"], all["totals"]["loads"]);
+}
+
 /// What is measured adds up: the phases take no longer than the whole, and the rest is the host's.
 #[test]
 fn a_profile_has_all_parts_of_the_time() {

@@ -352,13 +352,8 @@ impl Place {
         Self { transformer, path: model.save(folder.path()), _folder: folder }
     }
 
-    #[allow(unsafe_code, reason = "the file is the test's own")]
     fn open(&self, mapped: bool) -> Model {
-        match mapped {
-            false => Model::open(&self.path).unwrap(),
-            // SAFETY: while a session lives no test writes to the file or truncates it.
-            true => unsafe { Model::open_mapped(&self.path).unwrap() },
-        }
+        common::open(&self.path, mapped)
     }
 
     fn start(&self, model: &Model) -> Result<Session, Error> {

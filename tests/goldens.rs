@@ -12,12 +12,10 @@ use std::sync::Arc;
 
 use polychord::api::Engine;
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{
-    Activations, CacheType, Generation, Model, Placement, Sampling, SessionOptions,
-};
+use polychord::model::{Activations, CacheType, Generation, Placement, Sampling, SessionOptions};
 use sha2::{Digest, Sha256};
 
-use common::{each_engine, placements, skip, transformer};
+use common::{each_engine, open, placements, skip, transformer};
 
 /// What llama.cpp computed with the weights dequantised and activations in f32.
 #[derive(serde::Deserialize)]
@@ -190,15 +188,6 @@ fn generate(
     }
     run.sha256 = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     run
-}
-
-#[allow(unsafe_code, reason = "the model in the cache is not written in place")]
-fn open(path: &Path, mapped: bool) -> Model {
-    match mapped {
-        false => Model::open(path).unwrap(),
-        // SAFETY: files in the cache are replaced by renaming only.
-        true => unsafe { Model::open_mapped(path).unwrap() },
-    }
 }
 
 fn golden(name: &str) -> Golden {

@@ -15,7 +15,7 @@ use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, 
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, skip};
+use common::{each_engine, engines_agree, open, skip};
 
 const PAGE: u64 = 65_536;
 /// Room for some layers of the model of [`shape`], but not for all.
@@ -374,15 +374,6 @@ fn options(placement: Placement) -> SessionOptions {
     options.batch = 4;
     options.context = Some(32);
     options
-}
-
-#[allow(unsafe_code, reason = "the file is not changed while it is mapped")]
-fn open(path: &Path, mapped: bool) -> Model {
-    match mapped {
-        false => Model::open(path).unwrap(),
-        // SAFETY: nobody writes to the file of a test but the test, which does not.
-        true => unsafe { Model::open_mapped(path).unwrap() },
-    }
 }
 
 fn start(transformer: &Transformer, path: &Path, mapped: bool, placement: Placement) -> Session {

@@ -9,12 +9,12 @@ use std::time::Duration;
 use polychord::api::{Memory64, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    Activations, Error, Model, Placement, Ranks, Session, SessionOptions, Transformer,
+    Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer,
 };
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree};
+use common::{each_engine, engines_agree, open};
 
 /// Nine heads and three for keys and values, rows that no number of ranks divides, and a
 /// feed-forward part that leaves the last of seven ranks less than the others.
@@ -39,15 +39,6 @@ fn start(
     options: &SessionOptions,
 ) -> Session {
     transformer.start(&open(path, mapped), options).unwrap()
-}
-
-#[allow(unsafe_code, reason = "nobody else knows the file")]
-fn open(path: &Path, mapped: bool) -> Model {
-    if !mapped {
-        return Model::open(path).unwrap();
-    }
-    // SAFETY: the file is a test's own and is not changed while it is used.
-    unsafe { Model::open_mapped(path) }.unwrap()
 }
 
 /// Logits after a prompt of some batches, and of single tokens after it.

@@ -155,11 +155,9 @@ impl File {
         Some(Self { path, bytes })
     }
 
-    #[allow(unsafe_code, reason = "nobody else knows the file")]
+    /// The file may be removed while a session lives, and keeps its pages.
     fn open(&self) -> Model {
-        // SAFETY: the file is written before, and removed after the sessions are gone; a
-        // removed file keeps its pages.
-        unsafe { Model::open_mapped(&self.path).unwrap() }
+        common::open(&self.path, true)
     }
 }
 

@@ -38,7 +38,8 @@ pub enum Placement {
     Native64,
     /// Layers take turns in windows that are smaller than all of them.
     Paged {
-        /// Bytes of all windows together; by default three quarters of the free memory.
+        /// Bytes of all windows together; by default three quarters of the free memory, which
+        /// ranks that copy their weights share.
         resident_bytes: Option<u64>,
         /// Which layers stay.
         policy: Policy,
@@ -95,20 +96,25 @@ impl Model {
     ///
     /// [`Error::Context`] if the model does not allow the context,
     /// [`Error::TooLargeForMemory32`] if the placement asked for has too little room,
-    /// [`Error::Unavailable`] if the engine has no memory for it, [`Error::Plan`] if it cannot
+    /// [`Error::Unavailable`] if the engine has no memory for it, [`Error::Ranks`] if there cannot
+    /// be so many ranks, [`Error::Plan`] if it cannot
     /// be split like that, and [`Error::Runtime`] if a plan is for another model or does not
     /// hold together.
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {
         let sizes = &Sizes::new(self, engine, options)?;
         let split = options.split;
         match &options.placement {
-            Placement::Auto => self.place_automatically(sizes, split),
+            Placement::Auto => {
+                self.place_automatically(sizes, split, self.copies(options, engine)?)
+            }
             Placement::Resident32 => self.place_resident(sizes, split, "as asked for".into()),
             Placement::Sharded32 { memories } => {
                 self.place_sharded(sizes, split, *memories, "as asked for")
             }
             Placement::Paged { resident_bytes, policy } => {
-                let budget = resident_bytes.or_else(default_budget).unwrap_or(sizes.limit / 2);
+                let copies = self.copies(options, engine)?;
+                let free = || default_budget(copies);
+                let budget = resident_bytes.or_else(free).unwrap_or(sizes.limit / 2);
                 self.place_paged(sizes, split, budget, *policy, "as asked for")
             }
             Placement::Multi32 => self.place_multi(sizes, engine, split),
@@ -129,10 +135,19 @@ impl Model {
         }
     }
 
-    fn place_automatically(&self, sizes: &Sizes, split: Split) -> Result<Placed> {
+    /// How often weights are in memory: mapped ones are the same pages for all ranks.
+    fn copies(&self, options: &SessionOptions, engine: &Capabilities) -> Result<u64> {
+        let ranks = options.ranks.of(self, engine)?;
+        let is_mapped = self.source().is_mapped() && engine.mapping.is_supported();
+        Ok(if is_mapped { 1 } else { ranks as u64 })
+    }
+
+    fn place_automatically(&self, sizes: &Sizes, split: Split, copies: u64) -> Result<Placed> {
         let weights: u64 = self.layers().iter().map(|layer| layer.bytes).sum();
-        if let Some(budget) = default_budget().filter(|budget| *budget < weights) {
-            let reason = format!("{weights} bytes of weights are more than there is free memory");
+        if let Some(budget) = default_budget(copies).filter(|budget| *budget < weights) {
+            let each = if copies > 1 { " for each rank" } else { "" };
+            let reason =
+                format!("{weights} bytes of weights{each} are more than there is free memory");
             return self.place_paged(sizes, split, budget, Policy::default(), &reason);
         }
         let all = u64::from(self.config().blocks)
@@ -455,10 +470,29 @@ const MEMORIES: usize = 9;
 /// What 32 bits can address.
 const MEMORY32: u64 = 1 << 32;
 
-/// Three quarters of the memory that could be had without swapping, where the system tells.
-fn default_budget() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Three quarters of the memory that could be had without swapping, where the system tells,
+/// divided by how many want as much.
+fn default_budget(copies: u64) -> Option<u64> {
+    budget(&std::fs::read_to_string("/proc/meminfo").ok()?, copies)
+}
+
+fn budget(meminfo: &str, copies: u64) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib.saturating_mul(1024) / 4 * 3)
+    Some(kib.saturating_mul(1024) / 4 * 3 / copies.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranks_share_what_is_free() {
+        let text = "MemTotal: 9 kB\nMemAvailable:   4096 kB\n";
+        let mib = 1 << 20;
+        assert_eq!(budget(text, 1), Some(3 * mib));
+        assert_eq!(budget(text, 3), Some(mib));
+        assert_eq!(budget("MemTotal: 9 kB\n", 1), None);
+        assert_eq!(budget("MemAvailable: many", 1), None);
+    }
 }

@@ -10,11 +10,12 @@ pub(crate) mod llama;
 
 use std::ffi::OsStr;
 use std::io::Write;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
 use polychord::api::{Engine, Memory64};
-use polychord::model::{Guest, Placement, Transformer};
+use polychord::model::{Guest, Model, Placement, Transformer};
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 const GUEST: &str = "POLYCHORD_GUEST";
@@ -116,6 +117,17 @@ pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
     placements.extend(wanted("multi32").then_some(Placement::Multi32));
     placements.extend((native && wanted("wasm64")).then_some(Placement::Native64));
     placements
+}
+
+/// A model of the tests' own, copied or mapped.
+#[allow(unsafe_code, reason = "nobody else knows the file")]
+pub(crate) fn open(path: &Path, mapped: bool) -> Model {
+    if !mapped {
+        return Model::open(path).unwrap();
+    }
+    // SAFETY: no test writes to the file while it is mapped; what happens if one truncates it on
+    // Linux is what that test is about.
+    unsafe { Model::open_mapped(path) }.unwrap()
 }
 
 /// The bytes of the 32-bit guest.
