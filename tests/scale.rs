@@ -101,6 +101,32 @@ fn a_70b_model_in_many_guests() {
     });
 }
 
+/// All of the 40 GB in one 64-bit memory, in a process that can have 1.5 GiB beside it.
+#[test]
+#[ignore = "reads 40 GB of zeros and computes for minutes; scripts/test --scale runs it"]
+fn a_70b_model_in_one_64_bit_memory() {
+    let limit = 38 * GIB + 3 * GIB / 2;
+    alone_within("a_70b_model_in_one_64_bit_memory", limit, || {
+        let Ok(engine) = polychord::open("wasmtime") else {
+            return skip("Wasmtime, which has 64-bit memories of such a size, is not compiled in");
+        };
+        let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
+        assert!(file.bytes > 36 * GIB && file.bytes < 38 * GIB, "{}", file.bytes);
+        let start = Instant::now();
+        let model = file.open();
+        let transformer = Transformer::new(&engine).unwrap();
+        let mut session = transformer.start(&model, &options(Placement::Native64)).unwrap();
+        let ready = start.elapsed();
+        assert_eq!(session.load_report().mapped, 82);
+        let logits = session.eval(&[1]).unwrap().to_vec();
+        println!("ready in {ready:?}, one token in {:?}", start.elapsed());
+        // The weights are zeros.
+        assert!(logits.iter().all(|logit| *logit == 0.0));
+        let own = status("RssAnon:");
+        assert!(own < GIB, "{own} bytes that are not the file's");
+    });
+}
+
 /// Runs two stages with each placement, and returns the hash of their logits, which must be one.
 fn same_everywhere(
     engine: &Arc<dyn Engine>,
@@ -181,7 +207,12 @@ fn free_bytes(folder: &Path) -> u64 {
 
 /// Most resident memory of this process so far, in bytes.
 fn peak_memory() -> u64 {
+    status("VmHWM:")
+}
+
+/// A size that the system knows of this process, in bytes.
+fn status(key: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
