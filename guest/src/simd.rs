@@ -102,13 +102,6 @@ pub(crate) const fn shift(bits: usize) -> u32 {
     bits as u32
 }
 
-/// Two 16-bit integers, four times.
-#[inline(always)]
-pub(crate) fn splat_pair(from: &[i16; 2]) -> v128 {
-    // SAFETY: the array is 4 readable bytes, and `v128.load32_splat` asks for no alignment.
-    unsafe { v128_load32_splat(from.as_ptr().cast()) }
-}
-
 /// Each 32 bits of a vector in all lanes.
 #[inline(always)]
 pub(crate) fn four_times(v: v128) -> [v128; 4] {
@@ -118,13 +111,6 @@ pub(crate) fn four_times(v: v128) -> [v128; 4] {
         i32x4_shuffle::<2, 2, 2, 2>(v, v),
         i32x4_shuffle::<3, 3, 3, 3>(v, v),
     ]
-}
-
-/// Stores eight 16-bit integers.
-#[inline(always)]
-pub(crate) fn store_16(to: &mut [i16; 8], value: v128) {
-    // SAFETY: the array is 16 writable bytes, and `v128.store` asks for no alignment.
-    unsafe { v128_store(to.as_mut_ptr().cast(), value) }
 }
 
 /// Loads eight signed bytes as 16-bit integers.

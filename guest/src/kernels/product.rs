@@ -212,20 +212,19 @@ fn four_dots(w: [v128; 4], x: &[v128; 4]) -> v128 {
 /// below 64 each. Before they are scaled, sums are at most 4 * 63 * 127 = 32,004.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
+pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
     let dot = |i: usize| {
         let [even, odd] = split(w[i]);
         i32x4_add(i32x4_dot_i16x8(even, x[i][0]), i32x4_dot_i16x8(odd, x[i][1]))
     };
     let both = v128_or(v128_and(dot(0), u32x4_splat(0xffff)), i32x4_shl(dot(1), 16));
-    i32x4_dot_i16x8(both, splat_pair(scales))
+    i32x4_dot_i16x8(both, scales)
 }
 
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
+pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
     let [a, b] = [0, 1].map(|i: usize| i16x8_relaxed_dot_i8x16_i7x16(x[i][0], w[i]));
-    let scales = splat_pair(scales);
     let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
     let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
     i32x4_add(i32x4_dot_i16x8(low, scales), i32x4_dot_i16x8(high, scales))
@@ -236,17 +235,17 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]
 /// their sign, is multiplied with zero.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
+pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
     let [[a, b], [c, d]] = w.map(split);
     let [[e, f], [g, h]] = *x;
-    let scale = v128_and(splat_pair(scales), u32x4_splat(0xffff));
+    let scale = v128_and(scales, u32x4_splat(0xffff));
     i32x4_dot_i16x8(signed([a, b, c, d], &[e, f, g, h]), scale)
 }
 
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: &[i16; 2]) -> v128 {
-    i32x4_dot_i16x8(unsigned(w, &[x[0][0], x[1][0]]), splat_pair(scales))
+pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    i32x4_dot_i16x8(unsigned(w, &[x[0][0], x[1][0]]), scales)
 }
 
 /// `scale` times the products of 16 values below 64, below 32 if they are `small`, with four
