@@ -2,15 +2,15 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result, SignalUse,
-    claim_signals,
+    Capabilities, Engine, Memory64, Module, ModuleInfo, Result, SignalUse, claim_signals,
 };
-use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
+use wasmer::sys::{EngineBuilder, Features};
 
+use crate::compiler::Compiler;
 use crate::runtime::WasmerModule;
 use crate::{NAME, error, memory};
 
-/// Wasmer with Cranelift, configured for speed and containment.
+/// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,
@@ -20,30 +20,40 @@ impl WasmerEngine {
     /// The version of Wasmer that this crate was built with.
     pub const VERSION: &str = "7.4.2";
 
+    /// An engine for this machine, which compiles with Cranelift.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`with_compiler`](Self::with_compiler).
+    pub fn new() -> Result<Self> {
+        Self::with_compiler(Compiler::Cranelift)
+    }
+
     /// An engine for this machine.
     ///
     /// # Errors
     ///
     /// [`Error::SignalConflict`](polychord_runtime_api::Error::SignalConflict) if compiled guests
-    /// of WasmEdge run in this process.
-    pub fn new() -> Result<Self> {
+    /// of WasmEdge run in this process, and [`Error::Compile`](polychord_runtime_api::Error::Compile)
+    /// if the compiler is not compiled in.
+    pub fn with_compiler(compiler: Compiler) -> Result<Self> {
+        let engine = configure(compiler.builder()?);
         claim_signals(NAME, SignalUse::Shared)?;
         let capabilities = Capabilities {
             engine: NAME,
             version: Self::VERSION,
-            execution: "Cranelift",
+            execution: compiler.name(),
             // Wasmer 7.4 does not validate modules with 64-bit memories.
             memory64: Memory64::Host,
             memory32_max_bytes: 1 << 32,
             multi_memory: true,
-            // Its Cranelift translates relaxed dot products to widening multiplications.
-            relaxed_simd: RelaxedSimd::Slower,
+            relaxed_simd: compiler.relaxed_simd(),
             mapping: memory::MAPPING,
             time_limit: cfg!(unix),
             stack_overflow_trap: true,
             threads: true,
         };
-        Ok(Self { capabilities: Arc::new(capabilities), engine: configure() })
+        Ok(Self { capabilities: Arc::new(capabilities), engine })
     }
 }
 
@@ -61,14 +71,15 @@ impl Engine for WasmerEngine {
 
 impl fmt::Debug for WasmerEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WasmerEngine").field("version", &Self::VERSION).finish_non_exhaustive()
+        f.debug_struct("WasmerEngine")
+            .field("version", &Self::VERSION)
+            .field("compiler", &self.capabilities.execution)
+            .finish_non_exhaustive()
     }
 }
 
 /// Compiles on all cores, which is Wasmer's default.
-fn configure() -> wasmer::Engine {
-    let mut compiler = Cranelift::default();
-    compiler.opt_level(CraneliftOptLevel::Speed);
+fn configure(builder: EngineBuilder) -> wasmer::Engine {
     let mut features = Features::new();
     features
         .reference_types(true)
@@ -81,5 +92,5 @@ fn configure() -> wasmer::Engine {
         .threads(false)
         .tail_call(false)
         .memory64(false);
-    EngineBuilder::new(compiler).set_features(Some(features)).into()
+    builder.set_features(Some(features)).into()
 }

@@ -1,16 +1,19 @@
 //! Polychord on [Wasmer](https://docs.rs/wasmer).
 //!
 //! [`WasmerEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
-//! translates between the two interfaces and decides nothing.
+//! translates between the two interfaces and decides nothing. Guests are compiled by Cranelift, or
+//! by LLVM, as its [`Compiler`] says.
 //!
 //! Time limits use Wasmer's host interrupts, which take the signal SIGUSR1 of the process.
 
+mod compiler;
 mod engine;
 mod error;
 mod function;
 mod memory;
 mod runtime;
 
+pub use compiler::Compiler;
 pub use engine::WasmerEngine;
 
 /// Name of the engine in capabilities, errors and cargo features.

@@ -15,7 +15,7 @@ use polychord::hub::{Hub, ModelRef, TerminalBar};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
-use super::engine::WasmEdgeMode;
+use super::engine::Choices;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -40,9 +40,8 @@ pub(crate) struct Args {
     #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
     max_tokens: usize,
 
-    /// How WasmEdge runs guests
-    #[arg(long, value_enum, default_value_t)]
-    wasmedge_mode: WasmEdgeMode,
+    #[command(flatten)]
+    choices: Choices,
 
     /// Print where the time of each run went, to stderr, as `generate --profile` does for one
     ///
@@ -155,11 +154,10 @@ fn engines(args: &Args) -> Result<Vec<String>, Failure> {
 
 /// One run in a child process.
 fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outcome, Failure> {
-    let mode = args.wasmedge_mode.to_possible_value();
-    let mode = mode.as_ref().map_or("aot", |mode| mode.get_name());
     let mut child = Command::new(std::env::current_exe()?)
         .args(["generate", "--json", "--engine", engine, "--load", load])
-        .args(["--wasmedge-mode", mode, "--max-tokens", &args.max_tokens.to_string()])
+        .args(args.choices.args())
+        .args(["--max-tokens", &args.max_tokens.to_string()])
         .args(args.profile.then_some("--profile"))
         .arg("--model")
         .arg(model)

@@ -14,9 +14,30 @@ pub(crate) struct EngineArgs {
     #[arg(short, long, value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
     engine: Option<String>,
 
+    #[command(flatten)]
+    choices: Choices,
+}
+
+/// How an engine should be, where it leaves a choice.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub(crate) struct Choices {
+    /// What compiles guests for Wasmer
+    #[arg(long, value_enum, default_value_t)]
+    wasmer_compiler: WasmerCompiler,
+
     /// How WasmEdge runs guests
     #[arg(long, value_enum, default_value_t)]
     wasmedge_mode: WasmEdgeMode,
+}
+
+/// What compiles guests for Wasmer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WasmerCompiler {
+    /// Starts fast
+    #[default]
+    Cranelift,
+    /// Starts later; in builds with the feature wasmer-llvm
+    Llvm,
 }
 
 /// How WasmEdge runs guests.
@@ -39,29 +60,75 @@ impl EngineArgs {
         let known = polychord::KNOWN_ENGINES.join(", ");
         let missing =
             || format!("no engine is compiled in: build with --features and one of {known}");
-        open(name.ok_or_else(missing)?, self.wasmedge_mode)
+        open(name.ok_or_else(missing)?, self.choices)
     }
 }
 
-/// Opens every engine of this build, in every mode.
+impl Choices {
+    /// The arguments that make these choices in another run of this program.
+    pub(crate) fn args(self) -> [String; 2] {
+        fn arg(name: &str, value: impl ValueEnum) -> String {
+            let value = value.to_possible_value();
+            format!("--{name}={}", value.as_ref().map_or("", |value| value.get_name()))
+        }
+        [arg("wasmer-compiler", self.wasmer_compiler), arg("wasmedge-mode", self.wasmedge_mode)]
+    }
+}
+
+/// Opens every engine of this build, with every choice that it leaves.
 pub(crate) fn open_all() -> Result<Vec<Arc<dyn Engine>>, Failure> {
+    let default = Choices::default();
+    let llvm = Choices { wasmer_compiler: WasmerCompiler::Llvm, ..default };
+    let interpreter = Choices { wasmedge_mode: WasmEdgeMode::Interpreter, ..default };
     let mut all = Vec::new();
     for name in polychord::available() {
-        let modes: &[_] = match name {
-            "wasmedge" => &[WasmEdgeMode::Aot, WasmEdgeMode::Interpreter],
-            _ => &[WasmEdgeMode::Aot],
-        };
-        for mode in modes {
-            all.push(open(name, *mode)?);
+        all.push(open(name, default)?);
+        match name {
+            "wasmer" if cfg!(feature = "wasmer-llvm") => all.push(open(name, llvm)?),
+            "wasmedge" => all.push(open(name, interpreter)?),
+            _ => {}
         }
     }
     Ok(all)
 }
 
-fn open(name: &str, mode: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
+fn open(name: &str, choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
     match name {
-        "wasmedge" => wasmedge::open(mode),
+        "wasmer" => wasmer::open(choices.wasmer_compiler),
+        "wasmedge" => wasmedge::open(choices.wasmedge_mode),
         _ => Ok(polychord::open(name)?),
+    }
+}
+
+#[cfg(feature = "wasmer")]
+mod wasmer {
+    use std::sync::Arc;
+
+    use polychord::api::Engine;
+    use polychord::wasmer::{Compiler, WasmerEngine};
+
+    use super::{Failure, WasmerCompiler};
+
+    pub(super) fn open(compiler: WasmerCompiler) -> Result<Arc<dyn Engine>, Failure> {
+        let compiler = match compiler {
+            WasmerCompiler::Cranelift => Compiler::Cranelift,
+            WasmerCompiler::Llvm => Compiler::Llvm,
+        };
+        Ok(Arc::new(WasmerEngine::with_compiler(compiler)?))
+    }
+}
+
+#[cfg(not(feature = "wasmer"))]
+mod wasmer {
+    use std::sync::Arc;
+
+    use polychord::api::Engine;
+
+    use super::{Failure, WasmerCompiler};
+
+    /// Opening by name says how Wasmer is compiled in.
+    pub(super) fn open(_: WasmerCompiler) -> Result<Arc<dyn Engine>, Failure> {
+        Ok(polychord::open("wasmer")?)
     }
 }
 
