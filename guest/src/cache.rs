@@ -4,7 +4,6 @@ use core::ops::Range;
 
 use crate::kernels::{self, Half};
 use crate::model::CacheType;
-use crate::simd::*;
 use crate::{alloc, host};
 
 /// Keys or values of a block.
@@ -49,24 +48,33 @@ impl Numbers {
         }
     }
 
-    /// The products of rows of `cols` numbers with each column of `x`, as
-    /// `y[column][row]`, where `y` has as much room for each.
-    pub(crate) fn multiply(
+    /// What [`kernels::scores`] makes of some of them.
+    pub(crate) fn scores(
         &self,
         part: Range<usize>,
-        x: &[f32],
-        cols: usize,
-        y: &mut [f32],
-        scratch: &mut [f32],
+        queries: &[f32],
+        dim: usize,
+        scores: &mut [f32],
+        stride: usize,
     ) {
         match self {
-            Self::F32(numbers) => {
-                let stride = y.len() / (x.len() / cols);
-                kernels::multiply(&numbers[part], x, cols, y, stride);
-            }
-            Self::F16(numbers) => {
-                kernels::multiply_halves(&numbers[part], x, cols, y, scratch);
-            }
+            Self::F32(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
+            Self::F16(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
+        }
+    }
+
+    /// What [`kernels::mix`] makes of some of them.
+    pub(crate) fn mix(
+        &self,
+        part: Range<usize>,
+        weights: &[f32],
+        stride: usize,
+        scales: &[f32],
+        out: &mut [f32],
+    ) {
+        match self {
+            Self::F32(values) => kernels::mix(&values[part], weights, stride, scales, out),
+            Self::F16(values) => kernels::mix(&values[part], weights, stride, scales, out),
         }
     }
 
@@ -77,37 +85,5 @@ impl Numbers {
             Self::F32(numbers) => host::as_bytes_mut(&mut numbers[part]),
             Self::F16(numbers) => numbers[part].as_flattened_mut(),
         }
-    }
-}
-
-/// A number as it is stored.
-pub(crate) trait Element: Copy {
-    /// Four of them as floats.
-    fn four(stored: &[Self; 4]) -> v128;
-    /// One as a float.
-    fn one(self) -> f32;
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn four(stored: &[Self; 4]) -> v128 {
-        load(stored)
-    }
-
-    #[inline(always)]
-    fn one(self) -> f32 {
-        self
-    }
-}
-
-impl Element for Half {
-    #[inline(always)]
-    fn four(stored: &[Self; 4]) -> v128 {
-        kernels::from_halves(stored)
-    }
-
-    #[inline(always)]
-    fn one(self) -> f32 {
-        f32x4_extract_lane::<0>(kernels::from_halves(&[self; 4]))
     }
 }

@@ -7,7 +7,7 @@ use polychord_abi::transformer::{role, status};
 use crate::attention::Cache;
 use crate::caches::Caches;
 use crate::host::Layers;
-use crate::kernels::{Activations, Input, Output};
+use crate::kernels::{Activations, HEADS, Input, Output};
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
 use crate::{Status, alloc, kernels, math};
@@ -227,7 +227,7 @@ impl Buffers {
             gate: floats(rows, shape.ffn)?,
             up: floats(rows, shape.ffn)?,
             residual: floats(rows, shape.dim)?,
-            scores: floats(shape.heads / shape.kv_heads, shape.context)?,
+            scores: floats((shape.heads / shape.kv_heads).min(HEADS), shape.context)?,
             scratch: floats(1, scratch)?,
             integers: match shape.integers {
                 true => Some(Activations::new(rows, widest).ok_or(status::OUT_OF_MEMORY)?),
@@ -290,8 +290,7 @@ impl Stage<'_> {
                 self.rope.rotate(row, queries, dim);
                 self.rope.rotate(row, keys, dim);
                 cache.put(shape, self.position + row, keys, values);
-                let room = [&mut *buffers.scores, &mut *scratch];
-                cache.attend(shape, self.position + row, queries, room, attended);
+                cache.attend(shape, self.position + row, queries, buffers.scores, attended);
             }
         }
 

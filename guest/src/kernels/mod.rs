@@ -18,6 +18,7 @@ mod columns;
 mod dense;
 mod f16;
 mod f32;
+mod heads;
 mod product;
 mod q2_k;
 mod q3_k;
@@ -37,10 +38,12 @@ mod tile;
 use self::activations::Form;
 pub(crate) use self::activations::{Activations, Group, Super};
 pub(crate) use self::blocks::Unpacked as UnpackedBlock;
-pub(crate) use self::f16::{Half, from_halves, to_halves};
+use self::f16::from_halves;
+pub(crate) use self::f16::{Half, to_halves};
 pub(crate) use self::f32::dot;
+pub(crate) use self::heads::{HEADS, mix, scores};
 pub(crate) use self::superblocks::Unpacked;
-pub(crate) use self::tile::multiply;
+use self::tile::multiply;
 
 use polychord_abi::transformer::{ggml_type, status};
 
@@ -212,19 +215,6 @@ impl<'a> Input<'a> {
         }
         w.multiply_integer(integers, y);
     }
-}
-
-/// The product of rows of 16-bit floats with each column of `x`, as `y[column][row]`.
-pub(crate) fn multiply_halves(
-    w: &[Half],
-    x: &[f32],
-    cols: usize,
-    y: &mut [f32],
-    scratch: &mut [f32],
-) {
-    let (bytes, row_bytes) = (w.as_flattened(), cols * size_of::<Half>());
-    let y = Output::whole(y, x.len() / cols);
-    Matrix { kind: Kind::F16, cols, bytes, row_bytes }.multiply(x, y, scratch);
 }
 
 /// How many floats of scratch [`Matrix::multiply`] needs for rows of `cols` weights.

@@ -1,0 +1,232 @@
+//! Products of attention, whose rows are as short as one head.
+//!
+//! Several query heads share the keys and values of one, which are loaded once for all of them.
+//! Sums have the one order, as everywhere.
+#![allow(unsafe_code)]
+
+use super::Half;
+use crate::simd::*;
+
+/// Query heads that are computed at once: with more, engines run out of registers.
+pub(crate) const HEADS: usize = 4;
+
+/// A number of the cache as it is stored.
+pub(crate) trait Element: Copy {
+    /// Four of them as floats.
+    fn four(stored: &[Self; 4]) -> v128;
+    /// One as a float.
+    fn one(self) -> f32;
+}
+
+impl Element for f32 {
+    #[inline(always)]
+    fn four(stored: &[Self; 4]) -> v128 {
+        load(stored)
+    }
+
+    #[inline(always)]
+    fn one(self) -> f32 {
+        self
+    }
+}
+
+impl Element for Half {
+    #[inline(always)]
+    fn four(stored: &[Self; 4]) -> v128 {
+        super::from_halves(stored)
+    }
+
+    #[inline(always)]
+    fn one(self) -> f32 {
+        f32x4_extract_lane::<0>(super::from_halves(&[self; 4]))
+    }
+}
+
+/// `scores[head * stride + row] = queries[head] * keys[row]`, for rows of `dim` numbers and as many
+/// heads, at most [`HEADS`].
+pub(crate) fn scores<E: Element>(
+    keys: &[E],
+    queries: &[f32],
+    dim: usize,
+    scores: &mut [f32],
+    stride: usize,
+) {
+    match queries.len() / dim {
+        4 => scores_of::<E, 4>(keys, queries, dim, scores, stride),
+        3 => scores_of::<E, 3>(keys, queries, dim, scores, stride),
+        2 => scores_of::<E, 2>(keys, queries, dim, scores, stride),
+        _ => scores_of::<E, 1>(keys, queries, dim, scores, stride),
+    }
+}
+
+#[inline(never)]
+fn scores_of<E: Element, const C: usize>(
+    keys: &[E],
+    x: &[f32],
+    dim: usize,
+    y: &mut [f32],
+    stride: usize,
+) {
+    let x: [&[f32]; C] = core::array::from_fn(|c| &x[c * dim..][..dim]);
+    let rows = keys.len() / dim;
+    let row = |row: usize| &keys[row * dim..][..dim];
+    let rest = |row: &[E], c: usize, sum: f32| {
+        let rest = row[dim & !3..].iter().zip(&x[c][dim & !3..]);
+        rest.fold(sum, |sum, (key, x)| sum + key.one() * x)
+    };
+    for first in (0..rows & !3).step_by(4) {
+        let four = core::array::from_fn(|i| row(first + i));
+        let [a, b, c, d] = four;
+        let (upper, lower) = (tile([a, b], x), tile([c, d], x));
+        for head in 0..C {
+            let sums = [upper[0][head], upper[1][head], lower[0][head], lower[1][head]];
+            let mut sums = lanes(sums_of_lanes(sums));
+            if !dim.is_multiple_of(4) {
+                for (sum, row) in sums.iter_mut().zip(four) {
+                    *sum = rest(row, head, *sum);
+                }
+            }
+            y[head * stride + first..][..4].copy_from_slice(&sums);
+        }
+    }
+    for last in rows & !3..rows {
+        let [sums] = tile([row(last)], x);
+        for (head, sum) in sums.into_iter().enumerate() {
+            let [sum, ..] = lanes(sums_of_lanes([sum; 4]));
+            y[head * stride + last] = rest(row(last), head, sum);
+        }
+    }
+}
+
+/// The sums of the lanes of four vectors.
+#[inline(always)]
+fn sums_of_lanes([a, b, c, d]: [v128; 4]) -> v128 {
+    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+    let (ef, gh) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+    f32x4_add(
+        f32x4_add(i64x2_shuffle::<0, 2>(ab, cd), i64x2_shuffle::<1, 3>(ab, cd)),
+        f32x4_add(i64x2_shuffle::<0, 2>(ef, gh), i64x2_shuffle::<1, 3>(ef, gh)),
+    )
+}
+
+/// The products of `R` rows with `C` heads, but for the sums of lanes.
+#[inline(always)]
+fn tile<E: Element, const R: usize, const C: usize>(
+    rows: [&[E]; R],
+    x: [&[f32]; C],
+) -> [[v128; C]; R] {
+    let pair = |number: usize| add(accumulator(rows, x, number), accumulator(rows, x, number + 1));
+    add(pair(0), pair(2))
+}
+
+#[inline(always)]
+fn add<const R: usize, const C: usize>(a: [[v128; C]; R], b: [[v128; C]; R]) -> [[v128; C]; R] {
+    core::array::from_fn(|r| core::array::from_fn(|c| f32x4_add(a[r][c], b[r][c])))
+}
+
+/// One accumulator of each product: that of vectors `number`, `number + 4`, ...
+#[inline(always)]
+fn accumulator<E: Element, const R: usize, const C: usize>(
+    rows: [&[E]; R],
+    x: [&[f32]; C],
+    number: usize,
+) -> [[v128; C]; R] {
+    let len = x[0].len();
+    assert!(rows.iter().all(|row| row.len() == len) && x.iter().all(|x| x.len() == len));
+    let mut sums = [[ZERO; C]; R];
+    let mut v = number;
+    while v < len / 4 {
+        // SAFETY: v < len / 4, and each slice has `len` elements (asserted).
+        let rows = rows.map(|row| E::four(unsafe { &*row.as_ptr().add(4 * v).cast() }));
+        for (c, x) in x.iter().enumerate() {
+            // SAFETY: as above.
+            let x = load(unsafe { &*x.as_ptr().add(4 * v).cast() });
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                sums[c] = super::multiply_add(sums[c], row, x);
+            }
+        }
+        v += 4;
+    }
+    sums
+}
+
+/// `out[head] = scales[head] * sum(weights[head * stride + row] * values[row])`, in order of rows,
+/// for at most [`HEADS`] heads.
+pub(crate) fn mix<E: Element>(
+    values: &[E],
+    weights: &[f32],
+    stride: usize,
+    scales: &[f32],
+    out: &mut [f32],
+) {
+    match scales.len() {
+        4 => mix_of::<E, 4, 2>(values, weights, stride, scales, out),
+        3 => mix_of::<E, 3, 2>(values, weights, stride, scales, out),
+        2 => mix_of::<E, 2, 4>(values, weights, stride, scales, out),
+        _ => mix_of::<E, 1, 4>(values, weights, stride, scales, out),
+    }
+}
+
+#[inline(never)]
+fn mix_of<E: Element, const C: usize, const N: usize>(
+    values: &[E],
+    weights: &[f32],
+    stride: usize,
+    scales: &[f32],
+    out: &mut [f32],
+) {
+    let dim = out.len() / C;
+    let rows = values.len() / dim;
+    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..rows]);
+    let mut put = |at: usize, c: usize, sums: v128| {
+        let scaled = f32x4_mul(sums, f32x4_splat(scales[c]));
+        out[c * dim + at..][..4].copy_from_slice(&lanes(scaled));
+    };
+    let mut at = 0;
+    while at + 4 * N <= dim {
+        let sums = columns::<E, N, C>(values, weights, dim, at);
+        for (c, sums) in sums.into_iter().enumerate() {
+            sums.into_iter().enumerate().for_each(|(n, sums)| put(at + 4 * n, c, sums));
+        }
+        at += 4 * N;
+    }
+    while at + 4 <= dim {
+        let sums = columns::<E, 1, C>(values, weights, dim, at);
+        sums.into_iter().enumerate().for_each(|(c, [sums])| put(at, c, sums));
+        at += 4;
+    }
+    for at in at..dim {
+        for c in 0..C {
+            let column = values.chunks_exact(dim).map(|row| row[at].one());
+            let sum = weights[c].iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
+            out[c * dim + at] = scales[c] * sum;
+        }
+    }
+}
+
+/// The sums for `4 * N` columns from `at` on.
+#[inline(always)]
+fn columns<E: Element, const N: usize, const C: usize>(
+    values: &[E],
+    weights: [&[f32]; C],
+    dim: usize,
+    at: usize,
+) -> [[v128; N]; C] {
+    let rows = values.len() / dim;
+    assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
+    let mut acc = [[ZERO; N]; C];
+    for row in 0..rows {
+        // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves room
+        // for `N` times four (asserted).
+        let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
+        let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
+        for (acc, weights) in acc.iter_mut().zip(weights) {
+            // SAFETY: there are `rows` weights (asserted).
+            let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
+            for (acc, values) in acc.iter_mut().zip(values) {
+                *acc = super::multiply_add(*acc, weight, values);
+            }
+        }
+    }
+    acc
+}
