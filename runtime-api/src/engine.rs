@@ -1,12 +1,13 @@
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::Result;
 use crate::capability::{Capabilities, Requirements};
 use crate::host::Host;
 use crate::module::ModuleInfo;
 use crate::runtime::Runtime;
+use crate::{Error, Result};
 
 /// A WebAssembly engine, configured for one process.
 ///
@@ -30,11 +31,17 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// [`Error::InvalidModule`](crate::Error::InvalidModule) for bytes that are no module,
     /// [`Error::Import`](crate::Error::Import) for an import that no host offers,
     /// [`Error::Unmet`](crate::Error::Unmet) for a feature that this engine lacks, and
-    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
+    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same, or panics.
     fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
         let info = ModuleInfo::parse(wasm, self.capabilities())?;
         let _span = tracing::debug_span!("compile", engine = self.capabilities().engine).entered();
-        self.translate(wasm, Arc::new(info))
+        // A compiler that meets a module which nobody has thought of must not end the program.
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.translate(wasm, Arc::new(info))));
+        compiled.unwrap_or_else(|_| {
+            let reason = "its compiler panicked, which is a defect of the engine: report it to its \
+                          authors, and try another engine";
+            Err(Error::Compile { engine: self.capabilities().engine, reason: reason.into() })
+        })
     }
 }
 
@@ -97,5 +104,31 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self { memory_bytes: 1 << 32, call_time: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::idle::capabilities;
+
+    #[derive(Debug)]
+    struct Panics(Arc<Capabilities>);
+
+    impl Engine for Panics {
+        fn capabilities(&self) -> &Arc<Capabilities> {
+            &self.0
+        }
+
+        fn translate(&self, _wasm: &[u8], _info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+            unreachable!("a kind of value that it does not know")
+        }
+    }
+
+    #[test]
+    fn a_compiler_that_panics_is_an_error() {
+        let engine = Panics(Arc::new(capabilities()));
+        let error = engine.compile(b"\0asm\x01\0\0\0").map(|_| ()).unwrap_err();
+        assert!(matches!(error, Error::Compile { engine: "test", .. }), "{error}");
     }
 }

@@ -24,19 +24,7 @@ pub(crate) struct Idle {
 impl Idle {
     /// With so many empty memories, of at most 8 pages each if there are several.
     pub(crate) fn start(memories: usize) -> Self {
-        let capabilities = Capabilities {
-            engine: "test",
-            version: "0",
-            execution: "none",
-            memory64: Memory64::Host,
-            memory32_max_bytes: 1 << 32,
-            multi_memory: true,
-            relaxed_simd: RelaxedSimd::Unsupported,
-            mapping: Mapping::none(),
-            time_limit: false,
-            stack_overflow_trap: false,
-            threads: true,
-        };
+        let capabilities = capabilities();
         let max = if memories > 1 { "8" } else { "" };
         let name = |index| if index == 0 { "memory".into() } else { format!("memory{index}") };
         let exports: String = (0..memories)
@@ -46,6 +34,23 @@ impl Idle {
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
         let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
         Self { host: Arc::new(host), memories: vec![Vec::new(); memories], stuck: None }
+    }
+}
+
+/// What an engine can do that has nothing but memories.
+pub(crate) fn capabilities() -> Capabilities {
+    Capabilities {
+        engine: "test",
+        version: "0",
+        execution: "none",
+        memory64: Memory64::Host,
+        memory32_max_bytes: 1 << 32,
+        multi_memory: true,
+        relaxed_simd: RelaxedSimd::Unsupported,
+        mapping: Mapping::none(),
+        time_limit: false,
+        stack_overflow_trap: false,
+        threads: true,
     }
 }
 
