@@ -13,7 +13,7 @@ use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
 use crate::imports::{self, from_engine, to_engine};
 use crate::interruption::check_at_calls;
-use crate::memory::{ExportedFunction, Guest, RESERVED, State, check_address_space};
+use crate::memory::{Guest, RESERVED, State, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, keeper};
 
@@ -167,6 +167,7 @@ impl Runtime for WasmEdgeRuntime {
 
 impl WasmEdgeRuntime {
     /// Calls a function, which errors call `operation`, under the time limit.
+    #[allow(unsafe_code, reason = "the contract of the executor module is met here")]
     fn run(
         &mut self,
         export: &str,
@@ -183,8 +184,14 @@ impl WasmEdgeRuntime {
         let (args, out) = values.split_at_mut(args.len());
         let limit = host.limits().call_time;
         let done = match limit.and_then(|limit| Instant::now().checked_add(limit)) {
-            None => call(executor, function, args, out),
-            Some(deadline) => call_until(new_executor()?, function, args, out, deadline),
+            // SAFETY: the function is one of `self.guest`, which `self` keeps while it runs; the
+            // caller has checked numbers and types of values.
+            None => unsafe { executor.invoke(function, args, out) },
+            Some(deadline) => {
+                let executor = new_executor()?;
+                // SAFETY: as above.
+                unsafe { executor.invoke_until(function, args, out, deadline) }
+            }
         };
         done.map_err(|code| error::call(code, operation, limit))?;
         for (result, value) in results.iter_mut().zip(out) {
@@ -192,30 +199,6 @@ impl WasmEdgeRuntime {
         }
         Ok(())
     }
-}
-
-#[allow(unsafe_code, reason = "the contract of the executor module is met here")]
-pub(crate) fn call(
-    executor: &mut Executor,
-    function: ExportedFunction,
-    args: &[ffi::WasmEdge_Value],
-    results: &mut [ffi::WasmEdge_Value],
-) -> Result<(), u32> {
-    // SAFETY: `invoke` is called with numbers and types of values that the module has; its
-    // instance is part of the runtime that is borrowed.
-    unsafe { executor.invoke(function, args, results) }
-}
-
-#[allow(unsafe_code, reason = "the contract of the executor module is met here")]
-fn call_until(
-    executor: Executor,
-    function: ExportedFunction,
-    args: &[ffi::WasmEdge_Value],
-    results: &mut [ffi::WasmEdge_Value],
-    deadline: Instant,
-) -> Result<(), u32> {
-    // SAFETY: as in `call`.
-    unsafe { executor.invoke_until(function, args, results, deadline) }
 }
 
 /// Refuses a memory that is not as large as its module says.

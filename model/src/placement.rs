@@ -452,8 +452,8 @@ impl Sizes {
     fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {
         let Self { context, .. } = self;
         let reason = format!(
-            "its cache of {} bytes was planned for a shorter context: {context} tokens need \
-             {needed}",
+            "its cache of {} bytes was planned for a shorter context or for smaller numbers: \
+             {context} tokens need {needed}",
             kv.bytes
         );
         Error::Plan { reason }

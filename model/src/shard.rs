@@ -262,9 +262,9 @@ impl Shard {
         if let Some(mut parts) = self.parts {
             for block in blocks {
                 let numbers = [block.cast_signed(), position.cast_signed(), rows];
-                parts.attention += self.timed_stage(export::ATTENTION, &numbers)?;
+                parts.attention += self.timed_stage(export::ATTENTION, numbers)?;
                 parts.feed_forward +=
-                    self.timed_stage(export::FEED_FORWARD, &[block.cast_signed(), rows])?;
+                    self.timed_stage(export::FEED_FORWARD, [block.cast_signed(), rows])?;
             }
             self.parts = Some(parts);
             return Ok(());
@@ -275,10 +275,13 @@ impl Shard {
     }
 
     /// Runs a stage, and tells how long it has computed.
-    fn timed_stage(&mut self, operation: &'static str, numbers: &[i32]) -> Result<Duration> {
-        let args: Vec<_> = numbers.iter().copied().map(Value::I32).collect();
+    fn timed_stage<const N: usize>(
+        &mut self,
+        operation: &'static str,
+        numbers: [i32; N],
+    ) -> Result<Duration> {
         let (start, exchanged) = (Instant::now(), self.exchange_time());
-        self.stage(operation, &args)?;
+        self.stage(operation, &numbers.map(Value::I32))?;
         Ok(start.elapsed().saturating_sub(self.exchange_time() - exchanged))
     }
 

@@ -174,7 +174,28 @@ impl Layers {
         }
         check_range("its source", spec.source_offset, spec.bytes, spec.source.len())
             .map_err(|error| error.to_string())?;
+        self.check_anonymous(spec)?;
         self.check_overlap(spec)
+    }
+
+    /// Bytes that no file has are in one layer only: two would keep two versions of them.
+    fn check_anonymous(&self, spec: &LayerSpec) -> Result<(), String> {
+        if spec.source.as_anonymous().is_none() {
+            return Ok(());
+        }
+        let range = |spec: &LayerSpec| spec.source_offset..spec.source_offset + spec.bytes;
+        let (own, mut others) = (range(spec), self.by_id.values().map(|layer| &layer.spec));
+        let same = others.find(|other| {
+            let theirs = range(other);
+            other.source.is_same(&spec.source) && theirs.start < own.end && own.start < theirs.end
+        });
+        same.map_or(Ok(()), |other| {
+            Err(format!(
+                "its bytes {}..{} of an anonymous source are also those of layer {} ({}): release \
+                 and unregister that first",
+                own.start, own.end, other.id.0, other.name
+            ))
+        })
     }
 
     fn check_overlap(&self, spec: &LayerSpec) -> Result<(), String> {
@@ -210,6 +231,24 @@ mod tests {
             source_offset: 0,
             bytes,
         }
+    }
+
+    #[test]
+    fn bytes_of_an_anonymous_source_are_in_one_layer() {
+        let source = Source::anonymous(3 * PAGE, 3 * PAGE);
+        let layer = |id: u32, source: &Source, start: u64| LayerSpec {
+            source: source.clone(),
+            source_offset: start,
+            ..spec(id, u64::from(id) * 2 * PAGE, PAGE)
+        };
+        let mut layers = Layers::default();
+        let mut register = |spec| layers.register(spec, 16 * PAGE, 16 * PAGE);
+        register(layer(0, &source, 0)).unwrap();
+        register(layer(1, &source, PAGE)).unwrap();
+        let error = register(layer(2, &source.clone(), 2 * PAGE - 1)).unwrap_err().to_string();
+        assert!(error.contains("also those of layer 1"), "{error}");
+        let other = Source::anonymous(3 * PAGE, 3 * PAGE);
+        register(layer(2, &other, PAGE)).unwrap();
     }
 
     #[test]

@@ -177,7 +177,9 @@ impl Pager {
         if !self.bring_in_all(runtime, ids)? {
             // There is room, but in pieces.
             while self.send_away(runtime, &[])? {}
-            self.bring_in_all(runtime, ids)?;
+            if !self.bring_in_all(runtime, ids)? {
+                return Err(self.no_room(ids));
+            }
         }
         Ok(())
     }
@@ -203,8 +205,9 @@ impl Pager {
             let is_cached =
                 self.copies && (self.is_cached)(&self.source, source.start, source.bytes);
             let asked = if is_cached {
-                self.stats.prefetch_cached += u64::from(self.advised.insert(*id));
-                true
+                let is_new = self.advised.insert(*id);
+                self.stats.prefetch_cached += u64::from(is_new);
+                is_new
             } else if self.copies {
                 self.read_ahead(runtime, &source)?
             } else {
@@ -402,25 +405,31 @@ impl Pager {
 
     /// Checks that these layers fit beside those that stay.
     fn check_room(&self, needed: &[LayerId]) -> Result<()> {
-        let mut asked = 0;
-        let mut names = Vec::new();
         for id in needed {
-            let Paged { source, pinned } = self.layer(*id)?;
-            if pinned.is_none() {
-                asked += pages_of(source) * PAGE;
-                names.push(source.name.as_str());
-            }
+            self.layer(*id)?;
         }
-        let limit = (self.stream.end - self.stream.start) * PAGE;
-        if asked <= limit {
-            return Ok(());
+        let asked = self.streamed(needed).map(pages_of).fold(0, u64::saturating_add);
+        match asked <= self.stream.end - self.stream.start {
+            true => Ok(()),
+            false => Err(self.no_room(needed)),
         }
-        Err(Error::TooLarge {
+    }
+
+    /// Those of some layers that do not stay.
+    fn streamed(&self, ids: &[LayerId]) -> impl Iterator<Item = &SourceRange> {
+        let layers = ids.iter().filter_map(|id| self.layers.get(id));
+        layers.filter(|layer| layer.pinned.is_none()).map(|layer| &layer.source)
+    }
+
+    fn no_room(&self, needed: &[LayerId]) -> Error {
+        let names: Vec<_> = self.streamed(needed).map(|source| source.name.as_str()).collect();
+        let asked = self.streamed(needed).map(pages_of).fold(0, u64::saturating_add);
+        Error::TooLarge {
             what: format!("room for {} at once", names.join(" and ")),
-            asked,
-            limit,
+            asked: asked.saturating_mul(PAGE),
+            limit: (self.stream.end - self.stream.start) * PAGE,
             limited_by: format!("the window for layers, of {} bytes in all,", self.pages * PAGE),
-        })
+        }
     }
 
     /// The first free range of so many pages.

@@ -229,7 +229,9 @@ pub trait Runtime: LinearMemories + Send {
         Ok(results)
     }
 
-    /// Calls an exported function and stores its results, without allocating anything.
+    /// Calls an exported function and stores its results where the caller has room for them. Nothing
+    /// is allocated for it here; an engine may allocate for functions of other types than those of
+    /// the transformer guest, and for calls that have a time limit.
     ///
     /// # Errors
     ///

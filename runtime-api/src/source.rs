@@ -61,7 +61,8 @@ impl Source {
     /// releasing the layer is refused, and the layer stays.
     ///
     /// Bytes are either in a layer or compressed: those of a loaded layer go with its guest, if
-    /// nobody releases it before. No two loaded layers may have the same bytes.
+    /// nobody releases it before. No two loaded layers may have the same bytes: in one guest the
+    /// second is refused, in several the caller sees to it.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
         Self(Arc::new(Kind::Anonymous(Anonymous::new(bytes, room))))
@@ -142,7 +143,7 @@ impl Source {
         // What is asked for at once beyond the system's own limit for a request is ignored.
         while at < end && !stop.load(Relaxed) {
             advise_will_need(file, at, AHEAD.min(end - at));
-            at += AHEAD;
+            at = at.saturating_add(AHEAD);
         }
     }
 

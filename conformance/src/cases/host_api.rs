@@ -529,7 +529,11 @@ pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
     let mut runtime = guest::start(engine, WAT)?;
     let source = Source::open(file.path())?;
     let mut pager = Pager::new(&mut *runtime, source, layers, 4 * PAGE, Policy::Lru)?;
-    for turn in 0..TURNS {
+    let mut turns = 0;
+    // The system need not drop all that it is asked to, and may bring it back on its own.
+    while turns < TURNS || (pager.stats().prefetch_bytes == 0 && turns < 50 * TURNS) {
+        let turn = turns;
+        turns += 1;
         let id = LayerId(turn % LAYERS);
         // What was just read is in the cache of the system, but on every other turn.
         if turn % 2 == 0 {
@@ -546,16 +550,15 @@ pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
         same_bytes("the layer", &got[..len], &all[from..from + len])?;
     }
     let stats = pager.stats();
-    let ahead = u64::from(TURNS) - 1;
-    equal("brought in", stats.misses, u64::from(TURNS))?;
+    let ahead = u64::from(turns) - 1;
+    equal("brought in", stats.misses, u64::from(turns))?;
     equal("asked for ahead", (stats.prefetches, stats.prefetch_hits), (ahead, ahead))?;
     // Nothing is read twice, and nothing is left out.
     let read = stats.prefetch_bytes + stats.prefetch_cached * 2 * PAGE;
     equal("bytes read ahead, or in the cache", read, ahead * 2 * PAGE)?;
-    // The system need not drop all that it is asked to.
     holds(stats.prefetch_bytes > 0, || format!("{stats:?}"))?;
     file.as_file().set_len(PAGE)?;
-    let next = [LayerId(TURNS % LAYERS)];
+    let next = [LayerId(turns % LAYERS)];
     for _ in 0..2 {
         pager.prefetch(&mut *runtime, &next)?;
         let error = refused(pager.require(&mut *runtime, &next), &["65536", "131072"])?;
