@@ -8,16 +8,15 @@
 mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use polychord::api::Memory64;
 use polychord::model::gguf::GgmlType;
 use polychord::model::sampler::Sampler;
-use polychord::model::{Model, Placement, Ranks, Sampling, Session, SessionOptions, Transformer};
+use polychord::model::{Placement, Ranks, Sampling, Session, SessionOptions, Transformer};
 
-use common::each_engine;
 use common::llama::{Llama, Shape};
+use common::{each_engine, open};
 
 /// The allocator of the system, which counts.
 struct Counting;
@@ -127,13 +126,4 @@ fn decode(session: &mut Session, sampling: &Sampling) -> (u64, u64) {
     // token allocates, it does both times.
     let allocations = count().min(count());
     (allocations, session.stats().guest_bytes - memory)
-}
-
-#[allow(unsafe_code, reason = "nobody else knows the file")]
-fn open(path: &Path, mapped: bool) -> Model {
-    if !mapped {
-        return Model::open(path).unwrap();
-    }
-    // SAFETY: the file is the test's own and is not changed while it is used.
-    unsafe { Model::open_mapped(path) }.unwrap()
 }

@@ -4,8 +4,6 @@
 
 mod common;
 
-use std::path::Path;
-
 use polychord::api::PlannedMemory;
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
@@ -146,14 +144,9 @@ fn shape([heads, kv_heads, head_dim]: [usize; 3]) -> Shape {
     }
 }
 
-/// Logits after a prompt of some batches, and of single tokens after it.
+/// The last token of the vocabulary comes last.
 fn logits(session: &mut Session) -> Vec<u8> {
-    let prompt: Vec<u32> = (0..11).map(|i| i * 7 % 97).collect();
-    let mut all = session.eval(&prompt).unwrap().as_bytes().to_vec();
-    for token in [3, 50, 96] {
-        all.extend(session.eval(&[token]).unwrap().as_bytes());
-    }
-    all
+    common::logits(session, [3, 50, 96])
 }
 
 /// A cache of 16-bit floats has other bits, but the same ones everywhere, and near the exact ones.
@@ -221,7 +214,10 @@ fn halves_take_half_of_the_memory() {
         let bytes = |cache_type| {
             let mut options = options(cache_type);
             options.split = Split::CacheApart;
-            let session = Transformer::new(engine).unwrap().start(&open(&path), &options).unwrap();
+            let session = Transformer::new(engine)
+                .unwrap()
+                .start(&Model::open(&path).unwrap(), &options)
+                .unwrap();
             let plan = &session.placed().plan;
             let kv: Vec<_> =
                 plan.memories.iter().filter(|it| it.region == PlannedMemory::KV).collect();
@@ -234,8 +230,4 @@ fn halves_take_half_of_the_memory() {
         assert_eq!(bytes(CacheType::F32), pages(floats * 4));
         assert_eq!(bytes(CacheType::F16), pages(floats * 2));
     });
-}
-
-fn open(path: &Path) -> Model {
-    Model::open(path).unwrap()
 }

@@ -41,14 +41,9 @@ fn start(
     transformer.start(&open(path, mapped), options).unwrap()
 }
 
-/// Logits after a prompt of some batches, and of single tokens after it.
+/// The last token of the vocabulary comes last.
 fn logits(session: &mut Session) -> Vec<u8> {
-    let prompt: Vec<u32> = (0..11).map(|i| i * 7 % 97).collect();
-    let mut all = session.eval(&prompt).unwrap().as_bytes().to_vec();
-    for token in [3, 50, 300] {
-        all.extend(session.eval(&[token]).unwrap().as_bytes());
-    }
-    all
+    common::logits(session, [3, 50, 300])
 }
 
 fn options(ranks: u32) -> SessionOptions {

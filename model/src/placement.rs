@@ -401,19 +401,20 @@ impl Sizes {
         let context = options.context_of(model)?;
         let batch = options.batch_of(context);
         let config = model.config();
-        let product = |numbers: &[u32]| {
-            numbers.iter().fold(4_u64, |product, number| product.saturating_mul((*number).into()))
+        let product = |unit: u64, numbers: &[u32]| {
+            numbers.iter().fold(unit, |product, number| product.saturating_mul((*number).into()))
         };
+        let floats = |numbers: &[u32]| product(4, numbers);
         let keys = config.kv_heads.saturating_mul(config.head_dim);
         let queries = config.heads.saturating_mul(config.head_dim);
         let rows = [
             config.dim, config.dim, config.dim, queries, queries, keys, keys, config.ffn,
             config.ffn,
         ];
-        let activations = rows.iter().map(|width| product(&[batch, *width]));
+        let activations = rows.iter().map(|width| floats(&[batch, *width]));
         let activations = activations.fold(0, u64::saturating_add);
-        let scores = product(&[config.heads / config.kv_heads.max(1), context]);
-        let rope = product(&[batch, config.rope_dim]);
+        let scores = floats(&[config.heads / config.kv_heads.max(1), context]);
+        let rope = floats(&[batch, config.rope_dim]);
         // Room for a batch of activations that are quantised, rows of weights that are unpacked
         // for it, and two rows that are expanded: see `guest/src/kernels/activations.rs`.
         let widest = u64::from(config.dim.max(config.ffn).max(queries));
@@ -421,9 +422,8 @@ impl Sizes {
         let integers = widest.saturating_mul(a_column);
         Ok(Self {
             limit: engine.memory32_max_bytes,
-            // `product` counts four bytes for each number.
-            cache: product(&[keys, context, 2]) / 4 * options.cache_type.bytes(),
-            fixed: [activations, scores, rope, integers, product(&[config.vocab])]
+            cache: product(options.cache_type.bytes(), &[keys, context, 2]),
+            fixed: [activations, scores, rope, integers, floats(&[config.vocab])]
                 .into_iter()
                 .fold(GUEST, u64::saturating_add),
             context,

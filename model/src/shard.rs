@@ -28,8 +28,6 @@ pub(crate) struct Shard {
     blocks: Range<u32>,
     /// The layers of each part, and who brings them in, if they are not always there.
     paged: Option<Paged>,
-    /// Which of several ranks it is.
-    rank: Option<Rank>,
     parts: Option<Parts>,
     tokens: usize,
     hidden: usize,
@@ -131,7 +129,6 @@ impl Shard {
             runtime,
             blocks,
             paged,
-            rank: rank.cloned(),
             parts: setup.profile.then(Parts::default),
         })
     }
@@ -250,7 +247,7 @@ impl Shard {
 
     /// Time that was spent on exchanging results with other ranks.
     pub(crate) fn exchange_time(&self) -> Duration {
-        self.rank.as_ref().map_or(Duration::ZERO, Rank::exchange_time)
+        self.runtime.host().rank().map_or(Duration::ZERO, Rank::exchange_time)
     }
 
     /// Time for the parts of blocks so far, zero if they are not timed.

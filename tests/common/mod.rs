@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use polychord::api::{Engine, Memory64};
-use polychord::model::{Guest, Model, Placement, Transformer};
+use polychord::model::{Guest, Model, Placement, Session, Transformer};
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 const GUEST: &str = "POLYCHORD_GUEST";
@@ -128,6 +128,16 @@ pub(crate) fn open(path: &Path, mapped: bool) -> Model {
     // SAFETY: no test writes to the file while it is mapped; what happens if one truncates it on
     // Linux is what that test is about.
     unsafe { Model::open_mapped(path) }.unwrap()
+}
+
+/// Logits after a prompt of some batches, and of single tokens after it.
+pub(crate) fn logits(session: &mut Session, then: [u32; 3]) -> Vec<u8> {
+    let prompt: Vec<u32> = (0..11).map(|i| i * 7 % 97).collect();
+    let mut all = session.eval(&prompt).unwrap().as_bytes().to_vec();
+    for token in then {
+        all.extend(session.eval(&[token]).unwrap().as_bytes());
+    }
+    all
 }
 
 /// The bytes of the 32-bit guest.
