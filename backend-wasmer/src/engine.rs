@@ -49,7 +49,7 @@ impl WasmerEngine {
             multi_memory: true,
             relaxed_simd: compiler.relaxed_simd(),
             mapping: memory::MAPPING,
-            time_limit: cfg!(unix),
+            time_limit: false,
             stack_overflow_trap: true,
             threads: true,
         };

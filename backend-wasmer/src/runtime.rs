@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
     Alarm, Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
-    Runtime, Value, Watchdog,
+    Runtime, Value,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
@@ -157,14 +157,6 @@ impl Deadline {
     }
 }
 
-#[cfg(unix)]
-fn set_alarm(store: &Store, at: Instant) -> Option<Alarm> {
-    let interrupter = store.interrupter();
-    Some(Watchdog::set(at, Arc::new(move || interrupter.interrupt())))
-}
-
-/// Wasmer's host interrupts are signals; elsewhere the capability is not claimed.
-#[cfg(not(unix))]
 fn set_alarm(_: &Store, _: Instant) -> Option<Alarm> {
     None
 }
