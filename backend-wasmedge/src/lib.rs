@@ -13,7 +13,6 @@ mod engine;
 mod error;
 mod executor;
 mod imports;
-mod interruption;
 mod keeper;
 mod memory;
 mod runtime;

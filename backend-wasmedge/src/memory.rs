@@ -6,14 +6,18 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Host, LinearMemories, LinearMemory as ExportedMemory, Mapping, ModuleInfo,
+    Error, Host, LinearMemories, LinearMemory as ExportedMemory, Mapping, ModuleInfo, Result,
+    TimeLimit,
 };
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
 use wasmedge_sys::ffi;
+
+use crate::NAME;
 
 /// Pages of a WasmEdge memory can be replaced by mappings.
 // SAFETY: on these targets WasmEdge's allocator gives every memory a range of 12 GiB of its
@@ -117,6 +121,19 @@ impl Guest {
         };
         let functions = exported.functions().keys().filter_map(find).collect();
         Ok(Self { instance, _store: store, _imports: owned, memories, functions })
+    }
+
+    /// The time limit of a guest whose code looks at a flag in the memory that is exported by
+    /// this name. It must not outlive the guest.
+    pub(crate) fn time_limit(&self, limit: Duration, memory: &str) -> Result<TimeLimit> {
+        let memory = LinearMemory::find(&self.instance, memory).and_then(LinearMemory::data);
+        let (base, _) = memory.ok_or_else(|| Error::Instantiate {
+            engine: NAME,
+            reason: "it has not the memory of one page that its time limit needs".to_owned(),
+        })?;
+        // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
+        // the instance is dropped, which the guest's runtime owns together with the limit.
+        Ok(unsafe { TimeLimit::new(limit, base) })
     }
 
     /// The function that the guest exports by this name.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
     Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
-    Value,
+    TimeLimit, Value, Variants,
 };
 use wasmedge_sys::ffi;
 
@@ -12,32 +12,34 @@ use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::executor::Executor;
 use crate::imports::{self, from_engine, to_engine};
-use crate::interruption::check_at_calls;
 use crate::memory::{Guest, RESERVED, State, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, keeper};
 
 /// A compiled guest.
 pub(crate) struct WasmEdgeModule {
-    /// Without checks for a time limit, if it is compiled.
-    module: wasmedge_sdk::Module,
-    /// What is needed to compile it again, with checks for a time limit.
-    compiled: Option<Compiled>,
+    code: Code,
     shape: Shape,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
 }
 
-struct Compiled {
-    wasm: Box<[u8]>,
-    cache: Arc<Cache>,
-    interruptible: OnceLock<wasmedge_sdk::Module>,
+/// What runs.
+enum Code {
+    /// Native code, which looks at a flag for a time limit.
+    Compiled { modules: Variants<wasmedge_sdk::Module>, cache: Arc<Cache> },
+    /// Instructions, between which the interpreter looks at a flag of its own.
+    Interpreted(wasmedge_sdk::Module),
 }
 
 /// A live guest.
 struct WasmEdgeRuntime {
     /// Dropped first.
     _mapped: MappedLayers,
+    /// For compiled code.
+    time: TimeLimit,
+    /// For the interpreter.
+    call_time: Option<Duration>,
     guest: Guest,
     executor: Executor,
     /// Arguments and results of the last call, kept for their room.
@@ -52,25 +54,21 @@ impl WasmEdgeModule {
         capabilities: Arc<Capabilities>,
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
-        let shape = Shape::read(wasm)?;
-        let wasm = &*shape.rewrite(wasm)?;
-        let compiled = cache.map(|cache| Compiled {
-            wasm: wasm.into(),
-            cache,
-            interruptible: OnceLock::new(),
-        });
-        let module = match &compiled {
-            Some(Compiled { cache, .. }) => {
-                keeper::start(cache)?;
-                cache.load(wasm, false)?
+        let (shape, wasm) = Shape::read(wasm)?;
+        let wasm = &*wasm;
+        let code = match cache {
+            Some(cache) => {
+                keeper::start(&cache)?;
+                Code::Compiled { modules: Variants::new(wasm, cache.load(wasm, false)?), cache }
             }
             None => {
                 let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
-                wasmedge_sdk::Module::from_bytes(Some(&config), wasm)
-                    .map_err(|e| error::compile(&e.to_string()))?
+                let module = wasmedge_sdk::Module::from_bytes(Some(&config), wasm)
+                    .map_err(|e| error::compile(&e.to_string()))?;
+                Code::Interpreted(module)
             }
         };
-        Ok(Self { module, compiled, shape, info, capabilities })
+        Ok(Self { code, shape, info, capabilities })
     }
 
     /// Why a guest could not start, if it is for lack of address space.
@@ -79,18 +77,6 @@ impl WasmEdgeModule {
         let reason = check_address_space().err()?.to_string();
         let what = "address space for the guest's memory";
         Some(Error::OutOfMemory { engine: NAME, what, asked: RESERVED, reason })
-    }
-
-    /// The module to start under these limits. Checks for a time limit cost compiled code
-    /// speed, so only guests that have one get them.
-    fn for_limit(&self, limit: Option<Duration>) -> Result<&wasmedge_sdk::Module> {
-        let (Some(_), Some(compiled)) = (limit, &self.compiled) else { return Ok(&self.module) };
-        if let Some(module) = compiled.interruptible.get() {
-            return Ok(module);
-        }
-        let wasm = check_at_calls(&compiled.wasm)?;
-        let module = compiled.cache.load(&wasm, true)?;
-        Ok(compiled.interruptible.get_or_init(|| module))
     }
 }
 
@@ -105,22 +91,42 @@ impl Module for WasmEdgeModule {
 
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         let limit = host.limits().call_time;
-        let pages = self.shape.max_pages(host.memory_limit());
+        let mut pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
-        let mode = if self.compiled.is_some() { Mode::Aot } else { Mode::Interpreter };
+        let mut call_time = None;
+        let mut timed = None;
+        let (module, mode) = match &self.code {
+            Code::Interpreted(module) => {
+                call_time = limit;
+                (module, Mode::Interpreter)
+            }
+            Code::Compiled { modules, cache } => {
+                if let Some(limit) = limit {
+                    timed = Some((limit, modules.stoppable(NAME, |wasm| cache.load(wasm, false))?));
+                    // The flag has a page of its own.
+                    pages = pages.max(1);
+                }
+                (timed.map_or(modules.plain(), |(_, timed)| &timed.module), Mode::Aot)
+            }
+        };
         let config = runtime_config(mode, pages)?;
         let memories = Arc::new(OnceLock::new());
         let imports =
             imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
                 .map_err(|e| error::instantiate(&e, limit))?;
-        let guest = Guest::start(&config, self.for_limit(limit)?, imports, &self.info)
+        let guest = Guest::start(&config, module, imports, &self.info)
             .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e, limit)))?;
         for (made, declared) in guest.memories().iter().zip(self.info.memories()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
+        let time = match timed {
+            Some((limit, timed)) => guest.time_limit(limit, &timed.memory)?,
+            None => TimeLimit::none(),
+        };
         let (executor, values) = (new_executor()?, Vec::new());
         let mapped = host.mapped_layers();
-        let mut runtime = WasmEdgeRuntime { _mapped: mapped, guest, executor, values, host };
+        let mut runtime =
+            WasmEdgeRuntime { _mapped: mapped, time, call_time, guest, executor, values, host };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }
@@ -178,22 +184,22 @@ impl WasmEdgeRuntime {
         let Some(function) = self.guest.function(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let Self { executor, values, host, .. } = self;
+        let Self { time, call_time, executor, values, .. } = self;
         values.clear();
         values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
         let (args, out) = values.split_at_mut(args.len());
-        let limit = host.limits().call_time;
-        let done = match limit.and_then(|limit| Instant::now().checked_add(limit)) {
+        let failed = |code| error::call(code, operation, *call_time);
+        match call_time.and_then(|limit| Instant::now().checked_add(limit)) {
             // SAFETY: the function is one of `self.guest`, which `self` keeps while it runs; the
             // caller has checked numbers and types of values.
-            None => unsafe { executor.invoke(function, args, out) },
+            None => time.run(|| unsafe { executor.invoke(function, args, out) }.map_err(failed))?,
             Some(deadline) => {
                 let executor = new_executor()?;
                 // SAFETY: as above.
-                unsafe { executor.invoke_until(function, args, out, deadline) }
+                let done = unsafe { executor.invoke_until(function, args, out, deadline) };
+                done.map_err(failed)?;
             }
-        };
-        done.map_err(|code| error::call(code, operation, limit))?;
+        }
         for (result, value) in results.iter_mut().zip(out) {
             *result = from_engine(*value);
         }

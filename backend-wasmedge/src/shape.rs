@@ -1,11 +1,11 @@
 //! What WasmEdge cannot limit by itself, read from a module and changed in it.
 
 use std::borrow::Cow;
-use std::ops::Range;
 
+use polychord_passes::{start, tables};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Result};
-use wasmparser::{BinaryReaderError, ExportSectionReader, MemoryType, Parser, Payload, TableType};
+use wasmparser::{BinaryReaderError, MemoryType, Parser, Payload, TableType};
 
 use crate::NAME;
 use crate::engine::MAX_PAGES64;
@@ -15,22 +15,19 @@ use crate::engine::MAX_PAGES64;
 pub(crate) struct Shape {
     memories: Vec<MemoryType>,
     tables: Vec<TableType>,
-    /// Number of the start function, and the name that it is exported by.
-    start: Option<(u32, String)>,
+    /// The name that the start function is exported by.
+    start: Option<String>,
 }
 
 /// Most elements of a table: far more than a compiler emits, far less than a machine has.
 const TABLE_ELEMENTS: u64 = 1 << 20;
 
-/// Numbers of sections in the binary format.
-const TABLES: u8 = 4;
-const EXPORTS: u8 = 7;
-
 impl Shape {
-    pub(crate) fn read(wasm: &[u8]) -> Result<Self> {
+    /// Reads a module, and changes it in two ways. Its start function is exported and not run on
+    /// its own, because WasmEdge cannot stop it there. And its tables have a limit, because
+    /// WasmEdge ends the process when one grows beyond the machine's memory.
+    pub(crate) fn read(wasm: &[u8]) -> Result<(Self, Cow<'_, [u8]>)> {
         let mut shape = Self::default();
-        let mut names = Vec::new();
-        let mut start = None;
         for payload in Parser::new(0).parse_all(wasm) {
             match payload.map_err(invalid)? {
                 Payload::MemorySection(memories) => {
@@ -42,88 +39,25 @@ impl Shape {
                         shape.tables.push(table.map_err(invalid)?.ty);
                     }
                 }
-                Payload::ExportSection(exports) => {
-                    for export in exports {
-                        names.push(export.map_err(invalid)?.name);
-                    }
-                }
-                Payload::StartSection { func, .. } => start = Some(func),
                 _ => {}
             }
         }
-        shape.start = start.map(|function| (function, unused_name(&names)));
         shape.check_largest()?;
-        Ok(shape)
-    }
-
-    /// The name that [`rewrite`](Self::rewrite) exports the start function by.
-    pub(crate) fn start(&self) -> Option<&str> {
-        self.start.as_ref().map(|(_, name)| name.as_str())
-    }
-
-    /// The module with two changes. Its start function is exported and not run on its own,
-    /// because WasmEdge cannot stop it there. And its tables have a limit, because WasmEdge
-    /// ends the process when one grows beyond the machine's memory.
-    pub(crate) fn rewrite<'a>(&self, wasm: &'a [u8]) -> Result<Cow<'a, [u8]>> {
-        if self.start.is_none() && self.tables.is_empty() {
-            return Ok(wasm.into());
-        }
-        let (mut out, mut exported) = (wasm[..8].to_vec(), false);
-        for payload in Parser::new(0).parse_all(wasm) {
-            let payload = payload.map_err(invalid)?;
-            match &payload {
-                Payload::TableSection(_) => section(&mut out, TABLES, &self.tables()),
-                Payload::ExportSection(exports) => {
-                    exported = true;
-                    section(&mut out, EXPORTS, &self.exports(wasm, Some(exports)));
-                }
-                // Exports come before the start section, if there are any.
-                Payload::StartSection { .. } if exported => {}
-                Payload::StartSection { .. } => {
-                    section(&mut out, EXPORTS, &self.exports(wasm, None));
-                }
-                _ => {
-                    if let Some((id, range)) = payload.as_section() {
-                        section(&mut out, id, slice(wasm, range));
-                    }
-                }
+        let failed = |error: polychord_passes::Error| crate::error::compile(&error.to_string());
+        let exported = start::export(wasm).map_err(failed)?;
+        shape.start = exported.start;
+        let rewritten = match exported.wasm {
+            Cow::Borrowed(wasm) => tables::limit(wasm, TABLE_ELEMENTS).map_err(failed)?,
+            Cow::Owned(wasm) => {
+                tables::limit(&wasm, TABLE_ELEMENTS).map_err(failed)?.into_owned().into()
             }
-        }
-        Ok(out.into())
+        };
+        Ok((shape, rewritten))
     }
 
-    /// The contents of the table section, each table with a maximum.
-    fn tables(&self) -> Vec<u8> {
-        let mut out = Vec::new();
-        leb128(&mut out, self.tables.len() as u64);
-        for table in &self.tables {
-            let maximum = table.maximum.unwrap_or(u64::MAX).min(TABLE_ELEMENTS);
-            // `functype` or `externref`: others were not accepted.
-            out.push(if table.element_type.is_func_ref() { 0x70 } else { 0x6f });
-            out.push(if table.table64 { 0b101 } else { 0b001 });
-            leb128(&mut out, table.initial);
-            // One that starts out larger is refused when it is started.
-            leb128(&mut out, maximum.max(table.initial));
-        }
-        out
-    }
-
-    /// The contents of the export section, with the start function at the end.
-    fn exports(&self, wasm: &[u8], exports: Option<&ExportSectionReader<'_>>) -> Vec<u8> {
-        let count = exports.map_or(0, |exports| u64::from(exports.count()));
-        let mut out = Vec::new();
-        leb128(&mut out, count + u64::from(self.start.is_some()));
-        if let Some(exports) = exports {
-            // `original_position` is behind the count, where the entries begin.
-            out.extend_from_slice(slice(wasm, exports.original_position()..exports.range().end));
-        }
-        if let Some((function, name)) = &self.start {
-            leb128(&mut out, name.len() as u64);
-            out.extend_from_slice(name.as_bytes());
-            out.push(0);
-            leb128(&mut out, u64::from(*function));
-        }
-        out
+    /// The name that the start function is exported by, if there is one.
+    pub(crate) fn start(&self) -> Option<&str> {
+        self.start.as_deref()
     }
 
     /// Refuses memories that WasmEdge cannot have under any limits.
@@ -164,99 +98,39 @@ impl Shape {
     }
 }
 
-pub(crate) fn section(out: &mut Vec<u8>, id: u8, contents: &[u8]) {
-    out.push(id);
-    leb128(out, contents.len() as u64);
-    out.extend_from_slice(contents);
-}
-
-#[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
-pub(crate) fn leb128(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-/// A part of the module that its parser has found.
-pub(crate) fn slice(wasm: &[u8], range: Range<u64>) -> &[u8] {
-    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
-    wasm.get(index(range.start)..index(range.end)).unwrap_or_default()
-}
-
-/// A name that the module does not export yet.
-fn unused_name(names: &[&str]) -> String {
-    let mut name = "polychord start".to_owned();
-    while names.contains(&name.as_str()) {
-        name.push('\'');
-    }
-    name
-}
-
-pub(crate) fn invalid(error: BinaryReaderError) -> Error {
+fn invalid(error: BinaryReaderError) -> Error {
     crate::error::compile(error.message())
 }
 
 #[cfg(test)]
 mod tests {
-    use wasmparser::Validator;
-
     use super::*;
 
-    fn rewrite(wat: &str) -> (Shape, Vec<u8>) {
+    fn read(wat: &str) -> Result<Shape> {
         let wasm = wat::parse_str(wat).unwrap();
-        let shape = Shape::read(&wasm).unwrap();
-        let rewritten = shape.rewrite(&wasm).unwrap().into_owned();
-        Validator::new().validate_all(&rewritten).unwrap();
-        (shape, rewritten)
+        Shape::read(&wasm).map(|(shape, _)| shape)
     }
 
     #[test]
-    fn a_module_without_start_and_tables_stays_as_it_is() {
-        let wasm = wat::parse_str("(module (memory 1) (func (export \"f\")))").unwrap();
-        let shape = Shape::read(&wasm).unwrap();
-        assert!(matches!(shape.rewrite(&wasm).unwrap(), Cow::Borrowed(same) if same == wasm));
-        assert_eq!(shape.start(), None);
+    fn both_changes_are_made() {
+        let text = "(module (table 1 funcref) (func $f) (start $f))";
+        let wasm = wat::parse_str(text).unwrap();
+        let (shape, rewritten) = Shape::read(&wasm).unwrap();
+        assert!(shape.start().is_some());
+        let (again, same) = Shape::read(&rewritten).unwrap();
+        assert_eq!((again.start(), again.tables[0].maximum), (None, Some(TABLE_ELEMENTS)));
+        assert_eq!(same, rewritten);
     }
 
     #[test]
-    fn the_start_function_is_exported_by_a_name_of_its_own() {
-        for exports in ["", "(func (export \"polychord start\"))", "(memory (export \"m\") 1)"] {
-            let text = format!("(module {exports} (func) (func $s nop) (start $s) (func))");
-            let (shape, rewritten) = rewrite(&text);
-            let name = shape.start().unwrap();
-            let after = Shape::read(&rewritten).unwrap();
-            assert_eq!(after.start(), None, "{text}");
-            let exported = Parser::new(0).parse_all(&rewritten).find_map(|payload| {
-                let Payload::ExportSection(exports) = payload.unwrap() else { return None };
-                exports.into_iter().map(Result::unwrap).find(|export| export.name == name)
-            });
-            let (function, _) = shape.start.as_ref().unwrap();
-            assert_eq!(exported.unwrap().index, *function, "{text}");
-        }
-    }
-
-    #[test]
-    fn tables_get_a_limit_and_keep_the_rest() {
-        let (before, rewritten) = rewrite(
-            "(module (table 10 funcref) (table 1 7 externref) (table 2 0x7fffffff funcref)
-                (func $f) (elem (i32.const 3) $f))",
-        );
-        let after = Shape::read(&rewritten).unwrap();
-        let maxima: Vec<_> = after.tables.iter().map(|table| table.maximum).collect();
-        assert_eq!(maxima, [Some(TABLE_ELEMENTS), Some(7), Some(TABLE_ELEMENTS)]);
-        for (before, after) in before.tables.iter().zip(&after.tables) {
-            assert_eq!((before.element_type, before.initial), (after.element_type, after.initial));
-        }
-        assert!(after.check_sizes(0).is_ok());
-        let (large, _) = rewrite("(module (table 0x10000000 funcref))");
+    fn tables_beyond_the_limit_are_refused() {
+        assert!(read("(module (table 1048576 funcref))").unwrap().check_sizes(0).is_ok());
+        let large = read("(module (table 0x10000000 funcref))").unwrap();
         assert!(large.check_sizes(0).unwrap_err().to_string().contains("268435456"));
     }
 
     #[test]
     fn memories_beyond_the_allocator_are_refused() {
-        let read = |wat: &str| Shape::read(&wat::parse_str(wat).unwrap());
         let error = read("(module (memory i64 131073))").unwrap_err().to_string();
         assert!(error.contains("8590000128") && error.contains("8589934592"), "{error}");
         let shape = read("(module (memory i64 131072))").unwrap();

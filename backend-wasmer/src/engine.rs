@@ -8,7 +8,7 @@ use wasmer::sys::{EngineBuilder, Features};
 
 use crate::compiler::Compiler;
 use crate::runtime::WasmerModule;
-use crate::{NAME, error, memory};
+use crate::{NAME, memory};
 
 /// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {
@@ -49,7 +49,7 @@ impl WasmerEngine {
             multi_memory: true,
             relaxed_simd: compiler.relaxed_simd(),
             mapping: memory::MAPPING,
-            time_limit: false,
+            time_limit: true,
             stack_overflow_trap: true,
             threads: true,
         };
@@ -63,9 +63,8 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let module = wasmer::Module::new(&self.engine, wasm).map_err(|e| error::compile(&e))?;
-        let engine = self.engine.clone();
-        Ok(Arc::new(WasmerModule::new(engine, module, info, self.capabilities.clone())))
+        let (engine, capabilities) = (self.engine.clone(), self.capabilities.clone());
+        Ok(Arc::new(WasmerModule::new(engine, wasm, info, capabilities)?))
     }
 }
 

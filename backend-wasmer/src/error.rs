@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use polychord_runtime_api::{Error, TrapKind};
 use wasmer::sys::vm::TrapCode;
 use wasmer::{CompileError, InstantiationError, RuntimeError};
@@ -10,25 +8,19 @@ pub(crate) fn compile(error: &CompileError) -> Error {
     Error::Compile { engine: NAME, reason: error.to_string() }
 }
 
-pub(crate) fn instantiate(error: InstantiationError, over: Option<Duration>) -> Error {
+pub(crate) fn instantiate(error: InstantiationError) -> Error {
     match error {
-        InstantiationError::Start(error) => call(error, "the start function", over),
+        InstantiationError::Start(error) => call(error, "the start function"),
         error => Error::Instantiate { engine: NAME, reason: error.to_string() },
     }
 }
 
-/// The error of a call: a trap in all but strange cases. `over` is the time limit if the call
-/// took longer.
-pub(crate) fn call(error: RuntimeError, operation: &str, over: Option<Duration>) -> Error {
+/// The error of a call: a trap in all but strange cases.
+pub(crate) fn call(error: RuntimeError, operation: &str) -> Error {
     let reason = error.to_string();
     let Some(trap) = error.to_trap() else {
         return Error::Instantiate { engine: NAME, reason };
     };
-    if let Some(limit) = over {
-        // Not only for `HostInterrupt`: an interrupted load or store looks as if it had trapped.
-        let kind = TrapKind::DeadlineExceeded(limit);
-        return Error::Trap { engine: NAME, operation: operation.to_owned(), kind };
-    }
     let kind = match trap {
         TrapCode::UnreachableCodeReached => TrapKind::Unreachable,
         TrapCode::HeapAccessOutOfBounds => TrapKind::MemoryOutOfBounds,

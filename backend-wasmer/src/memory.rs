@@ -3,15 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::time::Duration;
 
-use polychord_runtime_api::Mapping;
 use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{Error, Mapping, Result, TimeLimit};
 use wasmer::sys::vm::{
     MemoryError, MemoryStyle, TableStyle, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition,
 };
 use wasmer::sys::{BaseTunables, Tunables};
-use wasmer::{AsStoreMut, AsStoreRef, Memory, MemoryType, Pages, Store, TableType};
+use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryType, Pages, Store, TableType};
 
+use crate::NAME;
 use crate::function::Exported;
 
 /// Pages of a Wasmer memory can be replaced by mappings.
@@ -60,6 +62,25 @@ fn len(view: &wasmer::MemoryView<'_>) -> usize {
     usize::try_from(view.data_size()).unwrap_or(0)
 }
 
+/// The time limit of a guest whose code looks at a flag in the memory that is exported by this
+/// name.
+pub(crate) fn time_limit(
+    limit: Duration,
+    instance: &Instance,
+    memory: &str,
+    store: &impl AsStoreRef,
+) -> Result<TimeLimit> {
+    let memory = instance.exports.get_memory(memory).ok();
+    let base = memory.and_then(|memory| NonNull::new(memory.view(store).data_ptr()));
+    let base = base.ok_or_else(|| Error::Instantiate {
+        engine: NAME,
+        reason: "it has not the memory of one page that its time limit needs".to_owned(),
+    })?;
+    // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
+    // the store is dropped, which the guest's runtime owns together with the limit.
+    Ok(unsafe { TimeLimit::new(limit, base) })
+}
+
 /// Limits for the growth that guests ask for, over Wasmer's own tunables.
 pub(crate) struct Limited {
     base: BaseTunables,
@@ -69,6 +90,8 @@ pub(crate) struct Limited {
 impl Limited {
     pub(crate) fn new(memory_bytes: u64) -> Self {
         let pages = u32::try_from(memory_bytes / PAGE).unwrap_or(u32::MAX);
+        // Guests with a time limit have a page for its flag.
+        let pages = pages.max(1);
         Self { base: BaseTunables::new(), max_pages: Pages(pages.min(1 << 16)) }
     }
 

@@ -1,10 +1,9 @@
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
-    Alarm, Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
-    Runtime, Value,
+    Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
+    TimeLimit, Value, Variants,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
@@ -16,7 +15,7 @@ use crate::{NAME, error, function};
 /// A compiled guest.
 pub(crate) struct WasmerModule {
     engine: wasmer::Engine,
-    module: wasmer::Module,
+    modules: Variants<wasmer::Module>,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
 }
@@ -25,6 +24,7 @@ pub(crate) struct WasmerModule {
 struct WasmerRuntime {
     /// Dropped first.
     _mapped: MappedLayers,
+    time: TimeLimit,
     guest: Guest,
     host: Arc<Host>,
 }
@@ -37,14 +37,19 @@ pub(crate) struct State {
 }
 
 impl WasmerModule {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         engine: wasmer::Engine,
-        module: wasmer::Module,
+        wasm: &[u8],
         info: Arc<ModuleInfo>,
         capabilities: Arc<Capabilities>,
-    ) -> Self {
-        Self { engine, module, info, capabilities }
+    ) -> Result<Self> {
+        let modules = Variants::new(wasm, compile(&engine, wasm)?);
+        Ok(Self { engine, modules, info, capabilities })
     }
+}
+
+fn compile(engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module> {
+    wasmer::Module::new(engine, wasm).map_err(|error| error::compile(&error))
 }
 
 impl Module for WasmerModule {
@@ -69,10 +74,22 @@ impl Module for WasmerModule {
             .iter()
             .map(|import| function::import(&mut store, &env, import))
             .collect();
-        let deadline = Deadline::set(&store, host.limits().call_time);
-        let instance = Instance::new_by_index(&mut store, &self.module, &imports);
-        let over = deadline.exceeded();
-        let instance = instance.map_err(|e| error::instantiate(e, over))?;
+        let limit = host.limits().call_time;
+        let timed = limit
+            .map(|limit| {
+                Ok((limit, self.modules.stoppable(NAME, |wasm| compile(&self.engine, wasm))?))
+            })
+            .transpose()?;
+        let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
+        let instance = Instance::new_by_index(&mut store, module, &imports);
+        let instance = instance.map_err(error::instantiate)?;
+        let mut time = TimeLimit::none();
+        if let Some((limit, timed)) = timed {
+            time = memory::time_limit(limit, &instance, &timed.memory, &store)?;
+            if let Some(start) = &timed.start {
+                run_start(&instance, start, &time, &mut store)?;
+            }
+        }
         let exported = self.info.memories().iter();
         let memories: Vec<_> = exported
             .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
@@ -85,8 +102,18 @@ impl Module for WasmerModule {
         });
         let functions = functions.collect();
         let guest = Guest { store, functions, memories };
-        Ok(Box::new(WasmerRuntime { _mapped: host.mapped_layers(), guest, host }))
+        Ok(Box::new(WasmerRuntime { _mapped: host.mapped_layers(), time, guest, host }))
     }
+}
+
+/// Runs a start function that is exported, under the time limit.
+fn run_start(instance: &Instance, start: &str, time: &TimeLimit, store: &mut Store) -> Result<()> {
+    let function = instance.exports.get_function(start).map_err(|error| {
+        let reason = error.to_string();
+        Error::Instantiate { engine: NAME, reason }
+    })?;
+    let mut call = || function.call(store, &[]).map(drop);
+    time.run(|| call().map_err(|error| error::call(error, "the start function")))
 }
 
 impl LinearMemories for WasmerRuntime {
@@ -125,40 +152,13 @@ impl Runtime for WasmerRuntime {
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let Guest { store, functions, .. } = &mut self.guest;
+        let Self { time, guest: Guest { store, functions, .. }, .. } = self;
         let Some(function) = functions.get(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let deadline = Deadline::set(store, self.host.limits().call_time);
-        let done = function.call(store, args, results);
-        let over = deadline.exceeded();
-        done.map_err(|e| error::call(e, export, over))
+        let mut call = || function.call(store, args, results);
+        time.run(|| call().map_err(|error| error::call(error, export)))
     }
-}
-
-/// The end of a call's time, at which the guest is interrupted.
-struct Deadline {
-    limit: Duration,
-    /// None if there is no limit, or one beyond what the clock can express.
-    at: Option<Instant>,
-    _alarm: Option<Alarm>,
-}
-
-impl Deadline {
-    fn set(store: &Store, limit: Option<Duration>) -> Self {
-        let at = limit.and_then(|limit| Instant::now().checked_add(limit));
-        let alarm = at.and_then(|at| set_alarm(store, at));
-        Self { limit: limit.unwrap_or_default(), at, _alarm: alarm }
-    }
-
-    /// Ends the watch; the limit, if the call took longer.
-    fn exceeded(self) -> Option<Duration> {
-        self.at.filter(|at| Instant::now() >= *at).map(|_| self.limit)
-    }
-}
-
-fn set_alarm(_: &Store, _: Instant) -> Option<Alarm> {
-    None
 }
 
 impl State {

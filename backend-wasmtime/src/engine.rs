@@ -16,9 +16,9 @@ pub struct WasmtimeEngine {
     engines: Arc<Engines>,
 }
 
-/// One engine for each way of compiling, made when it is first needed.
+/// One engine for each kind of memory, made when it is first needed.
 #[derive(Default)]
-pub(crate) struct Engines([OnceLock<wasmtime::Engine>; 4]);
+pub(crate) struct Engines([OnceLock<wasmtime::Engine>; 2]);
 
 /// Stack of a guest in bytes; the threads that call guests have at least twice as much.
 const STACK: usize = 1 << 20;
@@ -54,32 +54,18 @@ impl WasmtimeEngine {
             threads: true,
         };
         let engines = Arc::new(Engines::default());
-        engines.get(AddressType::I32, Interruption::Never)?;
+        engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })
     }
 }
 
-/// Whether compiled code looks at the clock of the engine. Looking costs the kernels a third
-/// of their speed, so only guests with a time limit do it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Interruption {
-    Never,
-    AtEpochs,
-}
-
 impl Engines {
-    pub(crate) fn get(
-        &self,
-        address: AddressType,
-        interruption: Interruption,
-    ) -> Result<&wasmtime::Engine> {
-        let wide = usize::from(address == AddressType::I64);
-        let timed = usize::from(interruption == Interruption::AtEpochs);
-        let slot = &self.0[2 * wide + timed];
+    pub(crate) fn get(&self, address: AddressType) -> Result<&wasmtime::Engine> {
+        let slot = &self.0[usize::from(address == AddressType::I64)];
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        let engine = configure(address, interruption)?;
+        let engine = configure(address)?;
         Ok(slot.get_or_init(|| engine))
     }
 }
@@ -102,7 +88,7 @@ impl fmt::Debug for WasmtimeEngine {
 }
 
 /// For 32-bit memories guard pages take the place of bounds checks; that is the default.
-fn configure(address: AddressType, interruption: Interruption) -> Result<wasmtime::Engine> {
+fn configure(address: AddressType) -> Result<wasmtime::Engine> {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -112,8 +98,7 @@ fn configure(address: AddressType, interruption: Interruption) -> Result<wasmtim
         .wasm_memory64(true)
         .wasm_backtrace_max_frames(None)
         .max_wasm_stack(STACK)
-        .memory_may_move(false)
-        .epoch_interruption(interruption == Interruption::AtEpochs);
+        .memory_may_move(false);
     if address == AddressType::I64 {
         config.memory_reservation(WIDE);
     }

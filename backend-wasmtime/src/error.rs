@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use polychord_runtime_api::{Error, TrapKind};
 use wasmtime::Trap;
 
@@ -14,7 +12,7 @@ pub(crate) fn instantiate(error: &wasmtime::Error) -> Error {
 }
 
 /// The error of a call: a trap in all but strange cases.
-pub(crate) fn call(error: &wasmtime::Error, operation: &str, limit: Option<Duration>) -> Error {
+pub(crate) fn call(error: &wasmtime::Error, operation: &str) -> Error {
     let Some(trap) = error.downcast_ref::<Trap>() else { return instantiate(error) };
     let kind = match trap {
         Trap::UnreachableCodeReached => TrapKind::Unreachable,
@@ -26,7 +24,6 @@ pub(crate) fn call(error: &wasmtime::Error, operation: &str, limit: Option<Durat
         Trap::IntegerDivisionByZero => TrapKind::IntegerDivisionByZero,
         Trap::BadConversionToInteger => TrapKind::InvalidConversionToInteger,
         Trap::StackOverflow => TrapKind::StackOverflow,
-        Trap::Interrupt => TrapKind::DeadlineExceeded(limit.unwrap_or_default()),
         _ => TrapKind::Other,
     };
     Error::Trap { engine: NAME, operation: operation.to_owned(), kind }

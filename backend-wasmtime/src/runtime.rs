@@ -1,25 +1,21 @@
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Limits, LinearMemories, MappedLayers, Module, ModuleInfo,
-    Result, Runtime, Value, ValueType, Watchdog,
+    Capabilities, Error, Host, Import, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
+    Runtime, TimeLimit, Value, ValueType, Variants,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
-    StoreLimits, UpdateDeadline, Val, ValType,
+    StoreLimits, Val, ValType,
 };
 
-use crate::engine::{Engines, Interruption};
+use crate::engine::Engines;
 use crate::{NAME, error, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
     engines: Arc<Engines>,
-    wasm: Vec<u8>,
-    plain: wasmtime::Module,
-    /// The same with checks of the time, compiled when a guest with a limit is started.
-    timed: OnceLock<wasmtime::Module>,
+    modules: Variants<wasmtime::Module>,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
 }
@@ -28,8 +24,9 @@ pub(crate) struct WasmtimeModule {
 struct WasmtimeRuntime {
     /// Dropped first.
     _mapped: MappedLayers,
+    time: TimeLimit,
     store: Store<State>,
-    instance: Option<Instance>,
+    instance: Instance,
     /// Arguments and results of the last call, kept for their room.
     values: Vec<Val>,
 }
@@ -41,7 +38,6 @@ struct State {
     /// started.
     memories: Vec<Memory>,
     limits: StoreLimits,
-    deadline: Option<Instant>,
 }
 
 impl WasmtimeModule {
@@ -51,30 +47,13 @@ impl WasmtimeModule {
         info: Arc<ModuleInfo>,
         capabilities: Arc<Capabilities>,
     ) -> Result<Self> {
-        let plain = compile(&engines, wasm, &info, Interruption::Never)?;
-        let wasm = wasm.to_vec();
-        Ok(Self { engines, wasm, plain, timed: OnceLock::new(), info, capabilities })
-    }
-
-    fn for_limits(&self, limits: &Limits) -> Result<&wasmtime::Module> {
-        if limits.call_time.is_none() {
-            return Ok(&self.plain);
-        }
-        if let Some(module) = self.timed.get() {
-            return Ok(module);
-        }
-        let module = compile(&self.engines, &self.wasm, &self.info, Interruption::AtEpochs)?;
-        Ok(self.timed.get_or_init(|| module))
+        let modules = Variants::new(wasm, compile(&engines, wasm, &info)?);
+        Ok(Self { engines, modules, info, capabilities })
     }
 }
 
-fn compile(
-    engines: &Engines,
-    wasm: &[u8],
-    info: &ModuleInfo,
-    interruption: Interruption,
-) -> Result<wasmtime::Module> {
-    let engine = engines.get(info.address(), interruption)?;
+fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime::Module> {
+    let engine = engines.get(info.address())?;
     wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
 }
 
@@ -88,26 +67,34 @@ impl Module for WasmtimeModule {
     }
 
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
-        let module = self.for_limits(host.limits())?;
+        let timed = host.limits().call_time.map(|limit| {
+            let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
+            Ok((limit, self.modules.stoppable(NAME, compile)?))
+        });
+        let timed = timed.transpose()?;
+        let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
         let limits = memory::limits(host.memory_limit());
         let mapped = host.mapped_layers();
-        let state = State { host, memories: Vec::new(), limits, deadline: None };
+        let state = State { host, memories: Vec::new(), limits };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
-        // Without effect in code that was compiled without checks of the time.
-        store.set_epoch_deadline(1);
-        store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
+        let instance = Instance::new(&mut store, module, &imports)
+            .map_err(|e| error::call(&e, "the start function"))?;
+        let mut time = TimeLimit::none();
+        if let Some((limit, timed)) = timed {
+            time = memory::time_limit(limit, instance, &timed.memory, &mut store)?;
+        }
         let mut runtime =
-            WasmtimeRuntime { _mapped: mapped, store, instance: None, values: Vec::new() };
-        let instance =
-            runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
+            WasmtimeRuntime { _mapped: mapped, time, store, instance, values: Vec::new() };
+        if let Some(start) = timed.and_then(|(_, timed)| timed.start.as_deref()) {
+            runtime.run(start, "the start function", &[], &mut [])?;
+        }
         let exported = self.info.memories().iter();
         let memories =
             exported.filter_map(|memory| instance.get_memory(&mut runtime.store, &memory.name));
         runtime.store.data_mut().memories = memories.collect();
-        runtime.instance = Some(instance);
         Ok(Box::new(runtime))
     }
 }
@@ -140,53 +127,32 @@ impl Runtime for WasmtimeRuntime {
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let instance = self.instance;
-        let function = instance.and_then(|instance| instance.get_func(&mut self.store, export));
-        let Some(function) = function else {
-            return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
-        };
-        let mut values = std::mem::take(&mut self.values);
-        values.clear();
-        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
-        let (given, out) = values.split_at_mut(args.len());
-        let done = self.timed(export, |store| function.call(store, given, out));
-        for (result, value) in results.iter_mut().zip(out) {
-            *result = from_engine(value);
-        }
-        self.values = values;
-        done
+        self.run(export, export, args, results)
     }
 }
 
 impl WasmtimeRuntime {
-    /// Runs guest code under the time limit.
-    fn timed<T>(
+    /// Calls a function, which errors call `operation`, under the time limit.
+    fn run(
         &mut self,
+        export: &str,
         operation: &str,
-        run: impl FnOnce(&mut Store<State>) -> wasmtime::Result<T>,
-    ) -> Result<T> {
-        let limit: Option<Duration> = self.store.data().host.limits().call_time;
-        // A limit beyond what the clock can express never comes.
-        let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-        self.store.data_mut().deadline = deadline;
-        let alarm = deadline.map(|deadline| {
-            let engine = self.store.engine().clone();
-            // Every guest of the engine wakes up, and goes on if its own time is not over.
-            Watchdog::set(deadline, Arc::new(move || engine.increment_epoch()))
-        });
-        let result = run(&mut self.store);
-        drop(alarm);
-        result.map_err(|error| error::call(&error, operation, limit))
-    }
-}
-
-impl State {
-    /// Called when the epoch of the engine has changed.
-    fn at_tick(&self) -> UpdateDeadline {
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => UpdateDeadline::Interrupt,
-            _ => UpdateDeadline::Continue(1),
+        args: &[Value],
+        results: &mut [Value],
+    ) -> Result<()> {
+        let Self { time, store, instance, values, .. } = self;
+        let Some(function) = instance.get_func(&mut *store, export) else {
+            return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
+        };
+        values.clear();
+        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
+        let (given, out) = values.split_at_mut(args.len());
+        let mut call = || function.call(&mut *store, given, out);
+        let done = time.run(|| call().map_err(|error| error::call(&error, operation)));
+        for (result, value) in results.iter_mut().zip(out) {
+            *result = from_engine(value);
         }
+        done
     }
 }
 

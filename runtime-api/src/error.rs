@@ -125,6 +125,14 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// There is no thread that could stop guests when their time is over.
+    #[error(
+        "no thread can be started that keeps time limits, so no guest is run under one: {reason}"
+    )]
+    NoWatchdog {
+        /// What the operating system says.
+        reason: String,
+    },
     /// No 64-bit memory that could serve the request stands behind the guest.
     #[error("{operation} needs a 64-bit memory {kind}; make one with create_memory64 first")]
     NotEnabled {

@@ -1,61 +1,82 @@
+//! Alarms that go off on a thread of their own.
+
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// One thread of the process that interrupts guests whose time is up.
-///
-/// Engines can be interrupted from another thread, but do not keep time themselves. An alarm
-/// goes off at its deadline, and again and again until it is dropped, because an engine may
-/// miss an interruption that comes just before or after guest code runs.
+use crate::{Error, Result};
+
+/// One thread of the process that keeps time, because engines do not.
 pub struct Watchdog {
     alarms: Mutex<Alarms>,
     changed: Condvar,
 }
 
-/// Set until dropped.
+/// An action that is due at some time, until this is dropped.
 #[derive(Debug)]
 pub struct Alarm {
     key: Key,
+    action: Arc<Action>,
 }
 
-/// Runs on the watchdog's thread; it must be short, and must not set or drop alarms.
-type Action = Arc<dyn Fn() + Send + Sync>;
+/// What an alarm does. Taken when it goes off or is dropped, whichever comes first.
+struct Action(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+/// When an alarm goes off, and a number that no other one has.
 type Key = (Instant, u64);
 
-#[derive(Default)]
 struct Alarms {
     next: u64,
-    due: BTreeMap<Key, (Instant, Action)>,
+    due: BTreeMap<Key, Arc<Action>>,
+    is_running: bool,
 }
 
-const AGAIN: Duration = Duration::from_millis(5);
+static WATCHDOG: Watchdog = Watchdog {
+    alarms: Mutex::new(Alarms { next: 0, due: BTreeMap::new(), is_running: false }),
+    changed: Condvar::new(),
+};
 
 impl Watchdog {
-    /// Runs `action` on the watchdog's thread at `deadline`, and every few milliseconds from
-    /// then on, until the alarm is dropped. After the drop it does not run any more.
-    pub fn set(deadline: Instant, action: Action) -> Alarm {
-        let dog = Self::get();
-        let mut alarms = dog.lock();
-        let key = (deadline, alarms.next);
-        alarms.next += 1;
-        alarms.due.insert(key, (deadline, action));
-        drop(alarms);
-        dog.changed.notify_one();
-        Alarm { key }
+    /// Runs `action` once on the watchdog's thread at `deadline`, unless the alarm is dropped
+    /// before. After the drop it neither runs nor is running.
+    ///
+    /// Actions run one after the other, and an action that takes long delays those of others:
+    /// it should do no more than set a flag. It must not drop its own alarm.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoWatchdog`] if the system has no thread for it: what the alarm is to stop would
+    /// never be stopped.
+    pub fn set(deadline: Instant, action: impl FnOnce() + Send + 'static) -> Result<Alarm> {
+        WATCHDOG.add(deadline, action, || {
+            let name = "polychord-watchdog".to_owned();
+            thread::Builder::new().name(name).spawn(|| WATCHDOG.run()).map(drop)
+        })
     }
 
-    fn get() -> &'static Self {
-        static WATCHDOG: OnceLock<Watchdog> = OnceLock::new();
-        WATCHDOG.get_or_init(|| {
-            let name = "polychord-watchdog".to_owned();
-            let started = thread::Builder::new().name(name).spawn(|| Self::get().run());
-            if let Err(error) = started {
-                tracing::error!(%error, "no thread for time limits; guests will not be stopped");
-            }
-            Self { alarms: Mutex::default(), changed: Condvar::new() }
-        })
+    fn add(
+        &self,
+        deadline: Instant,
+        action: impl FnOnce() + Send + 'static,
+        start: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<Alarm> {
+        let mut alarms = self.lock();
+        if !alarms.is_running {
+            start().map_err(|error| Error::NoWatchdog { reason: error.to_string() })?;
+            alarms.is_running = true;
+        }
+        let key = (deadline, alarms.next);
+        alarms.next += 1;
+        let action = Arc::new(Action(Mutex::new(Some(Box::new(action)))));
+        let is_first = alarms.due.first_key_value().is_none_or(|(first, _)| key < *first);
+        alarms.due.insert(key, action.clone());
+        drop(alarms);
+        if is_first {
+            self.changed.notify_one();
+        }
+        Ok(Alarm { key, action })
     }
 
     fn lock(&self) -> MutexGuard<'_, Alarms> {
@@ -66,19 +87,45 @@ impl Watchdog {
         let mut alarms = self.lock();
         loop {
             let now = Instant::now();
-            let mut wake = None::<Instant>;
-            // Actions run under the lock, so that none runs after its alarm is dropped.
-            for (when, action) in alarms.due.values_mut() {
-                if *when <= now {
-                    action();
-                    *when = now + AGAIN;
+            let first = alarms.due.first_key_value().map(|(key, action)| (*key, action.clone()));
+            alarms = match first {
+                Some((key, action)) if key.0 <= now => {
+                    alarms.due.remove(&key);
+                    // Other alarms can be set and dropped while the action runs.
+                    drop(alarms);
+                    action.run();
+                    self.lock()
                 }
-                wake = Some(wake.map_or(*when, |wake| wake.min(*when)));
-            }
-            let wait = wake.map_or(Duration::MAX, |wake| wake.saturating_duration_since(now));
-            let waited = self.changed.wait_timeout(alarms, wait);
-            alarms = waited.unwrap_or_else(PoisonError::into_inner).0;
+                Some((key, _)) => {
+                    let waited = self.changed.wait_timeout(alarms, key.0 - now);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => self.changed.wait(alarms).unwrap_or_else(PoisonError::into_inner),
+            };
         }
+    }
+}
+
+impl Action {
+    fn run(&self) {
+        // Held while it runs, so that a drop of the alarm waits for the end.
+        let mut action = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(action) = action.take() {
+            action();
+        }
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        WATCHDOG.lock().due.remove(&self.key);
+        self.action.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+impl fmt::Debug for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Action").finish_non_exhaustive()
     }
 }
 
@@ -88,39 +135,68 @@ impl fmt::Debug for Watchdog {
     }
 }
 
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        Watchdog::get().lock().due.remove(&self.key);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
+    use std::time::Duration;
 
     use super::*;
 
     #[test]
-    fn an_alarm_goes_off_again_until_it_is_dropped() {
+    fn an_alarm_goes_off_once_and_not_before_its_time() {
         let (send, receive) = mpsc::channel();
-        let start = Instant::now();
-        let deadline = start + Duration::from_millis(20);
-        let alarm = Watchdog::set(deadline, Arc::new(move || send.send(Instant::now()).unwrap()));
-        for _ in 0..3 {
-            assert!(receive.recv().unwrap() >= deadline);
-        }
-        drop(alarm);
-        while receive.try_recv().is_ok() {}
+        let deadline = Instant::now() + Duration::from_millis(20);
+        let alarm = Watchdog::set(deadline, move || send.send(Instant::now()).unwrap()).unwrap();
+        assert!(receive.recv().unwrap() >= deadline);
         // The action, and with it the sender, is gone.
-        assert_eq!(receive.try_recv(), Err(mpsc::TryRecvError::Disconnected));
+        assert_eq!(receive.recv(), Err(mpsc::RecvError));
+        drop(alarm);
+    }
+
+    #[test]
+    fn a_dropped_alarm_does_not_go_off() {
+        let (send, receive) = mpsc::channel();
+        let soon = Instant::now() + Duration::from_millis(5);
+        drop(Watchdog::set(soon, move || send.send(()).unwrap()).unwrap());
+        assert_eq!(
+            receive.recv_timeout(Duration::from_millis(50)),
+            Err(mpsc::RecvTimeoutError::Disconnected)
+        );
     }
 
     #[test]
     fn a_later_alarm_does_not_hide_an_earlier_one() {
         let (send, receive) = mpsc::channel();
-        let late = Watchdog::set(Instant::now() + Duration::from_secs(3600), Arc::new(|| ()));
-        let soon = Watchdog::set(Instant::now(), Arc::new(move || _ = send.send(())));
+        let late = Watchdog::set(Instant::now() + Duration::from_secs(3600), || ()).unwrap();
+        let soon = Watchdog::set(Instant::now(), move || _ = send.send(())).unwrap();
         receive.recv().unwrap();
         drop((late, soon));
+    }
+
+    /// An action that takes long holds up neither those who set alarms nor those who drop them.
+    #[test]
+    fn alarms_can_be_set_and_dropped_while_an_action_runs() {
+        let (started, has_started) = mpsc::channel();
+        let (end, ends) = mpsc::channel::<()>();
+        let slow = Watchdog::set(Instant::now(), move || {
+            started.send(()).unwrap();
+            _ = ends.recv();
+        });
+        has_started.recv().unwrap();
+        drop(Watchdog::set(Instant::now() + Duration::from_secs(3600), || ()).unwrap());
+        end.send(()).unwrap();
+        drop(slow.unwrap());
+    }
+
+    #[test]
+    fn a_watchdog_that_cannot_start_is_an_error() {
+        let dog = Watchdog {
+            alarms: Mutex::new(Alarms { next: 0, due: BTreeMap::new(), is_running: false }),
+            changed: Condvar::new(),
+        };
+        let no_thread = || Err(std::io::Error::other("no thread"));
+        let error = dog.add(Instant::now(), || (), no_thread).unwrap_err();
+        assert!(matches!(error, Error::NoWatchdog { .. }), "{error}");
+        assert!(dog.lock().due.is_empty());
     }
 }

@@ -1,0 +1,324 @@
+//! Code that a host can stop from another thread.
+//!
+//! The rewritten module has one more memory of one page, which it exports. Every function entry
+//! and every loop head reads the word at [`FLAG`] and traps (`unreachable`) if it is not zero, so
+//! a host that sets the word stops the guest at its next call or iteration. No signal is needed,
+//! and the engine's own code is never cut off.
+//!
+//! One instruction may take long by itself, where it fills or copies memory. `memory.fill` and
+//! `memory.copy` are divided into pieces of [`PIECE`] bytes with a look at the flag before each.
+//! They trap before they write anything if they leave their memory, as they always do.
+//!
+//! An optimizer could read the flag once and keep the value, since the module itself never writes
+//! it. Each look therefore begins with a store to another word of the same memory, behind which
+//! a compiler that tracks memory by stores (Cranelift) reads again; compilers by LLVM read guest
+//! memory by volatile loads.
+
+mod bulk;
+
+use wasm_encoder::{Encode, ExportKind, Instruction, MemArg, MemArgTarget, MemoryType, SectionId};
+use wasmparser::{FunctionBody, Operator, Parser, Payload};
+
+use crate::Result;
+use crate::sections::{Replacement, Sections, appended};
+use crate::start::export_entry;
+use bulk::Bulk;
+
+/// Offset in the added memory of the 32-bit word that stops the guest when it is not zero.
+pub const FLAG: usize = 0;
+
+/// Most bytes that a guest fills or copies without a look at the flag.
+pub const PIECE: u32 = 1 << 20;
+
+/// Offset of the word that each look stores to.
+const STORED: u64 = 64;
+
+/// A module whose code looks at a flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stoppable {
+    /// The module.
+    pub wasm: Vec<u8>,
+    /// The name that the memory with the flag is exported by; the module exported nothing by
+    /// that name before.
+    pub memory: String,
+}
+
+/// Rewrites a module so that it looks at a flag, as the [module](self) describes.
+///
+/// # Errors
+///
+/// [`Error`](crate::Error) if the module is not valid, or if it has so many functions or
+/// memories that no more can be added.
+pub fn checks(wasm: &[u8]) -> Result<Stoppable> {
+    let sections = Sections::read(wasm)?;
+    let shape = Shape::read(wasm)?;
+    let memory = sections.unused_name("polychord stop");
+    let mut bulk = Bulk::new(&shape);
+    let mut bodies = Vec::new();
+    for payload in Parser::new(0).parse_all(wasm) {
+        if let Payload::CodeSectionEntry(body) = payload? {
+            bodies.push(with_looks(&sections, &body, shape.flag_memory(), &mut bulk)?);
+        }
+    }
+    let added = bulk.functions();
+    bodies.extend(added.iter().map(|function| function.body.clone()));
+    let rewritten = sections.rewrite(|id, section| match id {
+        SectionId::Type => appended(section, &each(&added, |function| function.ty.clone())),
+        SectionId::Function => appended(section, &each(&added, |function| function.type_index())),
+        SectionId::Memory => appended(section, &[flag_memory()]),
+        SectionId::Export => {
+            appended(section, &[export_entry(&memory, ExportKind::Memory, shape.flag_memory())])
+        }
+        SectionId::Code if !bodies.is_empty() => Ok(Replacement::Contents(vector(&bodies))),
+        _ => Ok(Replacement::Same),
+    })?;
+    Ok(Stoppable { wasm: rewritten, memory })
+}
+
+/// What has to be known of a module before its code is rewritten.
+#[derive(Debug, Default)]
+pub(crate) struct Shape {
+    pub(crate) types: u32,
+    /// Imported functions and those of the module.
+    pub(crate) functions: u32,
+    /// For each memory, whether its addresses have 64 bits.
+    pub(crate) memories: Vec<bool>,
+}
+
+impl Shape {
+    fn read(wasm: &[u8]) -> Result<Self> {
+        let mut shape = Self::default();
+        for payload in Parser::new(0).parse_all(wasm) {
+            match payload? {
+                Payload::TypeSection(types) => shape.types = types.count(),
+                Payload::ImportSection(imports) => {
+                    for import in imports.into_imports() {
+                        match import?.ty {
+                            wasmparser::TypeRef::Func(_) => shape.functions += 1,
+                            wasmparser::TypeRef::Memory(ty) => shape.memories.push(ty.memory64),
+                            _ => {}
+                        }
+                    }
+                }
+                Payload::FunctionSection(functions) => shape.functions += functions.count(),
+                Payload::MemorySection(memories) => {
+                    for memory in memories {
+                        shape.memories.push(memory?.memory64);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(shape)
+    }
+
+    /// The index of the memory with the flag.
+    pub(crate) fn flag_memory(&self) -> u32 {
+        u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
+    }
+}
+
+/// A function with looks at the flag, as an entry of the code section.
+fn with_looks(
+    sections: &Sections<'_>,
+    body: &FunctionBody<'_>,
+    flag: u32,
+    bulk: &mut Bulk<'_>,
+) -> Result<Vec<u8>> {
+    let range = body.range();
+    let mut reader = body.get_operators_reader()?;
+    let mut copied = reader.original_position();
+    let mut out = sections.slice(range.start..copied).to_vec();
+    look(flag, &mut out);
+    while !reader.eof() {
+        let at = reader.original_position();
+        let operator = reader.read()?;
+        let end = reader.original_position();
+        match operator {
+            Operator::Loop { .. } => {
+                out.extend_from_slice(sections.slice(copied..end));
+                look(flag, &mut out);
+                copied = end;
+            }
+            Operator::MemoryFill { mem } => {
+                out.extend_from_slice(sections.slice(copied..at));
+                Instruction::Call(bulk.fill(mem)).encode(&mut out);
+                copied = end;
+            }
+            Operator::MemoryCopy { dst_mem, src_mem } => {
+                out.extend_from_slice(sections.slice(copied..at));
+                Instruction::Call(bulk.copy(dst_mem, src_mem)).encode(&mut out);
+                copied = end;
+            }
+            _ => {}
+        }
+    }
+    out.extend_from_slice(sections.slice(copied..range.end));
+    Ok(sized(&out))
+}
+
+/// Appends a look at the flag.
+pub(crate) fn look(flag: u32, out: &mut Vec<u8>) {
+    let target = MemArgTarget::Memory(flag);
+    let word = |offset| MemArg { offset, align: 2, target, ordering: None };
+    for instruction in [
+        Instruction::I32Const(0),
+        Instruction::I32Const(0),
+        Instruction::I32Store(word(STORED)),
+        Instruction::I32Const(0),
+        Instruction::I32Load(word(FLAG as u64)),
+        Instruction::If(wasm_encoder::BlockType::Empty),
+        Instruction::Unreachable,
+        Instruction::End,
+    ] {
+        instruction.encode(out);
+    }
+}
+
+/// The type of the memory with the flag.
+fn flag_memory() -> Vec<u8> {
+    let ty = MemoryType {
+        minimum: 1,
+        maximum: Some(1),
+        memory64: false,
+        shared: false,
+        page_size_log2: None,
+    };
+    let mut entry = Vec::new();
+    ty.encode(&mut entry);
+    entry
+}
+
+/// The bytes of an entry with their number before them.
+pub(crate) fn sized(entry: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entry.len() + 5);
+    entry.encode(&mut out);
+    out
+}
+
+/// The contents of a section that is a vector.
+fn vector(entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    u32::try_from(entries.len()).unwrap_or(u32::MAX).encode(&mut out);
+    entries.iter().for_each(|entry| out.extend_from_slice(entry));
+    out
+}
+
+fn each<T>(list: &[T], entry: impl Fn(&T) -> Vec<u8>) -> Vec<Vec<u8>> {
+    list.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wasmparser::{Validator, WasmFeatures};
+
+    use super::*;
+
+    fn rewrite(wat: &str) -> Stoppable {
+        let wasm = wat::parse_str(wat).unwrap();
+        let stoppable = checks(&wasm).unwrap();
+        let features = WasmFeatures::WASM3;
+        Validator::new_with_features(features).validate_all(&stoppable.wasm).unwrap();
+        stoppable
+    }
+
+    fn functions(wasm: &[u8]) -> Vec<Vec<Operator<'_>>> {
+        let payloads = Parser::new(0).parse_all(wasm).map(Result::unwrap);
+        payloads
+            .filter_map(|payload| match payload {
+                Payload::CodeSectionEntry(body) => {
+                    let operators = body.get_operators_reader().unwrap();
+                    Some(operators.into_iter().map(Result::unwrap).collect())
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// The instructions of a look, and how many there are.
+    fn looks_at(operators: &[Operator<'_>]) -> bool {
+        matches!(
+            operators,
+            [
+                Operator::I32Const { value: 0 },
+                Operator::I32Const { value: 0 },
+                Operator::I32Store { .. },
+                Operator::I32Const { value: 0 },
+                Operator::I32Load { .. },
+                Operator::If { .. },
+                Operator::Unreachable,
+                Operator::End,
+                ..
+            ]
+        )
+    }
+
+    #[test]
+    fn functions_and_loops_begin_with_a_look_and_are_otherwise_unchanged() {
+        let text = r#"(module (memory 1) (data (i32.const 0) "abc")
+            (func (export "f") (param i32) (result i32) (local i64 f32)
+                (block $out (loop $next (br_if $out (local.get 0)) (br $next)))
+                (loop (result i32) (call 1) (i32.const 2)))
+            (func))"#;
+        let wasm = wat::parse_str(text).unwrap();
+        let stoppable = rewrite(text);
+        let (before, after) = (functions(&wasm), functions(&stoppable.wasm));
+        assert_eq!(before.len(), after.len());
+        for (before, after) in before.iter().zip(&after) {
+            let (mut rest, mut kept) = (&after[..], Vec::new());
+            assert!(looks_at(rest));
+            rest = &rest[8..];
+            while let Some((first, others)) = rest.split_first() {
+                kept.push(first.clone());
+                rest = others;
+                if matches!(first, Operator::Loop { .. }) {
+                    assert!(looks_at(rest));
+                    rest = &rest[8..];
+                }
+            }
+            assert_eq!(*before, kept);
+        }
+    }
+
+    #[test]
+    fn the_flag_has_a_memory_of_its_own_behind_all_others() {
+        for (text, index) in [
+            ("(module (func))", 0),
+            ("(module (memory (export \"polychord stop\") 1) (memory i64 1) (func))", 2),
+            ("(module (import \"env\" \"f\" (func)) (memory 1))", 1),
+            ("(module)", 0),
+        ] {
+            let Stoppable { wasm, memory } = rewrite(text);
+            let exported = Parser::new(0).parse_all(&wasm).find_map(|payload| {
+                let Payload::ExportSection(exports) = payload.unwrap() else { return None };
+                exports.into_iter().map(Result::unwrap).find(|export| export.name == memory)
+            });
+            assert_eq!(exported.unwrap().index, index, "{text}");
+        }
+    }
+
+    #[test]
+    fn bulk_operations_become_calls_of_one_function_for_each_kind() {
+        let Stoppable { wasm, .. } = rewrite(
+            "(module (type (func)) (import \"env\" \"f\" (func)) (memory 1) (memory $b i64 1)
+                (func (param i32)
+                    (memory.fill (local.get 0) (i32.const 1) (i32.const 2))
+                    (memory.fill (local.get 0) (i32.const 1) (i32.const 2))
+                    (memory.copy (local.get 0) (i32.const 1) (i32.const 2))
+                    (memory.copy $b 0 (i64.const 0) (i32.const 1) (i32.const 2))
+                    (memory.copy 0 $b (i32.const 0) (i64.const 1) (i32.const 2))
+                    (memory.copy $b $b (i64.const 0) (i64.const 1) (i64.const 2))
+                    (memory.fill $b (i64.const 0) (i32.const 1) (i64.const 2))))",
+        );
+        let functions = functions(&wasm);
+        let calls: Vec<_> = functions[0]
+            .iter()
+            .filter_map(|operator| match operator {
+                Operator::Call { function_index } => Some(*function_index),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(calls, [2, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(functions.len(), 7);
+    }
+}

@@ -1,0 +1,143 @@
+//! Stopping guests whose time is over, by a word in their memory.
+#![allow(unsafe_code)]
+
+use std::ptr::NonNull;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use polychord_passes::stop::FLAG;
+
+use crate::watchdog::Watchdog;
+use crate::{Error, Result, TrapKind};
+
+/// How long each call of one guest may take.
+///
+/// Code of a guest that has a limit looks at a word in its memory where functions and loops begin
+/// (see [`polychord_passes::stop`]). The watchdog sets the word from its own thread.
+#[derive(Debug)]
+pub struct TimeLimit(Option<(Duration, Word)>);
+
+/// The address of the word that stops a guest when it is not zero.
+#[derive(Clone, Copy, Debug)]
+struct Word(NonNull<AtomicU32>);
+
+// SAFETY: by the contract of `TimeLimit::new` the word is there for as long as anything has its
+// address, and it is only used by atomic operations.
+unsafe impl Send for Word {}
+// SAFETY: as above.
+unsafe impl Sync for Word {}
+
+impl TimeLimit {
+    /// Calls may take any time.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// Calls are stopped after `limit` by a word in the memory that the pass has added to the
+    /// guest.
+    ///
+    /// # Safety
+    ///
+    /// `memory` is the first byte of that memory: at least a page that is readable, writable and
+    /// aligned to its size, stays where it is for as long as the result lives, and is used by
+    /// nothing but compiled code of the guest.
+    #[must_use]
+    pub const unsafe fn new(limit: Duration, memory: NonNull<u8>) -> Self {
+        // SAFETY: the word lies within the page, by the caller's promise.
+        Self(Some((limit, Word(unsafe { memory.byte_add(FLAG) }.cast()))))
+    }
+
+    /// Runs guest code, and stops it when its time is over. The trap that stops it becomes
+    /// [`TrapKind::DeadlineExceeded`].
+    ///
+    /// # Errors
+    ///
+    /// Those of `run`, and [`Error::NoWatchdog`](crate::Error::NoWatchdog) if nothing could stop
+    /// the guest; it was not run then.
+    pub fn run<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
+        let Some((limit, word)) = self.0 else { return run() };
+        // A limit beyond what the clock can express never comes.
+        let Some(deadline) = Instant::now().checked_add(limit) else { return run() };
+        word.set(0);
+        let alarm = Watchdog::set(deadline, move || word.set(1))?;
+        let result = run();
+        // Nothing writes to the word from here on.
+        drop(alarm);
+        match result {
+            Err(Error::Trap { engine, operation, kind: TrapKind::Unreachable })
+                if Instant::now() >= deadline =>
+            {
+                Err(Error::Trap { engine, operation, kind: TrapKind::DeadlineExceeded(limit) })
+            }
+            result => result,
+        }
+    }
+}
+
+impl Word {
+    fn set(self, value: u32) {
+        // SAFETY: the word is there, by the contract of `TimeLimit::new`: it is set through the
+        // `TimeLimit` and by an alarm that is dropped before `TimeLimit::run` ends.
+        unsafe { self.0.as_ref() }.store(value, Ordering::Relaxed);
+    }
+}
+
+/// A module as an engine compiled it, in two variants: the code of guests with a time limit
+/// looks at a flag, which costs some speed, so it is compiled when the first such guest starts.
+#[derive(Debug)]
+pub struct Variants<M> {
+    wasm: Box<[u8]>,
+    plain: M,
+    stoppable: OnceLock<Stoppable<M>>,
+}
+
+/// The variant for guests with a time limit.
+#[derive(Debug)]
+pub struct Stoppable<M> {
+    /// The module, as the engine compiled it.
+    pub module: M,
+    /// The name that the memory with the flag is exported by.
+    pub memory: String,
+    /// The name of the function to be called when the guest starts. Engines would run a start
+    /// function before anyone could find the flag, so it is none of the module's any more.
+    pub start: Option<String>,
+}
+
+impl<M> Variants<M> {
+    /// Keeps a module and what it was compiled from.
+    pub fn new(wasm: &[u8], plain: M) -> Self {
+        Self { wasm: wasm.into(), plain, stoppable: OnceLock::new() }
+    }
+
+    /// The variant without a flag.
+    pub const fn plain(&self) -> &M {
+        &self.plain
+    }
+
+    /// The variant with a flag, compiled when it is first asked for.
+    ///
+    /// # Errors
+    ///
+    /// Those of `compile`, and [`Error::Compile`](crate::Error::Compile) if the module cannot be
+    /// rewritten.
+    pub fn stoppable(
+        &self,
+        engine: &'static str,
+        compile: impl FnOnce(&[u8]) -> Result<M>,
+    ) -> Result<&Stoppable<M>> {
+        if let Some(module) = self.stoppable.get() {
+            return Ok(module);
+        }
+        let failed = |error: polychord_passes::Error| Error::Compile {
+            engine,
+            reason: format!("it cannot be made stoppable: {error}"),
+        };
+        let without_start = polychord_passes::start::export(&self.wasm).map_err(failed)?;
+        let checked = polychord_passes::stop::checks(&without_start.wasm).map_err(failed)?;
+        let module = compile(&checked.wasm)?;
+        let (memory, start) = (checked.memory, without_start.start);
+        Ok(self.stoppable.get_or_init(|| Stoppable { module, memory, start }))
+    }
+}
