@@ -48,7 +48,7 @@ impl WasmerEngine {
             memory32_max_bytes: 1 << 32,
             multi_memory: true,
             relaxed_simd: compiler.relaxed_simd(),
-            mapping: memory::MAPPING,
+            mapping: cfg!(unix),
             time_limit: false,
             stack_overflow_trap: true,
             threads: true,

@@ -2,8 +2,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Limits, LinearMemories, MappedLayers, Module, ModuleInfo,
-    Result, Runtime, Value, ValueType, Watchdog,
+    Capabilities, Error, Host, Import, Instance as GuestInstance, Limits, LinearMemories, Module,
+    ModuleInfo, Result, Start, Started, Value, ValueType, Watchdog, WholePages,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
@@ -26,8 +26,6 @@ pub(crate) struct WasmtimeModule {
 
 /// A live guest.
 struct WasmtimeRuntime {
-    /// Dropped first.
-    _mapped: MappedLayers,
     store: Store<State>,
     instance: Option<Instance>,
     /// Arguments and results of the last call, kept for their room.
@@ -35,7 +33,7 @@ struct WasmtimeRuntime {
 }
 
 /// What host functions and limits find in the store.
-struct State {
+pub(crate) struct State {
     host: Arc<Host>,
     /// The exported ones, by the index that the host knows them by. None until the guest has
     /// started.
@@ -87,10 +85,10 @@ impl Module for WasmtimeModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
         let module = self.for_limits(host.limits())?;
         let limits = memory::limits(host.memory_limit());
-        let mapped = host.mapped_layers();
         let state = State { host, memories: Vec::new(), limits, deadline: None };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
@@ -99,8 +97,7 @@ impl Module for WasmtimeModule {
         store.epoch_deadline_callback(|store| Ok(store.data().at_tick()));
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
-        let mut runtime =
-            WasmtimeRuntime { _mapped: mapped, store, instance: None, values: Vec::new() };
+        let mut runtime = WasmtimeRuntime { store, instance: None, values: Vec::new() };
         let instance =
             runtime.timed("the start function", |store| Instance::new(store, module, &imports))?;
         let exported = self.info.memories().iter();
@@ -108,7 +105,7 @@ impl Module for WasmtimeModule {
             exported.filter_map(|memory| instance.get_memory(&mut runtime.store, &memory.name));
         runtime.store.data_mut().memories = memories.collect();
         runtime.instance = Some(instance);
-        Ok(Box::new(runtime))
+        Ok(start.finish(runtime))
     }
 }
 
@@ -120,13 +117,13 @@ impl LinearMemories for WasmtimeRuntime {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         bytes_mut(&mut self.store, index)
     }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        memory::whole_pages(&mut self.store, index)
+    }
 }
 
-impl Runtime for WasmtimeRuntime {
-    fn host(&self) -> &Arc<Host> {
-        &self.store.data().host
-    }
-
+impl GuestInstance for WasmtimeRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
@@ -227,7 +224,7 @@ fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8
     }
 }
 
-fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
+pub(crate) fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
     let store = store.into();
     match store.data().memories.get(index).copied() {
         Some(memory) => memory.data_mut(store),

@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use polychord_abi::PAGE;
 use zstd_safe::{CCtx, DCtx};
 
+use crate::mapping::make_zero;
 use crate::memory::check_range;
 use crate::{Error, Result};
 
@@ -250,13 +251,6 @@ fn decompress(zstd: &mut DCtx<'_>, packed: &[u8], out: &mut [u8]) -> Result<()> 
         return Ok(());
     }
     zstd.decompress(out, packed).map(drop).map_err(failed)
-}
-
-/// Makes bytes zero, but uses no pages for those that are.
-fn make_zero(out: &mut [u8]) {
-    if out.iter().any(|byte| *byte != 0) {
-        out.fill(0);
-    }
 }
 
 fn zeros(len: usize) -> Result<Box<[u8]>> {

@@ -1,4 +1,4 @@
-use polychord_runtime_api::{Error, LayerId, LoadMethod, LoadedLayer, Mapping, Result, Value};
+use polychord_runtime_api::{Error, LayerId, LoadMethod, LoadedLayer, Result, Value};
 
 use super::Entry;
 use crate::double::{Defect, Guest};
@@ -60,7 +60,7 @@ impl Defect for Pretends {
 struct MapsUnasked;
 impl Defect for MapsUnasked {
     fn claim(&self, has: &mut polychord_runtime_api::Capabilities) {
-        has.mapping = Mapping::none();
+        has.mapping = false;
     }
 }
 
