@@ -8,7 +8,7 @@ use wasmer::sys::{EngineBuilder, Features};
 
 use crate::compiler::Compiler;
 use crate::runtime::WasmerModule;
-use crate::{NAME, error, memory};
+use crate::{NAME, error};
 
 /// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {

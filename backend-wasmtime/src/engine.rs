@@ -8,7 +8,7 @@ use polychord_runtime_api::{
 use wasmtime::{Config, OptLevel};
 
 use crate::runtime::WasmtimeModule;
-use crate::{NAME, error, memory};
+use crate::{NAME, error};
 
 /// Wasmtime with Cranelift, configured for speed and containment.
 pub struct WasmtimeEngine {

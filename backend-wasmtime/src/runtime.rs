@@ -224,7 +224,10 @@ fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8
     }
 }
 
-pub(crate) fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
+pub(crate) fn bytes_mut<'a>(
+    store: impl Into<StoreContextMut<'a, State>>,
+    index: usize,
+) -> &'a mut [u8] {
     let store = store.into();
     match store.data().memories.get(index).copied() {
         Some(memory) => memory.data_mut(store),

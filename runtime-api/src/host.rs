@@ -303,15 +303,13 @@ impl Host {
             }
             _ => {}
         }
+        if read.is_none() {
+            // Found out before anything is changed.
+            layer.spec.source.check_present(layer.spec.source_offset, bytes)?;
+        }
         let mut place = memories.place(guest, memory, layer.range())?;
         let watch = match when {
-            Guest::Idle if read.is_none() && address.is_some() => {
-                match self.map(&mut place, &layer.spec) {
-                    Ok(watch) => watch,
-                    Err(error) if layer.watch.is_some() => return Err(error),
-                    Err(error) => return self.failed(&mut place, layer, error),
-                }
-            }
+            Guest::Idle if read.is_none() && address.is_some() => self.map(&mut place, &layer.spec),
             _ => None,
         };
         let mapped = watch.is_some();
@@ -345,13 +343,10 @@ impl Host {
             }
             _ => self.read_source(&layer.spec, to),
         };
-        done.or_else(|error| self.failed(place, layer, error))
-    }
-
-    /// Leaves zeros in the place of a layer that could not be loaded, and passes the error on.
-    fn failed<T>(&self, place: &mut Place<'_>, layer: &Layer, error: Error) -> Result<T> {
-        place.clear(None).map_err(|error| self.no_pages(layer, &error))?;
-        Err(error)
+        if done.is_err() {
+            place.clear(None).map_err(|error| self.no_pages(layer, &error))?;
+        }
+        done
     }
 
     /// Brings a layer into the guest's linear memories while the guest is running, and returns
@@ -538,21 +533,18 @@ impl Host {
         self.state().memories.address(memory, offset, len)
     }
 
-    /// Maps a layer's pages, if the engine, the source and the alignment allow it.
+    /// Maps a layer's pages, if the engine, the source and the alignment allow it. The source has
+    /// just been found long enough.
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Result<Option<Watch>> {
-        let Some(file) = spec.source.mapped_file() else { return Ok(None) };
-        if !self.capabilities.mapping {
-            return Ok(None);
-        }
-        spec.source.check_present(spec.source_offset, spec.bytes)?;
-        // SAFETY: the file was just found long enough, and whoever called `Source::open_mapped`
-        // promised that it stays so.
+    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Option<Watch> {
+        let file = spec.source.mapped_file().filter(|_| self.capabilities.mapping)?;
+        // SAFETY: the file has the whole range, and whoever called `Source::open_mapped` promised
+        // that it stays so.
         let mapped = unsafe { place.map(file, spec.source_offset) };
-        mapped.or_else(|error| {
+        mapped.unwrap_or_else(|error| {
             let hint = out_of_mappings(&error);
             tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
-            Ok(None)
+            None
         })
     }
 

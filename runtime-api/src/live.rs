@@ -319,7 +319,8 @@ mod tests {
                 guest.load_layer(LayerId(1)).unwrap();
                 guest.read_memory64(memory, 0, &mut bytes).unwrap();
                 let is_layer = |index: &usize| (page + 100..page + 110).contains(index);
-                let right = (page..2 * page).all(|at| bytes[at] == if is_layer(&at) { 5 } else { 0 });
+                let right =
+                    (page..2 * page).all(|at| bytes[at] == if is_layer(&at) { 5 } else { 0 });
                 assert!(right, "{whole}");
                 guest.unregister_layer(LayerId(1)).unwrap();
             }

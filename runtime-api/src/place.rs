@@ -53,7 +53,8 @@ impl<'a> Place<'a> {
     pub(crate) unsafe fn map(&mut self, file: &File, offset: u64) -> io::Result<Option<Watch>> {
         let MemoryBytes::Pages(pages) = &mut self.memory else { return Ok(None) };
         // SAFETY: the caller's promise.
-        let mapped = unsafe { mapping::map_file(pages.reborrow(), self.range.clone(), file, offset)? };
+        let mapped =
+            unsafe { mapping::map_file(pages.reborrow(), self.range.clone(), file, offset)? };
         if mapped.is_some() {
             self.clear_around();
         }

@@ -97,8 +97,8 @@ pub trait Runtime: LinearMemories + Send {
     /// # Errors
     ///
     /// [`Error::LayerNotFound`](crate::Error::LayerNotFound) if it is not registered, [`Error::Truncated`](crate::Error::Truncated) or
-    /// [`Error::Io`](crate::Error::Io) if its source cannot be read. The layer is then not loaded, and zeros are in
-    /// its place.
+    /// [`Error::Io`](crate::Error::Io) if its source cannot be read. The layer is then not loaded, and
+    /// its place as it was, or zeros if some of it had been read.
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer>;
 
     /// Brings a layer into its memory from where its bytes were read before.

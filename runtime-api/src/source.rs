@@ -14,12 +14,20 @@ pub struct Source(Arc<Kind>);
 
 #[derive(Debug)]
 enum Kind {
-    File { file: File, path: PathBuf, len: u64, mapped: bool },
+    File {
+        file: File,
+        path: PathBuf,
+        len: u64,
+        mapped: bool,
+    },
     Bytes(Vec<u8>),
     Anonymous(Anonymous),
     /// Twos of which only some can be read, as of a disk that fails.
     #[cfg(test)]
-    Broken { len: u64, whole: usize },
+    Broken {
+        len: u64,
+        whole: usize,
+    },
 }
 
 impl Source {
@@ -206,8 +214,7 @@ impl Source {
     pub(crate) fn truncated(&self, offset: u64, len: u64) -> Error {
         match &*self.0 {
             Kind::File { file, path, .. } => truncated(file, path, offset, len),
-            _ => {or::OutOfRange { operation: "read", offset, len, size: self.len() }
-            }
+            _ => Error::OutOfRange { operation: "read", offset, len, size: self.len() },
         }
     }
 

@@ -77,8 +77,7 @@ impl Watch {
         let _guard = CHANGING.lock().unwrap_or_else(PoisonError::into_inner);
         set_handler()?;
         let most = SLOTS.min(budget::most_layers());
-        let free =
-            RANGES[..most].iter().find(|slot| slot.start.load(Ordering::Relaxed) == 0);
+        let free = RANGES[..most].iter().find(|slot| slot.start.load(Ordering::Relaxed) == 0);
         let Some(slot) = free else {
             FULL.call_once(|| {
                 tracing::warn!(
@@ -230,7 +229,8 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
     let mut frame = 0_u8;
     let here = Passing { context: context.addr(), frame: std::ptr::from_mut(&mut frame).addr() };
     let outer = PASSING.get();
-    if action == libc::SIG_DFL || action == libc::SIG_IGN || outer.is_some_and(|it| it.calls(here)) {
+    if action == libc::SIG_DFL || action == libc::SIG_IGN || outer.is_some_and(|it| it.calls(here))
+    {
         // SAFETY: the default action is always valid.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
         // A fault is repeated on return. Others have to be sent again; the system holds them back
@@ -298,7 +298,8 @@ mod tests {
             return send_to_self(&before);
         }
         let name = "mapping::lost::tests::a_signal_that_is_sent_is_passed_on";
-        for (before, signal) in [("default", Some(libc::SIGBUS)), ("ignore", None), ("handler", None)]
+        for (before, signal) in
+            [("default", Some(libc::SIGBUS)), ("ignore", None), ("handler", None)]
         {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
             let done = child.args(["--exact", name]).env(CHILD, before).output().unwrap();
