@@ -79,7 +79,7 @@ impl Source {
     ///
     /// Bytes are either in a layer or compressed: those of a loaded layer go with its guest, if
     /// nobody releases it before. No two loaded layers may have the same bytes: in one guest the
-    /// second is refused, in several the caller sees to it.
+    /// second is refused, in several the caller sees to it; a second one has zeros.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
         Self(Arc::new(Kind::Anonymous(Anonymous::new(bytes, room))))
