@@ -91,13 +91,14 @@ fn touch(target: &mut [u8]) {
 }
 
 /// Puts anonymous pages where mapping others has failed: Linux may have unmapped what was there
-/// before. Ends the process if the system refuses that, too, since whatever is mapped next in the
-/// hole would be taken for the guest's memory.
+/// before. Returns whether there are zeros now; if not, what was there before still is. Ends the
+/// process if neither is so, since whatever is mapped next in the hole would be taken for the
+/// guest's memory.
 #[cfg(unix)]
-fn fill_hole(memory: &mut WholePages<'_>, pages: Range<usize>) {
-    let Err(error) = map_zeros(memory, pages.clone()) else { return };
+fn fill_hole(memory: &mut WholePages<'_>, pages: Range<usize>) -> bool {
+    let Err(error) = map_zeros(memory, pages.clone()) else { return true };
     if is_mapped(&memory.bytes()[pages.clone()]) {
-        return;
+        return false;
     }
     tracing::error!(
         bytes = pages.len(),
@@ -110,10 +111,13 @@ fn fill_hole(memory: &mut WholePages<'_>, pages: Range<usize>) {
 /// Whether there are pages at every address of a range.
 #[cfg(target_os = "linux")]
 fn is_mapped(range: &[u8]) -> bool {
-    let mut residency = vec![0_u8; range.len().div_ceil(rustix::param::page_size())];
-    let start = range.as_ptr().cast_mut().cast();
-    // SAFETY: asks about addresses, touches none of them, and there is a byte for each page.
-    unsafe { libc::mincore(start, range.len(), residency.as_mut_ptr()) == 0 }
+    // Nothing is allocated, as there may be no memory.
+    let mut residency = [0_u8; 256];
+    range.chunks(residency.len() * rustix::param::page_size()).all(|part| {
+        let start = part.as_ptr().cast_mut().cast();
+        // SAFETY: asks about addresses, touches none of them, and there is a byte for each page.
+        unsafe { libc::mincore(start, part.len(), residency.as_mut_ptr()) == 0 }
+    })
 }
 
 /// Other systems unmap nothing before they know that they can map.
@@ -148,13 +152,16 @@ fn map_zeros(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()>
 ///
 /// # Errors
 ///
-/// What the operating system says. The file is then still mapped, or zeros are in its place.
+/// What the operating system says. The file is then still mapped.
 #[cfg(unix)]
 pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
     let Some(pages) = pages::touched(memory.bytes(), range) else {
         return Err(io::Error::other("the layer does not lie in whole pages any more"));
     };
-    map_zeros(&mut memory, pages.clone()).inspect_err(|_| fill_hole(&mut memory, pages))
+    match map_zeros(&mut memory, pages.clone()) {
+        Err(error) if !fill_hole(&mut memory, pages) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Makes anonymous bytes zero, and gives back the pages that lie in `range` whole.
@@ -246,7 +253,8 @@ mod lost {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::Write as _;
 
@@ -262,7 +270,7 @@ mod tests {
         // SAFETY: pages of `host` alone, which are mapped again before anybody looks at them.
         unsafe { rustix::mm::munmap(hole.cast(), PAGE).unwrap() };
         assert!(!is_mapped(&host.bytes()[..4 * PAGE]));
-        fill_hole(&mut host.whole(), PAGE..2 * PAGE);
+        assert!(fill_hole(&mut host.whole(), PAGE..2 * PAGE));
         assert!(is_mapped(host.bytes()));
         let expected = |index| if (PAGE..2 * PAGE).contains(&index) { 0 } else { 7 };
         assert!(host.bytes().iter().enumerate().all(|(index, byte)| *byte == expected(index)));

@@ -79,7 +79,7 @@ impl<'a> Place<'a> {
     ///
     /// # Errors
     ///
-    /// What the operating system says. The layer is then as it was, or zeros.
+    /// What the operating system says. The layer is then as it was.
     pub(crate) fn clear(&mut self, watch: Option<&Watch>) -> io::Result<()> {
         if let Some(watch) = watch {
             match &mut self.memory {
