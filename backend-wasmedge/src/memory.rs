@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Error, Host, LinearMemories, LinearMemory as ExportedMemory, Mapping, ModuleInfo, Result,
-    TimeLimit,
+    Error, Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit,
+    WholePages,
 };
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
@@ -19,17 +19,9 @@ use wasmedge_sys::ffi;
 
 use crate::NAME;
 
-/// Pages of a WasmEdge memory can be replaced by mappings.
-// SAFETY: on these targets WasmEdge's allocator gives every memory a range of 12 GiB of its
-// own (private and anonymous) that never moves; it makes pages readable and writable as the
-// memory grows, without touching those before, and unmaps the whole range when the memory is
-// dropped. `WasmEdgeModule` refuses memories of more than the 8 GiB that the range has room
-// for.
-#[cfg(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
-/// Elsewhere WasmEdge's allocator is `realloc`.
-#[cfg(not(all(unix, any(target_arch = "x86_64", target_arch = "aarch64"))))]
-pub(crate) const MAPPING: Mapping = Mapping::none();
+/// Whether WasmEdge's allocator maps its memories on this machine. Elsewhere it is `realloc`.
+pub(crate) const MAPPING: bool =
+    cfg!(all(unix, any(target_arch = "x86_64", target_arch = "aarch64")));
 
 /// Address space that WasmEdge's allocator takes for each memory, in bytes.
 pub(crate) const RESERVED: u64 = 12 << 30;
@@ -171,6 +163,20 @@ impl LinearMemories for Guest {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         // SAFETY: as above, and the exclusive borrow of `self` excludes every other slice.
         self.memories.get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
+    }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        if !MAPPING {
+            return None;
+        }
+        let bytes = self.linear_memory_mut(index);
+        // SAFETY: with `MAPPING`, WasmEdge's allocator gives every memory a range of 12 GiB of its
+        // own (private and anonymous) that never moves; it makes pages readable and writable as
+        // the memory grows, without touching those before, and unmaps the whole range when the
+        // instance is dropped, which `self` owns. `WasmEdgeModule` refuses memories of more than
+        // the 8 GiB that the range has room for. While `self` is borrowed exclusively no guest
+        // code runs, and `bytes` is the only reference into the memory.
+        Some(unsafe { WholePages::new(bytes) })
     }
 }
 

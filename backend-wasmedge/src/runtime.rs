@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
-    TimeLimit, Value, Variants,
+    Capabilities, Error, Instance, LinearMemories, Module, ModuleInfo, Result, Start, Started,
+    TimeLimit, Value, Variants, WholePages,
 };
 use wasmedge_sys::ffi;
 
@@ -34,8 +34,6 @@ enum Code {
 
 /// A live guest.
 struct WasmEdgeRuntime {
-    /// Dropped first.
-    _mapped: MappedLayers,
     /// For compiled code.
     time: TimeLimit,
     /// For the interpreter.
@@ -44,7 +42,6 @@ struct WasmEdgeRuntime {
     executor: Executor,
     /// Arguments and results of the last call, kept for their room.
     values: Vec<ffi::WasmEdge_Value>,
-    host: Arc<Host>,
 }
 
 impl WasmEdgeModule {
@@ -89,7 +86,8 @@ impl Module for WasmEdgeModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
         let limit = host.limits().call_time;
         let mut pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
@@ -124,15 +122,13 @@ impl Module for WasmEdgeModule {
             None => TimeLimit::none(),
         };
         let (executor, values) = (new_executor()?, Vec::new());
-        let mapped = host.mapped_layers();
-        let mut runtime =
-            WasmEdgeRuntime { _mapped: mapped, time, call_time, guest, executor, values, host };
+        let mut runtime = WasmEdgeRuntime { time, call_time, guest, executor, values };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }
         // Host functions find the memories from here on.
         _ = memories.set(runtime.guest.memories().to_vec());
-        Ok(Box::new(runtime))
+        Ok(start.finish(runtime))
     }
 }
 
@@ -144,13 +140,13 @@ impl LinearMemories for WasmEdgeRuntime {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         self.guest.linear_memory_mut(index)
     }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        self.guest.whole_pages(index)
+    }
 }
 
-impl Runtime for WasmEdgeRuntime {
-    fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
+impl Instance for WasmEdgeRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         self.guest.grow(memory, pages).ok_or_else(|| Error::OutOfMemory {
             engine: NAME,

@@ -6,9 +6,9 @@ use polychord_runtime_api::{
 };
 use wasmer::sys::{EngineBuilder, Features};
 
+use crate::NAME;
 use crate::compiler::Compiler;
 use crate::runtime::WasmerModule;
-use crate::{NAME, memory};
 
 /// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {
@@ -48,7 +48,7 @@ impl WasmerEngine {
             memory32_max_bytes: 1 << 32,
             multi_memory: true,
             relaxed_simd: compiler.relaxed_simd(),
-            mapping: memory::MAPPING,
+            mapping: cfg!(unix),
             time_limit: true,
             stack_overflow_trap: true,
             threads: true,

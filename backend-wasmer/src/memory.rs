@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Error, Mapping, Result, TimeLimit};
+use polychord_runtime_api::{Error, Result, TimeLimit, WholePages};
 use wasmer::sys::vm::{
     MemoryError, MemoryStyle, TableStyle, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition,
 };
@@ -15,12 +15,6 @@ use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryType, Pages, Store,
 
 use crate::NAME;
 use crate::function::Exported;
-
-/// Pages of a Wasmer memory can be replaced by mappings.
-// SAFETY: `BaseTunables` gives every linear memory a static mapping of its own (private and
-// anonymous, 4 GiB and a guard), which never moves and is unmapped whole; accessible pages
-// are readable and writable.
-pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
 
 /// Most elements of a table: far more than a compiler emits, far less than a machine has.
 const TABLE_ELEMENTS: u32 = 1 << 20;
@@ -41,6 +35,21 @@ pub(crate) struct Guest {
 // are `Send`. What Wasmer keeps per thread (active stores, interrupts) is installed when a
 // call begins and removed before it returns, and no call is running while the value moves.
 unsafe impl Send for Guest {}
+
+impl Guest {
+    /// The bytes of a memory, of which the pages may be replaced.
+    pub(crate) fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        let Self { store, memories, .. } = self;
+        let bytes = bytes_mut(memories.get(index)?, store);
+        // SAFETY: the store has the tunables `Limited`, whose `BaseTunables` give every linear
+        // memory a static mapping of its own (private and anonymous, 4 GiB and a guard), which
+        // never moves and is unmapped whole, with the store; growth makes further pages of it
+        // readable and writable and touches no others. It is not shared with threads or other
+        // stores. While the store is borrowed exclusively no guest code runs, and `bytes` is the
+        // only reference into the memory.
+        Some(unsafe { WholePages::new(bytes) })
+    }
+}
 
 /// The bytes of a memory.
 pub(crate) fn bytes<'a>(memory: &Memory, store: &'a impl AsStoreRef) -> &'a [u8] {

@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
-    Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
-    TimeLimit, Value, Variants,
+    Capabilities, Error, Host, Instance as GuestInstance, LinearMemories, Module, ModuleInfo,
+    Result, Start, Started, TimeLimit, Value, Variants, WholePages,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
@@ -22,11 +22,8 @@ pub(crate) struct WasmerModule {
 
 /// A live guest.
 struct WasmerRuntime {
-    /// Dropped first.
-    _mapped: MappedLayers,
     time: TimeLimit,
     guest: Guest,
-    host: Arc<Host>,
 }
 
 /// What host functions find.
@@ -61,7 +58,8 @@ impl Module for WasmerModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();
         engine.set_tunables(Limited::new(host.memory_limit()));
@@ -102,7 +100,7 @@ impl Module for WasmerModule {
         });
         let functions = functions.collect();
         let guest = Guest { store, functions, memories };
-        Ok(Box::new(WasmerRuntime { _mapped: host.mapped_layers(), time, guest, host }))
+        Ok(start.finish(WasmerRuntime { time, guest }))
     }
 }
 
@@ -129,13 +127,13 @@ impl LinearMemories for WasmerRuntime {
             None => &mut [],
         }
     }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        self.guest.whole_pages(index)
+    }
 }
 
-impl Runtime for WasmerRuntime {
-    fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
+impl GuestInstance for WasmerRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,

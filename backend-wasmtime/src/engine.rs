@@ -8,7 +8,7 @@ use polychord_runtime_api::{
 use wasmtime::{Config, OptLevel};
 
 use crate::runtime::WasmtimeModule;
-use crate::{NAME, error, memory};
+use crate::{NAME, error};
 
 /// Wasmtime with Cranelift, configured for speed and containment.
 pub struct WasmtimeEngine {
@@ -48,7 +48,7 @@ impl WasmtimeEngine {
             memory32_max_bytes: 1 << 32,
             multi_memory: true,
             relaxed_simd: RelaxedSimd::Faster,
-            mapping: memory::MAPPING,
+            mapping: cfg!(unix),
             time_limit: true,
             stack_overflow_trap: true,
             threads: true,

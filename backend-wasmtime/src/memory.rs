@@ -2,18 +2,28 @@ use std::ptr::NonNull;
 use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Error, Mapping, Result, TimeLimit};
-use wasmtime::{AsContextMut, Instance, StoreLimits, StoreLimitsBuilder};
+use polychord_runtime_api::{Error, Result, TimeLimit, WholePages};
+use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::NAME;
 
-/// Pages of a Wasmtime memory can be replaced by mappings.
+use crate::runtime::{State, bytes_mut};
+
+/// The bytes of a guest's memory, of which the pages may be replaced.
 #[allow(unsafe_code, reason = "the claim that all mapping rests on")]
-// SAFETY: the engines are configured with the on-demand allocator, which gives every linear
-// memory a mapping of its own (private, anonymous or from an image of the module's data) and
-// unmaps it whole; with `memory_may_move(false)` it is never moved; and accessible pages are
-// readable and writable.
-pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
+pub(crate) fn whole_pages(store: &mut Store<State>, index: usize) -> Option<WholePages<'_>> {
+    let bytes = bytes_mut(store, index);
+    // SAFETY: all memories of the store are made by engines with the on-demand allocator, which
+    // gives each of them a mapping of its own (private, anonymous or, for the size at the start,
+    // from an image of the module's data) and unmaps it whole, with the store; with
+    // `memory_may_move(false)` it is never moved; growth makes further pages of the mapping
+    // readable and writable and touches no others. Memories are not shared with threads or other
+    // stores. While the store is borrowed exclusively no guest code runs, and `bytes` is the only
+    // reference into the memory.
+    let pages = unsafe { WholePages::new(bytes) };
+    // Its mappings are made with `MAP_NORESERVE`.
+    Some(pages.no_reserve())
+}
 
 /// Most elements of a table: far more than a compiler emits, far less than a machine has.
 const TABLE_ELEMENTS: usize = 1 << 20;

@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
-    Runtime, TimeLimit, Value, ValueType, Variants,
+    Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
+    ModuleInfo, Result, Start, Started, TimeLimit, Value, ValueType, Variants, WholePages,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
@@ -22,8 +22,6 @@ pub(crate) struct WasmtimeModule {
 
 /// A live guest.
 struct WasmtimeRuntime {
-    /// Dropped first.
-    _mapped: MappedLayers,
     time: TimeLimit,
     store: Store<State>,
     instance: Instance,
@@ -32,7 +30,7 @@ struct WasmtimeRuntime {
 }
 
 /// What host functions and limits find in the store.
-struct State {
+pub(crate) struct State {
     host: Arc<Host>,
     /// The exported ones, by the index that the host knows them by. None until the guest has
     /// started.
@@ -66,7 +64,8 @@ impl Module for WasmtimeModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
         let timed = host.limits().call_time.map(|limit| {
             let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
             Ok((limit, self.modules.stoppable(NAME, compile)?))
@@ -74,7 +73,6 @@ impl Module for WasmtimeModule {
         let timed = timed.transpose()?;
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
         let limits = memory::limits(host.memory_limit());
-        let mapped = host.mapped_layers();
         let state = State { host, memories: Vec::new(), limits };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
@@ -86,16 +84,15 @@ impl Module for WasmtimeModule {
         if let Some((limit, timed)) = timed {
             time = memory::time_limit(limit, instance, &timed.memory, &mut store)?;
         }
-        let mut runtime =
-            WasmtimeRuntime { _mapped: mapped, time, store, instance, values: Vec::new() };
-        if let Some(start) = timed.and_then(|(_, timed)| timed.start.as_deref()) {
-            runtime.run(start, "the start function", &[], &mut [])?;
+        let mut runtime = WasmtimeRuntime { time, store, instance, values: Vec::new() };
+        if let Some(export) = timed.and_then(|(_, timed)| timed.start.as_deref()) {
+            runtime.run(export, "the start function", &[], &mut [])?;
         }
         let exported = self.info.memories().iter();
         let memories =
             exported.filter_map(|memory| instance.get_memory(&mut runtime.store, &memory.name));
         runtime.store.data_mut().memories = memories.collect();
-        Ok(Box::new(runtime))
+        Ok(start.finish(runtime))
     }
 }
 
@@ -107,13 +104,13 @@ impl LinearMemories for WasmtimeRuntime {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         bytes_mut(&mut self.store, index)
     }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        memory::whole_pages(&mut self.store, index)
+    }
 }
 
-impl Runtime for WasmtimeRuntime {
-    fn host(&self) -> &Arc<Host> {
-        &self.store.data().host
-    }
-
+impl GuestInstance for WasmtimeRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
@@ -193,7 +190,10 @@ fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8
     }
 }
 
-fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> &'a mut [u8] {
+pub(crate) fn bytes_mut<'a>(
+    store: impl Into<StoreContextMut<'a, State>>,
+    index: usize,
+) -> &'a mut [u8] {
     let store = store.into();
     match store.data().memories.get(index).copied() {
         Some(memory) => memory.data_mut(store),

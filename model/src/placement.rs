@@ -138,7 +138,7 @@ impl Model {
     /// How often weights are in memory: mapped ones are the same pages for all ranks.
     fn copies(&self, options: &SessionOptions, engine: &Capabilities) -> Result<u64> {
         let ranks = options.ranks.of(self, engine)?;
-        let is_mapped = self.source().is_mapped() && engine.mapping.is_supported();
+        let is_mapped = self.source().is_mapped() && engine.mapping;
         Ok(if is_mapped { 1 } else { ranks as u64 })
     }
 

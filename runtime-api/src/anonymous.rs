@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use polychord_abi::PAGE;
 use zstd_safe::{CCtx, DCtx};
 
+use crate::mapping::make_zero;
 use crate::memory::check_range;
 use crate::{Error, Result};
 
@@ -23,10 +24,17 @@ pub(crate) struct Anonymous {
 #[derive(Default)]
 struct Kept {
     /// Chunks by their number, if they have bytes other than zero.
-    chunks: HashMap<u64, Box<[u8]>>,
+    chunks: HashMap<u64, Chunk>,
     /// Bytes of all of them, as they are kept.
     bytes: u64,
     zstd: Option<Zstd>,
+}
+
+/// A chunk that is kept.
+struct Chunk {
+    packed: Box<[u8]>,
+    /// Parts of it that are kept no longer and count as zeros: in order, and none touches another.
+    forgotten: Vec<Range<usize>>,
 }
 
 /// What compressing takes.
@@ -83,14 +91,14 @@ impl Anonymous {
         let Kept { chunks, bytes, zstd } = &mut *kept;
         let zstd = ready(zstd)?;
         let before = parts.clone().filter_map(|part| chunks.get(&part.chunk));
-        let before: u64 = before.map(|packed| packed.len() as u64).sum();
+        let before: u64 = before.map(|chunk| chunk.packed.len() as u64).sum();
         let mut after = 0;
         let mut new = Vec::new();
         let count = parts.clone().count();
         new.try_reserve_exact(count).map_err(|error| out_of_memory(data.len(), error))?;
         chunks.try_reserve(count).map_err(|error| out_of_memory(data.len(), error))?;
         for Part { chunk, range, within } in parts {
-            let packed = zstd.pack(chunks.get(&chunk).map(AsRef::as_ref), within, &data[range])?;
+            let packed = zstd.pack(chunks.get(&chunk), within, &data[range])?;
             after += packed.as_ref().map_or(0, |packed| packed.len() as u64);
             self.check_room(*bytes - before + after)?;
             new.push((chunk, packed));
@@ -98,7 +106,7 @@ impl Anonymous {
         *bytes = *bytes - before + after;
         for (chunk, packed) in new {
             match packed {
-                Some(packed) => chunks.insert(chunk, packed),
+                Some(packed) => chunks.insert(chunk, Chunk { packed, forgotten: Vec::new() }),
                 None => chunks.remove(&chunk),
             };
         }
@@ -116,26 +124,38 @@ impl Anonymous {
         let Kept { chunks, zstd, .. } = &mut *kept;
         for Part { chunk, range, within } in parts {
             match chunks.get(&chunk) {
-                Some(packed) => ready(zstd)?.unpack(packed, within, &mut out[range])?,
+                Some(kept) => ready(zstd)?.unpack(kept, within, &mut out[range])?,
                 None => make_zero(&mut out[range]),
             }
         }
         Ok(())
     }
 
-    /// Keeps a range no longer; returns whether it was. Chunks of which it is a part remain,
-    /// since they may be a part of other layers, too.
+    /// Keeps a range no longer, which reads as zeros from then on; returns whether it was kept.
+    /// Chunks of which others keep a part remain.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] and [`Error::OutOfMemory`].
     pub(crate) fn forget(&self, offset: u64, len: usize) -> Result<bool> {
         let mut kept = self.kept();
+        let Kept { chunks, bytes, .. } = &mut *kept;
         let mut was_kept = false;
         for Part { chunk, within, .. } in self.parts("forgetting a layer", offset, len)? {
-            was_kept |= kept.chunks.contains_key(&chunk);
-            if within.len() == CHUNK {
-                let gone = kept.chunks.remove(&chunk);
-                kept.bytes -= gone.map_or(0, |packed| packed.len() as u64);
+            let Some(found) = chunks.get_mut(&chunk) else { continue };
+            was_kept = true;
+            if found.forget(within, self.len_of(chunk))? {
+                *bytes -= found.packed.len() as u64;
+                chunks.remove(&chunk);
             }
         }
         Ok(was_kept)
+    }
+
+    /// Bytes of a chunk, of which the last may have fewer.
+    fn len_of(&self, chunk: u64) -> usize {
+        let left = self.bytes.saturating_sub(chunk.saturating_mul(PAGE));
+        usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK))
     }
 
     fn check_room(&self, asked: u64) -> Result<()> {
@@ -178,6 +198,34 @@ impl Anonymous {
     }
 }
 
+impl Chunk {
+    /// Forgets a part; true if nothing is left of the chunk's `len` bytes.
+    fn forget(&mut self, part: Range<usize>, len: usize) -> Result<bool> {
+        let Self { forgotten, .. } = self;
+        forgotten.try_reserve(1).map_err(|error| out_of_memory(CHUNK, error))?;
+        // Those that the part touches become one with it.
+        let first = forgotten.partition_point(|range| range.end < part.start);
+        let last = forgotten.partition_point(|range| range.start <= part.end);
+        let joined = match forgotten.get(first..last) {
+            Some([from, .., to]) => part.start.min(from.start)..part.end.max(to.end),
+            Some([only]) => part.start.min(only.start)..part.end.max(only.end),
+            _ => part,
+        };
+        let is_gone = joined.start == 0 && joined.end >= len;
+        forgotten.splice(first..last, [joined]);
+        Ok(is_gone)
+    }
+
+    /// Makes zeros of what is forgotten, in bytes that are those of the chunk from `start` on.
+    fn erase(&self, start: usize, bytes: &mut [u8]) {
+        for range in &self.forgotten {
+            let from = range.start.saturating_sub(start).min(bytes.len());
+            let to = range.end.saturating_sub(start).min(bytes.len());
+            bytes[from..to].fill(0);
+        }
+    }
+}
+
 impl Zstd {
     fn new() -> Result<Self> {
         let room = zstd_safe::compress_bound(CHUNK);
@@ -194,14 +242,17 @@ impl Zstd {
     /// zeros.
     fn pack(
         &mut self,
-        before: Option<&[u8]>,
+        before: Option<&Chunk>,
         within: Range<usize>,
         data: &[u8],
     ) -> Result<Option<Box<[u8]>>> {
         let mut plain = data;
         if data.len() < CHUNK {
             match before {
-                Some(before) => decompress(&mut self.decompressor, before, &mut self.plain)?,
+                Some(before) => {
+                    decompress(&mut self.decompressor, &before.packed, &mut self.plain)?;
+                    before.erase(0, &mut self.plain);
+                }
                 None => self.plain.fill(0),
             }
             self.plain[within].copy_from_slice(data);
@@ -219,12 +270,14 @@ impl Zstd {
     }
 
     /// The part of a chunk that was kept.
-    fn unpack(&mut self, packed: &[u8], within: Range<usize>, out: &mut [u8]) -> Result<()> {
+    fn unpack(&mut self, chunk: &Chunk, within: Range<usize>, out: &mut [u8]) -> Result<()> {
         if out.len() == CHUNK {
-            return decompress(&mut self.decompressor, packed, out);
+            decompress(&mut self.decompressor, &chunk.packed, out)?;
+        } else {
+            decompress(&mut self.decompressor, &chunk.packed, &mut self.plain)?;
+            out.copy_from_slice(&self.plain[within.clone()]);
         }
-        decompress(&mut self.decompressor, packed, &mut self.plain)?;
-        out.copy_from_slice(&self.plain[within]);
+        chunk.erase(within.start, out);
         Ok(())
     }
 }
@@ -250,13 +303,6 @@ fn decompress(zstd: &mut DCtx<'_>, packed: &[u8], out: &mut [u8]) -> Result<()> 
         return Ok(());
     }
     zstd.decompress(out, packed).map(drop).map_err(failed)
-}
-
-/// Makes bytes zero, but uses no pages for those that are.
-fn make_zero(out: &mut [u8]) {
-    if out.iter().any(|byte| *byte != 0) {
-        out.fill(0);
-    }
 }
 
 fn zeros(len: usize) -> Result<Box<[u8]>> {
@@ -333,6 +379,36 @@ mod tests {
         assert_eq!(out, [0, 1, 2, 3]);
     }
 
+    /// What was forgotten is not read again, also where others keep the rest of the chunk.
+    #[test]
+    fn a_part_of_a_chunk_is_forgotten() {
+        let anonymous = Anonymous::new(PAGE + 1000, 2 * PAGE);
+        let data = random(7, CHUNK + 1000);
+        anonymous.keep(0, &data).unwrap();
+        let mut expected = data.clone();
+        for (start, len) in [(100, 50), (300, 50), (150, 150), (0, 10), (CHUNK - 5, 20)] {
+            assert!(anonymous.forget(start as u64, len).unwrap());
+            expected[start..start + len].fill(0);
+            let mut out = vec![1; expected.len()];
+            anonymous.read(0, &mut out).unwrap();
+            assert!(out == expected, "{start}..+{len}");
+            let mut part = vec![1; 40];
+            anonymous.read(130, &mut part).unwrap();
+            assert!(part == expected[130..170]);
+        }
+        // What is kept anew is there, and what was forgotten beside it is not.
+        anonymous.keep(120, &data[..100]).unwrap();
+        expected[120..220].copy_from_slice(&data[..100]);
+        let mut out = vec![1; expected.len()];
+        anonymous.read(0, &mut out).unwrap();
+        assert!(out == expected);
+        // The last chunk is shorter than others, and goes when all of it is forgotten.
+        anonymous.forget(PAGE, 1000).unwrap();
+        anonymous.forget(1000, CHUNK - 1000).unwrap();
+        anonymous.forget(0, 1000).unwrap();
+        assert_eq!(anonymous.kept_bytes(), 0);
+    }
+
     /// Bytes that cannot be made smaller.
     fn random(seed: u64, len: usize) -> Vec<u8> {
         let mut state = seed.wrapping_mul(2).wrapping_add(1);
@@ -352,13 +428,18 @@ mod tests {
         #[test]
         fn what_is_kept_is_read_back(
             room in prop_oneof![Just(LEN + PAGE), 0..3 * PAGE],
-            steps in prop::collection::vec((0..LEN, 0..3 * CHUNK, any::<u64>(), 0..3_u8), 1..12),
+            steps in prop::collection::vec((0..LEN, 0..3 * CHUNK, any::<u64>(), 0..4_u8), 1..12),
         ) {
             let anonymous = Anonymous::new(LEN, room);
             let mut expected = vec![0; usize::try_from(LEN).unwrap()];
             for (offset, len, seed, kind) in steps {
                 let start = usize::try_from(offset).unwrap();
                 let len = len.min(expected.len() - start);
+                if kind == 3 {
+                    anonymous.forget(offset, len).unwrap();
+                    expected[start..start + len].fill(0);
+                    continue;
+                }
                 let data = match kind {
                     0 => vec![0; len],
                     1 => random(seed, 7).into_iter().cycle().take(len).collect(),
@@ -376,7 +457,7 @@ mod tests {
                 anonymous.read(offset, &mut part).unwrap();
                 prop_assert!(part == expected[start..start + len]);
                 let kept = anonymous.kept();
-                let sum: u64 = kept.chunks.values().map(|packed| packed.len() as u64).sum();
+                let sum: u64 = kept.chunks.values().map(|chunk| chunk.packed.len() as u64).sum();
                 prop_assert!(kept.bytes == sum && sum <= room);
             }
         }

@@ -23,8 +23,10 @@ pub struct Capabilities {
     pub multi_memory: bool,
     /// The relaxed SIMD instructions.
     pub relaxed_simd: RelaxedSimd,
-    /// Whether file pages can be mapped over a guest's memory.
-    pub mapping: Mapping,
+    /// Whether file pages can be mapped over a guest's memory. Nothing is mapped because of it
+    /// alone: the memory itself has to lend
+    /// [`WholePages`](crate::WholePages), and is copied to if it does not.
+    pub mapping: bool,
     /// Whether a running guest can be stopped by [`Limits::call_time`](crate::Limits::call_time).
     pub time_limit: bool,
     /// Whether runaway recursion ends in a trap and not in the end of the process.
@@ -56,41 +58,6 @@ pub enum RelaxedSimd {
     Slower,
     /// They run, and faster than plain SIMD.
     Faster,
-}
-
-/// Whether the pages of a guest's memory may be replaced by mappings.
-///
-/// Constructed through [`Mapping::none`] or the unsafe [`Mapping::whole_pages`], because
-/// [`Runtime::load_layer`](crate::Runtime::load_layer) relies on it for memory safety.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Mapping(bool);
-
-impl Mapping {
-    /// Nothing can be mapped; layers are copied.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(false)
-    }
-
-    /// Whole pages can be mapped.
-    ///
-    /// # Safety
-    ///
-    /// Whatever [`Runtime::memory_mut`](crate::Runtime::memory_mut) returns must be pages that
-    /// the engine mapped itself for this one memory, readable and writable and private, which
-    /// it does not move when the memory grows and unmaps as a whole when it is dropped.
-    #[must_use]
-    #[allow(unsafe_code, reason = "the contract is the backend's")]
-    pub const unsafe fn whole_pages() -> Self {
-        Self(cfg!(unix))
-    }
-
-    /// True if whole pages can be mapped.
-    #[must_use]
-    pub const fn is_supported(self) -> bool {
-        self.0
-    }
 }
 
 /// What a caller needs of an engine. The default needs nothing.
@@ -144,7 +111,7 @@ impl Requirements {
         let flags = [
             ("multi_memory", self.multi_memory, has.multi_memory),
             ("relaxed_simd", self.relaxed_simd, has.relaxed_simd != RelaxedSimd::Unsupported),
-            ("mapping", self.mapping, has.mapping.is_supported()),
+            ("mapping", self.mapping, has.mapping),
             ("time_limit", self.time_limit, has.time_limit),
             ("stack_overflow_trap", self.stack_overflow_trap, has.stack_overflow_trap),
             ("threads", self.threads, has.threads),

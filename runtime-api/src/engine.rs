@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::capability::{Capabilities, Requirements};
 use crate::host::Host;
+use crate::instance::{Start, Started};
 use crate::module::ModuleInfo;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
@@ -68,12 +69,14 @@ pub trait Module: Send + Sync {
     /// What its engine can do.
     fn capabilities(&self) -> &Arc<Capabilities>;
 
-    /// Makes an instance that uses `host` for its imports, and runs its start function.
+    /// Makes an instance that uses the host of `start` for its imports, and runs its start
+    /// function. Implemented by a backend; users call [`instantiate`](Self::instantiate), which
+    /// alone can make a [`Start`].
     ///
     /// # Errors
     ///
     /// Those of [`instantiate`](Self::instantiate).
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>>;
+    fn start(&self, start: Start) -> Result<Started>;
 
     /// Checks the limits against the engine and starts a guest.
     ///
@@ -87,7 +90,7 @@ pub trait Module: Send + Sync {
         let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
         needs.check(self.capabilities())?;
         let host = Host::new(self.capabilities().clone(), self.info().clone(), limits.clone())?;
-        self.start(Arc::new(host))
+        Ok(self.start(Start::new(Arc::new(host)))?.into_runtime())
     }
 }
 

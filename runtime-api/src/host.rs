@@ -11,6 +11,7 @@ use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::mapping::Watch;
 use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
 use crate::module::{AddressType, ModuleInfo};
+use crate::place::Place;
 use crate::ranks::Rank;
 use crate::region::Region;
 use crate::segment::{LinearMemories, Realisation, Segment};
@@ -47,17 +48,6 @@ impl State {
     fn in_guest(&mut self, id: LayerId) -> Result<bool> {
         let memory = self.layers.get_mut(id)?.spec.memory;
         self.memories.is_in_guest(memory)
-    }
-}
-
-/// The mapped layers of a guest, for as long as it has its memories: see
-/// [`Host::mapped_layers`].
-#[derive(Debug)]
-pub struct MappedLayers(Arc<Host>);
-
-impl Drop for MappedLayers {
-    fn drop(&mut self) {
-        self.0.state().layers.forget_mapped();
     }
 }
 
@@ -138,16 +128,14 @@ impl Host {
     }
 
     /// The counters now.
-    #[must_use]
-    pub fn stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Stats {
+    pub(crate) fn stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Stats {
         let memories = 0..self.module.memories().len();
         let guest_bytes = memories.map(|index| guest.linear_memory(index).len() as u64).sum();
         Stats { guest_bytes, ..self.counters.snapshot() }
     }
 
     /// What became of each memory that was made.
-    #[must_use]
-    pub fn memory_stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
+    pub(crate) fn memory_stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
         let state = self.state();
         let mut stats = state.memories.stats(guest);
         for memory in &mut stats {
@@ -315,21 +303,18 @@ impl Host {
             }
             _ => {}
         }
-        let (pages, range) = memories.pages(guest, memory, layer.range())?;
+        if read.is_none() {
+            // Found out before anything is changed.
+            layer.spec.source.check_present(layer.spec.source_offset, bytes)?;
+        }
+        let mut place = memories.place(guest, memory, layer.range())?;
         let watch = match when {
-            Guest::Idle if read.is_none() && address.is_some() => {
-                self.map(pages, range.clone(), &layer.spec)?
-            }
+            Guest::Idle if read.is_none() && address.is_some() => self.map(&mut place, &layer.spec),
             _ => None,
         };
         let mapped = watch.is_some();
-        if !mapped && layer.watch.is_some() {
-            give_back(pages, range.clone()).map_err(|error| self.no_pages(layer, &error))?;
-        }
-        match read {
-            _ if mapped => {}
-            Some(read) if read.len() == range.len() => pages[range].copy_from_slice(read),
-            _ => self.read_source(&layer.spec, &mut pages[range])?,
+        if !mapped {
+            self.copy(&mut place, layer, read)?;
         }
         layer.watch = watch;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
@@ -339,6 +324,29 @@ impl Host {
         memories.count_load(memory, took);
         tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
         Ok(LoadedLayer { address, bytes, method, took })
+    }
+
+    /// Copies a layer to its place, from its source or from where its bytes were read to. If that
+    /// fails, the place is zeros, and the layer not loaded.
+    fn copy(&self, place: &mut Place<'_>, layer: &mut Layer, read: Option<&[u8]>) -> Result<()> {
+        if let Some(watch) = &layer.watch {
+            place.clear(Some(watch)).map_err(|error| self.no_pages(layer, &error))?;
+            (layer.watch, layer.loaded) = (None, None);
+        } else {
+            place.clear_around();
+        }
+        let to = place.bytes();
+        let done = match read {
+            Some(read) if read.len() == to.len() => {
+                to.copy_from_slice(read);
+                Ok(())
+            }
+            _ => self.read_source(&layer.spec, to),
+        };
+        if done.is_err() {
+            place.clear(None).map_err(|error| self.no_pages(layer, &error))?;
+        }
+        done
     }
 
     /// Brings a layer into the guest's linear memories while the guest is running, and returns
@@ -370,14 +378,9 @@ impl Host {
         if layer.loaded.is_none() {
             return Ok(());
         }
-        let in_guest = memories.is_in_guest(layer.spec.memory)?;
-        let (pages, range) = memories.pages(guest, layer.spec.memory, layer.range())?;
-        self.keep(&layer.spec, &pages[range.clone()])?;
-        if in_guest && !self.capabilities.mapping.is_supported() {
-            pages[range].fill(0);
-        } else {
-            give_back(pages, range).map_err(|error| self.no_pages(layer, &error))?;
-        }
+        let mut place = memories.place(guest, layer.spec.memory, layer.range())?;
+        self.keep(&layer.spec, place.bytes())?;
+        place.clear(layer.watch.as_ref()).map_err(|error| self.no_pages(layer, &error))?;
         layer.loaded = None;
         layer.watch = None;
         self.counters.release();
@@ -469,11 +472,9 @@ impl Host {
         self.state().layers.check_mapped()
     }
 
-    /// To be dropped before the guest's memories: mapped layers are not looked after from then
-    /// on, as their addresses may soon be somebody else's.
-    #[must_use]
-    pub fn mapped_layers(self: &Arc<Self>) -> MappedLayers {
-        MappedLayers(self.clone())
+    /// Looks after no mapped layer any more, as the guest's memories are about to go.
+    pub(crate) fn forget_mapped(&self) {
+        self.state().layers.forget_mapped();
     }
 
     /// Checks that a layer exists; hints are about nothing else yet.
@@ -532,26 +533,18 @@ impl Host {
         self.state().memories.address(memory, offset, len)
     }
 
-    /// Maps a layer's pages, if the engine, the source and the alignment allow it.
+    /// Maps a layer's pages, if the engine, the source and the alignment allow it. The source has
+    /// just been found long enough.
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-    fn map(
-        &self,
-        pages: &mut [u8],
-        range: Range<usize>,
-        spec: &LayerSpec,
-    ) -> Result<Option<Watch>> {
-        let Some(file) = spec.source.mapped_file() else { return Ok(None) };
-        if !self.capabilities.mapping.is_supported() {
-            return Ok(None);
-        }
-        spec.source.check_present(spec.source_offset, spec.bytes)?;
-        // SAFETY: the backend claims `Mapping::whole_pages`, an unsafe claim about exactly this
-        // memory; `Layers::register` refuses layers that share a page; the file was just found
-        // long enough, and whoever called `Source::open_mapped` promised that it stays so.
-        let mapped = unsafe { mapping::map_file(pages, range, file, spec.source_offset) };
-        mapped.or_else(|error| {
-            tracing::warn!(layer = spec.id.0, %error, "mapping failed; copying instead");
-            Ok(None)
+    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Option<Watch> {
+        let file = spec.source.mapped_file().filter(|_| self.capabilities.mapping)?;
+        // SAFETY: the file has the whole range, and whoever called `Source::open_mapped` promised
+        // that it stays so.
+        let mapped = unsafe { place.map(file, spec.source_offset) };
+        mapped.unwrap_or_else(|error| {
+            let hint = out_of_mappings(&error);
+            tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
+            None
         })
     }
 
@@ -560,7 +553,7 @@ impl Host {
             engine: self.capabilities.engine,
             what: "fresh pages for a released layer",
             asked: layer.spec.bytes.next_multiple_of(PAGE),
-            reason: error.to_string(),
+            reason: format!("{error}{}", out_of_mappings(error)),
         }
     }
 
@@ -570,10 +563,12 @@ impl Host {
     }
 }
 
-#[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-fn give_back(pages: &mut [u8], range: Range<usize>) -> std::io::Result<()> {
-    // SAFETY: the caller has checked that these are pages which the engine (by its claim of
-    // `Mapping::whole_pages`) or `Backing::host` mapped for this memory alone, and
-    // `Layers::register` refuses layers that share a page.
-    unsafe { mapping::discard(pages, range) }
+/// What to do if it is mappings that the system has no more of.
+fn out_of_mappings(error: &std::io::Error) -> &'static str {
+    if cfg!(target_os = "linux") && error.kind() == std::io::ErrorKind::OutOfMemory {
+        " (or the process has as many mappings as vm.max_map_count allows: map fewer layers, or \
+         raise it by sysctl)"
+    } else {
+        ""
+    }
 }

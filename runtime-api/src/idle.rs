@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use polychord_abi::PAGE;
 
-use crate::capability::{Capabilities, Mapping, Memory64, RelaxedSimd};
+use crate::capability::{Capabilities, Memory64, RelaxedSimd};
 use crate::engine::Limits;
 use crate::host::Host;
+use crate::instance::Instance;
+use crate::live::LiveGuest;
 use crate::module::ModuleInfo;
-use crate::runtime::Runtime;
 use crate::segment::LinearMemories;
 use crate::value::Value;
 use crate::{Error, Result};
 
 /// A guest that does nothing, whose memories are plain bytes.
 pub(crate) struct Idle {
-    host: Arc<Host>,
     pub(crate) memories: Vec<Vec<u8>>,
     /// A memory that does not grow now.
     pub(crate) stuck: Option<usize>,
@@ -23,8 +23,12 @@ pub(crate) struct Idle {
 
 impl Idle {
     /// With so many empty memories, of at most 8 pages each if there are several.
-    pub(crate) fn start(memories: usize) -> Self {
-        let capabilities = capabilities();
+    pub(crate) fn start(memories: usize) -> LiveGuest<Self> {
+        Self::claiming(memories, capabilities())
+    }
+
+    /// Of an engine that claims this.
+    pub(crate) fn claiming(memories: usize, capabilities: Capabilities) -> LiveGuest<Self> {
         let max = if memories > 1 { "8" } else { "" };
         let name = |index| if index == 0 { "memory".into() } else { format!("memory{index}") };
         let exports: String = (0..memories)
@@ -33,7 +37,8 @@ impl Idle {
         let module = wat::parse_str(format!("(module {exports})")).unwrap();
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
         let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
-        Self { host: Arc::new(host), memories: vec![Vec::new(); memories], stuck: None }
+        let idle = Self { memories: vec![Vec::new(); memories], stuck: None };
+        LiveGuest::new(Arc::new(host), Box::new(idle))
     }
 }
 
@@ -47,7 +52,7 @@ pub(crate) fn capabilities() -> Capabilities {
         memory32_max_bytes: 1 << 32,
         multi_memory: true,
         relaxed_simd: RelaxedSimd::Unsupported,
-        mapping: Mapping::none(),
+        mapping: false,
         time_limit: false,
         stack_overflow_trap: false,
         threads: true,
@@ -64,11 +69,7 @@ impl LinearMemories for Idle {
     }
 }
 
-impl Runtime for Idle {
-    fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
+impl Instance for Idle {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         if self.stuck == Some(memory) {
             let (engine, what, reason) = ("test", "a memory", "it is stuck".into());

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use polychord_abi::{Stats, code, import};
 
@@ -108,7 +109,7 @@ impl HostFunction {
     ///
     /// Never panics and never fails: every refusal is a negative
     /// [`code`] and counts in the statistics.
-    pub fn call(&self, host: &Host, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
+    pub fn call(&self, host: &Arc<Host>, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
         let mut call = Call { name: self.name, host, guest, args };
         // No panic may cross the boundary: for some engines it would be undefined behaviour.
         let result = catch_unwind(AssertUnwindSafe(|| (self.body)(&mut call)));

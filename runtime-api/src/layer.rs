@@ -24,7 +24,8 @@ pub struct LayerSpec {
     pub name: String,
     /// The memory that it belongs to.
     pub memory: MemoryId,
-    /// First byte in that memory. No two layers may touch the same 64 KiB page, and none may
+    /// First byte in that memory. A layer has the 64 KiB pages that it touches for itself: no
+    /// other may touch them, and what it leaves of them is zeros once it is loaded. None may
     /// cross the edge of a [`Region`](crate::Region) or [`Segment`](crate::Segment). For its pages to be mapped, it must lie
     /// in its page as `source_offset` does in its own.
     pub offset: u64,

@@ -1,19 +1,20 @@
 //! What Polychord promises of every WebAssembly engine, and all that two engines could not
 //! disagree about.
 //!
-//! A backend crate implements three small traits, [`Engine`], [`Module`] and [`Runtime`],
+//! A backend crate implements three small traits, [`Engine`], [`Module`] and [`Instance`],
 //! and translates; everything that is decided, checked or counted happens here, once:
 //!
 //! - [`Engine`] compiles a guest; [`Capabilities`] says what the engine can do as configured,
 //!   [`Requirements`] what a caller needs.
 //! - [`Module`] is a compiled guest, ready to be instantiated many times.
-//! - [`Runtime`] is one live guest with its [`LinearMemories`], and the host API:
+//! - [`Instance`] is what an engine made of a module, with its [`LinearMemories`].
+//! - [`Runtime`] is one live guest, an instance with the host that serves it: the host API,
 //!   [`create_memory64`](Runtime::create_memory64), [`register_layer`](Runtime::register_layer),
 //!   [`load_layer`](Runtime::load_layer), [`stats`](Runtime::stats).
 //! - [`Rank`] is one of several guests that compute together, each in a thread of its own.
 //! - [`imports`] is the host side of every function that a guest may import.
 //!
-//! All three traits are object safe: a program picks its engine at run time.
+//! All four traits are object safe: a program picks its engine at run time.
 
 pub mod imports;
 
@@ -25,11 +26,14 @@ mod histogram;
 mod host;
 #[cfg(test)]
 mod idle;
+mod instance;
 mod layer;
+mod live;
 mod mapping;
 mod memory;
 mod module;
 mod pager;
+mod place;
 mod plan;
 mod ranks;
 mod reader;
@@ -45,12 +49,14 @@ mod usage;
 mod value;
 mod watchdog;
 
-pub use capability::{Capabilities, Mapping, Memory64, RelaxedSimd, Requirements, Unmet};
+pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements, Unmet};
 pub use engine::{Engine, Limits, Module};
 pub use error::{Error, Result, TrapKind};
 pub use histogram::Histogram;
-pub use host::{Host, MappedLayers};
+pub use host::Host;
+pub use instance::{Instance, Start, Started};
 pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
+pub use mapping::WholePages;
 pub use memory::{MemoryId, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use pager::{Pager, PagerStats, Policy};

@@ -7,15 +7,20 @@
 #![allow(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+mod budget;
+#[cfg(target_os = "linux")]
 mod lost;
+mod pages;
 
 use std::fs::File;
 use std::io;
 use std::ops::Range;
 
 pub(crate) use lost::{Watch, keep_handler};
+pub(crate) use pages::HostPages;
+pub use pages::WholePages;
 
-/// Makes `range` of `memory` show the bytes of `file` from `offset` on, and zeros in what
+/// Makes `range` of a memory show the bytes of `file` from `offset` on, and zeros in what
 /// remains of its first and last page, just as copying into fresh memory would leave it.
 ///
 /// Pages that the file loses later become zeros, which the result remembers; it must live as
@@ -24,37 +29,35 @@ pub(crate) use lost::{Watch, keep_handler};
 ///
 /// # Errors
 ///
-/// What the operating system says. `memory` is then unchanged.
+/// What the operating system says. `range` is then zeros, or as it was.
 ///
 /// # Safety
 ///
-/// - `memory` must be pages of which [`Mapping::whole_pages`](crate::Mapping::whole_pages)
-///   holds, and no other layer may use the pages that `range` touches.
-/// - The file must contain the whole range, and stay unchanged for as long as the mapping
-///   does: the contract of [`Source::open_mapped`](crate::Source::open_mapped).
+/// The file must contain the whole range, and stay unchanged for as long as the mapping does: the
+/// contract of [`Source::open_mapped`](crate::Source::open_mapped).
 #[cfg(unix)]
 pub(crate) unsafe fn map_file(
-    memory: &mut [u8],
+    mut memory: WholePages<'_>,
     range: Range<usize>,
     file: &File,
     offset: u64,
 ) -> io::Result<Option<Watch>> {
     use rustix::mm::{MapFlags, ProtFlags, mmap};
 
-    let page = rustix::param::page_size();
-    let Some(pages) = whole_pages(memory, &range, page) else { return Ok(None) };
+    let Some(pages) = pages::touched(memory.bytes(), &range) else { return Ok(None) };
     let delta = range.start - pages.start;
     let Some(file_start) = offset.checked_sub(delta as u64) else { return Ok(None) };
-    if !file_start.is_multiple_of(page as u64) {
+    if !file_start.is_multiple_of(rustix::param::page_size() as u64) {
         return Ok(None);
     }
-    let target = &mut memory[pages.clone()];
+    let target = &mut memory.bytes_mut()[pages.clone()];
     let start = target.as_mut_ptr().expose_provenance();
     let Some(watch) = Watch::new(&(start..start + target.len()))? else { return Ok(None) };
-    // SAFETY: `target` is a whole number of pages within `memory`, exclusively borrowed, and by
-    // the contract private pages of the engine's own mapping. Replacing them changes no more
-    // than writing every byte of the slice would, which the exclusive borrow permits.
-    unsafe {
+    touch(target);
+    // SAFETY: `target` is a whole number of pages of a `WholePages`, exclusively borrowed, so
+    // private pages of the engine's own mapping. Replacing them changes no more than writing
+    // every byte of the slice would, which the exclusive borrow permits.
+    let mapped = unsafe {
         mmap(
             target.as_mut_ptr().cast(),
             target.len(),
@@ -62,41 +65,141 @@ pub(crate) unsafe fn map_file(
             MapFlags::PRIVATE | MapFlags::FIXED,
             file,
             file_start,
-        )?;
+        )
+    };
+    if let Err(error) = mapped {
+        fill_hole(&mut memory, pages);
+        return Err(error.into());
     }
-    memory[pages.start..range.start].fill(0);
-    memory[range.end..pages.end].fill(0);
+    memory.bytes_mut()[pages.start..range.start].fill(0);
+    memory.bytes_mut()[range.end..pages.end].fill(0);
     Ok(Some(watch))
 }
 
-/// Replaces the pages that `range` touches by fresh zeros, giving their memory back.
-///
-/// # Errors
-///
-/// What the operating system says. `memory` is then unchanged.
-///
-/// # Safety
-///
-/// As for [`map_file`], but for the file.
+/// Writes to a mapping before it is divided. Linux joins its parts again only if they share what
+/// it keeps for pages that were written to, which they do if it was there before.
 #[cfg(unix)]
-pub(crate) unsafe fn discard(memory: &mut [u8], range: Range<usize>) -> io::Result<()> {
+fn touch(target: &mut [u8]) {
+    if let Some(first) = target.first_mut() {
+        let first = std::ptr::from_mut(first);
+        // SAFETY: a pointer that was a reference a moment ago. Volatile, as the optimizer would
+        // see that nothing changes.
+        let byte = unsafe { first.read_volatile() };
+        // SAFETY: as above.
+        unsafe { first.write_volatile(byte) };
+    }
+}
+
+/// Puts anonymous pages where mapping others has failed: Linux may have unmapped what was there
+/// before. Returns whether there are zeros now; if not, what was there before still is. Ends the
+/// process if neither is so, since whatever is mapped next in the hole would be taken for the
+/// guest's memory.
+#[cfg(unix)]
+fn fill_hole(memory: &mut WholePages<'_>, pages: Range<usize>) -> bool {
+    let Err(error) = map_zeros(memory, pages.clone()) else { return true };
+    if is_mapped(&memory.bytes()[pages.clone()]) {
+        return false;
+    }
+    tracing::error!(
+        bytes = pages.len(),
+        %error,
+        "pages of a guest's memory are gone and cannot be mapped anew; ending the process"
+    );
+    std::process::abort();
+}
+
+/// Whether there are pages at every address of a range.
+#[cfg(target_os = "linux")]
+fn is_mapped(range: &[u8]) -> bool {
+    // Nothing is allocated, as there may be no memory.
+    let mut residency = [0_u8; 256];
+    range.chunks(residency.len() * rustix::param::page_size()).all(|part| {
+        let start = part.as_ptr().cast_mut().cast();
+        // SAFETY: asks about addresses, touches none of them, and there is a byte for each page.
+        unsafe { libc::mincore(start, part.len(), residency.as_mut_ptr()) == 0 }
+    })
+}
+
+/// Other systems unmap nothing before they know that they can map.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_mapped(_: &[u8]) -> bool {
+    true
+}
+
+/// Maps anonymous pages of zeros over whole pages.
+#[cfg(unix)]
+fn map_zeros(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
 
-    let Some(pages) = whole_pages(memory, &range, rustix::param::page_size()) else {
-        memory[range].fill(0);
-        return Ok(());
-    };
-    let target = &mut memory[pages];
+    let mut flags = MapFlags::PRIVATE | MapFlags::FIXED;
+    // Only mappings with the same flags are joined.
+    flags.set(MapFlags::NORESERVE, memory.is_no_reserve());
+    let target = &mut memory.bytes_mut()[pages];
     // SAFETY: as in `map_file`; anonymous pages need nothing else.
     unsafe {
         mmap_anonymous(
             target.as_mut_ptr().cast(),
             target.len(),
             ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE | MapFlags::FIXED,
+            flags,
         )?;
     }
     Ok(())
+}
+
+/// Takes a mapped file away: its pages become anonymous zeros. `range` touches the same pages
+/// as when the file was mapped.
+///
+/// # Errors
+///
+/// What the operating system says. The file is then still mapped.
+#[cfg(unix)]
+pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
+    let Some(pages) = pages::touched(memory.bytes(), range) else {
+        return Err(io::Error::other("the layer does not lie in whole pages any more"));
+    };
+    match map_zeros(&mut memory, pages.clone()) {
+        Err(error) if !fill_hole(&mut memory, pages) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Makes anonymous bytes zero, and gives back the pages that lie in `range` whole.
+pub(crate) fn discard(mut memory: WholePages<'_>, range: Range<usize>) {
+    #[cfg(unix)]
+    if let Some(pages) = pages::inside(memory.bytes(), &range)
+        && give_back(&mut memory, pages.clone()).is_ok()
+    {
+        make_zero(&mut memory.bytes_mut()[range.start..pages.start]);
+        make_zero(&mut memory.bytes_mut()[pages.end..range.end]);
+        return;
+    }
+    make_zero(&mut memory.bytes_mut()[range]);
+}
+
+/// Makes bytes zero, but uses no pages for those that are.
+pub(crate) fn make_zero(bytes: &mut [u8]) {
+    if bytes.iter().any(|byte| *byte != 0) {
+        bytes.fill(0);
+    }
+}
+
+/// Gives anonymous pages back, which read as zeros from then on. Divides no mapping.
+#[cfg(target_os = "linux")]
+fn give_back(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
+    use rustix::mm::{Advice, madvise};
+
+    let target = &mut memory.bytes_mut()[pages];
+    // SAFETY: as in `map_file`: it changes the bytes of private pages that are exclusively
+    // borrowed, and no more.
+    unsafe { madvise(target.as_mut_ptr().cast(), target.len(), Advice::LinuxDontNeed)? };
+    Ok(())
+}
+
+/// Elsewhere advice does not make zeros.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn give_back(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
+    map_zeros(memory, pages)
 }
 
 /// Where pages cannot be mapped, layers are copied.
@@ -106,7 +209,7 @@ pub(crate) unsafe fn discard(memory: &mut [u8], range: Range<usize>) -> io::Resu
 /// None is needed; it is unsafe to have the signature of the other one.
 #[cfg(not(unix))]
 pub(crate) unsafe fn map_file(
-    _memory: &mut [u8],
+    _memory: WholePages<'_>,
     _range: Range<usize>,
     _file: &File,
     _offset: u64,
@@ -114,26 +217,11 @@ pub(crate) unsafe fn map_file(
     Ok(None)
 }
 
-/// Zeros the range.
-///
-/// # Safety
-///
-/// None is needed; it is unsafe to have the signature of the other one.
+/// Never called, as nothing is mapped.
 #[cfg(not(unix))]
-pub(crate) unsafe fn discard(memory: &mut [u8], range: Range<usize>) -> io::Result<()> {
-    memory[range].fill(0);
+pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
+    memory.bytes_mut()[range.clone()].fill(0);
     Ok(())
-}
-
-/// The pages that `range` touches, if `memory` begins at a page and holds them whole.
-#[cfg(unix)]
-fn whole_pages(memory: &[u8], range: &Range<usize>, page: usize) -> Option<Range<usize>> {
-    if !memory.as_ptr().addr().is_multiple_of(page) || range.is_empty() {
-        return None;
-    }
-    let start = range.start - range.start % page;
-    let end = range.end.checked_next_multiple_of(page)?;
-    (end <= memory.len()).then_some(start..end)
 }
 
 /// Where a lost page cannot be replaced, nothing is noticed.
@@ -154,9 +242,97 @@ mod lost {
         pub(crate) fn is_lost(&self) -> bool {
             false
         }
+
+        pub(crate) fn is_at(&self, _: &[u8]) -> bool {
+            true
+        }
     }
 
     pub(crate) fn keep_handler() -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const PAGE: usize = 65_536;
+
+    #[test]
+    fn a_hole_is_filled_and_what_is_there_stays() {
+        let mut host = HostPages::new(4 * PAGE).unwrap();
+        host.bytes_mut().fill(7);
+        let hole = host.bytes_mut()[PAGE..2 * PAGE].as_mut_ptr();
+        // SAFETY: pages of `host` alone, which are mapped again before anybody looks at them.
+        unsafe { rustix::mm::munmap(hole.cast(), PAGE).unwrap() };
+        assert!(!is_mapped(&host.bytes()[..4 * PAGE]));
+        assert!(fill_hole(&mut host.whole(), PAGE..2 * PAGE));
+        assert!(is_mapped(host.bytes()));
+        let expected = |index| if (PAGE..2 * PAGE).contains(&index) { 0 } else { 7 };
+        assert!(host.bytes().iter().enumerate().all(|(index, byte)| *byte == expected(index)));
+    }
+
+    /// A file that cannot be mapped leaves pages that can be used.
+    #[test]
+    fn what_cannot_be_mapped_leaves_no_hole() {
+        let mut host = HostPages::new(4 * PAGE).unwrap();
+        host.bytes_mut().fill(7);
+        // Files of /proc have no pages.
+        let file = File::open("/proc/self/status").unwrap();
+        // SAFETY: it is not mapped.
+        let mapped = unsafe { map_file(host.whole(), PAGE..2 * PAGE, &file, 0) };
+        mapped.map(|_| ()).unwrap_err();
+        assert!(host.bytes()[..PAGE].iter().all(|byte| *byte == 7));
+        host.bytes_mut().fill(8);
+        assert!(host.bytes().iter().all(|byte| *byte == 8));
+    }
+
+    /// Ten thousand places that were mapped or written to, and given back, take no mappings.
+    #[test]
+    fn what_is_given_back_is_joined_again() {
+        const PLACES: usize = 2_000;
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(&[7; PAGE]).unwrap();
+        let mut host = HostPages::new(2 * PLACES * PAGE).unwrap();
+        let before = count(host.bytes());
+        let mut watches = Vec::new();
+        for place in 0..PLACES {
+            let range = 2 * place * PAGE..2 * place * PAGE + 100;
+            // SAFETY: nobody else knows the file.
+            let watch = unsafe { map_file(host.whole(), range.clone(), &file, 0) };
+            watches.push(watch.unwrap().unwrap());
+            assert_eq!(host.bytes()[range.start], 7);
+            // Both sides are written to while they are apart.
+            host.bytes_mut()[range.start + PAGE] = 1;
+        }
+        assert!(count(host.bytes()) >= 2 * PLACES);
+        for place in 0..PLACES {
+            unmap_file(host.whole(), &(2 * place * PAGE..2 * place * PAGE + 100)).unwrap();
+        }
+        drop(watches);
+        for place in 0..PLACES {
+            let start = (2 * place + 1) * PAGE;
+            assert_eq!((host.bytes()[start - PAGE], host.bytes()[start]), (0, 1));
+            discard(host.whole(), start..start + PAGE);
+            assert_eq!(host.bytes()[start], 0);
+        }
+        let after = count(host.bytes());
+        assert!(after <= before + 1, "{before} mappings before, {after} after");
+    }
+
+    /// Mappings that a range is divided into.
+    fn count(range: &[u8]) -> usize {
+        let range = range.as_ptr_range();
+        let address = |text: &str| usize::from_str_radix(text, 16).unwrap();
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let ranges = maps.lines().filter_map(|line| line.split_once(' ')?.0.split_once('-'));
+        ranges
+            .map(|(start, end)| (address(start), address(end)))
+            .filter(|(start, end)| *start < range.end.addr() && range.start.addr() < *end)
+            .count()
     }
 }

@@ -1,10 +1,11 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use memmap2::MmapMut;
 use serde::Serialize;
 
 use crate::histogram::Histogram;
+use crate::mapping::HostPages;
+use crate::place::{MemoryBytes, Place as LayerPlace};
 use crate::region::Region;
 use crate::segment::{LinearMemories, Realisation, Segment};
 use crate::usage::resident;
@@ -67,7 +68,7 @@ pub(crate) enum Backing {
     /// In these parts of the guest's linear memories, one after the other.
     Guest(Vec<Segment>),
     /// In pages of the host.
-    Host(MmapMut),
+    Host(HostPages),
 }
 
 /// A range of the common space that is all in one place.
@@ -102,9 +103,7 @@ impl Backing {
             reason,
         };
         let len = usize::try_from(bytes).map_err(|error| refuse(error.to_string()))?;
-        let mut options = memmap2::MmapOptions::new();
-        let pages = options.len(len).no_reserve_swap().map_anon();
-        pages.map(Self::Host).map_err(|error| refuse(error.to_string()))
+        HostPages::new(len).map(Self::Host).map_err(|error| refuse(error.to_string()))
     }
 }
 
@@ -210,26 +209,33 @@ impl Memories {
         Ok(memory.base + offset)
     }
 
-    /// The bytes that a layer's range is among, and its position there.
-    pub(crate) fn pages<'a>(
+    /// The place of a layer's range.
+    pub(crate) fn place<'a>(
         &'a mut self,
         guest: &'a mut (impl LinearMemories + ?Sized),
         id: MemoryId,
         range: Range<u64>,
-    ) -> Result<(&'a mut [u8], Range<usize>)> {
+    ) -> Result<LayerPlace<'a>> {
         let (offset, len) = (range.start, range.end.saturating_sub(range.start));
         let address = self.address(id, offset, len)?;
         let size = self.extent(id, offset)?;
         // A layer that crosses the edge of a region or segment was not registered.
         let piece = self.piece(address, len).filter(|piece| piece.len() == len);
         let operation = "a layer";
-        let piece = piece.ok_or(Error::OutOfRange { operation, offset, len, size })?;
-        let bytes = match piece.place {
-            Place::Linear(index) => guest.linear_memory_mut(index),
-            Place::Host(memory) => self.host_mut(memory),
+        let outside = || Error::OutOfRange { operation, offset, len, size };
+        let piece = piece.ok_or_else(outside)?;
+        let mut bytes = match piece.place {
+            Place::Linear(index) if lends_pages(guest, index) => {
+                MemoryBytes::Pages(guest.whole_pages(index).ok_or_else(outside)?)
+            }
+            Place::Linear(index) => MemoryBytes::Plain(guest.linear_memory_mut(index)),
+            Place::Host(memory) => match self.0.get_mut(memory).map(|memory| &mut memory.backing) {
+                Some(Backing::Host(pages)) => MemoryBytes::Pages(pages.whole()),
+                _ => return Err(outside()),
+            },
         };
-        let range = piece.index(bytes.len())?;
-        Ok((bytes, range))
+        let range = piece.index(bytes.all().len())?;
+        Ok(LayerPlace::new(bytes, range))
     }
 
     /// Copies from `address` of the common space into `out`.
@@ -374,14 +380,14 @@ impl Memories {
 
     fn host(&self, memory: usize) -> &[u8] {
         match self.0.get(memory).map(|memory| &memory.backing) {
-            Some(Backing::Host(pages)) => pages,
+            Some(Backing::Host(pages)) => pages.bytes(),
             _ => &[],
         }
     }
 
     fn host_mut(&mut self, memory: usize) -> &mut [u8] {
         match self.0.get_mut(memory).map(|memory| &mut memory.backing) {
-            Some(Backing::Host(pages)) => pages,
+            Some(Backing::Host(pages)) => pages.bytes_mut(),
             _ => &mut [],
         }
     }
@@ -436,7 +442,7 @@ impl Memory {
                         let all = guest.linear_memory(segment.memory);
                         (all, segment.start + (offset - within.start))
                     }
-                    (None, Backing::Host(pages)) => (&pages[..], offset),
+                    (None, Backing::Host(pages)) => (pages.bytes(), offset),
                     (None, Backing::Guest(_)) => return None,
                 };
                 let len = self.extent(offset)? - offset;
@@ -474,6 +480,12 @@ impl Piece {
     fn index(&self, size: usize) -> Result<Range<usize>> {
         to_usize(self.range.start, self.len(), size)
     }
+}
+
+/// Whether the guest lends the pages of its linear memory of this index.
+fn lends_pages(guest: &mut (impl LinearMemories + ?Sized), index: usize) -> bool {
+    let bytes = guest.linear_memory(index).as_ptr_range();
+    guest.whole_pages(index).is_some_and(|pages| pages.bytes().as_ptr_range() == bytes)
 }
 
 /// Copies between linear memories of a guest, or within one, where the ranges may overlap.
@@ -630,11 +642,12 @@ mod tests {
     #[test]
     fn pages_of_a_layer_are_in_one_segment() {
         let (mut memories, mut guest) = memories();
-        let (pages, range) =
-            memories.pages(&mut guest, MemoryId(0), 3 * PAGE + 5..4 * PAGE).unwrap();
-        assert_eq!((pages.len() as u64, range.start as u64), (3 * PAGE, 2 * PAGE + 5));
-        assert!(memories.pages(&mut guest, MemoryId(0), PAGE - 1..PAGE + 1).is_err());
-        assert!(memories.pages(&mut guest, MemoryId(0), 4 * PAGE - 1..4 * PAGE + 1).is_err());
+        let mut place = memories.place(&mut guest, MemoryId(0), 3 * PAGE + 5..4 * PAGE).unwrap();
+        place.bytes().fill(9);
+        let nines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == 9).count() as u64;
+        assert_eq!(nines(&guest.0[3][2 * 65_536 + 5..]), PAGE - 5);
+        assert!(memories.place(&mut guest, MemoryId(0), PAGE - 1..PAGE + 1).is_err());
+        assert!(memories.place(&mut guest, MemoryId(0), 4 * PAGE - 1..4 * PAGE + 1).is_err());
     }
 
     #[test]
@@ -651,7 +664,7 @@ mod tests {
         };
         assert_eq!(allowed(&mut memories, &mut guest), [0, 3, 4]);
         assert!(memories.write(&mut guest, PAGE - 1, &[1, 2]).is_err());
-        assert!(memories.pages(&mut guest, id, 0..PAGE + 1).is_err());
+        assert!(memories.place(&mut guest, id, 0..PAGE + 1).is_err());
         assert_eq!(memories.region(id, "weights").unwrap().grow(1).unwrap(), PAGE);
         assert_eq!(allowed(&mut memories, &mut guest), [0, 1, 3, 4]);
         memories.write(&mut guest, PAGE - 1, &[1, 2]).unwrap();

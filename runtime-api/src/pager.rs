@@ -129,7 +129,7 @@ impl Pager {
         bytes: u64,
         policy: Policy,
     ) -> Result<Self> {
-        let maps = runtime.host().capabilities().mapping.is_supported();
+        let maps = runtime.host().capabilities().mapping;
         let copies = source.is_file() && !(maps && source.is_mapped());
         let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
         let pages = bytes.div_ceil(PAGE);
@@ -558,7 +558,7 @@ mod tests {
                     let (at, layer) = (usize::try_from(at).unwrap(), &layers[id.0 as usize]);
                     let start = usize::try_from(layer.start).unwrap();
                     let bytes = usize::try_from(layer.bytes).unwrap();
-                    prop_assert!(guest.memories[0][at..at + bytes] == all[start..start + bytes]);
+                    prop_assert!(guest.instance().memories[0][at..at + bytes] == all[start..start + bytes]);
                 }
                 pager.prefetch(&mut guest, &[ahead, also].map(|id| LayerId(id % count))).unwrap();
                 prop_assert!(pager.held() <= pager.stream.end - pager.stream.start);

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::mapping::WholePages;
 use crate::module::{AddressType, LinearMemory};
 
 /// The linear memories that a guest exports, as they are at this moment.
@@ -12,8 +13,15 @@ pub trait LinearMemories {
     /// The bytes of a memory; empty if there is none of this index.
     fn linear_memory(&self, index: usize) -> &[u8];
 
-    /// The same, to write to.
+    /// The bytes of a memory, mutably; empty if there is none of this index.
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8];
+
+    /// The bytes of a memory as pages that the host may replace; none, which is the default, if
+    /// they are not. Asked of an [`Instance`](crate::Instance) only, while its guest does not run.
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        _ = index;
+        None
+    }
 }
 
 /// How a memory made by `create_memory64` is had. The engine and the guest decide, not the

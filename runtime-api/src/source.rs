@@ -14,9 +14,20 @@ pub struct Source(Arc<Kind>);
 
 #[derive(Debug)]
 enum Kind {
-    File { file: File, path: PathBuf, len: u64, mapped: bool },
+    File {
+        file: File,
+        path: PathBuf,
+        len: u64,
+        mapped: bool,
+    },
     Bytes(Vec<u8>),
     Anonymous(Anonymous),
+    /// Twos of which only some can be read, as of a disk that fails.
+    #[cfg(test)]
+    Broken {
+        len: u64,
+        whole: usize,
+    },
 }
 
 impl Source {
@@ -53,6 +64,12 @@ impl Source {
         Self(Arc::new(Kind::Bytes(bytes)))
     }
 
+    /// Bytes of which no more than `whole` are read before reading fails.
+    #[cfg(test)]
+    pub(crate) fn broken(len: u64, whole: usize) -> Self {
+        Self(Arc::new(Kind::Broken { len, whole }))
+    }
+
     /// So many bytes that no file has: zeros, until host or guest write to a layer of them. When
     /// such a layer is released, what was written is compressed (zstd) into memory of the host,
     /// of which all layers of this source and its clones together take at most `room` bytes, and
@@ -62,7 +79,7 @@ impl Source {
     ///
     /// Bytes are either in a layer or compressed: those of a loaded layer go with its guest, if
     /// nobody releases it before. No two loaded layers may have the same bytes: in one guest the
-    /// second is refused, in several the caller sees to it.
+    /// second is refused, in several the caller sees to it; a second one has zeros.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
         Self(Arc::new(Kind::Anonymous(Anonymous::new(bytes, room))))
@@ -81,6 +98,8 @@ impl Source {
             Kind::File { len, .. } => *len,
             Kind::Bytes(bytes) => bytes.len() as u64,
             Kind::Anonymous(anonymous) => anonymous.len(),
+            #[cfg(test)]
+            Kind::Broken { len, .. } => *len,
         }
     }
 
@@ -123,6 +142,13 @@ impl Source {
                 Ok(())
             }
             Kind::Anonymous(anonymous) => anonymous.read(offset, out),
+            #[cfg(test)]
+            Kind::Broken { whole, .. } => {
+                let whole = (*whole).min(out.len());
+                out[..whole].fill(2);
+                let source = io::Error::other("the disk is broken");
+                Err(Error::Io { operation: "read", path: "broken".into(), source })
+            }
         }
     }
 
@@ -180,7 +206,7 @@ impl Source {
     pub(crate) fn has_shrunk(&self) -> Result<bool> {
         match &*self.0 {
             Kind::File { file, path, len, .. } => Ok(file_len(file, path)? < *len),
-            Kind::Bytes(_) | Kind::Anonymous(_) => Ok(false),
+            _ => Ok(false),
         }
     }
 
@@ -188,9 +214,7 @@ impl Source {
     pub(crate) fn truncated(&self, offset: u64, len: u64) -> Error {
         match &*self.0 {
             Kind::File { file, path, .. } => truncated(file, path, offset, len),
-            Kind::Bytes(_) | Kind::Anonymous(_) => {
-                Error::OutOfRange { operation: "read", offset, len, size: self.len() }
-            }
+            _ => Error::OutOfRange { operation: "read", offset, len, size: self.len() },
         }
     }
 

@@ -38,7 +38,7 @@ fn table(all: &[&Capabilities]) -> Table {
         ("64-bit memory", |engine| memory64(engine.memory64)),
         ("several memories", |engine| yes(engine.multi_memory)),
         ("relaxed SIMD", |engine| relaxed(engine.relaxed_simd).to_owned()),
-        ("maps weights", |engine| yes(engine.mapping.is_supported())),
+        ("maps weights", |engine| yes(engine.mapping)),
         ("time limits", |engine| yes(engine.time_limit)),
         ("traps on stack overflow", |engine| yes(engine.stack_overflow_trap)),
         ("guests on many threads", |engine| yes(engine.threads)),

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Runtime, Source, Value,
+    Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Requirements, Runtime,
+    Source, Value,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
-use crate::guest::{self, MAPPING, PAGE_LEN};
+use crate::guest::{self, MAPPING, NOTHING, PAGE_LEN};
 use crate::{Case, Failure, Outcome};
 
 /// The table of this group.
@@ -90,6 +91,24 @@ pub const CASES: &[Case] = &[
         promise: "a file that shrinks while it is mapped fails the calls that may have used it, until it is loaded again",
         needs: MAPPING,
         run: shrinks_in_use,
+    },
+    Case {
+        name: "mapping/zeros_around",
+        promise: "a layer that is loaded leaves zeros in the rest of its pages, mapped or copied, and nothing beyond",
+        needs: NOTHING,
+        run: zeros_around,
+    },
+    Case {
+        name: "mapping/half_read",
+        promise: "a layer of which only a part can be read is not loaded, and zeros are in its place",
+        needs: NOTHING,
+        run: half_read,
+    },
+    Case {
+        name: "mapping/many_layers",
+        promise: "40,000 small layers that were loaded and released leave no mappings behind",
+        needs: Requirements { memory32_bytes: Some(3 << 30), ..MAPPING },
+        run: many_layers,
     },
 ];
 
@@ -424,6 +443,146 @@ pub fn shrinks_in_use(engine: &dyn Engine) -> Outcome {
         equal("of another file", untouched.call("load", &at)?, expected.clone())?;
     }
     Ok(())
+}
+
+/// A layer that is loaded leaves zeros in the rest of its pages, mapped or copied, by the host or
+/// for the guest, and nothing beyond.
+pub fn zeros_around(engine: &dyn Engine) -> Outcome {
+    let bytes = guest::pattern(14, 3 * PAGE_LEN);
+    let file = guest::file(&bytes)?;
+    let copied = Source::open(file.path())?;
+    let in_memory = Source::from_bytes(bytes.clone());
+    let mapped = guest::mapped(file.path())?;
+    for (offset, source_offset, len) in [
+        (PAGE, 0, 1),
+        (PAGE + 5_000, 5_000, 10),
+        (2 * PAGE - 1, PAGE - 1, 2),
+        (PAGE + 7, 7, 2 * PAGE),
+    ] {
+        let (start, from) = (usize::try_from(PAGE + offset)?, usize::try_from(source_offset)?);
+        let end = start + usize::try_from(len)?;
+        let mut expected = vec![0x77; PAGE_LEN * (1 + usize::try_from(PAGES)?)];
+        expected[start - start % PAGE_LEN..end.next_multiple_of(PAGE_LEN)].fill(0);
+        expected[start..end].copy_from_slice(&bytes[from..from + (end - start)]);
+        for (source, by_the_guest) in
+            [(&copied, false), (&in_memory, false), (&mapped, false), (&mapped, true)]
+        {
+            let mut runtime = start_filled(engine, source, offset, source_offset, len)?;
+            if by_the_guest {
+                runtime.call("map", &[Value::I32(1)])?;
+            } else {
+                runtime.load_layer(LAYER)?;
+            }
+            same_bytes(&format!("{len} bytes at {offset}"), runtime.memory(), &expected)?;
+            runtime.release_layer(LAYER)?;
+            let mut released = expected.clone();
+            released[start..end].fill(0);
+            same_bytes("released", runtime.memory(), &released)?;
+        }
+    }
+    Ok(())
+}
+
+/// A guest with a layer that is not loaded yet, every byte of which is 0x77.
+fn start_filled(
+    engine: &dyn Engine,
+    source: &Source,
+    offset: u64,
+    source_offset: u64,
+    bytes: u64,
+) -> Result<Box<dyn Runtime>, Failure> {
+    let mut runtime = start(engine, source, offset, source_offset, bytes)?;
+    runtime.memory_mut().fill(0x77);
+    Ok(runtime)
+}
+
+/// A layer of which only a part can be read is not loaded, and zeros are in its place.
+pub fn half_read(engine: &dyn Engine) -> Outcome {
+    let Some(source) = half_readable()? else { return Ok(()) };
+    let len = source.len();
+    for by_the_guest in [false, true] {
+        let mut runtime = start_filled(engine, &source, PAGE, 0, len)?;
+        for _ in 0..2 {
+            if by_the_guest {
+                let got = runtime.call("map", &[Value::I32(1)])?;
+                holds(matches!(got[..], [Value::I64(code)] if code < 0), || format!("{got:?}"))?;
+            } else {
+                let error = runtime.load_layer(LAYER).map(|_| ()).err();
+                holds(error.is_some(), || "a layer was loaded that cannot be read".into())?;
+            }
+            let mut expected = vec![0x77; runtime.memory().len()];
+            expected[2 * PAGE_LEN..3 * PAGE_LEN].fill(0);
+            same_bytes("the guest", runtime.memory(), &expected)?;
+        }
+        equal("loads", runtime.stats().loads, 0)?;
+    }
+    Ok(())
+}
+
+/// A file that says it is longer than what can be read of it, if the system has one: those of
+/// /sys claim a page.
+fn half_readable() -> Result<Option<Source>, Failure> {
+    let files = ["/sys/devices/system/cpu/online", "/sys/devices/system/cpu/possible"];
+    for path in files.iter().map(Path::new) {
+        let (Ok(content), Ok(metadata)) = (std::fs::read(path), std::fs::metadata(path)) else {
+            continue;
+        };
+        if !content.is_empty() && (content.len() as u64) < metadata.len() {
+            return Ok(Some(Source::open(path)?));
+        }
+    }
+    Ok(None)
+}
+
+/// Many small layers that were loaded and released leave no mappings behind: copied ones, of
+/// which there may be as many as there are pages, and mapped ones.
+pub fn many_layers(engine: &dyn Engine) -> Outcome {
+    const PLACES: u64 = 20_000;
+    let file = guest::file(&guest::pattern(15, PAGE_LEN))?;
+    let (copied, mapped) = (Source::open(file.path())?, guest::mapped(file.path())?);
+    let mut runtime = guest::start(engine, WAT)?;
+    let memory = runtime.create_memory64(&MemorySpec::guest(2 * PLACES * PAGE))?;
+    let before = mappings(&*runtime, file.path())?;
+    let register = |runtime: &mut dyn Runtime, id: u32, place: u64, source: &Source| {
+        let spec = guest::layer(id, memory, 2 * place * PAGE, source);
+        runtime.register_layer(LayerSpec { bytes: 1, ..spec })
+    };
+    // Every other page, twice.
+    for (id, place) in (0..).zip((0..PLACES).chain(0..PLACES)) {
+        register(&mut *runtime, id, place, &copied)?;
+        runtime.load_layer(LayerId(id))?;
+        if id % 2 == 0 {
+            runtime.release_layer(LayerId(id))?;
+        }
+        runtime.unregister_layer(LayerId(id))?;
+    }
+    let now = mappings(&*runtime, file.path())?;
+    few_more("copied", before.as_ref(), now.as_ref())?;
+    // As many as may be mapped at once, and pages between them that the guest uses meanwhile.
+    let ids = || (0_u32..).zip(0..1_000);
+    for (id, place) in ids() {
+        register(&mut *runtime, id, place, &mapped)?;
+        equal("method", runtime.load_layer(LayerId(id))?.method, LoadMethod::Mapped)?;
+        let beside = i32::try_from((2 * place + 2) * PAGE)?;
+        runtime.call("store", &[beside.into(), Value::I32(1)])?;
+    }
+    for (id, place) in ids().map(|(id, _)| (id * 7 % 1_000, u64::from(id * 7 % 1_000))) {
+        runtime.release_layer(LayerId(id))?;
+        let at = i32::try_from((2 * place + 1) * PAGE)?;
+        equal("released", runtime.call("load", &[at.into()])?, vec![Value::I32(0)])?;
+    }
+    let now = mappings(&*runtime, file.path())?;
+    few_more("mapped", before.as_ref(), now.as_ref())
+}
+
+/// Checks that a guest has hardly more mappings than before, and none of the file.
+fn few_more(what: &str, before: Option<&Mappings>, now: Option<&Mappings>) -> Outcome {
+    let (Some(before), Some(now)) = (before, now) else { return Ok(()) };
+    equal("mappings of the file", now.of_file, 0)?;
+    holds(now.of_guest <= before.of_guest + 4, || {
+        let (before, now) = (before.of_guest, now.of_guest);
+        format!("the guest has {now} mappings after {what} layers are gone, and had {before}")
+    })
 }
 
 /// How many mappings the process has of a file, and within a guest's memory.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use polychord_runtime_api::{
     Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
-    MemorySpec, Module, ModuleInfo, Result, Runtime, Stats, Value,
+    MemorySpec, MemoryStats, Module, ModuleInfo, Rank, Region, Result, Runtime, Start, Started,
+    Stats, Value,
 };
 
 /// One deliberate mistake: overrides what it does wrong.
@@ -151,8 +152,8 @@ impl Module for DoubleModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
-        self.inner.start(host)
+    fn start(&self, start: Start) -> Result<Started> {
+        self.inner.start(start)
     }
 
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
@@ -201,16 +202,8 @@ impl LinearMemories for DoubleRuntime {
 }
 
 impl Runtime for DoubleRuntime {
-    fn host(&self) -> &Arc<Host> {
+    fn host(&self) -> &Host {
         self.guest().inner.host()
-    }
-
-    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        self.guest_mut().inner.grow(memory, pages)
-    }
-
-    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        self.guest_mut().inner.invoke(export, args, results)
     }
 
     fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId> {
@@ -264,5 +257,29 @@ impl Runtime for DoubleRuntime {
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         let defect = self.defect;
         defect.call(self.guest_mut(), export, args)
+    }
+
+    fn region(&self, memory: MemoryId, name: &str) -> Result<Region> {
+        self.guest().inner.region(memory, name)
+    }
+
+    fn join(&mut self, rank: Rank) -> Result<()> {
+        self.guest_mut().inner.join(rank)
+    }
+
+    fn memory_address(&self, memory: MemoryId) -> Result<Option<u64>> {
+        self.guest().inner.memory_address(memory)
+    }
+
+    fn memory_stats(&self) -> Vec<MemoryStats> {
+        self.guest().inner.memory_stats()
+    }
+
+    fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        self.guest_mut().inner.call_into(export, args, results)
+    }
+
+    fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        self.guest().inner.check_call(export, args)
     }
 }

@@ -2,7 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Mapping, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
+    Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
 };
 use wasmi::Config;
 
@@ -38,7 +38,7 @@ impl WasmiEngine {
             multi_memory: true,
             relaxed_simd: RelaxedSimd::Slower,
             // Memories are vectors, which move when they grow.
-            mapping: Mapping::none(),
+            mapping: false,
             // Wasmi counts instructions, not time, and its start functions cannot be resumed.
             time_limit: false,
             stack_overflow_trap: true,

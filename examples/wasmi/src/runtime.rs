@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, LinearMemories, Module, ModuleInfo, Result, Runtime, Value,
-    ValueType, abi,
+    Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
+    ModuleInfo, Result, Start, Started, Value, ValueType, abi,
 };
 use wasmi::{
     Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreContext,
@@ -55,7 +55,8 @@ impl Module for WasmiModule {
         &self.capabilities
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
         let limits = StoreLimitsBuilder::new()
             .memory_size(usize::try_from(host.memory_limit()).unwrap_or(usize::MAX))
             .table_elements(TABLE_ELEMENTS)
@@ -70,7 +71,7 @@ impl Module for WasmiModule {
         let exported = self.info.memories().iter();
         let memories = exported.filter_map(|memory| instance.get_memory(&store, &memory.name));
         store.data_mut().memories = memories.collect();
-        Ok(Box::new(WasmiRuntime { store, instance }))
+        Ok(start.finish(WasmiRuntime { store, instance }))
     }
 }
 
@@ -84,11 +85,7 @@ impl LinearMemories for WasmiRuntime {
     }
 }
 
-impl Runtime for WasmiRuntime {
-    fn host(&self) -> &Arc<Host> {
-        &self.store.data().host
-    }
-
+impl GuestInstance for WasmiRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,

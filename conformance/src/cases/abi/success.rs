@@ -10,6 +10,7 @@ use super::probe::{
 };
 use crate::Outcome;
 use crate::check::{equal, same_bytes};
+use crate::guest::PAGE_LEN;
 
 /// Reads and writes count calls and bytes, and move exactly those.
 pub fn transfers_count<W: Width>(engine: &dyn Engine) -> Outcome {
@@ -90,6 +91,9 @@ pub fn maps<W: Width>(engine: &dyn Engine) -> Outcome {
     map(&mut probe, 0)?;
     let start = usize::try_from(GUEST_LAYER_ADDRESS)?;
     let bytes = layer_bytes(GUEST_LAYER, GUEST_LAYER_BYTES);
+    // The layer has its pages for itself.
+    let end = (start + bytes.len()).next_multiple_of(PAGE_LEN);
+    guest[start - start % PAGE_LEN..end].fill(0);
     guest[start..start + bytes.len()].copy_from_slice(&bytes);
     same_bytes("the guest after mapping", probe.runtime.memory(), &guest)?;
     equal("hint", probe.ask(import::RELEASE, &[GUEST_LAYER])?, 0)?;

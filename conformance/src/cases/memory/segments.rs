@@ -73,7 +73,7 @@ pub fn segments(engine: &dyn Engine) -> Outcome {
     let bytes = guest::pattern(31, PAGE_LEN - 100);
     let file = guest::file(&bytes)?;
     let mut sources = vec![Source::open(file.path())?];
-    if engine.capabilities().mapping.is_supported() {
+    if engine.capabilities().mapping {
         sources.push(guest::mapped(file.path())?);
     }
     let places = [(0, 1, 1_u64, 2), (1, 0, 1, 3), (1, 1, 2, 0), (1, 3, 2, 2), (1, 4, 0, 6)];

@@ -1,4 +1,4 @@
-use polychord_runtime_api::{Error, LayerId, LoadMethod, LoadedLayer, Mapping, Result, Value};
+use polychord_runtime_api::{Error, LayerId, LoadMethod, LoadedLayer, Result, Value};
 
 use super::Entry;
 use crate::double::{Defect, Guest};
@@ -46,6 +46,24 @@ pub(super) const DEFECTS: &[Entry] = &[
         defect: &ComputesWithWhatIsGone,
         caught_by: &["mapping/shrinks_in_use"],
     },
+    Entry {
+        name: "mapping/keeps_the_rest",
+        what: "leaves what was written around a layer when it is loaded",
+        defect: &KeepsTheRest,
+        caught_by: &["mapping/zeros_around"],
+    },
+    Entry {
+        name: "mapping/keeps_what_was_read",
+        what: "leaves the first bytes of a layer that cannot be read whole",
+        defect: &KeepsWhatWasRead,
+        caught_by: &["mapping/half_read"],
+    },
+    Entry {
+        name: "mapping/keeps_its_mappings",
+        what: "keeps layers mapped that are released",
+        defect: &KeepsItsMappings,
+        caught_by: &["mapping/many_layers"],
+    },
 ];
 
 #[derive(Debug)]
@@ -60,7 +78,7 @@ impl Defect for Pretends {
 struct MapsUnasked;
 impl Defect for MapsUnasked {
     fn claim(&self, has: &mut polychord_runtime_api::Capabilities) {
-        has.mapping = Mapping::none();
+        has.mapping = false;
     }
 }
 
@@ -119,6 +137,48 @@ impl Defect for ComputesWithWhatIsGone {
         match guest.inner.call(export, args) {
             Err(Error::Truncated { .. }) => guest.inner.check_call(export, args),
             other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct KeepsTheRest;
+impl Defect for KeepsTheRest {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id)?;
+        let end = loaded.address.map_or(0, |address| address + loaded.bytes);
+        if let Ok(end) = usize::try_from(end)
+            && !end.is_multiple_of(65_536)
+        {
+            guest.inner.memory_mut()[end] = 0x77;
+        }
+        Ok(loaded)
+    }
+}
+
+#[derive(Debug)]
+struct KeepsWhatWasRead;
+impl Defect for KeepsWhatWasRead {
+    fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
+        let loaded = guest.inner.load_layer(id);
+        if loaded.is_err() {
+            guest.inner.memory_mut()[2 * 65_536] = b'0';
+        }
+        loaded
+    }
+}
+
+/// Only of layers that are mapped: those are the ones that have mappings.
+#[derive(Debug)]
+struct KeepsItsMappings;
+impl Defect for KeepsItsMappings {
+    fn release_layer(&self, guest: &mut Guest, id: LayerId) -> Result<()> {
+        match guest.inner.load_layer(id)?.method {
+            LoadMethod::Mapped => {
+                guest.inner.memory_mut()[(2 * id.0 as usize + 1) * 65_536] = 0;
+                Ok(())
+            }
+            _ => guest.inner.release_layer(id),
         }
     }
 }

@@ -1,0 +1,101 @@
+//! What a backend makes of a module: an instance, and how it gets to the host.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::host::Host;
+use crate::live::LiveGuest;
+use crate::runtime::Runtime;
+use crate::segment::LinearMemories;
+use crate::value::Value;
+
+/// An instance of a module, as its engine has it: what a backend implements.
+///
+/// It grows and calls, and shows its [`LinearMemories`]. What a user sees is a
+/// [`Runtime`], which has the instance for itself.
+pub trait Instance: LinearMemories + Send {
+    /// Grows the linear memory of this index by whole pages of 64 KiB and returns its size
+    /// before, in pages. Called with a size that the limits allow.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfMemory`](crate::Error::OutOfMemory) if the engine cannot grow it.
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64>;
+
+    /// Calls an exported function and stores its results.
+    /// Called with a name, and numbers and types of values, that the module has.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trap`](crate::Error::Trap) if the guest traps or exceeds its time.
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
+}
+
+/// The permission to start one guest: [`Module::instantiate`](crate::Module::instantiate) makes
+/// it, and the backend uses it up.
+///
+/// Nobody else has one, so nobody starts a second guest with the host of the first:
+///
+/// ```compile_fail,E0451
+/// fn again(host: std::sync::Arc<polychord_runtime_api::Host>) -> polychord_runtime_api::Start {
+///     polychord_runtime_api::Start { host }
+/// }
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn twice(start: polychord_runtime_api::Start) {
+///     let other = start.clone();
+/// }
+/// ```
+#[derive(Debug)]
+pub struct Start {
+    host: Arc<Host>,
+}
+
+/// A guest that has started, on its way to the user.
+///
+/// Its instance is reached through the [`Runtime`] alone from here on, so that it is not used or
+/// dropped beside the host that looks after its pages. An engine that wraps another one passes
+/// this on as it is:
+///
+/// ```compile_fail,E0616
+/// fn open(started: polychord_runtime_api::Started) {
+///     let instance = started.instance;
+/// }
+/// ```
+pub struct Started {
+    host: Arc<Host>,
+    instance: Box<dyn Instance>,
+}
+
+impl Start {
+    pub(crate) const fn new(host: Arc<Host>) -> Self {
+        Self { host }
+    }
+
+    /// The host's side of the guest, for its imports and limits.
+    #[must_use]
+    pub const fn host(&self) -> &Arc<Host> {
+        &self.host
+    }
+
+    /// Hands over the instance, of which the start function has run.
+    #[must_use]
+    pub fn finish(self, instance: impl Instance + 'static) -> Started {
+        Started { host: self.host, instance: Box::new(instance) }
+    }
+}
+
+impl Started {
+    /// The guest for its user.
+    pub(crate) fn into_runtime(self) -> Box<dyn Runtime> {
+        Box::new(LiveGuest::new(self.host, self.instance))
+    }
+}
+
+impl fmt::Debug for Started {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started").field("host", &self.host).finish_non_exhaustive()
+    }
+}
