@@ -78,8 +78,8 @@ impl Limits {
                 .saturating_add(byte.saturating_mul(said))
         };
         Self {
-            steps: sum(4_000_000, 10_000, 16),
-            memory: sum(8 << 20, 32 << 10, 8),
+            steps: sum(1_000_000, 10_000, 16),
+            memory: sum(8 << 20, 32 << 10, 16),
             output: sum(1 << 20, 16 << 10, 2),
         }
     }

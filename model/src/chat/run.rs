@@ -35,6 +35,9 @@ struct Scope {
     names: Bindings,
 }
 
+/// Steps for the names of a scope, which are made and dropped.
+const SCOPE: usize = 4;
+
 /// How a statement ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Flow {
@@ -172,6 +175,7 @@ impl<'a> Run<'a> {
         parent: usize,
         inner: impl FnOnce(&mut Self) -> Result<T>,
     ) -> Result<T> {
+        self.meter.steps(SCOPE)?;
         let names = Bindings::new(&self.meter)?;
         let length = self.scopes.len();
         self.scopes.push(Scope { parent: Some(parent.min(length - 1)), names });

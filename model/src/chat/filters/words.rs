@@ -104,7 +104,7 @@ pub(in super::super) fn strip(
     let string = text.as_str();
     let set: Option<Vec<char>> = chars.map(|chars| chars.as_str().chars().take(1024).collect());
     let weight = set.as_ref().map_or(1, |set| 1 + set.len());
-    meter.scan(string.len().saturating_mul(weight))?;
+    meter.scan(string.len().saturating_mul(2 * weight))?;
     let off = |c: char| set.as_ref().map_or_else(|| is_space(c), |set| set.contains(&c));
     let start = if left { string.len() - string.trim_start_matches(off).len() } else { 0 };
     let rest = &string[start..];
