@@ -280,6 +280,6 @@ fn long_conversations_are_within_the_bounds() {
         (0..2000).map(|i| Message::new("user", "word ".repeat(i % 300))).collect();
     let text = chat.render(&messages, GenerationPrompt::Omit).unwrap();
     assert!(text.as_str().len() > 1_400_000, "{}", text.as_str().len());
-    let long = [Message::new("user", "a 日本 ".repeat(1 << 20))];
+    let long = [Message::new("user", "o 日本 ".repeat(1 << 20))];
     assert!(chat.render(&long, GenerationPrompt::Omit).unwrap().as_str().len() > 8 << 20);
 }

@@ -251,3 +251,17 @@ fn broken_sentence_piece_vocabularies_are_refused() {
         "aaa a"
     );
 }
+
+#[test]
+fn text_never_joins_to_a_control_token() {
+    let tokens =
+        [("</", -1.0, 1), ("s>", -1.0, 1), ("<turn>", 0.0, 4), ("<tu", 0.0, 1), ("<t", 0.0, 1)];
+    let more = [("rn>", 0.0, 1), ("rn", 0.0, 1)];
+    let all = [&SPM[..], &tokens, &more].concat();
+    let spm = build(&sentence_piece(&all)).unwrap();
+    let ids = spm.encode("a</s>", SpecialTokens::AsText).unwrap();
+    assert_eq!(ids, [3, 6, 7], "▁a, </ and s>");
+    assert_eq!(spm.encode("a</s>", SpecialTokens::Parse).unwrap(), [3, 2]);
+    let turn = spm.encode("<turn>", SpecialTokens::AsText).unwrap();
+    assert!(turn.contains(&8), "user-defined tokens of a prompt are recognized: {turn:?}");
+}

@@ -123,10 +123,13 @@ fn comparison(name: &str) -> Option<Comparison> {
 
 /// `str.isupper` or `str.islower`: cased characters are of that case, and there is one.
 pub(super) fn is_cased(text: &str, upper: bool) -> bool {
-    let (wrong, right): (fn(char) -> bool, fn(char) -> bool) = if upper {
-        (char::is_lowercase, char::is_uppercase)
-    } else {
-        (char::is_uppercase, char::is_lowercase)
-    };
-    !text.chars().any(wrong) && text.chars().any(right)
+    let (mut wrong, mut right) = (false, false);
+    for c in text.chars() {
+        let (as_wanted, other) = (c.is_uppercase() == upper, c.is_lowercase() == upper);
+        if c.is_uppercase() || c.is_lowercase() {
+            right |= as_wanted;
+            wrong |= other;
+        }
+    }
+    right && !wrong
 }

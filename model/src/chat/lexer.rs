@@ -133,7 +133,7 @@ impl<'a> Lexer<'a> {
         let rest = &self.source[self.position..];
         let Some(end) = rest.find("#}") else { return fail("a comment has no end") };
         self.position += end + 2;
-        match rest[..end].as_bytes().last() {
+        match rest.as_bytes()[..end].last() {
             Some(b'-') => self.skip_space(),
             Some(b'+') => {}
             _ => self.skip_newline(),
@@ -201,10 +201,8 @@ impl<'a> Lexer<'a> {
                 Token::Op("(") => brackets.push(")"),
                 Token::Op("[") => brackets.push("]"),
                 Token::Op("{") => brackets.push("}"),
-                Token::Op(close @ (")" | "]" | "}")) => {
-                    if brackets.pop() != Some(close) {
-                        return fail(format!("unexpected `{close}`"));
-                    }
+                Token::Op(close @ (")" | "]" | "}")) if brackets.pop() != Some(close) => {
+                    return fail(format!("unexpected `{close}`"));
                 }
                 _ => {}
             }
