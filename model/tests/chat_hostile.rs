@@ -43,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Templates by name, and whether a limit stops them (else they are wrong in another way).
+/// Templates by name.
 fn hostile() -> Vec<(&'static str, String)> {
     let around = |open: &str, inner: &str, close: &str, count: usize| {
         format!("{}{inner}{}", open.repeat(count), close.repeat(count))
