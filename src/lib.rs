@@ -14,6 +14,7 @@
 //! one's own. The first one:
 //!
 //! ```no_run
+//! use polychord::model::tokenizer::SpecialTokens;
 //! use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -22,7 +23,7 @@
 //!     let model = Model::open(path)?;
 //!     let mut session = Transformer::new(&engine)?.start(&model, &SessionOptions::default())?;
 //!     let tokenizer = model.tokenizer()?;
-//!     let prompt = tokenizer.encode_prompt("The capital of France is", false)?;
+//!     let prompt = tokenizer.encode_prompt("The capital of France is", SpecialTokens::Parse)?;
 //!     for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
 //!         print!("{}", token?.text);
 //!     }

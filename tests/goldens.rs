@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use polychord::api::Engine;
 use polychord::hub::{Hub, ModelRef};
+use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Activations, CacheType, Generation, Placement, Sampling, SessionOptions};
 use sha2::{Digest, Sha256};
 
@@ -172,7 +173,7 @@ fn generate(
     let transformer = transformer(engine);
     let mut session = transformer.start(&model, options).unwrap();
     let tokenizer = model.tokenizer().unwrap();
-    let prompt = tokenizer.encode_prompt(&golden.prompt, false).unwrap();
+    let prompt = tokenizer.encode_prompt(&golden.prompt, SpecialTokens::Parse).unwrap();
     assert_eq!(prompt, golden.prompt_ids);
     let mut run = Run { ids: vec![], ended: false, logits: vec![], sha256: String::new() };
     let mut hash = Sha256::new();

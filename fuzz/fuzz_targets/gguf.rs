@@ -6,10 +6,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use polychord_model::chat::{ChatTemplate, Message};
+use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message};
 use polychord_model::config::Config;
 use polychord_model::gguf::Gguf;
-use polychord_model::tokenizer::Tokenizer;
+use polychord_model::tokenizer::{SpecialTokens, Tokenizer};
 
 fuzz_target!(|bytes: &[u8]| {
     // The first byte chooses whether the file claims to be larger than it is.
@@ -23,12 +23,12 @@ fuzz_target!(|bytes: &[u8]| {
     let _ = Config::from_gguf(&gguf);
     let text = "Hello <|im_end|>  wörld\n 1234 🦙";
     if let Ok(tokenizer) = Tokenizer::from_gguf(&gguf)
-        && let Ok(ids) = tokenizer.encode_prompt(text, true)
+        && let Ok(ids) = tokenizer.encode_prompt(text, SpecialTokens::Parse)
     {
         assert!(ids.iter().all(|&id| id < tokenizer.vocab_size()));
         tokenizer.decode(&ids).expect("own ids decode");
     }
     if let Ok(chat) = ChatTemplate::from_gguf(&gguf) {
-        let _ = chat.render(&[Message::new("user", text)], true);
+        let _ = chat.render(&[Message::new("user", text)], GenerationPrompt::Add);
     }
 });

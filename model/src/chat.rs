@@ -1,30 +1,44 @@
 //! Renders a conversation into the text that a chat model was trained on.
 //!
-//! The template comes with the model and is hostile until proven otherwise: it can loop and
-//! recurse, but neither reads files nor includes other templates, and the steps it takes,
-//! its length, and the length of what it writes are bounded.
-//! Memory for values in between is not: the engine puts no limit on strings that a template
-//! doubles again and again.
+//! The template comes with the model and is hostile until proven otherwise. It is run by an
+//! interpreter of its own, for what engines for templates do not bound: how long chains of
+//! operators are, how deep values lie in each other, how much memory texts and lists take, and
+//! what one step costs. A template can loop and recurse, but neither reads files nor includes
+//! other templates, and whatever it does is counted before it is done (`limits`).
+//!
+//! Every byte of the result is known to come from the template or from a message, so that
+//! control tokens in a message stay text (`text`).
 
-mod python;
+mod ast;
+mod checks;
+mod date;
+mod filters;
+mod format;
+mod json;
+mod lexer;
+mod limits;
+mod methods;
+mod operators;
+mod parser;
+mod rendered;
+mod run;
+mod show;
+mod text;
+mod value;
 
-use std::io;
 use std::time::SystemTime;
 
-use minijinja::value::Serde;
-use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
 use crate::gguf::{self, Gguf};
+use ast::Block;
+use date::Date;
+use limits::{Limits, Meter, STACK, Stop, TEMPLATE};
+use run::Run;
+use text::Origin;
+use value::{DictBuilder, List, Value};
 
-/// Longest template, in bytes; the longest known ones have about 20 KiB.
-const MAX_TEMPLATE: usize = 256 << 10;
-/// Steps of the template's own, and for each message.
-const FUEL: (u64, u64) = (1_000_000, 10_000);
-/// How deep macros may call each other.
-const MAX_DEPTH: usize = 64;
-/// What a template may write beside the messages, in bytes for the whole and for each.
-const OUTPUT: (usize, usize) = (1 << 20, 16 << 10);
+pub use rendered::Rendered;
 
 /// One turn of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +56,22 @@ impl Message {
     }
 }
 
+/// Whether a rendered conversation ends where the model is to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GenerationPrompt {
+    /// It ends with the beginning of the model's turn.
+    Add,
+    /// It ends with the last message.
+    Omit,
+}
+
 /// A model's chat template, ready to render.
 #[derive(Debug)]
 pub struct ChatTemplate {
-    environment: Environment<'static>,
+    block: Block,
     bos: String,
     eos: String,
+    date: Option<Date>,
 }
 
 /// Why a conversation cannot be rendered.
@@ -84,12 +108,12 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
-    /// The template ran for too long or wrote too much.
+    /// The template is nested too deep, runs for too long, or takes too much memory.
     #[error(
-        "the chat template does not end within its bounds ({reason}): the file is not trustworthy"
+        "the chat template does not stay within its bounds ({reason}): the file is not trustworthy"
     )]
     Unbounded {
-        /// Which bound.
+        /// Which bound, with its number.
         reason: String,
     },
     /// The template failed.
@@ -101,7 +125,7 @@ pub enum Error {
 }
 
 impl ChatTemplate {
-    /// The template that the file holds.
+    /// The template that the file holds; it knows the date of the day.
     ///
     /// # Errors
     ///
@@ -116,42 +140,58 @@ impl ChatTemplate {
         };
         let (bos, eos) =
             (text("tokenizer.ggml.bos_token_id")?, text("tokenizer.ggml.eos_token_id")?);
-        Self::new(source, bos, eos)
+        Ok(Self::new(source, bos, eos)?.with_date_of_today())
     }
 
     /// A template in the Jinja dialect of Hugging Face, with the texts of the tokens that
     /// begin and end a sequence (empty if there are none).
     ///
+    /// It has no `strftime_now` until a date is given, so the same conversation gives the same
+    /// text every day.
+    ///
     /// # Errors
     ///
-    /// [`Error::TooLong`] and [`Error::Syntax`].
+    /// [`Error::TooLong`], [`Error::Syntax`], and [`Error::Unbounded`] for one that is nested
+    /// too deep.
     pub fn new(source: &str, bos: &str, eos: &str) -> Result<Self, Error> {
-        let (found, limit) = (source.len(), MAX_TEMPLATE);
+        let (found, limit) = (source.len(), TEMPLATE);
         if found > limit {
             return Err(Error::TooLong { found, limit });
         }
-        let syntax = |error: minijinja::Error| Error::Syntax { reason: error.to_string() };
-        let mut environment = python::environment().map_err(syntax)?;
-        environment.set_recursion_limit(MAX_DEPTH);
-        environment.add_template_owned("chat", source.to_owned()).map_err(syntax)?;
-        Ok(Self { environment, bos: bos.to_owned(), eos: eos.to_owned() })
+        let source = source.replace("\r\n", "\n").replace('\r', "\n");
+        let source = source.strip_suffix('\n').unwrap_or(&source);
+        let block = on_known_stack(|| parser::parse(source)).map_err(|stop| match stop {
+            Stop::Failed { reason, line } => Error::Syntax { reason: located(reason, line) },
+            other => other.into(),
+        })?;
+        Ok(Self { block, bos: bos.to_owned(), eos: eos.to_owned(), date: None })
     }
 
     /// Lets the template know the date (UTC), as `strftime_now`.
-    ///
-    /// Without it, templates that can do without write a fixed date or none, and the same
-    /// conversation gives the same text every day.
     #[must_use]
     pub fn with_date(mut self, now: SystemTime) -> Self {
-        python::set_date(&mut self.environment, now);
+        self.date = Some(Date::Fixed(now));
         self
     }
 
-    /// Text of the conversation; with `add_generation_prompt` it ends where the model is to
-    /// speak.
+    /// Lets the template know the local date of the day on which it is rendered, as
+    /// `strftime_now`.
+    #[must_use]
+    pub fn with_date_of_today(mut self) -> Self {
+        self.date = Some(Date::Today);
+        self
+    }
+
+    /// Takes the date away. Templates that can do without then write a fixed one or none.
+    #[must_use]
+    pub fn without_date(mut self) -> Self {
+        self.date = None;
+        self
+    }
+
+    /// The conversation as text, which [`Tokenizer::encode_chat`] turns into tokens.
     ///
-    /// Encode it with special tokens. A template cannot tell its own control tokens from the
-    /// same characters in a message, so whoever writes a message can write them, too.
+    /// [`Tokenizer::encode_chat`]: crate::tokenizer::Tokenizer::encode_chat
     ///
     /// # Errors
     ///
@@ -159,59 +199,70 @@ impl ChatTemplate {
     pub fn render(
         &self,
         messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, Error> {
-        let mut environment = self.environment.clone();
-        let count = messages.len();
-        environment.set_fuel(Some(FUEL.0.saturating_add(FUEL.1.saturating_mul(count as u64))));
-        let template = environment.get_template("chat").map_err(render_error)?;
-        let said: usize = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
-        let limit = OUTPUT
-            .1
-            .saturating_mul(count)
-            .saturating_add(OUTPUT.0)
-            .saturating_add(said.saturating_mul(2));
-        let mut output = Bounded { bytes: Vec::new(), limit };
-        let values = context! {
-            messages => Serde(messages),
-            add_generation_prompt,
-            bos_token => &self.bos,
-            eos_token => &self.eos,
-            tools => (),
-            documents => (),
-        };
-        template.render_captured_to(values, &mut output).map_err(render_error)?;
-        Ok(String::from_utf8_lossy(&output.bytes).into_owned())
+        generation_prompt: GenerationPrompt,
+    ) -> Result<Rendered, Error> {
+        on_known_stack(|| self.run(messages, generation_prompt)).map_err(Error::from)
+    }
+
+    fn run(
+        &self,
+        messages: &[Message],
+        generation_prompt: GenerationPrompt,
+    ) -> Result<Rendered, Stop> {
+        let said = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let meter = &Meter::new(Limits::new(messages.len(), said));
+        let mut run = Run::new(meter, self.date)?;
+        let messages = messages.iter().map(|message| message_value(meter, message));
+        run.define("messages", Value::List(List::collect(meter, messages)?))?;
+        let add = generation_prompt == GenerationPrompt::Add;
+        run.define("add_generation_prompt", Value::Bool(add))?;
+        run.define("bos_token", Value::str(meter, &self.bos)?)?;
+        run.define("eos_token", Value::str(meter, &self.eos)?)?;
+        run.define("tools", Value::None)?;
+        run.define("documents", Value::None)?;
+        run.template(&self.block).map(Rendered::new)
     }
 }
 
-fn render_error(error: minijinja::Error) -> Error {
-    if let Some(reason) = python::refusal(&error) {
-        return Error::Refused { reason };
-    }
-    match error.kind() {
-        ErrorKind::OutOfFuel => Error::Unbounded { reason: "too many steps".to_owned() },
-        ErrorKind::WriteFailure => Error::Unbounded { reason: "too long an output".to_owned() },
-        _ => Error::Render { reason: error.to_string() },
-    }
+fn message_value(meter: &Meter, message: &Message) -> Result<Value, Stop> {
+    // Templates build control tokens of roles (`<|user|>`), so a plain word counts as theirs.
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let origin = if message.role.chars().all(plain) { Origin::Template } else { Origin::Message };
+    let mut dict = DictBuilder::new(meter)?;
+    dict.set(Value::str(meter, "role")?, Value::text(meter, &message.role, origin)?)?;
+    let content = Value::text(meter, &message.content, Origin::Message)?;
+    dict.set(Value::str(meter, "content")?, content)?;
+    Ok(Value::Dict(dict.finish()))
 }
 
-/// Collects what is written, up to a limit.
-struct Bounded {
-    bytes: Vec<u8>,
-    limit: usize,
+/// Does `work` on a thread whose stack is large enough for the depths that are allowed, since
+/// nothing is known about the caller's.
+fn on_known_stack<T: Send>(work: impl FnOnce() -> Result<T, Stop> + Send) -> Result<T, Stop> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new()
+            .name("chat template".to_owned())
+            .stack_size(STACK)
+            .spawn_scoped(scope, work)
+            .map_err(|error| Stop::failed(format!("no thread could be started: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(Stop::failed("the interpreter panicked")))
+    })
 }
 
-impl io::Write for Bounded {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if bytes.len() > self.limit - self.bytes.len() {
-            return Err(io::ErrorKind::FileTooLarge.into());
+impl From<Stop> for Error {
+    fn from(stop: Stop) -> Self {
+        match stop {
+            Stop::Limit { what, limit } => {
+                Self::Unbounded { reason: format!("more than the limit of {limit} {what}") }
+            }
+            Stop::Refused(reason) => Self::Refused { reason },
+            Stop::Failed { reason, line } => Self::Render { reason: located(reason, line) },
         }
-        self.bytes.extend_from_slice(bytes);
-        Ok(bytes.len())
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+fn located(reason: String, line: Option<u32>) -> String {
+    match line {
+        Some(line) => format!("{reason} (in line {line})"),
+        None => reason,
     }
 }

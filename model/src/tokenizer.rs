@@ -13,6 +13,7 @@ mod split;
 mod spm;
 mod vocab;
 
+use crate::chat::Rendered;
 use crate::gguf::Gguf;
 use bpe::Bpe;
 use special::{Part, Specials};
@@ -21,6 +22,7 @@ use vocab::{Kind, Vocab};
 
 pub use decoder::Decoder;
 pub use error::Error;
+pub use special::SpecialTokens;
 
 /// The vocabulary of a model, and how it cuts text into tokens.
 #[derive(Debug)]
@@ -66,9 +68,9 @@ impl Tokenizer {
 
     /// Ids of `text`, without a beginning-of-sequence token.
     ///
-    /// With `special`, the texts of control tokens (such as `<|im_end|>`) become those
-    /// tokens; use that for a rendered chat template only, never for a user's own words. The
-    /// model's *user-defined* tokens are always recognised, as in llama.cpp: they are
+    /// With [`SpecialTokens::Parse`] the texts of control tokens (such as `<|im_end|>`) become
+    /// those tokens, as in llama.cpp; never use that for the words of people who are not to
+    /// control the model. The model's *user-defined* tokens are always recognized: they are
     /// ordinary text that should not be cut.
     ///
     /// Bytes that a byte-level vocabulary lacks are left out, as in llama.cpp.
@@ -76,10 +78,57 @@ impl Tokenizer {
     /// # Errors
     ///
     /// [`Error::Encode`] if the tokenizer fails on the text.
-    pub fn encode(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
+    pub fn encode(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
+        self.encode_parts(self.specials.split(text, special))
+    }
+
+    /// Ids of a text that is to be continued: those of [`Self::encode`] after the
+    /// beginning-of-sequence token, if the model wants one (`tokenizer.ggml.add_bos_token`).
+    ///
+    /// Where the text itself begins with the beginning-of-sequence token, as many chat
+    /// templates do, it is not added again. No token ends the sequence, since something is to
+    /// follow; see [`Self::encode_document`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn encode_prompt(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
+        Ok(self.begun(self.encode(text, special)?))
+    }
+
+    /// Ids of a text that is finished, as for embeddings: those of [`Self::encode_prompt`], and
+    /// the end-of-sequence token, if the model wants one (`tokenizer.ggml.add_eos_token`).
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn encode_document(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
+        let mut ids = self.encode_prompt(text, special)?;
+        if let Some(eos) = self.vocab.eos.filter(|_| self.vocab.add_eos)
+            && ids.last() != Some(&eos)
+        {
+            ids.push(eos);
+        }
+        Ok(ids)
+    }
+
+    /// Ids of a conversation that is to be continued, as [`Self::encode_prompt`] begins it.
+    ///
+    /// Control tokens are recognized in what the template wrote, never in what came from a
+    /// message: there they stay text, and so do user-defined tokens that look like markup.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::encode`].
+    pub fn encode_chat(&self, conversation: &Rendered) -> Result<Vec<u32>, Error> {
+        let (text, trusted) = (conversation.as_str(), conversation.template_ranges());
+        Ok(self.begun(self.encode_parts(self.specials.split_trusted(text, trusted))?))
+    }
+
+    fn encode_parts(&self, parts: Vec<Part<'_>>) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::new();
         let mut after_special = true;
-        for part in self.specials.split(text, special) {
+        for part in parts {
             match (part, &self.model) {
                 (Part::Token(id), _) => ids.push(id),
                 (Part::Text(text), Model::Bpe(bpe)) => bpe.encode(text, &mut ids)?,
@@ -90,25 +139,14 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// Ids of `text` as [`Self::encode`] gives them, with the beginning-of-sequence and
-    /// end-of-sequence tokens that the model wants (`tokenizer.ggml.add_bos_token` and
-    /// `add_eos_token`).
-    ///
-    /// Where the text itself begins with the beginning-of-sequence token, as many chat
-    /// templates do, it is not added again.
-    ///
-    /// # Errors
-    ///
-    /// As [`Self::encode`].
-    pub fn encode_prompt(&self, text: &str, special: bool) -> Result<Vec<u32>, Error> {
-        let mut ids = self.encode(text, special)?;
+    /// Puts the beginning-of-sequence token in front, if it is wanted and not there.
+    fn begun(&self, mut ids: Vec<u32>) -> Vec<u32> {
         if let Some(bos) = self.vocab.bos.filter(|_| self.vocab.add_bos)
             && ids.first() != Some(&bos)
         {
             ids.insert(0, bos);
         }
-        ids.extend(self.vocab.eos.filter(|_| self.vocab.add_eos));
-        Ok(ids)
+        ids
     }
 
     /// Text of `ids`, without control tokens; invalid UTF-8 becomes U+FFFD.

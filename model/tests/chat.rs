@@ -6,7 +6,7 @@ mod support;
 
 use std::time::{Duration, SystemTime};
 
-use polychord_model::chat::{ChatTemplate, Error, Message};
+use polychord_model::chat::{ChatTemplate, Error, GenerationPrompt, Message, Rendered};
 use polychord_model::gguf::{Gguf, Value};
 use polychord_model::tokenizer::Tokenizer;
 use support::{Writer, read, string, strings, test_data};
@@ -19,8 +19,8 @@ fn talk() -> Vec<Message> {
     ]
 }
 
-fn render(source: &str) -> Result<String, Error> {
-    ChatTemplate::new(source, "<s>", "</s>")?.render(&talk(), true)
+fn render(source: &str) -> Result<Rendered, Error> {
+    ChatTemplate::new(source, "<s>", "</s>")?.render(&talk(), GenerationPrompt::Add)
 }
 
 #[test]
@@ -28,11 +28,11 @@ fn smollm2_template_is_rendered_and_encoded() {
     let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
     let gguf = Gguf::open(path).unwrap();
     let chat = ChatTemplate::from_gguf(&gguf).unwrap();
-    let text = chat.render(&[Message::new("user", "Hi")], true).unwrap();
+    let text = chat.render(&[Message::new("user", "Hi")], GenerationPrompt::Add).unwrap();
     let expected = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\
                     <|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n";
     assert_eq!(text, expected);
-    let ids = Tokenizer::from_gguf(&gguf).unwrap().encode(&text, true).unwrap();
+    let ids = Tokenizer::from_gguf(&gguf).unwrap().encode_chat(&text).unwrap();
     assert_eq!(ids.iter().filter(|&&id| id == 1).count(), 3);
     assert_eq!(ids.iter().filter(|&&id| id == 2).count(), 2);
 }
@@ -57,13 +57,13 @@ fn python_idioms_work() {
 fn the_date_is_known_only_when_given() {
     let source = "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% else %}26 Jul 2024{% endif %}";
     let chat = ChatTemplate::new(source, "", "").unwrap();
-    assert_eq!(chat.render(&[], false).unwrap(), "26 Jul 2024");
+    assert_eq!(chat.render(&[], GenerationPrompt::Omit).unwrap(), "26 Jul 2024");
     let chat = chat.with_date(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400));
-    assert_eq!(chat.render(&[], false).unwrap(), "02 Jan 1970");
+    assert_eq!(chat.render(&[], GenerationPrompt::Omit).unwrap(), "02 Jan 1970");
     let chat = ChatTemplate::new("{{ strftime_now('%') }}", "", "")
         .unwrap()
         .with_date(SystemTime::UNIX_EPOCH);
-    assert!(matches!(chat.render(&[], false), Err(Error::Render { .. })));
+    assert!(matches!(chat.render(&[], GenerationPrompt::Omit), Err(Error::Render { .. })));
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn hostile_templates_end() {
     assert!(
         matches!(render(&source), Err(Error::Unbounded { .. })),
         "{:?}",
-        render(&source).map(|s| s.len())
+        render(&source).map(|s| s.as_str().len())
     );
     assert!(render("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").is_err());
     assert!(render(&("{{ ".to_owned() + &"(".repeat(100_000))).is_err());
@@ -116,5 +116,11 @@ fn metadata_are_checked() {
         .pair("tokenizer.ggml.tokens", strings(["<s>", "</s>"]))
         .pair("tokenizer.ggml.bos_token_id", Value::U32(0))
         .pair("tokenizer.ggml.eos_token_id", Value::U32(99));
-    assert_eq!(ChatTemplate::from_gguf(&gguf(writer)).unwrap().render(&[], false).unwrap(), "<s>");
+    assert_eq!(
+        ChatTemplate::from_gguf(&gguf(writer))
+            .unwrap()
+            .render(&[], GenerationPrompt::Omit)
+            .unwrap(),
+        "<s>"
+    );
 }

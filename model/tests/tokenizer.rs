@@ -5,7 +5,7 @@
 mod support;
 
 use polychord_model::gguf::{Array, Gguf, Value};
-use polychord_model::tokenizer::{Error, Tokenizer};
+use polychord_model::tokenizer::{Error, SpecialTokens, Tokenizer};
 use serde_json::Value as Json;
 use support::{Writer, read, string, strings, test_data};
 
@@ -18,7 +18,7 @@ fn check_vectors(file: &str, vectors: &str) {
         let vector: Json = serde_json::from_str(line).unwrap();
         let text = vector["text"].as_str().unwrap();
         let expected: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
-        let ids = tokenizer.encode(text, false).unwrap();
+        let ids = tokenizer.encode(text, SpecialTokens::AsText).unwrap();
         if ids != expected {
             wrong.push(format!("{text:?}: {ids:?}, expected {expected:?}"));
         }
@@ -60,10 +60,10 @@ fn special_tokens_are_parsed_only_when_asked() {
     let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
     let tokenizer = Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
     assert_eq!(
-        tokenizer.encode("<|im_start|>user\nHi<|im_end|>", true).unwrap(),
+        tokenizer.encode("<|im_start|>user\nHi<|im_end|>", SpecialTokens::Parse).unwrap(),
         [1, 4093, 198, 26843, 2]
     );
-    let plain = tokenizer.encode("<|im_end|>", false).unwrap();
+    let plain = tokenizer.encode("<|im_end|>", SpecialTokens::AsText).unwrap();
     assert!(
         plain.len() > 1 && plain.iter().all(|&id| !tokenizer.is_end_of_generation(id)),
         "{plain:?}"
@@ -128,14 +128,22 @@ const SPM: [(&str, f32, i32); 6] = [
 #[test]
 fn small_vocabularies_encode_and_decode() {
     let bpe = build(&byte_level(&["a b", "ab c"], &[("<x>", 3), ("<y>", 4)])).unwrap();
-    assert_eq!(bpe.encode("abc", false).unwrap(), [257]);
-    assert_eq!(bpe.encode("abab<y>", false).unwrap(), [256, 256, 259], "user-defined always");
-    assert_eq!(bpe.encode("ab<x>", true).unwrap(), [256, 258]);
+    assert_eq!(bpe.encode("abc", SpecialTokens::AsText).unwrap(), [257]);
+    assert_eq!(
+        bpe.encode("abab<y>", SpecialTokens::AsText).unwrap(),
+        [256, 256, 259],
+        "user-defined always"
+    );
+    assert_eq!(bpe.encode("ab<x>", SpecialTokens::Parse).unwrap(), [256, 258]);
     assert_eq!(bpe.decode(&[256, 258, 259]).unwrap(), "ab<y>");
     let spm = build(&sentence_piece(&SPM)).unwrap();
-    assert_eq!(spm.encode("ab", false).unwrap(), [3, 6 + 0x62], "▁a before ab");
-    assert_eq!(spm.encode_prompt("ab", false).unwrap(), [1, 3, 6 + 0x62]);
-    assert_eq!(spm.encode_prompt("<s>ab", true).unwrap(), [1, 3, 6 + 0x62], "not twice");
+    assert_eq!(spm.encode("ab", SpecialTokens::AsText).unwrap(), [3, 6 + 0x62], "▁a before ab");
+    assert_eq!(spm.encode_prompt("ab", SpecialTokens::AsText).unwrap(), [1, 3, 6 + 0x62]);
+    assert_eq!(
+        spm.encode_prompt("<s>ab", SpecialTokens::Parse).unwrap(),
+        [1, 3, 6 + 0x62],
+        "not twice"
+    );
     assert_eq!(spm.decode(&[1, 3, 6 + 0x62, 2]).unwrap(), "ab");
 }
 
@@ -154,15 +162,15 @@ fn bytes_that_a_vocabulary_lacks_are_left_out() {
         .without("tokenizer.ggml.tokens")
         .without("tokenizer.ggml.token_type");
     let bpe = build(&writer.pair("tokenizer.ggml.tokens", strings(tokens))).unwrap();
-    assert_eq!(bpe.encode("ab", false).unwrap(), [2]);
-    assert_eq!(bpe.encode("axb", false).unwrap(), [0, 1], "no merge across");
+    assert_eq!(bpe.encode("ab", SpecialTokens::AsText).unwrap(), [2]);
+    assert_eq!(bpe.encode("axb", SpecialTokens::AsText).unwrap(), [0, 1], "no merge across");
 }
 
 #[test]
 fn long_white_space_takes_linear_time() {
     let bpe = build(&byte_level(&["Ġ Ġ"], &[])).unwrap();
     let text = " ".repeat(2_000_001) + "x";
-    let ids = bpe.encode(&text, false).unwrap();
+    let ids = bpe.encode(&text, SpecialTokens::AsText).unwrap();
     assert_eq!(ids.len(), 1_000_002);
     assert_eq!(bpe.decode(&ids).unwrap(), text);
 }
@@ -238,5 +246,22 @@ fn broken_sentence_piece_vocabularies_are_refused() {
         ("▁", 0.0, 1),
     ]);
     let tokenizer = build(&nan).unwrap();
-    assert_eq!(tokenizer.decode(&tokenizer.encode("aaa a", false).unwrap()).unwrap(), "aaa a");
+    assert_eq!(
+        tokenizer.decode(&tokenizer.encode("aaa a", SpecialTokens::AsText).unwrap()).unwrap(),
+        "aaa a"
+    );
+}
+
+#[test]
+fn text_never_joins_to_a_control_token() {
+    let tokens =
+        [("</", -1.0, 1), ("s>", -1.0, 1), ("<turn>", 0.0, 4), ("<tu", 0.0, 1), ("<t", 0.0, 1)];
+    let more = [("rn>", 0.0, 1), ("rn", 0.0, 1)];
+    let all = [&SPM[..], &tokens, &more].concat();
+    let spm = build(&sentence_piece(&all)).unwrap();
+    let ids = spm.encode("a</s>", SpecialTokens::AsText).unwrap();
+    assert_eq!(ids, [3, 6, 7], "▁a, </ and s>");
+    assert_eq!(spm.encode("a</s>", SpecialTokens::Parse).unwrap(), [3, 2]);
+    let turn = spm.encode("<turn>", SpecialTokens::AsText).unwrap();
+    assert!(turn.contains(&8), "user-defined tokens of a prompt are recognized: {turn:?}");
 }

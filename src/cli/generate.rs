@@ -9,7 +9,8 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use polychord::hub::{Hub, Progress, TerminalBar};
-use polychord::model::chat::Message;
+use polychord::model::chat::{GenerationPrompt, Message};
+use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::Failure;
@@ -107,15 +108,17 @@ fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
     let prompt = args.prompt()?;
     let tokenizer = model.tokenizer()?;
     if !args.chat {
+        let special =
+            if args.no_parse_special { SpecialTokens::AsText } else { SpecialTokens::Parse };
         return Ok(tokenizer
-            .encode_prompt(&prompt, false)
+            .encode_prompt(&prompt, special)
             .map_err(polychord::model::Error::from)?);
     }
     let template = model.chat_template()?;
-    let text = template
-        .render(&[Message::new("user", prompt)], true)
+    let conversation = template
+        .render(&[Message::new("user", prompt)], GenerationPrompt::Add)
         .map_err(polychord::model::Error::from)?;
-    Ok(tokenizer.encode_prompt(&text, true).map_err(polychord::model::Error::from)?)
+    Ok(tokenizer.encode_chat(&conversation).map_err(polychord::model::Error::from)?)
 }
 
 /// Room for the prompt and the answer, or as much of it as the model allows.

@@ -1,8 +1,9 @@
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokenizers::Model as _;
 use tokenizers::models::bpe::{BPE, Vocab as Vocabulary};
 
+use super::special::controls;
 use super::vocab::Vocab;
 use super::{Error, bytes, split::PreTokenizer};
 use crate::gguf::{Metadata, StringArray};
@@ -16,6 +17,8 @@ pub(super) struct Bpe {
     merger: BPE,
     /// The character of each byte, if the vocabulary has it.
     characters: Vec<Option<char>>,
+    /// Control tokens that merges of text might end in, as text is spelled without merges.
+    spelled: HashMap<u32, Vec<u32>>,
 }
 
 impl Bpe {
@@ -32,6 +35,7 @@ impl Bpe {
         }
         let known = |c: &char| tokens.contains_key(&*c.encode_utf8(&mut [0; 4]));
         let characters = (0..=255).map(bytes::to_char).map(|c| Some(c).filter(known)).collect();
+        let spelled = spelled(vocab, &tokens);
         let key = "tokenizer.ggml.merges";
         let entries = metadata.strings(key)?.ok_or(Error::Missing { key })?;
         let merger = BPE::builder()
@@ -39,7 +43,7 @@ impl Bpe {
             .ignore_merges(pre.whole_words())
             .build()
             .map_err(|error| wrong_merge(vocab, entries, &error.to_string()))?;
-        Ok(Self { pre, merger, characters })
+        Ok(Self { pre, merger, characters, spelled })
     }
 
     /// Appends the ids of `text`.
@@ -62,10 +66,28 @@ impl Bpe {
     fn merge(&self, spelled: &mut String, ids: &mut Vec<u32>) -> Result<(), Error> {
         let tokens = self.merger.tokenize(spelled);
         let tokens = tokens.map_err(|error| Error::Encode { reason: error.to_string() })?;
-        ids.extend(tokens.iter().map(|token| token.id));
+        for token in &tokens {
+            match self.spelled.get(&token.id) {
+                // Control tokens are looked for beforehand; text never becomes one.
+                Some(spelled) => ids.extend(spelled),
+                None => ids.push(token.id),
+            }
+        }
         spelled.clear();
         Ok(())
     }
+}
+
+/// Control tokens whose characters are all tokens, with those.
+fn spelled(vocab: &Vocab, tokens: &Vocabulary) -> HashMap<u32, Vec<u32>> {
+    let spell = |text: &str| -> Option<Vec<u32>> {
+        text.chars().map(|c| tokens.get(&*c.encode_utf8(&mut [0; 4])).copied()).collect()
+    };
+    vocab
+        .iter()
+        .filter(|&(_, text, kind)| controls(text, kind) && text.chars().nth(1).is_some())
+        .filter_map(|(id, text, _)| Some((id, spell(text)?)))
+        .collect()
 }
 
 /// Pairs of tokens to merge, the first ones first.

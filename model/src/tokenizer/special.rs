@@ -1,4 +1,6 @@
-use aho_corasick::{AhoCorasick, MatchKind};
+use std::ops::Range;
+
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 
 use super::Error;
 use super::vocab::{TokenType, Vocab};
@@ -11,6 +13,17 @@ const MAX_BYTES: usize = 1 << 20;
 pub(super) struct Specials {
     always: Finder,
     when_asked: Finder,
+    /// User-defined tokens that no conversation is built of.
+    in_messages: Finder,
+}
+
+/// Whether the texts of control tokens become those tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SpecialTokens {
+    /// They do, as for a prompt that is written for the model.
+    Parse,
+    /// They stay text, as for words of people who are not to control the model.
+    AsText,
 }
 
 /// A piece of text, or a special token that stood there.
@@ -27,15 +40,96 @@ impl Specials {
             matches!(token_type, TokenType::UserDefined | TokenType::Control | TokenType::Unknown)
         };
         Ok(Self {
-            always: Finder::new(vocab, user_defined)?,
-            when_asked: Finder::new(vocab, special)?,
+            always: Finder::new(vocab, |_, token_type| user_defined(token_type))?,
+            when_asked: Finder::new(vocab, |_, token_type| special(token_type))?,
+            in_messages: Finder::new(vocab, |text, token_type| {
+                user_defined(token_type) && !controls(text, token_type)
+            })?,
         })
     }
 
-    /// Cuts `text` at user-defined tokens and, with `special`, at control tokens.
-    pub(super) fn split<'a>(&self, text: &'a str, special: bool) -> Vec<Part<'a>> {
-        if special { self.when_asked.split(text) } else { self.always.split(text) }
+    /// Cuts `text` at user-defined tokens and, if asked to, at control tokens.
+    pub(super) fn split<'a>(&self, text: &'a str, special: SpecialTokens) -> Vec<Part<'a>> {
+        let finder = match special {
+            SpecialTokens::Parse => &self.when_asked,
+            SpecialTokens::AsText => &self.always,
+        };
+        cut(text, |from| finder.find(text, from..text.len()))
     }
+
+    /// Cuts `text` at special tokens that lie in one of the `trusted` ranges, which are in
+    /// order, and everywhere at tokens that are mere text.
+    pub(super) fn split_trusted<'a>(
+        &self,
+        text: &'a str,
+        trusted: impl Iterator<Item = Range<usize>>,
+    ) -> Vec<Part<'a>> {
+        let mut trusted = trusted.peekable();
+        let (mut special, mut plain) = (None, None);
+        let mut plain_ended = false;
+        cut(text, |from| {
+            // What was found is kept until it is passed, so no byte is searched twice.
+            if special.as_ref().is_none_or(|found: &Found| found.range.start < from) {
+                special = None;
+                while let Some(range) = trusted.peek() {
+                    let start = range.start.max(from);
+                    if start < range.end {
+                        special = self.when_asked.find(text, start..range.end);
+                    }
+                    if special.is_some() {
+                        break;
+                    }
+                    trusted.next();
+                }
+            }
+            if !plain_ended && plain.as_ref().is_none_or(|found: &Found| found.range.start < from) {
+                plain = self.in_messages.find(text, from..text.len());
+                plain_ended = plain.is_none();
+            }
+            match (&special, &plain) {
+                (Some(special), Some(plain)) => {
+                    let key = |found: &Found| (found.range.start, usize::MAX - found.range.end);
+                    Some(if key(plain) < key(special) { plain } else { special }.clone())
+                }
+                (special, plain) => special.as_ref().or(plain.as_ref()).cloned(),
+            }
+        })
+    }
+}
+
+/// Whether a token may steer the model: control tokens, and user-defined ones that look like it
+/// (`<start_of_turn>`), since converters do not agree about types.
+pub(super) fn controls(text: &str, token_type: TokenType) -> bool {
+    let markup = text.starts_with(['<', '[']) && text.ends_with(['>', ']']);
+    match token_type {
+        TokenType::Control | TokenType::Unknown => true,
+        TokenType::UserDefined => markup,
+        _ => false,
+    }
+}
+
+/// Cuts `text` where `find` finds the next token.
+fn cut(text: &str, mut find: impl FnMut(usize) -> Option<Found>) -> Vec<Part<'_>> {
+    let mut parts = Vec::new();
+    let mut done = 0;
+    while let Some(Found { id, range }) = find(done) {
+        if range.start > done {
+            parts.push(Part::Text(&text[done..range.start]));
+        }
+        parts.push(Part::Token(id));
+        done = range.end;
+    }
+    if done < text.len() {
+        parts.push(Part::Text(&text[done..]));
+    }
+    parts
+}
+
+/// A token in a text.
+#[derive(Clone, Debug)]
+struct Found {
+    id: u32,
+    range: Range<usize>,
 }
 
 #[derive(Debug)]
@@ -45,10 +139,10 @@ struct Finder {
 }
 
 impl Finder {
-    fn new(vocab: &Vocab, wanted: impl Fn(TokenType) -> bool) -> Result<Self, Error> {
+    fn new(vocab: &Vocab, wanted: impl Fn(&str, TokenType) -> bool) -> Result<Self, Error> {
         let (ids, texts): (Vec<_>, Vec<_>) = vocab
             .iter()
-            .filter(|&(_, text, token_type)| wanted(token_type) && !text.is_empty())
+            .filter(|&(_, text, token_type)| wanted(text, token_type) && !text.is_empty())
             .map(|(id, text, _)| (id, text))
             .unzip();
         let count = texts.iter().map(|text| text.len()).sum();
@@ -62,19 +156,8 @@ impl Finder {
         Ok(Self { automaton, ids })
     }
 
-    fn split<'a>(&self, text: &'a str) -> Vec<Part<'a>> {
-        let mut parts = Vec::new();
-        let mut done = 0;
-        for found in self.automaton.find_iter(text) {
-            if found.start() > done {
-                parts.push(Part::Text(&text[done..found.start()]));
-            }
-            parts.push(Part::Token(self.ids[found.pattern().as_usize()]));
-            done = found.end();
-        }
-        if done < text.len() {
-            parts.push(Part::Text(&text[done..]));
-        }
-        parts
+    fn find(&self, text: &str, range: Range<usize>) -> Option<Found> {
+        let found = self.automaton.find(Input::new(text).range(range))?;
+        Some(Found { id: self.ids[found.pattern().as_usize()], range: found.range() })
     }
 }

@@ -1,6 +1,7 @@
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
+use super::special::controls;
 use super::vocab::Vocab;
 use super::{Error, bytes};
 use crate::gguf::Metadata;
@@ -34,6 +35,10 @@ impl Spm {
             if let Some((first, _)) = tokens.insert(text.to_owned(), (id, score)) {
                 return Err(Error::DuplicateToken { first, second: id, text: text.to_owned() });
             }
+        }
+        // Control tokens are looked for beforehand; text never joins to one.
+        for (_, text, _) in vocab.iter().filter(|&(_, text, kind)| controls(text, kind)) {
+            tokens.remove(text);
         }
         let mut fallback = vec![None; 256];
         for (id, text, _) in vocab.iter() {

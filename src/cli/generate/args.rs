@@ -81,6 +81,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) chat: bool,
 
+    /// Keep the texts of special tokens in the prompt (`<|im_end|>`) as text. In the message of
+    /// `--chat` they always stay text
+    #[arg(long)]
+    pub(crate) no_parse_special: bool,
+
     /// Print token ids in place of text
     #[arg(long, conflicts_with = "json")]
     pub(crate) ids: bool,
