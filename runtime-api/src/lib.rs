@@ -26,6 +26,8 @@ mod host;
 #[cfg(test)]
 mod idle;
 mod layer;
+#[cfg(test)]
+mod many;
 mod mapping;
 mod memory;
 mod module;
