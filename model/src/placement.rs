@@ -1,11 +1,12 @@
 //! Which guests hold which layers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use polychord_abi::PAGE;
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, PlannedMemory, Policy, Requirements, Strategy,
+    Capabilities, Group, Guests, Inventory, Plan, PlannedLayer, PlannedMemory, Policy,
+    Requirements, Strategy,
 };
 
 use crate::error::{Error, Result};
@@ -175,7 +176,8 @@ impl Model {
         plan: Plan,
         reason: &str,
     ) -> Result<Placed> {
-        let (weights, cache) = sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
+        let needs = sizes.needs(self.layout_of(&plan)?, &plan)?;
+        let (weights, cache) = needs.first().copied().unwrap_or_default();
         let guest_bytes = weights.saturating_add(cache);
         let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
@@ -205,7 +207,7 @@ impl Model {
     ) -> Result<Placed> {
         let needs = Requirements { multi_memory: true, ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Multi32.unavailable(error))?;
-        sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
+        sizes.needs(self.layout_of(&plan)?, &plan)?;
         let memories = plan.memories.len();
         let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
         if memories > MEMORIES || largest > sizes.limit {
@@ -330,9 +332,8 @@ impl Model {
 
     /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, sizes: &Sizes, plan: &Plan) -> Result<()> {
-        let layout = self.layout_of(plan)?;
-        for guest in 0..plan.guests() {
-            let (weights, cache) = sizes.needs(layout, plan, guest)?;
+        let needs = sizes.needs(self.layout_of(plan)?, plan)?;
+        for (guest, (weights, cache)) in (0..).zip(needs) {
             if weights.saturating_add(cache) > sizes.limit {
                 let Sizes { context, limit, .. } = *sizes;
                 let error =
@@ -387,6 +388,21 @@ impl Placed {
     }
 }
 
+/// How many blocks each guest has, if it has any.
+fn blocks_of(layout: &Layout, plan: &Plan) -> BTreeMap<u32, u64> {
+    let block = |layer| match layout.part(layer) {
+        Some(Part::Block(block)) => Some(block),
+        _ => None,
+    };
+    let held = |it: &PlannedLayer| Some((plan.guest_of(it)?, block(it.source.id)?));
+    let mut blocks: Vec<_> = plan.layers.iter().filter_map(held).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    let mut counts = BTreeMap::new();
+    blocks.iter().for_each(|(guest, _)| *counts.entry(*guest).or_default() += 1);
+    counts
+}
+
 /// The bytes of all memories.
 fn plan_bytes(plan: &Plan) -> u64 {
     plan.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.bytes))
@@ -430,23 +446,29 @@ impl Sizes {
         })
     }
 
-    /// Bytes of a guest's weights, and of its cache and activations.
-    fn needs(&self, layout: &Layout, plan: &Plan, guest: u32) -> Result<(u64, u64)> {
-        let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
-        let parts = parts.filter_map(|layer| layout.part(layer.source.id));
-        let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
-        let cache = (blocks.len() as u64).saturating_mul(self.cache);
-        let (kv, of_layers): (Vec<_>, Vec<_>) = plan
-            .memories_of(guest)
-            .map(|(_, memory)| memory)
-            .partition(|memory| memory.region == PlannedMemory::KV);
-        let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
-        let cache = match kv.first() {
-            Some(kv) if kv.bytes < cache => return Err(self.cache_too_small(kv, cache)),
-            Some(kv) => kv.bytes,
-            None => cache,
-        };
-        Ok((weights, cache.saturating_add(self.fixed)))
+    /// Bytes of each guest's weights, and of its cache and activations.
+    fn needs(&self, layout: &Layout, plan: &Plan) -> Result<Vec<(u64, u64)>> {
+        let mut needs = vec![(0_u64, 0_u64); plan.guests() as usize];
+        let mut caches = vec![None; needs.len()];
+        for memory in &plan.memories {
+            let guest = memory.guest as usize;
+            match memory.region == PlannedMemory::KV {
+                true => caches[guest] = caches[guest].or(Some(memory)),
+                false => needs[guest].0 = needs[guest].0.saturating_add(memory.bytes),
+            }
+        }
+        for (guest, blocks) in blocks_of(layout, plan) {
+            needs[guest as usize].1 = blocks.saturating_mul(self.cache);
+        }
+        for ((_, cache), kv) in needs.iter_mut().zip(caches) {
+            *cache = match kv {
+                Some(kv) if kv.bytes < *cache => return Err(self.cache_too_small(kv, *cache)),
+                Some(kv) => kv.bytes,
+                None => *cache,
+            };
+            *cache = cache.saturating_add(self.fixed);
+        }
+        Ok(needs)
     }
 
     fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {

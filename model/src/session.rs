@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::placement::{Placed, Placement, Split};
 use crate::profile::Profile;
 use crate::ranks::{Ranks, Team};
-use crate::shard::Setup;
+use crate::shard::{Held, Setup};
 
 /// How to run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl Session {
             model,
             layout,
             placed: &placed,
+            guests: &Held::by_guest(&placed.plan),
             limits,
             context,
             batch,

@@ -435,8 +435,12 @@ mod tests {
         };
         let memories = |guests: &dyn Fn(u32) -> u32, pages: u32| -> Vec<_> {
             let bytes = u64::from(pages) * PAGE;
-            let memory =
-                |number| PlannedMemory { guest: guests(number), region: "a".into(), bytes, paged: false };
+            let memory = |number| PlannedMemory {
+                guest: guests(number),
+                region: "a".into(),
+                bytes,
+                paged: false,
+            };
             (0..count).map(memory).collect()
         };
         let one = || memories(&|_| 0, count)[..1].to_vec();

@@ -11,11 +11,12 @@ const WIDTH: u64 = 64;
 
 /// One bar for each memory, on one scale, with what is in it.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let all: Vec<_> = (0..plan.memories.len()).map(|index| total(plan, index)).collect();
+    let by_memory = plan.layers_by_memory();
+    let both = || plan.memories.iter().zip(&by_memory);
+    let all: Vec<_> = both().map(|(memory, layers)| total(memory, layers)).collect();
     let largest = all.iter().copied().max().unwrap_or(0).max(1);
     let mut out = String::new();
-    for (index, memory) in plan.memories.iter().enumerate() {
-        let layers: Vec<_> = plan.layers_of(index).collect();
+    for (index, (memory, layers)) in both().enumerate() {
         let PlannedMemory { guest, region, bytes, paged } = memory;
         let bytes = size::bytes(*bytes);
         let held = match (&layers[..], paged) {
@@ -41,9 +42,9 @@ pub(crate) fn plan(plan: &Plan) -> String {
 }
 
 /// Bytes of a memory's layers; of a memory without layers, its size.
-fn total(plan: &Plan, memory: usize) -> u64 {
-    match plan.layers_of(memory).map(|layer| layer.source.bytes).sum() {
-        0 => plan.memories[memory].bytes,
+fn total(memory: &PlannedMemory, layers: &[&PlannedLayer]) -> u64 {
+    match layers.iter().map(|layer| layer.source.bytes).sum() {
+        0 => memory.bytes,
         bytes => bytes,
     }
 }

@@ -1,7 +1,7 @@
 //! Plans as somebody else wrote them: an older or a newer program, or a stranger.
 
-use serde::de::{Deserializer, Error as _};
 use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
 
 use super::{Plan, PlannedLayer, SourceRange, invalid};
 use crate::layer::LayerId;
