@@ -284,6 +284,14 @@ pub enum Error {
         /// Its length.
         len: u64,
     },
+    /// A directory, a pipe or a device in the place of a file.
+    #[error("{} is {found}, not a regular file: name the file itself", path.display())]
+    NotAFile {
+        /// As given.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// The operating system refused.
     #[error("cannot {operation} {}", path.display())]
     Io {

@@ -465,7 +465,7 @@ mod tests {
         for (name, plan) in large_plans(1_000_000) {
             let start = std::time::Instant::now();
             let result = plan.validate();
-            assert!(start.elapsed().as_secs() < 5, "{name}: {:?}", start.elapsed());
+            assert!(start.elapsed().as_secs() < 20, "{name}: {:?}", start.elapsed());
             let sound = ["sound", "reversed", "each in a guest", "each in a memory"];
             assert_eq!(result.is_ok(), sound.contains(&name), "{name}: {result:?}");
         }

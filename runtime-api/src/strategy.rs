@@ -466,7 +466,7 @@ mod tests {
             let error = strategy.plan(&many(1_000_000)).unwrap_err().to_string();
             assert!(error.contains("1000000 parts, and 65536 are the most"), "{error}");
         }
-        assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
         // A few layers in each of many guests are many, too.
         let mut copied = many(60_000);
         copied.everywhere = copied.groups[..20].iter().map(|it| it.layers[0].clone()).collect();
