@@ -22,7 +22,7 @@ pub(crate) fn instantiate(error: InstantiationError, over: Option<Duration>) -> 
 pub(crate) fn call(error: RuntimeError, operation: &str, over: Option<Duration>) -> Error {
     let reason = error.to_string();
     let Some(trap) = error.to_trap() else {
-        return Error::Instantiate { engine: NAME, reason };
+        return Error::Call { engine: NAME, operation: operation.to_owned(), reason };
     };
     if let Some(limit) = over {
         // Not only for `HostInterrupt`: an interrupted load or store looks as if it had trapped.

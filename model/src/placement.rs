@@ -244,7 +244,11 @@ impl Model {
             Split::ByKind => return Err(not_by_kind("several guests")),
         };
         let plan = match guests {
-            Some(guests) => strategy(Guests::Exactly(guests)).plan(&self.parts(sizes))?,
+            Some(guests) => {
+                let parts = self.parts(sizes);
+                check_number("memories", guests as u64, parts.groups.len() as u64)?;
+                strategy(Guests::Exactly(guests)).plan(&parts)?
+            }
             None => self.fewest_guests(sizes, strategy)?,
         };
         self.check_room("sharded32", sizes, &plan)?;
@@ -263,11 +267,73 @@ impl Model {
         if split != Split::ByLayer {
             return Err(not_by_kind("windows, in which all layers take turns"));
         }
-        let strategy = |guests| Strategy::Paged { guests, resident_bytes };
-        let plan = self.fewest_guests(sizes, strategy)?;
+        let plan = self.plan_windows(sizes, resident_bytes)?;
         self.check_room("paged", sizes, &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
         Ok(Placed { policy, ..Placed::in_memory32("paged", reason, plan, sizes) })
+    }
+
+    /// A plan whose windows have room for what is used at once.
+    fn plan_windows(&self, sizes: &Sizes, resident_bytes: u64) -> Result<Plan> {
+        let plan = |resident_bytes: u64| -> Result<Option<Plan>> {
+            let strategy = |guests| Strategy::Paged { guests, resident_bytes };
+            match self.fewest_guests(sizes, strategy) {
+                Ok(plan) if self.has_large_windows(&plan)? => Ok(Some(plan)),
+                // A layer that is larger than its window.
+                Ok(_) | Err(Error::Runtime(api::Error::InvalidPlan { .. })) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        if let Some(plan) = plan(resident_bytes)? {
+            return Ok(plan);
+        }
+        // In pages: more than nothing, and no more than all layers in pages of their own.
+        let all = self.layers().iter().map(|layer| layer.bytes / PAGE + 2);
+        let (mut least, mut most) = (1, all.fold(1, u64::saturating_add));
+        while least < most {
+            let middle = least.midpoint(most);
+            match plan(middle * PAGE)? {
+                Some(_) => most = middle,
+                None => least = middle + 1,
+            }
+        }
+        let asked = least * PAGE;
+        if plan(asked)?.is_none() {
+            let reason = "layers do not fit in any window".into();
+            return Err(Error::Plan { reason });
+        }
+        Err(Error::Runtime(api::Error::TooLarge {
+            what: "what has to be in memory at once with the placement paged,".into(),
+            asked,
+            limit: resident_bytes,
+            limited_by: "resident_bytes (--resident)".into(),
+        }))
+    }
+
+    /// Whether each window of a plan holds the layers that are needed at once: those of a part,
+    /// with what blocks and a tied output need beside.
+    fn has_large_windows(&self, plan: &Plan) -> Result<bool> {
+        let layout = self.layout_of(plan)?;
+        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
+            let mut pages: BTreeMap<Part, u64> = BTreeMap::new();
+            for source in layers.iter().map(|layer| &layer.source) {
+                if let Some(part) = layout.part(source.id) {
+                    let end = (source.start % PAGE).saturating_add(source.bytes);
+                    *pages.entry(part).or_default() += end.div_ceil(PAGE);
+                }
+            }
+            let of = |part| pages.get(&part).copied().unwrap_or(0);
+            let needed = |part: &Part| match part {
+                Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
+                Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
+                _ => of(*part),
+            };
+            let needed = pages.keys().map(needed).max().unwrap_or(0);
+            if memory.paged && needed > memory.bytes / PAGE {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn place_planned(&self, sizes: &Sizes, plan: &Plan) -> Result<Placed> {
@@ -370,12 +436,12 @@ impl Placement {
             Build::Memories32 => Error::Unavailable {
                 placement: "multi32",
                 reason: error,
-                available: "with Wasmer, Wasmtime and WasmEdge",
+                available: "engines that run guests with several memories (multi_memory)",
             },
             Build::Memory64 => Error::Unavailable {
                 placement: "native64",
                 reason: error,
-                available: "with Wasmtime, and with WasmEdge's interpreter up to 8 GiB",
+                available: "engines that have 64-bit memories of that size (native memory64)",
             },
         }
     }
@@ -408,6 +474,15 @@ fn plan_bytes(plan: &Plan) -> u64 {
     plan.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.bytes))
 }
 
+/// Checks a number that an option gives.
+pub(crate) fn check_number(option: &'static str, asked: u64, most: u64) -> Result<()> {
+    match asked {
+        0 => Err(Error::Number { option, asked, least: 1, most }),
+        _ if asked > most => Err(Error::Number { option, asked, least: 1, most }),
+        _ => Ok(()),
+    }
+}
+
 fn not_by_kind(what: &str) -> Error {
     Error::Plan { reason: format!("{what} can only be split by layer") }
 }
@@ -415,7 +490,7 @@ fn not_by_kind(what: &str) -> Error {
 impl Sizes {
     fn new(model: &Model, engine: &Capabilities, options: &SessionOptions) -> Result<Self> {
         let context = options.context_of(model)?;
-        let batch = options.batch_of(context);
+        let batch = options.batch_of(context)?;
         let config = model.config();
         let product = |unit: u64, numbers: &[u32]| {
             numbers.iter().fold(unit, |product, number| product.saturating_mul((*number).into()))

@@ -33,6 +33,7 @@ mod memory;
 mod module;
 mod pager;
 mod plan;
+mod printable;
 mod ranks;
 mod reader;
 mod region;
@@ -57,6 +58,7 @@ pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;
+pub use printable::{Printable, is_hidden};
 pub use ranks::Rank;
 pub use region::{
     ACTIVATIONS, EMBEDDINGS, KV, MemoryKind, MemorySpec, Region, RegionSpec, WEIGHTS,

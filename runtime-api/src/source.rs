@@ -104,7 +104,7 @@ impl Source {
     /// # Errors
     ///
     /// [`Error::Truncated`] or [`Error::OutOfRange`] if the source ends before, [`Error::Io`] if
-    /// reading fails, and [`Error::OutOfMemory`] if there is none to decompress.
+    /// reading fails, and [`Error::HostMemory`] if there is none to decompress.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &*self.0 {
             Kind::File { file, path, .. } => {
