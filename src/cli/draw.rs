@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use polychord::api::{Plan, PlannedLayer, PlannedMemory};
 
-use super::size;
+use super::{size, terminal};
 
 /// Characters of the bar of the largest memory.
 const WIDTH: u64 = 64;
@@ -36,6 +36,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             layers => bar(layers, largest),
         };
         // Writing to a string does not fail.
+        let region = terminal::line(region);
         _ = writeln!(out, "memory {index} ({region}, guest {guest}): {bytes}, {held}\n  {bar}");
     }
     out
@@ -76,7 +77,9 @@ fn bar(layers: &[&PlannedLayer], largest: u64) -> String {
 fn names(layers: &[&PlannedLayer]) -> String {
     match layers {
         [] => "none".into(),
-        [one] => one.source.name.clone(),
-        [first, .., last] => format!("{} to {}", first.source.name, last.source.name),
+        [one] => terminal::line(&one.source.name),
+        [first, .., last] => {
+            terminal::line(format!("{} to {}", first.source.name, last.source.name))
+        }
     }
 }
