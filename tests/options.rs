@@ -12,6 +12,9 @@ use polychord::model::{Error, Model, Placement, Ranks, SessionOptions, Transform
 use common::each_engine;
 use common::llama::{Llama, Shape};
 
+/// What a caller does to options.
+type Change<'a> = &'a dyn Fn(&mut SessionOptions);
+
 #[test]
 fn numbers_that_cannot_be_are_refused_by_name() {
     each_engine("numbers_that_cannot_be_are_refused_by_name", |engine| {
@@ -25,7 +28,7 @@ fn numbers_that_cannot_be_are_refused_by_name() {
             transformer.start(&model, &options).map(|_| ()).unwrap_err()
         };
         let sharded = |memories| Placement::Sharded32 { memories: Some(memories) };
-        let numbers: [(&str, &dyn Fn(&mut SessionOptions)); 5] = [
+        let numbers: [(&str, Change<'_>); 5] = [
             ("batch of 0", &|it| it.batch = 0),
             ("call_time (in ms) of 0", &|it| it.call_time = Some(Duration::ZERO)),
             ("memories of 0", &|it| it.placement = sharded(0)),

@@ -458,5 +458,13 @@ fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }
-    names.join(", ")
+    // A stranger's module may have any number of them.
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
+
+/// Most names in a message.
+const SHOWN: usize = 32;

@@ -63,7 +63,8 @@ fn name(kind: FileType) -> Option<&'static str> {
     kind.is_dir().then_some("a directory")
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::io::Read as _;
     use std::os::unix::net::UnixListener;
