@@ -162,7 +162,7 @@ fn wrong_usage_is_exit_2() {
     place.generate(&["a", "--engine", "v8"]).error(2, &["v8", "wasmer", "wasmtime", "wasmedge"]);
     place.run(&["compare", "--engines", "wasmer,v8"]).error(2, &["v8", "wasmtime"]);
     place.generate(&["a", "--load", "steal"]).error(2, &["steal", "map", "copy"]);
-    place.generate(&["a", "--max-tokens", "-1"]).error(2, &["-1"]);
+    place.generate(&["a", "--max-tokens", "-2"]).error(2, &["-2", "-1 for as many"]);
     place.generate(&["a", "--ids", "--json"]).error(2, &["--ids", "--json"]);
     place.generate(&["a", "--temperature=-1"]).error(2, &["temperature", "-1"]);
     place.generate(&["a", "--top-p", "1.5"]).error(2, &["top_p", "1.5"]);

@@ -68,7 +68,7 @@ impl WasmEdgeEngine {
     ///
     /// # Errors
     ///
-    /// [`Error::Instantiate`] if the linked library has another version, and
+    /// [`Error::EngineVersion`] if the linked library has another version, and
     /// [`Error::Compile`] if there is no safe place for compiled guests.
     pub fn with_config(config: Config) -> Result<Self> {
         check_version(&CoreVersion::version_string())?;
@@ -164,12 +164,12 @@ fn check_version(linked: &str) -> Result<()> {
     if linked == WasmEdgeEngine::VERSION {
         return Ok(());
     }
-    let expected = WasmEdgeEngine::VERSION;
-    let reason = format!(
-        "this program is made for libwasmedge {expected}, but runs with {linked}; \
-         docs/wasmedge.md says how to have the right one"
-    );
-    Err(Error::Instantiate { engine: NAME, reason })
+    Err(Error::EngineVersion {
+        engine: NAME,
+        expected: WasmEdgeEngine::VERSION,
+        found: linked.to_owned(),
+        advice: "docs/wasmedge.md says how to have the right library",
+    })
 }
 
 /// Adds to a refusal why this engine has to refuse.

@@ -14,7 +14,10 @@ pub(crate) fn compile(reason: &str) -> Error {
 pub(crate) fn instantiate(error: &WasmEdgeError, limit: Option<Duration>) -> Error {
     if let WasmEdgeError::Core(core) = error {
         let code = ffi::WasmEdge_Result::from(core.clone()).Code;
-        return call(code, "the start function", limit);
+        let trap = call(code, "the start function", limit);
+        if matches!(trap, Error::Trap { .. }) {
+            return trap;
+        }
     }
     Error::Instantiate { engine: NAME, reason: error.to_string() }
 }
@@ -38,8 +41,8 @@ pub(crate) fn call(code: u32, operation: &str, limit: Option<Duration>) -> Error
         // The phases of WasmEdge number their errors by the hundred; execution is the fourth.
         _ if code >> 8 == 4 => TrapKind::Other,
         _ => {
-            let reason = format!("error {code:#06x} of WasmEdge in {operation}");
-            return Error::Instantiate { engine: NAME, reason };
+            let reason = format!("error {code:#06x} of WasmEdge");
+            return Error::Call { engine: NAME, operation: operation.to_owned(), reason };
         }
     };
     Error::Trap { engine: NAME, operation: operation.to_owned(), kind }

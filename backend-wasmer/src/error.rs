@@ -19,7 +19,7 @@ pub(crate) fn instantiate(error: InstantiationError) -> Error {
 pub(crate) fn call(error: RuntimeError, operation: &str) -> Error {
     let reason = error.to_string();
     let Some(trap) = error.to_trap() else {
-        return Error::Instantiate { engine: NAME, reason };
+        return Error::Call { engine: NAME, operation: operation.to_owned(), reason };
     };
     let kind = match trap {
         TrapCode::UnreachableCodeReached => TrapKind::Unreachable,

@@ -13,7 +13,12 @@ pub(crate) fn instantiate(error: &wasmtime::Error) -> Error {
 
 /// The error of a call: a trap in all but strange cases.
 pub(crate) fn call(error: &wasmtime::Error, operation: &str) -> Error {
-    let Some(trap) = error.downcast_ref::<Trap>() else { return instantiate(error) };
+    let Some(trap) = error.downcast_ref::<Trap>() else {
+        if operation == "the start function" {
+            return instantiate(error);
+        }
+        return Error::Call { engine: NAME, operation: operation.to_owned(), reason: chain(error) };
+    };
     let kind = match trap {
         Trap::UnreachableCodeReached => TrapKind::Unreachable,
         Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,

@@ -3,7 +3,7 @@
 mod error;
 mod tensors;
 
-use crate::gguf::{Gguf, Metadata};
+use crate::gguf::{Gguf, Metadata, Value};
 
 pub use error::Error;
 pub use tensors::ModelTensor;
@@ -59,6 +59,7 @@ impl Config {
     /// because leaving one out (a bias, an expert gate) would silently give wrong text.
     pub fn from_gguf(gguf: &Gguf) -> Result<(Self, Vec<ModelTensor<'_>>), Error> {
         let metadata = gguf.metadata();
+        check_whole(metadata)?;
         check_architecture(metadata)?;
         let keys = Keys { metadata };
         keys.refuse_options()?;
@@ -110,6 +111,17 @@ impl Config {
             return Err(Error::RopeDim { rope_dim, head_dim });
         }
         Ok(())
+    }
+}
+
+/// Refuses a part of a model whose tensors are in several files, each of which is a GGUF file.
+fn check_whole(metadata: &Metadata) -> Result<(), Error> {
+    let number = |key| metadata.get(key).and_then(Value::as_u64);
+    match (number("split.no"), number("split.count")) {
+        (no, Some(count)) if count > 1 => {
+            Err(Error::Split { part: no.unwrap_or(0).saturating_add(1), count })
+        }
+        _ => Ok(()),
     }
 }
 

@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use polychord_runtime_api::Printable;
+
 use crate::{chat, config, gguf, sampler, tokenizer};
 
 /// The result of running a model.
@@ -10,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The file is not a GGUF file that can be read.
-    #[error("cannot read {} as a GGUF model", path.display())]
+    #[error("cannot read {} as a GGUF model", Printable(path.display()))]
     Gguf {
         /// The file.
         path: PathBuf,
@@ -18,7 +20,7 @@ pub enum Error {
         source: gguf::Error,
     },
     /// The file is fine, but the network in it is not one that the guest computes.
-    #[error("cannot run the model in {}", path.display())]
+    #[error("cannot run the model in {}", Printable(path.display()))]
     Config {
         /// The file.
         path: PathBuf,
@@ -38,7 +40,7 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] polychord_runtime_api::Error),
     /// The guest refused.
-    #[error("the transformer guest refused {operation}: {reason} (status {status})")]
+    #[error("the transformer guest refused {operation}: {} (status {status})", Printable(reason))]
     Guest {
         /// The export that was called.
         operation: &'static str,
@@ -77,21 +79,33 @@ pub enum Error {
     },
     /// The engine has no memory of the kind that a placement is about.
     #[error(
-        "the placement {placement} cannot be had here ({reason}): it can be had {available}; resident32, sharded32 and paged run on every engine, with the same results"
+        "the placement {placement} is not supported by this engine ({reason}): it is supported by {available}; resident32, sharded32 and paged run on every engine, with the same results"
     )]
     Unavailable {
         /// Name of the placement.
         placement: &'static str,
         /// What the engine lacks.
         reason: polychord_runtime_api::Error,
-        /// With which engines it can be had.
+        /// What engines have that support it.
         available: &'static str,
     },
     /// The blocks of a plan cannot be run in order.
-    #[error("the plan cannot be run: {reason}")]
+    #[error("the plan cannot be run: {}", Printable(reason))]
     Plan {
         /// What is wrong with it.
         reason: String,
+    },
+    /// A number in the options that cannot be.
+    #[error("{option} of {asked} is not possible: {least} to {most} are")]
+    Number {
+        /// Which option.
+        option: &'static str,
+        /// What was asked for.
+        asked: u64,
+        /// The least that is possible.
+        least: u64,
+        /// The most that is possible.
+        most: u64,
     },
     /// The context asked for is zero or longer than the model's.
     #[error("a context of {asked} tokens is not possible: the model was made for 1 to {limit}")]

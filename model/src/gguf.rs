@@ -5,15 +5,18 @@
 //! Tensor data is never read here.
 
 mod error;
+mod foreign;
 mod ggml_type;
 mod header;
 mod reader;
 mod tensor;
 mod value;
 
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::path::Path;
+
+use polychord_runtime_api as api;
+use polychord_runtime_api::Source;
 
 pub use error::Error;
 pub use ggml_type::GgmlType;
@@ -34,24 +37,31 @@ pub struct Gguf {
 impl Gguf {
     /// Reads the header of the file at `path`.
     ///
-    /// Only the header is read, by plain buffered reads, so that a file that is truncated
-    /// meanwhile gives an error and not a signal.
-    ///
     /// # Errors
     ///
     /// [`Error::Open`] if it cannot be opened, [`Error::NotAFile`] for directories, pipes and
     /// devices, otherwise as [`Gguf::read`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let open = |source| Error::Open { path: path.to_owned(), source };
-        // A pipe would block in `open`: look at it first.
-        let before = std::fs::metadata(path).map_err(open)?;
-        if !before.is_file() {
-            return Err(Error::NotAFile { path: path.to_owned() });
-        }
-        let file = File::open(path).map_err(open)?;
-        let file_len = file.metadata().map_err(open)?.len();
-        Self::read(BufReader::with_capacity(64 * 1024, file), file_len)
+        let source = Source::open(path).map_err(|error| match error {
+            api::Error::Io { source, .. } => Error::Open { path: path.to_owned(), source },
+            api::Error::NotAFile { found, .. } => Error::NotAFile { path: path.to_owned(), found },
+            error => Error::Open { path: path.to_owned(), source: io::Error::other(error) },
+        })?;
+        Self::from_source(&source)
+    }
+
+    /// Reads the header of an open file, the same one whose layers are loaded later, whatever is
+    /// found by its path then.
+    ///
+    /// Only the header is read, by plain buffered reads, so that a file that is truncated
+    /// meanwhile gives an error and not a signal.
+    ///
+    /// # Errors
+    ///
+    /// As [`Gguf::read`].
+    pub fn from_source(source: &Source) -> Result<Self, Error> {
+        Self::read(BufReader::with_capacity(64 * 1024, source.reader()), source.len())
     }
 
     /// Reads a header from the start of `reader`, of a file of `file_len` bytes.

@@ -11,7 +11,7 @@ use crate::config::ModelTensor;
 pub(crate) struct Layout {
     /// Embedding, blocks and output, in the order in which they are used.
     pub(crate) layers: Vec<SourceRange>,
-    /// What each of these layers is a part of, and the kind of its tensors.
+    /// What each of these layers is a part of, and the kind of its tensors; in order.
     pub(crate) parts: Vec<(Part, Kind)>,
     pub(crate) tensors: Vec<Tensor>,
 }
@@ -91,15 +91,15 @@ impl Layout {
 
     /// The layers of one part.
     pub(crate) fn layers_of(&self, part: Part) -> impl Iterator<Item = &SourceRange> {
-        self.select(move |its, _| its == part)
+        // They were sorted by it.
+        let start = self.parts.partition_point(|(its, _)| *its < part);
+        let end = self.parts.partition_point(|(its, _)| *its <= part);
+        self.layers[start..end].iter()
     }
 
     /// The layers of one kind.
     pub(crate) fn layers_of_kind(&self, kind: Kind) -> impl Iterator<Item = &SourceRange> {
-        self.select(move |part, its| its == kind && part != Part::RopeFreqs)
-    }
-
-    fn select(&self, wanted: impl Fn(Part, Kind) -> bool) -> impl Iterator<Item = &SourceRange> {
+        let wanted = move |part: Part, its: Kind| its == kind && part != Part::RopeFreqs;
         let both = self.layers.iter().zip(&self.parts);
         both.filter_map(move |(layer, (part, kind))| wanted(*part, *kind).then_some(layer))
     }

@@ -34,8 +34,8 @@ impl Model {
     /// [`Error::Runtime`] if the file cannot be opened, [`Error::Gguf`] if it is damaged or
     /// no GGUF file, and [`Error::Config`] if it is no network that the guest computes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let source = Source::open(path.as_ref())?;
-        Self::from_source(path.as_ref(), source)
+        let source = Source::open(&path)?;
+        Self::from_source(path, source)
     }
 
     /// Opens a model whose pages are mapped into guests, copy-on-write, where engine and
@@ -52,8 +52,25 @@ impl Model {
     #[allow(unsafe_code, reason = "the contract is the caller's")]
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
         // SAFETY: the caller makes the same promise to us.
-        let source = unsafe { Source::open_mapped(path.as_ref())? };
-        Self::from_source(path.as_ref(), source)
+        let source = unsafe { Source::open_mapped(&path)? };
+        Self::from_source(path, source)
+    }
+
+    /// Takes a model from a source that is open: its header and its weights are from the same
+    /// file, whatever is found by a path. `path` names it in errors.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open), for a source that cannot be read or is no such model.
+    pub fn from_source(path: impl AsRef<Path>, source: Source) -> Result<Self> {
+        let path = path.as_ref();
+        let wrong_file = |source| Error::Gguf { path: path.to_owned(), source };
+        let wrong_model = |source| Error::Config { path: path.to_owned(), source };
+        let gguf = Gguf::from_source(&source).map_err(wrong_file)?;
+        let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
+        let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
+        let tokenizer = OnceLock::new();
+        Ok(Self { path: path.to_owned(), gguf, config, layouts, source, tokenizer })
     }
 
     /// The file.
@@ -121,15 +138,5 @@ impl Model {
         }
         plan.check_model(&by_part.layers)?;
         Ok(by_part)
-    }
-
-    fn from_source(path: &Path, source: Source) -> Result<Self> {
-        let wrong_file = |source| Error::Gguf { path: path.to_owned(), source };
-        let wrong_model = |source| Error::Config { path: path.to_owned(), source };
-        let gguf = Gguf::open(path).map_err(wrong_file)?;
-        let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
-        let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
-        let tokenizer = OnceLock::new();
-        Ok(Self { path: path.to_owned(), gguf, config, layouts, source, tokenizer })
     }
 }

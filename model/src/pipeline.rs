@@ -68,6 +68,7 @@ impl Pipeline {
     }
 
     fn eval_together(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+        let _guard = self.rank.as_ref().map(Rank::stop_if_panicking);
         let done = self.eval_alone(tokens, position);
         let Some(rank) = &self.rank else { return done };
         match done {

@@ -1,11 +1,12 @@
 //! Which guests hold which layers.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use polychord_abi::PAGE;
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, PlannedMemory, Policy, Requirements, Strategy,
+    Capabilities, Group, Guests, Inventory, Plan, PlannedLayer, PlannedMemory, Policy,
+    Requirements, Strategy,
 };
 
 use crate::error::{Error, Result};
@@ -175,7 +176,8 @@ impl Model {
         plan: Plan,
         reason: &str,
     ) -> Result<Placed> {
-        let (weights, cache) = sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
+        let needs = sizes.needs(self.layout_of(&plan)?, &plan)?;
+        let (weights, cache) = needs.first().copied().unwrap_or_default();
         let guest_bytes = weights.saturating_add(cache);
         let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
@@ -205,7 +207,7 @@ impl Model {
     ) -> Result<Placed> {
         let needs = Requirements { multi_memory: true, ..Default::default() };
         needs.check(engine).map_err(|error| Placement::Multi32.unavailable(error))?;
-        sizes.needs(self.layout_of(&plan)?, &plan, 0)?;
+        sizes.needs(self.layout_of(&plan)?, &plan)?;
         let memories = plan.memories.len();
         let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
         if memories > MEMORIES || largest > sizes.limit {
@@ -242,7 +244,11 @@ impl Model {
             Split::ByKind => return Err(not_by_kind("several guests")),
         };
         let plan = match guests {
-            Some(guests) => strategy(Guests::Exactly(guests)).plan(&self.parts(sizes))?,
+            Some(guests) => {
+                let parts = self.parts(sizes);
+                check_number("memories", guests as u64, parts.groups.len() as u64)?;
+                strategy(Guests::Exactly(guests)).plan(&parts)?
+            }
             None => self.fewest_guests(sizes, strategy)?,
         };
         self.check_room("sharded32", sizes, &plan)?;
@@ -261,11 +267,73 @@ impl Model {
         if split != Split::ByLayer {
             return Err(not_by_kind("windows, in which all layers take turns"));
         }
-        let strategy = |guests| Strategy::Paged { guests, resident_bytes };
-        let plan = self.fewest_guests(sizes, strategy)?;
+        let plan = self.plan_windows(sizes, resident_bytes)?;
         self.check_room("paged", sizes, &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
         Ok(Placed { policy, ..Placed::in_memory32("paged", reason, plan, sizes) })
+    }
+
+    /// A plan whose windows have room for what is used at once.
+    fn plan_windows(&self, sizes: &Sizes, resident_bytes: u64) -> Result<Plan> {
+        let plan = |resident_bytes: u64| -> Result<Option<Plan>> {
+            let strategy = |guests| Strategy::Paged { guests, resident_bytes };
+            match self.fewest_guests(sizes, strategy) {
+                Ok(plan) if self.has_large_windows(&plan)? => Ok(Some(plan)),
+                // A layer that is larger than its window.
+                Ok(_) | Err(Error::Runtime(api::Error::InvalidPlan { .. })) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        if let Some(plan) = plan(resident_bytes)? {
+            return Ok(plan);
+        }
+        // In pages: more than nothing, and no more than all layers in pages of their own.
+        let all = self.layers().iter().map(|layer| layer.bytes / PAGE + 2);
+        let (mut least, mut most) = (1, all.fold(1, u64::saturating_add));
+        while least < most {
+            let middle = least.midpoint(most);
+            match plan(middle * PAGE)? {
+                Some(_) => most = middle,
+                None => least = middle + 1,
+            }
+        }
+        let asked = least * PAGE;
+        if plan(asked)?.is_none() {
+            let reason = "layers do not fit in any window".into();
+            return Err(Error::Plan { reason });
+        }
+        Err(Error::Runtime(api::Error::TooLarge {
+            what: "what has to be in memory at once with the placement paged,".into(),
+            asked,
+            limit: resident_bytes,
+            limited_by: "resident_bytes (--resident)".into(),
+        }))
+    }
+
+    /// Whether each window of a plan holds the layers that are needed at once: those of a part,
+    /// with what blocks and a tied output need beside.
+    fn has_large_windows(&self, plan: &Plan) -> Result<bool> {
+        let layout = self.layout_of(plan)?;
+        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
+            let mut pages: BTreeMap<Part, u64> = BTreeMap::new();
+            for source in layers.iter().map(|layer| &layer.source) {
+                if let Some(part) = layout.part(source.id) {
+                    let end = (source.start % PAGE).saturating_add(source.bytes);
+                    *pages.entry(part).or_default() += end.div_ceil(PAGE);
+                }
+            }
+            let of = |part| pages.get(&part).copied().unwrap_or(0);
+            let needed = |part: &Part| match part {
+                Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
+                Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
+                _ => of(*part),
+            };
+            let needed = pages.keys().map(needed).max().unwrap_or(0);
+            if memory.paged && needed > memory.bytes / PAGE {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn place_planned(&self, sizes: &Sizes, plan: &Plan) -> Result<Placed> {
@@ -330,9 +398,8 @@ impl Model {
 
     /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, sizes: &Sizes, plan: &Plan) -> Result<()> {
-        let layout = self.layout_of(plan)?;
-        for guest in 0..plan.guests() {
-            let (weights, cache) = sizes.needs(layout, plan, guest)?;
+        let needs = sizes.needs(self.layout_of(plan)?, plan)?;
+        for (guest, (weights, cache)) in (0..).zip(needs) {
             if weights.saturating_add(cache) > sizes.limit {
                 let Sizes { context, limit, .. } = *sizes;
                 let error =
@@ -369,12 +436,12 @@ impl Placement {
             Build::Memories32 => Error::Unavailable {
                 placement: "multi32",
                 reason: error,
-                available: "with Wasmer, Wasmtime and WasmEdge",
+                available: "engines that run guests with several memories (multi_memory)",
             },
             Build::Memory64 => Error::Unavailable {
                 placement: "native64",
                 reason: error,
-                available: "with Wasmtime, and with WasmEdge's interpreter up to 8 GiB",
+                available: "engines that have 64-bit memories of that size (native memory64)",
             },
         }
     }
@@ -387,9 +454,33 @@ impl Placed {
     }
 }
 
+/// How many blocks each guest has, if it has any.
+fn blocks_of(layout: &Layout, plan: &Plan) -> BTreeMap<u32, u64> {
+    let block = |layer| match layout.part(layer) {
+        Some(Part::Block(block)) => Some(block),
+        _ => None,
+    };
+    let held = |it: &PlannedLayer| Some((plan.guest_of(it)?, block(it.source.id)?));
+    let mut blocks: Vec<_> = plan.layers.iter().filter_map(held).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    let mut counts = BTreeMap::new();
+    blocks.iter().for_each(|(guest, _)| *counts.entry(*guest).or_default() += 1);
+    counts
+}
+
 /// The bytes of all memories.
 fn plan_bytes(plan: &Plan) -> u64 {
     plan.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.bytes))
+}
+
+/// Checks a number that an option gives.
+pub(crate) fn check_number(option: &'static str, asked: u64, most: u64) -> Result<()> {
+    match asked {
+        0 => Err(Error::Number { option, asked, least: 1, most }),
+        _ if asked > most => Err(Error::Number { option, asked, least: 1, most }),
+        _ => Ok(()),
+    }
 }
 
 fn not_by_kind(what: &str) -> Error {
@@ -399,7 +490,7 @@ fn not_by_kind(what: &str) -> Error {
 impl Sizes {
     fn new(model: &Model, engine: &Capabilities, options: &SessionOptions) -> Result<Self> {
         let context = options.context_of(model)?;
-        let batch = options.batch_of(context);
+        let batch = options.batch_of(context)?;
         let config = model.config();
         let product = |unit: u64, numbers: &[u32]| {
             numbers.iter().fold(unit, |product, number| product.saturating_mul((*number).into()))
@@ -430,23 +521,29 @@ impl Sizes {
         })
     }
 
-    /// Bytes of a guest's weights, and of its cache and activations.
-    fn needs(&self, layout: &Layout, plan: &Plan, guest: u32) -> Result<(u64, u64)> {
-        let parts = plan.layers.iter().filter(|it| plan.guest_of(it) == Some(guest));
-        let parts = parts.filter_map(|layer| layout.part(layer.source.id));
-        let blocks: BTreeSet<_> = parts.filter(|it| matches!(it, Part::Block(_))).collect();
-        let cache = (blocks.len() as u64).saturating_mul(self.cache);
-        let (kv, of_layers): (Vec<_>, Vec<_>) = plan
-            .memories_of(guest)
-            .map(|(_, memory)| memory)
-            .partition(|memory| memory.region == PlannedMemory::KV);
-        let weights = of_layers.iter().fold(0, |sum: u64, it| sum.saturating_add(it.bytes));
-        let cache = match kv.first() {
-            Some(kv) if kv.bytes < cache => return Err(self.cache_too_small(kv, cache)),
-            Some(kv) => kv.bytes,
-            None => cache,
-        };
-        Ok((weights, cache.saturating_add(self.fixed)))
+    /// Bytes of each guest's weights, and of its cache and activations.
+    fn needs(&self, layout: &Layout, plan: &Plan) -> Result<Vec<(u64, u64)>> {
+        let mut needs = vec![(0_u64, 0_u64); plan.guests() as usize];
+        let mut caches = vec![None; needs.len()];
+        for memory in &plan.memories {
+            let guest = memory.guest as usize;
+            match memory.region == PlannedMemory::KV {
+                true => caches[guest] = caches[guest].or(Some(memory)),
+                false => needs[guest].0 = needs[guest].0.saturating_add(memory.bytes),
+            }
+        }
+        for (guest, blocks) in blocks_of(layout, plan) {
+            needs[guest as usize].1 = blocks.saturating_mul(self.cache);
+        }
+        for ((_, cache), kv) in needs.iter_mut().zip(caches) {
+            *cache = match kv {
+                Some(kv) if kv.bytes < *cache => return Err(self.cache_too_small(kv, *cache)),
+                Some(kv) => kv.bytes,
+                None => *cache,
+            };
+            *cache = cache.saturating_add(self.fixed);
+        }
+        Ok(needs)
     }
 
     fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {

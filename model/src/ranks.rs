@@ -1,6 +1,6 @@
 //! Several ranks that compute one network: each a thread with guests of its own.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -42,12 +42,13 @@ impl Ranks {
             Self::Auto if !engine.threads => 1,
             Self::Auto => {
                 let processors = thread::available_parallelism().map_or(1, usize::from);
-                u32::try_from(processors).unwrap_or(u32::MAX).min(config.kv_heads)
+                u32::try_from(processors.min(Rank::MAX)).unwrap_or(u32::MAX).min(config.kv_heads)
             }
             Self::Exactly(count) => count,
         };
-        if count == 0 || count > config.heads {
-            return Err(Error::Ranks { asked: count, limit: config.heads });
+        let limit = config.heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
+        if count == 0 || count > limit {
+            return Err(Error::Ranks { asked: count, limit });
         }
         if count > 1 {
             Requirements { threads: true, ..Requirements::default() }.check(engine)?;
@@ -104,7 +105,7 @@ impl Team {
             let first = Pipeline::start(setup, report, progress)?;
             return Ok(Self { first, others: Vec::new() });
         }
-        let group = Rank::group(ranks);
+        let group = Rank::group(ranks)?;
         let mut pipelines = Vec::with_capacity(ranks);
         for rank in &group {
             let setup = Setup { rank: Some(rank), ..*setup };
@@ -129,18 +130,28 @@ impl Team {
         for worker in &self.others {
             worker.begin(tokens, position);
         }
+        // A panic here belongs to the caller, but no rank may wait for this one.
+        let done = catch_unwind(AssertUnwindSafe(|| self.first.eval(tokens, position)));
         // If it succeeds, the others do.
-        let Err(error) = self.first.eval(tokens, position) else { return Ok(()) };
-        let Some(rank) = self.first.rank() else { return Err(error) };
+        if let Ok(Ok(())) = done {
+            return Ok(());
+        }
+        let Some(rank) = self.first.rank() else {
+            return done.unwrap_or_else(|panic| resume_unwind(panic));
+        };
+        rank.stop("it has not computed its part");
         let failed = rank.stopped_by().unwrap_or_default();
-        let mut first_error = error;
+        let mut first_error = None;
         for (index, worker) in self.others.iter().enumerate() {
             if let (Err(error), true) = (worker.finish(), index + 1 == failed) {
-                first_error = error;
+                first_error = Some(error);
             }
         }
-        rank.renew();
-        Err(first_error)
+        if let Err(error) = rank.renew() {
+            tracing::warn!(%error, "ranks cannot begin anew");
+        }
+        let done = done.unwrap_or_else(|panic| resume_unwind(panic));
+        first_error.map_or(done, Err)
     }
 
     /// The logits that were computed last, as bytes.
@@ -253,7 +264,7 @@ impl Desk {
         result.unwrap_or_else(|_| {
             // The others must not wait for this rank; the message of the panic was printed.
             if let Some(rank) = pipeline.rank() {
-                rank.stop("it has panicked; this is a bug of Polychord");
+                rank.stop("it has panicked, which is a bug of Polychord or of the engine");
                 rank.finish()?;
             }
             Ok(())

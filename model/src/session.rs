@@ -6,10 +6,10 @@ use crate::activations::Activations;
 use crate::cache_type::CacheType;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::placement::{Placed, Placement, Split};
+use crate::placement::{Placed, Placement, Split, check_number};
 use crate::profile::Profile;
 use crate::ranks::{Ranks, Team};
-use crate::shard::Setup;
+use crate::shard::{Held, Setup};
 
 /// How to run a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,10 +65,19 @@ impl SessionOptions {
         }
     }
 
-    /// The batch that a session of a context has.
-    pub(crate) const fn batch_of(&self, context: u32) -> u32 {
-        let batch = if self.batch == 0 { 1 } else { self.batch };
-        if batch < context { batch } else { context }
+    /// The batch that a session of a context has: no more than fit.
+    pub(crate) fn batch_of(&self, context: u32) -> Result<u32> {
+        check_number("batch", self.batch.into(), u32::MAX.into())?;
+        Ok(self.batch.min(context))
+    }
+
+    /// Checks the numbers that nothing else looks at.
+    fn check(&self) -> Result<()> {
+        if self.call_time == Some(Duration::ZERO) {
+            let most = u64::try_from(Duration::MAX.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::Number { option: "call_time (in ms)", asked: 0, least: 1, most });
+        }
+        Ok(())
     }
 }
 
@@ -77,7 +86,7 @@ const DEFAULT_CONTEXT: u32 = 4096;
 
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
-/// Starting one may fail with [`Error::Context`], [`Error::TooLargeForMemory32`],
+/// Starting one may fail with [`Error::Context`], [`Error::Number`], [`Error::TooLargeForMemory32`],
 /// [`Error::Unavailable`], [`Error::Plan`], [`Error::Ranks`], [`Error::GuestVersion`],
 /// [`Error::Guest`], [`Error::Thread`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
@@ -111,8 +120,9 @@ impl Session {
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
+        options.check()?;
         let context = options.context_of(model)?;
-        let batch = options.batch_of(context);
+        let batch = options.batch_of(context)?;
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         let limits = &Limits { call_time: options.call_time, memory_bytes: placed.guest_bytes };
@@ -122,6 +132,7 @@ impl Session {
             model,
             layout,
             placed: &placed,
+            guests: &Held::by_guest(&placed.plan),
             limits,
             context,
             batch,

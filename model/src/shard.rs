@@ -1,5 +1,6 @@
 //! One guest with the layers that it holds, and the stages that it computes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,7 @@ use polychord_abi::transformer::{self, Tensor, export, status};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
     AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemoryKind, MemorySpec, MemoryStats,
-    Module, Pager, PagerStats, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats,
+    Module, Pager, PagerStats, Plan, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats,
     Value,
 };
 
@@ -62,12 +63,31 @@ struct Paged {
     time: Duration,
 }
 
+/// A memory of a plan, and the layers in it.
+pub(crate) struct Held<'a> {
+    memory: &'a PlannedMemory,
+    layers: Vec<&'a PlannedLayer>,
+}
+
+impl<'a> Held<'a> {
+    /// The memories of each guest of a plan, in the order of the plan.
+    pub(crate) fn by_guest(plan: &'a Plan) -> Vec<Vec<Self>> {
+        let mut guests: Vec<_> = (0..plan.guests()).map(|_| Vec::new()).collect();
+        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
+            guests[memory.guest as usize].push(Self { memory, layers });
+        }
+        guests
+    }
+}
+
 /// What is the same for all shards of a rank.
 pub(crate) struct Setup<'a> {
     pub(crate) module: &'a dyn Module,
     pub(crate) model: &'a Model,
     pub(crate) layout: &'a Layout,
     pub(crate) placed: &'a Placed,
+    /// What each guest of the plan has.
+    pub(crate) guests: &'a [Vec<Held<'a>>],
     pub(crate) limits: &'a Limits,
     pub(crate) context: u32,
     pub(crate) batch: u32,
@@ -87,19 +107,17 @@ impl Shard {
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let Setup { module, model, layout, placed, limits, rank, .. } = *setup;
+        let Setup { module, model, layout, placed, guests, limits, rank, .. } = *setup;
         let mut runtime = module.instantiate(limits)?;
         if let Some(rank) = rank {
             runtime.join(rank.clone())?;
         }
         check_version(&mut *runtime)?;
-        let plan = &placed.plan;
-        let layers = plan.layers.iter().filter(|layer| plan.guest_of(layer) == Some(guest));
-        let layers: Vec<_> = layers.collect();
+        let memories = guests.get(guest as usize).map_or(&[][..], |memories| memories);
+        let layers: Vec<_> = memories.iter().flat_map(|it| it.layers.iter().copied()).collect();
         let blocks = blocks(layout, &layers, guest)?;
         let (mut paged, mut cache) = (None, 0);
-        for (index, memory) in plan.memories_of(guest) {
-            let layers: Vec<_> = plan.layers_of(index).collect();
+        for Held { memory, layers } in memories {
             if memory.region == PlannedMemory::KV {
                 let id = runtime.create_memory64(&spec(memory))?;
                 cache = runtime.memory_address(id)?.unwrap_or(0);
@@ -108,12 +126,13 @@ impl Shard {
                 let source = model.source().clone();
                 let pager =
                     Pager::new(&mut *runtime, source, sources, memory.bytes, placed.policy)?;
-                paged = Some(Paged::new(pager, layout, &layers, blocks.clone()));
+                paged = Some(Paged::new(pager, layout, layers, blocks.clone()));
             } else {
-                load(&mut *runtime, model, memory, &layers, report, progress)?;
+                load(&mut *runtime, model, memory, layers, report, progress)?;
             }
         }
-        let held = |tensor: &&Tensor| layers.iter().any(|it| it.source.id.0 == tensor.layer);
+        let ids: BTreeSet<_> = layers.iter().map(|it| it.source.id.0).collect();
+        let held = |tensor: &&Tensor| ids.contains(&tensor.layer);
         let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
         let header = descriptor::header(setup, blocks.clone());
         let descriptor = descriptor::bytes(header, cache, &tensors);
@@ -289,10 +308,13 @@ impl Shard {
 
 impl Paged {
     fn new(pager: Pager, layout: &Layout, layers: &[&PlannedLayer], blocks: Range<u32>) -> Self {
-        let of = |part: Part| {
-            let ids = layers.iter().map(|layer| layer.source.id);
-            ids.filter(move |id| layout.part(*id) == Some(part)).collect::<Vec<_>>()
-        };
+        let mut parts: BTreeMap<Part, Vec<LayerId>> = BTreeMap::new();
+        for id in layers.iter().map(|layer| layer.source.id) {
+            if let Some(part) = layout.part(id) {
+                parts.entry(part).or_default().push(id);
+            }
+        }
+        let of = |part: Part| parts.get(&part).cloned().unwrap_or_default();
         let block = |block| [of(Part::Block(block)), of(Part::RopeFreqs)].concat();
         let mut head = of(Part::Output);
         if layout.is_tied() {

@@ -318,9 +318,8 @@ fn failed(code: zstd_safe::ErrorCode) -> Error {
 }
 
 fn out_of_memory(asked: usize, reason: impl fmt::Display) -> Error {
-    Error::OutOfMemory {
-        engine: "the host",
-        what: "memory to compress a layer",
+    Error::HostMemory {
+        what: "compressing a layer",
         asked: asked as u64,
         reason: reason.to_string(),
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use polychord_abi::code;
 
 use crate::capability::Unmet;
+use crate::printable::Printable;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -18,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// The bytes are not a module that Polychord accepts.
-    #[error("the guest module is not valid at byte {offset}: {reason}")]
+    #[error("the guest module is not valid at byte {offset}: {}", Printable(reason))]
     InvalidModule {
         /// Where in the module.
         offset: u64,
@@ -26,7 +27,7 @@ pub enum Error {
         reason: String,
     },
     /// The engine refused a module that is valid.
-    #[error("{engine} cannot compile the guest module: {reason}")]
+    #[error("{engine} cannot compile the guest module: {}", Printable(reason))]
     Compile {
         /// Which engine.
         engine: &'static str,
@@ -34,7 +35,12 @@ pub enum Error {
         reason: String,
     },
     /// The module asks for something that the host does not offer.
-    #[error("the guest imports {module}.{name}, which the host cannot supply: {reason}")]
+    #[error(
+        "the guest imports {}.{}, which the host cannot supply: {}",
+        Printable(module),
+        Printable(name),
+        Printable(reason)
+    )]
     Import {
         /// Module part of the import.
         module: String,
@@ -44,11 +50,49 @@ pub enum Error {
         reason: String,
     },
     /// The engine could not make an instance.
-    #[error("{engine} cannot start the guest: {reason}")]
+    #[error("{engine} cannot start the guest: {}", Printable(reason))]
     Instantiate {
         /// Which engine.
         engine: &'static str,
         /// What the engine says.
+        reason: String,
+    },
+    /// A call failed other than by a trap.
+    #[error("{engine} cannot finish the call of {}: {}", Printable(operation), Printable(reason))]
+    Call {
+        /// Which engine.
+        engine: &'static str,
+        /// The export that was called, or `start function`.
+        operation: String,
+        /// What the engine says.
+        reason: String,
+    },
+    /// The engine's library has another version than the one that Polychord is made for.
+    #[error("this program is made for {engine} {expected}, but runs with {found}: {advice}")]
+    EngineVersion {
+        /// Which engine.
+        engine: &'static str,
+        /// The version that is needed.
+        expected: &'static str,
+        /// The version that there is.
+        found: String,
+        /// How to have the right one.
+        advice: &'static str,
+    },
+    /// A part of Polychord panicked, and what it was to do is not done.
+    #[error("{operation} panicked in the host: this is a bug of Polychord, please report it")]
+    Panic {
+        /// What was done.
+        operation: &'static str,
+    },
+    /// The host has no memory for its own work.
+    #[error("the host has no {asked} bytes of memory for {what}: {}", Printable(reason))]
+    HostMemory {
+        /// What it is for.
+        what: &'static str,
+        /// How much.
+        asked: u64,
+        /// Why not.
         reason: String,
     },
     /// Two engines in one process would take each other's signals.
@@ -74,7 +118,7 @@ pub enum Error {
         unmet: Vec<Unmet>,
     },
     /// The guest was stopped by a trap.
-    #[error("{engine}: the guest trapped in {operation}: {kind}")]
+    #[error("{engine}: the guest trapped in {}: {kind}", Printable(operation))]
     Trap {
         /// Which engine.
         engine: &'static str,
@@ -84,7 +128,11 @@ pub enum Error {
         kind: TrapKind,
     },
     /// There is no such exported function.
-    #[error("the guest has no exported function {export}; it exports {}", list(available))]
+    #[error(
+        "the guest has no exported function {}; it exports {}",
+        Printable(export),
+        Printable(list(available))
+    )]
     MissingExport {
         /// What was asked for.
         export: String,
@@ -92,7 +140,12 @@ pub enum Error {
         available: Vec<String>,
     },
     /// Arguments or results do not fit the export.
-    #[error("{export} has type {expected}, but the call is {given}")]
+    #[error(
+        "{} has type {}, but the call is {}",
+        Printable(export),
+        Printable(expected),
+        Printable(given)
+    )]
     Signature {
         /// The export.
         export: String,
@@ -102,7 +155,11 @@ pub enum Error {
         given: String,
     },
     /// A memory cannot become as large as asked.
-    #[error("{what} of {asked} bytes is more than the {limit} bytes that {limited_by} allows")]
+    #[error(
+        "{} of {asked} bytes is more than the {limit} bytes that {} allows",
+        Printable(what),
+        Printable(limited_by)
+    )]
     TooLarge {
         /// What was asked for.
         what: String,
@@ -114,7 +171,7 @@ pub enum Error {
         limited_by: String,
     },
     /// The operating system or the engine has no more memory.
-    #[error("{engine}: {what} of {asked} bytes could not be had: {reason}")]
+    #[error("{engine}: {what} of {asked} bytes could not be had: {}", Printable(reason))]
     OutOfMemory {
         /// Which engine.
         engine: &'static str,
@@ -150,7 +207,7 @@ pub enum Error {
         count: usize,
     },
     /// There is no such region in a memory.
-    #[error("memory {memory} has no region {region}; it has {available}")]
+    #[error("memory {memory} has no region {}; it has {}", Printable(region), Printable(available))]
     RegionNotFound {
         /// The memory.
         memory: u32,
@@ -160,7 +217,7 @@ pub enum Error {
         available: String,
     },
     /// A memory cannot be made as described.
-    #[error("the memory cannot be made: {reason}")]
+    #[error("the memory cannot be made: {}", Printable(reason))]
     InvalidMemory {
         /// What is wrong, with the numbers.
         reason: String,
@@ -236,7 +293,7 @@ pub enum Error {
         other_does: String,
     },
     /// A rank has failed, and with it all others.
-    #[error("rank {rank} of {ranks} has stopped, and all others with it: {reason}")]
+    #[error("rank {rank} of {ranks} has stopped, and all others with it: {}", Printable(reason))]
     RankStopped {
         /// Who failed first.
         rank: usize,
@@ -244,6 +301,25 @@ pub enum Error {
         ranks: usize,
         /// Why.
         reason: String,
+    },
+    /// A group cannot have so many ranks.
+    #[error("a group of {asked} ranks is not possible: 1 to {limit} are")]
+    RankCount {
+        /// What was asked for.
+        asked: usize,
+        /// The most that is possible.
+        limit: usize,
+    },
+    /// Ranks cannot begin anew while one of them computes.
+    #[error(
+        "{running} of {ranks} ranks are still in a call or wait for others: let them end before the \
+         group begins anew"
+    )]
+    RankBusy {
+        /// How many are.
+        running: usize,
+        /// How many there are.
+        ranks: usize,
     },
     /// A guest cannot become part of two groups of ranks.
     #[error("the guest is rank {rank} of {ranks} already")]
@@ -262,7 +338,7 @@ pub enum Error {
         registered: usize,
     },
     /// A layer cannot be registered as described.
-    #[error("layer {layer} ({name}) cannot be registered: {reason}")]
+    #[error("layer {layer} ({}) cannot be registered: {}", Printable(name), Printable(reason))]
     InvalidLayer {
         /// The id.
         layer: u32,
@@ -272,7 +348,7 @@ pub enum Error {
         reason: String,
     },
     /// A plan does not hold together.
-    #[error("the plan is not valid: {reason}")]
+    #[error("the plan is not valid: {}", Printable(reason))]
     InvalidPlan {
         /// What is wrong, with the numbers.
         reason: String,
@@ -280,7 +356,7 @@ pub enum Error {
     /// The file is shorter than it was when it was opened.
     #[error(
         "{} has shrunk to {now} bytes while in use; bytes {offset}..+{len} are gone: restore the file and open it again",
-        path.display()
+        Printable(path.display())
     )]
     Truncated {
         /// The file.
@@ -292,8 +368,16 @@ pub enum Error {
         /// Its length.
         len: u64,
     },
+    /// A directory, a pipe or a device in the place of a file.
+    #[error("{} is {found}, not a regular file: name the file itself", Printable(path.display()))]
+    NotAFile {
+        /// As given.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
     /// The operating system refused.
-    #[error("cannot {operation} {}", path.display())]
+    #[error("cannot {operation} {}", Printable(path.display()))]
     Io {
         /// What was attempted.
         operation: &'static str,
@@ -382,5 +466,13 @@ fn list(names: &[String]) -> String {
     if names.is_empty() {
         return "none".into();
     }
-    names.join(", ")
+    // A stranger's module may have any number of them.
+    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
+
+/// Most names in a message.
+const SHOWN: usize = 32;

@@ -15,7 +15,7 @@ use crate::layer::LayerId;
 use crate::module::{AddressType, FunctionType};
 use crate::segment::LinearMemories;
 use crate::value::{Value, ValueType};
-use crate::{Error, Result, ranks};
+use crate::{Error, Rank, Result, ranks};
 
 /// A function that the host offers to guests.
 pub struct HostFunction {
@@ -117,11 +117,7 @@ impl HostFunction {
             Ok(Ok(number)) => number,
             Ok(Err(error)) => i64::from(host.refuse(error).code()),
             Err(_) => {
-                host.refuse(Error::Import {
-                    module: polychord_abi::MODULE.into(),
-                    name: self.name.into(),
-                    reason: "the host panicked while serving it; this is a bug of Polychord".into(),
-                });
+                host.refuse(Error::Panic { operation: self.name });
                 i64::from(code::INTERNAL)
             }
         };
@@ -190,6 +186,8 @@ fn stats_into(call: &mut Call<'_>) -> Result<i64> {
 }
 
 fn all_gather(call: &mut Call<'_>) -> Result<i64> {
+    // The others must not wait for a rank that will never ask.
+    let _guard = call.host.rank().map(Rank::stop_if_panicking);
     let (range, chunk) = (call.buffer(0, 2), call.address(1));
     match call.host.rank() {
         Some(rank) => {

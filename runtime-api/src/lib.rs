@@ -29,12 +29,15 @@ mod idle;
 mod instance;
 mod layer;
 mod live;
+#[cfg(test)]
+mod many;
 mod mapping;
 mod memory;
 mod module;
 mod pager;
 mod place;
 mod plan;
+mod printable;
 mod ranks;
 mod reader;
 mod region;
@@ -62,6 +65,7 @@ pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;
+pub use printable::{Printable, is_hidden};
 pub use ranks::Rank;
 pub use region::{
     ACTIVATIONS, EMBEDDINGS, KV, MemoryKind, MemorySpec, Region, RegionSpec, WEIGHTS,

@@ -45,6 +45,8 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         if let Some(rank) = rank {
             rank.begin_call(host.limits().call_time);
         }
+        // An engine that panics ends the call, for all ranks.
+        let _guard = rank.map(Rank::stop_if_panicking);
         host.before_use();
         let done = instance.invoke(export, args, results);
         // What was lost explains whatever followed from it.

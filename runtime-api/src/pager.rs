@@ -452,14 +452,23 @@ fn nanos(since: Instant) -> u64 {
 
 /// How many of the first layers can stay, so that two of the largest others fit beside them.
 fn count_pinned(layers: &[SourceRange], pages: u64) -> usize {
-    let sizes: Vec<_> = layers.iter().map(pages_of).collect();
-    let fits = |count: &usize| {
-        let (stay, stream) = sizes.split_at(*count);
-        let stay = stay.iter().fold(0_u64, |sum, size| sum.saturating_add(*size));
-        let room = stream.iter().max().map_or(0, |largest| largest.saturating_mul(2));
-        stay.saturating_add(room) <= pages
+    // Pages of all layers before each of them.
+    let sum = |sum: &mut u64, layer| {
+        let before = *sum;
+        *sum = sum.saturating_add(pages_of(layer));
+        Some(before)
     };
-    (0..=layers.len()).rev().find(fits).unwrap_or(0)
+    let before: Vec<_> = layers.iter().scan(0, sum).collect();
+    let mut stay = layers.iter().map(pages_of).fold(0, u64::saturating_add);
+    let mut largest = 0;
+    for (count, layer) in layers.iter().enumerate().rev() {
+        if stay.saturating_add(2_u64.saturating_mul(largest)) <= pages {
+            return count + 1;
+        }
+        stay = before[count];
+        largest = largest.max(pages_of(layer));
+    }
+    0
 }
 
 /// Pages that a layer touches, wherever in its first page it begins.

@@ -1,3 +1,5 @@
+mod read;
+
 use std::collections::BTreeSet;
 
 use polychord_abi::PAGE;
@@ -12,7 +14,9 @@ use crate::{Error, Result, region};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`Plan::VERSION`] of the program that made it.
+    /// [`Plan::VERSION`] of the program that made it. Another one is refused while a plan is
+    /// read, before what this program does not know in it.
+    #[serde(deserialize_with = "read::version")]
     pub version: u32,
     /// The memories, in the order in which layers are used.
     pub memories: Vec<PlannedMemory>,
@@ -38,6 +42,7 @@ pub struct PlannedMemory {
 
 /// The place of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "read::FlatLayer")]
 pub struct PlannedLayer {
     /// What it is and where its bytes are in the model file.
     #[serde(flatten)]
@@ -74,6 +79,10 @@ impl Plan {
     /// The layout of plans that this version writes and reads.
     pub const VERSION: u32 = 2;
 
+    /// Most layers of a plan, which are far more than any model has. A plan has at most as many
+    /// guests as layers, and at most two memories for each layer.
+    pub const MAX_LAYERS: usize = 1 << 20;
+
     /// All layers in one memory of one guest, in the order given.
     ///
     /// # Errors
@@ -88,26 +97,25 @@ impl Plan {
     }
 
     /// Checks that every layer has a place of its own, within its memory, and that guests are
-    /// numbered without gaps.
+    /// numbered without gaps. Takes time in proportion to the size of the plan (and the logarithm
+    /// of it), whatever is in it.
     ///
     /// # Errors
     ///
     /// [`Error::InvalidPlan`] with the first thing that is wrong.
     pub fn validate(&self) -> Result<()> {
-        if self.version != Self::VERSION {
-            let (has, reads) = (self.version, Self::VERSION);
-            return Err(invalid(format!("it has version {has}, and this program reads {reads}")));
-        }
+        read::check_version(self.version).map_err(invalid)?;
+        self.check_counts()?;
         self.check_memories()?;
-        let mut ids = BTreeSet::new();
+        let mut ids = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
-            let SourceRange { id, name, .. } = &layer.source;
-            let problem = |problem| invalid(format!("{name} {problem}"));
+            let problem = |problem| invalid(format!("{} {problem}", layer.source.name));
             let memory = self.check_layer(layer).map_err(problem)?;
-            if !ids.insert((memory.guest, *id)) {
-                let guest = memory.guest;
-                return Err(invalid(format!("guest {guest} has two layers numbered {}", id.0)));
-            }
+            ids.push((memory.guest, layer.source.id));
+        }
+        ids.sort_unstable();
+        if let Some([(guest, id), _]) = ids.array_windows().find(|[first, next]| first == next) {
+            return Err(invalid(format!("guest {guest} has two layers numbered {}", id.0)));
         }
         self.check_overlap()
     }
@@ -149,7 +157,20 @@ impl Plan {
         self.memories.iter().enumerate().filter(move |(_, memory)| memory.guest == guest)
     }
 
-    /// The layers of one memory.
+    /// The layers of each memory, by its index. Those that name no memory are left out.
+    #[must_use]
+    pub fn layers_by_memory(&self) -> Vec<Vec<&PlannedLayer>> {
+        let mut layers = vec![Vec::new(); self.memories.len()];
+        for layer in &self.layers {
+            if let Some(of_memory) = layers.get_mut(layer.memory as usize) {
+                of_memory.push(layer);
+            }
+        }
+        layers
+    }
+
+    /// The layers of one memory. Looks at all layers: see
+    /// [`layers_by_memory`](Self::layers_by_memory) for all memories.
     pub fn layers_of(&self, memory: usize) -> impl Iterator<Item = &PlannedLayer> {
         self.layers.iter().filter(move |layer| layer.memory as usize == memory)
     }
@@ -197,22 +218,50 @@ impl Plan {
         Ok(())
     }
 
+    /// Refuses what no model can need, before anything else looks at each part of it.
+    fn check_counts(&self) -> Result<()> {
+        let (layers, memories, guests) =
+            (self.layers.len(), self.memories.len(), u64::from(self.guests()));
+        let most = Self::MAX_LAYERS;
+        if layers > most {
+            return Err(invalid(format!("it has {layers} layers, and {most} are the most")));
+        }
+        // One for a plan that has no layers yet.
+        let (most, of) = (2 * layers + 1, "two for each layer and one more");
+        if memories > most {
+            let counts = format!("it has {memories} memories for {layers} layers");
+            return Err(invalid(format!("{counts}, and {most} are the most: {of}")));
+        }
+        if guests > layers.max(1) as u64 && guests <= memories as u64 {
+            let counts = format!("it has {guests} guests for {layers} layers");
+            return Err(invalid(format!("{counts}, and each guest needs a layer")));
+        }
+        Ok(())
+    }
+
     /// Checks what memories say of themselves.
     fn check_memories(&self) -> Result<()> {
-        let guests: BTreeSet<_> = self.memories.iter().map(|memory| memory.guest).collect();
-        if let Some((number, _)) = (0..).zip(&guests).find(|(number, guest)| number != *guest) {
-            return Err(invalid(format!("there is no guest {number}, but later ones")));
-        }
-        for guest in guests {
-            let of_guest = || self.memories_of(guest).map(|(_, memory)| memory);
-            let caches = of_guest().filter(|memory| memory.region == PlannedMemory::KV).count();
-            let paged = of_guest().any(|memory| memory.paged);
-            if caches > 1 {
-                return Err(invalid(format!("guest {guest} has {caches} memories for its cache")));
+        // By the number of the guest; more numbers than memories would leave a gap.
+        let mut guests = vec![OfGuest::default(); self.memories.len()];
+        for memory in &self.memories {
+            if let Some(guest) = guests.get_mut(memory.guest as usize) {
+                guest.add(memory);
             }
-            if paged && of_guest().count() - caches > 1 {
+        }
+        let count = self.guests() as usize;
+        let is_gap = |guest: &OfGuest| guest.caches + guest.others == 0;
+        let gap = guests.iter().take(count).position(is_gap);
+        if let Some(gap) = gap.or((count > guests.len()).then_some(guests.len())) {
+            return Err(invalid(format!("there is no guest {gap}, but later ones")));
+        }
+        for (number, guest) in guests.iter().enumerate() {
+            let OfGuest { caches, others, paged } = guest;
+            if *caches > 1 {
+                return Err(invalid(format!("guest {number} has {caches} memories for its cache")));
+            }
+            if *paged && *others > 1 {
                 let reason = "has a window and another memory for layers, but it can have one";
-                return Err(invalid(format!("guest {guest} {reason}")));
+                return Err(invalid(format!("guest {number} {reason}")));
             }
         }
         Ok(())
@@ -239,20 +288,38 @@ impl Plan {
     }
 
     fn check_overlap(&self) -> Result<()> {
-        let place = |layer: &PlannedLayer| {
+        let place = |layer: &'_ PlannedLayer| {
             let pages = layer.offset / PAGE..(layer.offset + layer.source.bytes).div_ceil(PAGE);
-            (layer.memory, pages.start, pages.end, layer.source.name.clone())
+            (layer.memory, pages.start, pages.end)
         };
-        let mut places: Vec<_> = self.layers.iter().map(place).collect();
+        let mut places: Vec<_> =
+            self.layers.iter().map(|layer| (place(layer), &layer.source.name)).collect();
         places.sort_unstable();
-        for pair in places.windows(2) {
-            let [(memory, _, end, name), (next_memory, start, _, next)] = pair else { continue };
+        for [((memory, _, end), name), ((next_memory, start, _), next)] in places.array_windows() {
             if memory == next_memory && start < end {
                 let reason = format!("{name} and {next} share page {start} of memory {memory}");
                 return Err(invalid(reason));
             }
         }
         Ok(())
+    }
+}
+
+/// The memories of one guest.
+#[derive(Clone, Default)]
+struct OfGuest {
+    caches: usize,
+    others: usize,
+    paged: bool,
+}
+
+impl OfGuest {
+    fn add(&mut self, memory: &PlannedMemory) {
+        match memory.region == PlannedMemory::KV {
+            true => self.caches += 1,
+            false => self.others += 1,
+        }
+        self.paged |= memory.paged;
     }
 }
 
@@ -308,6 +375,8 @@ mod tests {
         );
         assert!(spoil(|plan| plan.layers[1].offset = u64::MAX).contains("leave the memory"));
         assert!(spoil(|plan| plan.version = 1).contains("version 1"));
+        let newer = spoil(|plan| plan.version = 7);
+        assert!(newer.contains("version 7") && newer.contains("up to 2: update"), "{newer}");
         assert!(spoil(|plan| plan.layers[0].source.bytes = 0).contains("no bytes"));
         assert!(spoil(|plan| plan.memories[0].bytes = PAGE).contains("leave the memory"));
         assert!(spoil(|plan| plan.memories[0].guest = 1).contains("no guest 0"));
@@ -347,6 +416,68 @@ mod tests {
         assert_eq!(text, expected);
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
         assert!(serde_json::from_str::<Plan>(&text.replace("memories", "memory")).is_err());
+        for unknown in [r#""offset":0,"color":1}"#, r#""offset":0,"offset":0}"#] {
+            let text = text.replace(r#""offset":0}"#, unknown);
+            assert!(serde_json::from_str::<Plan>(&text).is_err(), "{text}");
+        }
+    }
+
+    /// Plans of many entries, one of them sound, and others that are as bad as can be.
+    fn large_plans(count: u32) -> Vec<(&'static str, Plan)> {
+        let layers = |places: &dyn Fn(u32) -> (u32, u32, u64)| -> Vec<_> {
+            let layer = |number| {
+                let (id, memory, page) = places(number);
+                let name = format!("layer {number}");
+                let source = SourceRange { id: LayerId(id), name, start: 0, bytes: 1 };
+                PlannedLayer { source, memory, offset: page * PAGE }
+            };
+            (0..count).map(layer).collect()
+        };
+        let memories = |guests: &dyn Fn(u32) -> u32, pages: u32| -> Vec<_> {
+            let bytes = u64::from(pages) * PAGE;
+            let memory = |number| PlannedMemory {
+                guest: guests(number),
+                region: "a".into(),
+                bytes,
+                paged: false,
+            };
+            (0..count).map(memory).collect()
+        };
+        let one = || memories(&|_| 0, count)[..1].to_vec();
+        let last = count - 1;
+        let plan = |memories, layers| Plan { version: Plan::VERSION, memories, layers };
+        vec![
+            ("sound", plan(one(), layers(&|n| (n, 0, n.into())))),
+            ("reversed", plan(one(), layers(&|n| (last - n, 0, (last - n).into())))),
+            ("each in a guest", plan(memories(&|n| n, 1), layers(&|n| (0, n, 0)))),
+            ("each in a memory", plan(memories(&|_| 0, 1), layers(&|n| (n, n, 0)))),
+            ("one number", plan(one(), layers(&|n| (5, 0, n.into())))),
+            ("one place", plan(one(), layers(&|n| (n, 0, 0)))),
+            ("no layers", plan(memories(&|n| n, 0), Vec::new())),
+            ("one layer", plan(memories(&|n| n, 1), layers(&|_| (0, 0, 0))[..1].to_vec())),
+            ("guests with gaps", plan(memories(&|n| n * 2, 1), layers(&|n| (n, n, 0)))),
+            ("the last guest", plan(memories(&|_| u32::MAX, 1), layers(&|n| (n, n, 0)))),
+        ]
+    }
+
+    #[test]
+    fn a_plan_of_a_million_entries_is_checked_at_once() {
+        for (name, plan) in large_plans(1_000_000) {
+            let start = std::time::Instant::now();
+            let result = plan.validate();
+            assert!(start.elapsed().as_secs() < 20, "{name}: {:?}", start.elapsed());
+            let sound = ["sound", "reversed", "each in a guest", "each in a memory"];
+            assert_eq!(result.is_ok(), sound.contains(&name), "{name}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn more_layers_than_any_model_has_are_refused() {
+        let (_, mut plan) = large_plans(u32::try_from(Plan::MAX_LAYERS).unwrap()).swap_remove(0);
+        plan.validate().unwrap();
+        plan.layers.push(plan.layers[0].clone());
+        let error = plan.validate().unwrap_err().to_string();
+        assert!(error.contains("1048577 layers, and 1048576 are the most"), "{error}");
     }
 
     proptest! {

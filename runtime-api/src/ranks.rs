@@ -4,7 +4,7 @@ mod tests;
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,8 @@ struct Member {
     index: usize,
     /// Of the call that runs.
     deadline: Mutex<Option<Deadline>>,
+    /// Whether one of its guests runs, which counts in the meeting.
+    in_call: AtomicBool,
     /// Nanoseconds of all gathers.
     exchange_nanos: AtomicU64,
 }
@@ -60,20 +62,30 @@ enum Intent {
 const PIECE: usize = 128 << 10;
 
 impl Rank {
-    /// A group of `count` ranks, at least one, in their order. It takes 256 KiB of memory for
-    /// each, and no more later.
-    #[must_use]
-    pub fn group(count: usize) -> Vec<Self> {
-        let count = count.max(1);
+    /// Most ranks of a group: far more than a machine has processors, and few enough that all
+    /// have room for what they exchange.
+    pub const MAX: usize = 1024;
+
+    /// A group of `count` ranks in their order. It takes 256 KiB of memory for each, and no more
+    /// later.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankCount`] if `count` is 0 or beyond [`Rank::MAX`].
+    pub fn group(count: usize) -> Result<Vec<Self>> {
+        if count == 0 || count > Self::MAX {
+            return Err(Error::RankCount { asked: count, limit: Self::MAX });
+        }
         let slots = (0..count).map(|_| [Slot::new(), Slot::new()]).collect();
         let group = Arc::new(Group { meeting: Meeting::new(count), slots });
         let member = |index| Member {
             group: group.clone(),
             index,
             deadline: Mutex::default(),
+            in_call: AtomicBool::new(false),
             exchange_nanos: AtomicU64::new(0),
         };
-        (0..count).map(|index| Self(Arc::new(member(index)))).collect()
+        Ok((0..count).map(|index| Self(Arc::new(member(index)))).collect())
     }
 
     /// Its number, from 0.
@@ -116,10 +128,23 @@ impl Rank {
         self.0.group.meeting.failure().map(|failure| failure.rank)
     }
 
-    /// Forgets a failure, but not that a rank was dropped. To be called while no guest of the
-    /// group runs.
-    pub fn renew(&self) {
-        self.0.group.meeting.renew();
+    /// Forgets a failure, but not that a rank was dropped: gathers work again. Does nothing if no
+    /// rank has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankBusy`] while a guest of the group runs, or a rank waits for others: it would
+    /// miss those that have come already.
+    pub fn renew(&self) -> Result<()> {
+        let ranks = self.count();
+        let busy = |running| Error::RankBusy { running, ranks };
+        self.0.group.meeting.renew().map_err(busy)
+    }
+
+    /// Stops all ranks when the guard is dropped by a panic, so that none waits for this one.
+    #[must_use]
+    pub fn stop_if_panicking(&self) -> impl Drop + use<> {
+        StopIfPanicking(self.clone())
     }
 
     /// Exchanges the parts of a buffer. Stops all ranks if the request is refused, `buffer`
@@ -132,8 +157,11 @@ impl Rank {
         done
     }
 
-    /// A call begins, which may take so long.
+    /// A call begins, which may take so long. A call that was left by a panic ends with it.
     pub(crate) fn begin_call(&self, limit: Option<Duration>) {
+        if !self.0.in_call.swap(true, Ordering::AcqRel) {
+            self.0.group.meeting.enter();
+        }
         // A limit beyond what the clock can express never comes.
         let deadline = limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit)));
         *self.0.deadline() = deadline;
@@ -146,7 +174,7 @@ impl Rank {
         operation: &str,
         done: Result<()>,
     ) -> Result<()> {
-        *self.0.deadline() = None;
+        self.leave_call();
         self.or_stop(done)?;
         match self.0.group.meeting.failure() {
             Some(Failure { rank, waited: Some(limit), .. }) if rank == self.0.index => {
@@ -154,6 +182,14 @@ impl Rank {
                 Err(Error::Trap { engine, operation: operation.to_owned(), kind })
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The end of a call, however it ended.
+    fn leave_call(&self) {
+        *self.0.deadline() = None;
+        if self.0.in_call.swap(false, Ordering::AcqRel) {
+            self.0.group.meeting.exit();
         }
     }
 
@@ -257,6 +293,18 @@ impl fmt::Display for Intent {
                 write!(f, "gathers {total} bytes in chunks of {chunk}")
             }
             Self::Finish => f.write_str("has finished"),
+        }
+    }
+}
+
+/// See [`Rank::stop_if_panicking`].
+struct StopIfPanicking(Rank);
+
+impl Drop for StopIfPanicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("it has panicked, which is a bug of Polychord or of the engine");
+            self.0.leave_call();
         }
     }
 }

@@ -258,9 +258,8 @@ impl Room {
             return Ok(room);
         }
         let asked = pages.saturating_mul(PAGE);
-        let no_room = |reason: String| Error::OutOfMemory {
-            engine: "the host",
-            what: "room for a layer that is read ahead",
+        let no_room = |reason: String| Error::HostMemory {
+            what: "a layer that is read ahead",
             asked,
             reason,
         };

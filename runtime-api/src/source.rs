@@ -1,5 +1,7 @@
+mod regular;
+
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -35,7 +37,8 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be opened.
+    /// [`Error::Io`] if the file cannot be opened, and [`Error::NotAFile`] for a directory, a pipe
+    /// or a device, none of which is waited for.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Self::open_file(path.as_ref(), false)
     }
@@ -45,7 +48,7 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`] if the file cannot be opened.
+    /// As [`open`](Self::open).
     ///
     /// # Safety
     ///
@@ -120,7 +123,7 @@ impl Source {
     /// # Errors
     ///
     /// [`Error::Truncated`] or [`Error::OutOfRange`] if the source ends before, [`Error::Io`] if
-    /// reading fails, and [`Error::OutOfMemory`] if there is none to decompress.
+    /// reading fails, and [`Error::HostMemory`] if there is none to decompress.
     pub fn read_at(&self, offset: u64, out: &mut [u8]) -> Result<()> {
         match &*self.0 {
             Kind::File { file, path, .. } => {
@@ -150,6 +153,12 @@ impl Source {
                 Err(Error::Io { operation: "read", path: "broken".into(), source })
             }
         }
+    }
+
+    /// Reads the source from its start, independently of other readers. A file that has become
+    /// shorter ends where it ends now.
+    pub fn reader(&self) -> impl Read + '_ {
+        SourceReader { source: self, at: 0 }
     }
 
     /// What keeps layers that no file has.
@@ -229,13 +238,29 @@ impl Source {
     }
 
     fn open_file(path: &Path, mapped: bool) -> Result<Self> {
-        let file = File::open(path).map_err(|source| Error::Io {
-            operation: "open",
-            path: path.to_owned(),
-            source,
-        })?;
+        let file = regular::open(path)?;
         let len = file_len(&file, path)?;
         Ok(Self(Arc::new(Kind::File { file, path: path.to_owned(), len, mapped })))
+    }
+}
+
+/// Where somebody reads a source.
+struct SourceReader<'a> {
+    source: &'a Source,
+    at: u64,
+}
+
+impl Read for SourceReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.source.len().saturating_sub(self.at));
+        let len = out.len().min(left.unwrap_or(usize::MAX));
+        self.source.read_at(self.at, &mut out[..len]).map_err(|error| match error {
+            Error::Io { source, .. } => source,
+            Error::Truncated { .. } => io::Error::new(io::ErrorKind::UnexpectedEof, error),
+            error => io::Error::other(error),
+        })?;
+        self.at += len as u64;
+        Ok(len)
     }
 }
 

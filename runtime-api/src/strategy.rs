@@ -62,15 +62,20 @@ pub struct Group {
 }
 
 impl Strategy {
+    /// Most groups of an inventory; the largest known models have some 130 blocks.
+    pub const MAX_GROUPS: usize = 1 << 16;
+
     /// Makes a plan, the same one for the same input.
     ///
     /// # Errors
     ///
     /// [`Error::TooLarge`] if a group alone is larger than a guest may be,
     /// [`Error::InvalidPlan`] if there are fewer groups than guests or no guests, if a layer
-    /// has no bytes or is larger than its window, a number comes twice, or a memory would be
-    /// larger than it can be.
+    /// has no bytes or is larger than its window, a number comes twice, a memory would be
+    /// larger than it can be, or there are more than [`MAX_GROUPS`](Self::MAX_GROUPS) or
+    /// [`Plan::MAX_LAYERS`].
     pub fn plan(&self, inventory: &Inventory) -> Result<Plan> {
+        inventory.check_counts(1)?;
         let plan = match *self {
             Self::ByLayer(guests) => by_layer(inventory, guests.count(inventory)?, false)?,
             Self::CacheApart(guests) => by_layer(inventory, guests.count(inventory)?, true)?,
@@ -106,6 +111,22 @@ impl Guests {
 }
 
 impl Inventory {
+    /// Refuses what no model can need, before anything is made of it: each guest has a copy of
+    /// the layers that are everywhere.
+    fn check_counts(&self, guests: usize) -> Result<()> {
+        let (groups, most) = (self.groups.len(), Strategy::MAX_GROUPS);
+        if groups > most {
+            return Err(invalid(format!("there are {groups} parts, and {most} are the most")));
+        }
+        let copies = self.everywhere.len().saturating_mul(guests);
+        let layers = self.groups.iter().map(|group| group.layers.len());
+        let (layers, most) = (layers.fold(copies, usize::saturating_add), Plan::MAX_LAYERS);
+        if layers > most {
+            return Err(invalid(format!("there are {layers} layers, and {most} are the most")));
+        }
+        Ok(())
+    }
+
     /// What each guest needs beside its groups, in bytes.
     fn each_guest(&self) -> u64 {
         self.everywhere.iter().map(paged_bytes).fold(self.beside, u64::saturating_add)
@@ -146,6 +167,7 @@ fn runs(groups: &[Group], guests: usize) -> Result<Vec<&[Group]>> {
 }
 
 fn by_layer(inventory: &Inventory, guests: usize, cache_apart: bool) -> Result<Plan> {
+    inventory.check_counts(guests)?;
     let mut plan = Plan::empty();
     for (guest, run) in (0..).zip(runs(&inventory.groups, guests)?) {
         let layers = run.iter().flat_map(|group| &group.layers).chain(&inventory.everywhere);
@@ -199,26 +221,44 @@ fn one_guest(inventory: &Inventory, memory_bytes: u64) -> Result<Plan> {
 
 /// The fewest guests that have room for their windows and caches, or just as many as asked for.
 fn paged(inventory: &Inventory, guests: Guests, resident_bytes: u64) -> Result<Plan> {
-    let (mut count, limit) = match guests {
-        Guests::Exactly(count) => (count, u64::MAX),
-        Guests::OfBytes(limit) => (1, limit),
-    };
-    loop {
+    let sized = |count| {
         let plan = with_windows(by_layer(inventory, count, false)?, resident_bytes);
-        match largest_guest(inventory, &plan)? {
-            size if size <= limit => return Ok(plan),
-            _ if count < inventory.groups.len() => count += 1,
-            asked => {
-                return Err(Error::TooLarge {
-                    what: format!("the largest of {count} guests with its window and its cache"),
-                    asked,
-                    limit,
-                    limited_by: "the size that a guest may have".into(),
-                });
-            }
+        let size = largest_guest(inventory, &plan)?;
+        Ok((plan, size))
+    };
+    let limit = match guests {
+        Guests::Exactly(count) => return Ok(sized(count)?.0),
+        Guests::OfBytes(limit) => limit,
+    };
+    // No less than the first count are needed, and the second is tried next: one more, but for
+    // many guests twice as many, so that many groups are no reason to make many plans.
+    let (mut least, mut count) = (1, 1);
+    let (mut plan, mut size) = sized(count)?;
+    while size > limit {
+        if count == inventory.groups.len() {
+            return Err(Error::TooLarge {
+                what: format!("the largest of {count} guests with its window and its cache"),
+                asked: size,
+                limit,
+                limited_by: "the size that a guest may have".into(),
+            });
+        }
+        least = count + 1;
+        count = if count < FEW { least } else { (2 * count).min(inventory.groups.len()) };
+        (plan, size) = sized(count)?;
+    }
+    while least < count {
+        let middle = least.midpoint(count);
+        match sized(middle)? {
+            (smaller, size) if size <= limit => (plan, count) = (smaller, middle),
+            _ => least = middle + 1,
         }
     }
+    Ok(plan)
 }
+
+/// How many guests are tried one by one.
+const FEW: usize = 16;
 
 /// Makes each memory that is larger than its share a window of that size.
 fn with_windows(mut plan: Plan, resident_bytes: u64) -> Plan {
@@ -382,6 +422,56 @@ mod tests {
         assert_eq!(paged(8, Guests::OfBytes(9 * PAGE)).unwrap().guests(), 1);
         let error = paged(10, Guests::OfBytes(2 * PAGE)).unwrap_err().to_string();
         assert!(error.contains("5 guests"), "{error}");
+    }
+
+    #[test]
+    fn windows_of_many_guests_are_as_few_as_can_be() {
+        let inventory = inventory(&[(1, 1); 300]);
+        for fits in [1, 15, 16, 17, 18, 33, 77, 150, 299] {
+            // What a guest of that many has: a window, a cache, and what stands beside them.
+            let groups = 300_u64.div_ceil(fits);
+            let limit = (groups + groups + 1) * PAGE;
+            let strategy =
+                Strategy::Paged { guests: Guests::OfBytes(limit), resident_bytes: 300 * PAGE };
+            let plan = strategy.plan(&inventory).unwrap();
+            let expected = 300_u64.div_ceil(groups);
+            assert_eq!(u64::from(plan.guests()), expected, "{fits}");
+        }
+    }
+
+    #[test]
+    fn many_groups_are_planned_at_once_or_refused() {
+        let group = Group { region: "a".into(), layers: Vec::new(), cache: PAGE };
+        let many = |count| Inventory {
+            groups: (0..count)
+                .map(|id| {
+                    let id = LayerId(u32::try_from(id).unwrap());
+                    let layer = SourceRange { id, name: format!("{id:?}"), start: 0, bytes: 1 };
+                    Group { layers: vec![layer], ..group.clone() }
+                })
+                .collect(),
+            everywhere: Vec::new(),
+            beside: 0,
+        };
+        let start = std::time::Instant::now();
+        for strategy in [
+            Strategy::ByKind,
+            Strategy::ByLayer(Guests::OfBytes(2 * PAGE)),
+            Strategy::CacheApart(Guests::OfBytes(4 * PAGE)),
+            Strategy::OneGuest { memory_bytes: PAGE },
+            Strategy::Paged { guests: Guests::OfBytes(PAGE), resident_bytes: 1 << 40 },
+        ] {
+            let plan = strategy.plan(&many(Strategy::MAX_GROUPS));
+            assert_eq!(plan.is_ok(), !matches!(strategy, Strategy::Paged { .. }), "{strategy:?}");
+            let error = strategy.plan(&many(1_000_000)).unwrap_err().to_string();
+            assert!(error.contains("1000000 parts, and 65536 are the most"), "{error}");
+        }
+        assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+        // A few layers in each of many guests are many, too.
+        let mut copied = many(60_000);
+        copied.everywhere = copied.groups[..20].iter().map(|it| it.layers[0].clone()).collect();
+        let error = Strategy::ByLayer(Guests::Exactly(60_000)).plan(&copied).unwrap_err();
+        assert!(error.to_string().contains("1260000 layers"), "{error}");
     }
 
     /// The least largest sum, by trying every way to split.

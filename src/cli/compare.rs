@@ -14,8 +14,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use polychord::hub::{Hub, ModelRef, TerminalBar};
 use serde::{Deserialize, Serialize};
 
-use super::Failure;
 use super::engine::Choices;
+use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,8 +36,9 @@ pub(crate) struct Args {
     #[arg(short, long)]
     model: Option<ModelRef>,
 
-    /// Most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 32)]
+    /// Most tokens to generate; -1 is as many as the context has room for
+    #[arg(short = 'n', long, value_name = "N", default_value = "32",
+        value_parser = super::generate::parse_tokens, allow_negative_numbers = true)]
     max_tokens: usize,
 
     #[command(flatten)]
@@ -127,7 +128,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let identical = are_identical(&runs);
     let comparison = Comparison { prompt: args.prompt.clone(), model, runs, identical };
     if args.json {
-        writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&comparison)?)?;
+        let json = terminal::json(&serde_json::to_string_pretty(&comparison)?);
+        writeln!(std::io::stdout(), "{json}")?;
     } else {
         show::print(&comparison)?;
     }

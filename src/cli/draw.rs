@@ -4,18 +4,19 @@ use std::fmt::Write as _;
 
 use polychord::api::{Plan, PlannedLayer, PlannedMemory};
 
-use super::size;
+use super::{size, terminal};
 
 /// Characters of the bar of the largest memory.
 const WIDTH: u64 = 64;
 
 /// One bar for each memory, on one scale, with what is in it.
 pub(crate) fn plan(plan: &Plan) -> String {
-    let all: Vec<_> = (0..plan.memories.len()).map(|index| total(plan, index)).collect();
+    let by_memory = plan.layers_by_memory();
+    let both = || plan.memories.iter().zip(&by_memory);
+    let all: Vec<_> = both().map(|(memory, layers)| total(memory, layers)).collect();
     let largest = all.iter().copied().max().unwrap_or(0).max(1);
     let mut out = String::new();
-    for (index, memory) in plan.memories.iter().enumerate() {
-        let layers: Vec<_> = plan.layers_of(index).collect();
+    for (index, (memory, layers)) in both().enumerate() {
         let PlannedMemory { guest, region, bytes, paged } = memory;
         let bytes = size::bytes(*bytes);
         let held = match (&layers[..], paged) {
@@ -35,15 +36,16 @@ pub(crate) fn plan(plan: &Plan) -> String {
             layers => bar(layers, largest),
         };
         // Writing to a string does not fail.
+        let region = terminal::line(region);
         _ = writeln!(out, "memory {index} ({region}, guest {guest}): {bytes}, {held}\n  {bar}");
     }
     out
 }
 
 /// Bytes of a memory's layers; of a memory without layers, its size.
-fn total(plan: &Plan, memory: usize) -> u64 {
-    match plan.layers_of(memory).map(|layer| layer.source.bytes).sum() {
-        0 => plan.memories[memory].bytes,
+fn total(memory: &PlannedMemory, layers: &[&PlannedLayer]) -> u64 {
+    match layers.iter().map(|layer| layer.source.bytes).sum() {
+        0 => memory.bytes,
         bytes => bytes,
     }
 }
@@ -75,7 +77,9 @@ fn bar(layers: &[&PlannedLayer], largest: u64) -> String {
 fn names(layers: &[&PlannedLayer]) -> String {
     match layers {
         [] => "none".into(),
-        [one] => one.source.name.clone(),
-        [first, .., last] => format!("{} to {}", first.source.name, last.source.name),
+        [one] => terminal::line(&one.source.name),
+        [first, .., last] => {
+            terminal::line(format!("{} to {}", first.source.name, last.source.name))
+        }
     }
 }

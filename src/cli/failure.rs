@@ -2,6 +2,8 @@ use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
+use super::terminal;
+
 /// Why a command failed, and what the shell is told.
 #[derive(Debug)]
 pub(crate) struct Failure {
@@ -32,7 +34,7 @@ impl Failure {
             }
             cause = error.source();
         }
-        let _ = writeln!(std::io::stderr(), "error: {message}");
+        let _ = writeln!(std::io::stderr(), "error: {}", terminal::lines(&message));
         ExitCode::from(if self.usage { 2 } else { 1 })
     }
 

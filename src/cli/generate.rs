@@ -8,13 +8,15 @@ mod stats;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
+use polychord::api::Capabilities;
 use polychord::hub::{Hub, Progress, TerminalBar};
+use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::chat::{GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
-use super::Failure;
-pub(crate) use args::{Args, Floats, Load};
+use super::{Failure, terminal};
+pub(crate) use args::{Args, Floats, Load, parse_tokens};
 use report::{Recorder, Report};
 
 /// Generates text, and tells how it went.
@@ -34,7 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let transformer = Transformer::with_guest(&engine, args.guest.into())?;
     transformer.prepare(&placement)?;
     let compiled = compiling.elapsed();
-    let options = session_options(&model, args, prompt.len(), placement);
+    let mut options = session_options(&model, args, prompt.len(), placement);
+    shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
     let mut session = load(&transformer, &model, &options)?;
     let ready = start.elapsed();
 
@@ -128,7 +131,7 @@ fn session_options(
     prompt: usize,
     placement: Placement,
 ) -> SessionOptions {
-    let needed = u32::try_from(prompt + args.max_tokens).unwrap_or(u32::MAX);
+    let needed = u32::try_from(prompt.saturating_add(args.max_tokens)).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
     options.placement = placement;
     options.split = args.placement.split();
@@ -138,6 +141,31 @@ fn session_options(
     options.profile = args.profile;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
+}
+
+/// Makes the context as short as the guests' memories require, if an answer of any length was asked
+/// for: what fits is enough then.
+fn shorten(
+    options: &mut SessionOptions,
+    model: &Model,
+    args: &Args,
+    prompt: usize,
+    engine: &Capabilities,
+) {
+    let Some(all) = options.context.filter(|all| args.max_tokens >= *all as usize) else { return };
+    if args.context.is_some() {
+        return;
+    }
+    let mut context = all;
+    while let Err(TooLargeForMemory32 { .. }) = model.place(options, engine) {
+        context /= 2;
+        if context as usize <= prompt {
+            // The error is about what was asked for.
+            options.context = Some(all);
+            return;
+        }
+        options.context = Some(context);
+    }
 }
 
 /// How many tokens may follow the prompt until the context is full. The last one takes no room,
@@ -174,7 +202,7 @@ impl Output<'_> {
                 let space = if self.ids.is_empty() { "" } else { " " };
                 write!(stdout, "{space}{id}")?;
             } else {
-                write!(stdout, "{text}")?;
+                write!(stdout, "{}", terminal::generated(text))?;
             }
             stdout.flush()?;
         }

@@ -3,14 +3,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
+use polychord::api::{Source, SourceRange};
 use polychord::hub::{Hub, ModelRef, TerminalBar};
 use polychord::model::config::Config;
-use polychord::model::gguf::{Gguf, Value};
+use polychord::model::gguf::{Gguf, TensorInfo, Value};
 use polychord::model::{Model, Placement, SessionOptions};
 
 use super::engine::EngineArgs;
 use super::placement::read_plan;
-use super::{Failure, draw, size};
+use super::terminal::Plain;
+use super::{Failure, draw, size, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -33,29 +35,31 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let path =
         Hub::new()?.resolve(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
-    let gguf = Gguf::open(&path)?;
-    let mut out = std::io::stdout().lock();
+    // Opened once, so that all of this is about one file.
+    let source = Source::open(&path)?;
+    let gguf = Gguf::from_source(&source)?;
+    let model = Model::from_source(&path, source);
+    let mut out = Plain::new(std::io::stdout().lock());
     writeln!(
         out,
         "{}\nGGUF version {}, {}, {} tensors aligned to {} bytes\n",
-        path.display(),
+        terminal::line(path.display()),
         gguf.version(),
         size::bytes(gguf.file_len()),
         gguf.tensors().len(),
         gguf.alignment()
     )?;
     writeln!(out, "{}\n", metadata_table(&gguf, args.full))?;
-    writeln!(out, "{}\n", layer_table(&path, &gguf))?;
+    writeln!(out, "{}\n", layer_table(model.as_ref().ok(), &gguf))?;
     writeln!(out, "{}", verdict(&gguf))?;
     if let Some(plan) = &args.plan {
-        write!(out, "\n{}", draw_plan(&args.engine, &path, plan.as_deref())?)?;
+        write!(out, "\n{}", draw_plan(&args.engine, &model?, plan.as_deref())?)?;
     }
     Ok(())
 }
 
 /// The plan of a file, or the one that would be made, if it is for this model.
-fn draw_plan(engine: &EngineArgs, model: &Path, plan: Option<&Path>) -> Result<String, Failure> {
-    let model = Model::open(model)?;
+fn draw_plan(engine: &EngineArgs, model: &Model, plan: Option<&Path>) -> Result<String, Failure> {
     let engine = engine.open()?;
     let mut options = SessionOptions::default();
     if let Some(path) = plan {
@@ -69,14 +73,14 @@ fn metadata_table(gguf: &Gguf, full: bool) -> Table {
     let mut table = new_table(["metadata", "value"]);
     for (key, value) in gguf.metadata().iter() {
         let limit = if full { usize::MAX } else { 72 };
-        table.add_row([key.to_owned(), show(value, limit)]);
+        table.add_row([terminal::line(key), show(value, limit)]);
     }
     table
 }
 
 /// A value on one line.
 fn show(value: &Value, limit: usize) -> String {
-    let text = value.to_string();
+    let text = terminal::line(value);
     match text.char_indices().nth(limit) {
         Some((end, _)) => format!("{}...", &text[..end]),
         None => text,
@@ -85,38 +89,25 @@ fn show(value: &Value, limit: usize) -> String {
 
 /// One row for each layer that would be loaded; for a model that cannot be run, one row for
 /// each prefix of tensor names.
-fn layer_table(path: &PathBuf, gguf: &Gguf) -> Table {
+fn layer_table(model: Option<&Model>, gguf: &Gguf) -> Table {
     let mut table = new_table(["layer", "tensors", "bytes", "types"]);
-    let layers = Model::open(path).map(|model| model.layers().to_vec());
-    let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-    match layers {
-        Ok(layers) => {
-            for layer in layers {
-                let range = layer.start..layer.start + layer.bytes;
-                let inside = |index: &usize| range.contains(&gguf.tensors()[*index].offset);
-                let members = (0..gguf.tensors().len()).filter(inside).collect();
-                groups.push((layer.name, members));
-            }
-        }
-        Err(_) => {
-            let mut by_prefix: BTreeMap<String, Vec<usize>> = BTreeMap::new();
-            for (index, tensor) in gguf.tensors().iter().enumerate() {
-                let parts = if tensor.name.starts_with("blk.") { 2 } else { 1 };
-                let prefix: Vec<_> = tensor.name.split('.').take(parts).collect();
-                by_prefix.entry(prefix.join(".")).or_default().push(index);
-            }
-            groups.extend(by_prefix);
-        }
-    }
-    for (name, members) in groups {
-        let tensors: Vec<_> = members.iter().map(|index| &gguf.tensors()[*index]).collect();
+    let groups = match model {
+        Some(model) => by_layer(model, gguf),
+        None => by_prefix(gguf).into_iter().collect(),
+    };
+    for (name, tensors) in groups {
         let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
         for tensor in &tensors {
             *types.entry(tensor.kind.name()).or_default() += 1;
         }
         let types: Vec<_> = types.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        table.add_row([name, tensors.len().to_string(), size::bytes(bytes), types.join(", ")]);
+        table.add_row([
+            terminal::line(name),
+            tensors.len().to_string(),
+            size::bytes(bytes),
+            types.join(", "),
+        ]);
     }
     for column in [1, 2] {
         if let Some(column) = table.column_mut(column) {
@@ -124,6 +115,28 @@ fn layer_table(path: &PathBuf, gguf: &Gguf) -> Table {
         }
     }
     table
+}
+
+/// The tensors of each layer, by their places.
+fn by_layer<'a>(model: &Model, gguf: &'a Gguf) -> Vec<(String, Vec<&'a TensorInfo>)> {
+    let mut tensors: Vec<_> = gguf.tensors().iter().collect();
+    tensors.sort_by_key(|tensor| tensor.offset);
+    let from = |offset| tensors.partition_point(|tensor| tensor.offset < offset);
+    let members = |layer: &SourceRange| {
+        let members = from(layer.start)..from(layer.start.saturating_add(layer.bytes));
+        (layer.name.clone(), tensors[members].to_vec())
+    };
+    model.layers().iter().map(members).collect()
+}
+
+fn by_prefix(gguf: &Gguf) -> BTreeMap<String, Vec<&TensorInfo>> {
+    let mut groups: BTreeMap<String, Vec<_>> = BTreeMap::new();
+    for tensor in gguf.tensors() {
+        let parts = if tensor.name.starts_with("blk.") { 2 } else { 1 };
+        let prefix: Vec<_> = tensor.name.split('.').take(parts).collect();
+        groups.entry(prefix.join(".")).or_default().push(tensor);
+    }
+    groups
 }
 
 /// Whether the guest can run the model, and if not, why.

@@ -11,7 +11,9 @@ mod placement;
 mod plan;
 mod pull;
 mod size;
+mod terminal;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,7 +50,11 @@ enum Command {
 /// Parses the command line and runs the command.
 pub(crate) fn run() -> ExitCode {
     start_log();
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Pull(args) => pull::run(&args),
@@ -64,10 +70,28 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// Prints help, or what is wrong with the arguments. They may come from a stranger's list of files,
+/// and are repeated on a terminal as they are, with the colors of the message.
+fn refuse(error: &clap::Error) -> ExitCode {
+    let hides = |arg: std::ffi::OsString| arg.to_string_lossy().contains(polychord::api::is_hidden);
+    if !std::env::args_os().any(hides) {
+        error.exit();
+    }
+    let stderr = std::io::stderr();
+    // Nothing is left to do if it cannot be written.
+    _ = write!(stderr.lock(), "{}", terminal::lines(&error.render().to_string()));
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// Events go to stderr if POLYCHORD_LOG asks for them (`debug`, `polychord_runtime_api=trace`).
 fn start_log() {
     if std::env::var_os("POLYCHORD_LOG").is_some() {
+        let writer = || terminal::Plain::new(std::io::stderr());
         let filter = tracing_subscriber::EnvFilter::from_env("POLYCHORD_LOG");
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(false)
+            .with_writer(writer)
+            .init();
     }
 }

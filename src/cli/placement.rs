@@ -1,10 +1,11 @@
 //! Choosing where weights live.
 
+use std::io::Read as _;
 use std::path::Path;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use polychord::api::{Plan, Policy};
+use polychord::api::{Plan, Policy, Source};
 use polychord::model::{Placement, Split};
 
 use super::Failure;
@@ -111,12 +112,18 @@ impl PlacementArgs {
     }
 }
 
-/// Reads a plan that `polychord plan` wrote.
+/// Reads a plan that `polychord plan` wrote: from a file, of which no more is read than a plan may
+/// have.
 pub(crate) fn read_plan(path: &Path) -> Result<Plan, Failure> {
     let name = path.display();
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read {name}: {e}"))?;
-    let plan: Plan =
-        serde_json::from_str(&text).map_err(|e| format!("{name} is not a plan: {e}"))?;
-    plan.validate()?;
-    Ok(plan)
+    let most = Plan::MAX_JSON_BYTES as u64;
+    let source = Source::open(path)?;
+    if source.len() > most {
+        let len = source.len();
+        return Err(format!("{name} has {len} bytes, and a plan has at most {most}").into());
+    }
+    let mut text = String::new();
+    let read = source.reader().take(most).read_to_string(&mut text);
+    read.map_err(|error| format!("cannot read {name}: {error}"))?;
+    Plan::from_json(&text).map_err(|error| format!("cannot use {name}: {error}").into())
 }

@@ -9,6 +9,7 @@ use polychord::model::{Model, SessionOptions};
 use super::engine::EngineArgs;
 use super::generate::Floats;
 use super::placement::PlacementArgs;
+use super::terminal::Plain;
 use super::{Failure, draw};
 
 #[derive(Debug, clap::Args)]
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     options.context = args.context;
     options.cache_type = args.cache_type.into();
     let placed = model.place(&options, engine.capabilities())?;
-    let mut out = std::io::stdout().lock();
+    let mut out = Plain::new(std::io::stdout().lock());
     writeln!(out, "{}: {}\n", placed.name, placed.reason)?;
     write!(out, "{}", draw::plan(&placed.plan))?;
     if let Some(path) = &args.output {

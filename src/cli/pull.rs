@@ -1,8 +1,8 @@
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 
 use polychord::hub::{Hub, ModelRef, TerminalBar};
 
-use super::Failure;
+use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -14,6 +14,11 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = args.model.clone().unwrap_or_default();
     let path = Hub::new()?.resolve(&model, &mut TerminalBar::new())?;
-    writeln!(std::io::stdout(), "{}", path.display())?;
+    let mut stdout = std::io::stdout();
+    // A script needs the path as it is.
+    match stdout.is_terminal() {
+        true => writeln!(stdout, "{}", terminal::line(path.display()))?,
+        false => writeln!(stdout, "{}", path.display())?,
+    }
     Ok(())
 }

@@ -24,7 +24,6 @@ mod sources;
 mod tests;
 mod wheel;
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -176,9 +175,14 @@ struct Request<'a> {
 
 fn existing_file(path: &Path) -> Result<PathBuf, Error> {
     let missing = |source| Error::NoSuchFile { path: path.into(), source };
-    let meta = fs::metadata(path).map_err(missing)?;
-    if meta.is_dir() {
-        return Err(missing(io::Error::from(io::ErrorKind::IsADirectory)));
+    // Opened and not only looked at: neither a pipe nor a device is a model, nor is a file that
+    // may not be read.
+    match polychord_runtime_api::Source::open(path) {
+        Ok(_) => Ok(path.into()),
+        Err(polychord_runtime_api::Error::Io { source, .. }) => Err(missing(source)),
+        Err(error @ polychord_runtime_api::Error::NotAFile { .. }) => {
+            Err(missing(io::Error::other(error)))
+        }
+        Err(error) => Err(missing(io::Error::other(error))),
     }
-    Ok(path.into())
 }

@@ -86,7 +86,7 @@ impl Progress for TerminalBar {
         }
         if changed {
             bar.set_style(style(total.is_some()));
-            bar.set_message(source.to_owned());
+            bar.set_message(polychord_runtime_api::Printable(source).to_string());
             bar.reset_eta();
         }
         bar.set_position(done);
@@ -94,7 +94,8 @@ impl Progress for TerminalBar {
 
     fn failed(&mut self, source: &str, cause: &dyn Error) {
         if let Some(bar) = self.bar() {
-            bar.println(format!("{source}: {}", super::error::chain(cause)));
+            let text = format!("{source}: {}", super::error::chain(cause));
+            bar.println(polychord_runtime_api::Printable(text).to_string());
         }
     }
 

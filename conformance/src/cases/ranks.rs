@@ -66,7 +66,7 @@ fn group(
                 work(&rank, &mut *runtime)
             })
         };
-        let threads: Vec<_> = Rank::group(RANKS).into_iter().map(spawn).collect();
+        let threads: Vec<_> = Rank::group(RANKS)?.into_iter().map(spawn).collect();
         let outcomes: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
         outcomes.into_iter().try_for_each(|it| it.map_err(|_| Failure::new("panicked"))?)
     })

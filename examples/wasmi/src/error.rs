@@ -12,7 +12,10 @@ pub(crate) fn compile(error: &wasmi::Error) -> Error {
 pub(crate) fn call(error: &wasmi::Error, operation: &str) -> Error {
     match kind(error) {
         Some(kind) => Error::Trap { engine: NAME, operation: operation.to_owned(), kind },
-        None => Error::Instantiate { engine: NAME, reason: error.to_string() },
+        None => {
+            let (operation, reason) = (operation.to_owned(), error.to_string());
+            Error::Call { engine: NAME, operation, reason }
+        }
     }
 }
 

@@ -7,6 +7,16 @@ pub enum Error {
     /// A metadata value has the wrong type.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
+    /// A part of a model.
+    #[error(
+        "the file is part {part} of {count} of a split model, which cannot be run in parts yet: give the first part, whose name has 00001-of-{count:05}, to `llama-gguf-split --merge FIRST.gguf WHOLE.gguf`, and run the whole"
+    )]
+    Split {
+        /// Which part, from 1.
+        part: u64,
+        /// How many there are.
+        count: u64,
+    },
     /// Another architecture.
     #[error(
         "architecture {found:?} is not supported, only \"llama\" is: choose a model of that architecture"

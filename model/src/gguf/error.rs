@@ -18,10 +18,12 @@ pub enum Error {
         source: io::Error,
     },
     /// A directory, pipe or device.
-    #[error("{path:?} is not a regular file: name the .gguf file itself")]
+    #[error("{path:?} is {found}, not a regular file: name the .gguf file itself")]
     NotAFile {
         /// As given.
         path: PathBuf,
+        /// What is there.
+        found: &'static str,
     },
     /// The system failed to read.
     #[error("cannot read {what} at byte {offset}: {source}")]
@@ -48,12 +50,14 @@ pub enum Error {
         file_len: u64,
     },
     /// Not a GGUF file at all.
-    #[error(
-        "the file starts with {magic:02x?} instead of \"GGUF\": convert the model to GGUF first"
-    )]
+    #[error("the file is {found}, not a GGUF file (it starts with {magic:02x?}): {advice}")]
     Magic {
         /// First four bytes.
         magic: [u8; 4],
+        /// What it seems to be.
+        found: &'static str,
+        /// How to get the right one.
+        advice: &'static str,
     },
     /// A big-endian file.
     #[error(
@@ -101,13 +105,28 @@ pub enum Error {
         /// The most that is accepted.
         limit: u64,
     },
-    /// A string that is not UTF-8.
-    #[error("{what} at byte {offset} is not UTF-8; {DAMAGED}")]
+    /// A name that is not UTF-8.
+    #[error("{what} at byte {offset} is not UTF-8 ({text:?}); {DAMAGED}")]
     Utf8 {
         /// Which string.
         what: &'static str,
-        /// Where it starts.
+        /// Where its length is.
         offset: u64,
+        /// What can be shown of it.
+        text: String,
+    },
+    /// A value that is needed and not UTF-8.
+    #[error(
+        "{} key {key:?} is not UTF-8 ({text:?}), and the model cannot be used without it: convert the model again with a current converter",
+        part(element)
+    )]
+    ValueUtf8 {
+        /// The key.
+        key: String,
+        /// Which of several strings, from 0.
+        element: Option<usize>,
+        /// What can be shown of it.
+        text: String,
     },
     /// A key or name that is empty.
     #[error("{what} at byte {offset} is empty; {DAMAGED}")]
@@ -285,4 +304,8 @@ pub enum Error {
         /// What the file has.
         found: ValueType,
     },
+}
+
+fn part(element: &Option<usize>) -> String {
+    element.map_or("the value of".into(), |element| format!("string {element} of"))
 }

@@ -2,7 +2,7 @@ use std::io::Read;
 
 use super::reader::Reader;
 use super::tensor::{self, RawTensor};
-use super::{Array, Error, GgmlType, Gguf, Metadata, Value, ValueType};
+use super::{Array, Error, GgmlType, Gguf, Metadata, Value, ValueType, foreign};
 
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 30;
@@ -29,7 +29,9 @@ pub(super) fn read(inner: impl Read, file_len: u64) -> Result<Gguf, Error> {
 fn version<R: Read>(reader: &mut Reader<R>) -> Result<u32, Error> {
     let magic = reader.field("the magic number")?;
     if magic != *b"GGUF" {
-        return Err(Error::Magic { magic });
+        let head = [&magic[..], &reader.up_to(foreign::HEAD)?].concat();
+        let (found, advice) = foreign::name(&head, reader.file_len());
+        return Err(Error::Magic { magic, found, advice });
     }
     let version = reader.u32("the version")?;
     match version {
@@ -76,7 +78,7 @@ fn value<R: Read>(reader: &mut Reader<R>, key: &str, kind: ValueType) -> Result<
             let [byte] = reader.field(what)?;
             Value::Bool(bool_of(byte, key, offset)?)
         }
-        ValueType::String => Value::String(reader.text()?),
+        ValueType::String => reader.text()?,
         ValueType::Array => Value::Array(array(reader, key)?),
     })
 }

@@ -1,6 +1,7 @@
 use std::io::{ErrorKind, Read};
 
-use super::{Error, StringArray};
+use super::value::shown;
+use super::{Error, StringArray, Value};
 
 /// Longest key, by the format's specification.
 const MAX_KEY: u64 = 65_535;
@@ -29,6 +30,11 @@ impl<R: Read> Reader<R> {
         self.offset
     }
 
+    /// Length of the file.
+    pub(super) fn file_len(&self) -> u64 {
+        self.file_len
+    }
+
     /// Takes a count of things of at least `need` bytes each, refusing what cannot be.
     pub(super) fn count(
         &mut self,
@@ -48,15 +54,23 @@ impl<R: Read> Reader<R> {
         Ok(count)
     }
 
+    /// A key. Those that are not UTF-8 are no keys that anything needs, and are kept as
+    /// [`shown`] to be listed.
     pub(super) fn key(&mut self) -> Result<String, Error> {
-        self.label("a key", MAX_KEY)
+        let bytes = self.label("a key", MAX_KEY)?;
+        Ok(String::from_utf8(bytes).unwrap_or_else(|error| shown(error.as_bytes())))
     }
 
     pub(super) fn tensor_name(&mut self) -> Result<String, Error> {
-        self.label("a tensor name", MAX_NAME)
+        let (what, offset) = ("a tensor name", self.offset);
+        let bytes = self.label(what, MAX_NAME)?;
+        String::from_utf8(bytes).map_err(|error| {
+            let text = shown(error.as_bytes());
+            Error::Utf8 { what, offset, text }
+        })
     }
 
-    fn label(&mut self, what: &'static str, limit: u64) -> Result<String, Error> {
+    fn label(&mut self, what: &'static str, limit: u64) -> Result<Vec<u8>, Error> {
         let offset = self.offset;
         let label = self.string(what, limit)?;
         if label.is_empty() {
@@ -65,15 +79,22 @@ impl<R: Read> Reader<R> {
         Ok(label)
     }
 
-    pub(super) fn text(&mut self) -> Result<String, Error> {
-        self.string("a string", MAX_HEADER)
+    /// A string, or the bytes of one that is not UTF-8.
+    pub(super) fn text(&mut self) -> Result<Value, Error> {
+        let bytes = self.string("a string", MAX_HEADER)?;
+        Ok(match String::from_utf8(bytes) {
+            Ok(text) => Value::String(text),
+            Err(error) => Value::Bytes(error.into_bytes()),
+        })
     }
 
-    fn string(&mut self, what: &'static str, limit: u64) -> Result<String, Error> {
+    /// The bytes of a string, without the zeros at its end that some tools write as C does.
+    fn string(&mut self, what: &'static str, limit: u64) -> Result<Vec<u8>, Error> {
         let len = self.count(what, 1, limit)?;
-        let offset = self.offset;
-        let bytes = self.bytes(what, len)?;
-        String::from_utf8(bytes).map_err(|_| Error::Utf8 { what, offset })
+        let mut bytes = self.bytes(what, len)?;
+        let end = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        bytes.truncate(end);
+        Ok(bytes)
     }
 
     /// Reads a count and as many strings.
@@ -84,13 +105,16 @@ impl<R: Read> Reader<R> {
         for _ in 0..count {
             let what = "a string of an array";
             let len = self.count(what, 1, MAX_HEADER)?;
-            let offset = self.offset;
             bytes.clear();
             self.append(what, len, &mut bytes)?;
-            let string = std::str::from_utf8(&bytes).map_err(|_| Error::Utf8 { what, offset })?;
-            strings.push(string);
+            strings.push_bytes(&bytes);
         }
         Ok(strings)
+    }
+
+    /// The next bytes, up to a number or the end of the file.
+    pub(super) fn up_to(&mut self, most: u64) -> Result<Vec<u8>, Error> {
+        self.bytes("the start", most.min(self.file_len - self.offset))
     }
 
     fn bytes(&mut self, what: &'static str, len: u64) -> Result<Vec<u8>, Error> {

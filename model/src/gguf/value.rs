@@ -15,6 +15,8 @@ pub enum Value {
     F32(f32),
     Bool(bool),
     String(String),
+    /// A string that is not UTF-8. It is kept to be shown, and refused where it is needed.
+    Bytes(Vec<u8>),
     Array(Array),
     U64(u64),
     I64(i64),
@@ -114,6 +116,7 @@ impl fmt::Display for Value {
             Self::F32(number) => number.fmt(f),
             Self::Bool(value) => value.fmt(f),
             Self::String(text) => write!(f, "{text:?}"),
+            Self::Bytes(bytes) => write!(f, "{:?} (not UTF-8)", shown(bytes)),
             Self::Array(array) => array.fmt(f),
             Self::U64(number) => number.fmt(f),
             Self::I64(number) => number.fmt(f),
@@ -169,7 +172,7 @@ impl Value {
             Self::I32(_) => ValueType::I32,
             Self::F32(_) => ValueType::F32,
             Self::Bool(_) => ValueType::Bool,
-            Self::String(_) => ValueType::String,
+            Self::String(_) | Self::Bytes(_) => ValueType::String,
             Self::Array(_) => ValueType::Array,
             Self::U64(_) => ValueType::U64,
             Self::I64(_) => ValueType::I64,
@@ -226,6 +229,18 @@ impl Array {
 pub struct StringArray {
     text: String,
     ends: Vec<usize>,
+    /// The first that was not UTF-8, if there was one.
+    invalid: Option<usize>,
+}
+
+/// Bytes as text: what is not UTF-8 as `\xE8`.
+pub(super) fn shown(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        text.push_str(chunk.valid());
+        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02X}")));
+    }
+    text
 }
 
 impl StringArray {
@@ -233,6 +248,15 @@ impl StringArray {
     pub fn push(&mut self, string: &str) {
         self.text.push_str(string);
         self.ends.push(self.text.len());
+    }
+
+    /// Appends what may not be UTF-8, as it can be shown.
+    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+        if let Ok(text) = std::str::from_utf8(bytes) {
+            return self.push(text);
+        }
+        self.invalid.get_or_insert(self.len());
+        self.push(&shown(bytes));
     }
 
     /// Number of strings.
@@ -350,8 +374,11 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongType`] if it is something else.
+    /// [`Error::WrongType`] if it is something else, and [`Error::ValueUtf8`] if it is not UTF-8.
     pub fn str(&self, key: &str) -> Result<Option<&str>, Error> {
+        if let Some(Value::Bytes(bytes)) = self.get(key) {
+            return Err(not_utf8(key, None, shown(bytes)));
+        }
         self.typed(key, "a string", |value| match value {
             Value::String(v) => Some(v.as_str()),
             _ => None,
@@ -362,12 +389,20 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// [`Error::WrongType`] if it is something else.
+    /// [`Error::WrongType`] if it is something else, and [`Error::ValueUtf8`] if one of them is
+    /// not UTF-8.
     pub fn strings(&self, key: &str) -> Result<Option<&StringArray>, Error> {
-        self.typed(key, "an array of strings", |value| match value {
+        let strings = self.typed(key, "an array of strings", |value| match value {
             Value::Array(Array::String(v)) => Some(v),
             _ => None,
-        })
+        })?;
+        match strings.and_then(|strings| Some((strings, strings.invalid?))) {
+            Some((strings, index)) => {
+                let text = strings.get(index).unwrap_or_default().to_owned();
+                Err(not_utf8(key, Some(index), text))
+            }
+            None => Ok(strings),
+        }
     }
 
     /// The value of `key` if it is there, as an array of `i32`.
@@ -405,4 +440,8 @@ impl Metadata {
         let wrong = || Error::WrongType { key: key.to_owned(), expected, found };
         convert(value).map(Some).ok_or_else(wrong)
     }
+}
+
+fn not_utf8(key: &str, element: Option<usize>, text: String) -> Error {
+    Error::ValueUtf8 { key: key.to_owned(), element, text }
 }

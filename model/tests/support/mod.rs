@@ -139,6 +139,10 @@ fn put_value(out: &mut Vec<u8>, value: &Value) {
             put(8, &[]);
             put_bytes(out, v.as_bytes());
         }
+        Value::Bytes(v) => {
+            put(8, &[]);
+            put_bytes(out, v);
+        }
         Value::Array(v) => {
             put(9, &[]);
             put_array(out, v);

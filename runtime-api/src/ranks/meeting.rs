@@ -14,6 +14,8 @@ pub(super) struct Meeting {
     turn: AtomicU64,
     /// How many have come to this turn.
     arrived: AtomicUsize,
+    /// Ranks that are in a call, and those that wait: while there are any, nothing begins anew.
+    busy: AtomicUsize,
     /// Whether there is a failure, for those who spin.
     failed: AtomicBool,
     state: Mutex<State>,
@@ -56,6 +58,7 @@ impl Meeting {
             ranks,
             turn: AtomicU64::new(0),
             arrived: AtomicUsize::new(0),
+            busy: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -68,6 +71,18 @@ impl Meeting {
         self.turn.load(Ordering::Acquire)
     }
 
+    /// A rank begins what may need others.
+    pub(super) fn enter(&self) {
+        // Under the lock, so that `renew` has either seen it or is over.
+        let _state = self.state();
+        self.busy.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// It has ended.
+    pub(super) fn exit(&self) {
+        self.busy.fetch_sub(1, Ordering::AcqRel);
+    }
+
     /// Waits at most until a deadline for all others to come to this turn.
     pub(super) fn wait(
         &self,
@@ -75,8 +90,18 @@ impl Meeting {
         rank: usize,
         deadline: Option<Deadline>,
     ) -> Result<(), Failure> {
-        if self.failed.load(Ordering::Acquire) {
-            return self.failure().map_or(Ok(()), Err);
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let done = self.wait_busy(turn, rank, deadline);
+        self.exit();
+        done
+    }
+
+    fn wait_busy(&self, turn: u64, rank: usize, deadline: Option<Deadline>) -> Result<(), Failure> {
+        if self.failed.load(Ordering::SeqCst) {
+            // If it was forgotten meanwhile, this rank has come too early to be counted.
+            let early =
+                || Failure { rank, reason: "it came while ranks began anew".into(), waited: None };
+            return Err(self.failure().unwrap_or_else(early));
         }
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.ranks {
             self.arrived.store(0, Ordering::Relaxed);
@@ -161,12 +186,23 @@ impl Meeting {
         self.fail_locked(&mut state, failure);
     }
 
-    /// Begins anew, if all ranks are still there. Nobody is waiting.
-    pub(super) fn renew(&self) {
+    /// Begins anew, if all ranks are still there and one has failed. If ranks are busy, nothing
+    /// happens, and the error is how many are.
+    pub(super) fn renew(&self) -> Result<(), usize> {
         let mut state = self.state();
-        if !state.gone && state.failure.take().is_some() {
-            self.arrived.store(0, Ordering::Relaxed);
-            self.failed.store(false, Ordering::Release);
+        if state.gone || state.failure.is_none() {
+            return Ok(());
+        }
+        // A rank that waits is counted before it looks for a failure. So it is seen here, or it
+        // sees the failure, or it comes after all that follows.
+        match self.busy.load(Ordering::SeqCst) {
+            0 => {
+                self.arrived.store(0, Ordering::Relaxed);
+                state.failure = None;
+                self.failed.store(false, Ordering::SeqCst);
+                Ok(())
+            }
+            busy => Err(busy),
         }
     }
 

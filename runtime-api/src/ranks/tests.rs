@@ -53,7 +53,7 @@ proptest! {
     ) {
         let whole: Vec<u8> = (0..total).map(|at| low(at % 251) ^ seed).collect();
         let chunk = total.div_ceil(ranks).saturating_add(more).min(total);
-        let got = all(Rank::group(ranks), |rank| {
+        let got = all(Rank::group(ranks).unwrap(), |rank| {
             let mut buffer = own(&whole, rank.index(), chunk);
             gather(&rank, &mut buffer, chunk).and_then(|()| rank.finish()).map(|()| buffer)
         });
@@ -66,7 +66,7 @@ proptest! {
 #[test]
 fn a_turn_never_shows_bytes_of_another() {
     const ROUNDS: usize = 3_000;
-    all(Rank::group(3), |rank| {
+    all(Rank::group(3).unwrap(), |rank| {
         for round in 0..ROUNDS {
             let mut buffer = [0_u8; 9];
             buffer[3 * rank.index()..][..3].fill(low(round + rank.index()));
@@ -79,7 +79,7 @@ fn a_turn_never_shows_bytes_of_another() {
 
 #[test]
 fn one_rank_is_all_ranks() {
-    let [rank] = Rank::group(0).try_into().unwrap();
+    let [rank] = Rank::group(1).unwrap().try_into().unwrap();
     assert_eq!((rank.index(), rank.count()), (0, 1));
     let mut buffer = *b"whole";
     gather(&rank, &mut buffer, 5).unwrap();
@@ -103,7 +103,7 @@ fn chunks_make_up_the_total() {
 #[test]
 fn ranks_that_do_not_do_the_same_are_refused() {
     for different in ["chunk", "total", "finish"] {
-        let results = all(Rank::group(3), |rank| match (rank.index(), different) {
+        let results = all(Rank::group(3).unwrap(), |rank| match (rank.index(), different) {
             (1, "chunk") => gather(&rank, &mut [0; 9], 5),
             (1, "total") => gather(&rank, &mut [0; 10], 4),
             (1, _) => rank.finish(),
@@ -122,7 +122,7 @@ fn ranks_that_do_not_do_the_same_are_refused() {
 
 #[test]
 fn a_refused_gather_stops_all() {
-    let results = all(Rank::group(3), |rank| match rank.index() {
+    let results = all(Rank::group(3).unwrap(), |rank| match rank.index() {
         2 => gather(&rank, &mut [0; 9], 2),
         _ => gather(&rank, &mut [0; 9], 3),
     });
@@ -131,14 +131,18 @@ fn a_refused_gather_stops_all() {
 
 #[test]
 fn a_rank_that_is_dropped_stops_all_for_good() {
-    let results = all(Rank::group(3), |rank| {
+    let results = all(Rank::group(3).unwrap(), |rank| {
         if rank.index() == 0 {
             // The others are likely to sleep by then.
             thread::sleep(Duration::from_millis(5));
             return Err(Error::Instantiate { engine: "none", reason: String::new() });
         }
         let result = gather(&rank, &mut [0; 9], 3);
-        rank.renew();
+        assert!(rank.finish().is_err());
+        // Others may still be in their gather.
+        if let Err(error) = rank.renew() {
+            assert!(matches!(error, Error::RankBusy { .. }), "{error}");
+        }
         assert!(rank.finish().is_err());
         result
     });
@@ -148,7 +152,7 @@ fn a_rank_that_is_dropped_stops_all_for_good() {
 #[test]
 fn a_call_that_fails_stops_all_until_it_is_forgotten() {
     let together = Barrier::new(3);
-    let results = all(Rank::group(3), |rank| {
+    let results = all(Rank::group(3).unwrap(), |rank| {
         rank.begin_call(None);
         let done = match rank.index() {
             1 => {
@@ -162,7 +166,7 @@ fn a_call_that_fails_stops_all_until_it_is_forgotten() {
         assert!(gather(&rank, &mut [0; 9], 3).is_err());
 
         together.wait();
-        rank.renew();
+        rank.renew().unwrap();
         together.wait();
         assert_eq!(rank.stopped_by(), None);
         gather(&rank, &mut [0; 9], 3).and_then(|()| rank.finish()).unwrap();
@@ -175,7 +179,7 @@ fn a_call_that_fails_stops_all_until_it_is_forgotten() {
 fn nobody_waits_beyond_the_time_of_a_call() {
     let limit = Duration::from_millis(20);
     let (start, done) = (Instant::now(), Barrier::new(2));
-    let results = all(Rank::group(2), |rank| {
+    let results = all(Rank::group(2).unwrap(), |rank| {
         if rank.index() == 1 {
             // Never comes.
             done.wait();
@@ -191,4 +195,105 @@ fn nobody_waits_beyond_the_time_of_a_call() {
     assert!(start.elapsed() >= limit);
     let Error::Trap { kind, .. } = only_reason(&results, 0) else { panic!("no trap") };
     assert_eq!(*kind, TrapKind::DeadlineExceeded(limit));
+}
+
+#[test]
+fn a_group_has_as_many_ranks_as_can_be() {
+    for count in [0, Rank::MAX + 1, usize::MAX] {
+        let error = Rank::group(count).map(|_| ()).unwrap_err();
+        let expected = Error::RankCount { asked: count, limit: Rank::MAX }.to_string();
+        assert_eq!(error.to_string(), expected);
+        assert!(expected.contains(&count.to_string()) && expected.contains("1 to 1024"));
+    }
+    assert_eq!(Rank::group(Rank::MAX).unwrap().len(), Rank::MAX);
+}
+
+#[test]
+fn ranks_begin_anew_only_when_none_of_them_computes() {
+    let [first, second] = Rank::group(2).unwrap().try_into().unwrap();
+    // Without a failure there is nothing to forget.
+    first.begin_call(None);
+    first.renew().unwrap();
+    second.stop("it must");
+    assert!(matches!(first.renew(), Err(Error::RankBusy { running: 1, ranks: 2 })));
+    assert!(gather(&first, &mut [0; 2], 1).is_err());
+    assert_eq!(second.stopped_by(), Some(1));
+    assert!(first.end_call("none", "it", Ok(())).is_ok());
+    first.renew().unwrap();
+    assert_eq!(second.stopped_by(), None);
+}
+
+#[test]
+fn ranks_that_begin_anew_all_the_time_wait_for_no_one() {
+    let results = all(Rank::group(3).unwrap(), |rank| {
+        let mut met = 0_u32;
+        for round in 0..2_000_u32 {
+            match rank.index() {
+                0 if round % 3 == 0 => rank.stop("it must"),
+                0 | 1 if round % 3 == 1 => _ = rank.renew(),
+                _ => met += u32::from(gather(&rank, &mut [0; 3], 1).is_ok()),
+            }
+            // Whoever is left behind is not waited for.
+            if round == 1_999 {
+                rank.stop("it has ended");
+            }
+        }
+        met
+    });
+    assert_eq!(results.len(), 3);
+}
+
+#[test]
+fn a_rank_that_panics_lets_nobody_wait() {
+    let results = all(Rank::group(3).unwrap(), |rank| {
+        rank.begin_call(None);
+        if rank.index() == 1 {
+            let work = || {
+                let _guard = rank.stop_if_panicking();
+                panic!("as it should");
+            };
+            _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+            return Ok(());
+        }
+        let done = gather(&rank, &mut [0; 9], 3);
+        rank.end_call("none", "it", done)
+    });
+    for rank in [0, 2] {
+        let error = results[rank].as_ref().unwrap_err();
+        assert!(matches!(error, Error::RankStopped { rank: 1, .. }), "{error}");
+        assert!(error.to_string().contains("panicked"), "{error}");
+    }
+}
+
+/// A guest whose memory cannot be looked at.
+struct Broken;
+
+impl crate::LinearMemories for Broken {
+    fn linear_memory(&self, _index: usize) -> &[u8] {
+        panic!("as it should")
+    }
+
+    fn linear_memory_mut(&mut self, _index: usize) -> &mut [u8] {
+        panic!("as it should")
+    }
+}
+
+#[test]
+fn a_panic_in_all_gather_stops_the_rank() {
+    use crate::Runtime as _;
+    let results = all(Rank::group(2).unwrap(), |rank| {
+        if rank.index() == 0 {
+            return gather(&rank, &mut [0; 4], 2).unwrap_err().to_string();
+        }
+        let mut guest = crate::idle::Idle::start(1);
+        guest.join(rank.clone()).unwrap();
+        let args = [crate::Value::I32(0); 3];
+        let function = crate::imports::find("all_gather").unwrap();
+        let host = guest.host().clone();
+        let code = function.call(&host, &mut Broken, &args);
+        assert_eq!(code, crate::Value::I32(polychord_abi::code::INTERNAL));
+        host.last_refusal().unwrap().to_string()
+    });
+    assert!(results[0].contains("rank 1 of 2 has stopped"), "{results:?}");
+    assert!(results[1].contains("all_gather panicked in the host"), "{results:?}");
 }

@@ -5,7 +5,7 @@ use std::io::{IsTerminal as _, Write as _};
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 
 use super::{Comparison, Entry, Outcome, Run};
-use crate::cli::{Failure, size};
+use crate::cli::{Failure, size, terminal};
 
 /// Prints the text, a row for each run, and the verdict.
 pub(super) fn print(comparison: &Comparison) -> Result<(), Failure> {
@@ -13,14 +13,15 @@ pub(super) fn print(comparison: &Comparison) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     let first = comparison.runs.iter().find_map(Entry::run);
     if let Some(run) = first {
-        let text = run.text.trim_end_matches('\n');
-        writeln!(out, "{}{text}\n", paint.apply("1", &comparison.prompt))?;
+        let text = terminal::generated(run.text.trim_end_matches('\n'));
+        let prompt = terminal::generated(&comparison.prompt);
+        writeln!(out, "{}{text}\n", paint.apply("1", &prompt))?;
     }
     writeln!(out, "{}", table(comparison, paint))?;
     for entry in &comparison.runs {
         if let Outcome::Error(error) = &entry.outcome {
             let name = format!("{} ({})", entry.engine, entry.requested_load);
-            writeln!(out, "{}", paint.apply("31", &format!("{name}: {error}")))?;
+            writeln!(out, "{}", paint.apply("31", &terminal::lines(&format!("{name}: {error}"))))?;
         }
     }
     writeln!(out, "{}", verdict(comparison, paint))?;

@@ -49,8 +49,9 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t)]
     pub(crate) guest: Build,
 
-    /// Most tokens to generate
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 128)]
+    /// Most tokens to generate; -1 is as many as the context has room for
+    #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = parse_tokens,
+        allow_negative_numbers = true)]
     pub(crate) max_tokens: usize,
 
     /// Room for so many tokens of prompt and answer; by default as many as are needed
@@ -169,6 +170,16 @@ fn parse_ranks(text: &str) -> Result<Ranks, String> {
         return Ok(Ranks::Auto);
     }
     text.parse().map(Ranks::Exactly).map_err(|_| "neither a number nor `auto`".to_owned())
+}
+
+/// A number of tokens. What is beyond all contexts is as many as there is room for.
+pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match text {
+        "-1" => Ok(usize::MAX),
+        _ if is_number => Ok(text.parse().unwrap_or(usize::MAX)),
+        _ => Err("neither a number of tokens nor -1 for as many as there is room for".into()),
+    }
 }
 
 /// The form of statistics.

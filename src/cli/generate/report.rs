@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
 use super::profile;
-use crate::cli::{Failure, size};
+use crate::cli::terminal::Plain;
+use crate::cli::{Failure, size, terminal};
 
 /// Keeps the logits of each step: in a hash, in a file, or not at all.
 pub(crate) struct Recorder {
@@ -110,7 +111,7 @@ impl Report<'_> {
             "paging": self.paging,
             "profile": profile::object(self),
         });
-        writeln!(std::io::stdout(), "{object}")?;
+        writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
         Ok(())
     }
 
@@ -143,7 +144,7 @@ impl Report<'_> {
             ),
             ("paging", self.paging_line()),
         ];
-        let mut stderr = std::io::stderr();
+        let mut stderr = Plain::new(std::io::stderr());
         writeln!(stderr)?;
         for (name, value) in lines {
             writeln!(stderr, "{name:>12}  {value}")?;

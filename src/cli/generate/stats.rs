@@ -8,13 +8,14 @@ use polychord::api::{MemoryStats, PageFaults};
 use polychord::model::Session;
 
 use super::args::Format;
-use crate::cli::{Failure, size};
+use crate::cli::terminal::Plain;
+use crate::cli::{Failure, size, terminal};
 
 /// Prints the statistics of all memories to stderr.
 pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     let guests = session.memory_stats();
     let (stats, faults) = (session.stats(), PageFaults::now());
-    let mut stderr = std::io::stderr();
+    let mut stderr = Plain::new(std::io::stderr());
     if format == Format::Json {
         let object = serde_json::json!({
             "guests": guests,
@@ -22,7 +23,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
             "paging": session.pager_stats(),
             "page_faults": faults,
         });
-        writeln!(stderr, "{object}")?;
+        writeln!(stderr, "{}", terminal::json(&object.to_string()))?;
         return Ok(());
     }
     writeln!(stderr, "\n{}", table(&guests))?;
@@ -63,7 +64,7 @@ fn row(guest: usize, memory: &MemoryStats) -> [String; 10] {
     [
         guest.to_string(),
         memory.id.0.to_string(),
-        regions.join(", "),
+        terminal::line(regions.join(", ")),
         format!("{:?}", memory.realisation),
         size::bytes(memory.reserved_bytes),
         memory.resident_bytes.map_or("unknown".into(), size::bytes),

@@ -1,0 +1,133 @@
+//! An engine that panics while several ranks compute: the caller gets the panic or an error, and no
+//! rank waits for one that will never come.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use polychord::api::{
+    Capabilities, Engine, Host, Limits, LinearMemories, Module, ModuleInfo, Result, Runtime, Value,
+};
+use polychord::model::gguf::GgmlType;
+use polychord::model::{Model, Ranks, SessionOptions, Transformer};
+
+use common::each_engine;
+use common::llama::{Llama, Shape};
+
+/// An engine whose guests panic in one rank, once it is set.
+#[derive(Debug)]
+struct Panics {
+    inner: Arc<dyn Engine>,
+    /// The rank whose next call panics, and [`NONE`] if none does.
+    next: Arc<AtomicUsize>,
+}
+
+const NONE: usize = usize::MAX;
+
+struct PanicsModule {
+    inner: Arc<dyn Module>,
+    next: Arc<AtomicUsize>,
+}
+
+struct PanicsRuntime {
+    inner: Box<dyn Runtime>,
+    next: Arc<AtomicUsize>,
+}
+
+impl Engine for Panics {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        self.inner.capabilities()
+    }
+
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        let inner = self.inner.translate(wasm, info)?;
+        Ok(Arc::new(PanicsModule { inner, next: self.next.clone() }))
+    }
+}
+
+impl Module for PanicsModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        self.inner.info()
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        self.inner.capabilities()
+    }
+
+    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
+        self.inner.start(host)
+    }
+
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let inner = self.inner.instantiate(limits)?;
+        Ok(Box::new(PanicsRuntime { inner, next: self.next.clone() }))
+    }
+}
+
+impl LinearMemories for PanicsRuntime {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        self.inner.linear_memory(index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        self.inner.linear_memory_mut(index)
+    }
+}
+
+impl Runtime for PanicsRuntime {
+    fn host(&self) -> &Arc<Host> {
+        self.inner.host()
+    }
+
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        self.inner.grow(memory, pages)
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        let rank = self.inner.host().rank().map_or(NONE - 1, |rank| rank.index());
+        // Blocks gather, so that the others are waiting by then.
+        if export == "transformer_blocks"
+            && self.next.compare_exchange(rank, NONE, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        {
+            panic!("as it should");
+        }
+        self.inner.invoke(export, args, results)
+    }
+}
+
+#[test]
+fn an_engine_that_panics_in_one_rank_lets_no_other_wait() {
+    each_engine("an_engine_that_panics_in_one_rank_lets_no_other_wait", |engine| {
+        let next = Arc::new(AtomicUsize::new(NONE));
+        let double: Arc<dyn Engine> =
+            Arc::new(Panics { inner: engine.clone(), next: next.clone() });
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path());
+        let mut options = SessionOptions::default();
+        options.ranks = Ranks::Exactly(3);
+        let transformer = Transformer::new(&double).unwrap();
+        let mut session = transformer.start(&Model::open(&path).unwrap(), &options).unwrap();
+        let prompt = [3, 14, 15, 92];
+        let expected = session.eval(&prompt).unwrap().as_bytes().to_vec();
+        for rank in [0, 1, 2, 0, 2] {
+            session.reset();
+            next.store(rank, Ordering::SeqCst);
+            let done = catch_unwind(AssertUnwindSafe(|| session.eval(&prompt).map(|_| ())));
+            assert_eq!(next.load(Ordering::SeqCst), NONE, "it was not called");
+            match done {
+                // The rank of this thread.
+                Err(_) => assert_eq!(rank, 0),
+                Ok(done) => {
+                    let error = done.unwrap_err().to_string();
+                    assert!(rank != 0 && error.contains("panicked"), "{rank}: {error}");
+                }
+            }
+            // Its guests are as they were, and compute again.
+            session.reset();
+            assert!(session.eval(&prompt).unwrap().as_bytes() == expected);
+        }
+    });
+}
