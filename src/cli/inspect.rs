@@ -31,8 +31,7 @@ pub(crate) struct Args {
 
 /// Prints a model's metadata and layers, and whether the guest can run it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let path =
-        Hub::new()?.resolve(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
+    let path = Hub::find(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
     let gguf = Gguf::open(&path)?;
     let mut out = std::io::stdout().lock();
     writeln!(

@@ -44,7 +44,7 @@ pub enum Error {
     NoCacheFolder,
 
     /// The cache folder could not be used.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {} of the model cache (POLYCHORD_CACHE names another)", path.display())]
     Cache {
         /// What was tried, as a verb.
         action: &'static str,
