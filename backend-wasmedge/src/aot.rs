@@ -46,7 +46,12 @@ impl Cache {
                  interpreter, which needs none",
             )
         })?;
-        let folder = Folder::make(&folder, Access::Private).map_err(refused)?;
+        let folder = Folder::make(&folder, Access::Private).map_err(|error| match error {
+            polychord_folders::Error::Io { .. } => {
+                refusal(&format!("there is no way to {}: {error}", folder.display()))
+            }
+            error => refused(error),
+        })?;
         Ok(Self { folder, compiler, machine: machine() })
     }
 

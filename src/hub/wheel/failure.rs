@@ -127,7 +127,7 @@ const KNOWN: [Known; 11] = [
             "404 Not Found",
         ],
         cause: "the package index has no such package",
-        remedy: "check that PIP_INDEX_URL names a complete index",
+        remedy: "check that PIP_INDEX_URL names a complete index that can be reached",
     },
 ];
 
@@ -181,8 +181,13 @@ fn own_words(said: &str) -> String {
     shortened(&lines.join(" "))
 }
 
+/// Without addresses of objects, which differ each time, and without what a terminal would obey.
 fn shortened(words: &str) -> String {
-    words.chars().filter(|c| !c.is_control()).take(400).collect()
+    const ADDRESS: &str = " object at 0x";
+    let mut parts = words.split(ADDRESS);
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    parts.for_each(|part| text.push_str(part.trim_start_matches(|c: char| c.is_ascii_hexdigit())));
+    text.chars().filter(|c| !c.is_control()).take(400).collect()
 }
 
 /// The last line of a trace: `package.module.Name: message`, with no space before the colon.
@@ -291,5 +296,9 @@ mod tests {
         assert_eq!(explained("/usr/bin/python3: No module named pip"), "not installed");
         assert!(explained(&"x".repeat(9_000)).len() < 600);
         assert!(!explained("ERROR: \u{1b}]0;title\u{7}").contains('\u{1b}'));
+        // The next pip says the same, and that is said once.
+        let words = |at| explained(&format!("ERROR: strange <x object at 0x{at}> twice"));
+        assert_eq!(words("7fd3f39b6950"), words("7f8b125cfbd0"));
+        assert!(words("7f").ends_with("ERROR: strange <x> twice"), "{}", words("7f"));
     }
 }
