@@ -3,38 +3,31 @@
 //! A compiled guest is native code that runs with all rights of the user, so what is loaded
 //! must be exactly what was compiled, and by nobody else: the folder and its files belong to
 //! the user alone, and each file ends with a hash of itself and of what it was made from.
+//! That hash has no key: it finds damage, and the permissions keep other users away. A file is
+//! opened once, and the bytes that were checked are the bytes that are loaded (`image.rs`).
+
+mod compiler;
+mod image;
 
 use std::env::consts::{ARCH, DLL_EXTENSION, OS};
-use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 
+use polychord_folders::{Access, Folder};
 use polychord_runtime_api::{Error, Result};
 use sha2::{Digest, Sha256};
-use wasmedge_sdk::{Compiler, Module};
+use wasmedge_sdk::Module;
 
-use crate::engine::{MAX_PAGES64, Mode, WasmEdgeEngine, compiler_config, runtime_config};
+use crate::engine::WasmEdgeEngine;
 use crate::error;
-
-/// A program that compiles guests in a process of its own.
-///
-/// It is run with `args` and two more arguments, which it passes to [`run_compiler`]: most
-/// easily the program that uses this crate itself, by a hidden subcommand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompilerCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Arguments that lead it to [`run_compiler`].
-    pub args: Vec<OsString>,
-}
+pub use compiler::{CompilerCommand, run_compiler};
+use compiler::{OUTPUT, compile_here, compile_there};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
 pub(crate) struct Cache {
-    folder: PathBuf,
+    folder: Folder,
     compiler: Option<CompilerCommand>,
     /// Compiled code is for one version of WasmEdge, and for the processor that made it.
     machine: String,
@@ -44,48 +37,27 @@ pub(crate) struct Cache {
 const MAGIC: &[u8; 16] = b"polychord-aot-1\n";
 const HASH: usize = 32;
 
-/// Serves one run of a [`CompilerCommand`]: compiles the module in a folder. `args` are the
-/// last two arguments of the process.
-///
-/// # Errors
-///
-/// [`Error::Compile`] if the arguments are not those, or if WasmEdge cannot compile the
-/// module. The program should write it to stderr and exit with a failure.
-pub fn run_compiler(args: &[OsString]) -> Result<()> {
-    let [kind, folder] = args else {
-        return Err(error::compile("the compiler takes a kind and a folder"));
-    };
-    wasmedge_sdk::LogManager::log_off();
-    let folder = Path::new(folder);
-    let input = folder.join(INPUT);
-    let wasm = fs::read(&input).map_err(|e| failed("read", &input, &e))?;
-    compile_here(&wasm, kind == INTERRUPTIBLE, folder)
-}
-
-/// What is compiled and what comes of it, in the folder of one compilation.
-const INPUT: &str = "guest.wasm";
-const OUTPUT: &str = "guest";
-
-const INTERRUPTIBLE: &str = "interruptible";
-const PLAIN: &str = "plain";
-
 impl Cache {
     /// Uses a folder, or makes it; by default in the user's cache folder.
     pub(crate) fn open(folder: Option<PathBuf>, compiler: Option<CompilerCommand>) -> Result<Self> {
         let folder = folder.or_else(default_folder).ok_or_else(|| {
-            error::compile("there is no folder for compiled guests: set POLYCHORD_CACHE")
+            error::compile(
+                "there is no folder for compiled guests: set POLYCHORD_CACHE, or use the \
+                 interpreter, which needs none",
+            )
         })?;
-        create_private(&folder).map_err(|e| failed("make", &folder, &e))?;
-        // Resolved once, so that no link on the way can be bent later.
-        let folder = folder.canonicalize().map_err(|e| failed("find", &folder, &e))?;
-        let cache = Self { folder, compiler, machine: machine() };
-        cache.check_folder()?;
-        Ok(cache)
+        let folder = Folder::make(&folder, Access::Private).map_err(|error| match error {
+            polychord_folders::Error::Io { .. } => {
+                refusal(&format!("there is no way to {}: {error}", folder.display()))
+            }
+            error => refused(error),
+        })?;
+        Ok(Self { folder, compiler, machine: machine() })
     }
 
     /// A cache in a folder within this one.
     pub(crate) fn within(&self, name: &str) -> Result<Self> {
-        Self::open(Some(self.folder.join(name)), self.compiler.clone())
+        Self::open(Some(self.folder.path().join(name)), self.compiler.clone())
     }
 
     /// Whether modules are compiled in this process.
@@ -95,91 +67,68 @@ impl Cache {
 
     /// Compiles a module in this process, and keeps nothing.
     pub(crate) fn compile_for_nothing(&self, wasm: &[u8]) -> Result<()> {
-        let part = tempfile::Builder::new().prefix("part-").tempdir_in(&self.folder);
-        let part = part.map_err(|e| failed("write to", &self.folder, &e))?;
-        compile_here(wasm, false, part.path())
+        compile_here(wasm, false, self.private_folder()?.path())
     }
 
     /// Loads a module's compiled code, after compiling it if need be.
     pub(crate) fn load(&self, wasm: &[u8], interruptible: bool) -> Result<Module> {
-        self.check_folder()?;
-        let key = self.key(wasm, interruptible);
-        let file = self.folder.join(format!("{}.{DLL_EXTENSION}", hex(&key)));
-        if self.is_intact(&file, &key)? {
-            tracing::debug!(file = %file.display(), "compiled guest found");
-        } else {
-            self.compile(wasm, interruptible, &file, &key)?;
-        }
-        let config = runtime_config(Mode::Aot, MAX_PAGES64)?;
-        Module::from_file(Some(&config), &file).map_err(|e| error::compile(&e.to_string()))
-    }
-
-    /// The hash of everything that compiled code depends on.
-    fn key(&self, wasm: &[u8], interruptible: bool) -> [u8; HASH] {
-        let mut hash = Sha256::new();
-        hash.update(MAGIC);
-        hash.update(&self.machine);
-        hash.update([u8::from(interruptible)]);
-        hash.update(wasm);
-        hash.finalize().into()
-    }
-
-    /// Whether the file is there, is the user's own, and is what was written.
-    fn is_intact(&self, file: &Path, key: &[u8; HASH]) -> Result<bool> {
-        let metadata = match fs::symlink_metadata(file) {
-            Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed("look at", file, &error)),
+        self.folder.check().map_err(refused)?;
+        let key = key(&self.machine, wasm, interruptible);
+        let name = format!("{}.{DLL_EXTENSION}", hex(&key));
+        let code = match self.find(&name, &key)? {
+            Some(code) => code,
+            None => {
+                let code = self.compile(wasm, interruptible)?;
+                // Loaders read an object file by its headers and ignore what follows.
+                let parts: [&[u8]; 3] = [&code, &seal(&code, &key), MAGIC];
+                self.folder.replace(&name, &parts, 0o600).map_err(refused)?;
+                code
+            }
         };
-        check_owner(file, &metadata, metadata.is_file())?;
-        let bytes = fs::read(file).map_err(|e| failed("read", file, &e))?;
-        let intact = code_len(&bytes, key).is_some();
-        if !intact {
+        image::load(&code, || self.private_folder())
+    }
+
+    /// The code in a file, if the file is there, is the user's own, and is what was written.
+    fn find(&self, name: &str, key: &[u8; HASH]) -> Result<Option<Vec<u8>>> {
+        let Some(mut bytes) = self.folder.read(name).map_err(refused)? else { return Ok(None) };
+        let file = self.folder.path().join(name);
+        let Some(code) = code_len(&bytes, key) else {
             let len = bytes.len();
             tracing::warn!(file = %file.display(), len, "compiled guest is damaged; making it anew");
-        }
-        Ok(intact)
+            return Ok(None);
+        };
+        tracing::debug!(file = %file.display(), "compiled guest found");
+        bytes.truncate(code);
+        Ok(Some(bytes))
     }
 
-    /// Compiles into a folder beside, and puts the file in place by a rename: others see it
-    /// whole or not at all, and it does not matter which of two compilations comes last.
-    fn compile(
-        &self,
-        wasm: &[u8],
-        interruptible: bool,
-        file: &Path,
-        key: &[u8; HASH],
-    ) -> Result<()> {
-        let io = |e: &io::Error| failed("write to", &self.folder, e);
-        let part = tempfile::Builder::new().prefix("part-").tempdir_in(&self.folder);
-        let part = part.map_err(|e| io(&e))?;
+    /// Compiles into a folder of its own, whose path the compiler wants.
+    fn compile(&self, wasm: &[u8], interruptible: bool) -> Result<Vec<u8>> {
+        let part = self.private_folder()?;
         match &self.compiler {
             None => compile_here(wasm, interruptible, part.path())?,
             Some(compiler) => compile_there(compiler, wasm, interruptible, part.path())?,
         }
         let so = part.path().join(OUTPUT).with_extension(DLL_EXTENSION);
-        let code = fs::read(&so).map_err(|e| failed("read", &so, &e))?;
-        let mut whole = tempfile::NamedTempFile::new_in(part.path()).map_err(|e| io(&e))?;
-        whole.write_all(&code).map_err(|e| io(&e))?;
-        // Loaders read an object file by its headers and ignore what follows.
-        whole.write_all(&seal(&code, key)).map_err(|e| io(&e))?;
-        whole.write_all(MAGIC).map_err(|e| io(&e))?;
-        whole.persist(file).map_err(|e| io(&e.error))?;
-        Ok(())
+        fs::read(&so).map_err(|e| failed("read", &so, &e))
     }
 
-    /// Checks that nobody else can put files into the folder, or another folder in its place.
-    fn check_folder(&self) -> Result<()> {
-        let folder = &self.folder;
-        let look =
-            |path: &Path| fs::symlink_metadata(path).map_err(|e| failed("look at", path, &e));
-        let metadata = look(folder)?;
-        check_owner(folder, &metadata, metadata.is_dir())?;
-        for above in folder.ancestors().skip(1) {
-            check_above(above, &look(above)?)?;
-        }
-        Ok(())
+    /// A new folder in this one, with mode 0700, that is removed when it is dropped. Nobody else
+    /// can put anything in the place of its path, which leads through folders that were checked.
+    fn private_folder(&self) -> Result<tempfile::TempDir> {
+        let part = tempfile::Builder::new().prefix("part-").tempdir_in(self.folder.path());
+        part.map_err(|e| failed("write to", self.folder.path(), &e))
     }
+}
+
+/// The hash of everything that compiled code depends on.
+fn key(machine: &str, wasm: &[u8], interruptible: bool) -> [u8; HASH] {
+    let mut hash = Sha256::new();
+    hash.update(MAGIC);
+    hash.update(machine);
+    hash.update([u8::from(interruptible)]);
+    hash.update(wasm);
+    hash.finalize().into()
 }
 
 /// The length of the code in a file, if the file is intact and was made for this key.
@@ -192,63 +141,6 @@ fn code_len(bytes: &[u8], key: &[u8; HASH]) -> Option<usize> {
 /// The hash at the end of a file.
 fn seal(code: &[u8], key: &[u8; HASH]) -> [u8; HASH] {
     Sha256::new().chain_update(key).chain_update(code).finalize().into()
-}
-
-/// Compiles in this process, into a folder.
-fn compile_here(wasm: &[u8], interruptible: bool, folder: &Path) -> Result<()> {
-    // The linker that ends the compilation keeps state in globals.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let config = compiler_config(interruptible)?;
-    let compiler = Compiler::new(Some(&config)).map_err(|e| {
-        error::compile(&format!(
-            "{e}: this libwasmedge was built without its compiler; use the interpreter"
-        ))
-    })?;
-    let made = compiler.compile_from_bytes(wasm, OUTPUT, folder);
-    made.map(drop).map_err(|e| error::compile(&e.to_string()))
-}
-
-/// Compiles in another process, whose end is only an error here.
-fn compile_there(
-    compiler: &CompilerCommand,
-    wasm: &[u8],
-    interruptible: bool,
-    folder: &Path,
-) -> Result<()> {
-    let input = folder.join(INPUT);
-    fs::write(&input, wasm).map_err(|e| failed("write", &input, &e))?;
-    let output = Command::new(&compiler.program)
-        .args(&compiler.args)
-        .arg(if interruptible { INTERRUPTIBLE } else { PLAIN })
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|e| failed("run", &compiler.program, &e))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim();
-    let crashed = if has_crashed(output.status) {
-        " It crashed, as LLVM does on some modules: use WasmEdge's interpreter or another engine."
-    } else {
-        ""
-    };
-    let (program, status) = (compiler.program.display(), output.status);
-    Err(error::compile(&format!("{program} ended with {status}: {said}.{crashed}")))
-}
-
-#[cfg(unix)]
-fn has_crashed(status: ExitStatus) -> bool {
-    std::os::unix::process::ExitStatusExt::signal(&status).is_some()
-}
-
-#[cfg(not(unix))]
-fn has_crashed(status: ExitStatus) -> bool {
-    status.code().is_some_and(i32::is_negative)
 }
 
 /// Version and processor, as far as compiled code depends on them.
@@ -284,82 +176,31 @@ fn default_folder() -> Option<PathBuf> {
 }
 
 fn failed(operation: &str, path: &Path, error: &io::Error) -> Error {
-    let path = path.display();
+    refusal(&format!("cannot {operation} {}: {error}", path.display()))
+}
+
+fn refused(error: polychord_folders::Error) -> Error {
+    match error {
+        polychord_folders::Error::Unsafe { path, problem } => {
+            let path = path.display();
+            error::compile(&format!(
+                "compiled guests are native code, so no other user may be able to write where \
+                 they are kept, but {path} {problem}; POLYCHORD_CACHE names another place"
+            ))
+        }
+        error @ polychord_folders::Error::Io { .. } => refusal(&error.to_string()),
+    }
+}
+
+fn refusal(problem: &str) -> Error {
     error::compile(&format!(
-        "cannot {operation} {path}: {error}. Compiled guests are kept in a folder of the user's \
-         own, which POLYCHORD_CACHE can move"
+        "{problem}. Compiled guests are kept in a folder of the user's own, which POLYCHORD_CACHE \
+         can move"
     ))
 }
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(unix)]
-fn create_private(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-
-    if let Some(above) = folder.parent() {
-        fs::create_dir_all(above)?;
-    }
-    let made = fs::DirBuilder::new().mode(0o700).create(folder);
-    made.or_else(|error| if folder.is_dir() { Ok(()) } else { Err(error) })
-}
-
-#[cfg(not(unix))]
-fn create_private(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
-/// Refuses a file or folder that belongs to another user, or that another can write.
-#[cfg(unix)]
-fn check_owner(path: &Path, metadata: &fs::Metadata, right_kind: bool) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-
-    let (owner, me) = (metadata.uid(), rustix::process::geteuid().as_raw());
-    let mode = metadata.mode() & 0o7777;
-    let problem = if !right_kind {
-        "is neither a plain file nor a plain folder, as it should be: delete it".into()
-    } else if owner != me {
-        format!("belongs to user {owner}, and not to user {me}, who runs this: delete it")
-    } else if mode & 0o022 != 0 {
-        format!("can be written by others (mode {mode:04o}): delete it, or run chmod go-w")
-    } else {
-        return Ok(());
-    };
-    Err(refused(path, &problem))
-}
-
-/// Refuses a folder in which others can exchange what is ours.
-#[cfg(unix)]
-fn check_above(path: &Path, metadata: &fs::Metadata) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-
-    let mode = metadata.mode() & 0o7777;
-    // In a sticky folder only the owner of an entry can move it.
-    if mode & 0o002 == 0 || mode & 0o1000 != 0 {
-        return Ok(());
-    }
-    Err(refused(path, &format!("can be written by everybody (mode {mode:04o}): run chmod o-w")))
-}
-
-/// Elsewhere the user's own folder is private by the system's default.
-#[cfg(not(unix))]
-fn check_owner(path: &Path, _: &fs::Metadata, right_kind: bool) -> Result<()> {
-    if right_kind { Ok(()) } else { Err(refused(path, "is not what it should be: delete it")) }
-}
-
-#[cfg(not(unix))]
-fn check_above(_: &Path, _: &fs::Metadata) -> Result<()> {
-    Ok(())
-}
-
-fn refused(path: &Path, problem: &str) -> Error {
-    let path = path.display();
-    error::compile(&format!(
-        "compiled guests are native code, so nobody else may write where they are kept, but \
-         {path} {problem}; POLYCHORD_CACHE names another place"
-    ))
 }
 
 #[cfg(test)]
@@ -383,16 +224,11 @@ mod tests {
 
     #[test]
     fn the_key_depends_on_everything() {
-        let cache = |machine: &str| Cache {
-            folder: PathBuf::new(),
-            compiler: None,
-            machine: machine.into(),
-        };
         let keys = [
-            cache("a").key(b"wasm", false),
-            cache("a").key(b"wasm", true),
-            cache("a").key(b"wasn", false),
-            cache("b").key(b"wasm", false),
+            key("a", b"wasm", false),
+            key("a", b"wasm", true),
+            key("a", b"wasn", false),
+            key("b", b"wasm", false),
         ];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key));

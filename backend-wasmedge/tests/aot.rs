@@ -6,6 +6,9 @@
 #![allow(clippy::unwrap_used, reason = "a test program")]
 #![cfg(unix)]
 
+#[path = "aot/cache.rs"]
+mod cache;
+
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -59,10 +62,15 @@ fn main() -> ExitCode {
     }
 }
 
-const TESTS: [(&str, fn()); 14] = [
+const TESTS: [(&str, fn()); 19] = [
     ("a_guest_is_compiled_once", a_guest_is_compiled_once),
     ("a_damaged_file_is_made_anew", a_damaged_file_is_made_anew),
     ("what_others_can_write_is_refused", what_others_can_write_is_refused),
+    ("folders_of_others_above_the_cache_are_refused", cache::folders_of_others_are_refused),
+    ("links_of_others_are_not_followed", cache::links_of_others_are_not_followed),
+    ("what_only_looks_like_a_compiled_guest_is_refused", cache::impostors_are_refused),
+    ("the_bytes_that_were_checked_are_loaded", cache::the_bytes_that_were_checked_are_loaded),
+    ("another_user_gets_no_code_into_the_process", cache::another_user_gets_no_code_in),
     ("processes_may_compile_at_once", processes_may_compile_at_once),
     ("threads_may_compile_at_once", threads_may_compile_at_once),
     ("another_process_compiles", another_process_compiles),
@@ -130,6 +138,12 @@ fn a_guest_is_compiled_once() {
     assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o777, 0o700);
     assert_eq!(answer(&engine(&folder)).unwrap(), 42);
     assert_eq!(fs::metadata(only_file(&folder)).unwrap().ino(), before.ino());
+    // What runs is a sealed copy, and not the file.
+    if cfg!(target_os = "linux") && Path::new("/proc/self/maps").exists() {
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        assert!(maps.contains("memfd:polychord-guest"), "{maps}");
+        assert!(!maps.contains(dir.path().to_str().unwrap()), "{maps}");
+    }
 }
 
 fn a_damaged_file_is_made_anew() {

@@ -15,6 +15,7 @@ use polychord::hub::{Hub, ModelRef, TerminalBar};
 use serde::{Deserialize, Serialize};
 
 use super::engine::Choices;
+use super::program::this_program;
 use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]
@@ -105,17 +106,48 @@ struct Comparison {
     prompt: String,
     model: PathBuf,
     runs: Vec<Entry>,
+    /// True if every run went well, with the same result.
     identical: bool,
+}
+
+impl Comparison {
+    /// Why the command fails: engines that failed say nothing about whether engines agree.
+    fn problem(&self) -> Option<String> {
+        if self.identical {
+            return None;
+        }
+        let (total, failed) = (self.runs.len(), self.failed());
+        let others = match (total - failed, self.agree()) {
+            (_, false) if failed == 0 => return Some("the engines do not agree".into()),
+            (_, false) => ", and the engines of the others do not agree",
+            (0, true) => "",
+            (1, true) => "; the other one ran",
+            (_, true) => "; the others agree",
+        };
+        Some(format!("{failed} of {total} runs failed{others}"))
+    }
+
+    fn failed(&self) -> usize {
+        self.runs.iter().filter(|entry| entry.run().is_none()).count()
+    }
+
+    /// Whether all runs that went well had the same result.
+    fn agree(&self) -> bool {
+        let mut results = self.runs.iter().filter_map(Entry::result);
+        let first = results.next();
+        results.all(|result| Some(result) == first)
+    }
 }
 
 /// Runs each engine in a process of its own, because engines fight over signal handlers, and
 /// one after the other, because they would share the cores.
 ///
-/// Fails if an engine does, or if any two differ in a bit of any logit.
+/// Fails if an engine does, or if any two differ in a bit of any logit, and says which of the two
+/// it was.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engines = engines(args)?;
     let model = args.model.clone().unwrap_or_default();
-    let model = Hub::new()?.resolve(&model, &mut TerminalBar::new())?;
+    let model = Hub::find(&model, &mut TerminalBar::new())?;
     let mut runs = Vec::new();
     for engine in engines {
         for load in args.load.names() {
@@ -136,9 +168,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if args.profile {
         profile::print(&comparison)?;
     }
-    match identical {
-        true => Ok(()),
-        false => Err("the engines do not agree".into()),
+    match comparison.problem() {
+        None => Ok(()),
+        Some(problem) => Err(problem.into()),
     }
 }
 
@@ -156,7 +188,7 @@ fn engines(args: &Args) -> Result<Vec<String>, Failure> {
 
 /// One run in a child process.
 fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outcome, Failure> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new(this_program()?)
         .args(["generate", "--json", "--engine", engine, "--load", load])
         .args(args.choices.args())
         .args(["--max-tokens", &args.max_tokens.to_string()])
@@ -184,12 +216,8 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
 }
 
 fn are_identical(runs: &[Entry]) -> bool {
-    let result = |entry: &Entry| match &entry.outcome {
-        Outcome::Run(run) => Some((run.ids.clone(), run.logits_sha256.clone())),
-        Outcome::Error(_) => None,
-    };
-    let first = runs.first().and_then(result);
-    first.is_some() && runs.iter().all(|entry| result(entry) == first)
+    let first = runs.first().and_then(Entry::result);
+    first.is_some() && runs.iter().all(|entry| entry.result() == first)
 }
 
 fn spinner(message: &str) -> ProgressBar {
@@ -210,6 +238,11 @@ impl Entry {
             Outcome::Run(run) => Some(run),
             Outcome::Error(_) => None,
         }
+    }
+
+    /// What has to be the same for all.
+    fn result(&self) -> Option<(&[u32], &str)> {
+        self.run().map(|run| (&*run.ids, &*run.logits_sha256))
     }
 }
 
@@ -259,5 +292,32 @@ mod tests {
         };
         assert!(!are_identical(&[entry("a", &[1]), failed]));
         assert!(!are_identical(&[]));
+    }
+
+    #[test]
+    fn an_engine_that_fails_does_not_disagree() {
+        let problem = |hashes: &[Option<&str>]| {
+            let runs: Vec<_> = hashes
+                .iter()
+                .map(|hash| match hash {
+                    Some(hash) => entry(hash, &[1]),
+                    None => Entry {
+                        engine: "wasmedge".into(),
+                        requested_load: "map",
+                        outcome: Outcome::Error("no folder".into()),
+                    },
+                })
+                .collect();
+            let identical = are_identical(&runs);
+            let (prompt, model) = (String::new(), PathBuf::new());
+            Comparison { prompt, model, runs, identical }.problem().unwrap_or_default()
+        };
+        assert_eq!(problem(&[Some("a"), Some("a")]), "");
+        assert_eq!(problem(&[Some("a"), Some("b")]), "the engines do not agree");
+        assert_eq!(problem(&[Some("a"), None, Some("a")]), "1 of 3 runs failed; the others agree");
+        assert_eq!(problem(&[None, Some("a")]), "1 of 2 runs failed; the other one ran");
+        assert_eq!(problem(&[None, None]), "2 of 2 runs failed");
+        let both = problem(&[Some("a"), None, Some("b")]);
+        assert!(both.contains("1 of 3 runs failed") && both.contains("do not agree"), "{both}");
     }
 }

@@ -75,21 +75,28 @@ impl Choices {
     }
 }
 
+/// An engine of this build in one of its ways to run guests, or why it cannot be opened.
+pub(crate) struct Opened {
+    pub(crate) name: &'static str,
+    pub(crate) engine: Result<Arc<dyn Engine>, Failure>,
+}
+
 /// Opens every engine of this build, with every choice that it leaves.
-pub(crate) fn open_all() -> Result<Vec<Arc<dyn Engine>>, Failure> {
+pub(crate) fn open_all() -> Vec<Opened> {
     let default = Choices::default();
     let llvm = Choices { wasmer_compiler: WasmerCompiler::Llvm, ..default };
     let interpreter = Choices { wasmedge_mode: WasmEdgeMode::Interpreter, ..default };
     let mut all = Vec::new();
     for name in polychord::available() {
-        all.push(open(name, default)?);
+        let mut add = |choices| all.push(Opened { name, engine: open(name, choices) });
+        add(default);
         match name {
-            "wasmer" if cfg!(feature = "wasmer-llvm") => all.push(open(name, llvm)?),
-            "wasmedge" => all.push(open(name, interpreter)?),
+            "wasmer" if cfg!(feature = "wasmer-llvm") => add(llvm),
+            "wasmedge" => add(interpreter),
             _ => {}
         }
     }
-    Ok(all)
+    all
 }
 
 fn open(name: &str, choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
@@ -140,6 +147,7 @@ pub(crate) mod wasmedge {
     use polychord::wasmedge::{CompilerCommand, Config, Mode, WasmEdgeEngine, run_compiler};
 
     use super::{Failure, WasmEdgeMode};
+    use crate::cli::program::this_program;
 
     /// The hidden command by which this program compiles guests for itself: LLVM ends the
     /// process on some modules.
@@ -157,7 +165,7 @@ pub(crate) mod wasmedge {
             WasmEdgeMode::Aot => Mode::Aot,
             WasmEdgeMode::Interpreter => Mode::Interpreter,
         };
-        let program = std::env::current_exe()?;
+        let program = this_program()?;
         let compiler = CompilerCommand { program, args: vec!["wasmedge-compile".into()] };
         let config = Config { mode, compiler: Some(compiler), ..Config::default() };
         Ok(Arc::new(WasmEdgeEngine::with_config(config)?))

@@ -24,6 +24,12 @@ impl Failure {
             // Whoever read the output has seen enough.
             return ExitCode::SUCCESS;
         }
+        let _ = writeln!(std::io::stderr(), "error: {}", self.message());
+        ExitCode::from(if self.usage { 2 } else { 1 })
+    }
+
+    /// The error and its causes as one paragraph.
+    pub(crate) fn message(&self) -> String {
         let mut message = self.error.to_string();
         let mut cause = self.error.source();
         while let Some(error) = cause {
@@ -34,8 +40,7 @@ impl Failure {
             }
             cause = error.source();
         }
-        let _ = writeln!(std::io::stderr(), "error: {}", terminal::lines(&message));
-        ExitCode::from(if self.usage { 2 } else { 1 })
+        message
     }
 
     fn is_broken_pipe(&self) -> bool {

@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let placement = args.placement()?;
     let engine = args.engine.open()?;
     let model_ref = args.model.clone().unwrap_or_default();
-    let path = Hub::new()?.resolve(&model_ref, &mut TerminalBar::new())?;
+    let path = Hub::find(&model_ref, &mut TerminalBar::new())?;
     let start = Instant::now();
     let model = open(&path, args.load)?;
     let opened = start.elapsed();

@@ -33,8 +33,7 @@ pub(crate) struct Args {
 
 /// Prints a model's metadata and layers, and whether the guest can run it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let path =
-        Hub::new()?.resolve(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
+    let path = Hub::find(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
     // Opened once, so that all of this is about one file.
     let source = Source::open(&path)?;
     let gguf = Gguf::from_source(&source)?;

@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod placement;
 mod plan;
+mod program;
 mod pull;
 mod size;
 mod terminal;

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let placement = args.placement.placement()?;
     let engine = args.engine.open()?;
     let model = args.model.clone().unwrap_or_default();
-    let model = Model::open(Hub::new()?.resolve(&model, &mut TerminalBar::new())?)?;
+    let model = Model::open(Hub::find(&model, &mut TerminalBar::new())?)?;
     let mut options = SessionOptions::default();
     options.placement = placement;
     options.split = args.placement.split();

@@ -13,7 +13,7 @@ pub(crate) struct Args {
 /// Fetches a model and prints where it is.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = args.model.clone().unwrap_or_default();
-    let path = Hub::new()?.resolve(&model, &mut TerminalBar::new())?;
+    let path = Hub::find(&model, &mut TerminalBar::new())?;
     let mut stdout = std::io::stdout();
     // A script needs the path as it is.
     match stdout.is_terminal() {

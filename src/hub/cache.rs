@@ -3,18 +3,27 @@
 //! ```text
 //! <cache>/models/<model>.gguf              complete and verified, always put there by a rename
 //! <cache>/models/<model>.gguf.sha256-ok    its digest, with the size and time it was verified at
-//! <cache>/partial/<key>/                   work in progress on one model, owned by the lock
-//! <cache>/partial/<key>.lock               held by the process that fetches it
+//! <cache>/partial/<key>-<user>/            one user's work on one model, owned by the lock
+//! <cache>/partial/<key>-<user>.lock        held by the process that fetches it
 //! ```
+//!
+//! A cache may be shared: one that others cannot write to is read by all, and where `models` and
+//! `partial` belong to root and are sticky, all may add to it. Nothing is written in a folder in
+//! which another user could exchange what is ours, and a file is only ever created where nothing
+//! has its name, so that no link leads a fetch to another file. What other users have put into a
+//! shared cache is hashed each time, and its notes are not believed; a user who can write to the
+//! file of a model could still change it after that. The owner of the cache is trusted.
 
 use std::env;
 use std::fs::{self, File, TryLockError};
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use polychord_folders::{self as folders, Access, Folder};
 
 use super::digest::{self, Expected, Verified};
 use super::error::{Context as _, Error};
@@ -39,36 +48,35 @@ pub(super) fn default_root() -> Result<PathBuf, Error> {
 /// The place of one model in the cache.
 #[derive(Debug)]
 pub(super) struct Slot {
+    root: PathBuf,
     file: PathBuf,
-    work: PathBuf,
+    /// Name of the folder for work in progress, without a suffix.
+    key: String,
 }
 
 impl Slot {
     /// `name` is the path below `models`; its parts were checked where the reference was parsed.
     pub(super) fn new(root: &Path, name: &str) -> Self {
         let digest = digest::hash_text(name);
-        let key = digest.get(..16).unwrap_or(&digest);
-        Self { file: root.join("models").join(name), work: root.join("partial").join(key) }
-    }
-
-    /// The folder for work in progress.
-    pub(super) fn work(&self) -> &Path {
-        &self.work
+        let key = format!("{}-{}", digest.get(..16).unwrap_or(&digest), folders::user());
+        Self { root: root.into(), file: root.join("models").join(name), key }
     }
 
     /// The model's path, if it is there and good. Reads all of it only if it changed since it was
     /// last verified.
     pub(super) fn valid(&self, expected: &Expected) -> Option<PathBuf> {
-        let found = Stamp::of(&self.file)?;
+        let mut file = open_model(&self.file)?;
+        let found = Stamp::of(&file)?;
         if expected.size.is_some_and(|size| size != found.size) {
             return None;
         }
-        let mark = Mark::read(&self.mark());
+        let mark = Mark::read(&self.mark(), &self.root);
         let sha256 = expected.sha256.clone().or_else(|| Some(mark.as_ref()?.sha256.clone()))?;
-        if mark.is_some_and(|mark| mark.stamp == found && mark.sha256 == sha256) {
+        let is_marked = mark.is_some_and(|mark| mark.stamp == found && mark.sha256 == sha256);
+        if is_marked && folders::has_trusted_owner(&file, &self.root) {
             return Some(self.file.clone());
         }
-        let (_, actual) = digest::hash_file(&self.file).ok()?;
+        let (_, actual) = digest::hash_file(&mut file).ok()?;
         if actual != sha256 {
             return None;
         }
@@ -79,43 +87,41 @@ impl Slot {
 
     /// Waits until no other process works on this model, and clears what a dead one left behind.
     pub(super) fn lock(&self, progress: &mut dyn Progress) -> Result<Guard, Error> {
-        for dir in [self.work.parent(), self.file.parent()].into_iter().flatten() {
-            fs::create_dir_all(dir).in_cache("create", dir)?;
+        if let Some(models) = self.file.parent() {
+            Folder::make(models, Access::Shared)?;
         }
-        let path = self.work.with_extension("lock");
-        let file = open_lock(&path).in_cache("open", &path)?;
-        let guard = loop {
-            match file.try_lock() {
-                Ok(()) => break Guard { lock: Some(file) },
-                Err(TryLockError::WouldBlock) => {
-                    progress.report("waiting for another process that fetches it", 0, None);
-                    thread::sleep(Duration::from_millis(100));
-                }
-                // Some network file systems: unique names and renames must do, without resuming.
-                Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Unsupported => {
-                    break Guard { lock: None };
-                }
-                Err(TryLockError::Error(e)) => return Err(e).in_cache("lock", &path),
-            }
-        };
+        let partial = Folder::make(&self.root.join("partial"), Access::Shared)?;
+        let name = format!("{}.lock", self.key);
+        let lock = wait_for(open_lock(&partial, &name)?, &partial.path().join(name), progress);
         // Only now: whoever held the lock before removed its folder.
-        fs::create_dir_all(&self.work).in_cache("create", &self.work)?;
-        if guard.is_exclusive() {
-            clear(&self.work);
-            sweep(&self.work);
+        let work = Folder::make(&partial.path().join(&self.key), Access::Private)?;
+        if lock.is_some() {
+            clear(work.path());
+            sweep(&partial, &self.key);
         }
-        Ok(guard)
+        Ok(Guard { lock, work })
     }
 
     /// Gives a verified file its final name. The mark goes first: a crash in between leaves a mark
     /// that fits no file, never a file without a known digest.
-    pub(super) fn commit(&self, verified: &Verified) -> Result<PathBuf, Error> {
-        let stamp = Stamp::of(&verified.path)
+    pub(super) fn commit(&self, guard: &Guard, verified: &Verified) -> Result<PathBuf, Error> {
+        let stamp = File::open(&verified.path).in_cache("inspect", &verified.path)?;
+        let stamp = Stamp::of(&stamp)
             .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
             .in_cache("inspect", &verified.path)?;
-        let mark = Mark { sha256: verified.sha256.clone(), stamp };
-        mark.write(&self.mark(), &self.work).in_cache("write", &self.mark())?;
-        fs::rename(&verified.path, &self.file).in_cache("put the model at", &self.file)?;
+        let sha256 = verified.sha256.clone();
+        let mark = Mark { sha256: sha256.clone(), stamp };
+        let placed = mark
+            .write(&self.mark(), guard.work.path())
+            .in_cache("write", &self.mark())
+            .and_then(|()| {
+                fs::rename(&verified.path, &self.file).in_cache("put the model at", &self.file)
+            });
+        if let Err(error) = placed {
+            // In a sticky folder, the model of another user cannot be replaced; it may do.
+            let same = Expected { size: Some(stamp.size), sha256: Some(sha256) };
+            return self.valid(&same).ok_or(error);
+        }
         if let Some(parent) = self.file.parent() {
             // Makes the rename itself durable, where a folder can be flushed (not on Windows).
             let _ = File::open(parent).and_then(|dir| dir.sync_all());
@@ -126,7 +132,7 @@ impl Slot {
     /// Removes the work in progress; call with the lock held.
     pub(super) fn clean(&self, guard: &Guard) {
         if guard.is_exclusive() {
-            let _ = fs::remove_dir_all(&self.work);
+            let _ = fs::remove_dir_all(guard.work.path());
         }
     }
 
@@ -142,12 +148,18 @@ impl Slot {
 pub(super) struct Guard {
     /// Unlocks when it is dropped.
     lock: Option<File>,
+    work: Folder,
 }
 
 impl Guard {
-    /// Whether nobody else can be at work on the same model.
+    /// Whether no other process can be at work on the same model.
     pub(super) fn is_exclusive(&self) -> bool {
         self.lock.is_some()
+    }
+
+    /// The folder for work in progress.
+    pub(super) fn work(&self) -> &Folder {
+        &self.work
     }
 }
 
@@ -159,8 +171,8 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    fn of(file: &File) -> Option<Self> {
+        let meta = file.metadata().ok().filter(fs::Metadata::is_file)?;
         let modified = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?.as_nanos();
         Some(Self { size: meta.len(), modified })
     }
@@ -174,8 +186,14 @@ struct Mark {
 }
 
 impl Mark {
-    fn read(path: &Path) -> Option<Self> {
-        let text = fs::read_to_string(path).ok()?;
+    /// Reads a mark that nobody could forge but who may change the cache anyway.
+    fn read(path: &Path, root: &Path) -> Option<Self> {
+        let file = open_model(path)?;
+        if folders::others_may_write(&file) || !folders::has_trusted_owner(&file, root) {
+            return None;
+        }
+        let mut text = String::new();
+        file.take(MARK_BYTES).read_to_string(&mut text).ok()?;
         let mut words = text.split_whitespace();
         let sha256 = words.next().filter(|word| digest::is_sha256(word))?.to_owned();
         let size = words.next()?.parse().ok()?;
@@ -187,9 +205,18 @@ impl Mark {
         // Not a file of `tempfile`: those are for the user's eyes only, and a cache may be shared.
         let temporary = work.join(unique(".mark"));
         let text = format!("{} {} {}\n", self.sha256, self.stamp.size, self.stamp.modified);
-        fs::write(&temporary, text)?;
-        fs::rename(&temporary, path).inspect_err(|_| remove(&temporary))
+        let written = folders::create_new(&temporary)?.write_all(text.as_bytes());
+        written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| remove(&temporary))
     }
+}
+
+/// Longer than any mark.
+const MARK_BYTES: u64 = 4096;
+
+/// Opens a file that was found by its name: no pipe, on which opening would wait.
+fn open_model(path: &Path) -> Option<File> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    File::open(path).ok()
 }
 
 /// A file name that no other process or thread uses.
@@ -199,8 +226,48 @@ pub(super) fn unique(name: &str) -> String {
     format!("{name}-{}-{number}", process::id())
 }
 
-fn open_lock(path: &Path) -> io::Result<File> {
-    File::options().create(true).truncate(false).write(true).open(path)
+/// Opens the user's own lock, or creates it in the place of what is none.
+fn open_lock(partial: &Folder, name: &str) -> Result<File, folders::Error> {
+    // Another process may create it first.
+    for _ in 0..8 {
+        match partial.open_file_to_write(name) {
+            Ok(Some(file)) => return Ok(file),
+            Ok(None) => {}
+            Err(folders::Error::Unsafe { path, problem }) => {
+                partial.remove_file(name).map_err(|_| folders::Error::Unsafe { path, problem })?
+            }
+            Err(error) => return Err(error),
+        }
+        match partial.create_file(name, 0o644) {
+            Err(folders::Error::Io { source, .. })
+                if source.kind() == io::ErrorKind::AlreadyExists => {}
+            created => return created,
+        }
+    }
+    partial.create_file(name, 0o644)
+}
+
+/// Waits for the lock. None if the file system has no locks, as some network file systems: unique
+/// names and renames must do then, without resuming.
+fn wait_for(file: File, path: &Path, progress: &mut dyn Progress) -> Option<File> {
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => {
+                progress.report("waiting for another process that fetches it", 0, None);
+                thread::sleep(Duration::from_millis(100));
+            }
+            Err(TryLockError::Error(e)) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(TryLockError::Error(e)) => {
+                let path = path.display();
+                progress.warn(&format!(
+                    "cannot lock {path} ({e}): going on without a lock, so an interrupted fetch \
+                     will begin anew, and another process may fetch the same"
+                ));
+                return None;
+            }
+        }
+    }
 }
 
 /// Empties a work folder but for what can be resumed.
@@ -212,18 +279,19 @@ fn clear(work: &Path) {
     }
 }
 
-/// Removes the stale work of other models, unless somebody is at it.
-fn sweep(own: &Path) {
-    let Some(partial) = own.parent() else { return };
-    for entry in fs::read_dir(partial).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path == own || !path.is_dir() || !is_stale(&path) {
+/// Removes the stale work on other models, unless somebody is at it.
+fn sweep(partial: &Folder, own: &str) {
+    for entry in fs::read_dir(partial.path()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| *name != own) else { continue };
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || !is_stale(&entry.path()) {
             continue;
         }
-        if let Ok(lock) = open_lock(&path.with_extension("lock"))
+        if let Ok(lock) = open_lock(partial, &format!("{name}.lock"))
             && lock.try_lock().is_ok()
         {
-            remove(&path);
+            remove(&entry.path());
         }
     }
 }

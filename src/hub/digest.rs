@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use polychord_folders::Folder;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{Cause, Context as _};
@@ -36,21 +37,20 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Starts an empty file, in place of whatever is there.
-    pub(super) fn create(path: PathBuf) -> Result<Self, Cause> {
-        let file = File::create(&path).in_source("create", &path)?;
-        Ok(Self { path, file, hasher: Sha256::new(), len: 0 })
+    /// Starts an empty file, in place of whatever is there. It is a new file: what a link of this
+    /// name leads to stays as it is.
+    pub(super) fn create(work: &Folder, name: &str) -> Result<Self, Cause> {
+        let file = work.create_file_anew(name, 0o644)?;
+        Ok(Self { path: work.path().join(name), file, hasher: Sha256::new(), len: 0 })
     }
 
-    /// Goes on after the bytes that are there, which are read once for their hash.
-    pub(super) fn resume(path: PathBuf) -> Result<Self, Cause> {
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .in_source("open", &path)?;
+    /// Goes on after the bytes that are there, which are read once for their hash. A file that is
+    /// not the user's own and no other's begins anew.
+    pub(super) fn resume(work: &Folder, name: &str) -> Result<Self, Cause> {
+        let Ok(Some(mut file)) = work.open_file_to_write(name) else {
+            return Self::create(work, name);
+        };
+        let path = work.path().join(name);
         let mut hasher = Sha256::new();
         let len = hash_into(&mut hasher, &mut file).in_source("read", &path)?;
         Ok(Self { path, file, hasher, len })
@@ -96,10 +96,10 @@ impl Sink {
     }
 
     /// Judges the whole file and makes it durable.
-    pub(super) fn finish(self, expected: &Expected) -> Result<Verified, Cause> {
+    pub(super) fn finish(mut self, expected: &Expected) -> Result<Verified, Cause> {
         let sha256 = hex(&self.hasher.finalize());
         check(expected, self.len, &sha256)?;
-        check_magic(&self.path)?;
+        check_magic(&mut self.file).in_source("read", &self.path)??;
         self.file.sync_all().in_source("flush", &self.path)?;
         Ok(Verified { path: self.path, sha256 })
     }
@@ -107,16 +107,17 @@ impl Sink {
 
 /// Judges a file that someone else wrote.
 pub(super) fn verify(path: PathBuf, expected: &Expected) -> Result<Verified, Cause> {
-    let (len, sha256) = hash_file(&path).in_source("read", &path)?;
+    let mut file = File::open(&path).in_source("open", &path)?;
+    let (len, sha256) = hash_file(&mut file).in_source("read", &path)?;
     check(expected, len, &sha256)?;
-    check_magic(&path)?;
+    check_magic(&mut file).in_source("read", &path)??;
     Ok(Verified { path, sha256 })
 }
 
-/// The size and the SHA-256 of a file.
-pub(super) fn hash_file(path: &Path) -> io::Result<(u64, String)> {
+/// The size and the SHA-256 of a file that was just opened.
+pub(super) fn hash_file(file: &mut File) -> io::Result<(u64, String)> {
     let mut hasher = Sha256::new();
-    let len = hash_into(&mut hasher, &mut File::open(path)?)?;
+    let len = hash_into(&mut hasher, file)?;
     Ok((len, hex(&hasher.finalize())))
 }
 
@@ -164,11 +165,12 @@ fn check(expected: &Expected, size: u64, sha256: &str) -> Result<(), Cause> {
     }
 }
 
-fn check_magic(path: &Path) -> Result<(), Cause> {
+/// Reads the first bytes once more, of the file that was hashed.
+fn check_magic(file: &mut File) -> io::Result<Result<(), Cause>> {
     let mut magic = Vec::with_capacity(4);
-    let file = File::open(path).in_source("open", path)?;
-    file.take(4).read_to_end(&mut magic).in_source("read", path)?;
-    if magic == b"GGUF" { Ok(()) } else { Err(Cause::NotGguf) }
+    file.seek(SeekFrom::Start(0))?;
+    file.take(4).read_to_end(&mut magic)?;
+    Ok(if magic == b"GGUF" { Ok(()) } else { Err(Cause::NotGguf) })
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -37,11 +37,14 @@ pub enum Error {
     },
 
     /// This system tells no cache folder for the user.
-    #[error("no folder for cached models: set POLYCHORD_CACHE (or XDG_CACHE_HOME, or HOME)")]
+    #[error(
+        "no folder for cached models: set POLYCHORD_CACHE (or XDG_CACHE_HOME, or HOME), or give \
+         the path of a model file, which needs none"
+    )]
     NoCacheFolder,
 
     /// The cache folder could not be used.
-    #[error("cannot {action} {}", path.display())]
+    #[error("cannot {action} {} of the model cache (POLYCHORD_CACHE names another)", path.display())]
     Cache {
         /// What was tried, as a verb.
         action: &'static str,
@@ -49,6 +52,19 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+
+    /// Another user could exchange what is written into the cache.
+    #[error(
+        "in a model cache nobody else may be able to replace what is written there, but {} \
+         {problem}; POLYCHORD_CACHE names another cache",
+        path.display()
+    )]
+    UnsafeCache {
+        /// Which folder or file.
+        path: PathBuf,
+        /// Its owner and mode as far as they are the problem, and what to do.
+        problem: String,
     },
 
     /// Every source failed.
@@ -111,8 +127,10 @@ impl Attempt {
 #[non_exhaustive]
 pub enum Cause {
     /// The server could not be reached, or the connection broke.
-    #[error("cannot read {url}")]
+    #[error("{problem}: cannot read {url}")]
     Connection {
+        /// What it usually means, and what may help.
+        problem: &'static str,
         /// What was asked for.
         url: String,
         /// What the network said.
@@ -131,7 +149,7 @@ pub enum Cause {
     },
 
     /// Nothing arrived for a while.
-    #[error("nothing arrived for {} s", .0.as_secs_f32())]
+    #[error("time-out: nothing arrived for {} s; try again later", .0.as_secs_f32())]
     Stalled(Duration),
 
     /// The file is shorter or longer than it must be.
@@ -159,6 +177,17 @@ pub enum Cause {
     /// pip is not installed, or failed.
     #[error("{0}")]
     Pip(String),
+
+    /// The disk, or the user's share of it, is full.
+    #[error("{}", super::space::describe(folder, *needed, *free))]
+    NoSpace {
+        /// A folder on that disk.
+        folder: PathBuf,
+        /// Bytes that are needed, if that is known.
+        needed: Option<u64>,
+        /// Bytes that are left, if the system knows.
+        free: Option<u64>,
+    },
 
     /// The wheel cannot be unpacked.
     #[error("cannot unpack {}", wheel.display())]
@@ -210,6 +239,42 @@ impl<T> Context<T> for io::Result<T> {
     }
 
     fn in_source(self, action: &'static str, path: &std::path::Path) -> Result<T, Cause> {
-        self.map_err(|source| Cause::File { action, path: path.into(), source })
+        self.map_err(|source| file_cause(action, path.into(), source))
+    }
+}
+
+/// A full disk is a cause of its own.
+fn file_cause(action: &'static str, path: PathBuf, source: io::Error) -> Cause {
+    if !super::space::is_full(&source) {
+        return Cause::File { action, path, source };
+    }
+    let folder = path.parent().unwrap_or(&path).to_owned();
+    let free = polychord_folders::free_space(&folder);
+    Cause::NoSpace { folder, needed: None, free }
+}
+
+impl From<polychord_folders::Error> for Error {
+    fn from(error: polychord_folders::Error) -> Self {
+        match error {
+            polychord_folders::Error::Io { action, path, source } => {
+                Self::Cache { action, path, source }
+            }
+            polychord_folders::Error::Unsafe { path, problem } => {
+                Self::UnsafeCache { path, problem }
+            }
+        }
+    }
+}
+
+impl From<polychord_folders::Error> for Cause {
+    fn from(error: polychord_folders::Error) -> Self {
+        match error {
+            polychord_folders::Error::Io { action, path, source } => {
+                file_cause(action, path, source)
+            }
+            polychord_folders::Error::Unsafe { path, problem } => {
+                Self::File { action: "use", path, source: io::Error::other(problem) }
+            }
+        }
     }
 }

@@ -6,11 +6,12 @@
 use std::env;
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hf_hub::{Cache, Repo, RepoType};
+use polychord_folders::Folder;
 use ureq::config::RedirectAuthHeaders;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
@@ -19,6 +20,7 @@ use super::cache::unique;
 use super::digest::{self, Expected, Sink, Verified};
 use super::error::{Cause, Context as _};
 use super::reference::HfFile;
+use super::space;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -110,7 +112,7 @@ pub(super) fn from_local_cache(
     settings: &Settings,
     file: &HfFile,
     expected: &Expected,
-    work: &Path,
+    work: &Folder,
 ) -> Result<Option<Verified>, Cause> {
     let Some(found) = settings.cache.as_ref().and_then(|cache| find_local(cache, file)) else {
         return Ok(None);
@@ -122,9 +124,12 @@ pub(super) fn from_local_cache(
     if let (None, Some(name)) = (&expected.sha256, name.filter(|name| digest::is_sha256(name))) {
         expected.sha256 = Some(name.to_ascii_lowercase());
     }
-    let target = work.join(unique("local"));
+    let name = unique("local");
+    let target = work.path().join(&name);
     if fs::hard_link(&blob, &target).is_err() {
-        fs::copy(&blob, &target).in_source("copy", &blob)?;
+        let mut from = fs::File::open(&blob).in_source("open", &blob)?;
+        let mut to = work.create_file(&name, 0o644)?;
+        io::copy(&mut from, &mut to).in_source("copy to", &target)?;
     }
     digest::verify(target, &expected).map(Some)
 }
@@ -138,31 +143,40 @@ fn find_local(cache: &Path, file: &HfFile) -> Option<PathBuf> {
     repo.get(file.path()).or_else(by_commit)
 }
 
-/// Downloads the file into `target`. With `resume`, goes on where an earlier run stopped.
+/// Where a download goes.
+pub(super) struct Target<'a> {
+    pub(super) work: &'a Folder,
+    pub(super) name: &'a str,
+    /// Whether to go on where an earlier run stopped.
+    pub(super) resume: bool,
+}
+
+/// Downloads the file into `target`.
 pub(super) fn download(
     settings: &Settings,
     file: &HfFile,
     expected: &Expected,
-    target: &Path,
-    resume: bool,
+    target: &Target<'_>,
     advanced: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Verified, Cause> {
     let url = settings.url(file);
     let agent = settings.agent();
     let remote = Remote::ask(&agent, settings, &url)?;
     let expected = remote.agree_with(expected)?;
-    let mut sink = remote.open(target, resume)?;
+    let mut sink = remote.open(target)?;
     let resumed = sink.len() > 0;
+    let needed = expected.size.unwrap_or_default().saturating_sub(sink.len());
+    space::require(target.work.path(), needed)?;
     let mut judged = transfer(&agent, settings, &url, &mut sink, &expected, advanced)
         .and_then(|()| sink.finish(&expected));
     if resumed && judged.as_ref().is_err_and(is_wrong_content) {
         // The earlier part was bad: once more from the start.
-        let mut sink = Sink::create(target.into())?;
+        let mut sink = Sink::create(target.work, target.name)?;
         judged = transfer(&agent, settings, &url, &mut sink, &expected, advanced)
             .and_then(|()| sink.finish(&expected));
     }
     if judged.as_ref().is_err_and(is_wrong_content) {
-        let _ = fs::remove_file(target);
+        let _ = target.work.remove_file(target.name);
     }
     judged
 }
@@ -238,21 +252,31 @@ impl Remote {
     }
 
     /// Opens the partial file: the one that is there, if it is of the same version.
-    fn open(&self, target: &Path, resume: bool) -> Result<Sink, Cause> {
-        let note = target.with_extension("etag");
+    fn open(&self, target: &Target<'_>) -> Result<Sink, Cause> {
+        let Target { work, name, resume } = *target;
+        let note = format!("{name}.etag");
         if let (true, Some(etag)) = (resume, &self.etag)
-            && fs::read_to_string(&note).is_ok_and(|noted| noted == *etag)
+            && read_note(work, &note).is_some_and(|noted| noted == *etag)
         {
-            return Sink::resume(target.into());
+            return Sink::resume(work, name);
         }
         // The note goes first, so that it never describes older bytes.
-        let _ = fs::remove_file(&note);
-        let sink = Sink::create(target.into())?;
+        work.remove_file(&note)?;
+        let sink = Sink::create(work, name)?;
         if let (true, Some(etag)) = (resume, &self.etag) {
-            fs::write(&note, etag).in_source("write", &note)?;
+            let mut file = work.create_file_anew(&note, 0o644)?;
+            file.write_all(etag.as_bytes()).in_source("write", &work.path().join(&note))?;
         }
         Ok(sink)
     }
+}
+
+/// The version that a partial file is of, if this user noted it.
+fn read_note(work: &Folder, note: &str) -> Option<String> {
+    const LONGEST: u64 = 4096;
+    let mut text = String::new();
+    work.open_file(note).ok()??.take(LONGEST).read_to_string(&mut text).ok()?;
+    Some(text)
 }
 
 /// Reads the rest of the file into `sink`.
@@ -338,6 +362,49 @@ fn connection(url: &str, settings: &Settings, error: ureq::Error) -> Cause {
         ureq::Error::Timeout(ureq::Timeout::PerRead | ureq::Timeout::RecvResponse) => {
             Cause::Stalled(settings.stall)
         }
-        error => Cause::Connection { url: url.into(), source: Box::new(error) },
+        error => {
+            let problem = problem(&error);
+            Cause::Connection { problem, url: url.into(), source: Box::new(error) }
+        }
+    }
+}
+
+/// What went wrong, and what may help.
+fn problem(error: &ureq::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+
+    const BROKEN: &str = "the connection broke off; run it again, it goes on where it stopped";
+    const UNREACHABLE: &str = "the server cannot be reached; check the network, the proxy \
+                               (HTTPS_PROXY) and HF_ENDPOINT";
+    match error {
+        ureq::Error::HostNotFound => {
+            "there is no network, or no server of this name; check the network, the proxy \
+             (HTTPS_PROXY) and HF_ENDPOINT"
+        }
+        ureq::Error::Timeout(ureq::Timeout::Resolve | ureq::Timeout::Connect)
+        | ureq::Error::ConnectionFailed => UNREACHABLE,
+        ureq::Error::Timeout(_) => "the server took too long; try again later",
+        ureq::Error::Io(error) => match error.kind() {
+            Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::BrokenPipe
+            | Kind::UnexpectedEof => BROKEN,
+            Kind::TimedOut | Kind::WouldBlock => "the server took too long; try again later",
+            Kind::ConnectionRefused
+            | Kind::NetworkUnreachable
+            | Kind::NetworkDown
+            | Kind::HostUnreachable
+            | Kind::AddrNotAvailable => UNREACHABLE,
+            _ => "the connection failed",
+        },
+        ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::TlsRequired => {
+            "there is no trusted connection; check the clock and the certificates of this machine"
+        }
+        ureq::Error::InvalidProxyUrl | ureq::Error::ConnectProxyFailed(_) => {
+            "the proxy does not connect; check HTTPS_PROXY"
+        }
+        ureq::Error::Protocol(_) => "the server does not answer as one of the web should",
+        ureq::Error::BadUri(_) | ureq::Error::Http(_) => "this is no address; check HF_ENDPOINT",
+        _ => "the request failed",
     }
 }

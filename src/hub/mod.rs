@@ -20,6 +20,7 @@ mod huggingface;
 mod progress;
 mod reference;
 mod sources;
+mod space;
 #[cfg(test)]
 mod tests;
 mod wheel;
@@ -56,6 +57,19 @@ impl Hub {
         Ok(Self::with_cache_dir(cache::default_root()?))
     }
 
+    /// The path of `model`: the file itself, which needs no cache, or one in the user's cache, which
+    /// [`new`](Self::new) finds and [`resolve`](Self::resolve) fills.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`resolve`](Self::resolve); and of [`new`](Self::new), unless `model` is a path.
+    pub fn find(model: &ModelRef, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+        match model {
+            ModelRef::Path(path) => existing_file(path),
+            _ => Self::new()?.resolve(model, progress),
+        }
+    }
+
     /// The same with a cache in `folder`.
     pub fn with_cache_dir(folder: impl Into<PathBuf>) -> Self {
         Self { root: folder.into(), settings: Settings::from_env(), pinned: sources::DEFAULT }
@@ -84,6 +98,7 @@ impl Hub {
     ///
     /// - [`Error::NoSuchFile`] if `model` is a path, and no file is there.
     /// - [`Error::Cache`] if the cache folder cannot be used.
+    /// - [`Error::UnsafeCache`] if another user could exchange what is written there.
     /// - [`Error::Unavailable`] if no source could provide the model.
     pub fn resolve(&self, model: &ModelRef, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
         match model {
@@ -136,9 +151,9 @@ impl Hub {
         }
         let mut attempts = Vec::new();
         for source in request.sources {
-            match source.fetch(&self.settings, expected, slot.work(), &guard, progress) {
+            match source.fetch(&self.settings, expected, &guard, progress) {
                 Ok(Some(verified)) => {
-                    let path = slot.commit(&verified)?;
+                    let path = slot.commit(&guard, &verified)?;
                     slot.clean(&guard);
                     return Ok(path);
                 }

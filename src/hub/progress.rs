@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -16,6 +16,11 @@ pub trait Progress {
     /// `source` failed; the next one follows, if there is one.
     fn failed(&mut self, source: &str, cause: &dyn Error) {
         let _ = (source, cause);
+    }
+
+    /// Something is not as it should be, but the fetch goes on.
+    fn warn(&mut self, message: &str) {
+        let _ = message;
     }
 
     /// The fetch is over, well or badly. Not called where nothing had to be fetched.
@@ -96,6 +101,15 @@ impl Progress for TerminalBar {
         if let Some(bar) = self.bar() {
             let text = format!("{source}: {}", super::error::chain(cause));
             bar.println(polychord_runtime_api::Printable(text).to_string());
+        }
+    }
+
+    fn warn(&mut self, message: &str) {
+        let message = format!("warning: {message}");
+        match &self.bar {
+            Some(bar) => bar.println(message),
+            // Standard error may be closed, which is no reason to stop.
+            None => drop(writeln!(io::stderr(), "{message}")),
         }
     }
 

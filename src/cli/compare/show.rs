@@ -91,7 +91,7 @@ fn verdict(comparison: &Comparison, paint: Paint) -> String {
     let count = hashes.len();
     hashes.sort();
     hashes.dedup();
-    let failed = comparison.runs.len() - count;
+    let failed = comparison.failed();
     if comparison.identical {
         let hash = short(hashes[0]);
         let text =
@@ -99,7 +99,7 @@ fn verdict(comparison: &Comparison, paint: Paint) -> String {
         return paint.apply("1;32", &text);
     }
     let problem = match (hashes.len(), failed) {
-        (0 | 1, _) => format!("{failed} of {} runs failed", comparison.runs.len()),
+        (0 | 1, _) => comparison.problem().unwrap_or_default(),
         (different, 0) => format!("{count} runs gave {different} different results"),
         (different, _) => {
             format!("{count} runs gave {different} different results, and {failed} failed")

@@ -270,3 +270,18 @@ fn what_hugging_faces_tools_have_is_verified() {
     bench.complete();
     assert_eq!(bench.server.requests().len(), 2);
 }
+
+#[test]
+fn failures_of_the_network_say_what_helps() {
+    let mut bench = Bench::new();
+    bench.server.change(|is| is.cut = Some(100_000));
+    let message = bench.refused().to_string();
+    assert!(message.contains("broke off; run it again"), "{message}");
+    bench.hub.settings.hugging_face.endpoint = "http://127.0.0.1:1".into();
+    let message = bench.refused().to_string();
+    assert!(message.contains("cannot be reached; check the network"), "{message}");
+    bench.hub.settings.hugging_face.endpoint.clone_from(&bench.server.url);
+    bench.server.change(|is| is.linked_size = Some(usize::MAX / 2));
+    let message = bench.refused().to_string();
+    assert!(message.contains("the disk is full"), "{message}");
+}

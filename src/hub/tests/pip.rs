@@ -310,3 +310,34 @@ fn a_cache_that_cannot_be_made_is_named() {
     let error = bench.resolve().unwrap_err();
     assert!(matches!(error, Error::Cache { action: "create", .. }), "{error}");
 }
+
+/// As in a trace of pip for a connection that breaks: the last line of a hundred has the cause.
+#[test]
+fn the_cause_of_a_failure_comes_with_what_helps() {
+    for (last, cause) in [
+        ("x.ReadTimeoutError: HTTPSConnectionPool(host=1): Read timed out.", "time-out"),
+        ("x.ProtocolError: (1, ConnectionResetError(104, 2))", "broke off: try again"),
+        ("OSError: [Errno 28] No space left on device", "the disk is full"),
+    ] {
+        let bench = Bench::new();
+        bench.pip(&format!(
+            "echo 'ERROR: Exception:' >&2; echo 'Traceback (most recent call last):' >&2\n\
+             echo '  File 1' >&2; echo '{last}' >&2; exit 2"
+        ));
+        let message = bench.refused().to_string();
+        assert!(message.contains(cause) && message.contains(last), "{message}");
+        assert!(!message.contains("ERROR: Exception:"), "{message}");
+    }
+}
+
+#[test]
+fn a_disk_without_room_is_known_before() {
+    let mut bench = Bench::new();
+    bench.hub.pinned.wheel.size = u64::MAX / 2;
+    let error = bench.refused();
+    assert!(matches!(causes(&error)[..], [Cause::NoSpace { free: Some(_), .. }]), "{error}");
+    for part in ["the disk is full", "free", "needed", "POLYCHORD_CACHE"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    assert_eq!(bench.runs(), 0);
+}

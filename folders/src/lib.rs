@@ -1,0 +1,79 @@
+//! Folders that no other user can change, and files in them that are opened only once.
+//!
+//! A cache lies at a path that others can predict. Whoever can write to one of the folders on the
+//! way can put a link, or a folder of their own, in the place of ours: between a check and the use
+//! that relies on it, too. So [`Folder`] checks every folder and link on the way and keeps a
+//! descriptor of the last one, and files in it are opened by that descriptor, without following
+//! links, and checked after they are opened.
+//!
+//! POSIX access control lists need no look of their own: the group bits of the mode are then the
+//! upper bound of what the list gives to anybody but the owner and others. The lists of other
+//! systems (NFSv4, macOS) are not seen. On systems other than Unix nothing is checked: there the
+//! folders of a user are private by default.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+#[cfg(not(unix))]
+#[path = "other.rs"]
+mod system;
+#[cfg(unix)]
+#[path = "unix.rs"]
+mod system;
+#[cfg(unix)]
+mod walk;
+
+pub use system::{Folder, create_new, free_space, has_trusted_owner, others_may_write, user};
+
+/// Who else may create files in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// No other user; the folder belongs to the user who runs this.
+    Private,
+    /// Others only if the folder is sticky, so that they cannot replace what is ours; it belongs
+    /// to root or to the user who runs this.
+    Shared,
+}
+
+/// Why a folder or a file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The system refused an operation.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Other users could change the folder or file, or have put it there.
+    #[error("{} {problem}", path.display())]
+    Unsafe {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Its owner and mode as far as they are the problem, and what to do.
+        problem: String,
+    },
+}
+
+/// Result with the [`Error`] of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Io { action, path, source }
+}
+
+/// Name for a file that is renamed later; no other process or thread uses it, but others may
+/// have taken it, so the file is created anew or not at all.
+fn temporary_name() -> String {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = time.map_or(0, |time| time.subsec_nanos());
+    format!(".part-{}-{number}-{nanos:08x}", std::process::id())
+}
