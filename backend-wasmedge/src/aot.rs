@@ -9,27 +9,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
-use std::sync::{Mutex, PoisonError};
 
-use polychord_runtime_api::{Error, Result};
+use polychord_runtime_api::{CompilerCommand, Error, Result, serve_compiler};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::{Compiler, Module};
 
 use crate::engine::{MAX_PAGES64, Mode, WasmEdgeEngine, compiler_config, runtime_config};
-use crate::error;
-
-/// A program that compiles guests in a process of its own.
-///
-/// It is run with `args` and two more arguments, which it passes to [`run_compiler`]: most
-/// easily the program that uses this crate itself, by a hidden subcommand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompilerCommand {
-    /// The program.
-    pub program: PathBuf,
-    /// Arguments that lead it to [`run_compiler`].
-    pub args: Vec<OsString>,
-}
+use crate::{NAME, error, turn};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
@@ -59,7 +45,9 @@ pub fn run_compiler(args: &[OsString]) -> Result<()> {
     let folder = Path::new(folder);
     let input = folder.join(INPUT);
     let wasm = fs::read(&input).map_err(|e| failed("read", &input, &e))?;
-    compile_here(&wasm, kind == INTERRUPTIBLE, folder)
+    serve_compiler(NAME, |_| {
+        compile_here(&wasm, kind == INTERRUPTIBLE, folder).map(|()| Vec::new())
+    })
 }
 
 /// What is compiled and what comes of it, in the folder of one compilation.
@@ -196,9 +184,7 @@ fn seal(code: &[u8], key: &[u8; HASH]) -> [u8; HASH] {
 
 /// Compiles in this process, into a folder.
 fn compile_here(wasm: &[u8], interruptible: bool, folder: &Path) -> Result<()> {
-    // The linker that ends the compilation keeps state in globals.
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _turn = turn::wait()?;
     let config = compiler_config(interruptible)?;
     let compiler = Compiler::new(Some(&config)).map_err(|e| {
         error::compile(&format!(
@@ -218,37 +204,8 @@ fn compile_there(
 ) -> Result<()> {
     let input = folder.join(INPUT);
     fs::write(&input, wasm).map_err(|e| failed("write", &input, &e))?;
-    let output = Command::new(&compiler.program)
-        .args(&compiler.args)
-        .arg(if interruptible { INTERRUPTIBLE } else { PLAIN })
-        .arg(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .output()
-        .map_err(|e| failed("run", &compiler.program, &e))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim();
-    let crashed = if has_crashed(output.status) {
-        " It crashed, as LLVM does on some modules: use WasmEdge's interpreter or another engine."
-    } else {
-        ""
-    };
-    let (program, status) = (compiler.program.display(), output.status);
-    Err(error::compile(&format!("{program} ended with {status}: {said}.{crashed}")))
-}
-
-#[cfg(unix)]
-fn has_crashed(status: ExitStatus) -> bool {
-    std::os::unix::process::ExitStatusExt::signal(&status).is_some()
-}
-
-#[cfg(not(unix))]
-fn has_crashed(status: ExitStatus) -> bool {
-    status.code().is_some_and(i32::is_negative)
+    let kind = if interruptible { INTERRUPTIBLE } else { PLAIN };
+    compiler.run(NAME, &[kind.into(), folder.into()], &[]).map(drop)
 }
 
 /// Version and processor, as far as compiled code depends on them.

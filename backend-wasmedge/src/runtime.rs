@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Error, Host, LinearMemories, MappedLayers, Module, ModuleInfo, Result, Runtime,
-    Value,
+    Capabilities, Error, Host, Limits, LinearMemories, MappedLayers, Module, ModuleInfo, Result,
+    Runtime, Value,
 };
 use wasmedge_sys::ffi;
 
@@ -52,7 +52,7 @@ impl WasmEdgeModule {
         capabilities: Arc<Capabilities>,
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
-        let shape = Shape::read(wasm)?;
+        let shape = Shape::read(wasm, info.table_limit(&Limits::default()))?;
         let wasm = &*shape.rewrite(wasm)?;
         let compiled = cache.map(|cache| Compiled {
             wasm: wasm.into(),
@@ -107,6 +107,9 @@ impl Module for WasmEdgeModule {
         let limit = host.limits().call_time;
         let pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
+        if self.info.grows_tables() {
+            self.shape.check_tables(host.limits())?;
+        }
         let mode = if self.compiled.is_some() { Mode::Aot } else { Mode::Interpreter };
         let config = runtime_config(mode, pages)?;
         let memories = Arc::new(OnceLock::new());

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Error, Result};
+use polychord_runtime_api::{Error, Limits, Result};
 use wasmparser::{BinaryReaderError, ExportSectionReader, MemoryType, Parser, Payload, TableType};
 
 use crate::NAME;
@@ -17,18 +17,17 @@ pub(crate) struct Shape {
     tables: Vec<TableType>,
     /// Number of the start function, and the name that it is exported by.
     start: Option<(u32, String)>,
+    /// Most elements of a table, which is fixed when the module is compiled.
+    table_limit: u64,
 }
-
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: u64 = 1 << 20;
 
 /// Numbers of sections in the binary format.
 const TABLES: u8 = 4;
 const EXPORTS: u8 = 7;
 
 impl Shape {
-    pub(crate) fn read(wasm: &[u8]) -> Result<Self> {
-        let mut shape = Self::default();
+    pub(crate) fn read(wasm: &[u8], table_limit: u64) -> Result<Self> {
+        let mut shape = Self { table_limit, ..Self::default() };
         let mut names = Vec::new();
         let mut start = None;
         for payload in Parser::new(0).parse_all(wasm) {
@@ -97,7 +96,7 @@ impl Shape {
         let mut out = Vec::new();
         leb128(&mut out, self.tables.len() as u64);
         for table in &self.tables {
-            let maximum = table.maximum.unwrap_or(u64::MAX).min(TABLE_ELEMENTS);
+            let maximum = table.maximum.unwrap_or(u64::MAX).min(self.table_limit);
             // `functype` or `externref`: others were not accepted.
             out.push(if table.element_type.is_func_ref() { 0x70 } else { 0x6f });
             out.push(if table.table64 { 0b101 } else { 0b001 });
@@ -133,16 +132,30 @@ impl Shape {
         self.check_memories(limit, by)
     }
 
-    /// Refuses memories and tables that are beyond the limits: WasmEdge would silently make
-    /// memories smaller.
+    /// Refuses memories that are beyond the limits: WasmEdge would silently make them smaller.
     pub(crate) fn check_sizes(&self, max_pages: u32) -> Result<()> {
-        self.check_memories(u64::from(max_pages) * PAGE, &format!("{NAME} with these limits"))?;
-        let largest = self.tables.iter().map(|table| table.initial).max().unwrap_or(0);
-        if largest <= TABLE_ELEMENTS {
+        self.check_memories(u64::from(max_pages) * PAGE, &format!("{NAME} with these limits"))
+    }
+
+    /// Refuses a limit of all tables together that is below what was fixed when the module was
+    /// compiled.
+    pub(crate) fn check_tables(&self, limits: &Limits) -> Result<()> {
+        let most = |table: &TableType| {
+            table.maximum.unwrap_or(u64::MAX).min(self.table_limit).max(table.initial)
+        };
+        let all = self.tables.iter().map(most).fold(0_u64, u64::saturating_add);
+        if all <= limits.table_elements {
             return Ok(());
         }
-        let reason = format!("a table of {largest} elements has more than {TABLE_ELEMENTS}");
-        Err(Error::Instantiate { engine: NAME, reason })
+        let limit = limits.table_elements;
+        Err(Error::Instantiate {
+            engine: NAME,
+            reason: format!(
+                "the module can make its tables larger, to {all} elements, which WasmEdge fixes when \
+                 it compiles, and the limit is {limit}: declare maxima in the module, or allow {all} \
+                 (Limits::table_elements)"
+            ),
+        })
     }
 
     fn check_memories(&self, limit: u64, limited_by: &str) -> Result<()> {
@@ -204,9 +217,11 @@ mod tests {
 
     use super::*;
 
+    const TABLE_ELEMENTS: u64 = 1 << 20;
+
     fn rewrite(wat: &str) -> (Shape, Vec<u8>) {
         let wasm = wat::parse_str(wat).unwrap();
-        let shape = Shape::read(&wasm).unwrap();
+        let shape = Shape::read(&wasm, TABLE_ELEMENTS).unwrap();
         let rewritten = shape.rewrite(&wasm).unwrap().into_owned();
         Validator::new().validate_all(&rewritten).unwrap();
         (shape, rewritten)
@@ -215,7 +230,7 @@ mod tests {
     #[test]
     fn a_module_without_start_and_tables_stays_as_it_is() {
         let wasm = wat::parse_str("(module (memory 1) (func (export \"f\")))").unwrap();
-        let shape = Shape::read(&wasm).unwrap();
+        let shape = Shape::read(&wasm, TABLE_ELEMENTS).unwrap();
         assert!(matches!(shape.rewrite(&wasm).unwrap(), Cow::Borrowed(same) if same == wasm));
         assert_eq!(shape.start(), None);
     }
@@ -226,7 +241,7 @@ mod tests {
             let text = format!("(module {exports} (func) (func $s nop) (start $s) (func))");
             let (shape, rewritten) = rewrite(&text);
             let name = shape.start().unwrap();
-            let after = Shape::read(&rewritten).unwrap();
+            let after = Shape::read(&rewritten, TABLE_ELEMENTS).unwrap();
             assert_eq!(after.start(), None, "{text}");
             let exported = Parser::new(0).parse_all(&rewritten).find_map(|payload| {
                 let Payload::ExportSection(exports) = payload.unwrap() else { return None };
@@ -243,20 +258,22 @@ mod tests {
             "(module (table 10 funcref) (table 1 7 externref) (table 2 0x7fffffff funcref)
                 (func $f) (elem (i32.const 3) $f))",
         );
-        let after = Shape::read(&rewritten).unwrap();
+        let after = Shape::read(&rewritten, TABLE_ELEMENTS).unwrap();
         let maxima: Vec<_> = after.tables.iter().map(|table| table.maximum).collect();
         assert_eq!(maxima, [Some(TABLE_ELEMENTS), Some(7), Some(TABLE_ELEMENTS)]);
         for (before, after) in before.tables.iter().zip(&after.tables) {
             assert_eq!((before.element_type, before.initial), (after.element_type, after.initial));
         }
         assert!(after.check_sizes(0).is_ok());
-        let (large, _) = rewrite("(module (table 0x10000000 funcref))");
-        assert!(large.check_sizes(0).unwrap_err().to_string().contains("268435456"));
+        let all = 2 * TABLE_ELEMENTS + 7;
+        assert!(after.check_tables(&Limits::default().table_elements(all)).is_ok());
+        let error = after.check_tables(&Limits::default().table_elements(all - 1)).unwrap_err();
+        assert!(error.to_string().contains(&all.to_string()), "{error}");
     }
 
     #[test]
     fn memories_beyond_the_allocator_are_refused() {
-        let read = |wat: &str| Shape::read(&wat::parse_str(wat).unwrap());
+        let read = |wat: &str| Shape::read(&wat::parse_str(wat).unwrap(), TABLE_ELEMENTS);
         let error = read("(module (memory i64 131073))").unwrap_err().to_string();
         assert!(error.contains("8590000128") && error.contains("8589934592"), "{error}");
         let shape = read("(module (memory i64 131072))").unwrap();

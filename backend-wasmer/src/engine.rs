@@ -2,18 +2,21 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Memory64, Module, ModuleInfo, Result, SignalUse, claim_signals,
+    Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, Result, SignalUse,
+    claim_signals,
 };
 use wasmer::sys::{EngineBuilder, Features};
 
 use crate::compiler::Compiler;
 use crate::runtime::WasmerModule;
-use crate::{NAME, error, memory};
+use crate::{NAME, error, isolated, memory};
 
 /// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,
+    /// What compiles; by default this process.
+    isolated: Option<CompilerCommand>,
 }
 
 impl WasmerEngine {
@@ -53,7 +56,13 @@ impl WasmerEngine {
             stack_overflow_trap: true,
             threads: true,
         };
-        Ok(Self { capabilities: Arc::new(capabilities), engine })
+        Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
+    }
+
+    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    #[must_use]
+    pub fn isolate(self, compiler: CompilerCommand) -> Self {
+        Self { isolated: Some(compiler), ..self }
     }
 }
 
@@ -63,7 +72,12 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let module = wasmer::Module::new(&self.engine, wasm).map_err(|e| error::compile(&e))?;
+        let module = match &self.isolated {
+            None => wasmer::Module::new(&self.engine, wasm).map_err(|e| error::compile(&e))?,
+            Some(command) => {
+                isolated::compile(command, &self.engine, self.capabilities.execution, wasm)?
+            }
+        };
         let engine = self.engine.clone();
         Ok(Arc::new(WasmerModule::new(engine, module, info, self.capabilities.clone())))
     }
@@ -79,7 +93,7 @@ impl fmt::Debug for WasmerEngine {
 }
 
 /// Compiles on all cores, which is Wasmer's default.
-fn configure(builder: EngineBuilder) -> wasmer::Engine {
+pub(crate) fn configure(builder: EngineBuilder) -> wasmer::Engine {
     let mut features = Features::new();
     features
         .reference_types(true)

@@ -59,7 +59,7 @@ impl Module for WasmerModule {
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();
-        engine.set_tunables(Limited::new(host.memory_limit()));
+        engine.set_tunables(Limited::new(host.memory_limit(), host.table_limit()));
         let mut store = Store::new(engine);
         let state = State { host: host.clone(), memories: Vec::new() };
         let env = FunctionEnv::new(&mut store, state);

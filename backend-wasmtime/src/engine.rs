@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::{
-    AddressType, Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
-    SignalUse, claim_signals,
+    AddressType, Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, RelaxedSimd,
+    Result, SignalUse, claim_signals,
 };
 use wasmtime::{Config, OptLevel};
 
@@ -18,7 +18,11 @@ pub struct WasmtimeEngine {
 
 /// One engine for each way of compiling, made when it is first needed.
 #[derive(Default)]
-pub(crate) struct Engines([OnceLock<wasmtime::Engine>; 4]);
+pub(crate) struct Engines {
+    engines: [OnceLock<wasmtime::Engine>; 4],
+    /// What compiles; by default this process.
+    pub(crate) compiler: Option<CompilerCommand>,
+}
 
 /// Stack of a guest in bytes; the threads that call guests have at least twice as much.
 const STACK: usize = 1 << 20;
@@ -59,6 +63,15 @@ impl WasmtimeEngine {
     }
 }
 
+impl WasmtimeEngine {
+    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    #[must_use]
+    pub fn isolate(self, compiler: CompilerCommand) -> Self {
+        let engines = Engines { compiler: Some(compiler), ..Engines::default() };
+        Self { engines: Arc::new(engines), ..self }
+    }
+}
+
 /// Whether compiled code looks at the clock of the engine. Looking costs the kernels a third
 /// of their speed, so only guests with a time limit do it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +88,7 @@ impl Engines {
     ) -> Result<&wasmtime::Engine> {
         let wide = usize::from(address == AddressType::I64);
         let timed = usize::from(interruption == Interruption::AtEpochs);
-        let slot = &self.0[2 * wide + timed];
+        let slot = &self.engines[2 * wide + timed];
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }

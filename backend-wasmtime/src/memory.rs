@@ -9,14 +9,11 @@ use wasmtime::{StoreLimits, StoreLimitsBuilder};
 // readable and writable.
 pub(crate) const MAPPING: Mapping = unsafe { Mapping::whole_pages() };
 
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: usize = 1 << 20;
-
-/// Limits for the growth that guests ask for.
-pub(crate) fn limits(memory_bytes: u64) -> StoreLimits {
+/// Limits for the growth that guests ask for, of each memory and of each table.
+pub(crate) fn limits(memory_bytes: u64, table_elements: u64) -> StoreLimits {
     StoreLimitsBuilder::new()
         .memory_size(usize::try_from(memory_bytes).unwrap_or(usize::MAX))
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(usize::try_from(table_elements).unwrap_or(usize::MAX))
         .instances(1)
         .build()
 }

@@ -11,7 +11,7 @@ use wasmtime::{
 };
 
 use crate::engine::{Engines, Interruption};
-use crate::{NAME, error, memory};
+use crate::{NAME, error, isolated, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
@@ -75,6 +75,10 @@ fn compile(
     interruption: Interruption,
 ) -> Result<wasmtime::Module> {
     let engine = engines.get(info.address(), interruption)?;
+    if let Some(command) = &engines.compiler {
+        let timed = interruption == Interruption::AtEpochs;
+        return isolated::compile(command, engine, (info.address(), timed), wasm);
+    }
     wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
 }
 
@@ -89,7 +93,7 @@ impl Module for WasmtimeModule {
 
     fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
         let module = self.for_limits(host.limits())?;
-        let limits = memory::limits(host.memory_limit());
+        let limits = memory::limits(host.memory_limit(), host.table_limit());
         let mapped = host.mapped_layers();
         let state = State { host, memories: Vec::new(), limits, deadline: None };
         let mut store = Store::new(module.engine(), state);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use polychord_abi::PAGE;
 
 use crate::capability::{Capabilities, Mapping, Memory64, RelaxedSimd};
-use crate::engine::Limits;
 use crate::host::Host;
+use crate::limits::Limits;
 use crate::module::ModuleInfo;
 use crate::runtime::Runtime;
 use crate::segment::LinearMemories;

@@ -17,6 +17,7 @@
 
 pub mod imports;
 
+mod address_space;
 mod anonymous;
 mod capability;
 mod engine;
@@ -25,10 +26,13 @@ mod histogram;
 mod host;
 #[cfg(test)]
 mod idle;
+mod isolated;
 mod layer;
+mod limits;
 mod mapping;
 mod memory;
 mod module;
+mod module_limits;
 mod pager;
 mod plan;
 mod ranks;
@@ -45,13 +49,16 @@ mod value;
 mod watchdog;
 
 pub use capability::{Capabilities, Mapping, Memory64, RelaxedSimd, Requirements, Unmet};
-pub use engine::{Engine, Limits, Module};
+pub use engine::{Engine, Module};
 pub use error::{Error, Result, TrapKind};
 pub use histogram::Histogram;
 pub use host::{Host, MappedLayers};
+pub use isolated::{CompilerCommand, serve_compiler};
 pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
+pub use limits::Limits;
 pub use memory::{MemoryId, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
+pub use module_limits::ModuleLimits;
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;

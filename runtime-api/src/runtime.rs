@@ -264,9 +264,9 @@ pub trait Runtime: LinearMemories + Send {
         let is_other = |name: &str| regions.first().is_none_or(|region| region.name != name);
         memories.sort_by_key(|index| is_other(&exported[*index].name));
         if memories.is_empty() {
-            return Err(Error::NotEnabled {
-                operation: "a memory in the guest",
-                kind: "in a guest that exports a linear memory named `memory`",
+            return Err(Error::NoGuestMemory {
+                operation: "create_memory64",
+                exported: host.module().memory_names().to_vec(),
             });
         }
         let room = |index| host.room(self, index) + host.spare(self, index).map_or(0, length);

@@ -101,14 +101,14 @@ const GROWING: &str = r#"(module (memory (export "memory") 2)
     (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#;
 
 fn memory_limit(pages: u64) -> Limits {
-    Limits { memory_bytes: pages * PAGE, ..Limits::default() }
+    Limits::default().memory_bytes(pages * PAGE)
 }
 
 /// A guest that starts with more memory than the limit is not started.
 pub fn initial_memory(engine: &dyn Engine) -> Outcome {
     let module = guest::compile(engine, GROWING)?;
     for bytes in [0, PAGE, 2 * PAGE - 1] {
-        let limits = Limits { memory_bytes: bytes, ..Limits::default() };
+        let limits = Limits::default().memory_bytes(bytes);
         let error = refused(module.instantiate(&limits), &["131072", &bytes.to_string()])?;
         holds(matches!(error, Error::TooLarge { .. }), || error.to_string())?;
     }
@@ -235,7 +235,7 @@ const LOOPING: &str = r#"(module
     (func (export "fib") (param i32) (result i32) (call $spin (local.get 0))))"#;
 
 fn time_limit(limit: Duration) -> Limits {
-    Limits { call_time: Some(limit), ..Limits::default() }
+    Limits::default().call_time(limit)
 }
 
 /// Runs a case's work in another thread: if nobody stops the guest, somebody must stop the case.
@@ -253,7 +253,7 @@ fn within_a_minute<T: Send + 'static>(
 pub fn no_time_limit(engine: &dyn Engine) -> Outcome {
     let module = guest::compile(engine, LOOPING)?;
     for call_time in [None, Some(Duration::MAX), Some(Duration::from_secs(1 << 40))] {
-        let limits = Limits { call_time, ..Limits::default() };
+        let limits = Limits::default().call_time(call_time);
         let mut runtime = module.instantiate(&limits)?;
         equal("fib", runtime.call("fib", &[25.into()])?, vec![Value::I32(75_025)])?;
     }
