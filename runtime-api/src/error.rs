@@ -135,7 +135,7 @@ pub enum Error {
         setter(what)
     )]
     TooMany {
-        /// What there is too much of: memories, tables, or elements of a table.
+        /// What there is too much of: memories, tables, or elements of tables.
         what: &'static str,
         /// How many there are.
         found: u64,

@@ -24,16 +24,23 @@ pub(crate) struct Idle {
 impl Idle {
     /// With so many empty memories, of at most 8 pages each if there are several.
     pub(crate) fn start(memories: usize) -> Self {
-        let capabilities = capabilities();
         let max = if memories > 1 { "8" } else { "" };
         let name = |index| if index == 0 { "memory".into() } else { format!("memory{index}") };
         let exports: String = (0..memories)
             .map(|index| format!("(memory (export \"{}\") 0 {max})", name(index)))
             .collect();
-        let module = wat::parse_str(format!("(module {exports})")).unwrap();
+        let mut guest = Self::of(&format!("(module {exports})"));
+        guest.memories = vec![Vec::new(); memories];
+        guest
+    }
+
+    /// Of a module, with no bytes in its memories.
+    pub(crate) fn of(wat: &str) -> Self {
+        let capabilities = capabilities();
+        let module = wat::parse_str(wat).unwrap();
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
         let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
-        Self { host: Arc::new(host), memories: vec![Vec::new(); memories], stuck: None }
+        Self { host: Arc::new(host), memories: Vec::new(), stuck: None }
     }
 }
 

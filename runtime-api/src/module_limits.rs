@@ -8,8 +8,8 @@
 /// [`Error::TooComplex`](crate::Error::TooComplex) before the engine sees it.
 ///
 /// The defaults are for modules of strangers, and far beyond what compilers emit for one function:
-/// the transformer guest, of 200 KB, has an effort of EFFORT. A module at the limits takes some
-/// seconds to compile on two cores, and less than a gigabyte.
+/// the transformer guest, of 200 KB, has an effort of 230,000 in all. The worst module at the limits
+/// that was found takes Cranelift ten seconds of one core and less than a gigabyte.
 ///
 /// | bound | default | what counts |
 /// | --- | --- | --- |
@@ -19,7 +19,7 @@
 /// | [`locals`](Self::locals) | 5,000 | locals of one function, parameters included |
 /// | [`nesting`](Self::nesting) | 5,000 | blocks within blocks |
 /// | [`nested_loops`](Self::nested_loops) | 100 | loops within loops |
-/// | [`effort`](Self::effort) | 2,000,000 and 3,000,000 | steps of compiling; of one function, and of all |
+/// | [`effort`](Self::effort) | 600,000 and 2,000,000 | steps of compiling; of one function, and of all |
 /// | [`spread`](Self::spread) | 10,000,000 and 40,000,000 | live values, at each block; of one function, and of all |
 ///
 /// The *effort* is the number of instructions, where one that takes or leaves many values (a call
@@ -138,7 +138,7 @@ impl Default for ModuleLimits {
             locals: 5_000,
             nesting: 5_000,
             nested_loops: 100,
-            effort: Bound { function: 2_000_000, module: 3_000_000 },
+            effort: Bound { function: 600_000, module: 2_000_000 },
             spread: Bound { function: 10_000_000, module: 40_000_000 },
         }
     }

@@ -416,6 +416,18 @@ mod tests {
         assert_eq!(segments[..], [Segment { memory: 1, start: 4 * PAGE, bytes: 4 * PAGE }]);
     }
 
+    #[test]
+    fn a_guest_without_the_memory_is_told_to_export_it() {
+        for (wat, expected) in [
+            ("(module (memory (export \"mem\") 1))", "it exports mem:"),
+            ("(module (memory 1))", "--export-memory"),
+        ] {
+            let mut guest = Idle::of(wat);
+            let error = guest.create_memory64(&MemorySpec::guest(PAGE)).unwrap_err().to_string();
+            assert!(error.contains("`memory`") && error.contains(expected), "{error}");
+        }
+    }
+
     /// The single layout has all regions in one memory, the multi layout a memory for each: the
     /// same names, sizes and bytes, whichever was chosen.
     #[test]

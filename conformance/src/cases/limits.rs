@@ -66,6 +66,18 @@ pub const CASES: &[Case] = &[
         run: tables,
     },
     Case {
+        name: "limits/all_memories",
+        promise: "all memories of a guest together keep a limit, whether exported or not",
+        needs: Requirements { multi_memory: true, ..NOTHING },
+        run: all_memories,
+    },
+    Case {
+        name: "limits/all_tables",
+        promise: "all tables of a guest together keep a limit",
+        needs: NOTHING,
+        run: all_tables,
+    },
+    Case {
         name: "limits/no_time_limit",
         promise: "without a limit, or with the longest possible, a call takes its time",
         needs: TIME_LIMIT,
@@ -213,6 +225,59 @@ pub fn tables(engine: &dyn Engine) -> Outcome {
     equal("reasonable", runtime.call("grow", &[1_000.into()])?, vec![Value::I32(10)])?;
     let module = guest::compile(engine, "(module (table 0x10000000 funcref))")?;
     refused(module.instantiate(&Limits::default()), &[])?;
+    Ok(())
+}
+
+/// All memories of a guest together keep a limit, whether exported or not.
+pub fn all_memories(engine: &dyn Engine) -> Outcome {
+    let grow = |index| {
+        format!("(func (export \"grow{index}\") (result i32) (memory.grow {index} (i32.const 1)))")
+    };
+    let functions: String = (0..4).map(grow).collect();
+    // The second one leaves what it cannot use to the others.
+    let wat = format!(
+        "(module (memory (export \"memory\") 1) (memory 1 1) (memory 2) (memory 0) {functions})"
+    );
+    let module = guest::compile(engine, &wat)?;
+    let limits = memory_limit(8).total_bytes(10 * PAGE);
+    let mut runtime = module.instantiate(&limits)?;
+    let mut sizes = [1, 1, 2, 0];
+    for _ in 0..6 {
+        for (index, size) in sizes.iter_mut().enumerate() {
+            let grown = runtime.call(&format!("grow{index}"), &[])?;
+            let most = if index == 1 { 1 } else { 3 };
+            let expected = if *size < most { *size } else { -1 };
+            equal(&format!("memory {index}"), grown, vec![Value::I32(expected)])?;
+            *size += i32::from(expected >= 0);
+        }
+    }
+    equal("pages of all", sizes.iter().sum::<i32>(), 10)?;
+    refused(module.instantiate(&limits.clone().total_bytes(5 * PAGE)), &["131072"])?;
+    let many = refused(module.instantiate(&limits.memories(3)), &["4 memories", "3"])?;
+    holds(matches!(many, Error::TooMany { .. }), || many.to_string())?;
+    let private = "(memory 1)".repeat(17);
+    let module = guest::compile(engine, &format!("(module {private})"))?;
+    refused(module.instantiate(&Limits::default()), &["17 memories"])?;
+    Ok(())
+}
+
+/// All tables of a guest together keep a limit.
+pub fn all_tables(engine: &dyn Engine) -> Outcome {
+    let wat = r#"(module (table $a 10 funcref) (table $b 10 funcref)
+        (func (export "a") (param i32) (result i32) (table.grow $a (ref.null func) (local.get 0)))
+        (func (export "b") (param i32) (result i32) (table.grow $b (ref.null func) (local.get 0))))"#;
+    let module = guest::compile(engine, wat)?;
+    let mut runtime = module.instantiate(&Limits::default())?;
+    let half = 1 << 19;
+    for table in ["a", "b"] {
+        equal("beyond", runtime.call(table, &[(half - 9).into()])?, vec![Value::I32(-1)])?;
+        equal("up to", runtime.call(table, &[(half - 10).into()])?, vec![Value::I32(10)])?;
+    }
+    refused(module.instantiate(&Limits::default().table_elements(19)), &["19"])?;
+    refused(module.instantiate(&Limits::default().tables(1)), &["2 tables"])?;
+    let large =
+        guest::compile(engine, &format!("(module {})", "(table 0x100000 funcref)".repeat(3)))?;
+    refused(large.instantiate(&Limits::default()), &["3145728", "1048576"])?;
     Ok(())
 }
 

@@ -4,6 +4,8 @@
 //! is counted here, and not to the bytes of a module.
 
 mod frames;
+#[cfg(test)]
+mod tests;
 
 use wasmparser::types::Types;
 use wasmparser::{

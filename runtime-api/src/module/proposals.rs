@@ -106,3 +106,36 @@ fn used(wasm: &[u8], limits: &ModuleLimits) -> Vec<&'static Proposal> {
     }
     PROPOSALS.iter().filter(|proposal| !is_valid(all.difference(proposal.features))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::ModuleInfo;
+
+    fn refusal(wat: &str) -> String {
+        let wasm = wat::parse_str(wat).unwrap();
+        ModuleInfo::parse(&wasm, &crate::idle::capabilities()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_proposal_is_named_and_what_to_do_without_it() {
+        for (wat, names) in [
+            ("(module (tag) (func (throw 0)))", &["uses exceptions,", "-fno-exceptions"][..]),
+            ("(module (func $f (return_call $f)))", &["uses tail calls,", "tail-call"]),
+            ("(module (type (struct (field i32))))", &["uses garbage collection,"]),
+            ("(module (memory 1 1 shared))", &["uses threads,", "-pthread"]),
+            (
+                "(module (memory 1 1 shared) (func $f (return_call $f)))",
+                &["tail calls and threads"],
+            ),
+        ] {
+            let error = refusal(wat);
+            for name in names {
+                assert!(error.contains(name), "{wat}: {error}");
+            }
+        }
+        let component = refusal("(component)");
+        assert!(component.contains("a core module is needed"), "{component}");
+        let nothing = ModuleInfo::parse(b"\0asm\x01\0\0\0\x01", &crate::idle::capabilities());
+        assert!(!nothing.unwrap_err().to_string().contains("uses"));
+    }
+}

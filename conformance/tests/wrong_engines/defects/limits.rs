@@ -21,6 +21,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         ],
     },
     Entry {
+        name: "limits/each_alone",
+        what: "limits each memory and each table, and not all of them",
+        defect: &EachAlone,
+        caught_by: &["limits/all_memories", "limits/all_tables"],
+    },
+    Entry {
         name: "limits/one_page_more",
         what: "lets a memory grow by one page more than the limit",
         defect: &OnePageMore,
@@ -61,6 +67,15 @@ struct NoMemoryLimit;
 impl Defect for NoMemoryLimit {
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
         module.instantiate(&limits.clone().memory_bytes(u64::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct EachAlone;
+impl Defect for EachAlone {
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let limits = limits.clone().total_bytes(u64::MAX).table_elements(u64::MAX);
+        module.instantiate(&limits.memories(u32::MAX).tables(u32::MAX))
     }
 }
 
