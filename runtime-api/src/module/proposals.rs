@@ -121,7 +121,7 @@ mod tests {
         for (wat, names) in [
             ("(module (tag) (func (throw 0)))", &["uses exceptions,", "-fno-exceptions"][..]),
             ("(module (func $f (return_call $f)))", &["uses tail calls,", "tail-call"]),
-            ("(module (type (struct (field i32))))", &["uses garbage collection,"]),
+            ("(module (type (struct (field i32))))", &["uses garbage collection"]),
             ("(module (memory 1 1 shared))", &["uses threads,", "-pthread"]),
             (
                 "(module (memory 1 1 shared) (func $f (return_call $f)))",
