@@ -258,7 +258,7 @@ fn memory_has_limits() {
         let error = place.transformer.start(&model, &options).map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::Context { .. }), "{error}");
 
-        let limits = Limits { memory_bytes: 65_536, ..Limits::default() };
+        let limits = Limits::default().memory_bytes(65_536);
         let two_pages = wasm(r#"(module (memory (export "memory") 2))"#);
         let error = engine.compile(&two_pages).unwrap().instantiate(&limits).map(|_| ());
         let Err(api::Error::TooLarge { asked: 131_072, limit: 65_536, .. }) = error else {

@@ -15,13 +15,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use polychord_folders::{Access, Folder};
-use polychord_runtime_api::{Error, Result};
+use polychord_runtime_api::{CompilerCommand, Error, Result};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::Module;
 
 use crate::engine::WasmEdgeEngine;
 use crate::error;
-pub use compiler::{CompilerCommand, run_compiler};
+pub use compiler::run_compiler;
 use compiler::{OUTPUT, compile_here, compile_there};
 
 /// Compiled guests in a folder.
@@ -67,18 +67,18 @@ impl Cache {
 
     /// Compiles a module in this process, and keeps nothing.
     pub(crate) fn compile_for_nothing(&self, wasm: &[u8]) -> Result<()> {
-        compile_here(wasm, false, self.private_folder()?.path())
+        compile_here(wasm, self.private_folder()?.path())
     }
 
     /// Loads a module's compiled code, after compiling it if need be.
-    pub(crate) fn load(&self, wasm: &[u8], interruptible: bool) -> Result<Module> {
+    pub(crate) fn load(&self, wasm: &[u8]) -> Result<Module> {
         self.folder.check().map_err(refused)?;
-        let key = key(&self.machine, wasm, interruptible);
+        let key = key(&self.machine, wasm);
         let name = format!("{}.{DLL_EXTENSION}", hex(&key));
         let code = match self.find(&name, &key)? {
             Some(code) => code,
             None => {
-                let code = self.compile(wasm, interruptible)?;
+                let code = self.compile(wasm)?;
                 // Loaders read an object file by its headers and ignore what follows.
                 let parts: [&[u8]; 3] = [&code, &seal(&code, &key), MAGIC];
                 self.folder.replace(&name, &parts, 0o600).map_err(refused)?;
@@ -103,11 +103,11 @@ impl Cache {
     }
 
     /// Compiles into a folder of its own, whose path the compiler wants.
-    fn compile(&self, wasm: &[u8], interruptible: bool) -> Result<Vec<u8>> {
+    fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>> {
         let part = self.private_folder()?;
         match &self.compiler {
-            None => compile_here(wasm, interruptible, part.path())?,
-            Some(compiler) => compile_there(compiler, wasm, interruptible, part.path())?,
+            None => compile_here(wasm, part.path())?,
+            Some(compiler) => compile_there(compiler, wasm, part.path())?,
         }
         let so = part.path().join(OUTPUT).with_extension(DLL_EXTENSION);
         fs::read(&so).map_err(|e| failed("read", &so, &e))
@@ -122,11 +122,10 @@ impl Cache {
 }
 
 /// The hash of everything that compiled code depends on.
-fn key(machine: &str, wasm: &[u8], interruptible: bool) -> [u8; HASH] {
+fn key(machine: &str, wasm: &[u8]) -> [u8; HASH] {
     let mut hash = Sha256::new();
     hash.update(MAGIC);
     hash.update(machine);
-    hash.update([u8::from(interruptible)]);
     hash.update(wasm);
     hash.finalize().into()
 }
@@ -224,12 +223,7 @@ mod tests {
 
     #[test]
     fn the_key_depends_on_everything() {
-        let keys = [
-            key("a", b"wasm", false),
-            key("a", b"wasm", true),
-            key("a", b"wasn", false),
-            key("b", b"wasm", false),
-        ];
+        let keys = [key("a", b"wasm"), key("a", b"wasn"), key("b", b"wasm")];
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key));
         }

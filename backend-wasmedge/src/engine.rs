@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Memory64, Module, ModuleInfo, RelaxedSimd, Result, SignalUse,
-    claim_signals,
+    Capabilities, CompilerCommand, Engine, Error, Memory64, Module, ModuleInfo, RelaxedSimd,
+    Result, SignalUse, claim_signals,
 };
 use wasmedge_sdk::config::{
     CommonConfigOptions, CompilerConfigOptions, ConfigBuilder, RuntimeConfigOptions,
@@ -14,7 +14,7 @@ use wasmedge_sdk::config::{
 use wasmedge_sdk::utils::CoreVersion;
 use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, LogManager, RunMode};
 
-use crate::aot::{Cache, CompilerCommand};
+use crate::aot::Cache;
 use crate::runtime::WasmEdgeModule;
 use crate::{NAME, error, memory};
 
@@ -87,10 +87,11 @@ impl Engine for WasmEdgeEngine {
         &self.capabilities
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
-        let info = ModuleInfo::parse(wasm, &self.capabilities).map_err(explain)?;
-        let _span = tracing::debug_span!("compile", engine = NAME).entered();
-        self.translate(wasm, Arc::new(info))
+    fn why_not(&self, field: &str) -> Option<&'static str> {
+        (field == "memory64").then_some(
+            "compiled by WasmEdge 0.17.1, accesses to a 64-bit memory are not checked and reach the \
+             host's memory (WasmEdge#5282); its interpreter checks them",
+        )
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
@@ -172,18 +173,6 @@ fn check_version(linked: &str) -> Result<()> {
     })
 }
 
-/// Adds to a refusal why this engine has to refuse.
-fn explain(error: Error) -> Error {
-    let Error::Unmet { engine, mut unmet } = error else { return error };
-    for unmet in unmet.iter_mut().filter(|unmet| unmet.field == "memory64") {
-        unmet.offered = "no: compiled by WasmEdge 0.17.1, accesses to a 64-bit memory are not \
-                         checked and reach the host's memory (WasmEdge#5282); its interpreter \
-                         checks them"
-            .into();
-    }
-    Error::Unmet { engine, unmet }
-}
-
 /// What guests may use; everything else is off.
 fn options(mode: Mode) -> CommonConfigOptions {
     CommonConfigOptions::new()
@@ -213,11 +202,10 @@ pub(crate) fn runtime_config(mode: Mode, max_pages: u32) -> Result<wasmedge_sdk:
 }
 
 /// Settings for compiling.
-pub(crate) fn compiler_config(interruptible: bool) -> Result<wasmedge_sdk::config::Config> {
+pub(crate) fn compiler_config() -> Result<wasmedge_sdk::config::Config> {
     let compiler = CompilerConfigOptions::new()
         .optimization_level(CompilerOptimizationLevel::O3)
-        .out_format(CompilerOutputFormat::Native)
-        .interruptible(interruptible);
+        .out_format(CompilerOutputFormat::Native);
     let config = ConfigBuilder::new(options(Mode::Aot)).with_compiler_config(compiler).build();
     config.map_err(|e| error::compile(&e.to_string()))
 }

@@ -53,7 +53,7 @@ pub(crate) fn start(cache: &Cache) -> Result<()> {
         None if compiles_here => cache.compile_for_nothing(GUEST)?,
         None => {}
     }
-    let module = cache.within("keeper")?.load(GUEST, false)?;
+    let module = cache.within("keeper")?.load(GUEST)?;
     let config = runtime_config(Mode::Aot, MAX_PAGES64)?;
     let (begun, has_begun) = mpsc::channel();
     thread::Builder::new()

@@ -17,9 +17,11 @@ mod keeper;
 mod memory;
 mod runtime;
 mod shape;
+mod turn;
 
-pub use aot::{CompilerCommand, run_compiler};
+pub use aot::run_compiler;
 pub use engine::{Config, Mode, WasmEdgeEngine};
+pub use polychord_runtime_api::CompilerCommand;
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmedge";

@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Error, Instance, LinearMemories, Module, ModuleInfo, Result, Start, Started,
-    TimeLimit, Value, Variants, WholePages,
+    Capabilities, Error, Instance, Limits, LinearMemories, Module, ModuleInfo, Result, Start,
+    Started, TimeLimit, Value, Variants, WholePages,
 };
 use wasmedge_sys::ffi;
 
@@ -51,12 +51,12 @@ impl WasmEdgeModule {
         capabilities: Arc<Capabilities>,
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
-        let (shape, wasm) = Shape::read(wasm)?;
+        let (shape, wasm) = Shape::read(wasm, info.table_limit(&Limits::default()))?;
         let wasm = &*wasm;
         let code = match cache {
             Some(cache) => {
                 keeper::start(&cache)?;
-                Code::Compiled { modules: Variants::new(wasm, cache.load(wasm, false)?), cache }
+                Code::Compiled { modules: Variants::new(wasm, cache.load(wasm)?), cache }
             }
             None => {
                 let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
@@ -91,6 +91,9 @@ impl Module for WasmEdgeModule {
         let limit = host.limits().call_time;
         let mut pages = self.shape.max_pages(host.memory_limit());
         self.shape.check_sizes(pages)?;
+        if self.info.grows_tables() {
+            self.shape.check_tables(host.limits())?;
+        }
         let mut call_time = None;
         let mut timed = None;
         let (module, mode) = match &self.code {
@@ -100,7 +103,7 @@ impl Module for WasmEdgeModule {
             }
             Code::Compiled { modules, cache } => {
                 if let Some(limit) = limit {
-                    timed = Some((limit, modules.stoppable(NAME, |wasm| cache.load(wasm, false))?));
+                    timed = Some((limit, modules.stoppable(NAME, |wasm| cache.load(wasm))?));
                     // The flag has a page of its own.
                     pages = pages.max(1);
                 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use polychord_passes::{start, tables};
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Error, Result};
+use polychord_runtime_api::{Error, Limits, Result};
 use wasmparser::{BinaryReaderError, MemoryType, Parser, Payload, TableType};
 
 use crate::NAME;
@@ -17,17 +17,16 @@ pub(crate) struct Shape {
     tables: Vec<TableType>,
     /// The name that the start function is exported by.
     start: Option<String>,
+    /// Most elements of a table, which is fixed when the module is compiled.
+    table_limit: u64,
 }
-
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: u64 = 1 << 20;
 
 impl Shape {
     /// Reads a module, and changes it in two ways. Its start function is exported and not run on
     /// its own, because WasmEdge cannot stop it there. And its tables have a limit, because
     /// WasmEdge ends the process when one grows beyond the machine's memory.
-    pub(crate) fn read(wasm: &[u8]) -> Result<(Self, Cow<'_, [u8]>)> {
-        let mut shape = Self::default();
+    pub(crate) fn read(wasm: &[u8], table_limit: u64) -> Result<(Self, Cow<'_, [u8]>)> {
+        let mut shape = Self { table_limit, ..Self::default() };
         for payload in Parser::new(0).parse_all(wasm) {
             match payload.map_err(invalid)? {
                 Payload::MemorySection(memories) => {
@@ -47,9 +46,9 @@ impl Shape {
         let exported = start::export(wasm).map_err(failed)?;
         shape.start = exported.start;
         let rewritten = match exported.wasm {
-            Cow::Borrowed(wasm) => tables::limit(wasm, TABLE_ELEMENTS).map_err(failed)?,
+            Cow::Borrowed(wasm) => tables::limit(wasm, table_limit).map_err(failed)?,
             Cow::Owned(wasm) => {
-                tables::limit(&wasm, TABLE_ELEMENTS).map_err(failed)?.into_owned().into()
+                tables::limit(&wasm, table_limit).map_err(failed)?.into_owned().into()
             }
         };
         Ok((shape, rewritten))
@@ -67,16 +66,30 @@ impl Shape {
         self.check_memories(limit, by)
     }
 
-    /// Refuses memories and tables that are beyond the limits: WasmEdge would silently make
-    /// memories smaller.
+    /// Refuses memories that are beyond the limits: WasmEdge would silently make them smaller.
     pub(crate) fn check_sizes(&self, max_pages: u32) -> Result<()> {
-        self.check_memories(u64::from(max_pages) * PAGE, &format!("{NAME} with these limits"))?;
-        let largest = self.tables.iter().map(|table| table.initial).max().unwrap_or(0);
-        if largest <= TABLE_ELEMENTS {
+        self.check_memories(u64::from(max_pages) * PAGE, &format!("{NAME} with these limits"))
+    }
+
+    /// Refuses a limit of all tables together that is below what was fixed when the module was
+    /// compiled.
+    pub(crate) fn check_tables(&self, limits: &Limits) -> Result<()> {
+        let most = |table: &TableType| {
+            table.maximum.unwrap_or(u64::MAX).min(self.table_limit).max(table.initial)
+        };
+        let all = self.tables.iter().map(most).fold(0_u64, u64::saturating_add);
+        if all <= limits.table_elements {
             return Ok(());
         }
-        let reason = format!("a table of {largest} elements has more than {TABLE_ELEMENTS}");
-        Err(Error::Instantiate { engine: NAME, reason })
+        let limit = limits.table_elements;
+        Err(Error::Instantiate {
+            engine: NAME,
+            reason: format!(
+                "the module can make its tables larger, to {all} elements, which WasmEdge fixes when \
+                 it compiles, and the limit is {limit}: declare maxima in the module, or allow {all} \
+                 (Limits::table_elements)"
+            ),
+        })
     }
 
     fn check_memories(&self, limit: u64, limited_by: &str) -> Result<()> {
@@ -106,18 +119,20 @@ fn invalid(error: BinaryReaderError) -> Error {
 mod tests {
     use super::*;
 
+    const TABLE_ELEMENTS: u64 = 1 << 20;
+
     fn read(wat: &str) -> Result<Shape> {
         let wasm = wat::parse_str(wat).unwrap();
-        Shape::read(&wasm).map(|(shape, _)| shape)
+        Shape::read(&wasm, TABLE_ELEMENTS).map(|(shape, _)| shape)
     }
 
     #[test]
     fn both_changes_are_made() {
         let text = "(module (table 1 funcref) (func $f) (start $f))";
         let wasm = wat::parse_str(text).unwrap();
-        let (shape, rewritten) = Shape::read(&wasm).unwrap();
+        let (shape, rewritten) = Shape::read(&wasm, TABLE_ELEMENTS).unwrap();
         assert!(shape.start().is_some());
-        let (again, same) = Shape::read(&rewritten).unwrap();
+        let (again, same) = Shape::read(&rewritten, TABLE_ELEMENTS).unwrap();
         assert_eq!((again.start(), again.tables[0].maximum), (None, Some(TABLE_ELEMENTS)));
         assert_eq!(same, rewritten);
     }
@@ -125,8 +140,11 @@ mod tests {
     #[test]
     fn tables_beyond_the_limit_are_refused() {
         assert!(read("(module (table 1048576 funcref))").unwrap().check_sizes(0).is_ok());
-        let large = read("(module (table 0x10000000 funcref))").unwrap();
-        assert!(large.check_sizes(0).unwrap_err().to_string().contains("268435456"));
+        let two = read("(module (table 1 funcref) (table 1 7 externref))").unwrap();
+        let all = TABLE_ELEMENTS + 7;
+        assert!(two.check_tables(&Limits::default().table_elements(all)).is_ok());
+        let error = two.check_tables(&Limits::default().table_elements(all - 1)).unwrap_err();
+        assert!(error.to_string().contains(&all.to_string()), "{error}");
     }
 
     #[test]

@@ -9,7 +9,6 @@
 #[path = "aot/cache.rs"]
 mod cache;
 
-use std::ffi::OsString;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -238,7 +237,7 @@ fn threads_may_compile_at_once() {
 }
 
 fn compiler(program: impl Into<PathBuf>, arg: &str) -> Option<CompilerCommand> {
-    Some(CompilerCommand { program: program.into(), args: vec![OsString::from(arg)] })
+    Some(CompilerCommand::new(program).arg(arg))
 }
 
 fn another_process_compiles() {
@@ -249,7 +248,7 @@ fn another_process_compiles() {
     assert_eq!(answer(&engine).unwrap(), 42);
     only_file(&folder);
     assert!(run_compiler(&[]).is_err());
-    assert!(run_compiler(&["plain".into(), dir.path().into()]).is_err());
+    assert!(run_compiler(&[dir.path().into()]).is_err());
 }
 
 fn a_crash_of_the_compiler_is_an_error() {
@@ -282,7 +281,7 @@ fn a_time_limit_compiles_anew() {
     assert_eq!(count(), 1);
     for millis in [0, 20, 20] {
         let limit = std::time::Duration::from_millis(millis);
-        let limits = Limits { call_time: Some(limit), ..Limits::default() };
+        let limits = Limits::default().call_time(limit);
         let mut guest = module.instantiate(&limits).unwrap();
         let error = guest.call("loop", &[]).unwrap_err();
         let Error::Trap { kind, .. } = error else { panic!("{error}") };
@@ -291,7 +290,7 @@ fn a_time_limit_compiles_anew() {
     }
     // So long that adding it to the clock overflows somewhere.
     for limit in [std::time::Duration::MAX, std::time::Duration::from_secs(u64::MAX / 1_000)] {
-        let limits = Limits { call_time: Some(limit), ..Limits::default() };
+        let limits = Limits::default().call_time(limit);
         module.instantiate(&limits).unwrap().call("f", &[]).unwrap();
     }
 }
@@ -397,10 +396,7 @@ fn one_process_compiles_in_one_way() {
 
 fn check_both_compilers() {
     let dir = TempDir::new().unwrap();
-    let compiler = CompilerCommand {
-        program: std::env::current_exe().unwrap(),
-        args: vec!["as-compiler".into()],
-    };
+    let compiler = CompilerCommand::new(std::env::current_exe().unwrap()).arg("as-compiler");
     let there = Config { compiler: Some(compiler), ..config(dir.path().join("there")) };
     assert_eq!(answer(&WasmEdgeEngine::with_config(there).unwrap()).unwrap(), 42);
     let error = answer(&engine(dir.path().join("here"))).unwrap_err().to_string();

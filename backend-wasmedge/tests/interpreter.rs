@@ -15,7 +15,7 @@ fn engine() -> WasmEdgeEngine {
 }
 
 fn start(wat: &str, memory_bytes: u64) -> Result<Box<dyn Runtime>> {
-    let limits = Limits { memory_bytes, ..Limits::default() };
+    let limits = Limits::default().memory_bytes(memory_bytes);
     engine().compile(&wat::parse_str(wat).unwrap())?.instantiate(&limits)
 }
 

@@ -2,7 +2,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Memory64, Module, ModuleInfo, Result, SignalUse, claim_signals,
+    Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, Result, SignalUse,
+    claim_signals,
 };
 use wasmer::sys::{EngineBuilder, Features};
 
@@ -14,6 +15,8 @@ use crate::runtime::WasmerModule;
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,
+    /// What compiles; by default this process.
+    isolated: Option<CompilerCommand>,
 }
 
 impl WasmerEngine {
@@ -53,7 +56,13 @@ impl WasmerEngine {
             stack_overflow_trap: true,
             threads: true,
         };
-        Ok(Self { capabilities: Arc::new(capabilities), engine })
+        Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
+    }
+
+    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    #[must_use]
+    pub fn isolate(self, compiler: CompilerCommand) -> Self {
+        Self { isolated: Some(compiler), ..self }
     }
 }
 
@@ -63,8 +72,9 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        let compiler = (self.capabilities.execution, self.isolated.clone());
         let (engine, capabilities) = (self.engine.clone(), self.capabilities.clone());
-        Ok(Arc::new(WasmerModule::new(engine, wasm, info, capabilities)?))
+        Ok(Arc::new(WasmerModule::new(engine, compiler, wasm, info, capabilities)?))
     }
 }
 
@@ -78,7 +88,7 @@ impl fmt::Debug for WasmerEngine {
 }
 
 /// Compiles on all cores, which is Wasmer's default.
-fn configure(builder: EngineBuilder) -> wasmer::Engine {
+pub(crate) fn configure(builder: EngineBuilder) -> wasmer::Engine {
     let mut features = Features::new();
     features
         .reference_types(true)

@@ -10,11 +10,13 @@ mod compiler;
 mod engine;
 mod error;
 mod function;
+mod isolated;
 mod memory;
 mod runtime;
 
 pub use compiler::Compiler;
 pub use engine::WasmerEngine;
+pub use isolated::run_compiler;
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmer";

@@ -16,9 +16,6 @@ use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryType, Pages, Store,
 use crate::NAME;
 use crate::function::Exported;
 
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: u32 = 1 << 20;
-
 /// A live guest as Wasmer has it: a store, and everything that lives in it.
 pub(crate) struct Guest {
     pub(crate) store: Store,
@@ -94,14 +91,17 @@ pub(crate) fn time_limit(
 pub(crate) struct Limited {
     base: BaseTunables,
     max_pages: Pages,
+    max_elements: u32,
 }
 
 impl Limited {
-    pub(crate) fn new(memory_bytes: u64) -> Self {
+    /// Limits of each memory and of each table.
+    pub(crate) fn new(memory_bytes: u64, table_elements: u64) -> Self {
         let pages = u32::try_from(memory_bytes / PAGE).unwrap_or(u32::MAX);
         // Guests with a time limit have a page for its flag.
         let pages = pages.max(1);
-        Self { base: BaseTunables::new(), max_pages: Pages(pages.min(1 << 16)) }
+        let max_elements = u32::try_from(table_elements).unwrap_or(u32::MAX);
+        Self { base: BaseTunables::new(), max_pages: Pages(pages.min(1 << 16)), max_elements }
     }
 
     fn memory(&self, ty: &MemoryType) -> MemoryType {
@@ -109,8 +109,9 @@ impl Limited {
         MemoryType { maximum: Some(maximum), ..*ty }
     }
 
-    fn table(ty: &TableType) -> TableType {
-        let maximum = ty.maximum.map_or(TABLE_ELEMENTS, |max| max.min(TABLE_ELEMENTS));
+    fn table(&self, ty: &TableType) -> TableType {
+        let most = self.max_elements;
+        let maximum = ty.maximum.map_or(most, |max| max.min(most));
         TableType { maximum: Some(maximum), ..*ty }
     }
 }
@@ -143,7 +144,7 @@ impl Tunables for Limited {
     }
 
     fn create_host_table(&self, ty: &TableType, style: &TableStyle) -> Result<VMTable, String> {
-        self.base.create_host_table(&Self::table(ty), style)
+        self.base.create_host_table(&self.table(ty), style)
     }
 
     unsafe fn create_vm_table(
@@ -153,6 +154,6 @@ impl Tunables for Limited {
         definition: NonNull<VMTableDefinition>,
     ) -> Result<VMTable, String> {
         // SAFETY: the caller's promise about `definition` is passed on unchanged.
-        unsafe { self.base.create_vm_table(&Self::table(ty), style, definition) }
+        unsafe { self.base.create_vm_table(&self.table(ty), style, definition) }
     }
 }

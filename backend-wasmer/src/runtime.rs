@@ -2,19 +2,20 @@ use std::sync::Arc;
 
 use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
-    Capabilities, Error, Host, Instance as GuestInstance, LinearMemories, Module, ModuleInfo,
-    Result, Start, Started, TimeLimit, Value, Variants, WholePages,
+    Capabilities, CompilerCommand, Error, Host, Instance as GuestInstance, LinearMemories, Module,
+    ModuleInfo, Result, Start, Started, TimeLimit, Value, Variants, WholePages,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
 
 use crate::function::Exported;
 use crate::memory::{self, Guest, Limited};
-use crate::{NAME, error, function};
+use crate::{NAME, error, function, isolated};
 
 /// A compiled guest.
 pub(crate) struct WasmerModule {
     engine: wasmer::Engine,
+    compiler: Compiler,
     modules: Variants<wasmer::Module>,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
@@ -36,16 +37,27 @@ pub(crate) struct State {
 impl WasmerModule {
     pub(crate) fn new(
         engine: wasmer::Engine,
+        compiler: Compiler,
         wasm: &[u8],
         info: Arc<ModuleInfo>,
         capabilities: Arc<Capabilities>,
     ) -> Result<Self> {
-        let modules = Variants::new(wasm, compile(&engine, wasm)?);
-        Ok(Self { engine, modules, info, capabilities })
+        let modules = Variants::new(wasm, compile(&engine, &compiler, wasm)?);
+        Ok(Self { engine, compiler, modules, info, capabilities })
     }
 }
 
-fn compile(engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module> {
+/// The name of a compiler, and what runs it in a process of its own, if that is wanted.
+type Compiler = (&'static str, Option<CompilerCommand>);
+
+fn compile(
+    engine: &wasmer::Engine,
+    (name, isolated): &Compiler,
+    wasm: &[u8],
+) -> Result<wasmer::Module> {
+    if let Some(command) = isolated {
+        return isolated::compile(command, engine, name, wasm);
+    }
     wasmer::Module::new(engine, wasm).map_err(|error| error::compile(&error))
 }
 
@@ -62,7 +74,7 @@ impl Module for WasmerModule {
         let host = start.host().clone();
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();
-        engine.set_tunables(Limited::new(host.memory_limit()));
+        engine.set_tunables(Limited::new(host.memory_limit(), host.table_limit()));
         let mut store = Store::new(engine);
         let state = State { host: host.clone(), memories: Vec::new() };
         let env = FunctionEnv::new(&mut store, state);
@@ -75,7 +87,11 @@ impl Module for WasmerModule {
         let limit = host.limits().call_time;
         let timed = limit
             .map(|limit| {
-                Ok((limit, self.modules.stoppable(NAME, |wasm| compile(&self.engine, wasm))?))
+                Ok((
+                    limit,
+                    self.modules
+                        .stoppable(NAME, |wasm| compile(&self.engine, &self.compiler, wasm))?,
+                ))
             })
             .transpose()?;
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);

@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::{
-    AddressType, Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
-    SignalUse, claim_signals,
+    AddressType, Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, RelaxedSimd,
+    Result, SignalUse, claim_signals,
 };
 use wasmtime::{Config, OptLevel};
 
@@ -18,7 +18,11 @@ pub struct WasmtimeEngine {
 
 /// One engine for each kind of memory, made when it is first needed.
 #[derive(Default)]
-pub(crate) struct Engines([OnceLock<wasmtime::Engine>; 2]);
+pub(crate) struct Engines {
+    engines: [OnceLock<wasmtime::Engine>; 2],
+    /// What compiles; by default this process.
+    pub(crate) compiler: Option<CompilerCommand>,
+}
 
 /// Stack of a guest in bytes; the threads that call guests have at least twice as much.
 const STACK: usize = 1 << 20;
@@ -59,9 +63,18 @@ impl WasmtimeEngine {
     }
 }
 
+impl WasmtimeEngine {
+    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    #[must_use]
+    pub fn isolate(self, compiler: CompilerCommand) -> Self {
+        let engines = Engines { compiler: Some(compiler), ..Engines::default() };
+        Self { engines: Arc::new(engines), ..self }
+    }
+}
+
 impl Engines {
     pub(crate) fn get(&self, address: AddressType) -> Result<&wasmtime::Engine> {
-        let slot = &self.0[usize::from(address == AddressType::I64)];
+        let slot = &self.engines[usize::from(address == AddressType::I64)];
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }

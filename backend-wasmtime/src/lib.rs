@@ -5,10 +5,12 @@
 
 mod engine;
 mod error;
+mod isolated;
 mod memory;
 mod runtime;
 
 pub use engine::WasmtimeEngine;
+pub use isolated::run_compiler;
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmtime";

@@ -6,7 +6,6 @@ use polychord_runtime_api::{Error, Result, TimeLimit, WholePages};
 use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::NAME;
-
 use crate::runtime::{State, bytes_mut};
 
 /// The bytes of a guest's memory, of which the pages may be replaced.
@@ -24,9 +23,6 @@ pub(crate) fn whole_pages(store: &mut Store<State>, index: usize) -> Option<Whol
     // Its mappings are made with `MAP_NORESERVE`.
     Some(pages.no_reserve())
 }
-
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: usize = 1 << 20;
 
 /// The time limit of a guest whose code looks at a flag in the memory that is exported by this
 /// name.
@@ -48,12 +44,12 @@ pub(crate) fn time_limit(
     Ok(unsafe { TimeLimit::new(limit, base) })
 }
 
-/// Limits for the growth that guests ask for.
-pub(crate) fn limits(memory_bytes: u64) -> StoreLimits {
+/// Limits for the growth that guests ask for, of each memory and of each table.
+pub(crate) fn limits(memory_bytes: u64, table_elements: u64) -> StoreLimits {
     StoreLimitsBuilder::new()
         // Guests with a time limit have a page for its flag.
         .memory_size(usize::try_from(memory_bytes.max(PAGE)).unwrap_or(usize::MAX))
-        .table_elements(TABLE_ELEMENTS)
+        .table_elements(usize::try_from(table_elements).unwrap_or(usize::MAX))
         .instances(1)
         .build()
 }

@@ -10,7 +10,7 @@ use wasmtime::{
 };
 
 use crate::engine::Engines;
-use crate::{NAME, error, memory};
+use crate::{NAME, error, isolated, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
@@ -52,6 +52,9 @@ impl WasmtimeModule {
 
 fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime::Module> {
     let engine = engines.get(info.address())?;
+    if let Some(command) = &engines.compiler {
+        return isolated::compile(command, engine, info.address(), wasm);
+    }
     wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
 }
 
@@ -72,7 +75,7 @@ impl Module for WasmtimeModule {
         });
         let timed = timed.transpose()?;
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
-        let limits = memory::limits(host.memory_limit());
+        let limits = memory::limits(host.memory_limit(), host.table_limit());
         let state = State { host, memories: Vec::new(), limits };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);

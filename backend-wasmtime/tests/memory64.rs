@@ -21,7 +21,7 @@ const WAT: &str = r#"(module (memory (export "memory") i64 1)
 fn a_memory_with_mapped_pages_grows_in_place_or_not_at_all() {
     let engine = WasmtimeEngine::new().unwrap();
     let Memory64::Native { max_bytes } = engine.capabilities().memory64 else { panic!() };
-    let limits = Limits { memory_bytes: u64::MAX, ..Limits::default() };
+    let limits = Limits::default().memory_bytes(u64::MAX);
     let mut guest =
         engine.compile(&wat::parse_str(WAT).unwrap()).unwrap().instantiate(&limits).unwrap();
     let layer = map_a_layer(&mut *guest);

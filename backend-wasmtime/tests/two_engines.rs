@@ -26,8 +26,7 @@ fn engine(name: &str) -> Box<dyn Engine> {
 }
 
 fn start(engine: &dyn Engine) -> Box<dyn Runtime> {
-    let limits =
-        Limits { call_time: Some(std::time::Duration::from_millis(50)), ..Limits::default() };
+    let limits = Limits::default().call_time(std::time::Duration::from_millis(50));
     engine.compile(&wat::parse_str(WAT).unwrap()).unwrap().instantiate(&limits).unwrap()
 }
 

@@ -226,7 +226,7 @@ fn module(bytes: &[u8], engine: &dyn Engine, reference: &dyn Engine) -> Option<V
 
 /// Starts a module and calls its functions, each with a few arguments.
 fn observe(engine: &dyn Engine, wasm: &[u8]) -> Vec<Event> {
-    let limits = Limits { memory_bytes: 64 * PAGE, ..Limits::default() };
+    let limits = Limits::default().memory_bytes(64 * PAGE);
     let started = engine.compile(wasm).and_then(|module: Arc<dyn Module>| {
         let functions = module.info().functions().clone();
         Ok((module.instantiate(&limits)?, functions))

@@ -48,7 +48,7 @@ fn module(engine: &dyn Engine, wat: &str, field: &str) -> Outcome {
 }
 
 fn time_limit(engine: &dyn Engine) -> Outcome {
-    let limits = Limits { call_time: Some(Duration::from_secs(1)), ..Limits::default() };
+    let limits = Limits::default().call_time(Duration::from_secs(1));
     let missing = unmet(guest::compile(engine, MINIMAL)?.instantiate(&limits))?;
     holds(missing.iter().any(|unmet| unmet.field == "time_limit"), || format!("{missing:?}"))
 }

@@ -125,7 +125,11 @@ impl Session {
         let batch = options.batch_of(context)?;
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
-        let limits = &Limits { call_time: options.call_time, memory_bytes: placed.guest_bytes };
+        let memories = module.info().memory_names().len().max(1) as u64;
+        let limits = &Limits::default()
+            .memory_bytes(placed.guest_bytes)
+            .total_bytes(placed.guest_bytes.saturating_mul(memories))
+            .call_time(options.call_time);
         let layout = model.layout_of(&placed.plan)?;
         let setup = Setup {
             module,

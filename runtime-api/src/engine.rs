@@ -1,12 +1,14 @@
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
 
+use crate::address_space;
 use crate::capability::{Capabilities, Requirements};
 use crate::host::Host;
 use crate::instance::{Start, Started};
+use crate::limits::Limits;
 use crate::module::ModuleInfo;
+use crate::module_limits::ModuleLimits;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
 
@@ -25,18 +27,36 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>>;
 
-    /// Validates a module against what this engine offers, and compiles it.
+    /// Why this engine has to refuse what a field of [`Requirements`] asks for, if there is more to
+    /// say than that it does not offer it.
+    fn why_not(&self, _field: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Validates a module against what this engine offers, and compiles it, within the limits that
+    /// are safe for a stranger's module. Not to be overridden: what it promises is not the
+    /// backend's to decide.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidModule`](crate::Error::InvalidModule) for bytes that are no module,
-    /// [`Error::Import`](crate::Error::Import) for an import that no host offers,
-    /// [`Error::Unmet`](crate::Error::Unmet) for a feature that this engine lacks, and
-    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same, or panics.
+    /// [`Error::InvalidModule`] for bytes that are no module, [`Error::TooComplex`] for a module
+    /// that could take too much to compile, [`Error::Import`] for an import that no host offers,
+    /// [`Error::Unmet`] for a feature that this engine lacks, and [`Error::Compile`] if the engine
+    /// refuses it all the same, or panics.
     fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
-        let info = ModuleInfo::parse(wasm, self.capabilities())?;
+        self.compile_within(wasm, &ModuleLimits::default())
+    }
+
+    /// Compiles a module within other limits. Not to be overridden, either.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`compile`](Self::compile).
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
+        let info = ModuleInfo::parse_within(wasm, self.capabilities(), limits);
+        let info = info.map_err(|error| explain(error, |field| self.why_not(field)))?;
         let _span = tracing::debug_span!("compile", engine = self.capabilities().engine).entered();
-        // A compiler that meets a module which nobody has thought of must not end the program.
+        // A panic in the engine's compiler must not take the embedder down.
         let compiled = catch_unwind(AssertUnwindSafe(|| self.translate(wasm, Arc::new(info))));
         compiled.unwrap_or_else(|_| {
             let reason = "its compiler panicked, which is a defect of the engine: report it to its \
@@ -44,6 +64,17 @@ pub trait Engine: fmt::Debug + Send + Sync {
             Err(Error::Compile { engine: self.capabilities().engine, reason: reason.into() })
         })
     }
+}
+
+/// Adds to a refusal why the engine has to refuse.
+fn explain(error: Error, why_not: impl Fn(&str) -> Option<&'static str>) -> Error {
+    let Error::Unmet { engine, mut unmet } = error else { return error };
+    for unmet in &mut unmet {
+        if let Some(why) = why_not(unmet.field) {
+            unmet.offered = format!("{}: {why}", unmet.offered);
+        }
+    }
+    Error::Unmet { engine, unmet }
 }
 
 /// A shared engine is one, too.
@@ -56,8 +87,16 @@ impl<E: Engine + ?Sized> Engine for Arc<E> {
         (**self).translate(wasm, info)
     }
 
+    fn why_not(&self, field: &str) -> Option<&'static str> {
+        (**self).why_not(field)
+    }
+
     fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
         (**self).compile(wasm)
+    }
+
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
+        (**self).compile_within(wasm, limits)
     }
 }
 
@@ -83,30 +122,16 @@ pub trait Module: Send + Sync {
     /// # Errors
     ///
     /// [`Error::Unmet`](crate::Error::Unmet) if the engine cannot enforce a limit,
-    /// [`Error::TooLarge`](crate::Error::TooLarge) if the guest's initial memory is beyond
-    /// them, [`Error::Trap`](crate::Error::Trap) if its start function traps, and
+    /// [`Error::TooLarge`](crate::Error::TooLarge) if the memories or tables that the guest starts
+    /// with are beyond them, [`Error::Trap`](crate::Error::Trap) if its start function traps, and
     /// [`Error::Instantiate`](crate::Error::Instantiate) if the engine cannot make it.
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
         let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
         needs.check(self.capabilities())?;
         let host = Host::new(self.capabilities().clone(), self.info().clone(), limits.clone())?;
-        Ok(self.start(Start::new(Arc::new(host)))?.into_runtime())
-    }
-}
-
-/// How much a guest may use. Stacks are limited by the engine's own setting.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Most bytes of each linear memory, whoever grows it. At most 4 GiB are possible for a
-    /// 32-bit memory, which is the default.
-    pub memory_bytes: u64,
-    /// Longest time that a call of the guest may take; none by default.
-    pub call_time: Option<Duration>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { memory_bytes: 1 << 32, call_time: None }
+        let started = self.start(Start::new(Arc::new(host)));
+        let started = started.map_err(|error| address_space::explain(error, self.info()))?;
+        Ok(started.into_runtime())
     }
 }
 

@@ -26,6 +26,22 @@ pub enum Error {
         /// What the validator says.
         reason: String,
     },
+    /// Compiling the module could take more time and memory than a stranger's module may.
+    #[error(
+        "the guest module is too complex{}: {found} {what}, and the limit is {limit}; compile it with \
+         ModuleLimits::trusted() if you trust its author, or in a process of its own",
+        in_function(*function)
+    )]
+    TooComplex {
+        /// What there is too much of.
+        what: &'static str,
+        /// In which function, by its index; none if it is counted for the whole module.
+        function: Option<u32>,
+        /// How much there is, as far as was counted.
+        found: u64,
+        /// The most that is accepted.
+        limit: u64,
+    },
     /// The engine refused a module that is valid.
     #[error("{engine} cannot compile the guest module: {}", Printable(reason))]
     Compile {
@@ -170,6 +186,19 @@ pub enum Error {
         /// Who or what sets the limit.
         limited_by: String,
     },
+    /// A guest has more of something than its limits allow.
+    #[error(
+        "the guest has {found} {what}, and its limits allow {limit} (Limits::{})",
+        setter(what)
+    )]
+    TooMany {
+        /// What there is too much of: memories, tables, or elements of tables.
+        what: &'static str,
+        /// How many there are.
+        found: u64,
+        /// The most that is allowed.
+        limit: u64,
+    },
     /// The operating system or the engine has no more memory.
     #[error("{engine}: {what} of {asked} bytes could not be had: {}", Printable(reason))]
     OutOfMemory {
@@ -197,6 +226,17 @@ pub enum Error {
         operation: &'static str,
         /// Which kind would do.
         kind: &'static str,
+    },
+    /// A memory in the guest needs a linear memory that the host knows.
+    #[error(
+        "{operation} needs a guest that exports a linear memory by the name `memory`; it exports {}",
+        memories(exported)
+    )]
+    NoGuestMemory {
+        /// What was attempted.
+        operation: &'static str,
+        /// Names of the memories that it exports.
+        exported: Vec<String>,
     },
     /// There is no memory with this id.
     #[error("there is no memory {memory}; {count} were made")]
@@ -421,7 +461,7 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> i32 {
         match self {
-            Self::NotEnabled { .. } => code::NOT_ENABLED,
+            Self::NotEnabled { .. } | Self::NoGuestMemory { .. } => code::NOT_ENABLED,
             Self::LayerNotFound { .. } => code::LAYER_NOT_FOUND,
             Self::BufferTooSmall { .. } => code::BUFFER_TOO_SMALL,
             Self::OutOfRange { .. } | Self::BadChunk { .. } | Self::RanksDisagree { .. } => {
@@ -455,6 +495,25 @@ impl fmt::Display for TrapKind {
             Self::Other => f.write_str("a trap that only this engine has"),
         }
     }
+}
+
+/// What raises a limit.
+fn setter(what: &str) -> &str {
+    match what {
+        "memories" | "tables" => what,
+        _ => "table_elements",
+    }
+}
+
+fn memories(names: &[String]) -> String {
+    match names {
+        [] => "none: export it, as linkers do by default (--export-memory)".into(),
+        _ => format!("{}: rename one of them", names.join(", ")),
+    }
+}
+
+fn in_function(function: Option<u32>) -> String {
+    function.map(|index| format!(" in function {index}")).unwrap_or_default()
 }
 
 fn join(unmet: &[Unmet]) -> String {

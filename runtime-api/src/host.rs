@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use polychord_abi::PAGE;
 
 use crate::capability::Capabilities;
-use crate::engine::Limits;
 use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::limits::Limits;
 use crate::mapping::Watch;
 use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
 use crate::module::{AddressType, ModuleInfo};
@@ -79,16 +79,7 @@ impl Host {
             rank: OnceLock::new(),
             state: Mutex::default(),
         };
-        let memories = host.module.memories().iter();
-        let initial = memories.map(|memory| memory.min_bytes).max().unwrap_or(0);
-        if initial > host.memory_limit() {
-            return Err(Error::TooLarge {
-                what: "the guest's initial memory".into(),
-                asked: initial,
-                limit: host.memory_limit(),
-                limited_by: host.limited_by(),
-            });
-        }
+        host.module.shape().check(&host.limits, host.memory_limit(), &host.limited_by())?;
         Ok(host)
     }
 
@@ -116,15 +107,21 @@ impl Host {
         self.rank.get()
     }
 
-    /// Most bytes that each of the guest's linear memories may have, by the limits and by the
-    /// addresses of the one named `memory`.
+    /// Most bytes that each of the guest's linear memories may have, exported or not, by the limits
+    /// and by the addresses of the one named `memory`. All together keep the limit of the total.
     #[must_use]
     pub fn memory_limit(&self) -> u64 {
         let by_type = match self.module.address() {
             AddressType::I32 => self.capabilities.memory32_max_bytes,
             AddressType::I64 => u64::MAX,
         };
-        self.limits.memory_bytes.min(by_type)
+        self.module.shape().memory_share(&self.limits).min(by_type)
+    }
+
+    /// Most elements that each of the guest's tables may have. All together keep the limit.
+    #[must_use]
+    pub fn table_limit(&self) -> u64 {
+        self.module.table_limit(&self.limits)
     }
 
     /// The counters now.

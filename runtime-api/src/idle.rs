@@ -5,9 +5,9 @@ use std::sync::Arc;
 use polychord_abi::PAGE;
 
 use crate::capability::{Capabilities, Memory64, RelaxedSimd};
-use crate::engine::Limits;
 use crate::host::Host;
 use crate::instance::Instance;
+use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::module::ModuleInfo;
 use crate::segment::LinearMemories;
@@ -34,10 +34,17 @@ impl Idle {
         let exports: String = (0..memories)
             .map(|index| format!("(memory (export \"{}\") 0 {max})", name(index)))
             .collect();
-        let module = wat::parse_str(format!("(module {exports})")).unwrap();
+        let mut guest = Self::of(&format!("(module {exports})"), capabilities);
+        guest.instance().memories = vec![Vec::new(); memories];
+        guest
+    }
+
+    /// Of a module, with no bytes in its memories.
+    pub(crate) fn of(wat: &str, capabilities: Capabilities) -> LiveGuest<Self> {
+        let module = wat::parse_str(wat).unwrap();
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
         let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
-        let idle = Self { memories: vec![Vec::new(); memories], stuck: None };
+        let idle = Self { memories: Vec::new(), stuck: None };
         LiveGuest::new(Arc::new(host), Box::new(idle))
     }
 }

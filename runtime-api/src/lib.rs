@@ -18,6 +18,7 @@
 
 pub mod imports;
 
+mod address_space;
 mod anonymous;
 mod capability;
 mod engine;
@@ -27,13 +28,16 @@ mod host;
 #[cfg(test)]
 mod idle;
 mod instance;
+mod isolated;
 mod layer;
+mod limits;
 mod live;
 #[cfg(test)]
 mod many;
 mod mapping;
 mod memory;
 mod module;
+mod module_limits;
 mod pager;
 mod place;
 mod plan;
@@ -53,15 +57,18 @@ mod value;
 mod watchdog;
 
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements, Unmet};
-pub use engine::{Engine, Limits, Module};
+pub use engine::{Engine, Module};
 pub use error::{Error, Result, TrapKind};
 pub use histogram::Histogram;
 pub use host::Host;
 pub use instance::{Instance, Start, Started};
+pub use isolated::{CompilerCommand, serve_compiler};
 pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
+pub use limits::Limits;
 pub use mapping::WholePages;
 pub use memory::{MemoryId, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
+pub use module_limits::ModuleLimits;
 pub use pager::{Pager, PagerStats, Policy};
 pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;

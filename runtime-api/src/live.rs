@@ -31,6 +31,12 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         Self { host, instance }
     }
 
+    /// The host, as host functions have it.
+    #[cfg(test)]
+    pub(crate) fn shared_host(&self) -> Arc<Host> {
+        self.host.clone()
+    }
+
     /// What the engine made.
     #[cfg(test)]
     pub(crate) fn instance(&mut self) -> &mut I {
@@ -67,9 +73,9 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         let is_other = |name: &str| regions.first().is_none_or(|region| region.name != name);
         memories.sort_by_key(|index| is_other(&exported[*index].name));
         if memories.is_empty() {
-            return Err(Error::NotEnabled {
-                operation: "a memory in the guest",
-                kind: "in a guest that exports a linear memory named `memory`",
+            return Err(Error::NoGuestMemory {
+                operation: "create_memory64",
+                exported: host.module().memory_names().to_vec(),
             });
         }
         let room = |index| host.room(self, index) + host.spare(self, index).map_or(0, length);
@@ -385,6 +391,18 @@ mod tests {
         let id = guest.create_memory64(&MemorySpec::guest(4 * PAGE)).unwrap();
         let segments = &guest.memory_stats()[id.0 as usize].segments;
         assert_eq!(segments[..], [Segment { memory: 1, start: 4 * PAGE, bytes: 4 * PAGE }]);
+    }
+
+    #[test]
+    fn a_guest_without_the_memory_is_told_to_export_it() {
+        for (wat, expected) in [
+            ("(module (memory (export \"mem\") 1))", "it exports mem:"),
+            ("(module (memory 1))", "--export-memory"),
+        ] {
+            let mut guest = Idle::of(wat, crate::idle::capabilities());
+            let error = guest.create_memory64(&MemorySpec::guest(PAGE)).unwrap_err().to_string();
+            assert!(error.contains("`memory`") && error.contains(expected), "{error}");
+        }
     }
 
     /// The single layout has all regions in one memory, the multi layout a memory for each: the

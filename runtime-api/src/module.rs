@@ -1,10 +1,17 @@
+mod bounds;
+mod proposals;
+mod shape;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use wasmparser::types::{EntityType, TypesRef};
-use wasmparser::{Parser, Payload, ValType, Validator, WasmFeatures};
+use wasmparser::{Parser, Payload, ValType, WasmFeatures};
 
+pub(crate) use self::shape::Shape;
 use crate::capability::{Capabilities, Memory64, RelaxedSimd, Unmet};
+use crate::limits::Limits;
+use crate::module_limits::ModuleLimits;
 use crate::value::ValueType;
 use crate::{Error, Result, imports};
 
@@ -14,6 +21,10 @@ pub struct ModuleInfo {
     imports: Vec<Import>,
     functions: BTreeMap<String, FunctionType>,
     memories: Vec<LinearMemory>,
+    /// Names of all exported memories, whatever the host makes of them.
+    memory_names: Vec<String>,
+    shape: Shape,
+    grows_tables: bool,
 }
 
 /// A function that a module imports from the host.
@@ -61,20 +72,34 @@ pub enum AddressType {
 }
 
 impl ModuleInfo {
-    /// Reads and validates a module for an engine.
+    /// Reads and validates a module for an engine, within the default limits.
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidModule`], [`Error::Import`] or [`Error::Unmet`]; see
-    /// [`Engine::compile`](crate::Engine::compile).
+    /// As for [`parse_within`](Self::parse_within).
     pub fn parse(wasm: &[u8], engine: &Capabilities) -> Result<Self> {
-        let types = Validator::new_with_features(accepted_features())
-            .validate_all(wasm)
-            .map_err(|error| invalid(&error))?;
-        check_features(wasm, engine)?;
-        let mut info =
-            Self { imports: Vec::new(), functions: BTreeMap::new(), memories: Vec::new() };
-        let types = types.as_ref();
+        Self::parse_within(wasm, engine, &ModuleLimits::default())
+    }
+
+    /// Reads and validates a module for an engine, within limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::InvalidModule`], [`Error::TooComplex`], [`Error::Import`] or [`Error::Unmet`]; see
+    /// [`Engine::compile`](crate::Engine::compile).
+    pub fn parse_within(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> Result<Self> {
+        let valid = bounds::validate(wasm, accepted_features(), limits);
+        let valid = valid.map_err(|error| proposals::explain(error, wasm, limits))?;
+        check_features(wasm, engine, limits)?;
+        let types = valid.types.as_ref();
+        let mut info = Self {
+            imports: Vec::new(),
+            functions: BTreeMap::new(),
+            memories: Vec::new(),
+            memory_names: Vec::new(),
+            shape: Shape::read(types),
+            grows_tables: valid.grows_tables,
+        };
         // Exports first: the type of addresses decides the signatures of imports.
         let mut memories = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
@@ -85,6 +110,7 @@ impl ModuleInfo {
                 }
             }
         }
+        info.memory_names = memories.iter().map(|(_, memory)| memory.name.clone()).collect();
         info.memories = in_order(memories);
         for payload in Parser::new(0).parse_all(wasm) {
             if let Payload::ImportSection(section) = payload.map_err(|error| invalid(&error))? {
@@ -121,6 +147,29 @@ impl ModuleInfo {
     #[must_use]
     pub fn memory(&self) -> Option<&LinearMemory> {
         self.memories.first()
+    }
+
+    /// Names of all memories that the module exports, in the order of its exports.
+    #[must_use]
+    pub fn memory_names(&self) -> &[String] {
+        &self.memory_names
+    }
+
+    /// Whether the module can make a table larger.
+    #[must_use]
+    pub const fn grows_tables(&self) -> bool {
+        self.grows_tables
+    }
+
+    /// Most elements that each of the module's tables may have under these limits.
+    #[must_use]
+    pub fn table_limit(&self, limits: &Limits) -> u64 {
+        self.shape.table_share(limits)
+    }
+
+    /// All memories and tables, exported or not.
+    pub(crate) const fn shape(&self) -> &Shape {
+        &self.shape
     }
 
     /// The type of addresses in the memory named `memory`; 32-bit if there is none.
@@ -207,7 +256,7 @@ fn accepted_features() -> WasmFeatures {
 }
 
 /// Refuses a module that uses a feature which the engine does not claim.
-fn check_features(wasm: &[u8], engine: &Capabilities) -> Result<()> {
+fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> Result<()> {
     let optional = [
         (
             "relaxed_simd",
@@ -220,7 +269,7 @@ fn check_features(wasm: &[u8], engine: &Capabilities) -> Result<()> {
     let mut unmet = Vec::new();
     for (field, feature, offered) in optional {
         let without = accepted_features() & !feature;
-        if !offered && Validator::new_with_features(without).validate_all(wasm).is_err() {
+        if !offered && bounds::validate(wasm, without, limits).is_err() {
             let needed = "yes, the module uses it".into();
             unmet.push(Unmet { field, needed, offered: "no".into() });
         }

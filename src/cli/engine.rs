@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
+#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
+use polychord::api::CompilerCommand;
 use polychord::api::Engine;
 
 use super::Failure;
@@ -21,6 +23,10 @@ pub(crate) struct EngineArgs {
 /// How an engine should be, where it leaves a choice.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub(crate) struct Choices {
+    /// Compile guests in a process of its own, with limits of memory and time; WasmEdge always does
+    #[arg(long)]
+    isolate_compiler: bool,
+
     /// What compiles guests for Wasmer
     #[arg(long, value_enum, default_value_t)]
     wasmer_compiler: WasmerCompiler,
@@ -66,12 +72,17 @@ impl EngineArgs {
 
 impl Choices {
     /// The arguments that make these choices in another run of this program.
-    pub(crate) fn args(self) -> [String; 2] {
+    pub(crate) fn args(self) -> Vec<String> {
         fn arg(name: &str, value: impl ValueEnum) -> String {
             let value = value.to_possible_value();
             format!("--{name}={}", value.as_ref().map_or("", |value| value.get_name()))
         }
-        [arg("wasmer-compiler", self.wasmer_compiler), arg("wasmedge-mode", self.wasmedge_mode)]
+        let isolate = self.isolate_compiler.then(|| "--isolate-compiler".to_owned());
+        let choices = [
+            arg("wasmer-compiler", self.wasmer_compiler),
+            arg("wasmedge-mode", self.wasmedge_mode),
+        ];
+        choices.into_iter().chain(isolate).collect()
     }
 }
 
@@ -101,41 +112,124 @@ pub(crate) fn open_all() -> Vec<Opened> {
 
 fn open(name: &str, choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
     match name {
-        "wasmer" => wasmer::open(choices.wasmer_compiler),
+        "wasmer" => wasmer::open(choices),
+        "wasmtime" => wasmtime::open(choices),
         "wasmedge" => wasmedge::open(choices.wasmedge_mode),
         _ => Ok(polychord::open(name)?),
     }
 }
 
-#[cfg(feature = "wasmer")]
-mod wasmer {
+/// The hidden command by which this program compiles guests for itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CompileArgs {
+    engine: String,
+    args: Vec<std::ffi::OsString>,
+}
+
+/// Serves the hidden command.
+pub(crate) fn compile(args: &CompileArgs) -> Result<(), Failure> {
+    match args.engine.as_str() {
+        "wasmer" => wasmer::compile(&args.args),
+        "wasmtime" => wasmtime::compile(&args.args),
+        other => Err(format!("no compiler of {other} runs in a process of its own").into()),
+    }
+}
+
+/// This program, as a compiler for an engine, if guests are to be compiled in another process.
+#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
+fn compiler(engine: &str, choices: Choices) -> Result<Option<CompilerCommand>, Failure> {
+    if !choices.isolate_compiler {
+        return Ok(None);
+    }
+    let program = std::env::current_exe()?;
+    Ok(Some(CompilerCommand::new(program).arg("compile-guest").arg(engine)))
+}
+
+#[cfg(feature = "wasmtime")]
+mod wasmtime {
+    use std::ffi::OsString;
     use std::sync::Arc;
 
     use polychord::api::Engine;
-    use polychord::wasmer::{Compiler, WasmerEngine};
+    use polychord::wasmtime::{WasmtimeEngine, run_compiler};
 
-    use super::{Failure, WasmerCompiler};
+    use super::{Choices, Failure, compiler};
 
-    pub(super) fn open(compiler: WasmerCompiler) -> Result<Arc<dyn Engine>, Failure> {
-        let compiler = match compiler {
+    pub(super) fn open(choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
+        let engine = WasmtimeEngine::new()?;
+        Ok(match compiler("wasmtime", choices)? {
+            Some(command) => Arc::new(engine.isolate(command)),
+            None => Arc::new(engine),
+        })
+    }
+
+    pub(super) fn compile(args: &[OsString]) -> Result<(), Failure> {
+        Ok(run_compiler(args)?)
+    }
+}
+
+#[cfg(not(feature = "wasmtime"))]
+mod wasmtime {
+    use std::ffi::OsString;
+    use std::sync::Arc;
+
+    use polychord::api::Engine;
+
+    use super::{Choices, Failure};
+
+    /// Opening by name says how Wasmtime is compiled in.
+    pub(super) fn open(_: Choices) -> Result<Arc<dyn Engine>, Failure> {
+        Ok(polychord::open("wasmtime")?)
+    }
+
+    pub(super) fn compile(_: &[OsString]) -> Result<(), Failure> {
+        Ok(polychord::open("wasmtime").map(drop)?)
+    }
+}
+
+#[cfg(feature = "wasmer")]
+mod wasmer {
+    use std::ffi::OsString;
+    use std::sync::Arc;
+
+    use polychord::api::Engine;
+    use polychord::wasmer::{Compiler, WasmerEngine, run_compiler};
+
+    use super::{Choices, Failure, WasmerCompiler, compiler};
+
+    pub(super) fn open(choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
+        let by = match choices.wasmer_compiler {
             WasmerCompiler::Cranelift => Compiler::Cranelift,
             WasmerCompiler::Llvm => Compiler::Llvm,
         };
-        Ok(Arc::new(WasmerEngine::with_compiler(compiler)?))
+        let engine = WasmerEngine::with_compiler(by)?;
+        Ok(match compiler("wasmer", choices)? {
+            Some(command) => Arc::new(engine.isolate(command)),
+            None => Arc::new(engine),
+        })
+    }
+
+    pub(super) fn compile(args: &[OsString]) -> Result<(), Failure> {
+        Ok(run_compiler(args)?)
     }
 }
 
 #[cfg(not(feature = "wasmer"))]
 mod wasmer {
+    use std::ffi::OsString;
     use std::sync::Arc;
 
     use polychord::api::Engine;
 
-    use super::{Failure, WasmerCompiler};
+    use super::{Choices, Failure};
 
     /// Opening by name says how Wasmer is compiled in.
-    pub(super) fn open(_: WasmerCompiler) -> Result<Arc<dyn Engine>, Failure> {
+    pub(super) fn open(_: Choices) -> Result<Arc<dyn Engine>, Failure> {
         Ok(polychord::open("wasmer")?)
+    }
+
+    pub(super) fn compile(_: &[OsString]) -> Result<(), Failure> {
+        Ok(polychord::open("wasmer").map(drop)?)
     }
 }
 
@@ -165,8 +259,7 @@ pub(crate) mod wasmedge {
             WasmEdgeMode::Aot => Mode::Aot,
             WasmEdgeMode::Interpreter => Mode::Interpreter,
         };
-        let program = this_program()?;
-        let compiler = CompilerCommand { program, args: vec!["wasmedge-compile".into()] };
+        let compiler = CompilerCommand::new(this_program()?).arg("wasmedge-compile");
         let config = Config { mode, compiler: Some(compiler), ..Config::default() };
         Ok(Arc::new(WasmEdgeEngine::with_config(config)?))
     }

@@ -24,7 +24,7 @@ impl Failure {
             // Whoever read the output has seen enough.
             return ExitCode::SUCCESS;
         }
-        let _ = writeln!(std::io::stderr(), "error: {}", self.message());
+        let _ = writeln!(std::io::stderr(), "error: {}", terminal::lines(&self.message()));
         ExitCode::from(if self.usage { 2 } else { 1 })
     }
 

@@ -43,6 +43,8 @@ enum Command {
     Plan(plan::Args),
     /// Show what is in a model file, and whether it can be run
     Inspect(inspect::Args),
+    #[command(hide = true)]
+    CompileGuest(engine::CompileArgs),
     #[cfg(feature = "wasmedge")]
     #[command(hide = true)]
     WasmedgeCompile(engine::wasmedge::CompileArgs),
@@ -62,6 +64,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Engines(args) => engines::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::CompileGuest(args) => engine::compile(&args),
         #[cfg(feature = "wasmedge")]
         Command::WasmedgeCompile(args) => engine::wasmedge::compile(&args),
     };

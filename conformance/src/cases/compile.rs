@@ -1,7 +1,7 @@
 //! Which modules are compiled, and why others are not.
 
 use polychord_runtime_api::{
-    AddressType, Engine, Error, Limits, Memory64, RelaxedSimd, Value, imports,
+    AddressType, Engine, Error, Limits, Memory64, ModuleLimits, RelaxedSimd, Value, imports,
 };
 
 use crate::check::{equal, holds, refused, unmet};
@@ -65,6 +65,12 @@ pub const CASES: &[Case] = &[
         run: every_missing_feature_is_listed,
     },
     Case {
+        name: "compile/too_complex",
+        promise: "a module that could take too much to compile is refused with numbers",
+        needs: NOTHING,
+        run: too_complex,
+    },
+    Case {
         name: "compile/info",
         promise: "imports, exports and the memory are known before anything is started",
         needs: NOTHING,
@@ -95,6 +101,19 @@ const SMALL: &str = r#"(module
         (global.set $count (i32.add (global.get $count) (i32.const 1)))
         (i32.store (i32.const 64) (global.get $count))
         (global.get $count)))"#;
+
+/// A module that could take too much to compile is refused with numbers.
+pub fn too_complex(engine: &dyn Engine) -> Outcome {
+    let nested = |loops: usize| {
+        let (open, close) = ("loop ".repeat(loops), "end ".repeat(loops));
+        wat::parse_str(format!("(module (func nop) (func {open} {close}))"))
+    };
+    engine.compile(&nested(100)?)?;
+    let error = refused(engine.compile(&nested(101)?), &["function 1", "101", "100"])?;
+    holds(matches!(error, Error::TooComplex { .. }), || error.to_string())?;
+    engine.compile_within(&nested(101)?, &ModuleLimits::trusted())?;
+    Ok(())
+}
 
 /// Bytes that are no module are refused as such.
 pub fn not_a_module(engine: &dyn Engine) -> Outcome {

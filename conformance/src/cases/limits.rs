@@ -66,6 +66,18 @@ pub const CASES: &[Case] = &[
         run: tables,
     },
     Case {
+        name: "limits/all_memories",
+        promise: "all memories of a guest together keep a limit, whether exported or not",
+        needs: Requirements { multi_memory: true, ..NOTHING },
+        run: all_memories,
+    },
+    Case {
+        name: "limits/all_tables",
+        promise: "all tables of a guest together keep a limit",
+        needs: NOTHING,
+        run: all_tables,
+    },
+    Case {
         name: "limits/no_time_limit",
         promise: "without a limit, or with the longest possible, a call takes its time",
         needs: TIME_LIMIT,
@@ -101,14 +113,14 @@ const GROWING: &str = r#"(module (memory (export "memory") 2)
     (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0))))"#;
 
 fn memory_limit(pages: u64) -> Limits {
-    Limits { memory_bytes: pages * PAGE, ..Limits::default() }
+    Limits::default().memory_bytes(pages * PAGE)
 }
 
 /// A guest that starts with more memory than the limit is not started.
 pub fn initial_memory(engine: &dyn Engine) -> Outcome {
     let module = guest::compile(engine, GROWING)?;
     for bytes in [0, PAGE, 2 * PAGE - 1] {
-        let limits = Limits { memory_bytes: bytes, ..Limits::default() };
+        let limits = Limits::default().memory_bytes(bytes);
         let error = refused(module.instantiate(&limits), &["131072", &bytes.to_string()])?;
         holds(matches!(error, Error::TooLarge { .. }), || error.to_string())?;
     }
@@ -216,6 +228,59 @@ pub fn tables(engine: &dyn Engine) -> Outcome {
     Ok(())
 }
 
+/// All memories of a guest together keep a limit, whether exported or not.
+pub fn all_memories(engine: &dyn Engine) -> Outcome {
+    let grow = |index| {
+        format!("(func (export \"grow{index}\") (result i32) (memory.grow {index} (i32.const 1)))")
+    };
+    let functions: String = (0..4).map(grow).collect();
+    // The second one leaves what it cannot use to the others.
+    let wat = format!(
+        "(module (memory (export \"memory\") 1) (memory 1 1) (memory 2) (memory 0) {functions})"
+    );
+    let module = guest::compile(engine, &wat)?;
+    let limits = memory_limit(8).total_bytes(10 * PAGE);
+    let mut runtime = module.instantiate(&limits)?;
+    let mut sizes = [1, 1, 2, 0];
+    for _ in 0..6 {
+        for (index, size) in sizes.iter_mut().enumerate() {
+            let grown = runtime.call(&format!("grow{index}"), &[])?;
+            let most = if index == 1 { 1 } else { 3 };
+            let expected = if *size < most { *size } else { -1 };
+            equal(&format!("memory {index}"), grown, vec![Value::I32(expected)])?;
+            *size += i32::from(expected >= 0);
+        }
+    }
+    equal("pages of all", sizes.iter().sum::<i32>(), 10)?;
+    refused(module.instantiate(&limits.clone().total_bytes(5 * PAGE)), &["131072"])?;
+    let many = refused(module.instantiate(&limits.memories(3)), &["4 memories", "3"])?;
+    holds(matches!(many, Error::TooMany { .. }), || many.to_string())?;
+    let private = "(memory 1)".repeat(17);
+    let module = guest::compile(engine, &format!("(module {private})"))?;
+    refused(module.instantiate(&Limits::default()), &["17 memories"])?;
+    Ok(())
+}
+
+/// All tables of a guest together keep a limit.
+pub fn all_tables(engine: &dyn Engine) -> Outcome {
+    let wat = r#"(module (table $a 10 funcref) (table $b 10 funcref)
+        (func (export "a") (param i32) (result i32) (table.grow $a (ref.null func) (local.get 0)))
+        (func (export "b") (param i32) (result i32) (table.grow $b (ref.null func) (local.get 0))))"#;
+    let module = guest::compile(engine, wat)?;
+    let mut runtime = module.instantiate(&Limits::default())?;
+    let half = 1 << 19;
+    for table in ["a", "b"] {
+        equal("beyond", runtime.call(table, &[(half - 9).into()])?, vec![Value::I32(-1)])?;
+        equal("up to", runtime.call(table, &[(half - 10).into()])?, vec![Value::I32(10)])?;
+    }
+    refused(module.instantiate(&Limits::default().table_elements(19)), &["19"])?;
+    refused(module.instantiate(&Limits::default().tables(1)), &["2 tables"])?;
+    let large =
+        guest::compile(engine, &format!("(module {})", "(table 0x100000 funcref)".repeat(3)))?;
+    refused(large.instantiate(&Limits::default()), &["3145728", "1048576"])?;
+    Ok(())
+}
+
 const LOOPING: &str = r#"(module
     (import "env" "memory64_is_enabled" (func $host (result i32)))
     (memory (export "memory") 64)
@@ -235,7 +300,7 @@ const LOOPING: &str = r#"(module
     (func (export "fib") (param i32) (result i32) (call $spin (local.get 0))))"#;
 
 fn time_limit(limit: Duration) -> Limits {
-    Limits { call_time: Some(limit), ..Limits::default() }
+    Limits::default().call_time(limit)
 }
 
 /// Runs a case's work in another thread: if nobody stops the guest, somebody must stop the case.
@@ -253,7 +318,7 @@ fn within_a_minute<T: Send + 'static>(
 pub fn no_time_limit(engine: &dyn Engine) -> Outcome {
     let module = guest::compile(engine, LOOPING)?;
     for call_time in [None, Some(Duration::MAX), Some(Duration::from_secs(1 << 40))] {
-        let limits = Limits { call_time, ..Limits::default() };
+        let limits = Limits::default().call_time(call_time);
         let mut runtime = module.instantiate(&limits)?;
         equal("fib", runtime.call("fib", &[25.into()])?, vec![Value::I32(75_025)])?;
     }

@@ -134,7 +134,7 @@ pub fn trap(engine: &dyn Engine) -> Outcome {
 /// A guest that waits for others is stopped when its time is over.
 pub fn time(engine: &dyn Engine) -> Outcome {
     let limit = Duration::from_millis(100);
-    let limits = Limits { call_time: Some(limit), ..Limits::default() };
+    let limits = Limits::default().call_time(limit);
     for export in ["gather", "insist"] {
         group(engine, &limits, |rank, runtime| {
             if rank.index() == 0 {

@@ -274,7 +274,12 @@ impl Guest {
 
 /// As large as the engine allows, which is what the scripts expect.
 fn limits() -> Limits {
-    Limits { memory_bytes: u64::MAX, ..Limits::default() }
+    Limits::default()
+        .memory_bytes(u64::MAX)
+        .total_bytes(u64::MAX)
+        .memories(u32::MAX)
+        .tables(u32::MAX)
+        .table_elements(u64::MAX)
 }
 
 const UNKNOWN: Stop = Stop::Unlinkable("unknown import");

@@ -33,9 +33,6 @@ struct State {
     limits: StoreLimits,
 }
 
-/// Most elements of a table: far more than a compiler emits, far less than a machine has.
-const TABLE_ELEMENTS: usize = 1 << 20;
-
 impl WasmiModule {
     pub(crate) const fn new(
         module: wasmi::Module,
@@ -59,7 +56,7 @@ impl Module for WasmiModule {
         let host = start.host().clone();
         let limits = StoreLimitsBuilder::new()
             .memory_size(usize::try_from(host.memory_limit()).unwrap_or(usize::MAX))
-            .table_elements(TABLE_ELEMENTS)
+            .table_elements(usize::try_from(host.table_limit()).unwrap_or(usize::MAX))
             .build();
         let state = State { host, memories: Vec::new(), limits };
         let mut store = Store::new(self.module.engine(), state);

@@ -289,7 +289,7 @@ fn a_panic_in_all_gather_stops_the_rank() {
         guest.join(rank.clone()).unwrap();
         let args = [crate::Value::I32(0); 3];
         let function = crate::imports::find("all_gather").unwrap();
-        let host = guest.host().clone();
+        let host = guest.shared_host();
         let code = function.call(&host, &mut Broken, &args);
         assert_eq!(code, crate::Value::I32(polychord_abi::code::INTERNAL));
         host.last_refusal().unwrap().to_string()

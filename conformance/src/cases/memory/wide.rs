@@ -11,7 +11,7 @@ const FOUR_GIB: i64 = 1 << 32;
 const END: i64 = FOUR_GIB + PAGE.cast_signed();
 
 fn start(engine: &dyn Engine, wat: &str) -> Result<Box<dyn Runtime>, Failure> {
-    let limits = Limits { memory_bytes: END.cast_unsigned(), ..Limits::default() };
+    let limits = Limits::default().memory_bytes(END.cast_unsigned());
     Ok(guest::compile(engine, wat)?.instantiate(&limits)?)
 }
 

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use polychord_runtime_api::{Capabilities, Engine, Error, Memory64, Module, RelaxedSimd, Result};
+use polychord_runtime_api::{
+    Capabilities, Engine, Error, Memory64, Module, ModuleLimits, RelaxedSimd, Result,
+};
 
 use super::Entry;
 use crate::double::Defect;
@@ -34,6 +36,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "compiles what it says it cannot",
         defect: &DoesNotRefuse,
         caught_by: &["memory/beyond_4_gib", "memory/independent", "determinism/relaxed_dot"],
+    },
+    Entry {
+        name: "compile/trusts_everybody",
+        what: "compiles modules of any complexity",
+        defect: &TrustsEverybody,
+        caught_by: &["compile/too_complex"],
     },
     Entry {
         name: "compile/shouts",
@@ -121,6 +129,14 @@ struct DoesNotRefuse;
 impl Defect for DoesNotRefuse {
     fn claim(&self, has: &mut Capabilities) {
         lacks(has);
+    }
+}
+
+#[derive(Debug)]
+struct TrustsEverybody;
+impl Defect for TrustsEverybody {
+    fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        engine.compile_within(wasm, &ModuleLimits::trusted())
     }
 }
 

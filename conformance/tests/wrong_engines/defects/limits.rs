@@ -21,6 +21,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         ],
     },
     Entry {
+        name: "limits/each_alone",
+        what: "limits each memory and each table, and not all of them",
+        defect: &EachAlone,
+        caught_by: &["limits/all_memories", "limits/all_tables"],
+    },
+    Entry {
         name: "limits/one_page_more",
         what: "lets a memory grow by one page more than the limit",
         defect: &OnePageMore,
@@ -60,7 +66,16 @@ pub(super) const DEFECTS: &[Entry] = &[
 struct NoMemoryLimit;
 impl Defect for NoMemoryLimit {
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        module.instantiate(&Limits { memory_bytes: u64::MAX, ..limits.clone() })
+        module.instantiate(&limits.clone().memory_bytes(u64::MAX))
+    }
+}
+
+#[derive(Debug)]
+struct EachAlone;
+impl Defect for EachAlone {
+    fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let limits = limits.clone().total_bytes(u64::MAX).table_elements(u64::MAX);
+        module.instantiate(&limits.memories(u32::MAX).tables(u32::MAX))
     }
 }
 
@@ -69,7 +84,7 @@ struct OnePageMore;
 impl Defect for OnePageMore {
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
         let memory_bytes = limits.memory_bytes.saturating_add(PAGE);
-        module.instantiate(&Limits { memory_bytes, ..limits.clone() })
+        module.instantiate(&limits.clone().memory_bytes(memory_bytes))
     }
 }
 
@@ -88,7 +103,7 @@ struct StopsEarly;
 impl Defect for StopsEarly {
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
         let call_time = limits.call_time.map(|limit| limit / 2);
-        module.instantiate(&Limits { call_time, ..limits.clone() })
+        module.instantiate(&limits.clone().call_time(call_time))
     }
 }
 
@@ -116,7 +131,7 @@ impl Defect for IgnoresTheTime {
     }
 
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        match module.instantiate(&Limits { call_time: None, ..limits.clone() }) {
+        match module.instantiate(&limits.clone().call_time(None)) {
             Err(Error::Unmet { .. }) => module.instantiate(&Limits::default()),
             other => other,
         }
