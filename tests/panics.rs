@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use polychord::api::{
-    Capabilities, Engine, Host, Limits, LinearMemories, Module, ModuleInfo, Result, Runtime, Value,
+    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
+    MemorySpec, MemoryStats, Module, ModuleInfo, Rank, Region, Result, Runtime, Start, Started,
+    Stats, Value,
 };
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Ranks, SessionOptions, Transformer};
@@ -57,8 +59,8 @@ impl Module for PanicsModule {
         self.inner.capabilities()
     }
 
-    fn start(&self, host: Arc<Host>) -> Result<Box<dyn Runtime>> {
-        self.inner.start(host)
+    fn start(&self, start: Start) -> Result<Started> {
+        self.inner.start(start)
     }
 
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
@@ -77,16 +79,9 @@ impl LinearMemories for PanicsRuntime {
     }
 }
 
-impl Runtime for PanicsRuntime {
-    fn host(&self) -> &Arc<Host> {
-        self.inner.host()
-    }
-
-    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        self.inner.grow(memory, pages)
-    }
-
-    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+impl PanicsRuntime {
+    /// Panics if this rank is the one that should, in the middle of its work.
+    fn before(&self, export: &str) {
         let rank = self.inner.host().rank().map_or(NONE - 1, |rank| rank.index());
         // Blocks gather, so that the others are waiting by then.
         if export == "transformer_blocks"
@@ -94,7 +89,46 @@ impl Runtime for PanicsRuntime {
         {
             panic!("as it should");
         }
-        self.inner.invoke(export, args, results)
+    }
+}
+
+/// Methods that do what the guest behind does.
+macro_rules! forward {
+    ($($name:ident($me:ident: $access:ty $(, $arg:ident: $ty:ty)*) -> $result:ty;)*) => {
+        $(fn $name($me: $access $(, $arg: $ty)*) -> $result {
+            $me.inner.$name($($arg),*)
+        })*
+    };
+}
+
+impl Runtime for PanicsRuntime {
+    fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        self.before(export);
+        self.inner.call(export, args)
+    }
+
+    fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        self.before(export);
+        self.inner.call_into(export, args, results)
+    }
+
+    forward! {
+        host(self: &Self) -> &Host;
+        create_memory64(self: &mut Self, spec: &MemorySpec) -> Result<MemoryId>;
+        region(self: &Self, memory: MemoryId, name: &str) -> Result<Region>;
+        grow_region(self: &mut Self, memory: MemoryId, name: &str, bytes: u64) -> Result<u64>;
+        register_layer(self: &mut Self, spec: LayerSpec) -> Result<()>;
+        load_layer(self: &mut Self, id: LayerId) -> Result<LoadedLayer>;
+        load_layer_from(self: &mut Self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer>;
+        release_layer(self: &mut Self, id: LayerId) -> Result<()>;
+        unregister_layer(self: &mut Self, id: LayerId) -> Result<()>;
+        read_memory64(self: &Self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()>;
+        write_memory64(self: &mut Self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()>;
+        join(self: &mut Self, rank: Rank) -> Result<()>;
+        memory_address(self: &Self, memory: MemoryId) -> Result<Option<u64>>;
+        stats(self: &Self) -> Stats;
+        memory_stats(self: &Self) -> Vec<MemoryStats>;
+        check_call(self: &Self, export: &str, args: &[Value]) -> Result<Vec<Value>>;
     }
 }
 
