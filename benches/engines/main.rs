@@ -7,6 +7,7 @@
 
 mod calls;
 mod kernels;
+mod limits;
 mod load;
 
 use std::process::{Command, exit};
