@@ -3,8 +3,8 @@ use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Capabilities, Error, Instance, Limits, LinearMemories, Module, ModuleInfo, Result, Start,
-    Started, TimeLimit, Value, Variants, WholePages,
+    Capabilities, Error, Instance, Limits, LinearMemories, Module, ModuleInfo, Reads, Result,
+    Start, Started, TimeLimit, Value, Variants, WholePages,
 };
 use wasmedge_sys::ffi;
 
@@ -103,7 +103,10 @@ impl Module for WasmEdgeModule {
             }
             Code::Compiled { modules, cache } => {
                 if let Some(limit) = limit {
-                    timed = Some((limit, modules.stoppable(NAME, |wasm| cache.load(wasm))?));
+                    timed = Some((
+                        limit,
+                        modules.stoppable(NAME, Reads::Always, |wasm| cache.load(wasm))?,
+                    ));
                     // The flag has a page of its own.
                     pages = pages.max(1);
                 }

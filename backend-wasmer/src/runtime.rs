@@ -3,7 +3,7 @@ use std::sync::Arc;
 use polychord_runtime_api::imports::HostFunction;
 use polychord_runtime_api::{
     Capabilities, CompilerCommand, Error, Host, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Result, Start, Started, TimeLimit, Value, Variants, WholePages,
+    ModuleInfo, Reads, Result, Start, Started, TimeLimit, Value, Variants, WholePages,
 };
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
@@ -89,8 +89,9 @@ impl Module for WasmerModule {
             .map(|limit| {
                 Ok((
                     limit,
-                    self.modules
-                        .stoppable(NAME, |wasm| compile(&self.engine, &self.compiler, wasm))?,
+                    self.modules.stoppable(NAME, Reads::AfterStores, |wasm| {
+                        compile(&self.engine, &self.compiler, wasm)
+                    })?,
                 ))
             })
             .transpose()?;

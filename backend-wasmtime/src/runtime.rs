@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use polychord_runtime_api::{
     Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Result, Start, Started, TimeLimit, Value, ValueType, Variants, WholePages,
+    ModuleInfo, Reads, Result, Start, Started, TimeLimit, Value, ValueType, Variants, WholePages,
 };
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
@@ -71,7 +71,7 @@ impl Module for WasmtimeModule {
         let host = start.host().clone();
         let timed = host.limits().call_time.map(|limit| {
             let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
-            Ok((limit, self.modules.stoppable(NAME, compile)?))
+            Ok((limit, self.modules.stoppable(NAME, Reads::AfterStores, compile)?))
         });
         let timed = timed.transpose()?;
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);

@@ -10,9 +10,7 @@
 //! They trap before they write anything if they leave their memory, as they always do.
 //!
 //! An optimizer could read the flag once and keep the value, since the module itself never writes
-//! it. Each look therefore begins with a store to another word of the same memory, behind which
-//! a compiler that tracks memory by stores (Cranelift) reads again; compilers by LLVM read guest
-//! memory by volatile loads.
+//! it. What makes it read again depends on the compiler: see [`Reads`].
 
 mod bulk;
 
@@ -33,6 +31,16 @@ pub const PIECE: u32 = 1 << 20;
 /// Offset of the word that each look stores to.
 const STORED: u64 = 64;
 
+/// When compiled code reads a word of memory again that it has read before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// Whenever the module says so, as with LLVM where loads are volatile.
+    Always,
+    /// When something was stored to memory since, as with Cranelift. Each look then begins with
+    /// a store to another word of the flag's memory.
+    AfterStores,
+}
+
 /// A module whose code looks at a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stoppable {
@@ -49,15 +57,16 @@ pub struct Stoppable {
 ///
 /// [`Error`](crate::Error) if the module is not valid, or if it has so many functions or
 /// memories that no more can be added.
-pub fn checks(wasm: &[u8]) -> Result<Stoppable> {
+pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     let sections = Sections::read(wasm)?;
     let shape = Shape::read(wasm)?;
     let memory = sections.unused_name("polychord stop");
-    let mut bulk = Bulk::new(&shape);
+    let look = Look { memory: shape.flag_memory(), reads };
+    let mut bulk = Bulk::new(&shape, look);
     let mut bodies = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         if let Payload::CodeSectionEntry(body) = payload? {
-            bodies.push(with_looks(&sections, &body, shape.flag_memory(), &mut bulk)?);
+            bodies.push(with_looks(&sections, &body, look, &mut bulk)?);
         }
     }
     let added = bulk.functions();
@@ -122,14 +131,14 @@ impl Shape {
 fn with_looks(
     sections: &Sections<'_>,
     body: &FunctionBody<'_>,
-    flag: u32,
+    look: Look,
     bulk: &mut Bulk<'_>,
 ) -> Result<Vec<u8>> {
     let range = body.range();
     let mut reader = body.get_operators_reader()?;
     let mut copied = reader.original_position();
     let mut out = sections.slice(range.start..copied).to_vec();
-    look(flag, &mut out);
+    look.encode(&mut out);
     while !reader.eof() {
         let at = reader.original_position();
         let operator = reader.read()?;
@@ -137,7 +146,7 @@ fn with_looks(
         match operator {
             Operator::Loop { .. } => {
                 out.extend_from_slice(sections.slice(copied..end));
-                look(flag, &mut out);
+                look.encode(&mut out);
                 copied = end;
             }
             Operator::MemoryFill { mem } => {
@@ -157,21 +166,34 @@ fn with_looks(
     Ok(sized(&out))
 }
 
-/// Appends a look at the flag.
-pub(crate) fn look(flag: u32, out: &mut Vec<u8>) {
-    let target = MemArgTarget::Memory(flag);
-    let word = |offset| MemArg { offset, align: 2, target, ordering: None };
-    for instruction in [
-        Instruction::I32Const(0),
-        Instruction::I32Const(0),
-        Instruction::I32Store(word(STORED)),
-        Instruction::I32Const(0),
-        Instruction::I32Load(word(FLAG as u64)),
-        Instruction::If(wasm_encoder::BlockType::Empty),
-        Instruction::Unreachable,
-        Instruction::End,
-    ] {
-        instruction.encode(out);
+/// How code looks at the flag.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Look {
+    /// The index of the memory with the flag.
+    memory: u32,
+    reads: Reads,
+}
+
+impl Look {
+    /// Appends the instructions.
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        let target = MemArgTarget::Memory(self.memory);
+        let word = |offset| MemArg { offset, align: 2, target, ordering: None };
+        let zero = Instruction::I32Const(0);
+        if self.reads == Reads::AfterStores {
+            [zero.clone(), zero.clone(), Instruction::I32Store(word(STORED))]
+                .iter()
+                .for_each(|instruction| instruction.encode(out));
+        }
+        for instruction in [
+            zero,
+            Instruction::I32Load(word(FLAG as u64)),
+            Instruction::If(wasm_encoder::BlockType::Empty),
+            Instruction::Unreachable,
+            Instruction::End,
+        ] {
+            instruction.encode(out);
+        }
     }
 }
 
@@ -216,7 +238,10 @@ mod tests {
 
     fn rewrite(wat: &str) -> Stoppable {
         let wasm = wat::parse_str(wat).unwrap();
-        let stoppable = checks(&wasm).unwrap();
+        let stoppable = checks(&wasm, Reads::AfterStores).unwrap();
+        let other = checks(&wasm, Reads::Always).unwrap();
+        assert!(other.wasm.len() <= stoppable.wasm.len());
+        Validator::new_with_features(WasmFeatures::WASM3).validate_all(&other.wasm).unwrap();
         let features = WasmFeatures::WASM3;
         Validator::new_with_features(features).validate_all(&stoppable.wasm).unwrap();
         stoppable

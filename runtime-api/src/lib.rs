@@ -82,7 +82,7 @@ pub use segment::{LinearMemories, Realisation, Segment};
 pub use signals::{SignalUse, claim_signals};
 pub use source::Source;
 pub use stats::Stats;
-pub use stop::{Stoppable, TimeLimit, Variants};
+pub use stop::{Reads, Stoppable, TimeLimit, Variants};
 pub use strategy::{Group, Guests, Inventory, Strategy};
 pub use usage::PageFaults;
 pub use value::{Value, ValueType};

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use polychord_passes::stop::FLAG;
+pub use polychord_passes::stop::Reads;
 
 use crate::watchdog::Watchdog;
 use crate::{Error, Result, TrapKind};
@@ -116,7 +117,8 @@ impl<M> Variants<M> {
         &self.plain
     }
 
-    /// The variant with a flag, compiled when it is first asked for.
+    /// The variant with a flag, compiled when it is first asked for. `reads` says what makes the
+    /// engine's code read the flag again.
     ///
     /// # Errors
     ///
@@ -125,6 +127,7 @@ impl<M> Variants<M> {
     pub fn stoppable(
         &self,
         engine: &'static str,
+        reads: Reads,
         compile: impl FnOnce(&[u8]) -> Result<M>,
     ) -> Result<&Stoppable<M>> {
         if let Some(module) = self.stoppable.get() {
@@ -135,7 +138,7 @@ impl<M> Variants<M> {
             reason: format!("it cannot be made stoppable: {error}"),
         };
         let without_start = polychord_passes::start::export(&self.wasm).map_err(failed)?;
-        let checked = polychord_passes::stop::checks(&without_start.wasm).map_err(failed)?;
+        let checked = polychord_passes::stop::checks(&without_start.wasm, reads).map_err(failed)?;
         let module = compile(&checked.wasm)?;
         let (memory, start) = (checked.memory, without_start.start);
         Ok(self.stoppable.get_or_init(|| Stoppable { module, memory, start }))

@@ -2,11 +2,12 @@
 
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 
-use super::{PIECE, Shape, look, sized};
+use super::{Look, PIECE, Shape, sized};
 
 /// The functions that a module needs, one for each kind of operation on each of its memories.
 pub(super) struct Bulk<'a> {
     shape: &'a Shape,
+    look: Look,
     kinds: Vec<Kind>,
 }
 
@@ -32,8 +33,8 @@ const WHAT: u32 = 1;
 const LEN: u32 = 2;
 
 impl<'a> Bulk<'a> {
-    pub(super) const fn new(shape: &'a Shape) -> Self {
-        Self { shape, kinds: Vec::new() }
+    pub(super) const fn new(shape: &'a Shape, look: Look) -> Self {
+        Self { shape, look, kinds: Vec::new() }
     }
 
     /// The index of the function for `memory.fill`.
@@ -93,12 +94,12 @@ impl<'a> Bulk<'a> {
     }
 
     fn body(&self, kind: Kind) -> Vec<u8> {
-        let flag = self.shape.flag_memory();
+        let look = self.look;
         let [to, what, len] = self.widths(kind);
         let mut code = Code(Vec::new());
         // No locals beside the parameters.
         0_u32.encode(&mut code.0);
-        look(flag, &mut code.0);
+        look.encode(&mut code.0);
         let operation = match kind {
             Kind::Fill(memory) => I::MemoryFill(memory),
             Kind::Copy { to, from } => I::MemoryCopy { dst_mem: to, src_mem: from },
@@ -116,10 +117,10 @@ impl<'a> Bulk<'a> {
         if let Kind::Copy { to: memory, from } = kind
             && memory == from
         {
-            code.copy_from_the_end_if_above(to, len, flag, &operation);
+            code.copy_from_the_end_if_above(to, len, look, &operation);
         }
         code.push(&[I::Loop(BlockType::Empty)]);
-        look(flag, &mut code.0);
+        look.encode(&mut code.0);
         code.push(&[I::LocalGet(TO), I::LocalGet(WHAT), len.constant(PIECE), operation.clone()]);
         code.advance(TO, to);
         if matches!(kind, Kind::Copy { .. }) {
@@ -184,10 +185,10 @@ impl Code {
 
     /// Copies all but the first bytes from the end on, if the destination lies above the source:
     /// ranges that overlap are then read before they are written. Then leaves the block.
-    fn copy_from_the_end_if_above(&mut self, width: Width, len: Width, flag: u32, copy: &I<'_>) {
+    fn copy_from_the_end_if_above(&mut self, width: Width, len: Width, look: Look, copy: &I<'_>) {
         self.push(&[I::LocalGet(TO), I::LocalGet(WHAT), width.gt(), I::If(BlockType::Empty)]);
         self.push(&[I::Loop(BlockType::Empty)]);
-        look(flag, &mut self.0);
+        look.encode(&mut self.0);
         self.push(&[I::LocalGet(LEN), len.constant(PIECE), len.sub(), I::LocalSet(LEN)]);
         for start in [TO, WHAT] {
             self.push(&[I::LocalGet(start), I::LocalGet(LEN), width.add()]);
