@@ -7,7 +7,9 @@
 //!
 //! LLVM sets handlers, too, when it first links in a process. Called by the trap of a guest, they
 //! remove the file that another thread is linking, and more than one at a time ends the process.
-//! So LLVM has its turn before WasmEdge sets its own, behind which it is never called.
+//! It takes the signals of the program, too, such as SIGINT, SIGTERM and SIGUSR1. So LLVM has its
+//! turn before WasmEdge sets its own, and the handlers from before are set again: LLVM sets its own
+//! once for a process.
 
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -22,6 +24,7 @@ use crate::aot::Cache;
 use crate::engine::{MAX_PAGES64, Mode, runtime_config};
 use crate::error;
 use crate::executor::Executor;
+use crate::handlers::Handlers;
 use crate::memory::ExportedFunction;
 
 /// `(module (import "k" "w" (func)) (func (export "f") (call 0)))`
@@ -50,7 +53,11 @@ pub(crate) fn start(cache: &Cache) -> Result<()> {
             ));
         }
         Some(_) => return Ok(()),
-        None if compiles_here => cache.compile_for_nothing(GUEST)?,
+        None if compiles_here => {
+            // SIGINT, SIGTERM, SIGUSR1 and others belong to the program that embeds us.
+            let _handlers = Handlers::now();
+            cache.compile_for_nothing(GUEST)?;
+        }
         None => {}
     }
     let module = cache.within("keeper")?.load(GUEST)?;

@@ -12,6 +12,7 @@ mod aot;
 mod engine;
 mod error;
 mod executor;
+mod handlers;
 mod imports;
 mod keeper;
 mod memory;

@@ -11,6 +11,7 @@ pub mod limits;
 pub mod mapping;
 pub mod memory;
 pub mod ranks;
+pub mod stops;
 pub mod threads;
 pub mod transformer;
 pub mod traps;
@@ -25,6 +26,7 @@ pub const GROUPS: &[&[Case]] = &[
     host_api::CASES,
     mapping::CASES,
     limits::CASES,
+    stops::CASES,
     threads::CASES,
     ranks::CASES,
     determinism::CASES,

@@ -55,6 +55,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         ],
     },
     Entry {
+        name: "limits/broken_by_a_stop",
+        what: "computes wrongly in guests that were stopped once",
+        defect: &BrokenByAStop,
+        caught_by: &["limits/time", "limits/stopped_anywhere"],
+    },
+    Entry {
         name: "limits/ignores_the_time",
         what: "claims no time limits, and does not refuse them",
         defect: &IgnoresTheTime,
@@ -120,6 +126,19 @@ impl Defect for StopsAtOnce {
             }),
             None => guest.inner.call(export, args),
         }
+    }
+}
+
+#[derive(Debug)]
+struct BrokenByAStop;
+impl Defect for BrokenByAStop {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let result = guest.inner.call(export, args);
+        if matches!(result, Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. })) {
+            guest.old_memory = vec![1];
+        }
+        let was_stopped = !guest.old_memory.is_empty();
+        result.map(|values| if was_stopped { vec![Value::I32(0)] } else { values })
     }
 }
 
