@@ -3,8 +3,6 @@
 //! [`WasmerEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
 //! translates between the two interfaces and decides nothing. Guests are compiled by Cranelift, or
 //! by LLVM, as its [`Compiler`] says.
-//!
-//! Time limits use Wasmer's host interrupts, which take the signal SIGUSR1 of the process.
 
 mod compiler;
 mod engine;
