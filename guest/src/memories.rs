@@ -1,6 +1,6 @@
 //! Memories beside the first one, of which LLVM knows nothing.
 //!
-//! The imports here are no functions: `guest/link` puts the instruction that each is named like
+//! The imports here are no functions: `passes` puts the instruction that each is named like
 //! in the place of its calls, and adds the memories. An address has the number of the memory in
 //! its upper half, and 0 there means the first one.
 #![allow(unsafe_code)]

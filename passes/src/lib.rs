@@ -7,12 +7,15 @@
 //! | --- | --- | --- |
 //! | [`stop`] | code looks at a flag at function entries and loop heads, and traps if it is set | a guest can be stopped from another thread, on every engine, without signals |
 //! | [`start`] | the start function is exported in place of being run | it runs under the limits of any other call |
+//! | [`memories`] | marked imports become instructions on further memories | compilers know one memory only |
 //! | [`tables`] | tables get a maximum | some engines end the process when a table outgrows the machine |
 //!
-//! Indices of functions, memories, tables and types stay what they are: a pass only appends.
+//! Indices of functions, memories, tables and types stay what they are, but for [`memories`]: a pass
+//! only appends.
 
 #![forbid(unsafe_code)]
 
+pub mod memories;
 pub mod start;
 pub mod stop;
 pub mod tables;

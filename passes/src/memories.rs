@@ -1,7 +1,7 @@
-//! Gives a module further memories, which its compiler cannot address.
+//! Further memories for a module whose compiler knows one only.
 //!
-//! LLVM knows one memory. So the guest imports functions from the module `instruction`, each
-//! named like the instruction on memories that it stands for:
+//! LLVM cannot address a memory other than the first. So the guest imports functions from the module
+//! `instruction`, each named like the instruction on memories that it stands for:
 //!
 //! | name | type | becomes |
 //! | --- | --- | --- |
@@ -10,12 +10,8 @@
 //!
 //! The operands are on the stack as the instruction wants them, so each `call` becomes that one
 //! instruction, and the imports go away. Memories 1, 2, ... up to the highest that is named are
-//! added, empty, without a limit, and exported as `memory1`, `memory2`, ...
-//!
-//! `link-memories IN.wasm OUT.wasm`
-
-use std::fmt;
-use std::process::ExitCode;
+//! added, empty, without a limit, and exported as `memory1`, `memory2`, ... Unlike the other passes
+//! this one changes indices of functions, and drops the custom section `name`.
 
 use wasm_encoder::reencode::{self, Reencode, utils};
 use wasm_encoder::{
@@ -29,38 +25,33 @@ use wasmparser::{
 /// The module that marked functions are imported from.
 const MARK: &str = "instruction";
 
-fn main() -> ExitCode {
-    let args: Vec<_> = std::env::args().skip(1).collect();
-    let [input, output] = &args[..] else {
-        eprintln!("usage: link-memories IN.wasm OUT.wasm");
-        return ExitCode::FAILURE;
-    };
-    let linked = std::fs::read(input)
-        .map_err(|error| error.to_string())
-        .and_then(|wasm| link(&wasm).map_err(|error| error.to_string()));
-    match linked.and_then(|wasm| std::fs::write(output, wasm).map_err(|e| e.to_string())) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("link-memories: {input}: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 /// Why a module cannot be linked.
-#[derive(Debug, PartialEq, Eq)]
-enum Unlinkable {
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unlinkable {
     /// Something is imported from the marker module that is no function or names nothing.
+    #[error("\"{0}\" is not an instruction that this pass knows")]
     Unknown(String),
     /// A marked function is used other than by calling it.
+    #[error("{0:?} is used as a function, but it can only be called")]
     NotCalled(Mark),
 }
 
 /// The instruction that a function stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Mark {
-    Copy { to: u32, from: u32 },
-    Size { of: u32 },
+pub enum Mark {
+    /// `memory.copy`.
+    Copy {
+        /// Index of the memory that is written to.
+        to: u32,
+        /// Index of the memory that is read from.
+        from: u32,
+    },
+    /// `memory.size`.
+    Size {
+        /// Index of the memory.
+        of: u32,
+    },
 }
 
 /// What is known of a module's imported functions when its other sections are written.
@@ -69,10 +60,16 @@ struct Linker {
     imported: Vec<Option<Mark>>,
 }
 
-type Error = reencode::Error<Unlinkable>;
+/// The error of [`link`].
+pub type Error = reencode::Error<Unlinkable>;
 
 /// The module with its marked imports turned into instructions.
-fn link(wasm: &[u8]) -> Result<Vec<u8>, Error> {
+///
+/// # Errors
+///
+/// [`Unlinkable`] if a marked import cannot become an instruction, or another error if the module
+/// is not valid, before or after.
+pub fn link(wasm: &[u8]) -> Result<Vec<u8>, Error> {
     let mut linker = Linker { imported: imported(wasm)? };
     let mut module = Module::new();
     linker.parse_core_module(&mut module, Parser::new(0), wasm)?;
@@ -227,21 +224,8 @@ fn unknown(name: &str) -> Error {
     reencode::Error::UserError(Unlinkable::Unknown(name.to_owned()))
 }
 
-impl fmt::Display for Unlinkable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unknown(name) => write!(f, "\"{name}\" is no instruction that can be had"),
-            Self::NotCalled(mark) => {
-                write!(f, "{mark:?} is used as a function, but it can only be called")
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-
     use super::*;
 
     fn wasm(body: &str) -> Vec<u8> {
