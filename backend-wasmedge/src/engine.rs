@@ -198,7 +198,7 @@ fn options(mode: Mode) -> CommonConfigOptions {
 pub(crate) fn runtime_config(mode: Mode, max_pages: u32) -> Result<wasmedge_sdk::config::Config> {
     let runtime = RuntimeConfigOptions::new().max_memory_pages(max_pages);
     let config = ConfigBuilder::new(options(mode)).with_runtime_config(runtime).build();
-    config.map_err(|e| error::instantiate(&e, None))
+    config.map_err(|e| error::instantiate(&e))
 }
 
 /// Settings for compiling.

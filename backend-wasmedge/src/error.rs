@@ -1,5 +1,3 @@
-use std::time::Duration;
-
 use polychord_runtime_api::{Error, TrapKind};
 use wasmedge_sdk::error::WasmEdgeError;
 use wasmedge_sys::ffi;
@@ -11,10 +9,10 @@ pub(crate) fn compile(reason: &str) -> Error {
 }
 
 /// The error of an instantiation, which may be a trap of the start function.
-pub(crate) fn instantiate(error: &WasmEdgeError, limit: Option<Duration>) -> Error {
+pub(crate) fn instantiate(error: &WasmEdgeError) -> Error {
     if let WasmEdgeError::Core(core) = error {
         let code = ffi::WasmEdge_Result::from(core.clone()).Code;
-        let trap = call(code, "the start function", limit);
+        let trap = call(code, "the start function");
         if matches!(trap, Error::Trap { .. }) {
             return trap;
         }
@@ -23,7 +21,7 @@ pub(crate) fn instantiate(error: &WasmEdgeError, limit: Option<Duration>) -> Err
 }
 
 /// The error of a call, from its code: a trap in all but strange cases.
-pub(crate) fn call(code: u32, operation: &str, limit: Option<Duration>) -> Error {
+pub(crate) fn call(code: u32, operation: &str) -> Error {
     let kind = match code {
         ffi::WasmEdge_ErrCode_Unreachable => TrapKind::Unreachable,
         ffi::WasmEdge_ErrCode_MemoryOutOfBounds | ffi::WasmEdge_ErrCode_DataSegDoesNotFit => {
@@ -37,7 +35,6 @@ pub(crate) fn call(code: u32, operation: &str, limit: Option<Duration>) -> Error
         ffi::WasmEdge_ErrCode_IntegerOverflow => TrapKind::IntegerOverflow,
         ffi::WasmEdge_ErrCode_DivideByZero => TrapKind::IntegerDivisionByZero,
         ffi::WasmEdge_ErrCode_InvalidConvToInt => TrapKind::InvalidConversionToInteger,
-        ffi::WasmEdge_ErrCode_Interrupted => TrapKind::DeadlineExceeded(limit.unwrap_or_default()),
         // The phases of WasmEdge number their errors by the hundred; execution is the fourth.
         _ if code >> 8 == 4 => TrapKind::Other,
         _ => {

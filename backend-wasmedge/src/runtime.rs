@@ -1,5 +1,4 @@
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
@@ -18,26 +17,17 @@ use crate::{NAME, error, keeper};
 
 /// A compiled guest.
 pub(crate) struct WasmEdgeModule {
-    code: Code,
+    modules: Variants<wasmedge_sdk::Module>,
+    /// Where native code is; none for the interpreter.
+    cache: Option<Arc<Cache>>,
     shape: Shape,
     info: Arc<ModuleInfo>,
     capabilities: Arc<Capabilities>,
 }
 
-/// What runs.
-enum Code {
-    /// Native code, which looks at a flag for a time limit.
-    Compiled { modules: Variants<wasmedge_sdk::Module>, cache: Arc<Cache> },
-    /// Instructions, between which the interpreter looks at a flag of its own.
-    Interpreted(wasmedge_sdk::Module),
-}
-
 /// A live guest.
 struct WasmEdgeRuntime {
-    /// For compiled code.
     time: TimeLimit,
-    /// For the interpreter.
-    call_time: Option<Duration>,
     guest: Guest,
     executor: Executor,
     /// Arguments and results of the last call, kept for their room.
@@ -52,20 +42,11 @@ impl WasmEdgeModule {
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
         let (shape, wasm) = Shape::read(wasm, info.table_limit(&Limits::default()))?;
-        let wasm = &*wasm;
-        let code = match cache {
-            Some(cache) => {
-                keeper::start(&cache)?;
-                Code::Compiled { modules: Variants::new(wasm, cache.load(wasm)?), cache }
-            }
-            None => {
-                let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
-                let module = wasmedge_sdk::Module::from_bytes(Some(&config), wasm)
-                    .map_err(|e| error::compile(&e.to_string()))?;
-                Code::Interpreted(module)
-            }
-        };
-        Ok(Self { code, shape, info, capabilities })
+        if let Some(cache) = &cache {
+            keeper::start(cache)?;
+        }
+        let modules = Variants::new(&wasm, load(cache.as_deref(), &wasm)?);
+        Ok(Self { modules, cache, shape, info, capabilities })
     }
 
     /// Why a guest could not start, if it is for lack of address space.
@@ -94,32 +75,24 @@ impl Module for WasmEdgeModule {
         if self.info.grows_tables() {
             self.shape.check_tables(host.limits())?;
         }
-        let mut call_time = None;
         let mut timed = None;
-        let (module, mode) = match &self.code {
-            Code::Interpreted(module) => {
-                call_time = limit;
-                (module, Mode::Interpreter)
-            }
-            Code::Compiled { modules, cache } => {
-                if let Some(limit) = limit {
-                    timed = Some((
-                        limit,
-                        modules.stoppable(NAME, Reads::Always, |wasm| cache.load(wasm))?,
-                    ));
-                    // The flag has a page of its own.
-                    pages = pages.max(1);
-                }
-                (timed.map_or(modules.plain(), |(_, timed)| &timed.module), Mode::Aot)
-            }
-        };
+        if let Some(limit) = limit {
+            let cache = self.cache.as_deref();
+            let compile = |wasm: &[u8]| load(cache, wasm);
+            timed = Some((limit, self.modules.stoppable(NAME, Reads::Always, compile)?));
+            // The flag has a page of its own.
+            self.shape.check_below_a_page(pages)?;
+            pages = pages.max(1);
+        }
+        let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
+        let mode = if self.cache.is_some() { Mode::Aot } else { Mode::Interpreter };
         let config = runtime_config(mode, pages)?;
         let memories = Arc::new(OnceLock::new());
         let imports =
             imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
-                .map_err(|e| error::instantiate(&e, limit))?;
+                .map_err(|e| error::instantiate(&e))?;
         let guest = Guest::start(&config, module, imports, &self.info)
-            .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e, limit)))?;
+            .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e)))?;
         for (made, declared) in guest.memories().iter().zip(self.info.memories()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
@@ -128,7 +101,7 @@ impl Module for WasmEdgeModule {
             None => TimeLimit::none(),
         };
         let (executor, values) = (new_executor()?, Vec::new());
-        let mut runtime = WasmEdgeRuntime { time, call_time, guest, executor, values };
+        let mut runtime = WasmEdgeRuntime { time, guest, executor, values };
         if let Some(export) = self.shape.start() {
             runtime.run(export, "the start function", &[], &mut [])?;
         }
@@ -186,27 +159,29 @@ impl WasmEdgeRuntime {
         let Some(function) = self.guest.function(export) else {
             return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
         };
-        let Self { time, call_time, executor, values, .. } = self;
+        let Self { time, executor, values, .. } = self;
         values.clear();
         values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
         let (args, out) = values.split_at_mut(args.len());
-        let failed = |code| error::call(code, operation, *call_time);
-        match call_time.and_then(|limit| Instant::now().checked_add(limit)) {
-            // SAFETY: the function is one of `self.guest`, which `self` keeps while it runs; the
-            // caller has checked numbers and types of values.
-            None => time.run(|| unsafe { executor.invoke(function, args, out) }.map_err(failed))?,
-            Some(deadline) => {
-                let executor = new_executor()?;
-                // SAFETY: as above.
-                let done = unsafe { executor.invoke_until(function, args, out, deadline) };
-                done.map_err(failed)?;
-            }
-        }
+        // SAFETY: the function is one of `self.guest`, which `self` keeps while it runs; the
+        // caller has checked numbers and types of values.
+        let mut invoke = || unsafe { executor.invoke(function, args, out) };
+        time.run(|| invoke().map_err(|code| error::call(code, operation)))?;
         for (result, value) in results.iter_mut().zip(out) {
             *result = from_engine(*value);
         }
         Ok(())
     }
+}
+
+/// A module to be run: native code, or what the interpreter reads.
+fn load(cache: Option<&Cache>, wasm: &[u8]) -> Result<wasmedge_sdk::Module> {
+    if let Some(cache) = cache {
+        return cache.load(wasm);
+    }
+    let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
+    let module = wasmedge_sdk::Module::from_bytes(Some(&config), wasm);
+    module.map_err(|e| error::compile(&e.to_string()))
 }
 
 /// Refuses a memory that is not as large as its module says.

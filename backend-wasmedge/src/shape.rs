@@ -71,6 +71,22 @@ impl Shape {
         self.check_memories(u64::from(max_pages) * PAGE, &format!("{NAME} with these limits"))
     }
 
+    /// Refuses to limit a memory to no pages beside one of a page, if it could grow: WasmEdge has
+    /// one limit for all memories of a guest.
+    pub(crate) fn check_below_a_page(&self, max_pages: u32) -> Result<()> {
+        if max_pages > 0 || self.memories.iter().all(|memory| memory.maximum == Some(0)) {
+            return Ok(());
+        }
+        Err(Error::Instantiate {
+            engine: NAME,
+            reason: format!(
+                "a guest with a time limit has a page for it, and WasmEdge cannot limit the guest's \
+                 own memory to less: allow {PAGE} bytes (Limits::memory_bytes), or declare a maximum \
+                 of 0 pages in the module"
+            ),
+        })
+    }
+
     /// Refuses a limit of all tables together that is below what was fixed when the module was
     /// compiled.
     pub(crate) fn check_tables(&self, limits: &Limits) -> Result<()> {

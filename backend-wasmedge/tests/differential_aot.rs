@@ -15,3 +15,17 @@ fn random_modules_do_the_same_as_on_wasmi() {
     let reference = WasmiEngine::new().unwrap();
     Differential::new(50, env!("CARGO_TARGET_TMPDIR")).test(&engine, &reference);
 }
+
+#[test]
+fn random_modules_with_a_time_limit_do_the_same_as_on_wasmi_without() {
+    let engine = WasmEdgeEngine::with_config(Config {
+        mode: Mode::Aot,
+        cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot").into()),
+        ..Config::default()
+    })
+    .unwrap();
+    let reference = WasmiEngine::new().unwrap();
+    Differential::new(25, env!("CARGO_TARGET_TMPDIR"))
+        .with_a_time_limit()
+        .test(&engine, &reference);
+}

@@ -98,14 +98,15 @@ impl Limited {
     /// Limits of each memory and of each table.
     pub(crate) fn new(memory_bytes: u64, table_elements: u64) -> Self {
         let pages = u32::try_from(memory_bytes / PAGE).unwrap_or(u32::MAX);
-        // Guests with a time limit have a page for its flag.
-        let pages = pages.max(1);
         let max_elements = u32::try_from(table_elements).unwrap_or(u32::MAX);
         Self { base: BaseTunables::new(), max_pages: Pages(pages.min(1 << 16)), max_elements }
     }
 
     fn memory(&self, ty: &MemoryType) -> MemoryType {
         let maximum = ty.maximum.map_or(self.max_pages, |pages| pages.min(self.max_pages));
+        // The host has refused modules whose memories start out beyond the limit, so only the page
+        // that guests with a time limit have for its flag can be larger.
+        let maximum = maximum.max(ty.minimum);
         MemoryType { maximum: Some(maximum), ..*ty }
     }
 

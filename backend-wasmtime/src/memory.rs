@@ -1,7 +1,6 @@
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Result, TimeLimit, WholePages};
 use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
 
@@ -47,8 +46,7 @@ pub(crate) fn time_limit(
 /// Limits for the growth that guests ask for, of each memory and of each table.
 pub(crate) fn limits(memory_bytes: u64, table_elements: u64) -> StoreLimits {
     StoreLimitsBuilder::new()
-        // Guests with a time limit have a page for its flag.
-        .memory_size(usize::try_from(memory_bytes.max(PAGE)).unwrap_or(usize::MAX))
+        .memory_size(usize::try_from(memory_bytes).unwrap_or(usize::MAX))
         .table_elements(usize::try_from(table_elements).unwrap_or(usize::MAX))
         .instances(1)
         .build()

@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
     Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
     ModuleInfo, Reads, Result, Start, Started, TimeLimit, Value, ValueType, Variants, WholePages,
@@ -75,14 +76,17 @@ impl Module for WasmtimeModule {
         });
         let timed = timed.transpose()?;
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
-        let limits = memory::limits(host.memory_limit(), host.table_limit());
-        let state = State { host, memories: Vec::new(), limits };
+        let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());
+        // The page that guests with a time limit have for its flag may be beyond the limit.
+        let first = if timed.is_some() { memory_bytes.max(PAGE) } else { memory_bytes };
+        let state = State { host, memories: Vec::new(), limits: memory::limits(first, elements) };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
         let imports: Vec<_> =
             self.info.imports().iter().map(|import| define(&mut store, import)).collect();
         let instance = Instance::new(&mut store, module, &imports)
             .map_err(|e| error::call(&e, "the start function"))?;
+        store.data_mut().limits = memory::limits(memory_bytes, elements);
         let mut time = TimeLimit::none();
         if let Some((limit, timed)) = timed {
             time = memory::time_limit(limit, instance, &timed.memory, &mut store)?;
@@ -118,7 +122,7 @@ impl GuestInstance for WasmtimeRuntime {
         let refuse = |reason: String| Error::OutOfMemory {
             engine: NAME,
             what: "growing the guest's memory",
-            asked: pages.saturating_mul(polychord_runtime_api::abi::PAGE),
+            asked: pages.saturating_mul(PAGE),
             reason,
         };
         let memory = self.store.data().memories.get(memory).copied();

@@ -10,3 +10,12 @@ fn random_modules_do_the_same_as_on_wasmi() {
     let reference = WasmiEngine::new().unwrap();
     Differential::new(200, env!("CARGO_TARGET_TMPDIR")).test(&engine, &reference);
 }
+
+#[test]
+fn random_modules_with_a_time_limit_do_the_same_as_on_wasmi_without() {
+    let engine = WasmtimeEngine::new().unwrap();
+    let reference = WasmiEngine::new().unwrap();
+    Differential::new(100, env!("CARGO_TARGET_TMPDIR"))
+        .with_a_time_limit()
+        .test(&engine, &reference);
+}

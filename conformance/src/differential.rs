@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arbitrary::Unstructured;
 use polychord_runtime_api::abi::PAGE;
@@ -37,6 +37,9 @@ pub struct Differential {
     pub seed: u64,
     /// Folder for a module that does not do the same.
     pub save: PathBuf,
+    /// The time limit of guests of the engine; none of those of the reference. It is never
+    /// reached, but code of guests that have one is rewritten.
+    pub call_time: Option<Duration>,
 }
 
 /// What the modules did, to see that it was something.
@@ -55,7 +58,18 @@ impl Differential {
     #[must_use]
     pub fn new(cases: u32, save: impl Into<PathBuf>) -> Self {
         let asked = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
-        Self { cases: asked.unwrap_or(cases), seed: 0x706f_6c79, save: save.into() }
+        Self {
+            cases: asked.unwrap_or(cases),
+            seed: 0x706f_6c79,
+            save: save.into(),
+            call_time: None,
+        }
+    }
+
+    /// Compares guests that have a time limit with guests that have none.
+    #[must_use]
+    pub fn with_a_time_limit(self) -> Self {
+        Self { call_time: Some(Duration::from_secs(3600)), ..self }
     }
 
     /// Compares an engine with a reference as a test: panics if they do not do the same, or
@@ -87,9 +101,13 @@ impl Differential {
     ) {
         let Ok(recorder) = Recorder::from_env(engine.capabilities()) else { return };
         let reference = reference.capabilities().engine;
+        let (name, with) = match self.call_time {
+            None => (format!("{GROUP}/{reference}"), ""),
+            Some(_) => (format!("{GROUP}/{reference}_with_a_time_limit"), " with a time limit"),
+        };
         recorder.write(&Line::Trial(Trial {
-            name: format!("{GROUP}/{reference}"),
-            promise: format!("random modules do the same as on {reference}"),
+            name,
+            promise: format!("random modules{with} do the same as on {reference}"),
             mode: Mode::Plain,
             failure: outcome.as_ref().err().cloned(),
             millis: millis(start),
@@ -123,7 +141,9 @@ impl Differential {
         let bytes = prop::collection::vec(any::<u8>(), 0..4096);
         let outcome = TestRunner::new(config).run(&bytes, |bytes| {
             let Some(wasm) = module(&bytes, engine, reference) else { return Ok(()) };
-            let (here, there) = (observe(engine, &wasm), observe(reference, &wasm));
+            let limits = Limits::default().memory_bytes(64 * PAGE);
+            let there = observe(reference, &wasm, &limits);
+            let here = observe(engine, &wasm, &limits.call_time(self.call_time));
             prop_assert_eq!(&here, &there);
             summary.set(summary.get().add(&here));
             Ok(())
@@ -225,11 +245,10 @@ fn module(bytes: &[u8], engine: &dyn Engine, reference: &dyn Engine) -> Option<V
 }
 
 /// Starts a module and calls its functions, each with a few arguments.
-fn observe(engine: &dyn Engine, wasm: &[u8]) -> Vec<Event> {
-    let limits = Limits::default().memory_bytes(64 * PAGE);
+fn observe(engine: &dyn Engine, wasm: &[u8], limits: &Limits) -> Vec<Event> {
     let started = engine.compile(wasm).and_then(|module: Arc<dyn Module>| {
         let functions = module.info().functions().clone();
-        Ok((module.instantiate(&limits)?, functions))
+        Ok((module.instantiate(limits)?, functions))
     });
     let (mut runtime, functions) = match started {
         Ok(started) => started,

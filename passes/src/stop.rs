@@ -9,6 +9,10 @@
 //! `memory.copy` are divided into pieces of [`PIECE`] bytes with a look at the flag before each.
 //! They trap before they write anything if they leave their memory, as they always do.
 //!
+//! Other instructions that do more than a bounded number of steps have a look before them: calls
+//! of imported functions, `memory.init`, `memory.grow`, and those that fill, copy or grow tables.
+//! A guest would else have a hundred thousand of them one after the other, without a loop.
+//!
 //! An optimizer could read the flag once and keep the value, since the module itself never writes
 //! it. What makes it read again depends on the compiler: see [`Reads`].
 
@@ -66,7 +70,7 @@ pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     let mut bodies = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         if let Payload::CodeSectionEntry(body) = payload? {
-            bodies.push(with_looks(&sections, &body, look, &mut bulk)?);
+            bodies.push(with_looks(&sections, &body, look, &shape, &mut bulk)?);
         }
     }
     let added = bulk.functions();
@@ -88,6 +92,8 @@ pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) types: u32,
+    /// Imported functions, which have the first indices.
+    pub(crate) imported: u32,
     /// Imported functions and those of the module.
     pub(crate) functions: u32,
     /// For each memory, whether its addresses have 64 bits.
@@ -103,7 +109,10 @@ impl Shape {
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
                         match import?.ty {
-                            wasmparser::TypeRef::Func(_) => shape.functions += 1,
+                            wasmparser::TypeRef::Func(_) => {
+                                shape.imported += 1;
+                                shape.functions += 1;
+                            }
                             wasmparser::TypeRef::Memory(ty) => shape.memories.push(ty.memory64),
                             _ => {}
                         }
@@ -121,6 +130,22 @@ impl Shape {
         Ok(shape)
     }
 
+    /// Whether an instruction may take long, and cannot be divided.
+    fn takes_long(&self, operator: &Operator<'_>) -> bool {
+        match operator {
+            Operator::Call { function_index } => *function_index < self.imported,
+            // A table may have an imported function.
+            Operator::CallIndirect { .. } => self.imported > 0,
+            Operator::MemoryInit { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. }
+            | Operator::TableGrow { .. } => true,
+            _ => false,
+        }
+    }
+
     /// The index of the memory with the flag.
     pub(crate) fn flag_memory(&self) -> u32 {
         u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
@@ -132,6 +157,7 @@ fn with_looks(
     sections: &Sections<'_>,
     body: &FunctionBody<'_>,
     look: Look,
+    shape: &Shape,
     bulk: &mut Bulk<'_>,
 ) -> Result<Vec<u8>> {
     let range = body.range();
@@ -158,6 +184,11 @@ fn with_looks(
                 out.extend_from_slice(sections.slice(copied..at));
                 Instruction::Call(bulk.copy(dst_mem, src_mem)).encode(&mut out);
                 copied = end;
+            }
+            operator if shape.takes_long(&operator) => {
+                out.extend_from_slice(sections.slice(copied..at));
+                Instruction::Call(bulk.look()).encode(&mut out);
+                copied = at;
             }
             _ => {}
         }
@@ -345,5 +376,50 @@ mod tests {
             .collect();
         assert_eq!(calls, [2, 2, 3, 4, 5, 6, 7]);
         assert_eq!(functions.len(), 7);
+    }
+
+    #[test]
+    fn instructions_that_take_long_have_a_look_before_them() {
+        let long = [
+            "(call $imported)",
+            "(call_indirect $t (type $f) (i32.const 0))",
+            "(memory.init $d (i32.const 0) (i32.const 0) (i32.const 1))",
+            "(drop (memory.grow (i32.const 1)))",
+            "(table.init $t $e (i32.const 0) (i32.const 0) (i32.const 1))",
+            "(table.fill $t (i32.const 0) (ref.null func) (i32.const 1))",
+            "(table.copy $t $t (i32.const 0) (i32.const 0) (i32.const 1))",
+            "(drop (table.grow $t (ref.null func) (i32.const 1)))",
+        ];
+        for instruction in long {
+            let Stoppable { wasm, .. } = rewrite(&format!(
+                "(module (type $f (func)) (import \"env\" \"f\" (func $imported)) (memory 1)
+                    (table $t 9 funcref) (elem $e func $own) (data $d \"abc\")
+                    (func (call $own) {instruction}) (func $own))"
+            ));
+            let functions = functions(&wasm);
+            let operators = &functions[0][8..];
+            let long = operators.iter().position(|operator| {
+                !matches!(
+                    operator,
+                    Operator::Call { function_index: 2 | 3 }
+                        | Operator::I32Const { .. }
+                        | Operator::RefNull { .. }
+                )
+            });
+            let before = &operators[long.unwrap() - 1];
+            assert!(matches!(before, Operator::Call { function_index: 3 }), "{operators:?}");
+            let calls = operators
+                .iter()
+                .filter(|operator| matches!(operator, Operator::Call { function_index: 3 }));
+            assert_eq!((calls.count(), functions.len()), (1, 3), "{instruction}");
+            assert!(looks_at(&functions[2]));
+        }
+    }
+
+    #[test]
+    fn a_module_without_imports_calls_through_tables_without_a_look() {
+        let Stoppable { wasm, .. } =
+            rewrite("(module (table 1 funcref) (func (call_indirect (i32.const 0))))");
+        assert_eq!(functions(&wasm).len(), 1);
     }
 }

@@ -24,7 +24,9 @@
 ///
 /// The *effort* is the number of instructions, where one that takes or leaves many values (a call
 /// with a hundred results) counts for each; of locals, of targets of `br_table`, and 40 for each
-/// function and 4 for each of its parameters; and of joins `j`, which count `j + j²/300` in a
+/// function and 4 for each of its parameters; 20 and a join for each loop and each instruction that guests
+/// with a time limit can be stopped before (calls of the host, growth, `memory.init`, and those
+/// that work on tables); and of joins `j`, which count `j + j²/300` in a
 /// function, since allocating registers for them takes time that grows with the square.
 ///
 ///

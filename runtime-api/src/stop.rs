@@ -1,9 +1,10 @@
 //! Stopping guests whose time is over, by a word in their memory.
 #![allow(unsafe_code)]
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use polychord_passes::stop::FLAG;
@@ -92,6 +93,9 @@ pub struct Variants<M> {
     wasm: Box<[u8]>,
     plain: M,
     stoppable: OnceLock<Stoppable<M>>,
+    /// Held while the variant with a flag is compiled. Guests may start in many threads at once,
+    /// and what one compilation may cost is bounded, not what many of them cost together.
+    compiling: Mutex<()>,
 }
 
 /// The variant for guests with a time limit.
@@ -109,7 +113,8 @@ pub struct Stoppable<M> {
 impl<M> Variants<M> {
     /// Keeps a module and what it was compiled from.
     pub fn new(wasm: &[u8], plain: M) -> Self {
-        Self { wasm: wasm.into(), plain, stoppable: OnceLock::new() }
+        let (stoppable, compiling) = (OnceLock::new(), Mutex::new(()));
+        Self { wasm: wasm.into(), plain, stoppable, compiling }
     }
 
     /// The variant without a flag.
@@ -117,13 +122,13 @@ impl<M> Variants<M> {
         &self.plain
     }
 
-    /// The variant with a flag, compiled when it is first asked for. `reads` says what makes the
-    /// engine's code read the flag again.
+    /// The variant with a flag, compiled when it is first asked for, by one thread at a time.
+    /// `reads` says what makes the engine's code read the flag again.
     ///
     /// # Errors
     ///
     /// Those of `compile`, and [`Error::Compile`](crate::Error::Compile) if the module cannot be
-    /// rewritten.
+    /// rewritten, or if `compile` panics.
     pub fn stoppable(
         &self,
         engine: &'static str,
@@ -133,14 +138,59 @@ impl<M> Variants<M> {
         if let Some(module) = self.stoppable.get() {
             return Ok(module);
         }
+        let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = self.stoppable.get() {
+            return Ok(module);
+        }
         let failed = |error: polychord_passes::Error| Error::Compile {
             engine,
             reason: format!("it cannot be made stoppable: {error}"),
         };
         let without_start = polychord_passes::start::export(&self.wasm).map_err(failed)?;
         let checked = polychord_passes::stop::checks(&without_start.wasm, reads).map_err(failed)?;
-        let module = compile(&checked.wasm)?;
+        let module = catch_unwind(AssertUnwindSafe(|| compile(&checked.wasm)));
+        let module = module.unwrap_or_else(|_| {
+            let reason = "its compiler panicked on the code of a guest with a time limit, which is \
+                          a defect of the engine: report it to its authors, and try another engine";
+            Err(Error::Compile { engine, reason: reason.into() })
+        })?;
         let (memory, start) = (checked.memory, without_start.start);
         Ok(self.stoppable.get_or_init(|| Stoppable { module, memory, start }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::thread;
+
+    use super::*;
+
+    const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
+
+    #[test]
+    fn the_variant_is_compiled_once_however_many_ask_for_it() {
+        let variants = Variants::new(EMPTY, 0);
+        let compiled = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let compile = |_: &[u8]| {
+                        thread::sleep(Duration::from_millis(20));
+                        Ok(compiled.fetch_add(1, Ordering::Relaxed))
+                    };
+                    variants.stoppable("test", Reads::Always, compile).unwrap();
+                });
+            }
+        });
+        assert_eq!(compiled.into_inner(), 1);
+    }
+
+    #[test]
+    fn a_compiler_that_panics_is_an_error_and_can_be_tried_again() {
+        let variants = Variants::new(EMPTY, 0);
+        let error = variants.stoppable("test", Reads::Always, |_| panic!("a defect")).unwrap_err();
+        assert!(matches!(error, Error::Compile { engine: "test", .. }), "{error}");
+        assert_eq!(variants.stoppable("test", Reads::Always, |_| Ok(7)).unwrap().module, 7);
     }
 }

@@ -1,5 +1,7 @@
 //! Limits on memory and time.
 
+mod bulk;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc;
@@ -60,6 +62,12 @@ pub const CASES: &[Case] = &[
         run: memory64,
     },
     Case {
+        name: "limits/less_than_a_page",
+        promise: "a limit below a page leaves a memory empty, with a time limit, too",
+        needs: NOTHING,
+        run: less_than_a_page,
+    },
+    Case {
         name: "limits/tables",
         promise: "a guest cannot make its tables so large that the host suffers",
         needs: NOTHING,
@@ -88,6 +96,30 @@ pub const CASES: &[Case] = &[
         promise: "a guest that loops for ever is stopped, and can be called again",
         needs: TIME_LIMIT,
         run: time,
+    },
+    Case {
+        name: "limits/bulk_under_a_limit",
+        promise: "with a time limit `memory.fill` and `memory.copy` do what they do without one",
+        needs: Requirements { multi_memory: true, ..TIME_LIMIT },
+        run: bulk::bulk_under_a_limit,
+    },
+    Case {
+        name: "limits/bulk_in_wide_memories",
+        promise: "so they do in memories with 64-bit addresses, and between these and others",
+        needs: Requirements { multi_memory: true, time_limit: true, ..guest::MEMORY64 },
+        run: bulk::bulk_in_wide_memories,
+    },
+    Case {
+        name: "limits/bulk_at_four_gibibytes",
+        promise: "so they do at the end of 4 GiB, where no 32-bit address is left",
+        needs: Requirements { memory32_bytes: Some(1 << 32), ..TIME_LIMIT },
+        run: bulk::bulk_at_four_gibibytes,
+    },
+    Case {
+        name: "limits/time_in_straight_code",
+        promise: "a guest that calls the host and copies for long is stopped between two of them",
+        needs: TIME_LIMIT,
+        run: bulk::time_in_straight_code,
     },
     Case {
         name: "limits/time_in_the_start_function",
@@ -211,6 +243,25 @@ pub fn memory64(engine: &dyn Engine) -> Outcome {
     }
     refused(runtime.create_memory64(&MemorySpec::guest(1)), &["655360"])?;
     equal("size", runtime.memory().len() as u64, 10 * PAGE)
+}
+
+/// A limit below a page leaves a memory empty, with a time limit, too.
+pub fn less_than_a_page(engine: &dyn Engine) -> Outcome {
+    let empty = guest::compile(engine, &GROWING.replace(" 2)", " 0)"))?;
+    let none =
+        guest::compile(engine, r#"(module (func (export "f") (result i32) (i32.const 7)))"#)?;
+    let timed = engine.capabilities().time_limit.then_some(Duration::from_secs(3600));
+    for bytes in [0, 1, PAGE - 1] {
+        let limits = Limits::default().memory_bytes(bytes);
+        for limits in [limits.clone(), limits.call_time(timed)] {
+            equal("without a memory", none.instantiate(&limits)?.call("f", &[])?, vec![7.into()])?;
+            // Refusing it keeps the promise.
+            let Ok(mut runtime) = empty.instantiate(&limits) else { continue };
+            equal("growth", runtime.call("grow", &[1.into()])?, vec![Value::I32(-1)])?;
+            equal("nothing", runtime.call("grow", &[0.into()])?, vec![Value::I32(0)])?;
+        }
+    }
+    Ok(())
 }
 
 /// A guest cannot make its tables so large that the host suffers.

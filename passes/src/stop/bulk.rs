@@ -1,4 +1,5 @@
-//! Functions that fill or copy memory piece by piece, and can be stopped between two pieces.
+//! Functions that are added to a module: those that fill or copy memory piece by piece, and can be
+//! stopped between two pieces, and one that looks at the flag and does nothing else.
 
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 
@@ -20,9 +21,19 @@ pub(super) struct Added {
     type_index: u32,
 }
 
-/// An operation, by the indices of its memories.
+/// What a function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// It looks at the flag. A call of it is shorter than a look, so a module that has very many
+    /// of the instructions that need one does not become much larger.
+    Look,
+    /// It carries out an operation piece by piece.
+    Bulk(Operation),
+}
+
+/// An operation, by the indices of its memories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operation {
     Fill(u32),
     Copy { to: u32, from: u32 },
 }
@@ -39,12 +50,17 @@ impl<'a> Bulk<'a> {
 
     /// The index of the function for `memory.fill`.
     pub(super) fn fill(&mut self, memory: u32) -> u32 {
-        self.index(Kind::Fill(memory))
+        self.index(Kind::Bulk(Operation::Fill(memory)))
     }
 
     /// The index of the function for `memory.copy`.
     pub(super) fn copy(&mut self, to: u32, from: u32) -> u32 {
-        self.index(Kind::Copy { to, from })
+        self.index(Kind::Bulk(Operation::Copy { to, from }))
+    }
+
+    /// The index of the function that looks at the flag.
+    pub(super) fn look(&mut self) -> u32 {
+        self.index(Kind::Look)
     }
 
     fn index(&mut self, kind: Kind) -> u32 {
@@ -74,10 +90,10 @@ impl<'a> Bulk<'a> {
     }
 
     /// The widths of destination, source and length; a filling byte counts as a source of 32 bits.
-    fn widths(&self, kind: Kind) -> [Width; 3] {
-        match kind {
-            Kind::Fill(memory) => [self.address(memory), Width::I32, self.address(memory)],
-            Kind::Copy { to, from } => {
+    fn widths(&self, operation: Operation) -> [Width; 3] {
+        match operation {
+            Operation::Fill(memory) => [self.address(memory), Width::I32, self.address(memory)],
+            Operation::Copy { to, from } => {
                 let (to, from) = (self.address(to), self.address(from));
                 [to, from, to.min(from)]
             }
@@ -88,33 +104,45 @@ impl<'a> Bulk<'a> {
         let mut entry = Vec::new();
         // A function type, as the binary format has it: mark, parameters, results.
         entry.push(0x60);
-        self.widths(kind).map(Width::ty).encode(&mut entry);
+        match kind {
+            Kind::Look => [ValType::I32; 0].encode(&mut entry),
+            Kind::Bulk(operation) => self.widths(operation).map(Width::ty).encode(&mut entry),
+        }
         [ValType::I32; 0].encode(&mut entry);
         entry
     }
 
     fn body(&self, kind: Kind) -> Vec<u8> {
-        let look = self.look;
-        let [to, what, len] = self.widths(kind);
         let mut code = Code(Vec::new());
         // No locals beside the parameters.
         0_u32.encode(&mut code.0);
-        look.encode(&mut code.0);
+        self.look.encode(&mut code.0);
+        if let Kind::Bulk(operation) = kind {
+            self.pieces(operation, &mut code);
+        }
+        code.push(&[I::End]);
+        sized(&code.0)
+    }
+
+    /// Appends an operation that is divided into pieces.
+    fn pieces(&self, kind: Operation, code: &mut Code) {
+        let look = self.look;
+        let [to, what, len] = self.widths(kind);
         let operation = match kind {
-            Kind::Fill(memory) => I::MemoryFill(memory),
-            Kind::Copy { to, from } => I::MemoryCopy { dst_mem: to, src_mem: from },
+            Operation::Fill(memory) => I::MemoryFill(memory),
+            Operation::Copy { to, from } => I::MemoryCopy { dst_mem: to, src_mem: from },
         };
         code.push(&[I::Block(BlockType::Empty)]);
         code.leave_unless_longer_than_a_piece(len);
         // What leaves its memory is left to the instruction, which traps before it writes.
         match kind {
-            Kind::Fill(memory) => code.leave_if_outside(memory, TO, to, len),
-            Kind::Copy { to: memory, from } => {
+            Operation::Fill(memory) => code.leave_if_outside(memory, TO, to, len),
+            Operation::Copy { to: memory, from } => {
                 code.leave_if_outside(memory, TO, to, len);
                 code.leave_if_outside(from, WHAT, what, len);
             }
         }
-        if let Kind::Copy { to: memory, from } = kind
+        if let Operation::Copy { to: memory, from } = kind
             && memory == from
         {
             code.copy_from_the_end_if_above(to, len, look, &operation);
@@ -123,13 +151,12 @@ impl<'a> Bulk<'a> {
         look.encode(&mut code.0);
         code.push(&[I::LocalGet(TO), I::LocalGet(WHAT), len.constant(PIECE), operation.clone()]);
         code.advance(TO, to);
-        if matches!(kind, Kind::Copy { .. }) {
+        if matches!(kind, Operation::Copy { .. }) {
             code.advance(WHAT, what);
         }
         code.push(&[I::LocalGet(LEN), len.constant(PIECE), len.sub(), I::LocalSet(LEN)]);
         code.push(&[I::LocalGet(LEN), len.constant(PIECE), len.gt(), I::BrIf(0), I::End, I::End]);
-        code.push(&[I::LocalGet(TO), I::LocalGet(WHAT), I::LocalGet(LEN), operation, I::End]);
-        sized(&code.0)
+        code.push(&[I::LocalGet(TO), I::LocalGet(WHAT), I::LocalGet(LEN), operation]);
     }
 }
 

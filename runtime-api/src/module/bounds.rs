@@ -36,9 +36,13 @@ pub(super) fn validate(
     let mut validator = Validator::new_with_features(features);
     let mut total = Cost::default();
     let mut allocations = FuncValidatorAllocations::default();
+    let mut imported = 0;
     for payload in Parser::new(0).parse_all(wasm) {
         let payload = payload.map_err(|error| invalid(&error))?;
         check_section(&payload, limits)?;
+        if let Payload::ImportSection(imports) = &payload {
+            imported = imports.count();
+        }
         match validator.payload(&payload).map_err(|error| invalid(&error))? {
             ValidPayload::Func(function, body) => {
                 let mut counter = Counter {
@@ -49,6 +53,7 @@ pub(super) fn validate(
                     loops: 0,
                     cost: Cost::default(),
                     total: &mut total,
+                    imported,
                     limits,
                 };
                 counter.function(&body)?;
@@ -122,6 +127,8 @@ struct Counter<'a> {
     cost: Cost,
     /// Of the functions before it, and of this one.
     total: &'a mut Cost,
+    /// Functions that come from the host.
+    imported: u32,
     limits: &'a ModuleLimits,
 }
 
@@ -129,6 +136,10 @@ struct Counter<'a> {
 /// which others call it.
 const FUNCTION: u64 = 40;
 const PARAMETER: u64 = 4;
+/// What a look at the flag for a time limit costs, where code of guests with one has it: what is
+/// bounded is the larger of the two variants. A look is a join, too: compilers inline it, and LLVM
+/// takes minutes for twenty thousand in one function. Looks of functions are in [`FUNCTION`].
+const LOOK: u64 = 20;
 /// Values of one instruction that do not count; each beyond them counts as an instruction.
 const VALUES: u64 = 8;
 /// So many joins in one function cost as much again: allocating registers takes time that grows
@@ -167,7 +178,7 @@ impl Counter<'_> {
         let plain = 1 + values.saturating_sub(VALUES);
         match operator {
             Operator::Block { .. } | Operator::If { .. } => self.enter(false, plain, values),
-            Operator::Loop { .. } => self.enter(true, plain, values),
+            Operator::Loop { .. } => self.enter(true, plain + LOOK, values + 1),
             Operator::End => self.leave(plain, values),
             Operator::Else | Operator::Br { .. } => self.add(plain, values, 0),
             // The condition goes nowhere.
@@ -187,8 +198,17 @@ impl Counter<'_> {
             }
             Operator::TableGrow { .. } => {
                 self.total.grows_tables = true;
-                self.add(plain, 0, 0)
+                self.add(plain + LOOK, 1, 0)
             }
+            Operator::Call { function_index } if *function_index < self.imported => {
+                self.add(plain + LOOK, 1, 0)
+            }
+            Operator::CallIndirect { .. }
+            | Operator::MemoryInit { .. }
+            | Operator::MemoryGrow { .. }
+            | Operator::TableInit { .. }
+            | Operator::TableFill { .. }
+            | Operator::TableCopy { .. } => self.add(plain + LOOK, 1, 0),
             _ => self.add(plain, 0, 0),
         }
     }

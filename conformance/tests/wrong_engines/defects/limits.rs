@@ -18,6 +18,7 @@ pub(super) const DEFECTS: &[Entry] = &[
             "limits/growth_by_the_host",
             "limits/second_memory",
             "limits/memory64",
+            "limits/less_than_a_page",
         ],
     },
     Entry {
@@ -59,6 +60,28 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "computes wrongly in guests that were stopped once",
         defect: &BrokenByAStop,
         caught_by: &["limits/time", "limits/stopped_anywhere"],
+    },
+    Entry {
+        name: "limits/copies_forward",
+        what: "divides a copy under a time limit, and begins at the wrong end",
+        defect: &CopiesForward,
+        caught_by: &["limits/bulk_under_a_limit", "limits/bulk_in_wide_memories"],
+    },
+    Entry {
+        name: "limits/fills_what_fits",
+        what: "fills a memory to its end before it traps",
+        defect: &FillsWhatFits,
+        caught_by: &[
+            "limits/bulk_under_a_limit",
+            "limits/bulk_in_wide_memories",
+            "limits/bulk_at_four_gibibytes",
+        ],
+    },
+    Entry {
+        name: "limits/finishes_late",
+        what: "lets a call that took too long return",
+        defect: &FinishesLate,
+        caught_by: &["limits/time", "limits/time_in_straight_code"],
     },
     Entry {
         name: "limits/ignores_the_time",
@@ -125,6 +148,65 @@ impl Defect for StopsAtOnce {
                 kind: TrapKind::DeadlineExceeded(limit),
             }),
             None => guest.inner.call(export, args),
+        }
+    }
+}
+
+/// The operands of a bulk instruction in the first memory, under a time limit.
+fn operands(guest: &Guest, export: &str, exports: &[&str], args: &[Value]) -> Option<[usize; 3]> {
+    guest.inner.host().limits().call_time.filter(|_| exports.contains(&export))?;
+    let number = |value: &Value| match value {
+        Value::I32(value) => value.cast_unsigned() as usize,
+        Value::I64(value) => usize::try_from(value.cast_unsigned()).unwrap(),
+        _ => unreachable!(),
+    };
+    let numbers: Vec<_> = args.iter().map(number).collect();
+    numbers.try_into().ok()
+}
+
+#[derive(Debug)]
+struct CopiesForward;
+impl Defect for CopiesForward {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        const PIECE: usize = 1 << 20;
+        if let Some([to, from, len]) = operands(guest, export, &["copy00"], args)
+            && to.max(from).checked_add(len).is_some_and(|end| end <= guest.inner.memory().len())
+        {
+            let memory = guest.inner.memory_mut();
+            for at in (0..len).step_by(PIECE) {
+                let piece = PIECE.min(len - at);
+                memory.copy_within(from + at..from + at + piece, to + at);
+            }
+            return Ok(Vec::new());
+        }
+        guest.inner.call(export, args)
+    }
+}
+
+#[derive(Debug)]
+struct FillsWhatFits;
+impl Defect for FillsWhatFits {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        let result = guest.inner.call(export, args);
+        if let (Err(_), Some([to, byte, _])) =
+            (&result, operands(guest, export, &["fill", "fill0"], args))
+        {
+            let memory = guest.inner.memory_mut();
+            let fits = memory.get_mut(to..).unwrap_or_default();
+            let some = fits.len().min(4 << 20);
+            fits[..some].fill(byte.to_le_bytes()[0]);
+        }
+        result
+    }
+}
+
+#[derive(Debug)]
+struct FinishesLate;
+impl Defect for FinishesLate {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        match guest.inner.call(export, args) {
+            Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }) => Ok(Vec::new()),
+            other => other,
         }
     }
 }
