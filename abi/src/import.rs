@@ -19,6 +19,11 @@ pub const WRITE: &str = "memory64_write";
 /// 32-bit memories, bits 32 and up are the index of the memory: 0 for `memory`, and from 1 on
 /// for the others in the module's order.
 /// It stays valid until the guest returns to the host.
+///
+/// A layer that is not loaded is *copied*, whatever its source, and the time counts against the
+/// guest's limit: pages of a file are mapped only while no guest code runs. A host that wants a
+/// layer mapped loads it before the call. It is not mapped of its own accord between calls, since
+/// the place of a layer that is not loaded belongs to the host, which may have written there.
 pub const MAP_LAYER: &str = "memory64_map_layer";
 /// `(layer: i32) -> i32`: a hint that the layer will be needed soon. Returns 0 or a
 /// [`code`](crate::code).

@@ -9,6 +9,9 @@
 //! each batch write token ids at [`export::TOKENS`], call [`export::EMBED`],
 //! [`export::BLOCKS`] and [`export::HEAD`], and read [`export::LOGITS`].
 //!
+//! A call may be stopped at any instruction: by a trap, or by the engine when its time is over.
+//! Then, and where a stage was refused, the host calls [`export::RESTART`] before the next batch.
+//!
 //! Pointers and lengths are `i32` on wasm32 and `i64` on wasm64; everything else is `i32`.
 //! Functions that return a status return 0 or a negative [`status`].
 
@@ -43,6 +46,10 @@ pub mod export {
     pub const FEED_FORWARD: &str = "transformer_feed_forward";
     /// `(row: i32) -> status`: logits of one row of hidden state.
     pub const HEAD: &str = "transformer_head";
+    /// `(position: i32) -> status`: makes the guest usable after a call that was stopped, wherever
+    /// that was. The cache has `position` positions then, of those that were complete before the
+    /// stopped call; it may not be called while another call runs.
+    pub const RESTART: &str = "transformer_restart";
     /// `(type: i32, src: ptr, dst: ptr, n: ptr) -> status`: expands `n` weights of a
     /// [`ggml_type`](super::ggml_type) to `f32`; for checking kernels against ggml.
     pub const DEQUANTIZE: &str = "kernel_dequantize";
@@ -54,7 +61,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 5;
+pub const VERSION: i32 = 6;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -78,7 +85,8 @@ pub mod status {
     pub const BAD_TOKEN: i32 = -108;
     /// A call names blocks that this instance does not hold.
     pub const BAD_BLOCK: i32 = -109;
-    /// A call came before [`INIT`](super::export::INIT), or `INIT` came twice.
+    /// A call came before [`INIT`](super::export::INIT), `INIT` came twice, or a call was stopped
+    /// and [`RESTART`](super::export::RESTART) has not been called since.
     pub const BAD_ORDER: i32 = -110;
     /// `memory64_map_layer` refused; the host's statistics and log say why.
     pub const LAYER_REFUSED: i32 = -111;

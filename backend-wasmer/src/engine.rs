@@ -20,8 +20,8 @@ pub struct WasmerEngine {
 }
 
 impl WasmerEngine {
-    /// The version of Wasmer that this crate was built with.
-    pub const VERSION: &str = "7.4.2";
+    /// The version of Wasmer that this crate was built with, as Wasmer tells it.
+    pub const VERSION: &str = wasmer_types::VERSION;
 
     /// An engine for this machine, which compiles with Cranelift.
     ///

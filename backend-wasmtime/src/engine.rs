@@ -2,8 +2,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::{
-    AddressType, Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, RelaxedSimd,
-    Result, SignalUse, claim_signals,
+    AddressType, Capabilities, CompilerCommand, Engine, GUEST_STACK, Memory64, Module, ModuleInfo,
+    RelaxedSimd, Result, SignalUse, claim_signals,
 };
 use wasmtime::{Config, OptLevel};
 
@@ -24,15 +24,14 @@ pub(crate) struct Engines {
     pub(crate) compiler: Option<CompilerCommand>,
 }
 
-/// Stack of a guest in bytes; the threads that call guests have at least twice as much.
-const STACK: usize = 1 << 20;
 /// Address space set aside for a 64-bit memory, which thus never moves: its pages may be
 /// mappings. 256 GiB let some hundred guests live in a process with 47-bit addresses.
 const WIDE: u64 = 256 << 30;
 
 impl WasmtimeEngine {
-    /// The version of Wasmtime that this crate was built with.
-    pub const VERSION: &str = "48.0.0";
+    /// The version of Wasmtime that this crate was built with, as Wasmtime tells it: a program
+    /// that depends on this crate may have a later one in its lock file than our own tests.
+    pub const VERSION: &str = wasmtime_environ::VERSION;
 
     /// An engine for this machine.
     ///
@@ -110,7 +109,7 @@ fn configure(address: AddressType) -> Result<wasmtime::Engine> {
         .wasm_multi_memory(true)
         .wasm_memory64(true)
         .wasm_backtrace_max_frames(None)
-        .max_wasm_stack(STACK)
+        .max_wasm_stack(GUEST_STACK)
         .memory_may_move(false);
     if address == AddressType::I64 {
         config.memory_reservation(WIDE);

@@ -29,6 +29,15 @@ pub(crate) fn memory_bytes() -> u64 {
     memory_size::<0>() as u64 * PAGE as u64
 }
 
+/// Lets the next allocation grow the memory.
+///
+/// For a call that was stopped while it allocated: `start` and `bytes` may then be of different
+/// ranges.
+pub(crate) fn forget_rest() {
+    REST.start.set(0);
+    REST.bytes.set(0);
+}
+
 /// Zeroed bytes aligned to 16, or none when the memory cannot grow.
 pub(crate) fn bytes(len: usize) -> Option<&'static mut [u8]> {
     let len = len.max(1).checked_next_multiple_of(ALIGN)?;

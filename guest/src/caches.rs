@@ -34,6 +34,14 @@ impl Caches {
         self.0[block].1
     }
 
+    /// Lets each block have no more positions than that.
+    pub(crate) fn truncate(&mut self, position: usize) -> Result<(), Status> {
+        for (_, filled) in &mut *self.0 {
+            *filled = position.min(*filled);
+        }
+        Ok(())
+    }
+
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.
     pub(crate) fn extend(
         &mut self,

@@ -48,6 +48,15 @@ impl Caches {
         self.filled[block] as usize
     }
 
+    /// Lets each block have no more positions than that.
+    pub(crate) fn truncate(&mut self, position: usize) -> Result<(), Status> {
+        let position = u32::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
+        for filled in &mut *self.filled {
+            *filled = position.min(*filled);
+        }
+        Ok(())
+    }
+
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.
     pub(crate) fn extend(
         &mut self,

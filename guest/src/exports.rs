@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+use core::ptr::NonNull;
 
 use polychord_abi::transformer::{VERSION, status};
 
@@ -13,9 +14,11 @@ use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
 struct Global {
-    /// Taken while a call runs: a host that calls back from an import is refused, and
-    /// after a trap in the middle of a call nothing relies on what that left behind.
-    network: Cell<Option<&'static mut Network>>,
+    /// What `INIT` has made.
+    network: Cell<Option<NonNull<Network>>>,
+    /// Whether a call runs, or was stopped: a host that calls back from an import is refused, and
+    /// nothing relies on what a stopped call left behind before `RESTART`.
+    busy: Cell<bool>,
     /// Whether `INIT` has begun.
     started: Cell<bool>,
     /// Expanded rows for `kernel_matmul`.
@@ -29,6 +32,7 @@ unsafe impl Sync for Global {}
 
 static GLOBAL: Global = Global {
     network: Cell::new(None),
+    busy: Cell::new(false),
     started: Cell::new(false),
     scratch: Cell::new(None),
     integers: Cell::new(None),
@@ -61,7 +65,7 @@ fn init(address: usize, len: usize) -> Result<(), Status> {
     let bytes = host::bytes(address, len).ok_or(status::BAD_DESCRIPTOR)?;
     let mut network = Some(Network::new(model::read(bytes)?)?);
     let kept = alloc::filled(1, || network.take()).ok_or(status::OUT_OF_MEMORY)?;
-    GLOBAL.network.set(kept.first_mut());
+    GLOBAL.network.set(kept.first_mut().map(NonNull::from));
     Ok(())
 }
 
@@ -209,11 +213,37 @@ fn integers(rows: usize, cols: usize) -> Result<Activations, Status> {
     }
 }
 
+/// Begins anew after a call that was stopped; `restart` has set the stack pointer.
+///
+/// Nothing here depends on how far that call came, nor on the order of what it wrote, in which
+/// a compiler is free. It may have been stopped
+///
+/// - while it wrote activations: a batch begins with the embedding, and writes all of them before
+///   it reads them;
+/// - while it put keys and values into the cache: those are behind `position`, and are written
+///   again before they are read;
+/// - while it divided frequencies, see `Rope`, or brought in rows from another memory: that is
+///   done again;
+/// - while it allocated, which only calls before `INIT` and those for kernels do: what was left of
+///   the last range is lost.
+pub(crate) fn restart(position: i32) -> Status {
+    alloc::forget_rest();
+    #[cfg(feature = "multi32")]
+    crate::memories::restart();
+    GLOBAL.busy.set(false);
+    code(with(|network| network.restart(position)))
+}
+
 /// Runs a call on the network that `INIT` has made.
 fn with<T>(call: impl FnOnce(&mut Network) -> Result<T, Status>) -> Result<T, Status> {
-    let network = GLOBAL.network.take().ok_or(status::BAD_ORDER)?;
-    let result = call(network);
-    GLOBAL.network.set(Some(network));
+    let mut network = GLOBAL.network.get().ok_or(status::BAD_ORDER)?;
+    if GLOBAL.busy.replace(true) {
+        return Err(status::BAD_ORDER);
+    }
+    // SAFETY: made from a reference that `INIT` has leaked. No other call has one: `busy` was not
+    // set, and a call that was stopped, which leaves it set until `restart`, does not go on.
+    let result = call(unsafe { network.as_mut() });
+    GLOBAL.busy.set(false);
     result
 }
 

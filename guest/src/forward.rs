@@ -8,6 +8,8 @@ use crate::attention::Cache;
 use crate::caches::Caches;
 use crate::host::Layers;
 use crate::kernels::{Activations, HEADS, Input, Output};
+#[cfg(feature = "multi32")]
+use crate::memories;
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
 use crate::{Status, alloc, kernels, math};
@@ -43,6 +45,8 @@ struct Buffers {
 impl Network {
     /// Allocates all that a checked description needs.
     pub(crate) fn new(description: Description) -> Result<Self, Status> {
+        #[cfg(feature = "multi32")]
+        memories::prepare(description.longest_row())?;
         let Description { shape, globals, blocks, cache } = description;
         Ok(Self {
             caches: Caches::new(&shape, blocks.len(), cache)?,
@@ -52,6 +56,14 @@ impl Network {
             globals,
             blocks,
         })
+    }
+
+    /// Begins anew after a call that was stopped: the cache has `position` positions.
+    pub(crate) fn restart(&mut self, position: i32) -> Result<(), Status> {
+        let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
+        self.caches.truncate(position)?;
+        self.rope.undo_divide();
+        Ok(())
     }
 
     /// Where the host writes token ids.
@@ -144,12 +156,13 @@ impl Network {
     }
 
     fn prepare_rope(&mut self, position: usize, n: usize) -> Result<(), Status> {
-        if let Some(stored) = self.globals.rope_freqs {
+        // Once is enough; and not earlier, as its layer may not be there at `INIT`.
+        if let Some(stored) = self.globals.rope_freqs
+            && !self.rope.is_divided()
+        {
             let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
             stored.expand(&Layers::new(), 0, factors)?;
             self.rope.divide(factors);
-            // Once is enough; and not earlier, as its layer may not be there at `INIT`.
-            self.globals.rope_freqs = None;
         }
         self.rope.prepare(position, n);
         Ok(())

@@ -14,6 +14,8 @@
 
 #![no_std]
 #![cfg_attr(target_arch = "wasm64", feature(simd_wasm64))]
+// For the stack pointer, which no function of a language can set: `restart`.
+#![feature(asm_experimental_arch)]
 
 #[cfg(not(all(target_family = "wasm", target_feature = "simd128")))]
 compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-guest");
@@ -32,6 +34,7 @@ mod math;
 mod memories;
 mod model;
 mod ranks;
+mod restart;
 mod rope;
 mod simd;
 

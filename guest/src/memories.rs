@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+use core::ptr::NonNull;
 
 use polychord_abi::{PAGE, transformer::status};
 
@@ -69,15 +70,31 @@ memories! {
 
 /// Bytes that are brought in at once, unless a row is longer: few enough for a second-level
 /// cache.
-const STAGE: usize = 64 << 10;
+const STAGE_BYTES: usize = 64 << 10;
 
 /// Where rows are brought to.
-struct Stage(Cell<Option<&'static mut [u8]>>);
+struct Stage {
+    room: Cell<Option<NonNull<[u8]>>>,
+    /// Whether somebody has it.
+    lent: Cell<bool>,
+}
 
 // SAFETY: the module has no threads: its memory is not shared.
 unsafe impl Sync for Stage {}
 
-static STAGED: Stage = Stage(Cell::new(None));
+static STAGE: Stage = Stage { room: Cell::new(None), lent: Cell::new(false) };
+
+/// Makes room for rows of at most `row_bytes`: once, so that a call that is stopped loses none.
+pub(crate) fn prepare(row_bytes: usize) -> Result<(), Status> {
+    let room = alloc::bytes(row_bytes.max(STAGE_BYTES)).ok_or(status::OUT_OF_MEMORY)?;
+    STAGE.room.set(Some(room.into()));
+    Ok(())
+}
+
+/// Takes the room back from a call that was stopped.
+pub(crate) fn restart() {
+    STAGE.lent.set(false);
+}
 
 /// Brings in rows of `row_bytes` each from `start` on, some at a time, and calls `use_rows` with
 /// them and the number of the first one.
@@ -88,12 +105,14 @@ pub(crate) fn stage(
     mut use_rows: impl FnMut(&[u8], usize),
 ) -> Result<(), Status> {
     // Kernels take four rows at a time, where there are so many.
-    let most = (STAGE / row_bytes) & !3;
+    let most = (STAGE_BYTES / row_bytes) & !3;
     let height = most.max(1).min(rows.max(1));
-    let room = match STAGED.0.take() {
-        Some(room) if room.len() >= height * row_bytes => room,
-        _ => alloc::bytes((height * row_bytes).max(STAGE)).ok_or(status::OUT_OF_MEMORY)?,
-    };
+    let mut room = STAGE.room.get().ok_or(status::BAD_ORDER)?;
+    if room.len() < height * row_bytes || STAGE.lent.replace(true) {
+        return Err(status::BAD_ORDER);
+    }
+    // SAFETY: `prepare` got it for this alone, and `lent` was not set: nobody else has it.
+    let room = unsafe { room.as_mut() };
     let mut result = Ok(());
     for first in (0..rows).step_by(height) {
         let part = &mut room[..height.min(rows - first) * row_bytes];
@@ -103,7 +122,7 @@ pub(crate) fn stage(
         }
         use_rows(part, first);
     }
-    STAGED.0.set(Some(room));
+    STAGE.lent.set(false);
     result
 }
 

@@ -168,6 +168,17 @@ pub(crate) struct Description {
     pub(crate) cache: Option<u64>,
 }
 
+#[cfg(feature = "multi32")]
+impl Description {
+    /// Bytes of the longest row of any tensor.
+    pub(crate) fn longest_row(&self) -> usize {
+        let Globals { token_embd, output_norm, output, rope_freqs } = &self.globals;
+        let globals = [token_embd, output_norm, output, rope_freqs].into_iter().flatten();
+        let blocks = self.blocks.iter().flat_map(|block| block.tensors.iter().flatten());
+        globals.chain(blocks).map(|tensor| tensor.row_bytes).max().unwrap_or(0)
+    }
+}
+
 /// Reads and checks a descriptor.
 pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
     let (header, records) =

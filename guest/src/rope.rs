@@ -7,7 +7,10 @@ use crate::{Status, alloc, model::Shape};
 /// Frequencies, and the rotations of one batch of positions.
 pub(crate) struct Rope {
     /// One frequency for each pair; `f64` so that far positions keep their angle.
-    inverse: &'static mut [f64],
+    base: &'static mut [f64],
+    /// The same, divided by the factors of the model.
+    divided: &'static mut [f64],
+    is_divided: bool,
     /// Positions are multiplied by this.
     scale: f64,
     /// `[batch][pairs]` of cosine and sine; not written before use.
@@ -20,33 +23,49 @@ impl Rope {
         let pairs = shape.rope_dim / 2;
         let step = -2.0 / shape.rope_dim as f64;
         let mut index = 0.0;
-        let inverse = alloc::filled(pairs, || {
+        let base = alloc::filled(pairs, || {
             let power = libm::pow(f64::from(shape.rope_base), step * index);
             index += 1.0;
             Some(power)
         });
         let rotations = shape.batch.checked_mul(shape.rope_dim).ok_or(status::BAD_SHAPE)?;
         Ok(Self {
-            inverse: inverse.ok_or(status::OUT_OF_MEMORY)?,
+            base: base.ok_or(status::OUT_OF_MEMORY)?,
+            divided: alloc::filled(pairs, || Some(0.0)).ok_or(status::OUT_OF_MEMORY)?,
+            is_divided: false,
             scale: f64::from(shape.rope_scale),
             rotations: alloc::floats(rotations).ok_or(status::OUT_OF_MEMORY)?,
         })
     }
 
     /// Divides each frequency by its factor.
+    ///
+    /// The base stays, so that a call that is stopped on the way divides nothing twice.
     pub(crate) fn divide(&mut self, factors: &[f32]) {
-        for (inverse, factor) in self.inverse.iter_mut().zip(factors) {
-            *inverse /= f64::from(*factor);
+        for ((divided, base), factor) in self.divided.iter_mut().zip(&*self.base).zip(factors) {
+            *divided = base / f64::from(*factor);
         }
+        self.is_divided = true;
+    }
+
+    /// Whether that was done.
+    pub(crate) const fn is_divided(&self) -> bool {
+        self.is_divided
+    }
+
+    /// Lets it be done again.
+    pub(crate) const fn undo_divide(&mut self) {
+        self.is_divided = false;
     }
 
     /// Prepares the rotations of `n` positions from `first` on.
     #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
     pub(crate) fn prepare(&mut self, first: usize, n: usize) {
-        let rows = self.rotations.chunks_exact_mut(2 * self.inverse.len());
+        let inverse = if self.is_divided { &*self.divided } else { &*self.base };
+        let rows = self.rotations.chunks_exact_mut(2 * inverse.len());
         for (position, row) in (first..first + n).zip(rows) {
             let position = position as f64 * self.scale;
-            for (rotation, inverse) in row.as_chunks_mut().0.iter_mut().zip(self.inverse.iter()) {
+            for (rotation, inverse) in row.as_chunks_mut().0.iter_mut().zip(inverse) {
                 let (sin, cos) = libm::sincos(position * inverse);
                 *rotation = [cos as f32, sin as f32];
             }
@@ -55,7 +74,7 @@ impl Rope {
 
     /// Rotates all heads of row `row` of the batch.
     pub(crate) fn rotate(&self, row: usize, heads: &mut [f32], head_dim: usize) {
-        let len = 2 * self.inverse.len();
+        let len = 2 * self.base.len();
         let (rotations, _) = self.rotations[row * len..][..len].as_chunks::<2>();
         for head in heads.chunks_exact_mut(head_dim) {
             let (elements, _) = head.as_chunks_mut::<2>();

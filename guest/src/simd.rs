@@ -132,3 +132,16 @@ pub(crate) fn settle(value: v128) -> v128 {
     unsafe { slot.as_mut_ptr().write_volatile(value) };
     value
 }
+
+/// Lane `i` of each vector becomes vector `i`.
+#[inline(always)]
+pub(crate) fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
+    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
+    let (ef, gh) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
+    [
+        i64x2_shuffle::<0, 2>(ab, cd),
+        i64x2_shuffle::<1, 3>(ab, cd),
+        i64x2_shuffle::<0, 2>(ef, gh),
+        i64x2_shuffle::<1, 3>(ef, gh),
+    ]
+}

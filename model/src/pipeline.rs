@@ -18,6 +18,8 @@ pub(crate) struct Pipeline {
     batch: usize,
     /// Which of several it is.
     rank: Option<Rank>,
+    /// Whether an evaluation has begun and not succeeded: its guests may have been stopped.
+    unfinished: bool,
     profile: Profile,
     /// Of the evaluation that runs.
     phases: Phases,
@@ -51,6 +53,7 @@ impl Pipeline {
             route,
             batch: setup.batch as usize,
             rank: setup.rank.cloned(),
+            unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
         })
@@ -62,6 +65,7 @@ impl Pipeline {
         let start = Instant::now();
         self.phases = Phases::default();
         self.eval_together(tokens, position)?;
+        self.unfinished = false;
         let (tokens, total) = (tokens.len() as u64, start.elapsed());
         self.profile.add(Phases { tokens, total, ..self.phases }, position);
         Ok(())
@@ -80,7 +84,22 @@ impl Pipeline {
         }
     }
 
+    /// Makes guests usable that were stopped in an evaluation before, at any instruction.
+    ///
+    /// They do not know that themselves. What they have of the sequence is what they had before
+    /// that evaluation: keys and values of new positions only were written.
+    fn recover(&mut self, position: u32) -> Result<()> {
+        if self.unfinished {
+            for shard in &mut self.shards {
+                shard.restart(position)?;
+            }
+        }
+        self.unfinished = true;
+        Ok(())
+    }
+
     fn eval_alone(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+        self.recover(position)?;
         let several = tokens.len() > self.batch;
         let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
             self.eval_by_block(tokens, position)?

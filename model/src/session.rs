@@ -20,7 +20,8 @@ pub struct SessionOptions {
     pub context: Option<u32>,
     /// Most tokens that are computed at once; changes speed and memory, never a result.
     pub batch: u32,
-    /// Longest time that the guest may take for a stage of one batch; none by default.
+    /// Longest time that the guest may take for a stage of one batch; none by default. An
+    /// evaluation that takes longer fails, and the session can be used again.
     pub call_time: Option<Duration>,
     /// Which guests hold which layers; changes speed and memory, never a result.
     pub placement: Placement,
@@ -158,7 +159,10 @@ impl Session {
     ///
     /// [`Error::ContextFull`] if there is no room for them and [`Error::EmptyPrompt`] if there
     /// are none; [`Error::Guest`] if a token is not in the vocabulary, and
-    /// [`Error::Runtime`] if the guest is stopped. The sequence is then as long as before.
+    /// [`Error::Runtime`] if the guest is stopped, by its
+    /// [`call_time`](SessionOptions::call_time) or a trap. The sequence is then as long as before,
+    /// and can go on: what is computed next has the bits that it would have had anyway. Until
+    /// then, [`logits`](Self::logits) has no meaning.
     pub fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);

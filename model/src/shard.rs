@@ -157,6 +157,11 @@ impl Shard {
         &self.blocks
     }
 
+    /// Makes the guest usable after a call that was stopped; its cache has so many positions.
+    pub(crate) fn restart(&mut self, position: u32) -> Result<()> {
+        self.stage(export::RESTART, &[Value::I32(position.cast_signed())])
+    }
+
     /// Hidden state of tokens, as many as the batch allows.
     pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<()> {
         let range = self.tokens..self.tokens + tokens.len() * 4;

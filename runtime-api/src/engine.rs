@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::module::ModuleInfo;
 use crate::module_limits::ModuleLimits;
 use crate::runtime::Runtime;
-use crate::{Error, Result};
+use crate::{Error, Result, stack};
 
 /// A WebAssembly engine, configured for one process.
 ///
@@ -57,7 +57,8 @@ pub trait Engine: fmt::Debug + Send + Sync {
         let info = info.map_err(|error| explain(error, |field| self.why_not(field)))?;
         let _span = tracing::debug_span!("compile", engine = self.capabilities().engine).entered();
         // A panic in the engine's compiler must not take the embedder down.
-        let compiled = catch_unwind(AssertUnwindSafe(|| self.translate(wasm, Arc::new(info))));
+        let translate = || stack::with_room(|| self.translate(wasm, Arc::new(info)));
+        let compiled = catch_unwind(AssertUnwindSafe(translate));
         compiled.unwrap_or_else(|_| {
             let reason = "its compiler panicked, which is a defect of the engine: report it to its \
                           authors, and try another engine";
@@ -129,7 +130,7 @@ pub trait Module: Send + Sync {
         let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
         needs.check(self.capabilities())?;
         let host = Host::new(self.capabilities().clone(), self.info().clone(), limits.clone())?;
-        let started = self.start(Start::new(Arc::new(host)));
+        let started = stack::with_room(|| self.start(Start::new(Arc::new(host))));
         let started = started.map_err(|error| address_space::explain(error, self.info()))?;
         Ok(started.into_runtime())
     }

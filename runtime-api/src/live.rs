@@ -15,7 +15,7 @@ use crate::region::{MemoryKind, MemorySpec, Region};
 use crate::runtime::Runtime;
 use crate::segment::{self, LinearMemories, Segment};
 use crate::value::{Value, ValueType};
-use crate::{Error, Result, Stats};
+use crate::{Error, Result, Stats, stack};
 
 /// A live guest: the instance that an engine made, and the host that serves it.
 ///
@@ -54,7 +54,7 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         // An engine that panics ends the call, for all ranks.
         let _guard = rank.map(Rank::stop_if_panicking);
         host.before_use();
-        let done = instance.invoke(export, args, results);
+        let done = stack::with_room(|| instance.invoke(export, args, results));
         // What was lost explains whatever followed from it.
         let done = host.counted(host.after_use()).and(done);
         match rank {

@@ -94,6 +94,11 @@ pub trait Runtime: LinearMemories + Send {
     /// Brings a layer into its memory, by mapping or copying as its source says, unless it is
     /// there already. Where pages cannot be mapped they are copied; the result says how.
     ///
+    /// Only this maps. A layer that a running guest asks for by itself
+    /// ([`memory64_map_layer`](crate::abi::import::MAP_LAYER)) and that is not loaded is copied,
+    /// and stays a copy until it is released: so load what is large, and may be mapped, before
+    /// the call.
+    ///
     /// # Errors
     ///
     /// [`Error::LayerNotFound`](crate::Error::LayerNotFound) if it is not registered, [`Error::Truncated`](crate::Error::Truncated) or
@@ -108,6 +113,10 @@ pub trait Runtime: LinearMemories + Send {
     /// Takes a layer out of its memory and gives the pages back; they read as zeros. What was
     /// written there is gone, unless its source is [anonymous](crate::Source::anonymous): it is
     /// then compressed until the layer is loaded again. Does nothing if it is not loaded.
+    ///
+    /// Until it is loaded again, its place is the host's: what is written there stays, and no call
+    /// brings the layer back unless the guest asks for it, which copies it (see
+    /// [`load_layer`](Self::load_layer)).
     ///
     /// # Errors
     ///

@@ -1,10 +1,12 @@
 //! Every trap is the same kind on every engine, and leaves the guest usable.
 
+use std::thread;
+
 use polychord_runtime_api::{Engine, Limits, Requirements, TrapKind, Value};
 
 use crate::check::{equal, trapped};
 use crate::guest::{self, NOTHING};
-use crate::{Case, Outcome};
+use crate::{Case, Failure, Outcome};
 
 /// The table of this group.
 pub const CASES: &[Case] = &[
@@ -51,6 +53,12 @@ pub const CASES: &[Case] = &[
         run: stack_overflow_through_the_host,
     },
     Case {
+        name: "traps/small_stacks",
+        promise: "a guest runs, and runaway recursion is a trap, on a thread with a stack of any size",
+        needs: SMALL_STACKS,
+        run: small_stacks,
+    },
+    Case {
         name: "traps/memory64",
         promise: "accesses beyond a 64-bit memory trap, up to the last address",
         needs: guest::MEMORY64,
@@ -59,6 +67,7 @@ pub const CASES: &[Case] = &[
 ];
 
 const STACK: Requirements = Requirements { stack_overflow_trap: true, ..NOTHING };
+const SMALL_STACKS: Requirements = Requirements { threads: true, ..STACK };
 
 const TRAPS: &str = r#"(module
     (import "env" "memory64_stats" (func $stats (result i64)))
@@ -214,6 +223,34 @@ fn recurse(engine: &dyn Engine, export: &str, args: &[Value]) -> Outcome {
     }
     Ok(())
 }
+
+/// A guest runs, and runaway recursion is a trap, on a thread with a stack of any size.
+///
+/// An engine that runs guests on the stack of their callers, and believes that there is enough of
+/// it, ends the process here.
+pub fn small_stacks(engine: &dyn Engine) -> Outcome {
+    for stack in [64 << 10, 128 << 10, 300 << 10, 512 << 10, 1 << 20, 3 << 19, 2 << 20] {
+        thread::scope(|scope| {
+            let builder = thread::Builder::new().stack_size(stack);
+            let run = || {
+                recurse(engine, "recurse", &[Value::I32(0)])?;
+                recurse(engine, "recurse_through_the_host", &[])?;
+                let module = guest::compile(engine, RECURSES_AT_THE_START)?;
+                trapped(module.instantiate(&Limits::default()), START, TrapKind::StackOverflow)
+            };
+            let thread = builder.spawn_scoped(scope, run);
+            let thread = thread.map_err(|error| Failure::new(error.to_string()))?;
+            thread.join().map_err(|_| Failure::new("panicked"))?
+        })?;
+    }
+    Ok(())
+}
+
+const RECURSES_AT_THE_START: &str = r#"(module
+    (func $down (param i32) (result i32)
+        (i32.add (i32.const 1) (call $down (i32.add (local.get 0) (i32.const 1)))))
+    (func $main (drop (call $down (i32.const 0))))
+    (start $main))"#;
 
 /// Accesses beyond a 64-bit memory trap, up to the last address.
 pub fn memory64(engine: &dyn Engine) -> Outcome {

@@ -173,19 +173,6 @@ fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], Numbers) {
     (quants, Numbers { scale, sum, scaled })
 }
 
-/// Lane `i` of each vector becomes vector `i`.
-#[inline(always)]
-fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {
-    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
-    let (ef, gh) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-    [
-        i64x2_shuffle::<0, 2>(ab, cd),
-        i64x2_shuffle::<1, 3>(ab, cd),
-        i64x2_shuffle::<0, 2>(ef, gh),
-        i64x2_shuffle::<1, 3>(ef, gh),
-    ]
-}
-
 impl Super {
     const ZERO: Self = Self { quants: [ZERO; 16 * HALF], sums: [ZERO; 2], scale: ZERO };
 

@@ -100,13 +100,9 @@ fn scores_of<E: Element, const C: usize>(
 
 /// The sums of the lanes of four vectors.
 #[inline(always)]
-fn sums_of_lanes([a, b, c, d]: [v128; 4]) -> v128 {
-    let (ab, cd) = (i32x4_shuffle::<0, 4, 1, 5>(a, b), i32x4_shuffle::<0, 4, 1, 5>(c, d));
-    let (ef, gh) = (i32x4_shuffle::<2, 6, 3, 7>(a, b), i32x4_shuffle::<2, 6, 3, 7>(c, d));
-    f32x4_add(
-        f32x4_add(i64x2_shuffle::<0, 2>(ab, cd), i64x2_shuffle::<1, 3>(ab, cd)),
-        f32x4_add(i64x2_shuffle::<0, 2>(ef, gh), i64x2_shuffle::<1, 3>(ef, gh)),
-    )
+fn sums_of_lanes(four: [v128; 4]) -> v128 {
+    let [a, b, c, d] = transpose(four);
+    f32x4_add(f32x4_add(a, b), f32x4_add(c, d))
 }
 
 /// The products of `R` rows with `C` heads, but for the sums of lanes.

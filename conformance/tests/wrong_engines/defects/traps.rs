@@ -1,4 +1,4 @@
-use polychord_runtime_api::{Error, Limits, Module, Result, Runtime, TrapKind, Value};
+use polychord_runtime_api::{Error, GUEST_STACK, Limits, Module, Result, Runtime, TrapKind, Value};
 
 use super::Entry;
 use crate::double::{Defect, Guest};
@@ -39,6 +39,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         what: "reports a full stack as unreachable code",
         defect: &StackOverflow,
         caught_by: &["traps/stack_overflow", "traps/stack_overflow_through_the_host"],
+    },
+    Entry {
+        name: "traps/small_stacks",
+        what: "does not contain recursion in a thread whose stack is smaller than a guest's",
+        defect: &SmallStacks,
+        caught_by: &["traps/small_stacks"],
     },
 ];
 
@@ -99,6 +105,18 @@ impl Defect for StartFunction {
             engine,
             reason: kind.to_string(),
         })
+    }
+}
+
+/// A sound test cannot end the process, as a real engine with this defect does.
+#[derive(Debug)]
+struct SmallStacks;
+impl Defect for SmallStacks {
+    fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
+        if stacker::remaining_stack().is_some_and(|left| left < GUEST_STACK) {
+            return StackOverflow.call(guest, export, args);
+        }
+        guest.inner.call(export, args)
     }
 }
 
