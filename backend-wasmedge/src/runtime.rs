@@ -78,7 +78,12 @@ impl Module for WasmEdgeModule {
         let mut timed = None;
         if let Some(limit) = limit {
             let cache = self.cache.as_deref();
-            let compile = |wasm: &[u8]| load(cache, wasm);
+            let compile = |wasm: &[u8]| {
+                if cache.is_some_and(Cache::compiles_here) {
+                    Shape::check_loops(wasm)?;
+                }
+                load(cache, wasm)
+            };
             timed = Some((limit, self.modules.stoppable(NAME, Reads::Always, compile)?));
             // The flag has a page of its own.
             self.shape.check_below_a_page(pages)?;

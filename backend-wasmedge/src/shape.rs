@@ -5,10 +5,10 @@ use std::borrow::Cow;
 use polychord_passes::{start, tables};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Limits, Result};
-use wasmparser::{BinaryReaderError, MemoryType, Parser, Payload, TableType};
+use wasmparser::{BinaryReaderError, MemoryType, Operator, Parser, Payload, TableType};
 
-use crate::NAME;
 use crate::engine::MAX_PAGES64;
+use crate::{NAME, error};
 
 /// What is of interest in a module beside its exports. The module was validated.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub(crate) struct Shape {
     /// Most elements of a table, which is fixed when the module is compiled.
     table_limit: u64,
 }
+
+/// Most loops of a function that is compiled in this process for guests with a time limit. Three
+/// functions of 9,900 loops took LLVM 100 s, and the transformer guest has 23 in one.
+const LOOPS: u32 = 2_000;
 
 impl Shape {
     /// Reads a module, and changes it in two ways. Its start function is exported and not run on
@@ -42,7 +46,7 @@ impl Shape {
             }
         }
         shape.check_largest()?;
-        let failed = |error: polychord_passes::Error| crate::error::compile(&error.to_string());
+        let failed = |error: polychord_passes::Error| error::compile(&error.to_string());
         let exported = start::export(wasm).map_err(failed)?;
         shape.start = exported.start;
         let rewritten = match exported.wasm {
@@ -57,6 +61,28 @@ impl Shape {
     /// The name that the start function is exported by, if there is one.
     pub(crate) fn start(&self) -> Option<&str> {
         self.start.as_deref()
+    }
+
+    /// Refuses code that would keep LLVM busy for minutes once it looks at a time limit in every
+    /// loop: its time grows with the square of the loops of a function.
+    pub(crate) fn check_loops(wasm: &[u8]) -> Result<()> {
+        let mut function = 0_u32;
+        for payload in Parser::new(0).parse_all(wasm) {
+            let Payload::CodeSectionEntry(body) = payload.map_err(invalid)? else { continue };
+            let mut loops = 0_u32;
+            for operator in body.get_operators_reader().map_err(invalid)? {
+                loops += u32::from(matches!(operator.map_err(invalid)?, Operator::Loop { .. }));
+            }
+            if loops > LOOPS {
+                return Err(error::compile(&format!(
+                    "function {function} of the module's own has {loops} loops, and LLVM could take \
+                     minutes for more than {LOOPS} that look at a time limit: have it compiled in a \
+                     process of its own (Config::compiler), or start the guest without a limit",
+                )));
+            }
+            function += 1;
+        }
+        Ok(())
     }
 
     /// Refuses memories that WasmEdge cannot have under any limits.
@@ -128,7 +154,7 @@ impl Shape {
 }
 
 fn invalid(error: BinaryReaderError) -> Error {
-    crate::error::compile(error.message())
+    error::compile(error.message())
 }
 
 #[cfg(test)]
@@ -161,6 +187,17 @@ mod tests {
         assert!(two.check_tables(&Limits::default().table_elements(all)).is_ok());
         let error = two.check_tables(&Limits::default().table_elements(all - 1)).unwrap_err();
         assert!(error.to_string().contains(&all.to_string()), "{error}");
+    }
+
+    #[test]
+    fn very_many_loops_under_a_time_limit_are_refused() {
+        let module = |loops| {
+            let text = format!("(module (func) (func {}))", "(loop)".repeat(loops));
+            Shape::check_loops(&wat::parse_str(text).unwrap())
+        };
+        assert!(module(LOOPS as usize).is_ok());
+        let error = module(LOOPS as usize + 1).unwrap_err().to_string();
+        assert!(error.contains("function 1") && error.contains("2001 loops"), "{error}");
     }
 
     #[test]

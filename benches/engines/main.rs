@@ -7,7 +7,6 @@
 
 mod calls;
 mod kernels;
-mod limits;
 mod load;
 
 use std::process::{Command, exit};
