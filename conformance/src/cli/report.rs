@@ -92,7 +92,9 @@ impl EngineReport {
                 }
             }
         }
+        // Tests end in any order.
         report.trials.sort_by(|a, b| a.name.cmp(&b.name));
+        report.differential.sort_by_key(|counts| (counts.cases, counts.seed));
         let ended: BTreeSet<_> = report.trials.iter().map(|trial| trial.name.clone()).collect();
         report.missing = expected.difference(&ended).cloned().collect();
         if running > 0 && report.error.is_none() {
