@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Error, Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit,
-    WholePages,
+    Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit, WholePages,
 };
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
@@ -119,10 +118,7 @@ impl Guest {
     /// this name. It must not outlive the guest.
     pub(crate) fn time_limit(&self, limit: Duration, memory: &str) -> Result<TimeLimit> {
         let memory = LinearMemory::find(&self.instance, memory).and_then(LinearMemory::data);
-        let (base, _) = memory.ok_or_else(|| Error::Instantiate {
-            engine: NAME,
-            reason: "it has not the memory of one page that its time limit needs".to_owned(),
-        })?;
+        let (base, _) = memory.ok_or_else(|| TimeLimit::no_memory(NAME))?;
         // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
         // the instance is dropped, which the guest's runtime owns together with the limit.
         Ok(unsafe { TimeLimit::new(limit, base) })

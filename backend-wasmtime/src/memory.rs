@@ -1,7 +1,7 @@
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use polychord_runtime_api::{Error, Result, TimeLimit, WholePages};
+use polychord_runtime_api::{Result, TimeLimit, WholePages};
 use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::NAME;
@@ -34,10 +34,7 @@ pub(crate) fn time_limit(
 ) -> Result<TimeLimit> {
     let memory = instance.get_memory(&mut store, memory);
     let base = memory.and_then(|memory| NonNull::new(memory.data_ptr(&store)));
-    let base = base.ok_or_else(|| Error::Instantiate {
-        engine: NAME,
-        reason: "it has not the memory of one page that its time limit needs".to_owned(),
-    })?;
+    let base = base.ok_or_else(|| TimeLimit::no_memory(NAME))?;
     // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
     // the store is dropped, which the guest's runtime owns together with the limit.
     Ok(unsafe { TimeLimit::new(limit, base) })

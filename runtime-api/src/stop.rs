@@ -51,6 +51,13 @@ impl TimeLimit {
         Self(Some((limit, Word(unsafe { memory.byte_add(FLAG) }.cast()))))
     }
 
+    /// The error of a backend whose instance has no memory for the limit.
+    #[must_use]
+    pub fn no_memory(engine: &'static str) -> Error {
+        let reason = "it has not the memory of one page that its time limit needs".to_owned();
+        Error::Instantiate { engine, reason }
+    }
+
     /// Runs guest code, and stops it when its time is over. The trap that stops it becomes
     /// [`TrapKind::DeadlineExceeded`].
     ///

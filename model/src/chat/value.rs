@@ -242,23 +242,15 @@ impl List {
         meter: &Meter,
         items: impl IntoIterator<Item = Result<Value>>,
     ) -> Result<Self> {
-        let mut builder = ListBuilder::new(meter)?;
-        for item in items {
-            builder.push(item?)?;
-        }
-        Ok(builder.finish())
+        Ok(ListBuilder::of(meter, items)?.finish())
     }
 
-    /// As [`Self::collect`], as a tuple.
+    /// Collects values as a tuple.
     pub(super) fn collect_tuple(
         meter: &Meter,
         items: impl IntoIterator<Item = Result<Value>>,
     ) -> Result<Self> {
-        let mut builder = ListBuilder::new(meter)?;
-        for item in items {
-            builder.push(item?)?;
-        }
-        Ok(builder.finish_tuple())
+        Ok(ListBuilder::of(meter, items)?.finish_tuple())
     }
 
     pub(super) fn items(&self) -> &[Value] {
@@ -281,6 +273,15 @@ pub(super) struct ListBuilder {
 impl ListBuilder {
     pub(super) fn new(meter: &Meter) -> Result<Self> {
         Ok(Self { items: Vec::new(), depth: 0, charge: meter.charge(OVERHEAD)? })
+    }
+
+    /// With these values, up to the first error.
+    fn of(meter: &Meter, items: impl IntoIterator<Item = Result<Value>>) -> Result<Self> {
+        let mut builder = Self::new(meter)?;
+        for item in items {
+            builder.push(item?)?;
+        }
+        Ok(builder)
     }
 
     pub(super) fn push(&mut self, value: Value) -> Result<()> {
