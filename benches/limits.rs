@@ -8,7 +8,7 @@
 use std::process::{Command, exit};
 use std::time::{Duration, Instant};
 
-use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::hub::{Hub, ModelRef, Silent};
 use polychord::model::{Model, Session, SessionOptions, Transformer};
 
 const ENGINE: &str = "POLYCHORD_ENGINE";
@@ -74,7 +74,7 @@ fn run(session: &mut Session, name: &str, turn: u32) -> Duration {
 
 fn start(engine: &str, limit: Option<Duration>) -> Session {
     let engine = polychord::open(engine).unwrap();
-    let path = Hub::find(&ModelRef::default(), &mut TerminalBar::new()).unwrap();
+    let path = Hub::find(&ModelRef::default(), &mut Silent).unwrap();
     let mut options = SessionOptions::default();
     options.call_time = limit;
     let transformer = Transformer::new(&engine).unwrap();

@@ -8,7 +8,7 @@
 //!
 //! - [`open`] opens an engine by name; [`api`] has the traits that all engines share.
 //! - [`model`] runs GGUF models in the transformer guest.
-//! - [`hub`] fetches models into a cache (feature `cli`).
+//! - [`hub`] fetches models into a cache (feature `hub`).
 //!
 //! `examples/generate.rs` generates text; `examples/host_api.rs` gives weights to a guest of
 //! one's own. The first one:
@@ -32,8 +32,15 @@
 //! ```
 
 mod engines;
-#[cfg(feature = "cli")]
-pub mod hub;
+
+/// GGUF models: headers, tokenizers, chat templates and sampling, and the sessions that run them.
+pub mod model {
+    pub use polychord_model::{
+        Activations, CacheType, Sampling, chat, config, descriptor, gguf, layout, sampler,
+        tokenizer,
+    };
+    pub use polychord_session::*;
+}
 
 pub use engines::{KNOWN_ENGINES, OpenError, available, default_engine, open};
 #[cfg(feature = "wasmedge")]
@@ -42,5 +49,6 @@ pub use polychord_backend_wasmedge as wasmedge;
 pub use polychord_backend_wasmer as wasmer;
 #[cfg(feature = "wasmtime")]
 pub use polychord_backend_wasmtime as wasmtime;
-pub use polychord_model as model;
+#[cfg(feature = "hub")]
+pub use polychord_hub as hub;
 pub use polychord_runtime_api as api;

@@ -15,7 +15,8 @@ pub enum Activations {
 
 impl Activations {
     /// The number in the guest's contract.
-    pub(crate) const fn number(self) -> u32 {
+    #[must_use]
+    pub const fn number(self) -> u32 {
         match self {
             Self::F32 => activations::F32,
             Self::Int8 => activations::INT8,

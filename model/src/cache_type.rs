@@ -14,7 +14,8 @@ pub enum CacheType {
 
 impl CacheType {
     /// The number in the guest's contract.
-    pub(crate) const fn number(self) -> u32 {
+    #[must_use]
+    pub const fn number(self) -> u32 {
         match self {
             Self::F32 => ggml_type::F32,
             Self::F16 => ggml_type::F16,
@@ -22,7 +23,8 @@ impl CacheType {
     }
 
     /// Bytes of one number.
-    pub(crate) const fn bytes(self) -> u64 {
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
             Self::F16 => 2,

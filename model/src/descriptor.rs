@@ -4,14 +4,31 @@ use std::ops::Range;
 
 use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
 
-use crate::shard::Setup;
+use crate::activations::Activations;
+use crate::cache_type::CacheType;
+use crate::config::Config;
 
-/// The shape of a network, for a guest that holds some blocks and computes with some settings.
-pub(crate) fn header(setup: &Setup<'_>, blocks: Range<u32>) -> Header {
-    let Setup { model, context, batch, activations, cache_type, rank, .. } = *setup;
-    let config = model.config();
-    // No more than there are heads, whose number is a `u32`.
-    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+/// How a guest computes a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Positions of the key-value cache.
+    pub context: u32,
+    /// Most tokens of one call.
+    pub batch: u32,
+    /// How activations are multiplied with quantized weights.
+    pub activations: Activations,
+    /// How keys and values are stored.
+    pub cache_type: CacheType,
+    /// Which rank the guest is, from 0.
+    pub rank: u32,
+    /// How many ranks compute together; 1 if the guest computes alone.
+    pub ranks: u32,
+}
+
+/// Describes the shape of a network to a guest that holds the blocks `blocks` of it.
+#[must_use]
+pub fn header(config: &Config, settings: &Settings, blocks: Range<u32>) -> Header {
+    let Settings { context, batch, activations, cache_type, rank, ranks } = *settings;
     Header {
         version: VERSION.cast_unsigned(),
         vocab: config.vocab,
@@ -29,16 +46,17 @@ pub(crate) fn header(setup: &Setup<'_>, blocks: Range<u32>) -> Header {
         rope_base: config.rope_base,
         rope_scale: config.rope_scale,
         activations: activations.number(),
-        rank: rank.map_or(0, |rank| number(rank.index())),
+        rank,
         cache_type: cache_type.number(),
-        ranks: rank.map_or(1, |rank| number(rank.count())),
+        ranks,
         ..Header::default()
     }
 }
 
 /// A header and tensors, as `transformer_init` takes them; `cache` is the address of memory
 /// for keys and values, or 0.
-pub(crate) fn bytes(header: Header, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
+#[must_use]
+pub fn bytes(header: Header, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
     // At most 13 tensors in each of 4,096 blocks.
     let count = u32::try_from(tensors.len()).unwrap_or(u32::MAX);
     let [cache_low, cache_high] = [cache & u64::from(u32::MAX), cache >> 32]

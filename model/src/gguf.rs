@@ -12,11 +12,7 @@ mod reader;
 mod tensor;
 mod value;
 
-use std::io::{self, BufReader, Read};
-use std::path::Path;
-
-use polychord_runtime_api as api;
-use polychord_runtime_api::Source;
+use std::io::Read;
 
 pub use error::Error;
 pub use ggml_type::GgmlType;
@@ -35,35 +31,6 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads the header of the file at `path`.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Open`] if it cannot be opened, [`Error::NotAFile`] for directories, pipes and
-    /// devices, otherwise as [`Gguf::read`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let path = path.as_ref();
-        let source = Source::open(path).map_err(|error| match error {
-            api::Error::Io { source, .. } => Error::Open { path: path.to_owned(), source },
-            api::Error::NotAFile { found, .. } => Error::NotAFile { path: path.to_owned(), found },
-            error => Error::Open { path: path.to_owned(), source: io::Error::other(error) },
-        })?;
-        Self::from_source(&source)
-    }
-
-    /// Reads the header of an open file, the same one whose layers are loaded later, whatever is
-    /// found by its path then.
-    ///
-    /// Only the header is read, by plain buffered reads, so that a file that is truncated
-    /// meanwhile gives an error and not a signal.
-    ///
-    /// # Errors
-    ///
-    /// As [`Gguf::read`].
-    pub fn from_source(source: &Source) -> Result<Self, Error> {
-        Self::read(BufReader::with_capacity(64 * 1024, source.reader()), source.len())
-    }
-
     /// Reads a header from the start of `reader`, of a file of `file_len` bytes.
     ///
     /// The reader should be buffered; no more than `file_len` bytes and no tensor data are

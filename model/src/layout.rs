@@ -8,17 +8,18 @@ use crate::config::ModelTensor;
 
 /// The layers of a model file, and what the guest needs to find tensors in them.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
+pub struct Layout {
     /// Embedding, blocks and output, in the order in which they are used.
-    pub(crate) layers: Vec<SourceRange>,
+    pub layers: Vec<SourceRange>,
     /// What each of these layers is a part of, and the kind of its tensors; in order.
-    pub(crate) parts: Vec<(Part, Kind)>,
-    pub(crate) tensors: Vec<Tensor>,
+    pub parts: Vec<(Part, Kind)>,
+    /// Where each tensor is, as the guest is told.
+    pub tensors: Vec<Tensor>,
 }
 
 /// How finely a model is cut into layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cut {
+pub enum Cut {
     /// A layer for each part.
     ByPart,
     /// A layer for the tensors of each kind in each part.
@@ -27,18 +28,23 @@ pub(crate) enum Cut {
 
 /// What tensors are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// All kinds, where they are not apart.
     Any,
+    /// The embedding of tokens.
     Embeddings,
+    /// Attention of all blocks.
     Attention,
+    /// Feed-forward networks of all blocks.
     FeedForward,
+    /// The output norm and matrix.
     Output,
 }
 
 impl Kind {
     /// The name of the region of a plan that holds these tensors.
-    pub(crate) const fn region(self) -> &'static str {
+    #[must_use]
+    pub const fn region(self) -> &'static str {
         match self {
             Self::Any => PlannedMemory::WEIGHTS,
             Self::Embeddings => "embeddings",
@@ -51,10 +57,14 @@ impl Kind {
 
 /// The part of a network that is loaded as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Part {
+pub enum Part {
+    /// The embedding of tokens.
     Embedding,
+    /// The factors of rotary frequencies.
     RopeFreqs,
+    /// The block of this number, from 0.
     Block(u32),
+    /// The output norm and matrix.
     Output,
 }
 
@@ -62,7 +72,8 @@ impl Layout {
     /// Groups tensors. Those of a group are one layer if they are neighbours in the file, as
     /// the tensors of a part are in all files in the usual order; else it has several, since
     /// a layer is a contiguous range.
-    pub(crate) fn new(tensors: &[ModelTensor<'_>], cut: Cut) -> Self {
+    #[must_use]
+    pub fn new(tensors: &[ModelTensor<'_>], cut: Cut) -> Self {
         let group = |tensor: &ModelTensor<'_>| match (part(tensor), cut) {
             (Part::RopeFreqs, _) => (Part::RopeFreqs, Kind::Any),
             (part, Cut::ByPart) => (part, Kind::Any),
@@ -85,12 +96,13 @@ impl Layout {
     }
 
     /// What a layer is a part of, if there is one of this number.
-    pub(crate) fn part(&self, layer: LayerId) -> Option<Part> {
+    #[must_use]
+    pub fn part(&self, layer: LayerId) -> Option<Part> {
         self.parts.get(layer.0 as usize).map(|(part, _)| *part)
     }
 
     /// The layers of one part.
-    pub(crate) fn layers_of(&self, part: Part) -> impl Iterator<Item = &SourceRange> {
+    pub fn layers_of(&self, part: Part) -> impl Iterator<Item = &SourceRange> {
         // They were sorted by it.
         let start = self.parts.partition_point(|(its, _)| *its < part);
         let end = self.parts.partition_point(|(its, _)| *its <= part);
@@ -98,14 +110,15 @@ impl Layout {
     }
 
     /// The layers of one kind.
-    pub(crate) fn layers_of_kind(&self, kind: Kind) -> impl Iterator<Item = &SourceRange> {
+    pub fn layers_of_kind(&self, kind: Kind) -> impl Iterator<Item = &SourceRange> {
         let wanted = move |part: Part, its: Kind| its == kind && part != Part::RopeFreqs;
         let both = self.layers.iter().zip(&self.parts);
         both.filter_map(move |(layer, (part, kind))| wanted(*part, *kind).then_some(layer))
     }
 
     /// Whether the output is computed with the embedding's matrix.
-    pub(crate) fn is_tied(&self) -> bool {
+    #[must_use]
+    pub fn is_tied(&self) -> bool {
         !self.tensors.iter().any(|tensor| tensor.role == role::OUTPUT)
     }
 

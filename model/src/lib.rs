@@ -1,41 +1,24 @@
-//! Language models for Polychord: from a GGUF file to text.
+//! GGUF models as data: from the bytes of a file to what a guest is told, and from logits to text.
 //!
-//! [`Model`] is a file, of which only the header is read; [`Transformer`] is the guest that
-//! computes, compiled for one engine; a [`Session`] is the model loaded into guests, as its
-//! [`Placement`] says, with the tokens that it has seen; and a [`Generation`] continues them.
+//! - [`gguf`] reads the header of a file, [`config`] the shape of the network in it.
+//! - [`layout`] cuts the file into layers, [`descriptor`] describes the network to the guest.
+//! - [`tokenizer`] turns text into tokens and back, [`chat`] a conversation into text.
+//! - [`sampler`] chooses the next token from logits.
 //!
-//! Everything here runs on the host and knows no engine; the network itself is computed by
-//! the guest alone.
+//! Nothing here opens a file, maps memory, starts a thread or knows an engine, so that it also
+//! compiles for `wasm32-unknown-unknown`. `polychord-session` runs these models.
 
 pub mod chat;
 pub mod config;
+pub mod descriptor;
 pub mod gguf;
+pub mod layout;
 pub mod sampler;
 pub mod tokenizer;
 
 mod activations;
 mod cache_type;
-mod descriptor;
-mod error;
-mod generation;
-mod layout;
-mod model;
-mod pipeline;
-mod placement;
-mod profile;
-mod ranks;
-mod session;
-mod shard;
-mod transformer;
 
 pub use activations::Activations;
 pub use cache_type::CacheType;
-pub use error::{Error, Result};
-pub use generation::{Generation, Token};
-pub use model::Model;
-pub use placement::{Placed, Placement, Split};
-pub use profile::{Phases, Profile};
-pub use ranks::Ranks;
 pub use sampler::Sampling;
-pub use session::{LoadReport, Logits, Session, SessionOptions};
-pub use transformer::{Guest, Transformer};

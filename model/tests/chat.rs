@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, SystemTime};
 
 use polychord_model::chat::{ChatTemplate, Error, GenerationPrompt, Message, Rendered};
-use polychord_model::gguf::{Gguf, Value};
+use polychord_model::gguf::Value;
 use polychord_model::tokenizer::Tokenizer;
 use support::{Writer, read, string, strings, test_data};
 
@@ -26,7 +26,7 @@ fn render(source: &str) -> Result<Rendered, Error> {
 #[test]
 fn smollm2_template_is_rendered_and_encoded() {
     let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
-    let gguf = Gguf::open(path).unwrap();
+    let gguf = support::open(path);
     let chat = ChatTemplate::from_gguf(&gguf).unwrap();
     let text = chat.render(&[Message::new("user", "Hi")], GenerationPrompt::Add).unwrap();
     let expected = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n\

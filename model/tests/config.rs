@@ -6,7 +6,7 @@ mod support;
 
 use polychord_abi::transformer::role;
 use polychord_model::config::{Config, Error};
-use polychord_model::gguf::{GgmlType, Gguf, Value};
+use polychord_model::gguf::{GgmlType, Value};
 use support::{Writer, read, string, strings, test_data};
 
 /// One block, width 64, 4 heads of 16, 2 of them for keys, 96 wide inside, 40 tokens.
@@ -213,7 +213,7 @@ fn spread(mut writer: Writer) -> Writer {
 #[test]
 fn smollm2_is_read() {
     let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
-    let gguf = Gguf::open(path).unwrap();
+    let gguf = support::open(path);
     let (config, tensors) = Config::from_gguf(&gguf).unwrap();
     assert_eq!((config.dim, config.ffn, config.blocks, config.vocab), (576, 1536, 30, 49_152));
     assert_eq!((config.heads, config.kv_heads, config.head_dim, config.rope_dim), (9, 3, 64, 64));
@@ -223,7 +223,7 @@ fn smollm2_is_read() {
 #[test]
 fn a_vocabulary_is_no_model() {
     let Some(path) = test_data("ggml-vocab-llama-spm.gguf") else { return };
-    let gguf = Gguf::open(path).unwrap();
+    let gguf = support::open(path);
     assert!(
         matches!(Config::from_gguf(&gguf), Err(Error::MissingTensor { name }) if name == "token_embd.weight")
     );

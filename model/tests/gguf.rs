@@ -308,19 +308,6 @@ fn only_the_header_is_read() {
     assert_eq!(file.len() - rest.len(), header.len());
 }
 
-#[test]
-fn files_are_opened_and_others_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(Gguf::open(folder.path()), Err(Error::NotAFile { .. })));
-    assert!(matches!(Gguf::open(folder.path().join("absent.gguf")), Err(Error::Open { .. })));
-    assert!(matches!(Gguf::open("/dev/zero"), Err(Error::NotAFile { found: "a device", .. })));
-    let path = folder.path().join("model.gguf");
-    std::fs::write(&path, sample().file()).unwrap();
-    assert_eq!(Gguf::open(&path).unwrap(), read(&sample().file()).unwrap());
-    std::fs::write(&path, b"").unwrap();
-    assert!(matches!(Gguf::open(&path), Err(Error::Truncated { file_len: 0, .. })));
-}
-
 fn any_value() -> impl Strategy<Value = Value> {
     let text = "\\PC{0,12}";
     prop_oneof![

@@ -4,7 +4,7 @@
 
 mod support;
 
-use polychord_model::gguf::{Array, Gguf, Value};
+use polychord_model::gguf::{Array, Value};
 use polychord_model::tokenizer::{Error, SpecialTokens, Tokenizer};
 use serde_json::Value as Json;
 use support::{Writer, read, string, strings, test_data};
@@ -12,7 +12,7 @@ use support::{Writer, read, string, strings, test_data};
 /// Checks ids against llama.cpp's, and that decoding at once and one by one agree.
 fn check_vectors(file: &str, vectors: &str) {
     let Some(path) = test_data(file) else { return };
-    let tokenizer = Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&support::open(path)).unwrap();
     let mut wrong = Vec::new();
     for line in vectors.lines() {
         let vector: Json = serde_json::from_str(line).unwrap();
@@ -58,7 +58,7 @@ fn smollm2_is_exact() {
 #[test]
 fn special_tokens_are_parsed_only_when_asked() {
     let Some(path) = test_data("SmolLM2-135M-Instruct.Q4_1.gguf") else { return };
-    let tokenizer = Tokenizer::from_gguf(&Gguf::open(path).unwrap()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&support::open(path)).unwrap();
     assert_eq!(
         tokenizer.encode("<|im_start|>user\nHi<|im_end|>", SpecialTokens::Parse).unwrap(),
         [1, 4093, 198, 26843, 2]

@@ -11,11 +11,12 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
-use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::hub::{Hub, ModelRef};
 use serde::{Deserialize, Serialize};
 
 use super::engine::Choices;
 use super::program::this_program;
+use super::progress::TerminalBar;
 use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]

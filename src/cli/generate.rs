@@ -9,12 +9,13 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use polychord::api::Capabilities;
-use polychord::hub::{Hub, Progress, TerminalBar};
+use polychord::hub::{Hub, Progress};
 use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::chat::{GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
+use super::progress::TerminalBar;
 use super::{Failure, terminal};
 pub(crate) use args::{Args, Floats, Load, parse_tokens};
 use report::{Recorder, Report};

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
 use polychord::api::{Source, SourceRange};
-use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::hub::{Hub, ModelRef};
 use polychord::model::config::Config;
 use polychord::model::gguf::{Gguf, TensorInfo, Value};
-use polychord::model::{Model, Placement, SessionOptions};
+use polychord::model::{Model, Placement, SessionOptions, header_of};
 
 use super::engine::EngineArgs;
 use super::placement::read_plan;
+use super::progress::TerminalBar;
 use super::terminal::Plain;
 use super::{Failure, draw, size, terminal};
 
@@ -36,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let path = Hub::find(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
     // Opened once, so that all of this is about one file.
     let source = Source::open(&path)?;
-    let gguf = Gguf::from_source(&source)?;
+    let gguf = header_of(&source)?;
     let model = Model::from_source(&path, source);
     let mut out = Plain::new(std::io::stdout().lock());
     writeln!(

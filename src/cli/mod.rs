@@ -10,6 +10,7 @@ mod inspect;
 mod placement;
 mod plan;
 mod program;
+mod progress;
 mod pull;
 mod size;
 mod terminal;

@@ -3,12 +3,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::hub::{Hub, ModelRef};
 use polychord::model::{Model, SessionOptions};
 
 use super::engine::EngineArgs;
 use super::generate::Floats;
 use super::placement::PlacementArgs;
+use super::progress::TerminalBar;
 use super::terminal::Plain;
 use super::{Failure, draw};
 

@@ -1,7 +1,8 @@
 use std::io::{IsTerminal as _, Write};
 
-use polychord::hub::{Hub, ModelRef, TerminalBar};
+use polychord::hub::{Hub, ModelRef};
 
+use super::progress::TerminalBar;
 use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]

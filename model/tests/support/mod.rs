@@ -108,6 +108,13 @@ pub fn read(bytes: &[u8]) -> Result<Gguf, polychord_model::gguf::Error> {
     Gguf::read(bytes, bytes.len() as u64)
 }
 
+/// Reads the header of a file.
+pub fn open(path: impl AsRef<std::path::Path>) -> Gguf {
+    let file = std::fs::File::open(path).unwrap();
+    let len = file.metadata().unwrap().len();
+    Gguf::read(io::BufReader::new(file), len).unwrap()
+}
+
 pub fn strings<S: AsRef<str>>(strings: impl IntoIterator<Item = S>) -> Value {
     Value::Array(Array::String(strings.into_iter().collect::<StringArray>()))
 }

@@ -4,58 +4,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use polychord_runtime_api::{Capabilities, MemoryStats, PagerStats, Rank, Requirements, Stats};
+use polychord_runtime_api::{MemoryStats, PagerStats, Rank, Stats};
 
 use crate::error::{Error, Result};
-use crate::model::Model;
+use crate::load_report::LoadReport;
 use crate::pipeline::Pipeline;
 use crate::profile::Profile;
-use crate::session::LoadReport;
-use crate::shard::Setup;
-
-/// How many threads compute a network together.
-///
-/// Each has guests of its own, computes a part of the rows of every product, and has the cache of
-/// its own heads. Mapped weights are the same pages for all ranks; copied ones are there once for
-/// each, and a resident budget counts for each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Ranks {
-    /// As many as the process may use processors at once, but no more than the network has heads of
-    /// keys and values, and one if the engine does not run guests in several threads.
-    Auto,
-    /// So many, up to the number of heads.
-    Exactly(u32),
-}
-
-impl Default for Ranks {
-    fn default() -> Self {
-        Self::Exactly(1)
-    }
-}
-
-impl Ranks {
-    /// The number for a model on an engine.
-    pub(crate) fn of(self, model: &Model, engine: &Capabilities) -> Result<usize> {
-        let config = model.config();
-        let count = match self {
-            Self::Auto if !engine.threads => 1,
-            Self::Auto => {
-                let processors = thread::available_parallelism().map_or(1, usize::from);
-                u32::try_from(processors.min(Rank::MAX)).unwrap_or(u32::MAX).min(config.kv_heads)
-            }
-            Self::Exactly(count) => count,
-        };
-        let limit = config.heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
-        if count == 0 || count > limit {
-            return Err(Error::Ranks { asked: count, limit });
-        }
-        if count > 1 {
-            Requirements { threads: true, ..Requirements::default() }.check(engine)?;
-        }
-        Ok(count as usize)
-    }
-}
+use crate::setup::Setup;
 
 /// All ranks of a session. The first one computes in the thread that asks.
 pub(crate) struct Team {

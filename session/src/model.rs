@@ -1,14 +1,17 @@
+//! A model file that is open: its header in memory, its tensors on disk.
+
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use polychord_model::chat::ChatTemplate;
+use polychord_model::config::Config;
+use polychord_model::gguf::Gguf;
+use polychord_model::layout::{Cut, Layout};
+use polychord_model::tokenizer::Tokenizer;
 use polychord_runtime_api::{Plan, Source, SourceRange};
 
-use crate::chat::ChatTemplate;
-use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::gguf::Gguf;
-use crate::layout::{Cut, Layout};
-use crate::tokenizer::Tokenizer;
+use crate::header::header_of;
 
 /// A model file: its header in memory, its tensors on disk.
 ///
@@ -66,7 +69,7 @@ impl Model {
         let path = path.as_ref();
         let wrong_file = |source| Error::Gguf { path: path.to_owned(), source };
         let wrong_model = |source| Error::Config { path: path.to_owned(), source };
-        let gguf = Gguf::from_source(&source).map_err(wrong_file)?;
+        let gguf = header_of(&source).map_err(wrong_file)?;
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         let tokenizer = OnceLock::new();

@@ -1,11 +1,14 @@
+//! The transformer guest, compiled for an engine.
+
 use std::sync::{Arc, OnceLock};
 
-use polychord_runtime_api::{AddressType, Capabilities, Engine, Module, RelaxedSimd};
+use polychord_runtime_api::{Engine, Module};
 
+use crate::build::{Build, Guest};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::placement::Placement;
-use crate::session::{Session, SessionOptions};
+use crate::options::{Placement, SessionOptions};
+use crate::session::Session;
 
 /// The transformer guest on one engine: any number of sessions can be started from it.
 ///
@@ -18,86 +21,6 @@ pub struct Transformer {
     modules: [OnceLock<Arc<dyn Module>>; Build::ALL.len()],
     /// The only build, if it was given and does not come with this crate.
     only: Option<Build>,
-}
-
-/// Whether the guest uses the relaxed SIMD instructions: the results are the same, bit for bit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Guest {
-    /// If the engine runs them faster.
-    #[default]
-    Auto,
-    /// Without the relaxed SIMD instructions.
-    Plain,
-    /// With them.
-    Relaxed,
-}
-
-/// What memory a build of the guest has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Build {
-    /// One with 32-bit addresses.
-    Memory32,
-    /// One with 64-bit addresses.
-    Memory64,
-    /// Several with 32-bit addresses.
-    Memories32,
-}
-
-impl Build {
-    const ALL: [Self; 3] = [Self::Memory32, Self::Memory64, Self::Memories32];
-
-    /// As in the names of files.
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Memory32 => "wasm32",
-            Self::Memory64 => "wasm64",
-            Self::Memories32 => "multi32",
-        }
-    }
-
-    /// The build as it comes with this crate; see `scripts/build-guest`.
-    const fn wasm(self, relaxed: bool) -> &'static [u8] {
-        match (self, relaxed) {
-            (Self::Memory32, false) => {
-                include_bytes!("../../guest/built/transformer-wasm32-plain.wasm")
-            }
-            (Self::Memory32, true) => {
-                include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm")
-            }
-            (Self::Memory64, false) => {
-                include_bytes!("../../guest/built/transformer-wasm64-plain.wasm")
-            }
-            (Self::Memory64, true) => {
-                include_bytes!("../../guest/built/transformer-wasm64-relaxed.wasm")
-            }
-            (Self::Memories32, false) => {
-                include_bytes!("../../guest/built/transformer-multi32-plain.wasm")
-            }
-            (Self::Memories32, true) => {
-                include_bytes!("../../guest/built/transformer-multi32-relaxed.wasm")
-            }
-        }
-    }
-
-    /// The build that a module is.
-    fn of(module: &dyn Module) -> Self {
-        match module.info().memories() {
-            [first, ..] if first.address == AddressType::I64 => Self::Memory64,
-            [] | [_] => Self::Memory32,
-            _ => Self::Memories32,
-        }
-    }
-}
-
-impl Guest {
-    const fn is_relaxed(self, engine: &Capabilities) -> bool {
-        match self {
-            Self::Auto => matches!(engine.relaxed_simd, RelaxedSimd::Faster),
-            Self::Plain => false,
-            Self::Relaxed => true,
-        }
-    }
 }
 
 impl Transformer {

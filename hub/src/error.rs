@@ -211,7 +211,8 @@ pub enum Cause {
 }
 
 /// `error` and its causes in one line, each said once.
-pub(super) fn chain(error: &dyn StdError) -> String {
+#[must_use]
+pub fn chain(error: &dyn StdError) -> String {
     let mut line = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {

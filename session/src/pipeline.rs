@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{MemoryStats, PagerStats, Plan, Rank, Stats};
 
 use crate::error::{Error, Result};
-use crate::layout::{Layout, Part};
+use crate::load_report::LoadReport;
 use crate::profile::{Phases, Profile, timed};
-use crate::session::LoadReport;
-use crate::shard::{Batch, Setup, Shard};
+use crate::setup::Setup;
+use crate::shard::{Batch, Shard};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {

@@ -5,22 +5,19 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use polychord_abi::transformer::{self, Tensor, export, status};
+use polychord_model::descriptor;
+use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    AddressType, LayerId, LayerSpec, Limits, LoadMethod, MemoryKind, MemorySpec, MemoryStats,
-    Module, Pager, PagerStats, Plan, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats,
-    Value,
+    AddressType, LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager,
+    PagerStats, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats, Value,
 };
 
-use crate::activations::Activations;
-use crate::cache_type::CacheType;
-use crate::descriptor;
 use crate::error::{Error, Result};
-use crate::layout::{Layout, Part};
+use crate::load_report::LoadReport;
 use crate::model::Model;
-use crate::placement::Placed;
 use crate::profile::timed;
-use crate::session::LoadReport;
+use crate::setup::{Held, Setup};
 
 /// One guest of a plan, with its memories.
 pub(crate) struct Shard {
@@ -63,42 +60,6 @@ struct Paged {
     time: Duration,
 }
 
-/// A memory of a plan, and the layers in it.
-pub(crate) struct Held<'a> {
-    memory: &'a PlannedMemory,
-    layers: Vec<&'a PlannedLayer>,
-}
-
-impl<'a> Held<'a> {
-    /// The memories of each guest of a plan, in the order of the plan.
-    pub(crate) fn by_guest(plan: &'a Plan) -> Vec<Vec<Self>> {
-        let mut guests: Vec<_> = (0..plan.guests()).map(|_| Vec::new()).collect();
-        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
-            guests[memory.guest as usize].push(Self { memory, layers });
-        }
-        guests
-    }
-}
-
-/// What is the same for all shards of a rank.
-pub(crate) struct Setup<'a> {
-    pub(crate) module: &'a dyn Module,
-    pub(crate) model: &'a Model,
-    pub(crate) layout: &'a Layout,
-    pub(crate) placed: &'a Placed,
-    /// What each guest of the plan has.
-    pub(crate) guests: &'a [Vec<Held<'a>>],
-    pub(crate) limits: &'a Limits,
-    pub(crate) context: u32,
-    pub(crate) batch: u32,
-    pub(crate) activations: Activations,
-    pub(crate) cache_type: CacheType,
-    /// Whether the parts of blocks are timed.
-    pub(crate) profile: bool,
-    /// Which of several ranks its guests are.
-    pub(crate) rank: Option<&'a Rank>,
-}
-
 impl Shard {
     /// Starts a guest, makes its memories, and loads their layers, unless they take turns.
     pub(crate) fn start(
@@ -134,7 +95,7 @@ impl Shard {
         let ids: BTreeSet<_> = layers.iter().map(|it| it.source.id.0).collect();
         let held = |tensor: &&Tensor| ids.contains(&tensor.layer);
         let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
-        let header = descriptor::header(setup, blocks.clone());
+        let header = descriptor::header(model.config(), &setup.settings(), blocks.clone());
         let descriptor = descriptor::bytes(header, cache, &tensors);
         initialise(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);

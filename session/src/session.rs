@@ -1,89 +1,15 @@
-use std::time::Duration;
+//! A running model with the sequence of tokens that it has seen.
 
 use polychord_runtime_api::{Limits, MemoryStats, Module, PagerStats, Stats};
 
-use crate::activations::Activations;
-use crate::cache_type::CacheType;
 use crate::error::{Error, Result};
+use crate::load_report::LoadReport;
 use crate::model::Model;
-use crate::placement::{Placed, Placement, Split, check_number};
+use crate::options::SessionOptions;
+use crate::placement::Placed;
 use crate::profile::Profile;
-use crate::ranks::{Ranks, Team};
-use crate::shard::{Held, Setup};
-
-/// How to run a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionOptions {
-    /// Most tokens of prompt and answer together; by default 4,096 or the model's own context
-    /// if that is shorter. Memory is used as the context fills.
-    pub context: Option<u32>,
-    /// Most tokens that are computed at once; changes speed and memory, never a result.
-    pub batch: u32,
-    /// Longest time that the guest may take for a stage of one batch; none by default. An
-    /// evaluation that takes longer fails, and the session can be used again.
-    pub call_time: Option<Duration>,
-    /// Which guests hold which layers; changes speed and memory, never a result.
-    pub placement: Placement,
-    /// How weights and cache are cut into memories; changes where bytes lie, never a result.
-    pub split: Split,
-    /// How activations are multiplied with quantised weights; changes speed and results.
-    pub activations: Activations,
-    /// How keys and values are stored; changes memory and results.
-    pub cache_type: CacheType,
-    /// How many threads compute, each with guests of its own; changes speed and memory, never a
-    /// result.
-    pub ranks: Ranks,
-    /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
-    /// takes two calls of the guest for each block, in place of one for all of them.
-    pub profile: bool,
-}
-
-impl Default for SessionOptions {
-    fn default() -> Self {
-        Self {
-            context: None,
-            batch: 64,
-            call_time: None,
-            placement: Placement::default(),
-            split: Split::default(),
-            activations: Activations::default(),
-            cache_type: CacheType::default(),
-            ranks: Ranks::default(),
-            profile: false,
-        }
-    }
-}
-
-impl SessionOptions {
-    /// The context that a session of a model has.
-    pub(crate) fn context_of(&self, model: &Model) -> Result<u32> {
-        let limit = model.config().context_length;
-        match self.context {
-            None => Ok(limit.min(DEFAULT_CONTEXT)),
-            Some(asked) if asked > 0 && asked <= limit => Ok(asked),
-            Some(asked) => Err(Error::Context { asked, limit }),
-        }
-    }
-
-    /// The batch that a session of a context has: no more than fit.
-    pub(crate) fn batch_of(&self, context: u32) -> Result<u32> {
-        check_number("batch", self.batch.into(), u32::MAX.into())?;
-        Ok(self.batch.min(context))
-    }
-
-    /// Checks the numbers that nothing else looks at.
-    fn check(&self) -> Result<()> {
-        if self.call_time == Some(Duration::ZERO) {
-            let most = u64::try_from(Duration::MAX.as_millis()).unwrap_or(u64::MAX);
-            return Err(Error::Number { option: "call_time (in ms)", asked: 0, least: 1, most });
-        }
-        Ok(())
-    }
-}
-
-/// How much a session uses when nobody says.
-const DEFAULT_CONTEXT: u32 = 4096;
+use crate::setup::{Held, Setup};
+use crate::team::Team;
 
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
@@ -98,20 +24,6 @@ pub struct Session {
     model_context: u32,
     position: u32,
     load: LoadReport,
-}
-
-/// How the weights came into the guests, those of all ranks together.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LoadReport {
-    /// Layers that were mapped.
-    pub mapped: usize,
-    /// Layers that were copied.
-    pub copied: usize,
-    /// Bytes of all layers.
-    pub bytes: u64,
-    /// Time for all layers.
-    pub took: Duration,
 }
 
 impl Session {

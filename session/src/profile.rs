@@ -1,3 +1,5 @@
+//! Where the time of a session went.
+
 use std::time::{Duration, Instant};
 
 /// Where the time of a session went, as its first rank saw it.

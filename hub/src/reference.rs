@@ -12,13 +12,13 @@ pub const DEFAULT_NAME: &str = "smollm2-135m-instruct-q4_1";
 /// Names a model: a file, a file on Hugging Face, or the built-in default.
 ///
 /// ```
-/// use polychord::hub::ModelRef;
+/// use polychord_hub::ModelRef;
 ///
 /// let model: ModelRef = "hf:owner/repo/sub/model.gguf@main".parse()?;
 /// assert!(matches!(model, ModelRef::HuggingFace(_)));
 /// assert_eq!("smollm2-135m-instruct-q4_1".parse::<ModelRef>()?, ModelRef::Default);
 /// assert_eq!("models/my.gguf".parse::<ModelRef>()?, ModelRef::Path("models/my.gguf".into()));
-/// # Ok::<(), polychord::hub::Error>(())
+/// # Ok::<(), polychord_hub::Error>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

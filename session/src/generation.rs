@@ -1,7 +1,10 @@
+//! Text being generated, token by token.
+
+use polychord_model::sampler::{Sampler, Sampling};
+use polychord_model::tokenizer::{Decoder, Tokenizer};
+
 use crate::error::Result;
-use crate::sampler::{Sampler, Sampling};
 use crate::session::{Logits, Session};
-use crate::tokenizer::{Decoder, Tokenizer};
 
 /// Text being generated, token by token.
 ///

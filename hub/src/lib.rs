@@ -1,11 +1,11 @@
 //! The model cache: from what a user writes to a file that can be opened.
 //!
 //! ```no_run
-//! use polychord::hub::{Hub, ModelRef, TerminalBar};
+//! use polychord_hub::{Hub, ModelRef, Silent};
 //!
 //! let model: ModelRef = "hf:owner/repo/model.gguf".parse()?;
-//! let path = Hub::new()?.resolve(&model, &mut TerminalBar::new())?;
-//! # Ok::<(), polychord::hub::Error>(())
+//! let path = Hub::new()?.resolve(&model, &mut Silent)?;
+//! # Ok::<(), polychord_hub::Error>(())
 //! ```
 //!
 //! A model is fetched once, verified (the default one against a digest that is part of this library),
@@ -30,8 +30,8 @@ use std::path::{Path, PathBuf};
 
 use cache::Slot;
 use digest::Expected;
-pub use error::{Attempt, Cause, Error, Unavailable};
-pub use progress::{Progress, Silent, TerminalBar};
+pub use error::{Attempt, Cause, Error, Unavailable, chain};
+pub use progress::{Progress, Silent};
 pub use reference::{DEFAULT_NAME, HfFile, ModelRef};
 use sources::{Pinned, Settings, Source};
 

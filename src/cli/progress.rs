@@ -1,4 +1,4 @@
-//! What a caller hears while a model is fetched, and a bar that draws it.
+//! A bar that shows how far a fetch or a load is.
 
 use std::error::Error;
 use std::fmt;
@@ -6,44 +6,12 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-
-/// Hears how far a fetch is. Everything but [`report`](Self::report) may be left out.
-pub trait Progress {
-    /// `done` bytes of `total` (where known) have come from `source`. Called several times a second;
-    /// `done` starts again at 0 when a source is left for the next.
-    fn report(&mut self, source: &str, done: u64, total: Option<u64>);
-
-    /// `source` failed; the next one follows, if there is one.
-    fn failed(&mut self, source: &str, cause: &dyn Error) {
-        let _ = (source, cause);
-    }
-
-    /// Something is not as it should be, but the fetch goes on.
-    fn warn(&mut self, message: &str) {
-        let _ = message;
-    }
-
-    /// The fetch is over, well or badly. Not called where nothing had to be fetched.
-    fn finished(&mut self) {}
-}
-
-/// Hears nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-
-impl Progress for Silent {
-    fn report(&mut self, _source: &str, _done: u64, _total: Option<u64>) {}
-}
-
-impl<F: FnMut(&str, u64, Option<u64>)> Progress for F {
-    fn report(&mut self, source: &str, done: u64, total: Option<u64>) {
-        self(source, done, total);
-    }
-}
+use polychord::api::Printable;
+use polychord::hub::{Progress, chain};
 
 /// Draws a bar on stderr for a fetch that takes longer than a second, if stderr is a terminal.
 #[derive(Default)]
-pub struct TerminalBar {
+pub(crate) struct TerminalBar {
     since: Option<Instant>,
     bar: Option<ProgressBar>,
     source: String,
@@ -54,7 +22,7 @@ impl TerminalBar {
     const PATIENCE: Duration = Duration::from_secs(1);
 
     /// A bar that is not drawn yet.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
@@ -91,7 +59,7 @@ impl Progress for TerminalBar {
         }
         if changed {
             bar.set_style(style(total.is_some()));
-            bar.set_message(polychord_runtime_api::Printable(source).to_string());
+            bar.set_message(Printable(source).to_string());
             bar.reset_eta();
         }
         bar.set_position(done);
@@ -99,8 +67,8 @@ impl Progress for TerminalBar {
 
     fn failed(&mut self, source: &str, cause: &dyn Error) {
         if let Some(bar) = self.bar() {
-            let text = format!("{source}: {}", super::error::chain(cause));
-            bar.println(polychord_runtime_api::Printable(text).to_string());
+            let text = format!("{source}: {}", chain(cause));
+            bar.println(Printable(text).to_string());
         }
     }
 

@@ -1,8 +1,9 @@
+//! Errors of opening and running models.
+
 use std::path::PathBuf;
 
+use polychord_model::{chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api::Printable;
-
-use crate::{chat, config, gguf, sampler, tokenizer};
 
 /// The result of running a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,131 @@
+//! The builds of the transformer guest, and which one an engine gets.
+
+use polychord_runtime_api as api;
+use polychord_runtime_api::{AddressType, Capabilities, Module, Plan, PlannedMemory, RelaxedSimd};
+
+use crate::error::Error;
+use crate::options::Placement;
+
+/// Whether the guest uses the relaxed SIMD instructions: the results are the same, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Guest {
+    /// If the engine runs them faster.
+    #[default]
+    Auto,
+    /// Without the relaxed SIMD instructions.
+    Plain,
+    /// With them.
+    Relaxed,
+}
+
+/// What memory a build of the guest has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// One with 32-bit addresses.
+    Memory32,
+    /// One with 64-bit addresses.
+    Memory64,
+    /// Several with 32-bit addresses.
+    Memories32,
+}
+
+impl Build {
+    pub(crate) const ALL: [Self; 3] = [Self::Memory32, Self::Memory64, Self::Memories32];
+
+    /// As in the names of files.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Memory32 => "wasm32",
+            Self::Memory64 => "wasm64",
+            Self::Memories32 => "multi32",
+        }
+    }
+
+    /// The build as it comes with this crate; see `scripts/build-guest`.
+    pub(crate) const fn wasm(self, relaxed: bool) -> &'static [u8] {
+        match (self, relaxed) {
+            (Self::Memory32, false) => {
+                include_bytes!("../../guest/built/transformer-wasm32-plain.wasm")
+            }
+            (Self::Memory32, true) => {
+                include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm")
+            }
+            (Self::Memory64, false) => {
+                include_bytes!("../../guest/built/transformer-wasm64-plain.wasm")
+            }
+            (Self::Memory64, true) => {
+                include_bytes!("../../guest/built/transformer-wasm64-relaxed.wasm")
+            }
+            (Self::Memories32, false) => {
+                include_bytes!("../../guest/built/transformer-multi32-plain.wasm")
+            }
+            (Self::Memories32, true) => {
+                include_bytes!("../../guest/built/transformer-multi32-relaxed.wasm")
+            }
+        }
+    }
+
+    /// The build that a module is.
+    pub(crate) fn of(module: &dyn Module) -> Self {
+        match module.info().memories() {
+            [first, ..] if first.address == AddressType::I64 => Self::Memory64,
+            [] | [_] => Self::Memory32,
+            _ => Self::Memories32,
+        }
+    }
+}
+
+impl Guest {
+    pub(crate) const fn is_relaxed(self, engine: &Capabilities) -> bool {
+        match self {
+            Self::Auto => matches!(engine.relaxed_simd, RelaxedSimd::Faster),
+            Self::Plain => false,
+            Self::Relaxed => true,
+        }
+    }
+}
+
+impl Placement {
+    /// The build of the guest that sessions run.
+    pub(crate) fn build(&self) -> Build {
+        match self {
+            Self::Native64 => Build::Memory64,
+            Self::Multi32 => Build::Memories32,
+            Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
+                let cached = |memory: &PlannedMemory| memory.region == PlannedMemory::KV;
+                let small = plan.memories.iter().all(|memory| memory.bytes <= MEMORY32);
+                match small && plan.memories.iter().any(cached) {
+                    true => Build::Memories32,
+                    false => Build::Memory64,
+                }
+            }
+            _ => Build::Memory32,
+        }
+    }
+
+    /// What to say where an engine has no memory of the kind that this is about.
+    pub(crate) fn unavailable(&self, error: api::Error) -> Error {
+        match self.build() {
+            Build::Memory32 => error.into(),
+            Build::Memories32 => Error::Unavailable {
+                placement: "multi32",
+                reason: error,
+                available: "engines that run guests with several memories (multi_memory)",
+            },
+            Build::Memory64 => Error::Unavailable {
+                placement: "native64",
+                reason: error,
+                available: "engines that have 64-bit memories of that size (native memory64)",
+            },
+        }
+    }
+}
+
+/// The bytes of all memories.
+fn plan_bytes(plan: &Plan) -> u64 {
+    plan.memories.iter().fold(0, |sum, memory| sum.saturating_add(memory.bytes))
+}
+
+/// What 32 bits can address.
+const MEMORY32: u64 = 1 << 32;

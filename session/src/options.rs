@@ -1,0 +1,185 @@
+//! What a caller decides about a session.
+
+use std::thread;
+use std::time::Duration;
+
+use polychord_model::{Activations, CacheType};
+use polychord_runtime_api::{Capabilities, Plan, Policy, Rank, Requirements};
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+
+/// How to run a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionOptions {
+    /// Most tokens of prompt and answer together; by default 4,096 or the model's own context
+    /// if that is shorter. Memory is used as the context fills.
+    pub context: Option<u32>,
+    /// Most tokens that are computed at once; changes speed and memory, never a result.
+    pub batch: u32,
+    /// Longest time that the guest may take for a stage of one batch; none by default. An
+    /// evaluation that takes longer fails, and the session can be used again.
+    pub call_time: Option<Duration>,
+    /// Which guests hold which layers; changes speed and memory, never a result.
+    pub placement: Placement,
+    /// How weights and cache are cut into memories; changes where bytes lie, never a result.
+    pub split: Split,
+    /// How activations are multiplied with quantised weights; changes speed and results.
+    pub activations: Activations,
+    /// How keys and values are stored; changes memory and results.
+    pub cache_type: CacheType,
+    /// How many threads compute, each with guests of its own; changes speed and memory, never a
+    /// result.
+    pub ranks: Ranks,
+    /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
+    /// takes two calls of the guest for each block, in place of one for all of them.
+    pub profile: bool,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            context: None,
+            batch: 64,
+            call_time: None,
+            placement: Placement::default(),
+            split: Split::default(),
+            activations: Activations::default(),
+            cache_type: CacheType::default(),
+            ranks: Ranks::default(),
+            profile: false,
+        }
+    }
+}
+
+impl SessionOptions {
+    /// The context that a session of a model has.
+    pub(crate) fn context_of(&self, model: &Model) -> Result<u32> {
+        let limit = model.config().context_length;
+        match self.context {
+            None => Ok(limit.min(DEFAULT_CONTEXT)),
+            Some(asked) if asked > 0 && asked <= limit => Ok(asked),
+            Some(asked) => Err(Error::Context { asked, limit }),
+        }
+    }
+
+    /// The batch that a session of a context has: no more than fit.
+    pub(crate) fn batch_of(&self, context: u32) -> Result<u32> {
+        check_number("batch", self.batch.into(), u32::MAX.into())?;
+        Ok(self.batch.min(context))
+    }
+
+    /// Checks the numbers that nothing else looks at.
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.call_time == Some(Duration::ZERO) {
+            let most = u64::try_from(Duration::MAX.as_millis()).unwrap_or(u64::MAX);
+            return Err(Error::Number { option: "call_time (in ms)", asked: 0, least: 1, most });
+        }
+        Ok(())
+    }
+}
+
+/// How much a session uses when nobody says.
+const DEFAULT_CONTEXT: u32 = 4096;
+
+/// How a model's layers are spread over guests and their memories.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Placement {
+    /// One memory if all fits there; else several, or a window if there is less free memory
+    /// than weights.
+    #[default]
+    Auto,
+    /// All layers in one 32-bit memory.
+    Resident32,
+    /// Contiguous runs of layers in several guests, each with its own 32-bit memory and its
+    /// own part of the key-value cache.
+    Sharded32 {
+        /// How many; by default as few as will do.
+        memories: Option<usize>,
+    },
+    /// All layers in several 32-bit memories of one guest, and the cache in one more: for
+    /// engines with several memories, and never chosen automatically.
+    Multi32,
+    /// All layers in one 64-bit memory, of any size: for engines that have such memories, and
+    /// never chosen automatically, because 32-bit ones are faster.
+    Native64,
+    /// Layers take turns in windows that are smaller than all of them.
+    Paged {
+        /// Bytes of all windows together; by default three quarters of the free memory, which
+        /// ranks that copy their weights share.
+        resident_bytes: Option<u64>,
+        /// Which layers stay.
+        policy: Policy,
+    },
+    /// As a plan says that was made before.
+    Planned(Plan),
+}
+
+/// How weights and cache are cut into memories; changes where bytes lie, never a result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Split {
+    /// Layers of all kinds in one memory of each guest; guests allocate their caches.
+    #[default]
+    ByLayer,
+    /// One guest, with a memory for each kind of tensor (embeddings, attention, feed-forward,
+    /// output) and one for the key-value cache.
+    ByKind,
+    /// As by layer, with the key-value cache of each guest in a second memory.
+    CacheApart,
+}
+
+/// How many threads compute a network together.
+///
+/// Each has guests of its own, computes a part of the rows of every product, and has the cache of
+/// its own heads. Mapped weights are the same pages for all ranks; copied ones are there once for
+/// each, and a resident budget counts for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ranks {
+    /// As many as the process may use processors at once, but no more than the network has heads of
+    /// keys and values, and one if the engine does not run guests in several threads.
+    Auto,
+    /// So many, up to the number of heads.
+    Exactly(u32),
+}
+
+impl Default for Ranks {
+    fn default() -> Self {
+        Self::Exactly(1)
+    }
+}
+
+impl Ranks {
+    /// The number for a model on an engine.
+    pub(crate) fn of(self, model: &Model, engine: &Capabilities) -> Result<usize> {
+        let config = model.config();
+        let count = match self {
+            Self::Auto if !engine.threads => 1,
+            Self::Auto => {
+                let processors = thread::available_parallelism().map_or(1, usize::from);
+                u32::try_from(processors.min(Rank::MAX)).unwrap_or(u32::MAX).min(config.kv_heads)
+            }
+            Self::Exactly(count) => count,
+        };
+        let limit = config.heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
+        if count == 0 || count > limit {
+            return Err(Error::Ranks { asked: count, limit });
+        }
+        if count > 1 {
+            Requirements { threads: true, ..Requirements::default() }.check(engine)?;
+        }
+        Ok(count as usize)
+    }
+}
+
+/// Checks a number that an option gives.
+pub(crate) fn check_number(option: &'static str, asked: u64, most: u64) -> Result<()> {
+    match asked {
+        0 => Err(Error::Number { option, asked, least: 1, most }),
+        _ if asked > most => Err(Error::Number { option, asked, least: 1, most }),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,332 @@
+//! Choosing a placement, and making its plan.
+
+use std::collections::BTreeMap;
+
+use polychord_abi::PAGE;
+use polychord_model::layout::{Cut, Kind, Part};
+use polychord_runtime_api as api;
+use polychord_runtime_api::{
+    Capabilities, Group, Guests, Inventory, Plan, Policy, Requirements, Strategy,
+};
+
+use super::Placed;
+use super::budget::default_budget;
+use super::sizes::Sizes;
+use crate::build::Build;
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::options::{Placement, SessionOptions, Split, check_number};
+
+/// What decides about the placement of a model.
+pub(super) struct Placer<'a> {
+    model: &'a Model,
+    engine: &'a Capabilities,
+    split: Split,
+    sizes: Sizes,
+}
+
+impl<'a> Placer<'a> {
+    /// Computes what counts for a session with some options.
+    pub(super) fn new(
+        model: &'a Model,
+        options: &SessionOptions,
+        engine: &'a Capabilities,
+    ) -> Result<Self> {
+        let sizes = Sizes::new(model, engine, options)?;
+        Ok(Self { model, engine, split: options.split, sizes })
+    }
+
+    /// Decides which guests hold which layers.
+    pub(super) fn place(&self, options: &SessionOptions) -> Result<Placed> {
+        match &options.placement {
+            Placement::Auto => self.place_automatically(self.copies(options)?),
+            Placement::Resident32 => self.place_resident("as asked for".into()),
+            Placement::Sharded32 { memories } => self.place_sharded(*memories, "as asked for"),
+            Placement::Paged { resident_bytes, policy } => {
+                let copies = self.copies(options)?;
+                let free = || default_budget(copies);
+                let budget = resident_bytes.or_else(free).unwrap_or(self.sizes.limit / 2);
+                self.place_paged(budget, *policy, "as asked for")
+            }
+            Placement::Multi32 => self.place_multi(),
+            Placement::Native64 => {
+                let plan = self.one_guest()?;
+                self.place_native(plan, "as asked for")
+            }
+            Placement::Planned(plan) => {
+                plan.validate()?;
+                self.model.layout_of(plan)?;
+                let reason = "as the plan says";
+                match options.placement.build() {
+                    Build::Memory32 => self.place_planned(plan),
+                    Build::Memory64 => self.place_native(plan.clone(), reason),
+                    Build::Memories32 => self.check_multi(plan.clone(), reason),
+                }
+            }
+        }
+    }
+
+    /// How often weights are in memory: mapped ones are the same pages for all ranks.
+    fn copies(&self, options: &SessionOptions) -> Result<u64> {
+        let ranks = options.ranks.of(self.model, self.engine)?;
+        let is_mapped = self.model.source().is_mapped() && self.engine.mapping;
+        Ok(if is_mapped { 1 } else { ranks as u64 })
+    }
+
+    fn place_automatically(&self, copies: u64) -> Result<Placed> {
+        let weights: u64 = self.model.layers().iter().map(|layer| layer.bytes).sum();
+        if let Some(budget) = default_budget(copies).filter(|budget| *budget < weights) {
+            let each = if copies > 1 { " for each rank" } else { "" };
+            let reason =
+                format!("{weights} bytes of weights{each} are more than there is free memory");
+            return self.place_paged(budget, Policy::default(), &reason);
+        }
+        let all = u64::from(self.model.config().blocks)
+            .saturating_mul(self.sizes.cache)
+            .saturating_add(self.sizes.fixed)
+            .saturating_add(weights);
+        let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
+        self.place_resident(reason).or_else(|_| {
+            let reason = "as few 32-bit memories as hold weights and cache";
+            self.place_sharded(None, reason)
+        })
+    }
+
+    fn place_resident(&self, reason: String) -> Result<Placed> {
+        let plan = self.one_guest()?;
+        self.check_room("resident32", &plan)?;
+        Ok(Placed::in_memory32("resident32", reason, plan, &self.sizes))
+    }
+
+    /// Checks that the engine has a 64-bit memory of the size that the only guest needs.
+    fn place_native(&self, plan: Plan, reason: &str) -> Result<Placed> {
+        let needs = self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
+        let (weights, cache) = needs.first().copied().unwrap_or_default();
+        let guest_bytes = weights.saturating_add(cache);
+        let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
+        needs.check(self.engine).map_err(|error| Placement::Native64.unavailable(error))?;
+        let (name, reason) = ("native64", reason.to_owned());
+        Ok(Placed { name, reason, plan, policy: Policy::default(), guest_bytes })
+    }
+
+    /// As few memories as hold the layers in order, or one for each kind of tensor; and one for
+    /// the cache.
+    fn place_multi(&self) -> Result<Placed> {
+        let plan = match self.split {
+            Split::ByKind => Strategy::ByKind.plan(&self.kinds())?,
+            Split::ByLayer | Split::CacheApart => {
+                Strategy::OneGuest { memory_bytes: self.sizes.limit }.plan(&self.parts())?
+            }
+        };
+        self.check_multi(plan, "as asked for")
+    }
+
+    /// Checks that the guest has a memory for each of a plan's, and one of them for the cache.
+    fn check_multi(&self, plan: Plan, reason: &str) -> Result<Placed> {
+        let needs = Requirements { multi_memory: true, ..Default::default() };
+        needs.check(self.engine).map_err(|error| Placement::Multi32.unavailable(error))?;
+        self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
+        let memories = plan.memories.len();
+        let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
+        if memories > MEMORIES || largest > self.sizes.limit {
+            let reason = format!(
+                "it needs {memories} memories of up to {largest} bytes in one guest, which has \
+                 {MEMORIES} of up to {}: use the placement sharded32",
+                self.sizes.limit
+            );
+            return Err(Error::Plan { reason });
+        }
+        let reason = format!("{reason}: {memories} memories");
+        Ok(Placed::in_memory32("multi32", reason, plan, &self.sizes))
+    }
+
+    fn one_guest(&self) -> Result<Plan> {
+        let one = Guests::Exactly(1);
+        Ok(match self.split {
+            Split::ByKind => Strategy::ByKind.plan(&self.kinds())?,
+            Split::ByLayer => Strategy::ByLayer(one).plan(&self.parts())?,
+            Split::CacheApart => Strategy::CacheApart(one).plan(&self.parts())?,
+        })
+    }
+
+    fn place_sharded(&self, guests: Option<usize>, reason: &str) -> Result<Placed> {
+        let strategy = match self.split {
+            Split::ByLayer => Strategy::ByLayer,
+            Split::CacheApart => Strategy::CacheApart,
+            Split::ByKind => return Err(not_by_kind("several guests")),
+        };
+        let plan = match guests {
+            Some(guests) => {
+                let parts = self.parts();
+                check_number("memories", guests as u64, parts.groups.len() as u64)?;
+                strategy(Guests::Exactly(guests)).plan(&parts)?
+            }
+            None => self.fewest_guests(strategy)?,
+        };
+        self.check_room("sharded32", &plan)?;
+        let reason = format!("{reason}: {} of them", plan.guests());
+        Ok(Placed::in_memory32("sharded32", reason, plan, &self.sizes))
+    }
+
+    fn place_paged(&self, resident_bytes: u64, policy: Policy, reason: &str) -> Result<Placed> {
+        if self.split != Split::ByLayer {
+            return Err(not_by_kind("windows, in which all layers take turns"));
+        }
+        let plan = self.plan_windows(resident_bytes)?;
+        self.check_room("paged", &plan)?;
+        let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
+        Ok(Placed { policy, ..Placed::in_memory32("paged", reason, plan, &self.sizes) })
+    }
+
+    /// A plan whose windows have room for what is used at once.
+    fn plan_windows(&self, resident_bytes: u64) -> Result<Plan> {
+        let plan = |resident_bytes: u64| -> Result<Option<Plan>> {
+            let strategy = |guests| Strategy::Paged { guests, resident_bytes };
+            match self.fewest_guests(strategy) {
+                Ok(plan) if self.has_large_windows(&plan)? => Ok(Some(plan)),
+                // A layer that is larger than its window.
+                Ok(_) | Err(Error::Runtime(api::Error::InvalidPlan { .. })) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        if let Some(plan) = plan(resident_bytes)? {
+            return Ok(plan);
+        }
+        // In pages: more than nothing, and no more than all layers in pages of their own.
+        let all = self.model.layers().iter().map(|layer| layer.bytes / PAGE + 2);
+        let (mut least, mut most) = (1, all.fold(1, u64::saturating_add));
+        while least < most {
+            let middle = least.midpoint(most);
+            match plan(middle * PAGE)? {
+                Some(_) => most = middle,
+                None => least = middle + 1,
+            }
+        }
+        let asked = least * PAGE;
+        if plan(asked)?.is_none() {
+            let reason = "layers do not fit in any window".into();
+            return Err(Error::Plan { reason });
+        }
+        Err(Error::Runtime(api::Error::TooLarge {
+            what: "what has to be in memory at once with the placement paged,".into(),
+            asked,
+            limit: resident_bytes,
+            limited_by: "resident_bytes (--resident)".into(),
+        }))
+    }
+
+    /// Whether each window of a plan holds the layers that are needed at once: those of a part,
+    /// with what blocks and a tied output need beside.
+    fn has_large_windows(&self, plan: &Plan) -> Result<bool> {
+        let layout = self.model.layout_of(plan)?;
+        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
+            let mut pages: BTreeMap<Part, u64> = BTreeMap::new();
+            for source in layers.iter().map(|layer| &layer.source) {
+                if let Some(part) = layout.part(source.id) {
+                    let end = (source.start % PAGE).saturating_add(source.bytes);
+                    *pages.entry(part).or_default() += end.div_ceil(PAGE);
+                }
+            }
+            let of = |part| pages.get(&part).copied().unwrap_or(0);
+            let needed = |part: &Part| match part {
+                Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
+                Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
+                _ => of(*part),
+            };
+            let needed = pages.keys().map(needed).max().unwrap_or(0);
+            if memory.paged && needed > memory.bytes / PAGE {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn place_planned(&self, plan: &Plan) -> Result<Placed> {
+        let name = match plan.guests() {
+            _ if plan.memories.iter().any(|memory| memory.paged) => "paged",
+            1 => "resident32",
+            _ => "sharded32",
+        };
+        self.check_room(name, plan)?;
+        let reason = "as the plan says".into();
+        Ok(Placed::in_memory32(name, reason, plan.clone(), &self.sizes))
+    }
+
+    /// The plan with the fewest guests that have room for everything; if there is none, one
+    /// that [`check_room`](Self::check_room) refuses.
+    fn fewest_guests(&self, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
+        let inventory = self.parts();
+        match of(Guests::OfBytes(self.sizes.limit)).plan(&inventory) {
+            Err(api::Error::TooLarge { .. }) => {
+                Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
+            }
+            plan => Ok(plan?),
+        }
+    }
+
+    /// Layers that cannot be apart: the embedding, each block, the output. An output that is
+    /// tied to the embedding is computed where the embedding is.
+    fn parts(&self) -> Inventory {
+        let layout = self.model.layout(Cut::ByPart);
+        let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
+        let group = |layers, cache| Group { region: Kind::Any.region().into(), layers, cache };
+        let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
+        let tied = layout.is_tied();
+        if tied {
+            first.extend(output.iter().cloned());
+        }
+        let mut groups = vec![group(first, 0)];
+        let blocks = 0..self.model.config().blocks;
+        groups.extend(blocks.map(|block| group(layers(Part::Block(block)), self.sizes.cache)));
+        if !tied {
+            groups.push(group(output, 0));
+        }
+        Inventory { groups, everywhere: layers(Part::RopeFreqs), beside: self.sizes.fixed }
+    }
+
+    /// Layers of each kind; keys and values go with the attention.
+    fn kinds(&self) -> Inventory {
+        let layout = self.model.layout(Cut::ByKind);
+        let cache = u64::from(self.model.config().blocks).saturating_mul(self.sizes.cache);
+        let group = |kind: Kind| Group {
+            region: kind.region().into(),
+            layers: layout.layers_of_kind(kind).cloned().collect(),
+            cache: if kind == Kind::Attention { cache } else { 0 },
+        };
+        let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
+        Inventory {
+            groups: kinds.map(group).into(),
+            everywhere: layout.layers_of(Part::RopeFreqs).cloned().collect(),
+            beside: self.sizes.fixed,
+        }
+    }
+
+    /// Checks that each guest has room for its layers, its cache and the activations.
+    fn check_room(&self, placement: &'static str, plan: &Plan) -> Result<()> {
+        let needs = self.sizes.needs(self.model.layout_of(plan)?, plan)?;
+        for (guest, (weights, cache)) in (0..).zip(needs) {
+            if weights.saturating_add(cache) > self.sizes.limit {
+                let Sizes { context, limit, .. } = self.sizes;
+                let error =
+                    Error::TooLargeForMemory32 { placement, guest, weights, cache, context, limit };
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Placed {
+    /// A placement in guests of which each may fill its 32-bit memory.
+    fn in_memory32(name: &'static str, reason: String, plan: Plan, sizes: &Sizes) -> Self {
+        Self { name, reason, plan, policy: Policy::default(), guest_bytes: sizes.limit }
+    }
+}
+
+fn not_by_kind(what: &str) -> Error {
+    Error::Plan { reason: format!("{what} can only be split by layer") }
+}
+
+/// How many memories the guest has beside its own, in the build that has several: see
+/// `guest/src/memories.rs`.
+const MEMORIES: usize = 9;

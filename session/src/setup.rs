@@ -1,0 +1,61 @@
+//! What the guests of a session have in common.
+
+use polychord_model::descriptor::Settings;
+use polychord_model::layout::Layout;
+use polychord_model::{Activations, CacheType};
+use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank};
+
+use crate::model::Model;
+use crate::placement::Placed;
+
+/// A memory of a plan, and the layers in it.
+pub(crate) struct Held<'a> {
+    pub(crate) memory: &'a PlannedMemory,
+    pub(crate) layers: Vec<&'a PlannedLayer>,
+}
+
+impl<'a> Held<'a> {
+    /// The memories of each guest of a plan, in the order of the plan.
+    pub(crate) fn by_guest(plan: &'a Plan) -> Vec<Vec<Self>> {
+        let mut guests: Vec<_> = (0..plan.guests()).map(|_| Vec::new()).collect();
+        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
+            guests[memory.guest as usize].push(Self { memory, layers });
+        }
+        guests
+    }
+}
+
+/// What is the same for all shards of a rank.
+pub(crate) struct Setup<'a> {
+    pub(crate) module: &'a dyn Module,
+    pub(crate) model: &'a Model,
+    pub(crate) layout: &'a Layout,
+    pub(crate) placed: &'a Placed,
+    /// What each guest of the plan has.
+    pub(crate) guests: &'a [Vec<Held<'a>>],
+    pub(crate) limits: &'a Limits,
+    pub(crate) context: u32,
+    pub(crate) batch: u32,
+    pub(crate) activations: Activations,
+    pub(crate) cache_type: CacheType,
+    /// Whether the parts of blocks are timed.
+    pub(crate) profile: bool,
+    /// Which of several ranks its guests are.
+    pub(crate) rank: Option<&'a Rank>,
+}
+
+impl Setup<'_> {
+    /// What the guests are told about how to compute.
+    pub(crate) fn settings(&self) -> Settings {
+        // No more than there are heads, whose number is a `u32`.
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        Settings {
+            context: self.context,
+            batch: self.batch,
+            activations: self.activations,
+            cache_type: self.cache_type,
+            rank: self.rank.map_or(0, |rank| number(rank.index())),
+            ranks: self.rank.map_or(1, |rank| number(rank.count())),
+        }
+    }
+}
