@@ -352,7 +352,7 @@ impl Model {
     fn fewest_guests(&self, sizes: &Sizes, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
         let inventory = self.parts(sizes);
         match of(Guests::OfBytes(sizes.limit)).plan(&inventory) {
-            Err(api::Error::TooLarge { .. }) => {
+            Err(api::plan::Error::TooLarge { .. }) => {
                 Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
             }
             plan => Ok(plan?),
