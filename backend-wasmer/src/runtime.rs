@@ -84,17 +84,14 @@ impl Module for WasmerModule {
             .iter()
             .map(|import| function::import(&mut store, &env, import))
             .collect();
-        let limit = host.limits().call_time;
-        let timed = limit
-            .map(|limit| {
-                Ok((
-                    limit,
-                    self.modules.stoppable(NAME, Reads::AfterStores, |wasm| {
-                        compile(&self.engine, &self.compiler, wasm)
-                    })?,
-                ))
-            })
-            .transpose()?;
+        let stoppable = || {
+            let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);
+            self.modules.stoppable(NAME, Reads::AfterStores, compile)
+        };
+        let timed = match host.limits().call_time {
+            Some(limit) => Some((limit, stoppable()?)),
+            None => None,
+        };
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
         let instance = Instance::new_by_index(&mut store, module, &imports);
         let instance = instance.map_err(error::instantiate)?;

@@ -70,11 +70,14 @@ impl Module for WasmtimeModule {
 
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
-        let timed = host.limits().call_time.map(|limit| {
+        let stoppable = || {
             let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
-            Ok((limit, self.modules.stoppable(NAME, Reads::AfterStores, compile)?))
-        });
-        let timed = timed.transpose()?;
+            self.modules.stoppable(NAME, Reads::AfterStores, compile)
+        };
+        let timed = match host.limits().call_time {
+            Some(limit) => Some((limit, stoppable()?)),
+            None => None,
+        };
         let module = timed.map_or(self.modules.plain(), |(_, timed)| &timed.module);
         let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());
         // The page that guests with a time limit have for its flag may be beyond the limit.

@@ -2,7 +2,7 @@
 
 use polychord_abi::PAGE;
 use polychord_abi::transformer::{Tensor, role};
-use polychord_runtime_api::{LayerId, PlannedMemory, SourceRange};
+use polychord_plan::{LayerId, PlannedMemory, SourceRange};
 
 use crate::config::ModelTensor;
 

@@ -6,10 +6,10 @@ use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use polychord_abi::PAGE;
+use polychord_plan::range::check_range;
 use zstd_safe::{CCtx, DCtx};
 
 use crate::mapping::make_zero;
-use crate::memory::check_range;
 use crate::{Error, Result};
 
 /// Bytes that are zeros until they are [kept](Self::keep).

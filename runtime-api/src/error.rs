@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use polychord_abi::code;
+use polychord_plan::Printable;
+use polychord_plan::range::OutOfRange;
 
 use crate::capability::Unmet;
-use crate::printable::Printable;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -475,6 +476,26 @@ impl Error {
     }
 }
 
+impl From<polychord_plan::Error> for Error {
+    fn from(error: polychord_plan::Error) -> Self {
+        use polychord_plan::Error as Plan;
+        match error {
+            Plan::InvalidPlan { reason } => Self::InvalidPlan { reason },
+            Plan::TooLarge { what, asked, limit, limited_by } => {
+                Self::TooLarge { what, asked, limit, limited_by }
+            }
+            other => Self::InvalidPlan { reason: other.to_string() },
+        }
+    }
+}
+
+impl From<OutOfRange> for Error {
+    fn from(error: OutOfRange) -> Self {
+        let OutOfRange { operation, offset, len, size, .. } = error;
+        Self::OutOfRange { operation, offset, len, size }
+    }
+}
+
 impl fmt::Display for TrapKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -535,3 +556,41 @@ fn list(names: &[String]) -> String {
 
 /// Most names in a message.
 const SHOWN: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use polychord_plan::is_hidden;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_no_hidden_characters() {
+        let text = || "a\x1b[2J\u{9b}\n\u{202e}".to_owned();
+        let path = || std::path::PathBuf::from(text());
+        let io = || std::io::Error::other("");
+        for error in [
+            Error::InvalidModule { offset: 0, reason: text() },
+            Error::Compile { engine: "e", reason: text() },
+            Error::Import { module: text(), name: text(), reason: text() },
+            Error::Instantiate { engine: "e", reason: text() },
+            Error::Call { engine: "e", operation: text(), reason: text() },
+            Error::Trap { engine: "e", operation: text(), kind: TrapKind::Other },
+            Error::MissingExport { export: text(), available: vec![text()] },
+            Error::Signature { export: text(), expected: text(), given: text() },
+            Error::TooLarge { what: text(), asked: 0, limit: 0, limited_by: text() },
+            Error::OutOfMemory { engine: "e", what: "w", asked: 0, reason: text() },
+            Error::RegionNotFound { memory: 0, region: text(), available: text() },
+            Error::InvalidMemory { reason: text() },
+            Error::RankStopped { rank: 0, ranks: 1, reason: text() },
+            Error::InvalidLayer { layer: 0, name: text(), reason: text() },
+            Error::InvalidPlan { reason: text() },
+            Error::Truncated { path: path(), now: 0, offset: 0, len: 0 },
+            Error::NotAFile { path: path(), found: "a pipe" },
+            Error::Io { operation: "open", path: path(), source: io() },
+        ] {
+            let message = error.to_string();
+            assert!(!message.contains(is_hidden), "{message:?}");
+            assert!(message.contains(r"a\u{1b}[2J\u{9b}\n\u{202e}"), "{message}");
+        }
+    }
+}

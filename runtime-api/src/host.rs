@@ -4,9 +4,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use polychord_abi::PAGE;
+use polychord_plan::LayerId;
 
 use crate::capability::Capabilities;
-use crate::layer::{Layer, LayerId, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::layer::{Layer, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::limits::Limits;
 use crate::mapping::Watch;
 use crate::memory::{Backing, Memories, MemoryId, MemoryStats};

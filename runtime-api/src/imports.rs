@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use polychord_abi::{Stats, code, import};
+use polychord_plan::LayerId;
 
 use crate::host::Host;
-use crate::layer::LayerId;
 use crate::module::{AddressType, FunctionType};
 use crate::segment::LinearMemories;
 use crate::value::{Value, ValueType};

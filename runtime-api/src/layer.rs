@@ -3,17 +3,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use polychord_abi::PAGE;
-use serde::{Deserialize, Serialize};
+use polychord_plan::range::check_range;
+use polychord_plan::{LayerId, SourceRange};
+use serde::Serialize;
 
 use crate::mapping::Watch;
-use crate::memory::{MemoryId, check_range};
+use crate::memory::MemoryId;
 use crate::source::Source;
 use crate::{Error, Result};
-
-/// Number of a layer, chosen by whoever registers it; what guests call it by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct LayerId(pub u32);
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.
 #[derive(Clone, Debug)]
@@ -35,6 +32,22 @@ pub struct LayerSpec {
     pub source_offset: u64,
     /// Length in bytes.
     pub bytes: u64,
+}
+
+impl LayerSpec {
+    /// A range of a file, at a place in a memory: the layer has the range's number and name.
+    #[must_use]
+    pub fn of(range: &SourceRange, source: &Source, memory: MemoryId, offset: u64) -> Self {
+        Self {
+            id: range.id,
+            name: range.name.clone(),
+            memory,
+            offset,
+            source: source.clone(),
+            source_offset: range.start,
+            bytes: range.bytes,
+        }
+    }
 }
 
 /// Where a layer is, after it was loaded.

@@ -40,8 +40,6 @@ mod module;
 mod module_limits;
 mod pager;
 mod place;
-mod plan;
-mod printable;
 mod ranks;
 mod reader;
 mod region;
@@ -52,7 +50,6 @@ mod source;
 mod stack;
 mod stats;
 mod stop;
-mod strategy;
 mod usage;
 mod value;
 mod watchdog;
@@ -64,20 +61,22 @@ pub use histogram::Histogram;
 pub use host::Host;
 pub use instance::{Instance, Start, Started};
 pub use isolated::{CompilerCommand, serve_compiler};
-pub use layer::{LayerId, LayerSpec, LoadMethod, LoadedLayer};
+pub use layer::{LayerSpec, LoadMethod, LoadedLayer};
 pub use limits::Limits;
 pub use mapping::WholePages;
 pub use memory::{MemoryId, MemoryStats};
 pub use module::{AddressType, FunctionType, Import, LinearMemory, ModuleInfo};
 pub use module_limits::ModuleLimits;
 pub use pager::{Pager, PagerStats, Policy};
-pub use plan::{Plan, PlannedLayer, PlannedMemory, SourceRange};
 pub use polychord_abi as abi;
-pub use printable::{Printable, is_hidden};
-pub use ranks::Rank;
-pub use region::{
-    ACTIVATIONS, EMBEDDINGS, KV, MemoryKind, MemorySpec, Region, RegionSpec, WEIGHTS,
+pub use polychord_plan as plan;
+pub use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};
+pub use polychord_plan::{
+    Group, Guests, Inventory, LayerId, Plan, PlannedLayer, PlannedMemory, Printable, SourceRange,
+    Strategy, is_hidden,
 };
+pub use ranks::Rank;
+pub use region::{MemoryKind, MemorySpec, Region, RegionSpec};
 pub use runtime::Runtime;
 pub use segment::{LinearMemories, Realisation, Segment};
 pub use signals::{SignalUse, claim_signals};
@@ -85,7 +84,6 @@ pub use source::Source;
 pub use stack::GUEST_STACK;
 pub use stats::Stats;
 pub use stop::{Reads, Stoppable, TimeLimit, Variants};
-pub use strategy::{Group, Guests, Inventory, Strategy};
 pub use usage::PageFaults;
 pub use value::{Value, ValueType};
 pub use watchdog::{Alarm, Watchdog};

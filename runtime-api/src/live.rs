@@ -4,10 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
+use polychord_plan::LayerId;
 
 use crate::host::{Guest, Host};
 use crate::instance::Instance;
-use crate::layer::{LayerId, LayerSpec, LoadedLayer};
+use crate::layer::{LayerSpec, LoadedLayer};
 use crate::memory::{MemoryId, MemoryStats};
 use crate::module::{FunctionType, ModuleInfo};
 use crate::ranks::Rank;
@@ -289,8 +290,9 @@ mod tests {
     use crate::capability::Capabilities;
     use crate::idle::{Idle, capabilities};
     use crate::layer::LoadMethod;
-    use crate::region::{ACTIVATIONS, EMBEDDINGS, KV, RegionSpec, WEIGHTS};
+    use crate::region::RegionSpec;
     use crate::source::Source;
+    use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};
 
     /// A layer that cannot be read, or can be read in part, leaves zeros, also around it, and the
     /// next one in its place is whole.

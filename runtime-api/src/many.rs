@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use polychord_abi::PAGE;
+use polychord_plan::LayerId;
 
-use crate::layer::{LayerId, LayerSpec, Layers};
+use crate::layer::{LayerSpec, Layers};
 use crate::memory::{Backing, Memories, MemoryId};
 use crate::segment::Realisation;
 use crate::source::Source;

@@ -1,6 +1,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use polychord_plan::range::check_range;
 use serde::Serialize;
 
 use crate::histogram::Histogram;
@@ -15,9 +16,6 @@ use crate::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct MemoryId(pub u32);
-
-/// Most bytes of a region of a memory: 16 TiB, far beyond any machine.
-pub(crate) const MAX_BYTES: u64 = 16 << 40;
 
 /// What became of a memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -506,14 +504,6 @@ fn copy_between(
         part.copy_from_slice(&guest.linear_memory(from)[start..start + part.len()]);
         guest.linear_memory_mut(to)[at..at + part.len()].copy_from_slice(part);
         (start, at) = (start + part.len(), at + part.len());
-    }
-}
-
-/// Checks that `offset..offset + len` lies in `0..size`, up to the last byte of `u64`.
-pub(crate) fn check_range(operation: &'static str, offset: u64, len: u64, size: u64) -> Result<()> {
-    match offset.checked_add(len) {
-        Some(end) if end <= size => Ok(()),
-        _ => Err(Error::OutOfRange { operation, offset, len, size }),
     }
 }
 

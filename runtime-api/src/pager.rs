@@ -5,11 +5,11 @@ use std::ops::Range;
 use std::time::Instant;
 
 use polychord_abi::PAGE;
+use polychord_plan::{LayerId, SourceRange};
 use serde::{Deserialize, Serialize};
 
-use crate::layer::{LayerId, LayerSpec};
+use crate::layer::LayerSpec;
 use crate::memory::MemoryId;
-use crate::plan::SourceRange;
 use crate::reader::{ReadLayer, Reader};
 use crate::region::MemorySpec;
 use crate::runtime::Runtime;
@@ -258,15 +258,8 @@ impl Pager {
     ) -> Result<()> {
         let Paged { source, pinned } = self.layer(id)?;
         let (bytes, pinned) = (source.bytes, pinned.is_some());
-        runtime.register_layer(LayerSpec {
-            id,
-            name: source.name.clone(),
-            memory: self.memory,
-            offset: place.start * PAGE + source.start % PAGE,
-            source: self.source.clone(),
-            source_offset: source.start,
-            bytes,
-        })?;
+        let offset = place.start * PAGE + source.start % PAGE;
+        runtime.register_layer(LayerSpec::of(source, &self.source, self.memory, offset))?;
         let loaded = match read {
             Some(read) => runtime.load_layer_from(id, read),
             None => runtime.load_layer(id),

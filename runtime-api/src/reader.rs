@@ -9,9 +9,8 @@ use std::thread::JoinHandle;
 
 use memmap2::MmapMut;
 use polychord_abi::PAGE;
+use polychord_plan::{LayerId, SourceRange};
 
-use crate::layer::LayerId;
-use crate::plan::SourceRange;
 use crate::source::Source;
 use crate::{Error, Result};
 

@@ -1,9 +1,9 @@
 //! What a 64-bit memory is divided into.
 
-use polychord_abi::PAGE;
+use polychord_plan::range::{MAX_BYTES, PAGE};
+use polychord_plan::region::WEIGHTS;
 use serde::Serialize;
 
-use crate::memory::MAX_BYTES;
 use crate::{Error, Result};
 
 /// What a 64-bit memory should be.
@@ -34,7 +34,7 @@ pub enum MemoryKind {
 /// A named part of a memory, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionSpec {
-    /// [`WEIGHTS`], [`KV`], [`ACTIVATIONS`], [`EMBEDDINGS`] or a name of one's own, which no
+    /// One of [`polychord_plan::region`] or a name of one's own, which no
     /// other region of the memory has.
     pub name: String,
     /// Size at the start in bytes; rounded up to whole WebAssembly pages.
@@ -56,15 +56,6 @@ pub struct Region {
     /// nothing moves when it grows.
     pub max_bytes: u64,
 }
-
-/// Name of the region for the weights of a model.
-pub const WEIGHTS: &str = "weights";
-/// Name of the region for a KV cache.
-pub const KV: &str = "kv";
-/// Name of the region for what a network computes on its way.
-pub const ACTIVATIONS: &str = "activations";
-/// Name of the region for the embeddings of tokens.
-pub const EMBEDDINGS: &str = "embeddings";
 
 impl MemorySpec {
     /// A memory in the guest's own linear memories: one region of a fixed size for weights.

@@ -1,5 +1,7 @@
+use polychord_plan::LayerId;
+
 use crate::host::Host;
-use crate::layer::{LayerId, LayerSpec, LoadedLayer};
+use crate::layer::{LayerSpec, LoadedLayer};
 use crate::memory::{MemoryId, MemoryStats};
 use crate::ranks::Rank;
 use crate::region::{MemorySpec, Region};

@@ -150,3 +150,9 @@ pub enum Error {
     #[error("the prompt has no tokens, and the model adds none: give some text")]
     EmptyPrompt,
 }
+
+impl From<polychord_runtime_api::plan::Error> for Error {
+    fn from(error: polychord_runtime_api::plan::Error) -> Self {
+        Self::Runtime(error.into())
+    }
+}

@@ -323,15 +323,8 @@ fn load(
 ) -> Result<()> {
     let memory = runtime.create_memory64(&spec(planned))?;
     for layer in layers {
-        runtime.register_layer(LayerSpec {
-            id: layer.source.id,
-            name: layer.source.name.clone(),
-            memory,
-            offset: layer.offset,
-            source: model.source().clone(),
-            source_offset: layer.source.start,
-            bytes: layer.source.bytes,
-        })?;
+        let PlannedLayer { source, offset, .. } = layer;
+        runtime.register_layer(LayerSpec::of(source, model.source(), memory, *offset))?;
         let loaded = runtime.load_layer(layer.source.id)?;
         match loaded.method {
             LoadMethod::Mapped => report.mapped += 1,

@@ -257,7 +257,7 @@ impl<'a> Placer<'a> {
     fn fewest_guests(&self, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
         let inventory = self.parts();
         match of(Guests::OfBytes(self.sizes.limit)).plan(&inventory) {
-            Err(api::Error::TooLarge { .. }) => {
+            Err(api::plan::Error::TooLarge { .. }) => {
                 Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
             }
             plan => Ok(plan?),

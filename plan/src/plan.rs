@@ -1,12 +1,13 @@
+//! Plans: made, stored and checked.
+
 mod read;
 
 use std::collections::BTreeSet;
 
-use polychord_abi::PAGE;
 use serde::{Deserialize, Serialize};
 
-use crate::layer::LayerId;
-use crate::memory::{MAX_BYTES, check_range};
+use crate::layer::{PlannedLayer, SourceRange};
+use crate::range::{MAX_BYTES, PAGE, check_range};
 use crate::{Error, Result, region};
 
 /// Which layer lives in which memory of which guest, at which offset. Plain data: made once by
@@ -38,33 +39,6 @@ pub struct PlannedMemory {
     /// are then those in a memory that would hold them all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paged: bool,
-}
-
-/// The place of one layer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "read::FlatLayer")]
-pub struct PlannedLayer {
-    /// What it is and where its bytes are in the model file.
-    #[serde(flatten)]
-    pub source: SourceRange,
-    /// Index of its memory.
-    pub memory: u32,
-    /// First byte in that memory; it lies in its 64 KiB page as the source does in its own,
-    /// so that the pages of the file can be mapped on any machine.
-    pub offset: u64,
-}
-
-/// A layer as the model file has it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SourceRange {
-    /// Number of the layer.
-    pub id: LayerId,
-    /// What people call it.
-    pub name: String,
-    /// First byte in the file.
-    pub start: u64,
-    /// Length in bytes.
-    pub bytes: u64,
 }
 
 impl PlannedMemory {
@@ -202,7 +176,7 @@ impl Plan {
                 .checked_add(source.bytes)
                 .filter(|end| *end <= MAX_BYTES)
                 .ok_or_else(too_large)?;
-            self.layers.push(PlannedLayer { source, memory, offset });
+            self.layers.push(source.at(memory, offset));
         }
         self.push_empty(guest, region, end)
     }
@@ -332,6 +306,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::LayerId;
 
     fn sources(ranges: &[(u64, u64)]) -> Vec<SourceRange> {
         let source = |(id, (start, bytes)): (u32, &(u64, u64))| SourceRange {
@@ -429,7 +404,7 @@ mod tests {
                 let (id, memory, page) = places(number);
                 let name = format!("layer {number}");
                 let source = SourceRange { id: LayerId(id), name, start: 0, bytes: 1 };
-                PlannedLayer { source, memory, offset: page * PAGE }
+                source.at(memory, page * PAGE)
             };
             (0..count).map(layer).collect()
         };

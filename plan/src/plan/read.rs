@@ -1,23 +1,10 @@
-//! Plans as somebody else wrote them: an older or a newer program, or a stranger.
+//! Plans from elsewhere: of an older or a newer program, or of unknown origin.
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
-use super::{Plan, PlannedLayer, SourceRange, invalid};
-use crate::layer::LayerId;
+use super::{Plan, invalid};
 use crate::{Error, Result};
-
-/// A layer as it is written: without what this version does not know.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct FlatLayer {
-    id: LayerId,
-    name: String,
-    start: u64,
-    bytes: u64,
-    memory: u32,
-    offset: u64,
-}
 
 /// What plans of all versions have.
 #[derive(Deserialize)]
@@ -49,13 +36,6 @@ impl Plan {
         let plan: Self = serde_json::from_str(json).map_err(no_plan)?;
         plan.validate()?;
         Ok(plan)
-    }
-}
-
-impl From<FlatLayer> for PlannedLayer {
-    fn from(flat: FlatLayer) -> Self {
-        let FlatLayer { id, name, start, bytes, memory, offset } = flat;
-        Self { source: SourceRange { id, name, start, bytes }, memory, offset }
     }
 }
 

@@ -1,6 +1,8 @@
-use polychord_abi::PAGE;
+//! Ways to make a plan of an inventory.
 
-use crate::plan::{Plan, PlannedMemory, SourceRange, invalid};
+use crate::layer::SourceRange;
+use crate::plan::{Plan, PlannedMemory, invalid};
+use crate::range::PAGE;
 use crate::{Error, Result};
 
 /// How layers are spread over guests and their memories.

@@ -1,0 +1,62 @@
+//! Layers: ranges of a file, with and without their places.
+
+use serde::{Deserialize, Serialize};
+
+/// Number of a layer, by which guests ask for it; the program that registers it chooses it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LayerId(pub u32);
+
+/// A layer as the model file has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SourceRange {
+    /// Number of the layer.
+    pub id: LayerId,
+    /// What people call it.
+    pub name: String,
+    /// First byte in the file.
+    pub start: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+/// The place of one layer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlatLayer")]
+pub struct PlannedLayer {
+    /// What it is and where its bytes are in the model file.
+    #[serde(flatten)]
+    pub source: SourceRange,
+    /// Index of its memory.
+    pub memory: u32,
+    /// First byte in that memory; it lies in its 64 KiB page as the source does in its own,
+    /// so that the pages of the file can be mapped on any machine.
+    pub offset: u64,
+}
+
+/// A layer as it is written: without what this version does not know.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlatLayer {
+    id: LayerId,
+    name: String,
+    start: u64,
+    bytes: u64,
+    memory: u32,
+    offset: u64,
+}
+
+impl SourceRange {
+    /// The range with a place: at a byte of the memory of this index.
+    #[must_use]
+    pub const fn at(self, memory: u32, offset: u64) -> PlannedLayer {
+        PlannedLayer { source: self, memory, offset }
+    }
+}
+
+impl From<FlatLayer> for PlannedLayer {
+    fn from(flat: FlatLayer) -> Self {
+        let FlatLayer { id, name, start, bytes, memory, offset } = flat;
+        SourceRange { id, name, start, bytes }.at(memory, offset)
+    }
+}
