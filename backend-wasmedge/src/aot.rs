@@ -7,22 +7,22 @@
 //! opened once, and the bytes that were checked are the bytes that are loaded (`image.rs`).
 
 mod compiler;
+mod failure;
 mod image;
 
 use std::env::consts::{ARCH, DLL_EXTENSION, OS};
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use polychord_folders::{Access, Folder};
-use polychord_runtime_api::{CompilerCommand, Error, Result};
+use polychord_runtime_api::{CompilerCommand, Result};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::Module;
 
-use crate::engine::WasmEdgeEngine;
-use crate::error;
+use crate::{VERSION, error};
 pub use compiler::run_compiler;
 use compiler::{OUTPUT, compile_here, compile_there};
+use failure::{failed, refusal, refused};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
@@ -144,7 +144,7 @@ fn seal(code: &[u8], key: &[u8; HASH]) -> [u8; HASH] {
 
 /// Version and processor, as far as compiled code depends on them.
 fn machine() -> String {
-    format!("{} {ARCH} {OS}\n{}", WasmEdgeEngine::VERSION, processor())
+    format!("{} {ARCH} {OS}\n{}", VERSION, processor())
 }
 
 /// What Linux says about the first processor; elsewhere the architecture has to do.
@@ -172,30 +172,6 @@ fn default_folder() -> Option<PathBuf> {
     let set = std::env::var_os("POLYCHORD_CACHE").filter(|value| !value.is_empty());
     let cache = set.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("polychord")))?;
     Some(cache.join("aot"))
-}
-
-fn failed(operation: &str, path: &Path, error: &io::Error) -> Error {
-    refusal(&format!("cannot {operation} {}: {error}", path.display()))
-}
-
-fn refused(error: polychord_folders::Error) -> Error {
-    match error {
-        polychord_folders::Error::Unsafe { path, problem } => {
-            let path = path.display();
-            error::compile(&format!(
-                "compiled guests are native code, so no other user may be able to write where \
-                 they are kept, but {path} {problem}; POLYCHORD_CACHE names another place"
-            ))
-        }
-        error @ polychord_folders::Error::Io { .. } => refusal(&error.to_string()),
-    }
-}
-
-fn refusal(problem: &str) -> Error {
-    error::compile(&format!(
-        "{problem}. Compiled guests are kept in a folder of the user's own, which POLYCHORD_CACHE \
-         can move"
-    ))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -227,6 +203,6 @@ mod tests {
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key));
         }
-        assert!(machine().contains(WasmEdgeEngine::VERSION));
+        assert!(machine().contains(VERSION));
     }
 }

@@ -1,19 +1,21 @@
-use polychord_runtime_api::{RelaxedSimd, Result};
-use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder};
+//! How Wasmer is configured: the compiler, and the features of WebAssembly.
 
-/// What compiles guests.
+use polychord_runtime_api::{RelaxedSimd, Result};
+use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
+
+/// The compiler that translates guests to native code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// Cranelift, which is always there.
+    /// Cranelift, which is always available.
     #[default]
     Cranelift,
-    /// LLVM, which takes longer, and whose code may be faster or slower: measure. It is there if
-    /// this crate is built with the feature `llvm`.
+    /// LLVM, available if this crate is built with the feature `llvm`. It takes longer to compile,
+    /// and its code may be faster or slower: measure.
     Llvm,
 }
 
 impl Compiler {
-    /// Its name, as capabilities have it.
+    /// Its name, in capabilities and on the command line of a compiler's process.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Cranelift => "Cranelift",
@@ -30,7 +32,24 @@ impl Compiler {
         }
     }
 
-    pub(crate) fn builder(self) -> Result<EngineBuilder> {
+    /// An engine of Wasmer with this compiler, which uses all cores: that is Wasmer's default.
+    pub(crate) fn engine(self) -> Result<wasmer::Engine> {
+        let mut features = Features::new();
+        features
+            .reference_types(true)
+            .simd(true)
+            .bulk_memory(true)
+            .multi_value(true)
+            .multi_memory(true)
+            .relaxed_simd(true)
+            .extended_const(true)
+            .threads(false)
+            .tail_call(false)
+            .memory64(false);
+        Ok(self.builder()?.set_features(Some(features)).into())
+    }
+
+    fn builder(self) -> Result<EngineBuilder> {
         match self {
             Self::Cranelift => {
                 let mut compiler = Cranelift::default();
@@ -44,7 +63,7 @@ impl Compiler {
 
 #[cfg(feature = "llvm")]
 fn llvm() -> Result<EngineBuilder> {
-    // Its defaults: all optimisations, and loads and stores as the guest has them.
+    // Its defaults: all optimizations, and loads and stores as the guest has them.
     Ok(EngineBuilder::new(wasmer::sys::LLVM::default()))
 }
 
