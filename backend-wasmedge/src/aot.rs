@@ -1,7 +1,7 @@
 //! Guests compiled ahead of time, and the folder that keeps them.
 //!
 //! A compiled guest is native code that runs with all rights of the user, so what is loaded
-//! must be exactly what was compiled, and by nobody else: the folder and its files belong to
+//! must be exactly what this user compiled: the folder and its files belong to
 //! the user alone, and each file ends with a hash of itself and of what it was made from.
 //! That hash has no key: it finds damage, and the permissions keep other users away. A file is
 //! opened once, and the bytes that were checked are the bytes that are loaded (`image.rs`).
@@ -113,8 +113,8 @@ impl Cache {
         fs::read(&so).map_err(|e| failed("read", &so, &e))
     }
 
-    /// A new folder in this one, with mode 0700, that is removed when it is dropped. Nobody else
-    /// can put anything in the place of its path, which leads through folders that were checked.
+    /// A new folder in this one, with mode 0700, that is removed when it is dropped. No other
+    /// user can replace anything on its path, which leads through folders that were checked.
     fn private_folder(&self) -> Result<tempfile::TempDir> {
         let part = tempfile::Builder::new().prefix("part-").tempdir_in(self.folder.path());
         part.map_err(|e| failed("write to", self.folder.path(), &e))
