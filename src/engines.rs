@@ -1,16 +1,82 @@
+//! The engines that Polychord has a backend for: one file and one line of [`ENGINES`] each.
+
+mod wasmedge;
+mod wasmer;
+mod wasmtime;
+
+use std::ffi::OsString;
+use std::fmt;
 use std::sync::Arc;
 
-use polychord_runtime_api::{Engine, Error, Result};
+use polychord_runtime_api::plan::UnknownName;
+use polychord_runtime_api::{CompilerCommand, Engine, Error, Result};
 
-/// Names of all engines that Polychord has a backend for, the default first. Each is also the
-/// name of the cargo feature that compiles it in.
-pub const KNOWN_ENGINES: [&str; 3] = ["wasmer", "wasmtime", "wasmedge"];
+/// Every engine that Polychord has a backend for, the default first.
+///
+/// The command line, its table of engines and the README follow this list.
+pub static ENGINES: &[EngineEntry] = &[wasmer::ENTRY, wasmtime::ENTRY, wasmedge::ENTRY];
+
+/// An engine that Polychord has a backend for.
+///
+/// ```
+/// for entry in polychord::ENGINES {
+///     println!("{}: {}", entry.name(), if entry.is_compiled_in() { "here" } else { "not here" });
+/// }
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct EngineEntry {
+    name: &'static str,
+    choice: Option<Choice>,
+    always_isolates: bool,
+    backend: Option<Backend>,
+}
+
+/// What an engine leaves to choose.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Choice {
+    /// Name of the option on the command line, without dashes.
+    pub name: &'static str,
+    /// What is chosen, in one line.
+    pub summary: &'static str,
+    /// What there is to choose from, the default first.
+    pub variants: &'static [Variant],
+}
+
+/// One way in which an engine runs or compiles guests.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Variant {
+    /// Its name.
+    pub name: &'static str,
+    /// What it means, in one line.
+    pub summary: &'static str,
+    /// Whether this build has it.
+    pub compiled_in: bool,
+}
+
+/// How to open an engine.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    variant: Option<String>,
+    compiler: Option<CompilerCommand>,
+    isolate: bool,
+}
+
+/// What a backend does for its entry.
+#[derive(Clone, Copy)]
+struct Backend {
+    open: fn(&EngineOptions) -> Opened,
+    compile: fn(&[OsString]) -> Result<()>,
+}
+
+type Opened = std::result::Result<Arc<dyn Engine>, OpenError>;
 
 /// Why an engine cannot be opened.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Nobody has heard of it.
+    /// There is no engine of this name.
     Unknown {
         /// What was asked for.
         name: String,
@@ -20,103 +86,165 @@ pub enum OpenError {
         /// Which engine.
         name: &'static str,
     },
+    /// It has no such variant.
+    Variant(UnknownName),
     /// It does not work on this machine.
     Engine(Error),
 }
 
-type Opened = Option<Result<Arc<dyn Engine>>>;
-
 /// Opens an engine by its name, as it is by default; WasmEdge compiles ahead of time.
 ///
-/// An engine that needs other settings is made by its own crate, which this one re-exports.
+/// [`EngineEntry::open`] takes options; an engine that needs other settings is made by its own
+/// crate, which this one re-exports.
 ///
 /// # Errors
 ///
 /// [`OpenError`] if there is no such engine, if it is not compiled in, or if it does not work
 /// on this machine.
 pub fn open(name: &str) -> std::result::Result<Arc<dyn Engine>, OpenError> {
-    let Some(name) = KNOWN_ENGINES.into_iter().find(|known| *known == name) else {
-        return Err(OpenError::Unknown { name: name.to_owned() });
-    };
-    match opener(name)() {
-        Some(engine) => engine.map_err(OpenError::Engine),
-        None => Err(OpenError::NotCompiledIn { name }),
-    }
+    entry(name)?.open(&EngineOptions::new())
+}
+
+/// Finds an engine by its name.
+///
+/// # Errors
+///
+/// [`OpenError::Unknown`] if there is none.
+pub fn entry(name: &str) -> std::result::Result<&'static EngineEntry, OpenError> {
+    let found = ENGINES.iter().find(|entry| entry.name == name);
+    found.ok_or_else(|| OpenError::Unknown { name: name.to_owned() })
 }
 
 /// Names of the engines that are compiled in, the default first.
 #[must_use]
 pub fn available() -> Vec<&'static str> {
-    let compiled = [
-        ("wasmer", cfg!(feature = "wasmer")),
-        ("wasmtime", cfg!(feature = "wasmtime")),
-        ("wasmedge", cfg!(feature = "wasmedge")),
-    ];
-    compiled.into_iter().filter_map(|(name, compiled)| compiled.then_some(name)).collect()
+    ENGINES.iter().filter(|entry| entry.is_compiled_in()).map(|entry| entry.name).collect()
 }
 
-/// Name of the engine to use when nobody says; none if none is compiled in.
+/// Name of the engine to use if the caller has no wish; none if none is compiled in.
 #[must_use]
 pub fn default_engine() -> Option<&'static str> {
     available().first().copied()
 }
 
-fn opener(name: &str) -> fn() -> Opened {
-    match name {
-        "wasmer" => wasmer,
-        "wasmtime" => wasmtime,
-        _ => wasmedge,
+impl EngineEntry {
+    /// Name of the engine, and of the cargo feature that compiles it in.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What the engine leaves to choose, if it does.
+    #[must_use]
+    pub const fn choice(&self) -> Option<Choice> {
+        self.choice
+    }
+
+    /// Whether the engine's compiler may end the process that it runs in, so that it is always
+    /// given a process of its own if there is a [`CompilerCommand`].
+    #[must_use]
+    pub const fn always_isolates(&self) -> bool {
+        self.always_isolates
+    }
+
+    /// Whether this build has the engine.
+    #[must_use]
+    pub const fn is_compiled_in(&self) -> bool {
+        self.backend.is_some()
+    }
+
+    /// Opens the engine.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if it is not compiled in, has no such variant, or does not work on this
+    /// machine.
+    pub fn open(&self, options: &EngineOptions) -> std::result::Result<Arc<dyn Engine>, OpenError> {
+        (self.backend()?.open)(options)
+    }
+
+    /// Serves a [`CompilerCommand`] of this engine: to be called by the program that it starts,
+    /// with the arguments that follow those of the command.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] if the engine is not compiled in, or if it refuses the module.
+    pub fn run_compiler(&self, args: &[OsString]) -> std::result::Result<(), OpenError> {
+        (self.backend()?.compile)(args).map_err(OpenError::Engine)
+    }
+
+    fn backend(&self) -> std::result::Result<Backend, OpenError> {
+        self.backend.ok_or(OpenError::NotCompiledIn { name: self.name })
     }
 }
 
-#[cfg(feature = "wasmer")]
-fn wasmer() -> Opened {
-    Some(polychord_backend_wasmer::WasmerEngine::new().map(|engine| Arc::new(engine) as _))
+impl EngineOptions {
+    /// The engine as it is by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// One of the [`variants`](Choice::variants) that the engine leaves to choose.
+    #[must_use]
+    pub fn with_variant(mut self, name: impl Into<String>) -> Self {
+        self.variant = Some(name.into());
+        self
+    }
+
+    /// A program that compiles guests in a process of its own, if
+    /// [`isolate_compiler`](Self::isolate_compiler) asks for that; WasmEdge always uses it.
+    #[must_use]
+    pub fn with_compiler(mut self, compiler: CompilerCommand) -> Self {
+        self.compiler = Some(compiler);
+        self
+    }
+
+    /// Compiles guests in a process of its own, with limits of memory and time.
+    #[must_use]
+    pub const fn isolate_compiler(mut self) -> Self {
+        self.isolate = true;
+        self
+    }
+
+    /// The program that compiles, if it is to.
+    #[cfg(any(feature = "wasmer", feature = "wasmtime"))]
+    fn isolated(&self) -> Option<&CompilerCommand> {
+        self.compiler.as_ref().filter(|_| self.isolate)
+    }
+
+    /// The variant as the backend knows it.
+    #[cfg(any(feature = "wasmer", feature = "wasmedge"))]
+    fn variant<T: polychord_runtime_api::plan::Named>(
+        &self,
+    ) -> std::result::Result<Option<T>, OpenError> {
+        self.variant.as_deref().map(str::parse).transpose().map_err(OpenError::Variant)
+    }
 }
 
-#[cfg(not(feature = "wasmer"))]
-fn wasmer() -> Opened {
-    None
+impl From<Error> for OpenError {
+    fn from(error: Error) -> Self {
+        Self::Engine(error)
+    }
 }
 
-#[cfg(feature = "wasmtime")]
-fn wasmtime() -> Opened {
-    Some(polychord_backend_wasmtime::WasmtimeEngine::new().map(|engine| Arc::new(engine) as _))
-}
-
-#[cfg(not(feature = "wasmtime"))]
-fn wasmtime() -> Opened {
-    None
-}
-
-#[cfg(feature = "wasmedge")]
-fn wasmedge() -> Opened {
-    use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
-
-    Some(WasmEdgeEngine::new(Mode::Aot).map(|engine| Arc::new(engine) as _))
-}
-
-#[cfg(not(feature = "wasmedge"))]
-fn wasmedge() -> Opened {
-    None
-}
-
-impl std::fmt::Display for OpenError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let has = || match available()[..] {
             [] => "none".to_owned(),
             ref names => names.join(", "),
         };
         match self {
             Self::Unknown { name } => {
-                let known = KNOWN_ENGINES.join(", ");
-                write!(f, "there is no engine {name}; Polychord knows {known}")
+                let known: Vec<_> = ENGINES.iter().map(EngineEntry::name).collect();
+                write!(f, "there is no engine {name}; Polychord knows {}", known.join(", "))
             }
             Self::NotCompiledIn { name } => write!(
                 f,
                 "the engine {name} is not compiled in (this build has {}): build with --features {name}",
                 has()
             ),
+            Self::Variant(error) => error.fmt(f),
             Self::Engine(_) => f.write_str("the engine does not work on this machine"),
         }
     }
@@ -131,25 +259,48 @@ impl std::error::Error for OpenError {
     }
 }
 
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn engines_open_by_name_or_say_why_not() {
-        for name in KNOWN_ENGINES {
-            match open(name) {
+        for entry in ENGINES {
+            match open(entry.name) {
                 Ok(engine) => {
-                    assert!(available().contains(&name));
-                    assert_eq!(engine.capabilities().engine, name);
+                    assert!(available().contains(&entry.name));
+                    assert_eq!(engine.capabilities().engine, entry.name);
                 }
                 Err(error) => {
-                    assert!(!available().contains(&name));
-                    assert!(error.to_string().contains(&format!("--features {name}")), "{error}");
+                    assert!(!available().contains(&entry.name));
+                    let hint = format!("--features {}", entry.name);
+                    assert!(error.to_string().contains(&hint), "{error}");
                 }
             }
         }
         let error = open("v8").map(|_| ()).unwrap_err().to_string();
         assert!(error.contains("v8") && error.contains("wasmer"), "{error}");
+    }
+
+    #[test]
+    fn a_variant_is_one_of_those_that_the_engine_has() {
+        for entry in ENGINES.iter().filter(|entry| entry.is_compiled_in()) {
+            for variant in entry.choice.map_or(&[][..], |choice| choice.variants) {
+                let opened = entry.open(&EngineOptions::new().with_variant(variant.name));
+                assert_eq!(opened.is_ok(), variant.compiled_in, "{} {}", entry.name, variant.name);
+            }
+            let opened = entry.open(&EngineOptions::new().with_variant("turbo"));
+            let known = entry.choice.map_or(&[][..], |choice| choice.variants);
+            match opened {
+                Ok(_) => assert!(known.is_empty()),
+                Err(error) => assert!(error.to_string().contains(known[0].name), "{error}"),
+            }
+        }
     }
 }

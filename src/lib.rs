@@ -42,7 +42,10 @@ pub mod model {
     pub use polychord_session::*;
 }
 
-pub use engines::{KNOWN_ENGINES, OpenError, available, default_engine, open};
+pub use engines::{
+    Choice, ENGINES, EngineEntry, EngineOptions, OpenError, Variant, available, default_engine,
+    entry, open,
+};
 #[cfg(feature = "wasmedge")]
 pub use polychord_backend_wasmedge as wasmedge;
 #[cfg(feature = "wasmer")]

@@ -12,7 +12,7 @@ use std::path::Path;
 use polychord::api::abi::transformer::{export, status};
 use polychord::api::{Engine, Limits, RelaxedSimd, Runtime, Value};
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Activations, Guest, Model, SessionOptions, Transformer};
+use polychord::model::{Activations, Model, SessionOptions, SimdFlavor, Transformer};
 
 use common::llama::{Llama, Shape};
 use common::{each_engine, engines_agree, ggml};
@@ -113,7 +113,7 @@ fn columns_do_not_change_each_other() {
 fn logits_are_the_same_everywhere() {
     engines_agree("logits_are_the_same_everywhere", |engine| {
         let mut all = String::new();
-        let compile = |guest| Transformer::with_guest(engine, guest).unwrap();
+        let compile = |guest| Transformer::with_flavor(engine, guest).unwrap();
         let transformers: Vec<_> = builds(engine).into_iter().map(compile).collect();
         for kind in quantised() {
             let narrow = kind.block_elements() == 32;
@@ -166,10 +166,10 @@ fn no_activation_is_too_strange() {
 }
 
 /// The builds that an engine can run.
-fn builds(engine: &dyn Engine) -> Vec<Guest> {
+fn builds(engine: &dyn Engine) -> Vec<SimdFlavor> {
     match engine.capabilities().relaxed_simd {
-        RelaxedSimd::Unsupported => vec![Guest::Plain],
-        _ => vec![Guest::Plain, Guest::Relaxed],
+        RelaxedSimd::Unsupported => vec![SimdFlavor::Plain],
+        _ => vec![SimdFlavor::Plain, SimdFlavor::Relaxed],
     }
 }
 
@@ -265,7 +265,7 @@ struct Instance(Box<dyn Runtime>);
 
 fn guests(engine: &dyn Engine) -> impl Iterator<Item = Instance> {
     let start = move |build| {
-        let name = if build == Guest::Plain { "plain" } else { "relaxed" };
+        let name = if build == SimdFlavor::Plain { "plain" } else { "relaxed" };
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built");
         let wasm = std::fs::read(built.join(format!("transformer-wasm32-{name}.wasm"))).unwrap();
         let module = engine.compile(&wasm).unwrap();

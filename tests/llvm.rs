@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use polychord::api::Engine;
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Activations, Guest, Model, Placement, Ranks, SessionOptions, Transformer};
+use polychord::model::{
+    Activations, Model, Placement, Ranks, SessionOptions, SimdFlavor, Transformer,
+};
 use polychord::wasmer::{Compiler, WasmerEngine};
 
 use common::llama::{Llama, Shape};
@@ -20,9 +22,9 @@ fn llvm_computes_the_bits_of_cranelift() {
         |compiler| -> Arc<dyn Engine> { Arc::new(WasmerEngine::with_compiler(compiler).unwrap()) };
     let (cranelift, llvm) = (open(Compiler::Cranelift), open(Compiler::Llvm));
     assert_eq!(llvm.capabilities().execution, "LLVM");
-    let reference = Transformer::with_guest(&cranelift, Guest::Plain).unwrap();
-    for guest in [Guest::Plain, Guest::Relaxed] {
-        let transformer = Transformer::with_guest(&llvm, guest).unwrap();
+    let reference = Transformer::with_flavor(&cranelift, SimdFlavor::Plain).unwrap();
+    for guest in [SimdFlavor::Plain, SimdFlavor::Relaxed] {
+        let transformer = Transformer::with_flavor(&llvm, guest).unwrap();
         for kind in [
             GgmlType::F32,
             GgmlType::F16,

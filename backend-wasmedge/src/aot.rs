@@ -1,28 +1,28 @@
 //! Guests compiled ahead of time, and the folder that keeps them.
 //!
 //! A compiled guest is native code that runs with all rights of the user, so what is loaded
-//! must be exactly what was compiled, and by nobody else: the folder and its files belong to
+//! must be exactly what this user compiled: the folder and its files belong to
 //! the user alone, and each file ends with a hash of itself and of what it was made from.
 //! That hash has no key: it finds damage, and the permissions keep other users away. A file is
 //! opened once, and the bytes that were checked are the bytes that are loaded (`image.rs`).
 
 mod compiler;
+mod failure;
 mod image;
 
 use std::env::consts::{ARCH, DLL_EXTENSION, OS};
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use polychord_folders::{Access, Folder};
-use polychord_runtime_api::{CompilerCommand, Error, Result};
+use polychord_runtime_api::{CompilerCommand, Result};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::Module;
 
-use crate::engine::WasmEdgeEngine;
-use crate::error;
+use crate::{VERSION, error};
 pub use compiler::run_compiler;
 use compiler::{OUTPUT, compile_here, compile_there};
+use failure::{failed, refusal, refused};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
@@ -113,8 +113,8 @@ impl Cache {
         fs::read(&so).map_err(|e| failed("read", &so, &e))
     }
 
-    /// A new folder in this one, with mode 0700, that is removed when it is dropped. Nobody else
-    /// can put anything in the place of its path, which leads through folders that were checked.
+    /// A new folder in this one, with mode 0700, that is removed when it is dropped. No other
+    /// user can replace anything on its path, which leads through folders that were checked.
     fn private_folder(&self) -> Result<tempfile::TempDir> {
         let part = tempfile::Builder::new().prefix("part-").tempdir_in(self.folder.path());
         part.map_err(|e| failed("write to", self.folder.path(), &e))
@@ -144,7 +144,7 @@ fn seal(code: &[u8], key: &[u8; HASH]) -> [u8; HASH] {
 
 /// Version and processor, as far as compiled code depends on them.
 fn machine() -> String {
-    format!("{} {ARCH} {OS}\n{}", WasmEdgeEngine::VERSION, processor())
+    format!("{} {ARCH} {OS}\n{}", VERSION, processor())
 }
 
 /// What Linux says about the first processor; elsewhere the architecture has to do.
@@ -172,30 +172,6 @@ fn default_folder() -> Option<PathBuf> {
     let set = std::env::var_os("POLYCHORD_CACHE").filter(|value| !value.is_empty());
     let cache = set.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("polychord")))?;
     Some(cache.join("aot"))
-}
-
-fn failed(operation: &str, path: &Path, error: &io::Error) -> Error {
-    refusal(&format!("cannot {operation} {}: {error}", path.display()))
-}
-
-fn refused(error: polychord_folders::Error) -> Error {
-    match error {
-        polychord_folders::Error::Unsafe { path, problem } => {
-            let path = path.display();
-            error::compile(&format!(
-                "compiled guests are native code, so no other user may be able to write where \
-                 they are kept, but {path} {problem}; POLYCHORD_CACHE names another place"
-            ))
-        }
-        error @ polychord_folders::Error::Io { .. } => refusal(&error.to_string()),
-    }
-}
-
-fn refusal(problem: &str) -> Error {
-    error::compile(&format!(
-        "{problem}. Compiled guests are kept in a folder of the user's own, which POLYCHORD_CACHE \
-         can move"
-    ))
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -227,6 +203,6 @@ mod tests {
         for (i, key) in keys.iter().enumerate() {
             assert!(!keys[..i].contains(key));
         }
-        assert!(machine().contains(WasmEdgeEngine::VERSION));
+        assert!(machine().contains(VERSION));
     }
 }

@@ -1,3 +1,5 @@
+//! WasmEdge's errors as Polychord's.
+
 use polychord_runtime_api::{Error, TrapKind};
 use wasmedge_sdk::error::WasmEdgeError;
 use wasmedge_sys::ffi;
@@ -22,7 +24,11 @@ pub(crate) fn instantiate(error: &WasmEdgeError) -> Error {
 
 /// The error of a call, from its code: a trap in all but strange cases.
 pub(crate) fn call(code: u32, operation: &str) -> Error {
-    let kind = match code {
+    Error::call(NAME, operation, kind(code), format!("error {code:#06x} of WasmEdge"))
+}
+
+const fn kind(code: u32) -> Option<TrapKind> {
+    Some(match code {
         ffi::WasmEdge_ErrCode_Unreachable => TrapKind::Unreachable,
         ffi::WasmEdge_ErrCode_MemoryOutOfBounds | ffi::WasmEdge_ErrCode_DataSegDoesNotFit => {
             TrapKind::MemoryOutOfBounds
@@ -37,10 +43,6 @@ pub(crate) fn call(code: u32, operation: &str) -> Error {
         ffi::WasmEdge_ErrCode_InvalidConvToInt => TrapKind::InvalidConversionToInteger,
         // The phases of WasmEdge number their errors by the hundred; execution is the fourth.
         _ if code >> 8 == 4 => TrapKind::Other,
-        _ => {
-            let reason = format!("error {code:#06x} of WasmEdge");
-            return Error::Call { engine: NAME, operation: operation.to_owned(), reason };
-        }
-    };
-    Error::Trap { engine: NAME, operation: operation.to_owned(), kind }
+        _ => return None,
+    })
 }

@@ -21,7 +21,7 @@ use wasmedge_sdk::{
 };
 
 use crate::aot::Cache;
-use crate::engine::{MAX_PAGES64, Mode, runtime_config};
+use crate::config::{MAX_PAGES64, Mode, runtime_config};
 use crate::error;
 use crate::executor::Executor;
 use crate::handlers::Handlers;

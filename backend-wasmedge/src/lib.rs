@@ -2,27 +2,34 @@
 //!
 //! [`WasmEdgeEngine`] implements [`Engine`](polychord_runtime_api::Engine), compiling ahead of
 //! time or interpreting, as its [`Mode`] says. Needs the library libwasmedge 0.17.1;
-//! docs/wasmedge.md says how to have it, and what is refused and why.
+//! docs/wasmedge.md says how to install it, and what is refused and why.
 //!
 //! Compiled code takes over the signals SIGSEGV, SIGBUS and SIGFPE of the process whenever it
 //! runs, so it cannot share a process with an engine that catches traps by these signals:
-//! [`claim_signals`](polychord_runtime_api::claim_signals) refuses whichever comes second.
+//! [`claim_signals`](polychord_runtime_api::claim_signals) refuses the one that comes second.
 
 mod aot;
+mod config;
 mod engine;
 mod error;
 mod executor;
+mod guest;
 mod handlers;
 mod imports;
 mod keeper;
 mod memory;
-mod runtime;
+mod module;
 mod shape;
 mod turn;
+mod values;
 
 pub use aot::run_compiler;
-pub use engine::{Config, Mode, WasmEdgeEngine};
+pub use config::{Config, Mode};
+pub use engine::WasmEdgeEngine;
 pub use polychord_runtime_api::CompilerCommand;
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmedge";
+
+/// The version of WasmEdge that this crate is made for.
+const VERSION: &str = "0.17.1";

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::slice;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit, WholePages,
+    Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit, Variant,
+    WholePages,
 };
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
@@ -35,7 +35,7 @@ pub(crate) fn check_address_space() -> std::io::Result<()> {
     let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
     // SAFETY: new pages at an address that the system chooses.
     let start = unsafe { mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::empty(), flags)? };
-    // SAFETY: just mapped, and nobody has seen them.
+    // SAFETY: just mapped, and nothing else knows them.
     unsafe { munmap(start, len)? };
     Ok(())
 }
@@ -46,10 +46,10 @@ pub(crate) fn check_address_space() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The host functions as one module, and what they find.
+/// The host functions as one module, and their state.
 pub(crate) type Imports = ImportObject<State>;
 
-/// What host functions find.
+/// The state that host functions find.
 pub(crate) struct State {
     pub(crate) host: Arc<Host>,
     /// Not set until the guest has started.
@@ -78,7 +78,7 @@ unsafe impl Send for Owned {}
 pub(crate) struct LinearMemory(NonNull<ffi::WasmEdge_MemoryInstanceContext>);
 
 // SAFETY: a memory is plain data for WasmEdge, bound to no thread. The methods that touch it
-// are called by whoever has the guest, one thread at a time: see `bytes` and `bytes_mut`.
+// are called by the owner of the guest, one thread at a time: see `bytes` and `bytes_mut`.
 unsafe impl Send for LinearMemory {}
 // SAFETY: as above; sharing the pointer gives no access without `bytes` or `bytes_mut`.
 unsafe impl Sync for LinearMemory {}
@@ -87,7 +87,7 @@ unsafe impl Sync for LinearMemory {}
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExportedFunction(NonNull<ffi::WasmEdge_FunctionInstanceContext>);
 
-// SAFETY: a function is plain data for WasmEdge, bound to no thread; who calls it has the guest.
+// SAFETY: a function is plain data for WasmEdge, bound to no thread; its caller owns the guest.
 unsafe impl Send for ExportedFunction {}
 
 impl Guest {
@@ -114,14 +114,15 @@ impl Guest {
         Ok(Self { instance, _store: store, _imports: owned, memories, functions })
     }
 
-    /// The time limit of a guest whose code looks at a flag in the memory that is exported by
-    /// this name. It must not outlive the guest.
-    pub(crate) fn time_limit(&self, limit: Duration, memory: &str) -> Result<TimeLimit> {
-        let memory = LinearMemory::find(&self.instance, memory).and_then(LinearMemory::data);
-        let (base, _) = memory.ok_or_else(|| TimeLimit::no_memory(NAME))?;
+    /// The time limit of an instance of this variant. It must not outlive the guest.
+    pub(crate) fn time_limit(&self, variant: &Variant<'_, Module>) -> Result<TimeLimit> {
+        let memory = |name: &str| {
+            let (base, _) = LinearMemory::find(&self.instance, name)?.data()?;
+            Some(base)
+        };
         // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
         // the instance is dropped, which the guest's runtime owns together with the limit.
-        Ok(unsafe { TimeLimit::new(limit, base) })
+        unsafe { variant.time_limit(NAME, memory) }
     }
 
     /// The function that the guest exports by this name.
@@ -222,7 +223,7 @@ impl LinearMemory {
     /// # Safety
     ///
     /// For as long as the result is used, the instance lives, its memory does not grow and
-    /// nobody else reads or writes it.
+    /// nothing else reads or writes it.
     unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
         let Some((data, len)) = self.data() else { return &mut [] };
         // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
@@ -251,7 +252,7 @@ impl LinearMemories for State {
     fn linear_memory(&self, index: usize) -> &[u8] {
         // SAFETY: the state is used by a host function only, so the guest is in the middle of
         // a call: its instance lives, it waits for the result (guests have no threads), and
-        // whoever called it has the `Guest` borrowed exclusively. The borrow of the state
+        // its caller has the `Guest` borrowed exclusively. The borrow of the state
         // excludes `linear_memory_mut`.
         self.memory(index).map_or(&[], |memory| unsafe { memory.bytes() })
     }
@@ -264,7 +265,7 @@ impl LinearMemories for State {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: made from a `Box` in `Guest::start`, owned here alone, and whatever
+        // SAFETY: made from a `Box` in `Guest::start`, owned here alone, and the store that
         // borrowed it was dropped before: see the order of fields in `Guest`.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }

@@ -7,7 +7,7 @@ use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Limits, Result};
 use wasmparser::{BinaryReaderError, MemoryType, Operator, Parser, Payload, TableType};
 
-use crate::engine::MAX_PAGES64;
+use crate::config::MAX_PAGES64;
 use crate::{NAME, error};
 
 /// What is of interest in a module beside its exports. The module was validated.

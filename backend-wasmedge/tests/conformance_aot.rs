@@ -20,7 +20,7 @@ const fn quiet_nan(case: &'static str) -> ExpectedFailure {
     ExpectedFailure {
         case,
         says: "ArithmeticNan",
-        reason: "a signalling NaN stays one where the specification makes it quiet",
+        reason: "a signaling NaN stays one where the specification makes it quiet",
         link: "https://github.com/WasmEdge/WasmEdge/pull/5271",
     }
 }

@@ -1,3 +1,5 @@
+//! Wasmer as an engine: its capabilities, and how it compiles.
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -5,34 +7,33 @@ use polychord_runtime_api::{
     Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, Result, SignalUse,
     claim_signals,
 };
-use wasmer::sys::{EngineBuilder, Features};
 
 use crate::NAME;
-use crate::compiler::Compiler;
-use crate::runtime::WasmerModule;
+use crate::config::Compiler;
+use crate::module::WasmerModule;
 
 /// Wasmer, configured for speed and containment.
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,
-    /// What compiles; by default this process.
+    /// The program that compiles; none if this process does.
     isolated: Option<CompilerCommand>,
 }
 
 impl WasmerEngine {
-    /// The version of Wasmer that this crate was built with, as Wasmer tells it.
+    /// The version of Wasmer that this crate was built with, as Wasmer's own crates state it.
     pub const VERSION: &str = wasmer_types::VERSION;
 
     /// An engine for this machine, which compiles with Cranelift.
     ///
     /// # Errors
     ///
-    /// Those of [`with_compiler`](Self::with_compiler).
+    /// Returns the errors of [`with_compiler`](Self::with_compiler).
     pub fn new() -> Result<Self> {
         Self::with_compiler(Compiler::Cranelift)
     }
 
-    /// An engine for this machine.
+    /// An engine for this machine, which compiles with `compiler`.
     ///
     /// # Errors
     ///
@@ -40,12 +41,12 @@ impl WasmerEngine {
     /// of WasmEdge run in this process, and [`Error::Compile`](polychord_runtime_api::Error::Compile)
     /// if the compiler is not compiled in.
     pub fn with_compiler(compiler: Compiler) -> Result<Self> {
-        let engine = configure(compiler.builder()?);
+        let engine = compiler.engine()?;
         claim_signals(NAME, SignalUse::Shared)?;
         let capabilities = Capabilities {
             engine: NAME,
             version: Self::VERSION,
-            execution: compiler.name(),
+            execution: compiler.execution(),
             // Wasmer 7.4 does not validate modules with 64-bit memories.
             memory64: Memory64::Host,
             memory32_max_bytes: 1 << 32,
@@ -59,7 +60,7 @@ impl WasmerEngine {
         Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
     }
 
-    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
     #[must_use]
     pub fn isolate(self, compiler: CompilerCommand) -> Self {
         Self { isolated: Some(compiler), ..self }
@@ -85,21 +86,4 @@ impl fmt::Debug for WasmerEngine {
             .field("compiler", &self.capabilities.execution)
             .finish_non_exhaustive()
     }
-}
-
-/// Compiles on all cores, which is Wasmer's default.
-pub(crate) fn configure(builder: EngineBuilder) -> wasmer::Engine {
-    let mut features = Features::new();
-    features
-        .reference_types(true)
-        .simd(true)
-        .bulk_memory(true)
-        .multi_value(true)
-        .multi_memory(true)
-        .relaxed_simd(true)
-        .extended_const(true)
-        .threads(false)
-        .tail_call(false)
-        .memory64(false);
-    builder.set_features(Some(features)).into()
 }

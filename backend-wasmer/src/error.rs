@@ -1,3 +1,5 @@
+//! Wasmer's errors as Polychord's.
+
 use polychord_runtime_api::{Error, TrapKind};
 use wasmer::sys::vm::TrapCode;
 use wasmer::{CompileError, InstantiationError, RuntimeError};
@@ -18,10 +20,11 @@ pub(crate) fn instantiate(error: InstantiationError) -> Error {
 /// The error of a call: a trap in all but strange cases.
 pub(crate) fn call(error: RuntimeError, operation: &str) -> Error {
     let reason = error.to_string();
-    let Some(trap) = error.to_trap() else {
-        return Error::Call { engine: NAME, operation: operation.to_owned(), reason };
-    };
-    let kind = match trap {
+    Error::call(NAME, operation, error.to_trap().map(kind), reason)
+}
+
+const fn kind(trap: TrapCode) -> TrapKind {
+    match trap {
         TrapCode::UnreachableCodeReached => TrapKind::Unreachable,
         TrapCode::HeapAccessOutOfBounds => TrapKind::MemoryOutOfBounds,
         TrapCode::TableAccessOutOfBounds => TrapKind::TableOutOfBounds,
@@ -32,6 +35,5 @@ pub(crate) fn call(error: RuntimeError, operation: &str) -> Error {
         TrapCode::BadConversionToInteger => TrapKind::InvalidConversionToInteger,
         TrapCode::StackOverflow => TrapKind::StackOverflow,
         _ => TrapKind::Other,
-    };
-    Error::Trap { engine: NAME, operation: operation.to_owned(), kind }
+    }
 }

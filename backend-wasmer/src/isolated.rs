@@ -4,8 +4,7 @@ use std::ffi::OsString;
 
 use polychord_runtime_api::{CompilerCommand, Error, Result, serve_compiler};
 
-use crate::compiler::Compiler;
-use crate::engine::configure;
+use crate::config::Compiler;
 use crate::{NAME, error};
 
 /// Serves one run of a [`CompilerCommand`]. `args` are the last ones of the process.
@@ -16,13 +15,14 @@ use crate::{NAME, error};
 /// program should write it to stderr and exit with a failure.
 pub fn run_compiler(args: &[OsString]) -> Result<()> {
     let compilers = [Compiler::Cranelift, Compiler::Llvm];
-    let named = |arg: &OsString| compilers.into_iter().find(|compiler| compiler.name() == *arg);
+    let named =
+        |arg: &OsString| compilers.into_iter().find(|compiler| compiler.execution() == *arg);
     let compiler = args.last().and_then(named).ok_or_else(|| Error::Compile {
         engine: NAME,
         reason: format!("the compiler takes Cranelift or LLVM, and not {args:?}"),
     })?;
     serve_compiler(NAME, |wasm| {
-        let engine = configure(compiler.builder()?);
+        let engine = compiler.engine()?;
         let module = wasmer::Module::new(&engine, wasm).map_err(|e| error::compile(&e))?;
         let code = module.serialize();
         Ok(code.map_err(|e| Error::Compile { engine: NAME, reason: e.to_string() })?.to_vec())

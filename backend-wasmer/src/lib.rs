@@ -4,15 +4,19 @@
 //! translates between the two interfaces and decides nothing. Guests are compiled by Cranelift, or
 //! by LLVM, as its [`Compiler`] says.
 
-mod compiler;
+mod config;
 mod engine;
 mod error;
 mod function;
+mod guest;
+mod imports;
 mod isolated;
+mod limits;
 mod memory;
-mod runtime;
+mod module;
+mod values;
 
-pub use compiler::Compiler;
+pub use config::Compiler;
 pub use engine::WasmerEngine;
 pub use isolated::run_compiler;
 

@@ -1,14 +1,16 @@
+//! Wasmtime as an engine: its capabilities, and how it compiles.
+
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use polychord_runtime_api::{
-    AddressType, Capabilities, CompilerCommand, Engine, GUEST_STACK, Memory64, Module, ModuleInfo,
-    RelaxedSimd, Result, SignalUse, claim_signals,
+    AddressType, Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, RelaxedSimd,
+    Result, SignalUse, claim_signals,
 };
-use wasmtime::{Config, OptLevel};
 
-use crate::runtime::WasmtimeModule;
-use crate::{NAME, error};
+use crate::NAME;
+use crate::config::{Engines, WIDE};
+use crate::module::WasmtimeModule;
 
 /// Wasmtime with Cranelift, configured for speed and containment.
 pub struct WasmtimeEngine {
@@ -16,21 +18,11 @@ pub struct WasmtimeEngine {
     engines: Arc<Engines>,
 }
 
-/// One engine for each kind of memory, made when it is first needed.
-#[derive(Default)]
-pub(crate) struct Engines {
-    engines: [OnceLock<wasmtime::Engine>; 2],
-    /// What compiles; by default this process.
-    pub(crate) compiler: Option<CompilerCommand>,
-}
-
-/// Address space set aside for a 64-bit memory, which thus never moves: its pages may be
-/// mappings. 256 GiB let some hundred guests live in a process with 47-bit addresses.
-const WIDE: u64 = 256 << 30;
-
 impl WasmtimeEngine {
-    /// The version of Wasmtime that this crate was built with, as Wasmtime tells it: a program
-    /// that depends on this crate may have a later one in its lock file than our own tests.
+    /// The version of Wasmtime that this crate was built with, as Wasmtime's own crates state it.
+    ///
+    /// A program that depends on this crate may have a later one in its lock file than our own
+    /// tests.
     pub const VERSION: &str = wasmtime_environ::VERSION;
 
     /// An engine for this machine.
@@ -60,25 +52,11 @@ impl WasmtimeEngine {
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })
     }
-}
 
-impl WasmtimeEngine {
-    /// Has modules compiled in a process of its own, by [`run_compiler`](crate::run_compiler).
+    /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
     #[must_use]
     pub fn isolate(self, compiler: CompilerCommand) -> Self {
-        let engines = Engines { compiler: Some(compiler), ..Engines::default() };
-        Self { engines: Arc::new(engines), ..self }
-    }
-}
-
-impl Engines {
-    pub(crate) fn get(&self, address: AddressType) -> Result<&wasmtime::Engine> {
-        let slot = &self.engines[usize::from(address == AddressType::I64)];
-        if let Some(engine) = slot.get() {
-            return Ok(engine);
-        }
-        let engine = configure(address)?;
-        Ok(slot.get_or_init(|| engine))
+        Self { engines: Arc::new(Engines::isolated(compiler)), ..self }
     }
 }
 
@@ -97,22 +75,4 @@ impl fmt::Debug for WasmtimeEngine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WasmtimeEngine").field("version", &Self::VERSION).finish_non_exhaustive()
     }
-}
-
-/// For 32-bit memories guard pages take the place of bounds checks; that is the default.
-fn configure(address: AddressType) -> Result<wasmtime::Engine> {
-    let mut config = Config::new();
-    config
-        .cranelift_opt_level(OptLevel::Speed)
-        .parallel_compilation(true)
-        .wasm_relaxed_simd(true)
-        .wasm_multi_memory(true)
-        .wasm_memory64(true)
-        .wasm_backtrace_max_frames(None)
-        .max_wasm_stack(GUEST_STACK)
-        .memory_may_move(false);
-    if address == AddressType::I64 {
-        config.memory_reservation(WIDE);
-    }
-    wasmtime::Engine::new(&config).map_err(|e| error::instantiate(&e))
 }

@@ -1,3 +1,5 @@
+//! Wasmtime's errors as Polychord's.
+
 use polychord_runtime_api::{Error, TrapKind};
 use wasmtime::Trap;
 
@@ -11,15 +13,19 @@ pub(crate) fn instantiate(error: &wasmtime::Error) -> Error {
     Error::Instantiate { engine: NAME, reason: chain(error) }
 }
 
+/// The error of an instantiation, which may be a trap of the start function.
+pub(crate) fn start(error: &wasmtime::Error) -> Error {
+    if error.is::<Trap>() { call(error, "the start function") } else { instantiate(error) }
+}
+
 /// The error of a call: a trap in all but strange cases.
 pub(crate) fn call(error: &wasmtime::Error, operation: &str) -> Error {
-    let Some(trap) = error.downcast_ref::<Trap>() else {
-        if operation == "the start function" {
-            return instantiate(error);
-        }
-        return Error::Call { engine: NAME, operation: operation.to_owned(), reason: chain(error) };
-    };
-    let kind = match trap {
+    let trap = error.downcast_ref::<Trap>().map(kind);
+    Error::call(NAME, operation, trap, chain(error))
+}
+
+const fn kind(trap: &Trap) -> TrapKind {
+    match trap {
         Trap::UnreachableCodeReached => TrapKind::Unreachable,
         Trap::MemoryOutOfBounds => TrapKind::MemoryOutOfBounds,
         Trap::TableOutOfBounds => TrapKind::TableOutOfBounds,
@@ -30,8 +36,7 @@ pub(crate) fn call(error: &wasmtime::Error, operation: &str) -> Error {
         Trap::BadConversionToInteger => TrapKind::InvalidConversionToInteger,
         Trap::StackOverflow => TrapKind::StackOverflow,
         _ => TrapKind::Other,
-    };
-    Error::Trap { engine: NAME, operation: operation.to_owned(), kind }
+    }
 }
 
 fn chain(error: &wasmtime::Error) -> String {

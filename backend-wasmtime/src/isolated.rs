@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use polychord_runtime_api::{AddressType, CompilerCommand, Error, Result, serve_compiler};
 
-use crate::engine::Engines;
+use crate::config::Engines;
 use crate::{NAME, error};
 
 /// Serves one run of a [`CompilerCommand`]. `args` are the last ones of the process.

@@ -3,11 +3,15 @@
 //! [`WasmtimeEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
 //! translates between the two interfaces and decides nothing.
 
+mod config;
 mod engine;
 mod error;
+mod guest;
+mod imports;
 mod isolated;
 mod memory;
-mod runtime;
+mod module;
+mod values;
 
 pub use engine::WasmtimeEngine;
 pub use isolated::run_compiler;

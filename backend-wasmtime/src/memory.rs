@@ -1,11 +1,45 @@
-use std::ptr::NonNull;
-use std::time::Duration;
+//! The memories of a Wasmtime store: their bytes, and the limits on their growth.
 
-use polychord_runtime_api::{Result, TimeLimit, WholePages};
-use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use polychord_runtime_api::{Host, Result, TimeLimit, Variant, WholePages};
+use wasmtime::{
+    AsContextMut, Instance, Memory, Module, Store, StoreContext, StoreContextMut, StoreLimits,
+    StoreLimitsBuilder,
+};
 
 use crate::NAME;
-use crate::runtime::{State, bytes_mut};
+
+/// The state of a store, which host functions and limits find there.
+pub(crate) struct State {
+    pub(crate) host: Arc<Host>,
+    /// The exported ones, by the index that the host knows them by. None until the guest has
+    /// started.
+    pub(crate) memories: Vec<Memory>,
+    pub(crate) limits: StoreLimits,
+}
+
+/// The bytes of a memory; empty if there is none of this index.
+pub(crate) fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data(store),
+        None => &[],
+    }
+}
+
+/// The bytes of a memory, mutably; empty if there is none of this index.
+pub(crate) fn bytes_mut<'a>(
+    store: impl Into<StoreContextMut<'a, State>>,
+    index: usize,
+) -> &'a mut [u8] {
+    let store = store.into();
+    match store.data().memories.get(index).copied() {
+        Some(memory) => memory.data_mut(store),
+        None => &mut [],
+    }
+}
 
 /// The bytes of a guest's memory, of which the pages may be replaced.
 #[allow(unsafe_code, reason = "the claim that all mapping rests on")]
@@ -23,21 +57,20 @@ pub(crate) fn whole_pages(store: &mut Store<State>, index: usize) -> Option<Whol
     Some(pages.no_reserve())
 }
 
-/// The time limit of a guest whose code looks at a flag in the memory that is exported by this
-/// name.
+/// The time limit of an instance of this variant.
 #[allow(unsafe_code, reason = "the contract of the flag is met here")]
 pub(crate) fn time_limit(
-    limit: Duration,
+    variant: &Variant<'_, Module>,
     instance: Instance,
-    memory: &str,
     mut store: impl AsContextMut,
 ) -> Result<TimeLimit> {
-    let memory = instance.get_memory(&mut store, memory);
-    let base = memory.and_then(|memory| NonNull::new(memory.data_ptr(&store)));
-    let base = base.ok_or_else(|| TimeLimit::no_memory(NAME))?;
+    let memory = |name: &str| {
+        let memory = instance.get_memory(&mut store, name)?;
+        NonNull::new(memory.data_ptr(&store))
+    };
     // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
     // the store is dropped, which the guest's runtime owns together with the limit.
-    Ok(unsafe { TimeLimit::new(limit, base) })
+    unsafe { variant.time_limit(NAME, memory) }
 }
 
 /// Limits for the growth that guests ask for, of each memory and of each table.

@@ -18,7 +18,7 @@ const LAYER: LayerId = LayerId(0);
 #[allow(unsafe_code, reason = "the contract of mapping is met here")]
 fn map(bencher: Bencher<'_, '_>, bytes: u64) {
     let file = weights(bytes);
-    // SAFETY: nobody else knows the file, and it is removed after the guest.
+    // SAFETY: only this benchmark knows the file, and it is removed after the guest.
     let source = unsafe { Source::open_mapped(file.path()) }.unwrap();
     load(bencher, source, bytes);
 }
@@ -30,7 +30,7 @@ fn copy(bencher: Bencher<'_, '_>, bytes: u64) {
     load(bencher, Source::open(file.path()).unwrap(), bytes);
 }
 
-/// The same without a guest, into pages that are there.
+/// Copies a file without a guest, into pages that are already allocated.
 #[divan::bench(args = SIZES, sample_count = 20, sample_size = 1)]
 fn copy_to_host(bencher: Bencher<'_, '_>, bytes: u64) {
     let file = weights(bytes);

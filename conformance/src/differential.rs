@@ -54,7 +54,7 @@ pub struct Summary {
 }
 
 impl Differential {
-    /// So many modules, or as many as the environment says.
+    /// A test of `cases` modules, or of as many as the environment says.
     #[must_use]
     pub fn new(cases: u32, save: impl Into<PathBuf>) -> Self {
         let asked = std::env::var(VARIABLE).ok().and_then(|text| text.parse().ok());
@@ -203,7 +203,7 @@ const EXPORTS: &str = r#"(module
     (func (export "b") (param v128 i64) (result v128 f32) unreachable)
     (func (export "c") (result i64) unreachable))"#;
 
-/// Calls of a module together run at most so many functions and turns of loops: fewer than any
+/// Functions and loop iterations that all calls of a module run together at most: fewer than any
 /// stack has frames for, since how deep recursion may go is each engine's own.
 const FUEL: u32 = 300;
 

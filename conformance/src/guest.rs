@@ -82,7 +82,7 @@ pub(crate) fn drop_cached(_: &File) -> Result<(), Failure> {
 }
 
 /// A temporary file as a source to be mapped.
-#[allow(unsafe_code, reason = "nobody else knows the file")]
+#[allow(unsafe_code, reason = "only this case knows the file")]
 pub(crate) fn mapped(path: &Path) -> Result<Source> {
     // SAFETY: the file is a case's own, and a case truncates it only while it is not mapped.
     unsafe { Source::open_mapped(path) }

@@ -1,4 +1,4 @@
-//! The promises of Polychord as test cases, for whoever adapts a WebAssembly engine to it.
+//! The promises of Polychord as test cases, for vendors who add a WebAssembly engine to it.
 //!
 //! A backend's whole test is one file with `harness = false`:
 //!

@@ -32,7 +32,7 @@ pub enum Line {
     Spec {
         /// Name of the suite.
         suite: String,
-        /// What became of its directives.
+        /// The outcomes of its directives.
         counts: Counts,
     },
     /// The counts of the random modules, which are also a trial.
@@ -105,7 +105,7 @@ pub enum Mode {
     },
 }
 
-/// Where lines go; nowhere if nobody asked for them.
+/// Where lines go; nowhere if they were not asked for.
 #[derive(Clone, Default)]
 pub(crate) struct Recorder(Option<Arc<Mutex<File>>>);
 
@@ -129,7 +129,7 @@ impl Recorder {
     }
 }
 
-/// The file of an engine, by what it is called and how it runs guests.
+/// The file of an engine, named by the engine and by how it runs guests.
 fn file_name(engine: &str, execution: &str) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     let execution: String = execution.chars().map(plain).collect();

@@ -1,6 +1,6 @@
 //! Folders that no other user can change, and files in them that are opened only once.
 //!
-//! A cache lies at a path that others can predict. Whoever can write to one of the folders on the
+//! A cache lies at a path that others can predict. A user who can write to one of the folders on the
 //! way can put a link, or a folder of their own, in the place of ours: between a check and the use
 //! that relies on it, too. So [`Folder`] checks every folder and link on the way and keeps a
 //! descriptor of the last one, and files in it are opened by that descriptor, without following

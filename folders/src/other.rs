@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Access, Result, failed, temporary_name};
 
-/// A folder, which nobody else is assumed to change.
+/// A folder, assumed to be changed by this user alone.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,

@@ -40,7 +40,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// Those of [`make`](Self::make), and [`Error::Io`] if it is not there.
+    /// Returns the errors of [`make`](Self::make), and [`Error::Io`] if it is not there.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         Self::walk(path, access, Made::Never)
     }
@@ -55,11 +55,11 @@ impl Folder {
         &self.path
     }
 
-    /// Checks again that the path leads to this folder, and that nobody else can change that.
+    /// Checks again that the path leads to this folder, and that no other user can change that.
     ///
     /// # Errors
     ///
-    /// As [`make`](Self::make); and [`Error::Unsafe`] if another folder is there now.
+    /// Returns the errors of [`make`](Self::make), and [`Error::Unsafe`] if another folder is there now.
     pub fn check(&self) -> Result<()> {
         let now = Self::open(&self.path, self.access)?;
         let stat = |folder: &Self| {
@@ -87,7 +87,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// As [`open_file`](Self::open_file).
+    /// Returns the errors of [`open_file`](Self::open_file).
     pub fn open_file_to_write(&self, name: &str) -> Result<Option<File>> {
         self.open_checked(name, OFlags::RDWR)
     }
@@ -96,7 +96,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// As [`open_file`](Self::open_file).
+    /// Returns the errors of [`open_file`](Self::open_file).
     pub fn read(&self, name: &str) -> Result<Option<Vec<u8>>> {
         let Some(mut file) = self.open_file(name)? else { return Ok(None) };
         let mut bytes = Vec::new();
@@ -142,7 +142,7 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// As [`create_file`](Self::create_file), if somebody else was faster.
+    /// Returns the errors of [`create_file`](Self::create_file), if another process was faster.
     pub fn create_file_anew(&self, name: &str, mode: u32) -> Result<File> {
         self.remove_file(name)?;
         self.create_file(name, mode)

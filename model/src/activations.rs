@@ -1,17 +1,26 @@
-use polychord_abi::transformer::activations;
+//! How activations are multiplied with quantized weights.
 
-/// How activations are multiplied with quantised weights: both have the same result on every
-/// engine, but not the same as each other.
+use polychord_abi::transformer::activations;
+use polychord_plan::named;
+
+/// How activations are multiplied with quantized weights.
+///
+/// Either way has the same result on every engine, but not the same as the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activations {
     /// As they are, in 32-bit floats: the exact way.
     F32,
-    /// Quantised to 8 bits in blocks, as llama.cpp does it, for integer products: faster. Weights
+    /// Quantized to 8 bits in blocks, as llama.cpp does it, for integer products: faster. Weights
     /// that are floats are multiplied with floats.
     #[default]
     Int8,
 }
+
+named!(Activations, "kind of activations", {
+    F32 = "f32": "As 32-bit floats: exact",
+    Int8 = "int8": "Quantized to 8 bits, as llama.cpp does it: faster",
+});
 
 impl Activations {
     /// The number in the guest's contract.

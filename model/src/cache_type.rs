@@ -1,7 +1,11 @@
-use polychord_abi::transformer::ggml_type;
+//! How the cache of keys and values stores its numbers.
 
-/// How the cache of keys and values stores its numbers: both have the same result on every engine,
-/// but not the same as each other.
+use polychord_abi::transformer::ggml_type;
+use polychord_plan::named;
+
+/// How the cache of keys and values stores its numbers.
+///
+/// Either way has the same result on every engine, but not the same as the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheType {
@@ -11,6 +15,11 @@ pub enum CacheType {
     /// Rounded to 16-bit floats, as llama.cpp does it by default: half of the memory.
     F16,
 }
+
+named!(CacheType, "cache type", {
+    F32 = "f32": "As 32-bit floats: exact",
+    F16 = "f16": "As 16-bit floats, as llama.cpp does it: half of the memory",
+});
 
 impl CacheType {
     /// The number in the guest's contract.

@@ -199,8 +199,8 @@ impl Reencode for Linker {
         Ok(())
     }
 
-    /// The index without the marked imports before it. A marked one has none: whatever refers
-    /// to it, other than a call, cannot be had.
+    /// The index without the marked imports before it. A marked one has none, so nothing but
+    /// a call may refer to it.
     fn function_index(&mut self, function: u32) -> Result<u32, Error> {
         if let Some(mark) = self.mark(function) {
             return Err(reencode::Error::UserError(Unlinkable::NotCalled(mark)));

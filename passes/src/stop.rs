@@ -59,8 +59,8 @@ pub struct Stoppable {
 ///
 /// # Errors
 ///
-/// [`Error`](crate::Error) if the module is not valid, or if it has so many functions or
-/// memories that no more can be added.
+/// [`Error`](crate::Error) if the module is not valid, or if it has too many functions
+/// or memories to add one.
 pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     let sections = Sections::read(wasm)?;
     let shape = Shape::read(wasm)?;

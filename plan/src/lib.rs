@@ -5,6 +5,7 @@
 //! - [`Plan`] is what is stored as JSON, checked ([`Plan::validate`]) and carried out.
 //! - [`SourceRange`] is a layer as its file has it, [`PlannedLayer`] the same with its place.
 //! - [`range`] has the limits and the check that plans and memories share.
+//! - [`Named`] is what command lines, JSON and bindings choose by name.
 //! - [`Printable`] shows text of unknown origin, which every message of an error has.
 //!
 //! **Invariant:** nothing here asks the operating system for anything. The crate compiles for
@@ -30,12 +31,14 @@ pub mod region;
 
 mod error;
 mod layer;
+mod named;
 mod plan;
 mod printable;
 mod strategy;
 
 pub use error::{Error, Result};
 pub use layer::{LayerId, PlannedLayer, SourceRange};
+pub use named::{Named, UnknownName};
 pub use plan::{Plan, PlannedMemory};
 pub use printable::{Printable, is_hidden};
 pub use strategy::{Group, Guests, Inventory, Strategy};

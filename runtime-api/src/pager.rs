@@ -29,6 +29,11 @@ pub enum Policy {
     Lru,
 }
 
+polychord_plan::named!(Policy, "paging policy", {
+    Pinned = "pinned": "The first layers stay, the rest stream through",
+    Lru = "lru": "The layers that were used last",
+});
+
 /// What a pager did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PagerStats {

@@ -31,12 +31,6 @@ unsafe impl Send for Word {}
 unsafe impl Sync for Word {}
 
 impl TimeLimit {
-    /// Calls may take any time.
-    #[must_use]
-    pub const fn none() -> Self {
-        Self(None)
-    }
-
     /// Calls are stopped after `limit` by a word in the memory that the pass has added to the
     /// guest.
     ///
@@ -45,17 +39,9 @@ impl TimeLimit {
     /// `memory` is the first byte of that memory: at least a page that is readable, writable and
     /// aligned to its size, stays where it is for as long as the result lives, and is used by
     /// nothing but compiled code of the guest.
-    #[must_use]
-    pub const unsafe fn new(limit: Duration, memory: NonNull<u8>) -> Self {
+    const unsafe fn new(limit: Duration, memory: NonNull<u8>) -> Self {
         // SAFETY: the word lies within the page, by the caller's promise.
         Self(Some((limit, Word(unsafe { memory.byte_add(FLAG) }.cast()))))
-    }
-
-    /// The error of a backend whose instance has no memory for the limit.
-    #[must_use]
-    pub fn no_memory(engine: &'static str) -> Error {
-        let reason = "it has not the memory of one page that its time limit needs".to_owned();
-        Error::Instantiate { engine, reason }
     }
 
     /// Runs guest code, and stops it when its time is over. The trap that stops it becomes
@@ -107,14 +93,21 @@ pub struct Variants<M> {
 
 /// The variant for guests with a time limit.
 #[derive(Debug)]
-pub struct Stoppable<M> {
-    /// The module, as the engine compiled it.
-    pub module: M,
+struct Stoppable<M> {
+    module: M,
     /// The name that the memory with the flag is exported by.
-    pub memory: String,
+    memory: String,
     /// The name of the function to be called when the guest starts. Engines would run a start
     /// function before anyone could find the flag, so it is none of the module's any more.
-    pub start: Option<String>,
+    start: Option<String>,
+}
+
+/// The variant of a module that one guest runs.
+#[derive(Debug)]
+pub struct Variant<'a, M> {
+    module: &'a M,
+    /// The names of the flag's memory and of the start function, if the guest has a time limit.
+    limited: Option<(Duration, &'a str, Option<&'a str>)>,
 }
 
 impl<M> Variants<M> {
@@ -124,19 +117,29 @@ impl<M> Variants<M> {
         Self { wasm: wasm.into(), plain, stoppable, compiling }
     }
 
-    /// The variant without a flag.
-    pub const fn plain(&self) -> &M {
-        &self.plain
-    }
-
-    /// The variant with a flag, compiled when it is first asked for, by one thread at a time.
-    /// `reads` says what makes the engine's code read the flag again.
+    /// The variant for a guest whose calls may take `limit`. The one with a flag is compiled when it
+    /// is first asked for, by one thread at a time. `reads` says what makes the engine's code read
+    /// the flag again.
     ///
     /// # Errors
     ///
-    /// Those of `compile`, and [`Error::Compile`](crate::Error::Compile) if the module cannot be
-    /// rewritten, or if `compile` panics.
-    pub fn stoppable(
+    /// Returns the errors of `compile`, and [`Error::Compile`](crate::Error::Compile) if the module
+    /// cannot be rewritten, or if `compile` panics.
+    pub fn choose(
+        &self,
+        limit: Option<Duration>,
+        engine: &'static str,
+        reads: Reads,
+        compile: impl FnOnce(&[u8]) -> Result<M>,
+    ) -> Result<Variant<'_, M>> {
+        let Some(limit) = limit else {
+            return Ok(Variant { module: &self.plain, limited: None });
+        };
+        let Stoppable { module, memory, start } = self.stoppable(engine, reads, compile)?;
+        Ok(Variant { module, limited: Some((limit, memory, start.as_deref())) })
+    }
+
+    fn stoppable(
         &self,
         engine: &'static str,
         reads: Reads,
@@ -163,6 +166,55 @@ impl<M> Variants<M> {
         })?;
         let (memory, start) = (checked.memory, without_start.start);
         Ok(self.stoppable.get_or_init(|| Stoppable { module, memory, start }))
+    }
+}
+
+impl<'a, M> Variant<'a, M> {
+    /// The module, as the engine compiled it.
+    #[must_use]
+    pub const fn module(&self) -> &'a M {
+        self.module
+    }
+
+    /// Whether its code looks at a flag, which has a memory of one page.
+    #[must_use]
+    pub const fn has_flag(&self) -> bool {
+        self.limited.is_some()
+    }
+
+    /// The name of the function that the backend calls as the start function, under the time limit;
+    /// none if the engine itself runs what the module declares.
+    #[must_use]
+    pub const fn start(&self) -> Option<&'a str> {
+        match self.limited {
+            Some((_, _, start)) => start,
+            None => None,
+        }
+    }
+
+    /// The time limit of an instance of this variant. `memory` finds the first byte of the memory
+    /// that the instance exports by a name; it is not called for a guest without a limit.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Instantiate`](crate::Error::Instantiate) if `memory` finds none.
+    ///
+    /// # Safety
+    ///
+    /// What `memory` returns is the first byte of that memory: at least a page that is readable,
+    /// writable and aligned to its size, stays where it is for as long as the result lives, and is
+    /// used by nothing but compiled code of the guest.
+    pub unsafe fn time_limit(
+        &self,
+        engine: &'static str,
+        memory: impl FnOnce(&str) -> Option<NonNull<u8>>,
+    ) -> Result<TimeLimit> {
+        let Some((limit, name, _)) = self.limited else { return Ok(TimeLimit(None)) };
+        let reason = "it has not the memory of one page that its time limit needs";
+        let memory =
+            memory(name).ok_or_else(|| Error::Instantiate { engine, reason: reason.to_owned() })?;
+        // SAFETY: the caller's promise about `memory`.
+        Ok(unsafe { TimeLimit::new(limit, memory) })
     }
 }
 

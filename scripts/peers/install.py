@@ -34,7 +34,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 class Missing(Exception):
-    """Something that cannot be had here."""
+    """Something that cannot be installed here."""
 
 
 @dataclasses.dataclass
@@ -47,7 +47,7 @@ class Installed:
 
 
 def all_of(repo, cache, polychord, parties):
-    """Everything that can be had of `parties`. Without Polychord there is no model."""
+    """Everything of `parties` that can be installed. Without Polychord there is no model."""
     try:
         polychord, environment = build_polychord(repo, polychord)
         ids = prompt_ids(polychord, environment)

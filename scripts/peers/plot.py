@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt  # noqa: E402
 
 REFERENCE = "llama.cpp"
 # In the order of the bars.
-COLOURS = {
+COLORS = {
     "polychord wasmtime int8": "#1f77b4",
     "polychord wasmer int8": "#2ca02c",
     "polychord wasmedge int8": "#d62728",
@@ -31,12 +31,12 @@ def draw(axes, rows, measure):
     labels, drawn = [], set()
     for number, group in enumerate(dict.fromkeys(map(group_of, rows))):
         found = {row["program"]: row for row in rows if group_of(row) == group}
-        names = [name for name in COLOURS if found.get(name, {}).get(f"{measure}/{REFERENCE}")]
+        names = [name for name in COLORS if found.get(name, {}).get(f"{measure}/{REFERENCE}")]
         for place, name in enumerate(names):
             at = number + (place - (len(names) - 1) / 2) * WIDTH
             # A name that begins with _ is not in the legend.
             label = f"_{name}" if name in drawn else name
-            axes.bar(at, found[name][f"{measure}/{REFERENCE}"], WIDTH, label=label, color=COLOURS[name])
+            axes.bar(at, found[name][f"{measure}/{REFERENCE}"], WIDTH, label=label, color=COLORS[name])
             drawn.add(name)
         labels.append(label_of(group, found.get(REFERENCE), measure))
     axes.axhline(1, color="#555555", linewidth=0.8, linestyle="--")

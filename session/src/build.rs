@@ -1,6 +1,7 @@
 //! The builds of the transformer guest, and which one an engine gets.
 
 use polychord_runtime_api as api;
+use polychord_runtime_api::plan::named;
 use polychord_runtime_api::{AddressType, Capabilities, Module, Plan, PlannedMemory, RelaxedSimd};
 
 use crate::error::Error;
@@ -9,7 +10,7 @@ use crate::options::Placement;
 /// Whether the guest uses the relaxed SIMD instructions: the results are the same, bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Guest {
+pub enum SimdFlavor {
     /// If the engine runs them faster.
     #[default]
     Auto,
@@ -76,7 +77,13 @@ impl Build {
     }
 }
 
-impl Guest {
+named!(SimdFlavor, "SIMD flavor", {
+    Auto = "auto": "The one that the engine runs faster",
+    Plain = "plain": "Without the relaxed SIMD instructions",
+    Relaxed = "relaxed": "With them",
+});
+
+impl SimdFlavor {
     pub(crate) const fn is_relaxed(self, engine: &Capabilities) -> bool {
         match self {
             Self::Auto => matches!(engine.relaxed_simd, RelaxedSimd::Faster),

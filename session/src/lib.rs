@@ -23,13 +23,13 @@ mod shard;
 mod team;
 mod transformer;
 
-pub use build::Guest;
+pub use build::SimdFlavor;
 pub use error::{Error, Result};
 pub use generation::{Generation, Token};
 pub use header::{header_of, read_header};
 pub use load_report::LoadReport;
 pub use model::Model;
-pub use options::{Placement, Ranks, SessionOptions, Split};
+pub use options::{Placement, PlacementKind, Ranks, SessionOptions, Split, UnknownRanks};
 pub use placement::Placed;
 pub use profile::{Phases, Profile};
 pub use session::{Logits, Session};

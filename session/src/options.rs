@@ -1,9 +1,12 @@
 //! What a caller decides about a session.
 
+use std::fmt;
+use std::str::FromStr;
 use std::thread;
 use std::time::Duration;
 
 use polychord_model::{Activations, CacheType};
+use polychord_runtime_api::plan::{UnknownName, named};
 use polychord_runtime_api::{Capabilities, Plan, Policy, Rank, Requirements};
 
 use crate::error::{Error, Result};
@@ -117,6 +120,72 @@ pub enum Placement {
     Planned(Plan),
 }
 
+/// The kinds of [`Placement`] that have a name, which [`Placement::from`] makes with the defaults
+/// of their options.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PlacementKind {
+    /// [`Placement::Auto`].
+    #[default]
+    Auto,
+    /// [`Placement::Resident32`].
+    Resident32,
+    /// [`Placement::Sharded32`].
+    Sharded32,
+    /// [`Placement::Multi32`].
+    Multi32,
+    /// [`Placement::Native64`].
+    Native64,
+    /// [`Placement::Paged`].
+    Paged,
+}
+
+named!(PlacementKind, "placement", {
+    Auto = "auto": "By size and free memory",
+    Resident32 = "resident32": "One 32-bit memory",
+    Sharded32 = "sharded32": "Several guests, each with a run of the layers",
+    Multi32 = "multi32": "Several 32-bit memories of one guest, and one for the cache",
+    Native64 = "native64": "One 64-bit memory, where the engine has them; slower",
+    Paged = "paged": "Layers take turns in a window",
+});
+
+impl From<PlacementKind> for Placement {
+    fn from(kind: PlacementKind) -> Self {
+        match kind {
+            PlacementKind::Auto => Self::Auto,
+            PlacementKind::Resident32 => Self::Resident32,
+            PlacementKind::Sharded32 => Self::Sharded32 { memories: None },
+            PlacementKind::Multi32 => Self::Multi32,
+            PlacementKind::Native64 => Self::Native64,
+            PlacementKind::Paged => Self::Paged { resident_bytes: None, policy: Policy::default() },
+        }
+    }
+}
+
+impl FromStr for Placement {
+    type Err = UnknownName;
+
+    /// The placement of this name, with the defaults of its options.
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownName> {
+        name.parse::<PlacementKind>().map(Self::from)
+    }
+}
+
+impl fmt::Display for Placement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self {
+            Self::Auto => PlacementKind::Auto,
+            Self::Resident32 => PlacementKind::Resident32,
+            Self::Sharded32 { .. } => PlacementKind::Sharded32,
+            Self::Multi32 => PlacementKind::Multi32,
+            Self::Native64 => PlacementKind::Native64,
+            Self::Paged { .. } => PlacementKind::Paged,
+            Self::Planned(_) => return f.pad("planned"),
+        };
+        kind.fmt(f)
+    }
+}
+
 /// How weights and cache are cut into memories; changes where bytes lie, never a result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -130,6 +199,12 @@ pub enum Split {
     /// As by layer, with the key-value cache of each guest in a second memory.
     CacheApart,
 }
+
+named!(Split, "split", {
+    ByLayer = "layer": "One memory for all layers of a guest",
+    ByKind = "kind": "A memory for each kind of tensor and one for the cache, in one guest",
+    CacheApart = "cache-apart": "One memory for all layers of a guest, and one for its cache",
+});
 
 /// How many threads compute a network together.
 ///
@@ -151,6 +226,32 @@ impl Default for Ranks {
         Self::Exactly(1)
     }
 }
+
+impl FromStr for Ranks {
+    type Err = UnknownRanks;
+
+    /// Parses a number, or `auto`.
+    fn from_str(text: &str) -> std::result::Result<Self, UnknownRanks> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text.parse().map(Self::Exactly).map_err(|_| UnknownRanks),
+        }
+    }
+}
+
+impl fmt::Display for Ranks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.pad("auto"),
+            Self::Exactly(count) => count.fmt(f),
+        }
+    }
+}
+
+/// A text that is no number of ranks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither a number nor `auto`")]
+pub struct UnknownRanks;
 
 impl Ranks {
     /// The number for a model on an engine.

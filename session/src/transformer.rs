@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::{Engine, Module};
 
-use crate::build::{Build, Guest};
+use crate::build::{Build, SimdFlavor};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::{Placement, SessionOptions};
@@ -16,7 +16,7 @@ use crate::session::Session;
 /// session needs it.
 pub struct Transformer {
     engine: Arc<dyn Engine>,
-    guest: Guest,
+    flavor: SimdFlavor,
     /// Compiled for each of [`Build::ALL`].
     modules: [OnceLock<Arc<dyn Module>>; Build::ALL.len()],
     /// The only build, if it was given and does not come with this crate.
@@ -28,9 +28,9 @@ impl Transformer {
     ///
     /// # Errors
     ///
-    /// Those of [`with_guest`](Self::with_guest).
+    /// Those of [`with_flavor`](Self::with_flavor).
     pub fn new(engine: &Arc<dyn Engine>) -> Result<Self> {
-        Self::with_guest(engine, Guest::Auto)
+        Self::with_flavor(engine, SimdFlavor::Auto)
     }
 
     /// The guest that comes with this crate, with or without relaxed SIMD.
@@ -38,12 +38,12 @@ impl Transformer {
     /// # Errors
     ///
     /// [`Error::Runtime`] if the engine does not know the instructions.
-    pub fn with_guest(engine: &Arc<dyn Engine>, guest: Guest) -> Result<Self> {
-        let relaxed_simd = guest == Guest::Relaxed;
+    pub fn with_flavor(engine: &Arc<dyn Engine>, flavor: SimdFlavor) -> Result<Self> {
+        let relaxed_simd = flavor == SimdFlavor::Relaxed;
         let needs = polychord_runtime_api::Requirements { relaxed_simd, ..Default::default() };
         needs.check(engine.capabilities())?;
         let modules = std::array::from_fn(|_| OnceLock::new());
-        Ok(Self { engine: engine.clone(), guest, modules, only: None })
+        Ok(Self { engine: engine.clone(), flavor, modules, only: None })
     }
 
     /// Compiles another build of the guest, for the placements that its memory is made for.
@@ -109,7 +109,7 @@ impl Transformer {
         if let Some(module) = slot.get() {
             return Ok(module);
         }
-        let relaxed = self.guest.is_relaxed(self.engine.capabilities());
+        let relaxed = self.flavor.is_relaxed(self.engine.capabilities());
         let module = self.engine.compile(build.wasm(relaxed));
         let module = module.map_err(|error| placement.unavailable(error))?;
         Ok(slot.get_or_init(|| module))
@@ -120,7 +120,7 @@ impl std::fmt::Debug for Transformer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Transformer")
             .field("engine", &self.engine)
-            .field("guest", &self.guest)
+            .field("flavor", &self.flavor)
             .finish_non_exhaustive()
     }
 }

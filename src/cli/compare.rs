@@ -27,7 +27,7 @@ pub(crate) struct Args {
 
     /// Engines to compare, by default all that are compiled in
     #[arg(short, long, value_delimiter = ',', value_name = "ENGINE,...",
-        value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
+        value_parser = PossibleValuesParser::new(polychord::ENGINES.iter().map(polychord::EngineEntry::name)))]
     engines: Vec<String>,
 
     /// How weights come into the guest

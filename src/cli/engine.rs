@@ -1,88 +1,117 @@
 //! Choosing and opening an engine.
 
+use std::ffi::OsString;
 use std::sync::Arc;
 
-use clap::ValueEnum;
-use clap::builder::PossibleValuesParser;
-#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
-use polychord::api::CompilerCommand;
-use polychord::api::Engine;
+use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use polychord::api::{CompilerCommand, Engine};
+use polychord::{ENGINES, EngineEntry, EngineOptions};
 
 use super::Failure;
+use super::program::this_program;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct EngineArgs {
     /// The engine that runs the guest; by default the first that is compiled in
-    #[arg(short, long, value_parser = PossibleValuesParser::new(polychord::KNOWN_ENGINES))]
+    #[arg(short, long, value_parser = PossibleValuesParser::new(ENGINES.iter().map(EngineEntry::name)))]
     engine: Option<String>,
 
     #[command(flatten)]
     choices: Choices,
 }
 
-/// How an engine should be, where it leaves a choice.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+/// How engines should be, where they leave a choice: an option for each that does.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
-    /// Compile guests in a process of its own, with limits of memory and time; WasmEdge always does
-    #[arg(long)]
     isolate_compiler: bool,
-
-    /// What compiles guests for Wasmer
-    #[arg(long, value_enum, default_value_t)]
-    wasmer_compiler: WasmerCompiler,
-
-    /// How WasmEdge runs guests
-    #[arg(long, value_enum, default_value_t)]
-    wasmedge_mode: WasmEdgeMode,
+    /// Names of options, and what was chosen.
+    chosen: Vec<(&'static str, String)>,
 }
 
-/// What compiles guests for Wasmer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WasmerCompiler {
-    /// Starts fast
-    #[default]
-    Cranelift,
-    /// Starts later; in builds with the feature wasmer-llvm
-    Llvm,
+const ISOLATE: &str = "isolate-compiler";
+
+impl clap::Args for Choices {
+    fn augment_args(command: Command) -> Command {
+        let isolate = Arg::new(ISOLATE).long(ISOLATE).action(ArgAction::SetTrue).help(
+            "Compile guests in a process of its own, with limits of memory and time; WasmEdge always does",
+        );
+        ENGINES.iter().filter_map(EngineEntry::choice).fold(
+            command.arg(isolate),
+            |command, choice| {
+                let values = choice.variants.iter();
+                let values: Vec<_> =
+                    values.map(|it| PossibleValue::new(it.name).help(it.summary)).collect();
+                let arg = Arg::new(choice.name).long(choice.name).help(choice.summary);
+                let default = choice.variants.first().map(|variant| variant.name);
+                command.arg(
+                    arg.default_values(default).value_parser(PossibleValuesParser::new(values)),
+                )
+            },
+        )
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
 }
 
-/// How WasmEdge runs guests.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum WasmEdgeMode {
-    /// Compiled ahead of time, and kept in the cache
-    #[default]
-    Aot,
-    /// Interpreted: about a hundred times slower
-    Interpreter,
+impl clap::FromArgMatches for Choices {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let choices = ENGINES.iter().filter_map(EngineEntry::choice);
+        let chosen = choices.filter_map(|choice| {
+            let value = matches.get_one::<String>(choice.name)?;
+            Some((choice.name, value.clone()))
+        });
+        Ok(Self { isolate_compiler: matches.get_flag(ISOLATE), chosen: chosen.collect() })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 impl EngineArgs {
     /// Opens the engine that was asked for.
     pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, Failure> {
-        let name = match &self.engine {
-            Some(name) => Some(name.as_str()),
-            None => polychord::default_engine(),
+        let known: Vec<_> = ENGINES.iter().map(EngineEntry::name).collect();
+        let missing = || {
+            let known = known.join(", ");
+            format!("no engine is compiled in: build with --features and one of {known}")
         };
-        let known = polychord::KNOWN_ENGINES.join(", ");
-        let missing =
-            || format!("no engine is compiled in: build with --features and one of {known}");
-        open(name.ok_or_else(missing)?, self.choices)
+        let name = match &self.engine {
+            Some(name) => name,
+            None => polychord::default_engine().ok_or_else(missing)?,
+        };
+        let entry = polychord::entry(name)?;
+        Ok(entry.open(&self.choices.options(entry)?)?)
     }
 }
 
 impl Choices {
     /// The arguments that make these choices in another run of this program.
-    pub(crate) fn args(self) -> Vec<String> {
-        fn arg(name: &str, value: impl ValueEnum) -> String {
-            let value = value.to_possible_value();
-            format!("--{name}={}", value.as_ref().map_or("", |value| value.get_name()))
+    pub(crate) fn args(&self) -> Vec<String> {
+        let isolate = self.isolate_compiler.then(|| format!("--{ISOLATE}"));
+        self.chosen.iter().map(|(name, value)| format!("--{name}={value}")).chain(isolate).collect()
+    }
+
+    /// These choices, for one of the engines.
+    fn options(&self, entry: &EngineEntry) -> Result<EngineOptions, Failure> {
+        let mut options = EngineOptions::new();
+        if self.isolate_compiler || entry.always_isolates() {
+            let compiler = CompilerCommand::new(this_program()?);
+            options = options.with_compiler(compiler.arg("compile-guest").arg(entry.name()));
         }
-        let isolate = self.isolate_compiler.then(|| "--isolate-compiler".to_owned());
-        let choices = [
-            arg("wasmer-compiler", self.wasmer_compiler),
-            arg("wasmedge-mode", self.wasmedge_mode),
-        ];
-        choices.into_iter().chain(isolate).collect()
+        if self.isolate_compiler {
+            options = options.isolate_compiler();
+        }
+        let name = entry.choice().map(|choice| choice.name);
+        let chosen = self.chosen.iter().find(|(option, _)| Some(*option) == name);
+        Ok(match chosen {
+            Some((_, variant)) => options.with_variant(variant),
+            None => options,
+        })
     }
 }
 
@@ -94,28 +123,25 @@ pub(crate) struct Opened {
 
 /// Opens every engine of this build, with every choice that it leaves.
 pub(crate) fn open_all() -> Vec<Opened> {
-    let default = Choices::default();
-    let llvm = Choices { wasmer_compiler: WasmerCompiler::Llvm, ..default };
-    let interpreter = Choices { wasmedge_mode: WasmEdgeMode::Interpreter, ..default };
     let mut all = Vec::new();
-    for name in polychord::available() {
-        let mut add = |choices| all.push(Opened { name, engine: open(name, choices) });
-        add(default);
-        match name {
-            "wasmer" if cfg!(feature = "wasmer-llvm") => add(llvm),
-            "wasmedge" => add(interpreter),
-            _ => {}
+    for entry in ENGINES.iter().filter(|entry| entry.is_compiled_in()) {
+        let variants = entry.choice().map_or(&[][..], |choice| choice.variants);
+        let variants = variants.iter().filter(|variant| variant.compiled_in);
+        let choices: Vec<_> = match entry.choice() {
+            None => vec![Choices::default()],
+            Some(choice) => variants.map(|it| Choices::of(choice.name, it.name)).collect(),
+        };
+        for choices in choices {
+            let engine = choices.options(entry).and_then(|options| Ok(entry.open(&options)?));
+            all.push(Opened { name: entry.name(), engine });
         }
     }
     all
 }
 
-fn open(name: &str, choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
-    match name {
-        "wasmer" => wasmer::open(choices),
-        "wasmtime" => wasmtime::open(choices),
-        "wasmedge" => wasmedge::open(choices.wasmedge_mode),
-        _ => Ok(polychord::open(name)?),
+impl Choices {
+    fn of(option: &'static str, variant: &str) -> Self {
+        Self { isolate_compiler: false, chosen: vec![(option, variant.to_owned())] }
     }
 }
 
@@ -123,158 +149,10 @@ fn open(name: &str, choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
 #[derive(Debug, clap::Args)]
 pub(crate) struct CompileArgs {
     engine: String,
-    args: Vec<std::ffi::OsString>,
+    args: Vec<OsString>,
 }
 
 /// Serves the hidden command.
 pub(crate) fn compile(args: &CompileArgs) -> Result<(), Failure> {
-    match args.engine.as_str() {
-        "wasmer" => wasmer::compile(&args.args),
-        "wasmtime" => wasmtime::compile(&args.args),
-        other => Err(format!("no compiler of {other} runs in a process of its own").into()),
-    }
-}
-
-/// This program, as a compiler for an engine, if guests are to be compiled in another process.
-#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
-fn compiler(engine: &str, choices: Choices) -> Result<Option<CompilerCommand>, Failure> {
-    if !choices.isolate_compiler {
-        return Ok(None);
-    }
-    let program = std::env::current_exe()?;
-    Ok(Some(CompilerCommand::new(program).arg("compile-guest").arg(engine)))
-}
-
-#[cfg(feature = "wasmtime")]
-mod wasmtime {
-    use std::ffi::OsString;
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-    use polychord::wasmtime::{WasmtimeEngine, run_compiler};
-
-    use super::{Choices, Failure, compiler};
-
-    pub(super) fn open(choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
-        let engine = WasmtimeEngine::new()?;
-        Ok(match compiler("wasmtime", choices)? {
-            Some(command) => Arc::new(engine.isolate(command)),
-            None => Arc::new(engine),
-        })
-    }
-
-    pub(super) fn compile(args: &[OsString]) -> Result<(), Failure> {
-        Ok(run_compiler(args)?)
-    }
-}
-
-#[cfg(not(feature = "wasmtime"))]
-mod wasmtime {
-    use std::ffi::OsString;
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-
-    use super::{Choices, Failure};
-
-    /// Opening by name says how Wasmtime is compiled in.
-    pub(super) fn open(_: Choices) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(polychord::open("wasmtime")?)
-    }
-
-    pub(super) fn compile(_: &[OsString]) -> Result<(), Failure> {
-        Ok(polychord::open("wasmtime").map(drop)?)
-    }
-}
-
-#[cfg(feature = "wasmer")]
-mod wasmer {
-    use std::ffi::OsString;
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-    use polychord::wasmer::{Compiler, WasmerEngine, run_compiler};
-
-    use super::{Choices, Failure, WasmerCompiler, compiler};
-
-    pub(super) fn open(choices: Choices) -> Result<Arc<dyn Engine>, Failure> {
-        let by = match choices.wasmer_compiler {
-            WasmerCompiler::Cranelift => Compiler::Cranelift,
-            WasmerCompiler::Llvm => Compiler::Llvm,
-        };
-        let engine = WasmerEngine::with_compiler(by)?;
-        Ok(match compiler("wasmer", choices)? {
-            Some(command) => Arc::new(engine.isolate(command)),
-            None => Arc::new(engine),
-        })
-    }
-
-    pub(super) fn compile(args: &[OsString]) -> Result<(), Failure> {
-        Ok(run_compiler(args)?)
-    }
-}
-
-#[cfg(not(feature = "wasmer"))]
-mod wasmer {
-    use std::ffi::OsString;
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-
-    use super::{Choices, Failure};
-
-    /// Opening by name says how Wasmer is compiled in.
-    pub(super) fn open(_: Choices) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(polychord::open("wasmer")?)
-    }
-
-    pub(super) fn compile(_: &[OsString]) -> Result<(), Failure> {
-        Ok(polychord::open("wasmer").map(drop)?)
-    }
-}
-
-#[cfg(feature = "wasmedge")]
-pub(crate) mod wasmedge {
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-    use polychord::wasmedge::{CompilerCommand, Config, Mode, WasmEdgeEngine, run_compiler};
-
-    use super::{Failure, WasmEdgeMode};
-    use crate::cli::program::this_program;
-
-    /// The hidden command by which this program compiles guests for itself: LLVM ends the
-    /// process on some modules.
-    #[derive(Debug, clap::Args)]
-    pub(crate) struct CompileArgs {
-        args: Vec<std::ffi::OsString>,
-    }
-
-    pub(crate) fn compile(args: &CompileArgs) -> Result<(), Failure> {
-        Ok(run_compiler(&args.args)?)
-    }
-
-    pub(super) fn open(mode: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
-        let mode = match mode {
-            WasmEdgeMode::Aot => Mode::Aot,
-            WasmEdgeMode::Interpreter => Mode::Interpreter,
-        };
-        let compiler = CompilerCommand::new(this_program()?).arg("wasmedge-compile");
-        let config = Config { mode, compiler: Some(compiler), ..Config::default() };
-        Ok(Arc::new(WasmEdgeEngine::with_config(config)?))
-    }
-}
-
-#[cfg(not(feature = "wasmedge"))]
-pub(crate) mod wasmedge {
-    use std::sync::Arc;
-
-    use polychord::api::Engine;
-
-    use super::{Failure, WasmEdgeMode};
-
-    /// Opening by name says how WasmEdge is compiled in.
-    pub(super) fn open(_: WasmEdgeMode) -> Result<Arc<dyn Engine>, Failure> {
-        Ok(polychord::open("wasmedge")?)
-    }
+    Ok(polychord::entry(&args.engine)?.run_compiler(&args.args)?)
 }

@@ -17,7 +17,7 @@ use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Tr
 
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
-pub(crate) use args::{Args, Floats, Load, parse_tokens};
+pub(crate) use args::{Args, Load, parse_tokens};
 use report::{Recorder, Report};
 
 /// Generates text, and tells how it went.
@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = encode(&model, args)?;
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
-    let transformer = Transformer::with_guest(&engine, args.guest.into())?;
+    let transformer = Transformer::with_flavor(&engine, args.guest)?;
     transformer.prepare(&placement)?;
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
@@ -135,9 +135,9 @@ fn session_options(
     let needed = u32::try_from(prompt.saturating_add(args.max_tokens)).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
     options.placement = placement;
-    options.split = args.placement.split();
-    options.activations = args.activations.into();
-    options.cache_type = args.cache_type.into();
+    options.split = args.placement.split;
+    options.activations = args.activations;
+    options.cache_type = args.cache_type;
     options.ranks = args.ranks;
     options.profile = args.profile;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));

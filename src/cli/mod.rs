@@ -1,5 +1,6 @@
 //! Commands, each in a file of its own, and what they share.
 
+mod choice;
 mod compare;
 mod draw;
 mod engine;
@@ -46,9 +47,6 @@ enum Command {
     Inspect(inspect::Args),
     #[command(hide = true)]
     CompileGuest(engine::CompileArgs),
-    #[cfg(feature = "wasmedge")]
-    #[command(hide = true)]
-    WasmedgeCompile(engine::wasmedge::CompileArgs),
 }
 
 /// Parses the command line and runs the command.
@@ -66,8 +64,6 @@ pub(crate) fn run() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::CompileGuest(args) => engine::compile(&args),
-        #[cfg(feature = "wasmedge")]
-        Command::WasmedgeCompile(args) => engine::wasmedge::compile(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,10 +4,10 @@ use std::io::Write as _;
 use std::path::PathBuf;
 
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Model, SessionOptions};
+use polychord::model::{CacheType, Model, SessionOptions};
 
+use super::choice::choice;
 use super::engine::EngineArgs;
-use super::generate::Floats;
 use super::placement::PlacementArgs;
 use super::progress::TerminalBar;
 use super::terminal::Plain;
@@ -33,8 +33,8 @@ pub(crate) struct Args {
     context: Option<u32>,
 
     /// How the cache of keys and values stores its numbers
-    #[arg(long, value_enum, default_value_t)]
-    cache_type: Floats,
+    #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
+    cache_type: CacheType,
 }
 
 /// Makes a plan, draws it, and writes it.
@@ -45,9 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = Model::open(Hub::find(&model, &mut TerminalBar::new())?)?;
     let mut options = SessionOptions::default();
     options.placement = placement;
-    options.split = args.placement.split();
+    options.split = args.placement.split;
     options.context = args.context;
-    options.cache_type = args.cache_type.into();
+    options.cache_type = args.cache_type;
     let placed = model.place(&options, engine.capabilities())?;
     let mut out = Plain::new(std::io::stdout().lock());
     writeln!(out, "{}: {}\n", placed.name, placed.reason)?;

@@ -15,7 +15,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use polychord::api::{Engine, Memory64};
-use polychord::model::{Guest, Model, Placement, Session, Transformer};
+use polychord::model::{Model, Placement, Session, SimdFlavor, Transformer};
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 const GUEST: &str = "POLYCHORD_GUEST";
@@ -102,7 +102,7 @@ fn report(result: &str) {
 pub(crate) fn transformer(engine: &Arc<dyn Engine>) -> Transformer {
     match std::env::var_os(GUEST) {
         Some(_) => Transformer::from_wasm(engine, &guest()).unwrap(),
-        None => Transformer::with_guest(engine, Guest::Plain).unwrap(),
+        None => Transformer::with_flavor(engine, SimdFlavor::Plain).unwrap(),
     }
 }
 

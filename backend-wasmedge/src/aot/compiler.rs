@@ -7,8 +7,8 @@ use std::path::Path;
 use polychord_runtime_api::{CompilerCommand, Result, serve_compiler};
 use wasmedge_sdk::Compiler;
 
-use super::failed;
-use crate::engine::compiler_config;
+use super::failure::failed;
+use crate::config::compiler_config;
 use crate::{NAME, error, turn};
 
 /// Serves one run of a [`CompilerCommand`]: compiles the module in a folder, which is the last

@@ -6,8 +6,8 @@ use polychord_runtime_api::Result;
 use tempfile::TempDir;
 use wasmedge_sdk::Module;
 
-use super::failed;
-use crate::engine::{MAX_PAGES64, Mode, runtime_config};
+use super::failure::failed;
+use crate::config::{MAX_PAGES64, Mode, runtime_config};
 use crate::error;
 
 /// Loads these bytes, and nothing that has come into the place of a file meanwhile: from memory

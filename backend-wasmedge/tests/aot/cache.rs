@@ -143,7 +143,7 @@ fn evil_code() -> Vec<u8> {
 }
 
 /// Exchanges the file all the time while it is loaded: what is loaded is always what was checked.
-/// Whoever could do that is the user, here, or somebody who found a way around the permissions.
+/// Only the user could do that, as here, or an attacker who found a way around the permissions.
 pub(super) fn the_bytes_that_were_checked_are_loaded() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("aot");

@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "compile/corrupted",
-        promise: "a module with a wrong byte is compiled or refused, but harms nobody",
+        promise: "a module with a wrong byte is compiled or refused, but does no harm",
         needs: NOTHING,
         run: corrupted,
     },
@@ -142,7 +142,7 @@ pub fn truncated(engine: &dyn Engine) -> Outcome {
     holds(whole <= 5, || format!("{whole} beginnings of a module were compiled"))
 }
 
-/// A module with a wrong byte is compiled or refused, but harms nobody.
+/// A module with a wrong byte is compiled or refused, but does no harm.
 pub fn corrupted(engine: &dyn Engine) -> Outcome {
     let wasm = wat::parse_str(SMALL)?;
     for at in 0..wasm.len() {

@@ -225,7 +225,7 @@ pub fn conversions(engine: &dyn Engine) -> Outcome {
         equal(&format!("nearest({from})"), got, vec![Value::F32(to)])?;
     }
     let demoted = guest.call("demote", &[Value::F64(1.0 + f64::from(f32::EPSILON) / 2.0)])?;
-    equal("a tie goes to the even neighbour", demoted, vec![Value::F32(1.0)])?;
+    equal("a tie goes to the even neighbor", demoted, vec![Value::F32(1.0)])?;
     let got = guest.call("convert", &[Value::I64(-1)])?;
     equal("convert(-1)", got, vec![Value::F32(-1.0), Value::F32(18_446_744_073_709_551_615.0)])
 }

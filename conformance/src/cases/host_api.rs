@@ -62,7 +62,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "host_api/pager",
-        promise: "layers that take turns in a window are whole whenever they are required",
+        promise: "layers that share a window are whole whenever they are required",
         needs: NOTHING,
         run: pager,
     },
@@ -319,7 +319,7 @@ pub fn release_layer(engine: &dyn Engine) -> Outcome {
     for id in [0, 1] {
         let (memory, zeros) = (MemoryId(id), vec![0; bytes.len()]);
         runtime.register_layer(guest::layer(id, memory, PAGE + 33, &source))?;
-        // The pages before and after belong to nobody, so nobody touches them.
+        // The pages before and after belong to no layer, so loading and releasing leave them alone.
         for page in [0, 3] {
             runtime.write_memory64(memory, page * PAGE, &[0x22; PAGE_LEN])?;
         }
@@ -458,11 +458,11 @@ fn anonymous_layers_take_turns(engine: &dyn Engine) -> Outcome {
     let (pager, stats) = (pager.stats(), runtime.stats());
     holds(pager.evictions > 0, || format!("{pager:?}"))?;
     equal("compressions", stats.compressions, pager.evictions)?;
-    // A new layer may share a compressed page with its neighbour.
+    // A new layer may share a compressed page with its neighbor.
     holds(stats.decompressions >= pager.misses - u64::from(LAYERS), || format!("{stats:?}"))
 }
 
-/// Layers that take turns in a window are whole whenever they are required.
+/// Layers that share a window are whole whenever they are required.
 pub fn pager(engine: &dyn Engine) -> Outcome {
     const LAYERS: u32 = 9;
     let all = guest::pattern(1, 40 * PAGE_LEN);
@@ -482,7 +482,7 @@ pub fn pager(engine: &dyn Engine) -> Outcome {
             let mut runtime = guest::start(engine, WAT)?;
             let sources = layers.iter().cloned();
             let mut pager = Pager::new(&mut *runtime, source, sources, window * PAGE, policy)?;
-            // In an order with repetitions that visits every pair of neighbours.
+            // In an order with repetitions that visits every pair of neighbors.
             for step in 0..40 {
                 let ids = [LayerId(step * 2 % LAYERS), LayerId((step * 5 + 1) % LAYERS)];
                 pager.prefetch(&mut *runtime, &ids)?;
@@ -566,7 +566,7 @@ pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
     }
     std::fs::write(file.path(), &all)?;
     pager.require(&mut *runtime, &next)?;
-    // What nobody requires any more is dropped.
+    // What is not required any more is dropped.
     pager.prefetch(&mut *runtime, &[LayerId(2)])?;
     pager.prefetch(&mut *runtime, &[LayerId(3)])?;
     pager.require(&mut *runtime, &[LayerId(2)])?;

@@ -354,7 +354,7 @@ fn time_limit(limit: Duration) -> Limits {
     Limits::default().call_time(limit)
 }
 
-/// Runs a case's work in another thread: if nobody stops the guest, somebody must stop the case.
+/// Runs a case's work in another thread: if nothing stops the guest, the case has to fail and not hang.
 fn within_a_minute<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,

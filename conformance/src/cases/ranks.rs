@@ -26,7 +26,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "ranks/trap",
-        promise: "a guest that traps stops those that wait for it, and nobody else",
+        promise: "a guest that traps stops those that wait for it, and no other guest",
         needs: THREADS,
         run: trap,
     },
@@ -108,14 +108,14 @@ pub fn sizes(engine: &dyn Engine) -> Outcome {
             let own = [code::POINTER_OVERFLOW, code::POINTER_OUT_OF_BOUNDS];
             let expected = of_all.contains(&result) || rank.index() == 1 && own.contains(&result);
             holds(expected, || format!("{wrong:?}: rank {} got {result}", rank.index()))?;
-            // Nobody goes on with half of a group.
+            // No rank goes on with half of a group.
             equal("the next gather", ask(runtime, [16, 4, 12])?, code::INTERNAL)
         })?;
     }
     Ok(())
 }
 
-/// A guest that traps stops those that wait for it, and nobody else.
+/// A guest that traps stops those that wait for it, and no other guest.
 pub fn trap(engine: &dyn Engine) -> Outcome {
     let mut alone = guest::start(engine, WAT)?;
     group(engine, &Limits::default(), |rank, runtime| {

@@ -122,7 +122,7 @@ fn program(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), path.into()))
 }
 
-/// A line on stdout; whoever closes it does not want it.
+/// Prints a line on stdout, and ignores it if stdout is closed.
 pub(crate) fn say(line: &str) {
     _ = writeln!(io::stdout(), "{line}");
 }

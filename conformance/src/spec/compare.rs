@@ -94,11 +94,11 @@ mod tests {
 
     #[test]
     fn a_canonical_nan_is_one_and_an_arithmetic_one_any_quiet_one() {
-        let (canonical, payload, signalling) = (0xffc0_0000, 0x7fc0_0001, 0x7f80_0001);
+        let (canonical, payload, signaling) = (0xffc0_0000, 0x7fc0_0001, 0x7f80_0001);
         assert!(f32_matches(canonical, &NanPattern::CanonicalNan));
         assert!(!f32_matches(payload, &NanPattern::CanonicalNan));
         assert!(f32_matches(payload, &NanPattern::ArithmeticNan));
-        assert!(!f32_matches(signalling, &NanPattern::ArithmeticNan));
+        assert!(!f32_matches(signaling, &NanPattern::ArithmeticNan));
     }
 
     #[test]

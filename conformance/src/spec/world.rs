@@ -54,7 +54,7 @@ pub(super) enum Stop {
     Error(Error),
     /// An import has nothing that fits: what the scripts call this.
     Unlinkable(&'static str),
-    /// What it imports from could not be had.
+    /// A module that it imports from is not available.
     Missing(Verdict),
 }
 
@@ -220,7 +220,7 @@ impl<'a> World<'a> {
     /// Takes the guest apart that an instance is in.
     fn take(&mut self, id: Id) -> (Vec<Id>, Vec<Event>) {
         let guest = self.instances[id].guest.and_then(|number| self.guests[number].take());
-        // What nobody has started yet.
+        // A module that was not started yet.
         guest.map_or_else(|| (vec![id], vec![Event::Start(id)]), |guest| (guest.parts, guest.log))
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let (mut world, _) = world(&engine);
         for (import, why) in [
             (r#""counter" "nothing" (func)"#, "unknown import"),
-            (r#""nobody" "next" (func (result i32))"#, "unknown import"),
+            (r#""missing" "next" (func (result i32))"#, "unknown import"),
             (r#""counter" "next" (func)"#, "incompatible import type"),
             (r#""counter" "next" (memory 1)"#, "incompatible import type"),
             (r#""counter" "count" (global i32)"#, "incompatible import type"),

@@ -1,3 +1,5 @@
+//! Wasmi as an engine: its capabilities, and how it compiles.
+
 use std::fmt;
 use std::sync::Arc;
 

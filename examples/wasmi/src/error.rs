@@ -1,3 +1,5 @@
+//! Wasmi's errors as Polychord's.
+
 use polychord_runtime_api::{Error, TrapKind};
 use wasmi::TrapCode;
 use wasmi::errors::{ErrorKind, InstantiationError};
@@ -10,13 +12,7 @@ pub(crate) fn compile(error: &wasmi::Error) -> Error {
 
 /// The error of a call or of a start: a trap in all but strange cases.
 pub(crate) fn call(error: &wasmi::Error, operation: &str) -> Error {
-    match kind(error) {
-        Some(kind) => Error::Trap { engine: NAME, operation: operation.to_owned(), kind },
-        None => {
-            let (operation, reason) = (operation.to_owned(), error.to_string());
-            Error::Call { engine: NAME, operation, reason }
-        }
-    }
+    Error::call(NAME, operation, kind(error), error)
 }
 
 fn kind(error: &wasmi::Error) -> Option<TrapKind> {

@@ -1,8 +1,10 @@
+//! Compiled modules, live guests, their memory and their host functions.
+
 use std::sync::Arc;
 
 use polychord_runtime_api::{
     Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Result, Start, Started, Value, ValueType, abi,
+    ModuleInfo, Result, Start, Started, Value, ValueType,
 };
 use wasmi::{
     Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreContext,
@@ -24,7 +26,7 @@ struct WasmiRuntime {
     instance: Instance,
 }
 
-/// What host functions and limits find in the store.
+/// The state of a store, which host functions and limits find there.
 struct State {
     host: Arc<Host>,
     /// The exported ones, by the index that the host knows them by. None until the guest has
@@ -84,21 +86,17 @@ impl LinearMemories for WasmiRuntime {
 
 impl GuestInstance for WasmiRuntime {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        let refuse = |reason: String| Error::OutOfMemory {
-            engine: NAME,
-            what: "growing the guest's memory",
-            asked: pages.saturating_mul(abi::PAGE),
-            reason,
-        };
         let memory = self.store.data().memories.get(memory).copied();
-        let memory = memory.ok_or_else(|| refuse("it has none of this index".into()))?;
-        memory.grow(&mut self.store, pages).map_err(|error| refuse(error.to_string()))
+        let before = match memory {
+            Some(memory) => memory.grow(&mut self.store, pages).map_err(|e| e.to_string()),
+            None => Err("it has none of this index".to_owned()),
+        };
+        before.map_err(|reason| Error::cannot_grow(NAME, pages, reason))
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let Some(function) = self.instance.get_func(&self.store, export) else {
-            return Err(Error::MissingExport { export: export.to_owned(), available: Vec::new() });
-        };
+        let function = self.instance.get_func(&self.store, export);
+        let function = function.ok_or_else(|| Error::missing_export(export))?;
         let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
         let mut out: Vec<_> = results.iter().map(|value| to_engine(*value)).collect();
         let called = function.call(&mut self.store, &args, &mut out);
@@ -115,12 +113,9 @@ fn define(store: &mut Store<State>, import: &Import) -> Extern {
     let ty = FuncType::new(convert(&import.ty.params), convert(&import.ty.results));
     let function = import.function;
     let serve = move |caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
-        let mut args = [Value::I32(0); 4];
-        for (arg, param) in args.iter_mut().zip(params) {
-            *arg = from_engine(param);
-        }
         let host = caller.data().host.clone();
-        results[0] = to_engine(function.call(&host, &mut InCall(caller), &args[..params.len()]));
+        let params = params.iter().map(from_engine);
+        results[0] = to_engine(function.serve(&host, &mut InCall(caller), params));
         Ok(())
     };
     Func::new(store, ty, serve).into()
@@ -155,26 +150,18 @@ fn bytes_mut<'a>(store: impl Into<StoreContextMut<'a, State>>, index: usize) -> 
     }
 }
 
-const fn to_type(ty: ValueType) -> ValType {
-    match ty {
-        ValueType::I32 => ValType::I32,
-        ValueType::I64 => ValType::I64,
-        ValueType::F32 => ValType::F32,
-        ValueType::F64 => ValType::F64,
-        _ => ValType::V128,
-    }
+fn to_type(ty: ValueType) -> ValType {
+    to_engine(ty.zero()).ty()
 }
 
 fn to_engine(value: Value) -> Val {
-    match value {
-        Value::I32(value) => Val::I32(value),
-        Value::I64(value) => Val::I64(value),
-        Value::F32(value) => Val::F32(F32::from_bits(value.to_bits())),
-        Value::F64(value) => Val::F64(F64::from_bits(value.to_bits())),
-        Value::V128(value) => Val::V128(V128::from(value)),
-        // `Value` is non-exhaustive for users; a new kind must be translated above.
-        _ => Val::I32(0),
-    }
+    value.convert(
+        Val::I32,
+        Val::I64,
+        |value| Val::F32(F32::from_bits(value.to_bits())),
+        |value| Val::F64(F64::from_bits(value.to_bits())),
+        |value| Val::V128(V128::from(value)),
+    )
 }
 
 /// Only the types of [`ValueType`] occur: others cannot be called or imported.

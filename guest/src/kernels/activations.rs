@@ -43,7 +43,7 @@ impl Activations {
         })
     }
 
-    /// Whether there is room for so many.
+    /// Whether there is room for `rows` rows of `cols` activations.
     pub(crate) fn fits(&self, rows: usize, cols: usize) -> bool {
         let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
         let columns = rows.next_multiple_of(COLUMNS);
@@ -53,7 +53,7 @@ impl Activations {
             && self.groups.len() / groups.max(1) >= columns
     }
 
-    /// Quantises rows of `cols` activations: as many as there is room for.
+    /// Quantizes rows of `cols` activations: as many as there is room for.
     pub(super) fn quantise(&mut self, x: &[f32], cols: usize, form: Form) {
         match form {
             Form::Super if x.len() == cols => supers(x, self.supers),
@@ -156,7 +156,7 @@ impl Numbers {
     const ZERO: Self = Self { scale: 0.0, sum: 0, scaled: 0.0 };
 }
 
-/// Quantises a block, to as many vectors as the form has.
+/// Quantizes a block, to as many vectors as the form has.
 fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], Numbers) {
     let scale = largest(x) / 127.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
@@ -217,14 +217,14 @@ impl Super {
     }
 }
 
-/// Quantises a row to whole groups.
+/// Quantizes a row to whole groups.
 fn row(x: &[f32], form: Form, out: &mut [Group]) {
     for (x, out) in x.chunks(GROUP).zip(out) {
         *out = Group::of_row(x, form);
     }
 }
 
-/// Quantises columns of `cols` activations, four at a time: a group for each block of them.
+/// Quantizes columns of `cols` activations, four at a time: a group for each block of them.
 fn columns(x: &[f32], cols: usize, form: Form, out: &mut [Group]) {
     for (x, out) in x.chunks(COLUMNS * cols).zip(out.chunks_exact_mut(cols / BLOCK)) {
         for (at, out) in out.iter_mut().enumerate() {
@@ -234,14 +234,14 @@ fn columns(x: &[f32], cols: usize, form: Form, out: &mut [Group]) {
     }
 }
 
-/// Quantises rows whose length is a multiple of 256.
+/// Quantizes rows whose length is a multiple of 256.
 fn supers(x: &[f32], out: &mut [Super]) {
     for (x, out) in x.as_chunks::<SUPER>().0.iter().zip(out) {
         *out = Super::of_row(x);
     }
 }
 
-/// Quantises columns of `cols` activations, four at a time.
+/// Quantizes columns of `cols` activations, four at a time.
 fn super_columns(x: &[f32], cols: usize, out: &mut [Super]) {
     let (out, _) = out.as_chunks_mut::<4>();
     for (x, out) in x.chunks(COLUMNS * cols).zip(out.chunks_exact_mut(cols / SUPER)) {

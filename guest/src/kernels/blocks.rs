@@ -137,7 +137,7 @@ fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(
     })
 }
 
-/// The product with activations that are quantised.
+/// The product with activations that are quantized.
 pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     w: &Matrix<'_>,
     activations: &mut Activations,

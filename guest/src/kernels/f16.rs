@@ -1,4 +1,4 @@
-//! 16-bit floats, alone and as scales of quantised blocks.
+//! 16-bit floats, alone and as scales of quantized blocks.
 
 use super::dense::{Dense, dense_format};
 use crate::simd::*;
@@ -25,7 +25,7 @@ pub(super) fn from_bits(halves: v128) -> v128 {
     at_bit_13(i32x4_shl(halves, 13))
 }
 
-/// The same for halves that are the upper 16 bits of their lanes; the lower do not matter.
+/// Like [`from_bits`], for halves in the upper 16 bits of their lanes; the lower do not matter.
 #[inline(always)]
 pub(super) fn from_upper_bits(lanes: v128) -> v128 {
     at_bit_13(i32x4_shr(lanes, 3))

@@ -190,7 +190,7 @@ impl<'a> Output<'a> {
     }
 }
 
-/// What several matrices are multiplied with: rows of activations, quantised once for all
+/// What several matrices are multiplied with: rows of activations, quantized once for all
 /// that want them so, if at all.
 pub(crate) struct Input<'a> {
     x: &'a [f32],
@@ -199,7 +199,7 @@ pub(crate) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    /// With room for the quantised ones where products shall be integer products.
+    /// With room for the quantized ones where products shall be integer products.
     pub(crate) fn new(x: &'a [f32], integers: Option<&'a mut Activations>) -> Self {
         Self { x, integers, form: None }
     }

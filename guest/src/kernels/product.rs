@@ -99,7 +99,7 @@ impl Product<4> for Bytes {
 
 /// How many vectors the activations of 32 unsigned values take.
 pub(super) const UNSIGNED: usize = if cfg!(target_feature = "relaxed-simd") { 2 } else { 4 };
-/// The same of 16.
+/// How many vectors the activations of 16 unsigned values take.
 pub(super) const HALF: usize = UNSIGNED / 2;
 
 /// 16 activations, as 16-bit integers in their order, as [`sixteen_by_sixteen`] wants them.
@@ -146,7 +146,7 @@ fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
     signed(w, x)
 }
 
-/// The same in eight 16-bit integers: at most 4 * 31 * 127 = 15,748 each.
+/// That product as eight 16-bit integers: at most 4 * 31 * 127 = 15,748 each.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 fn unsigned(w: [v128; UNSIGNED], x: &[v128; UNSIGNED]) -> v128 {
@@ -194,7 +194,7 @@ fn add_4_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
     i16x8_add(sum, four_dots(w, x))
 }
 
-/// The same of values below 32: 16-bit lanes are at most 8 * 31 * 127 = 31,496.
+/// `sum` plus the products of values below 32: 16-bit lanes are at most 8 * 31 * 127 = 31,496.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 fn add_5_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
@@ -230,7 +230,7 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> 
     i32x4_add(i32x4_dot_i16x8(low, scales), i32x4_dot_i16x8(high, scales))
 }
 
-/// The same with one scale for both, and values below 32. Sums are at most 8 * 31 * 127 =
+/// [`scaled_pair`] with one scale, for values below 32. Sums are at most 8 * 31 * 127 =
 /// 31,496 before they are scaled: they fit into the lower half of a lane, and the upper half,
 /// their sign, is multiplied with zero.
 #[cfg(not(target_feature = "relaxed-simd"))]
@@ -323,7 +323,7 @@ fn sums_of_4_bits([a, b, c, d]: [v128; 4]) -> v128 {
     i32x4_extadd_pairwise_i16x8(join(join_pairs(a, b, add), join_pairs(c, d, add), add))
 }
 
-/// The same for values below 32.
+/// The sums of four results of [`unsigned`] for values below 32.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 fn sums_of_5_bits(products: [v128; 4]) -> v128 {

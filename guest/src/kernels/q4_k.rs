@@ -61,7 +61,7 @@ pub(super) fn nibbles(bytes: &[u8; 128], group: usize) -> v128 {
     v128_and(u16x8_shr(bytes, shift(2 * (group & 2))), u8x16_splat(15))
 }
 
-/// Those of four groups, which are in the same 32 bytes.
+/// Four bits of each value of four groups, which are in the same 32 bytes.
 #[inline(always)]
 pub(super) fn four_nibbles(bytes: &[u8; 128], four: usize) -> [v128; 4] {
     let bytes = &bytes.as_chunks::<32>().0[four & 3];

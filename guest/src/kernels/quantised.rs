@@ -56,7 +56,7 @@ pub(super) fn unsigned_bytes(bytes: v128, mut visit: impl FnMut(usize, v128)) {
     visit(3, f32x4_convert_i32x4(u32x4_extend_high_u16x8(high)));
 }
 
-/// The same with signed bytes.
+/// Calls `visit` with 16 signed bytes as four vectors of floats.
 #[inline(always)]
 pub(super) fn signed_bytes(bytes: v128, mut visit: impl FnMut(usize, v128)) {
     let (low, high) = (i16x8_extend_low_i8x16(bytes), i16x8_extend_high_i8x16(bytes));
@@ -107,7 +107,7 @@ pub(super) fn bits(lowest: v128) -> v128 {
     i8x16_eq(v128_and(bytes, one), one)
 }
 
-/// Makes a [`Format`](super::Format) of a quantised type.
+/// Makes a [`Format`](super::Format) of a quantized type.
 macro_rules! quantised_format {
     ($name:ident, $form:ident) => {
         impl super::Format for $name {

@@ -28,7 +28,7 @@ pub(super) trait Superblock<const B: usize> {
     /// The 16 stored values of group `group & 15`, none of them negative.
     fn values(block: &[u8; B], group: usize) -> v128;
 
-    /// Those of groups `4 * (four & 3)` and the next three, for less than each by itself.
+    /// The values of groups `4 * (four & 3)` and the next three, in fewer steps than one by one.
     fn four_groups(block: &[u8; B], four: usize) -> [v128; 4];
 }
 

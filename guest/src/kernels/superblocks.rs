@@ -52,14 +52,14 @@ fn numbers<S: Superblock<B>, const B: usize>(groups: &Groups) -> [v128; 2] {
     if S::MINIMUM { groups.minima } else { groups.scales }
 }
 
-/// Those numbers times some groups' sums of activations.
+/// [`numbers`] times some groups' sums of activations.
 #[inline(always)]
 fn with_sums(numbers: [v128; 2], x: &Super) -> v128 {
     let dot = |i: usize| i32x4_dot_i16x8(numbers[i], x.sums[i]);
     i32x4_add(dot(0), dot(1))
 }
 
-/// The product with activations that are quantised.
+/// The product with activations that are quantized.
 pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     w: &Matrix<'_>,
     activations: &mut Activations,

@@ -1,4 +1,4 @@
-// Times llama.cpp, and quantises models with it.
+// Times llama.cpp, and quantizes models with it.
 //
 //   bench run MODEL.gguf IDS DECODE THREADS
 //   bench quantize IN.gguf OUT.gguf TYPE      TYPE: Q4_0, Q8_0 or Q4_K_M
@@ -83,13 +83,13 @@ static void run(const char *path, const char *ids, int decode, int threads) {
 
 static void quantize(const char *from, const char *to, const char *type) {
     struct llama_model_quantize_params params = llama_model_quantize_default_params();
-    // The source is quantised already: good for speed, not for quality.
+    // The source is quantized already: good for speed, not for quality.
     params.allow_requantize = true;
     if (strcmp(type, "Q4_0") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q4_0;
     else if (strcmp(type, "Q8_0") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q8_0;
     else if (strcmp(type, "Q4_K_M") == 0) params.ftype = LLAMA_FTYPE_MOSTLY_Q4_K_M;
     else die("this type is not known here");
-    if (llama_model_quantize(from, to, &params) != 0) die("quantising failed");
+    if (llama_model_quantize(from, to, &params) != 0) die("quantizing failed");
 }
 
 int main(int count, char **args) {

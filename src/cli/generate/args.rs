@@ -1,11 +1,14 @@
+//! The arguments of `polychord generate`.
+
 use std::io::Read;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
-use polychord::model::{Activations, CacheType, Guest, Placement, Ranks, Sampling};
+use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
 
 use super::Failure;
+use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
 use crate::cli::placement::{PlacementArgs, read_plan};
 
@@ -32,22 +35,22 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["placement", "split"])]
     pub(crate) plan: Option<PathBuf>,
 
-    /// How activations are multiplied with quantised weights
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) activations: Numbers,
+    /// How activations are multiplied with quantized weights
+    #[arg(long, value_parser = choice::<Activations>(), default_value_t)]
+    pub(crate) activations: Activations,
 
     /// How the cache of keys and values stores its numbers
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) cache_type: Floats,
+    #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
+    pub(crate) cache_type: CacheType,
 
     /// Threads that compute, each with guests of its own: a number, or `auto` for as many as there
     /// are processors, up to the model's heads of keys and values
-    #[arg(long, value_name = "N|auto", default_value = "1", value_parser = parse_ranks)]
+    #[arg(long, value_name = "N|auto", default_value_t)]
     pub(crate) ranks: Ranks,
 
-    /// The build of the guest: `auto` takes the one that the engine runs faster
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) guest: Build,
+    /// The build of the guest
+    #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
+    pub(crate) guest: SimdFlavor,
 
     /// Most tokens to generate; -1 is as many as the context has room for
     #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = parse_tokens,
@@ -134,44 +137,6 @@ impl Default for Load {
     }
 }
 
-/// How activations are multiplied with quantised weights.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Numbers {
-    /// As 32-bit floats: exact
-    F32,
-    /// Quantised to 8 bits, as llama.cpp does it: faster
-    #[default]
-    Int8,
-}
-
-/// How the cache stores its numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Floats {
-    /// As 32-bit floats: exact
-    #[default]
-    F32,
-    /// As 16-bit floats, as llama.cpp does it: half of the memory
-    F16,
-}
-
-/// The build of the guest.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Build {
-    #[default]
-    Auto,
-    /// Without relaxed SIMD instructions
-    Plain,
-    /// With them
-    Relaxed,
-}
-
-fn parse_ranks(text: &str) -> Result<Ranks, String> {
-    if text == "auto" {
-        return Ok(Ranks::Auto);
-    }
-    text.parse().map(Ranks::Exactly).map_err(|_| "neither a number nor `auto`".to_owned())
-}
-
 /// A number of tokens. What is beyond all contexts is as many as there is room for.
 pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -187,34 +152,6 @@ pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
 pub(crate) enum Format {
     Table,
     Json,
-}
-
-impl From<Numbers> for Activations {
-    fn from(numbers: Numbers) -> Self {
-        match numbers {
-            Numbers::F32 => Self::F32,
-            Numbers::Int8 => Self::Int8,
-        }
-    }
-}
-
-impl From<Floats> for CacheType {
-    fn from(floats: Floats) -> Self {
-        match floats {
-            Floats::F32 => Self::F32,
-            Floats::F16 => Self::F16,
-        }
-    }
-}
-
-impl From<Build> for Guest {
-    fn from(build: Build) -> Self {
-        match build {
-            Build::Auto => Self::Auto,
-            Build::Plain => Self::Plain,
-            Build::Relaxed => Self::Relaxed,
-        }
-    }
 }
 
 impl Args {

@@ -107,7 +107,7 @@ pub fn segments(engine: &dyn Engine) -> Outcome {
     Ok(())
 }
 
-/// Transfers across the edges of segments and memories move every byte, whoever asks.
+/// Transfers across the edges of segments and memories move every byte, for the host and for the guest.
 pub fn segment_edges(engine: &dyn Engine) -> Outcome {
     let mut guest = start(engine)?;
     let all = guest::pattern(32, 10 * PAGE_LEN);

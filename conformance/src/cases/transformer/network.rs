@@ -150,7 +150,7 @@ fn tensor(kind: u32, elements: usize, seed: u64) -> Vec<u8> {
     }
 }
 
-/// Quantised blocks that all begin with the same scale.
+/// Quantized blocks that all begin with the same scale.
 fn blocks(mut bytes: Vec<u8>, size: usize, scale: &[u8]) -> Vec<u8> {
     for block in bytes.chunks_mut(size) {
         block[..scale.len()].copy_from_slice(scale);

@@ -1,0 +1,140 @@
+//! Compiled modules of WasmEdge, and how a guest starts.
+
+use std::sync::{Arc, OnceLock};
+
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{
+    Capabilities, Error, Limits, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
+};
+
+use crate::aot::Cache;
+use crate::config::{MAX_PAGES64, Mode, runtime_config};
+use crate::guest::WasmEdgeGuest;
+use crate::memory::{Guest, RESERVED, State, check_address_space};
+use crate::shape::Shape;
+use crate::{NAME, error, imports, keeper};
+
+/// A compiled guest.
+pub(crate) struct WasmEdgeModule {
+    modules: Variants<wasmedge_sdk::Module>,
+    /// The cache of native code; none for the interpreter.
+    cache: Option<Arc<Cache>>,
+    shape: Shape,
+    info: Arc<ModuleInfo>,
+    capabilities: Arc<Capabilities>,
+}
+
+impl WasmEdgeModule {
+    pub(crate) fn new(
+        wasm: &[u8],
+        info: Arc<ModuleInfo>,
+        capabilities: Arc<Capabilities>,
+        cache: Option<Arc<Cache>>,
+    ) -> Result<Self> {
+        let (shape, wasm) = Shape::read(wasm, info.table_limit(&Limits::default()))?;
+        if let Some(cache) = &cache {
+            keeper::start(cache)?;
+        }
+        let modules = Variants::new(&wasm, load(cache.as_deref(), &wasm)?);
+        Ok(Self { modules, cache, shape, info, capabilities })
+    }
+
+    /// Compiles code that looks at a time limit.
+    fn compile_limited(&self, wasm: &[u8]) -> Result<wasmedge_sdk::Module> {
+        let cache = self.cache.as_deref();
+        if cache.is_some_and(Cache::compiles_here) {
+            Shape::check_loops(wasm)?;
+        }
+        load(cache, wasm)
+    }
+
+    /// Why a guest could not start, if it is for lack of address space.
+    fn no_room(&self) -> Option<Error> {
+        self.info.memory()?;
+        let reason = check_address_space().err()?.to_string();
+        let what = "address space for the guest's memory";
+        Some(Error::OutOfMemory { engine: NAME, what, asked: RESERVED, reason })
+    }
+}
+
+impl Module for WasmEdgeModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
+        let mut pages = self.shape.max_pages(host.memory_limit());
+        self.shape.check_sizes(pages)?;
+        if self.info.grows_tables() {
+            self.shape.check_tables(host.limits())?;
+        }
+        let limit = host.limits().call_time;
+        let compile = |wasm: &[u8]| self.compile_limited(wasm);
+        let variant = self.modules.choose(limit, NAME, Reads::Always, compile)?;
+        if variant.has_flag() {
+            // The flag has a page of its own.
+            self.shape.check_below_a_page(pages)?;
+            pages = pages.max(1);
+        }
+        let mode = if self.cache.is_some() { Mode::Aot } else { Mode::Interpreter };
+        let config = runtime_config(mode, pages)?;
+        let memories = Arc::new(OnceLock::new());
+        let imports =
+            imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
+                .map_err(|e| error::instantiate(&e))?;
+        let guest = Guest::start(&config, variant.module(), imports, &self.info)
+            .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e)))?;
+        for (made, declared) in guest.memories().iter().zip(self.info.memories()) {
+            check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
+        }
+        let time = guest.time_limit(&variant)?;
+        let mut guest = WasmEdgeGuest::new(time, guest)?;
+        if let Some(export) = self.shape.start() {
+            guest.call(export, "the start function", &[], &mut [])?;
+        }
+        // Host functions find the memories from here on.
+        _ = memories.set(guest.memories().to_vec());
+        Ok(start.finish(guest))
+    }
+}
+
+/// Loads a module to be run: native code, or code that the interpreter reads.
+fn load(cache: Option<&Cache>, wasm: &[u8]) -> Result<wasmedge_sdk::Module> {
+    if let Some(cache) = cache {
+        return cache.load(wasm);
+    }
+    let config = runtime_config(Mode::Interpreter, MAX_PAGES64)?;
+    let module = wasmedge_sdk::Module::from_bytes(Some(&config), wasm);
+    module.map_err(|e| error::compile(&e.to_string()))
+}
+
+/// Refuses a memory that is not as large as its module says.
+fn check_real_size(asked: u64, made: u64) -> Result<()> {
+    if made >= asked {
+        return Ok(());
+    }
+    Err(Error::OutOfMemory {
+        engine: NAME,
+        what: "the guest's initial memory",
+        asked,
+        reason: format!("WasmEdge made only {made} bytes of it"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_memory_that_is_not_what_was_asked_is_refused() {
+        assert!(check_real_size(PAGE, PAGE).is_ok());
+        assert!(check_real_size(PAGE, 2 * PAGE).is_ok());
+        let error = check_real_size(3 * PAGE, 2 * PAGE).unwrap_err().to_string();
+        assert!(error.contains("196608") && error.contains("131072"), "{error}");
+    }
+}

@@ -1,0 +1,80 @@
+//! How Wasmer is configured: the compiler, and the features of WebAssembly.
+
+use polychord_runtime_api::plan::named;
+use polychord_runtime_api::{RelaxedSimd, Result};
+use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
+
+/// The compiler that translates guests to native code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compiler {
+    /// Cranelift, which is always available.
+    #[default]
+    Cranelift,
+    /// LLVM, available if this crate is built with the feature `llvm`. It takes longer to compile,
+    /// and its code may be faster or slower: measure.
+    Llvm,
+}
+
+named!(Compiler, "compiler of Wasmer", {
+    Cranelift = "cranelift": "Starts fast",
+    Llvm = "llvm": "Starts later; in builds with the feature wasmer-llvm",
+});
+
+impl Compiler {
+    /// Its name in capabilities.
+    pub(crate) const fn execution(self) -> &'static str {
+        match self {
+            Self::Cranelift => "Cranelift",
+            Self::Llvm => "LLVM",
+        }
+    }
+
+    pub(crate) const fn relaxed_simd(self) -> RelaxedSimd {
+        match self {
+            // Wasmer's Cranelift translates relaxed dot products to widening multiplications,
+            Self::Cranelift => RelaxedSimd::Slower,
+            // and its LLVM to the processor's instruction.
+            Self::Llvm => RelaxedSimd::Faster,
+        }
+    }
+
+    /// An engine of Wasmer with this compiler, which uses all cores: that is Wasmer's default.
+    pub(crate) fn engine(self) -> Result<wasmer::Engine> {
+        let mut features = Features::new();
+        features
+            .reference_types(true)
+            .simd(true)
+            .bulk_memory(true)
+            .multi_value(true)
+            .multi_memory(true)
+            .relaxed_simd(true)
+            .extended_const(true)
+            .threads(false)
+            .tail_call(false)
+            .memory64(false);
+        Ok(self.builder()?.set_features(Some(features)).into())
+    }
+
+    fn builder(self) -> Result<EngineBuilder> {
+        match self {
+            Self::Cranelift => {
+                let mut compiler = Cranelift::default();
+                compiler.opt_level(CraneliftOptLevel::Speed);
+                Ok(EngineBuilder::new(compiler))
+            }
+            Self::Llvm => llvm(),
+        }
+    }
+}
+
+#[cfg(feature = "llvm")]
+fn llvm() -> Result<EngineBuilder> {
+    // Its defaults: all optimizations, and loads and stores as the guest has them.
+    Ok(EngineBuilder::new(wasmer::sys::LLVM::default()))
+}
+
+#[cfg(not(feature = "llvm"))]
+fn llvm() -> Result<EngineBuilder> {
+    let reason = "LLVM is not compiled in: build with --features wasmer-llvm (docs/wasmer.md)";
+    Err(polychord_runtime_api::Error::Compile { engine: crate::NAME, reason: reason.into() })
+}

@@ -1,0 +1,96 @@
+//! Compiled modules of Wasmer, and how a guest starts.
+
+use std::sync::Arc;
+
+use polychord_runtime_api::{
+    Capabilities, CompilerCommand, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
+};
+use wasmer::sys::NativeEngineExt;
+use wasmer::{FunctionEnv, Instance, Store};
+
+use crate::function::Exported;
+use crate::guest::Guest;
+use crate::imports::{self, State};
+use crate::limits::Limited;
+use crate::{NAME, error, isolated, memory};
+
+/// A compiled guest.
+pub(crate) struct WasmerModule {
+    engine: wasmer::Engine,
+    compiler: Compiler,
+    modules: Variants<wasmer::Module>,
+    info: Arc<ModuleInfo>,
+    capabilities: Arc<Capabilities>,
+}
+
+impl WasmerModule {
+    pub(crate) fn new(
+        engine: wasmer::Engine,
+        compiler: Compiler,
+        wasm: &[u8],
+        info: Arc<ModuleInfo>,
+        capabilities: Arc<Capabilities>,
+    ) -> Result<Self> {
+        let modules = Variants::new(wasm, compile(&engine, &compiler, wasm)?);
+        Ok(Self { engine, compiler, modules, info, capabilities })
+    }
+}
+
+/// The compiler's name, and the program that runs it in a process of its own, if there is one.
+type Compiler = (&'static str, Option<CompilerCommand>);
+
+fn compile(
+    engine: &wasmer::Engine,
+    (name, isolated): &Compiler,
+    wasm: &[u8],
+) -> Result<wasmer::Module> {
+    if let Some(command) = isolated {
+        return isolated::compile(command, engine, name, wasm);
+    }
+    wasmer::Module::new(engine, wasm).map_err(|error| error::compile(&error))
+}
+
+impl Module for WasmerModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
+        let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);
+        let limit = host.limits().call_time;
+        let variant = self.modules.choose(limit, NAME, Reads::AfterStores, compile)?;
+        // Tunables belong to a copy of the engine, so each guest has limits of its own.
+        let mut engine = self.engine.clone();
+        engine.set_tunables(Limited::new(host.memory_limit(), host.table_limit()));
+        let mut store = Store::new(engine);
+        let env = FunctionEnv::new(&mut store, State::new(host));
+        let imports = self.info.imports().iter();
+        let imports: Vec<_> =
+            imports.map(|import| imports::define(&mut store, &env, import)).collect();
+        let instance = Instance::new_by_index(&mut store, variant.module(), &imports);
+        let instance = instance.map_err(error::instantiate)?;
+        let time = memory::time_limit(&variant, &instance, &store)?;
+        let exported = self.info.memories().iter();
+        let memories: Vec<_> = exported
+            .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
+            .collect();
+        let functions = self.info.functions().keys().map(String::as_str).chain(variant.start());
+        let functions = functions.filter_map(|name| {
+            let function = instance.exports.get_function(name).ok()?;
+            Some((name.to_owned(), Exported::new(function, &store)))
+        });
+        let functions = functions.collect();
+        let mut guest = Guest { time, store, functions, memories };
+        if let Some(export) = variant.start() {
+            guest.call(export, "the start function", &[], &mut [])?;
+        }
+        // Host functions find the memories from here on.
+        env.as_mut(&mut guest.store).memories.clone_from(&guest.memories);
+        Ok(start.finish(guest))
+    }
+}

@@ -1,0 +1,81 @@
+//! Compiled modules of Wasmtime, and how a guest starts.
+
+use std::sync::Arc;
+
+use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::{
+    Capabilities, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
+};
+use wasmtime::{Instance, Store};
+
+use crate::config::Engines;
+use crate::guest::Guest;
+use crate::memory::State;
+use crate::{NAME, error, imports, isolated, memory};
+
+/// A compiled guest.
+pub(crate) struct WasmtimeModule {
+    engines: Arc<Engines>,
+    modules: Variants<wasmtime::Module>,
+    info: Arc<ModuleInfo>,
+    capabilities: Arc<Capabilities>,
+}
+
+impl WasmtimeModule {
+    pub(crate) fn new(
+        engines: Arc<Engines>,
+        wasm: &[u8],
+        info: Arc<ModuleInfo>,
+        capabilities: Arc<Capabilities>,
+    ) -> Result<Self> {
+        let modules = Variants::new(wasm, compile(&engines, wasm, &info)?);
+        Ok(Self { engines, modules, info, capabilities })
+    }
+}
+
+fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime::Module> {
+    let engine = engines.get(info.address())?;
+    if let Some(command) = &engines.compiler {
+        return isolated::compile(command, engine, info.address(), wasm);
+    }
+    wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
+}
+
+impl Module for WasmtimeModule {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn start(&self, start: Start) -> Result<Started> {
+        let host = start.host().clone();
+        let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
+        let limit = host.limits().call_time;
+        let variant = self.modules.choose(limit, NAME, Reads::AfterStores, compile)?;
+        let module = variant.module();
+        let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());
+        // The page of a time limit's flag may be beyond the limit.
+        let first = if variant.has_flag() { memory_bytes.max(PAGE) } else { memory_bytes };
+        let state = State { host, memories: Vec::new(), limits: memory::limits(first, elements) };
+        let mut store = Store::new(module.engine(), state);
+        store.limiter(|state| &mut state.limits);
+        let imports: Vec<_> =
+            self.info.imports().iter().map(|import| imports::define(&mut store, import)).collect();
+        let instance = Instance::new(&mut store, module, &imports).map_err(|e| error::start(&e))?;
+        store.data_mut().limits = memory::limits(memory_bytes, elements);
+        let time = memory::time_limit(&variant, instance, &mut store)?;
+        let mut guest = Guest { time, store, instance, values: Vec::new() };
+        if let Some(export) = variant.start() {
+            guest.call(export, "the start function", &[], &mut [])?;
+        }
+        // Host functions find the memories from here on.
+        let exported = self.info.memories().iter();
+        let memories =
+            exported.filter_map(|memory| instance.get_memory(&mut guest.store, &memory.name));
+        guest.store.data_mut().memories = memories.collect();
+        Ok(start.finish(guest))
+    }
+}

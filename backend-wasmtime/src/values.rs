@@ -1,0 +1,36 @@
+//! Numbers and types, as Polychord and as Wasmtime represent them.
+
+use polychord_runtime_api::{Value, ValueType};
+use wasmtime::{Val, ValType};
+
+pub(crate) fn to_type(ty: ValueType) -> ValType {
+    ty.zero().convert(
+        |_| ValType::I32,
+        |_| ValType::I64,
+        |_| ValType::F32,
+        |_| ValType::F64,
+        |_| ValType::V128,
+    )
+}
+
+pub(crate) fn to_engine(value: Value) -> Val {
+    value.convert(
+        Val::I32,
+        Val::I64,
+        |value| Val::F32(value.to_bits()),
+        |value| Val::F64(value.to_bits()),
+        |value| Val::V128(value.into()),
+    )
+}
+
+/// Only the types of [`ValueType`] occur: others cannot be called or imported.
+pub(crate) fn from_engine(value: &Val) -> Value {
+    match value {
+        Val::I32(value) => Value::I32(*value),
+        Val::I64(value) => Value::I64(*value),
+        Val::F32(bits) => Value::F32(f32::from_bits(*bits)),
+        Val::F64(bits) => Value::F64(f64::from_bits(*bits)),
+        Val::V128(value) => Value::V128(value.as_u128()),
+        _ => Value::I32(0),
+    }
+}

@@ -1,0 +1,42 @@
+//! WasmEdge, which needs a C library.
+
+use super::{Backend, Choice, EngineEntry, Variant};
+
+pub(super) const ENTRY: EngineEntry = EngineEntry {
+    name: "wasmedge",
+    choice: Some(Choice {
+        name: "wasmedge-mode",
+        summary: "How WasmEdge runs guests",
+        variants: &[
+            Variant {
+                name: "aot",
+                summary: "Compiled ahead of time, and kept in the cache",
+                compiled_in: cfg!(feature = "wasmedge"),
+            },
+            Variant {
+                name: "interpreter",
+                summary: "Interpreted: about a hundred times slower",
+                compiled_in: cfg!(feature = "wasmedge"),
+            },
+        ],
+    }),
+    always_isolates: true,
+    backend: BACKEND,
+};
+
+#[cfg(not(feature = "wasmedge"))]
+const BACKEND: Option<Backend> = None;
+
+#[cfg(feature = "wasmedge")]
+const BACKEND: Option<Backend> =
+    Some(Backend { open, compile: polychord_backend_wasmedge::run_compiler });
+
+#[cfg(feature = "wasmedge")]
+fn open(options: &super::EngineOptions) -> super::Opened {
+    use polychord_backend_wasmedge::{Config, WasmEdgeEngine};
+
+    // Without isolation, too, where there is a program for it: LLVM ends the process on some modules.
+    let mode = options.variant()?.unwrap_or_default();
+    let config = Config { mode, compiler: options.compiler.clone(), ..Config::default() };
+    Ok(std::sync::Arc::new(WasmEdgeEngine::with_config(config)?))
+}
