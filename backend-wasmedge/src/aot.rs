@@ -10,12 +10,12 @@ mod compiler;
 mod image;
 
 use std::env::consts::{ARCH, DLL_EXTENSION, OS};
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use polychord_folders::{Access, Folder};
-use polychord_runtime_api::{CompilerCommand, Error, Result};
+use polychord_runtime_api::spi::CompilerCommand;
+use polychord_runtime_api::{Error, Result};
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::Module;
 

@@ -9,9 +9,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit, WholePages,
-};
+use polychord_runtime_api::spi::{Host, TimeLimit, WholePages};
+use polychord_runtime_api::{LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result};
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
 use wasmedge_sys::ffi;

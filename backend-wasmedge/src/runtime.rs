@@ -1,10 +1,10 @@
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Capabilities, Error, Instance, Limits, LinearMemories, Module, ModuleInfo, Reads, Result,
-    Start, Started, TimeLimit, Value, Variants, WholePages,
+use polychord_runtime_api::spi::{
+    Instance, Module, Reads, Start, Started, TimeLimit, Variants, WholePages,
 };
+use polychord_runtime_api::{Error, Limits, LinearMemories, ModuleInfo, Result, Value};
 use wasmedge_sys::ffi;
 
 use crate::aot::Cache;
@@ -22,7 +22,6 @@ pub(crate) struct WasmEdgeModule {
     cache: Option<Arc<Cache>>,
     shape: Shape,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 /// A live guest.
@@ -38,7 +37,6 @@ impl WasmEdgeModule {
     pub(crate) fn new(
         wasm: &[u8],
         info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
         let (shape, wasm) = Shape::read(wasm, info.table_limit(&Limits::default()))?;
@@ -46,7 +44,7 @@ impl WasmEdgeModule {
             keeper::start(cache)?;
         }
         let modules = Variants::new(&wasm, load(cache.as_deref(), &wasm)?);
-        Ok(Self { modules, cache, shape, info, capabilities })
+        Ok(Self { modules, cache, shape, info })
     }
 
     /// Why a guest could not start, if it is for lack of address space.
@@ -59,14 +57,6 @@ impl WasmEdgeModule {
 }
 
 impl Module for WasmEdgeModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let limit = host.limits().call_time;

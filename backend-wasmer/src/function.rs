@@ -2,7 +2,8 @@
 //! nothing, while a call by values allocates several times.
 
 use polychord_runtime_api::abi::code;
-use polychord_runtime_api::{Import, Value, ValueType};
+use polychord_runtime_api::spi::Import;
+use polychord_runtime_api::{Value, ValueType};
 use wasmer::{
     AsStoreRef, Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, RuntimeError, Store,
     Type, TypedFunction,

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use polychord_runtime_api::Result;
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Result, TimeLimit, WholePages};
+use polychord_runtime_api::spi::{TimeLimit, WholePages};
 use wasmer::sys::vm::{
     MemoryError, MemoryStyle, TableStyle, VMMemory, VMMemoryDefinition, VMTable, VMTableDefinition,
 };

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
-use polychord_runtime_api::imports::HostFunction;
-use polychord_runtime_api::{
-    Capabilities, CompilerCommand, Error, Host, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Reads, Result, Start, Started, TimeLimit, Value, Variants, WholePages,
+use polychord_runtime_api::spi::imports::HostFunction;
+use polychord_runtime_api::spi::{
+    CompilerCommand, Host, Instance as GuestInstance, Module, Reads, Start, Started, TimeLimit,
+    Variants, WholePages,
 };
+use polychord_runtime_api::{Error, LinearMemories, ModuleInfo, Result, Value};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, FunctionEnvMut, Instance, Memory, Store, StoreMut};
 
@@ -18,7 +19,6 @@ pub(crate) struct WasmerModule {
     compiler: Compiler,
     modules: Variants<wasmer::Module>,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 /// A live guest.
@@ -40,10 +40,9 @@ impl WasmerModule {
         compiler: Compiler,
         wasm: &[u8],
         info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
     ) -> Result<Self> {
         let modules = Variants::new(wasm, compile(&engine, &compiler, wasm)?);
-        Ok(Self { engine, compiler, modules, info, capabilities })
+        Ok(Self { engine, compiler, modules, info })
     }
 }
 
@@ -62,14 +61,6 @@ fn compile(
 }
 
 impl Module for WasmerModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         // Tunables belong to a copy of the engine, so each guest has limits of its own.

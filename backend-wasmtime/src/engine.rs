@@ -1,10 +1,10 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use polychord_runtime_api::{
-    AddressType, Capabilities, CompilerCommand, Engine, GUEST_STACK, Memory64, Module, ModuleInfo,
-    RelaxedSimd, Result, SignalUse, claim_signals,
+use polychord_runtime_api::spi::{
+    CompilerCommand, Engine, GUEST_STACK, Module, SignalUse, claim_signals,
 };
+use polychord_runtime_api::{AddressType, Capabilities, Memory64, ModuleInfo, RelaxedSimd, Result};
 use wasmtime::{Config, OptLevel};
 
 use crate::runtime::WasmtimeModule;
@@ -88,8 +88,7 @@ impl Engine for WasmtimeEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let (engines, capabilities) = (self.engines.clone(), self.capabilities.clone());
-        Ok(Arc::new(WasmtimeModule::new(engines, wasm, info, capabilities)?))
+        Ok(Arc::new(WasmtimeModule::new(self.engines.clone(), wasm, info)?))
     }
 }
 

@@ -1,7 +1,8 @@
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use polychord_runtime_api::{Result, TimeLimit, WholePages};
+use polychord_runtime_api::Result;
+use polychord_runtime_api::spi::{TimeLimit, WholePages};
 use wasmtime::{AsContextMut, Instance, Store, StoreLimits, StoreLimitsBuilder};
 
 use crate::NAME;

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Reads, Result, Start, Started, TimeLimit, Value, ValueType, Variants, WholePages,
+use polychord_runtime_api::spi::{
+    Host, Import, Instance as GuestInstance, Module, Reads, Start, Started, TimeLimit, Variants,
+    WholePages,
 };
+use polychord_runtime_api::{Error, LinearMemories, ModuleInfo, Result, Value, ValueType};
 use wasmtime::{
     Caller, Extern, Func, FuncType, Instance, Memory, Store, StoreContext, StoreContextMut,
     StoreLimits, Val, ValType,
@@ -18,7 +19,6 @@ pub(crate) struct WasmtimeModule {
     engines: Arc<Engines>,
     modules: Variants<wasmtime::Module>,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 /// A live guest.
@@ -40,14 +40,9 @@ pub(crate) struct State {
 }
 
 impl WasmtimeModule {
-    pub(crate) fn new(
-        engines: Arc<Engines>,
-        wasm: &[u8],
-        info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
-    ) -> Result<Self> {
+    pub(crate) fn new(engines: Arc<Engines>, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Self> {
         let modules = Variants::new(wasm, compile(&engines, wasm, &info)?);
-        Ok(Self { engines, modules, info, capabilities })
+        Ok(Self { engines, modules, info })
     }
 }
 
@@ -60,14 +55,6 @@ fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime
 }
 
 impl Module for WasmtimeModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let stoppable = || {

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
-#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
-use polychord::api::CompilerCommand;
 use polychord::api::Engine;
+#[cfg(any(feature = "wasmer", feature = "wasmtime"))]
+use polychord::api::spi::CompilerCommand;
 
 use super::Failure;
 
