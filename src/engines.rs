@@ -9,7 +9,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::plan::UnknownName;
-use polychord_runtime_api::{CompilerCommand, Engine, Error, Result};
+use polychord_runtime_api::spi::CompilerCommand;
+use polychord_runtime_api::{Engine, Error, Result};
 
 /// Every engine that Polychord has a backend for, the default first.
 ///

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use polychord::api::{CompilerCommand, Engine, Error, Limits, ModuleLimits, Value};
+use polychord::api::spi::CompilerCommand;
+use polychord::api::{Engine, Error, Limits, ModuleLimits, Value};
 
 fn command(engine: &str) -> CompilerCommand {
     CompilerCommand::new(env!("CARGO_BIN_EXE_polychord")).arg("compile-guest").arg(engine)

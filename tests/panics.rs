@@ -8,16 +8,16 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::each_engine;
+use common::llama::{Llama, Shape};
+use polychord::api::spi::Host;
 use polychord::api::{
-    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
-    MemorySpec, MemoryStats, Module, ModuleInfo, Rank, Region, Result, Runtime, Start, Started,
+    Capabilities, Engine, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
+    MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region, Result, Runtime,
     Stats, Value,
 };
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Ranks, SessionOptions, Transformer};
-
-use common::each_engine;
-use common::llama::{Llama, Shape};
 
 /// An engine whose guests panic in one rank, once it is set.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ impl Engine for Panics {
         self.inner.capabilities()
     }
 
-    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let inner = self.inner.translate(wasm, info)?;
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
+        let inner = self.inner.compile_within(wasm, limits)?;
         Ok(Arc::new(PanicsModule { inner, next: self.next.clone() }))
     }
 }
@@ -57,10 +57,6 @@ impl Module for PanicsModule {
 
     fn capabilities(&self) -> &Arc<Capabilities> {
         self.inner.capabilities()
-    }
-
-    fn start(&self, start: Start) -> Result<Started> {
-        self.inner.start(start)
     }
 
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
@@ -128,7 +124,6 @@ impl Runtime for PanicsRuntime {
         memory_address(self: &Self, memory: MemoryId) -> Result<Option<u64>>;
         stats(self: &Self) -> Stats;
         memory_stats(self: &Self) -> Vec<MemoryStats>;
-        check_call(self: &Self, export: &str, args: &[Value]) -> Result<Vec<Value>>;
     }
 }
 

@@ -15,7 +15,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use polychord_folders::{Access, Folder};
-use polychord_runtime_api::{CompilerCommand, Result};
+use polychord_runtime_api::Result;
+use polychord_runtime_api::spi::CompilerCommand;
 use sha2::{Digest, Sha256};
 use wasmedge_sdk::Module;
 

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
+use polychord_runtime_api::Result;
 use polychord_runtime_api::plan::named;
-use polychord_runtime_api::{CompilerCommand, Result};
+use polychord_runtime_api::spi::CompilerCommand;
 use wasmedge_sdk::config::{
     CommonConfigOptions, CompilerConfigOptions, ConfigBuilder, RuntimeConfigOptions,
 };

@@ -4,10 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Capabilities, Engine, Error, Memory64, Module, ModuleInfo, RelaxedSimd, Result, SignalUse,
-    claim_signals,
-};
+use polychord_runtime_api::spi::{Engine, Module, SignalUse, claim_signals};
+use polychord_runtime_api::{Capabilities, Error, Memory64, ModuleInfo, RelaxedSimd, Result};
 use wasmedge_sdk::LogManager;
 use wasmedge_sdk::utils::CoreVersion;
 
@@ -67,13 +65,12 @@ impl Engine for WasmEdgeEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let capabilities = self.capabilities.clone();
         if self.cache.is_some() {
             // From the first compiled guest on, WasmEdge's handlers stay (see the keeper), and
             // they pass nothing on.
             claim_signals(NAME, SignalUse::Exclusive)?;
         }
-        Ok(Arc::new(WasmEdgeModule::new(wasm, info, capabilities, self.cache.clone())?))
+        Ok(Arc::new(WasmEdgeModule::new(wasm, info, self.cache.clone())?))
     }
 }
 

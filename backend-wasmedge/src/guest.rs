@@ -1,8 +1,7 @@
 //! A live guest: its memories, its growth and its calls.
 
-use polychord_runtime_api::{
-    Error, Instance, LinearMemories, Result, TimeLimit, Value, WholePages,
-};
+use polychord_runtime_api::spi::{Instance, TimeLimit, WholePages};
+use polychord_runtime_api::{Error, LinearMemories, Result, Value};
 use wasmedge_sys::ffi;
 
 use crate::executor::Executor;

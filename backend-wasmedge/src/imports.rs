@@ -6,7 +6,7 @@ use std::ffi::c_void;
 use std::slice;
 
 use polychord_runtime_api::ModuleInfo;
-use polychord_runtime_api::imports::{HOST_FUNCTIONS, HostFunction};
+use polychord_runtime_api::spi::imports::{HOST_FUNCTIONS, HostFunction};
 use wasmedge_sdk::WasmEdgeResult;
 use wasmedge_sys::{Function, ffi};
 
@@ -17,7 +17,7 @@ use crate::values::{from_engine, to_engine, to_type};
 pub(crate) fn define(info: &ModuleInfo, state: State) -> WasmEdgeResult<Imports> {
     let mut imports = Imports::create(polychord_runtime_api::abi::MODULE, Box::new(state))?;
     let state: *mut State = imports.get_host_data_mut();
-    for function in &HOST_FUNCTIONS {
+    for function in HOST_FUNCTIONS {
         let ty = to_type(&function.ty(info.address()));
         let key = std::ptr::from_ref(function).cast_mut().cast();
         // SAFETY: `serve` gets a function of the static table, and the state of the imports,

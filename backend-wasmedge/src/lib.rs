@@ -26,7 +26,7 @@ mod values;
 pub use aot::run_compiler;
 pub use config::{Config, Mode};
 pub use engine::WasmEdgeEngine;
-pub use polychord_runtime_api::CompilerCommand;
+pub use polychord_runtime_api::spi::CompilerCommand;
 
 /// Name of the engine in capabilities, errors and cargo features.
 const NAME: &str = "wasmedge";

@@ -8,10 +8,8 @@ use std::slice;
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Host, LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, TimeLimit, Variant,
-    WholePages,
-};
+use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
+use polychord_runtime_api::{LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result};
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
 use wasmedge_sys::ffi;

@@ -3,9 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Capabilities, Error, Limits, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
-};
+use polychord_runtime_api::spi::{Module, Reads, Start, Started, Variants};
+use polychord_runtime_api::{Error, Limits, ModuleInfo, Result};
 
 use crate::aot::Cache;
 use crate::config::{MAX_PAGES64, Mode, runtime_config};
@@ -21,14 +20,12 @@ pub(crate) struct WasmEdgeModule {
     cache: Option<Arc<Cache>>,
     shape: Shape,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 impl WasmEdgeModule {
     pub(crate) fn new(
         wasm: &[u8],
         info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
         cache: Option<Arc<Cache>>,
     ) -> Result<Self> {
         let (shape, wasm) = Shape::read(wasm, info.table_limit(&Limits::default()))?;
@@ -36,7 +33,7 @@ impl WasmEdgeModule {
             keeper::start(cache)?;
         }
         let modules = Variants::new(&wasm, load(cache.as_deref(), &wasm)?);
-        Ok(Self { modules, cache, shape, info, capabilities })
+        Ok(Self { modules, cache, shape, info })
     }
 
     /// Compiles code that looks at a time limit.
@@ -58,14 +55,6 @@ impl WasmEdgeModule {
 }
 
 impl Module for WasmEdgeModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let mut pages = self.shape.max_pages(host.memory_limit());

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use libtest_mimic::{Arguments, Trial};
 use polychord_backend_wasmedge::{CompilerCommand, Config, WasmEdgeEngine, run_compiler};
+use polychord_runtime_api::spi::{SignalUse, claim_signals};
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, SignalUse, TrapKind,
-    Value, claim_signals,
+    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, TrapKind, Value,
 };
 use tempfile::TempDir;
 

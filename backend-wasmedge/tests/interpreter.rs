@@ -3,9 +3,9 @@
 
 use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
 use polychord_runtime_api::abi::PAGE;
+use polychord_runtime_api::spi::{SignalUse, claim_signals};
 use polychord_runtime_api::{
-    Engine, Error, Limits, Memory64, MemorySpec, Requirements, Result, Runtime, SignalUse, Value,
-    claim_signals,
+    Engine, Error, Limits, Memory64, MemorySpec, Requirements, Result, Runtime, Value,
 };
 
 const LARGEST: u64 = 131_072 * PAGE;

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use polychord_runtime_api::{
-    Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, Result, SignalUse,
-    claim_signals,
-};
+use polychord_runtime_api::spi::{CompilerCommand, Engine, Module, SignalUse, claim_signals};
+use polychord_runtime_api::{Capabilities, Memory64, ModuleInfo, Result};
 
 use crate::NAME;
 use crate::config::Compiler;
@@ -74,8 +72,7 @@ impl Engine for WasmerEngine {
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
         let compiler = (self.capabilities.execution, self.isolated.clone());
-        let (engine, capabilities) = (self.engine.clone(), self.capabilities.clone());
-        Ok(Arc::new(WasmerModule::new(engine, compiler, wasm, info, capabilities)?))
+        Ok(Arc::new(WasmerModule::new(self.engine.clone(), compiler, wasm, info)?))
     }
 }
 

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use polychord_runtime_api::{
-    Error, Instance, LinearMemories, Result, TimeLimit, Value, WholePages,
-};
+use polychord_runtime_api::spi::{Instance, TimeLimit, WholePages};
+use polychord_runtime_api::{Error, LinearMemories, Result, Value};
 use wasmer::{Memory, Store};
 
 use crate::function::Exported;

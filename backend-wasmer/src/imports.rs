@@ -4,8 +4,9 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::abi::code;
-use polychord_runtime_api::imports::HostFunction;
-use polychord_runtime_api::{Host, Import, LinearMemories, Value, ValueType};
+use polychord_runtime_api::spi::imports::HostFunction;
+use polychord_runtime_api::spi::{Host, Import};
+use polychord_runtime_api::{LinearMemories, Value, ValueType};
 use wasmer::{
     Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Memory, Store, StoreMut,
 };

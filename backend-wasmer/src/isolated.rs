@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use polychord_runtime_api::{CompilerCommand, Error, Result, serve_compiler};
+use polychord_runtime_api::spi::{CompilerCommand, serve_compiler};
+use polychord_runtime_api::{Error, Result};
 
 use crate::config::Compiler;
 use crate::{NAME, error};

@@ -1,6 +1,6 @@
 //! Polychord on [Wasmer](https://docs.rs/wasmer).
 //!
-//! [`WasmerEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
+//! [`WasmerEngine`] implements [`Engine`](polychord_runtime_api::spi::Engine); the rest
 //! translates between the two interfaces and decides nothing. Guests are compiled by Cranelift, or
 //! by LLVM, as its [`Compiler`] says.
 

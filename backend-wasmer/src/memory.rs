@@ -4,7 +4,8 @@
 use std::ptr::NonNull;
 use std::slice;
 
-use polychord_runtime_api::{Result, TimeLimit, Variant};
+use polychord_runtime_api::Result;
+use polychord_runtime_api::spi::{TimeLimit, Variant};
 use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryView, Module};
 
 use crate::NAME;

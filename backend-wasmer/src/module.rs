@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use polychord_runtime_api::{
-    Capabilities, CompilerCommand, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
-};
+use polychord_runtime_api::spi::{CompilerCommand, Module, Reads, Start, Started, Variants};
+use polychord_runtime_api::{ModuleInfo, Result};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, Instance, Store};
 
@@ -20,7 +19,6 @@ pub(crate) struct WasmerModule {
     compiler: Compiler,
     modules: Variants<wasmer::Module>,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 impl WasmerModule {
@@ -29,10 +27,9 @@ impl WasmerModule {
         compiler: Compiler,
         wasm: &[u8],
         info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
     ) -> Result<Self> {
         let modules = Variants::new(wasm, compile(&engine, &compiler, wasm)?);
-        Ok(Self { engine, compiler, modules, info, capabilities })
+        Ok(Self { engine, compiler, modules, info })
     }
 }
 
@@ -51,14 +48,6 @@ fn compile(
 }
 
 impl Module for WasmerModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);

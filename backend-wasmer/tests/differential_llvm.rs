@@ -5,7 +5,8 @@ use std::sync::Arc;
 use polychord_backend_wasmer::{Compiler, WasmerEngine};
 use polychord_conformance::differential::Differential;
 use polychord_example_wasmi::WasmiEngine;
-use polychord_runtime_api::{Capabilities, Engine, Error, Module, ModuleInfo, Result};
+use polychord_runtime_api::spi::{Engine, Module};
+use polychord_runtime_api::{Capabilities, Error, ModuleInfo, Result};
 
 #[derive(Debug)]
 /// Wasmer with LLVM, and the reference for what its translator refuses.

@@ -2,7 +2,8 @@
 
 use std::sync::OnceLock;
 
-use polychord_runtime_api::{AddressType, CompilerCommand, GUEST_STACK, Result};
+use polychord_runtime_api::spi::{CompilerCommand, GUEST_STACK};
+use polychord_runtime_api::{AddressType, Result};
 use wasmtime::{Config, OptLevel};
 
 use crate::error;

@@ -3,10 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use polychord_runtime_api::{
-    AddressType, Capabilities, CompilerCommand, Engine, Memory64, Module, ModuleInfo, RelaxedSimd,
-    Result, SignalUse, claim_signals,
-};
+use polychord_runtime_api::spi::{CompilerCommand, Engine, Module, SignalUse, claim_signals};
+use polychord_runtime_api::{AddressType, Capabilities, Memory64, ModuleInfo, RelaxedSimd, Result};
 
 use crate::NAME;
 use crate::config::{Engines, WIDE};
@@ -66,8 +64,7 @@ impl Engine for WasmtimeEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let (engines, capabilities) = (self.engines.clone(), self.capabilities.clone());
-        Ok(Arc::new(WasmtimeModule::new(engines, wasm, info, capabilities)?))
+        Ok(Arc::new(WasmtimeModule::new(self.engines.clone(), wasm, info)?))
     }
 }
 

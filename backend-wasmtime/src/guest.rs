@@ -1,8 +1,7 @@
 //! A live guest: its memories, its growth and its calls.
 
-use polychord_runtime_api::{
-    Error, Instance as GuestInstance, LinearMemories, Result, TimeLimit, Value, WholePages,
-};
+use polychord_runtime_api::spi::{Instance as GuestInstance, TimeLimit, WholePages};
+use polychord_runtime_api::{Error, LinearMemories, Result, Value};
 use wasmtime::{Instance, Store, Val};
 
 use crate::memory::{self, State, bytes, bytes_mut};

@@ -1,6 +1,7 @@
 //! Functions of the host, as guests import them.
 
-use polychord_runtime_api::{Import, LinearMemories, ValueType};
+use polychord_runtime_api::spi::Import;
+use polychord_runtime_api::{LinearMemories, ValueType};
 use wasmtime::{Caller, Extern, Func, FuncType, Store, Val};
 
 use crate::memory::{State, bytes, bytes_mut};

@@ -2,7 +2,8 @@
 
 use std::ffi::OsString;
 
-use polychord_runtime_api::{AddressType, CompilerCommand, Error, Result, serve_compiler};
+use polychord_runtime_api::spi::{CompilerCommand, serve_compiler};
+use polychord_runtime_api::{AddressType, Error, Result};
 
 use crate::config::Engines;
 use crate::{NAME, error};

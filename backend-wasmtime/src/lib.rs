@@ -1,6 +1,6 @@
 //! Polychord on [Wasmtime](https://docs.rs/wasmtime).
 //!
-//! [`WasmtimeEngine`] implements [`Engine`](polychord_runtime_api::Engine); the rest
+//! [`WasmtimeEngine`] implements [`Engine`](polychord_runtime_api::spi::Engine); the rest
 //! translates between the two interfaces and decides nothing.
 
 mod config;

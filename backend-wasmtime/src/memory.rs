@@ -3,7 +3,8 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use polychord_runtime_api::{Host, Result, TimeLimit, Variant, WholePages};
+use polychord_runtime_api::Result;
+use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
 use wasmtime::{
     AsContextMut, Instance, Memory, Module, Store, StoreContext, StoreContextMut, StoreLimits,
     StoreLimitsBuilder,

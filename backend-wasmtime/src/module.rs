@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Capabilities, Module, ModuleInfo, Reads, Result, Start, Started, Variants,
-};
+use polychord_runtime_api::spi::{Module, Reads, Start, Started, Variants};
+use polychord_runtime_api::{ModuleInfo, Result};
 use wasmtime::{Instance, Store};
 
 use crate::config::Engines;
@@ -18,18 +17,12 @@ pub(crate) struct WasmtimeModule {
     engines: Arc<Engines>,
     modules: Variants<wasmtime::Module>,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 impl WasmtimeModule {
-    pub(crate) fn new(
-        engines: Arc<Engines>,
-        wasm: &[u8],
-        info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
-    ) -> Result<Self> {
+    pub(crate) fn new(engines: Arc<Engines>, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Self> {
         let modules = Variants::new(wasm, compile(&engines, wasm, &info)?);
-        Ok(Self { engines, modules, info, capabilities })
+        Ok(Self { engines, modules, info })
     }
 }
 
@@ -42,14 +35,6 @@ fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime
 }
 
 impl Module for WasmtimeModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);

@@ -1,6 +1,7 @@
 //! Plans: made, stored and checked.
 
 mod read;
+mod version;
 
 use std::collections::BTreeSet;
 
@@ -17,7 +18,7 @@ use crate::{Error, Result, region};
 pub struct Plan {
     /// [`Plan::VERSION`] of the program that made it. Another one is refused while a plan is
     /// read, before what this program does not know in it.
-    #[serde(deserialize_with = "read::version")]
+    #[serde(deserialize_with = "version::deserialize")]
     pub version: u32,
     /// The memories, in the order in which layers are used.
     pub memories: Vec<PlannedMemory>,
@@ -51,7 +52,7 @@ impl PlannedMemory {
 
 impl Plan {
     /// The layout of plans that this version writes and reads.
-    pub const VERSION: u32 = 2;
+    pub const VERSION: u32 = version::VERSION;
 
     /// Most layers of a plan, which are far more than any model has. A plan has at most as many
     /// guests as layers, and at most two memories for each layer.
@@ -78,7 +79,7 @@ impl Plan {
     ///
     /// [`Error::InvalidPlan`] with the first thing that is wrong.
     pub fn validate(&self) -> Result<()> {
-        read::check_version(self.version).map_err(invalid)?;
+        version::check(self.version).map_err(invalid)?;
         self.check_counts()?;
         self.check_memories()?;
         let mut ids = Vec::with_capacity(self.layers.len());

@@ -1,8 +1,8 @@
-use std::fmt;
+//! What engines can do, and what callers need of them.
 
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::error::{Error, Result, Unmet};
 
 /// What an engine can do, as it is configured in this process.
 ///
@@ -79,24 +79,6 @@ pub struct Requirements {
     pub stack_overflow_trap: bool,
     /// Many guests at once.
     pub threads: bool,
-}
-
-/// One requirement that an engine does not meet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unmet {
-    /// The field of [`Requirements`].
-    pub field: &'static str,
-    /// What is needed.
-    pub needed: String,
-    /// What there is.
-    pub offered: String,
-}
-
-impl fmt::Display for Unmet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, needed, offered } = self;
-        write!(f, "{field}: needs {needed}, has {offered}")
-    }
 }
 
 impl Requirements {

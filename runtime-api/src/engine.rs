@@ -1,41 +1,31 @@
+//! Engines and modules as programs use them. Implemented once, over what backends implement.
+
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::address_space;
 use crate::capability::{Capabilities, Requirements};
+use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::instance::{Start, Started};
 use crate::limits::Limits;
+use crate::live::LiveGuest;
 use crate::module::ModuleInfo;
 use crate::module_limits::ModuleLimits;
 use crate::runtime::Runtime;
-use crate::{Error, Result, stack};
+use crate::spi::{self, Start};
+use crate::{address_space, stack};
 
 /// A WebAssembly engine, configured for one process.
 ///
-/// A backend implements [`capabilities`](Self::capabilities) and
-/// [`translate`](Self::translate); users call [`compile`](Self::compile).
+/// Everything that implements [`spi::Engine`] is one, and [`compile`](Self::compile) does the same
+/// for all: no backend can override it. Programs that stand between an engine and its user (test
+/// doubles, recorders) may implement this trait, and forward to another engine.
 pub trait Engine: fmt::Debug + Send + Sync {
     /// What this engine can do as it is configured.
     fn capabilities(&self) -> &Arc<Capabilities>;
 
-    /// Compiles a module that has been validated.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
-    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>>;
-
-    /// Why this engine has to refuse what a field of [`Requirements`] asks for, if there is more to
-    /// say than that it does not offer it.
-    fn why_not(&self, _field: &str) -> Option<&'static str> {
-        None
-    }
-
     /// Validates a module against what this engine offers, and compiles it, within the limits that
-    /// are safe for a stranger's module. Not to be overridden: what it promises is not the
-    /// backend's to decide.
+    /// are safe for a module of unknown origin.
     ///
     /// # Errors
     ///
@@ -47,23 +37,96 @@ pub trait Engine: fmt::Debug + Send + Sync {
         self.compile_within(wasm, &ModuleLimits::default())
     }
 
-    /// Compiles a module within other limits. Not to be overridden, either.
+    /// Compiles a module within other limits than [`compile`](Self::compile).
     ///
     /// # Errors
     ///
     /// Those of [`compile`](Self::compile).
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>>;
+}
+
+/// A compiled guest, ready to be instantiated many times and from many threads.
+///
+/// [`Engine::compile`] makes it of what the backend translated.
+pub trait Module: Send + Sync {
+    /// What the module imports and exports.
+    fn info(&self) -> &Arc<ModuleInfo>;
+
+    /// What its engine can do.
+    fn capabilities(&self) -> &Arc<Capabilities>;
+
+    /// Checks the limits against the engine and starts a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unmet`] if the engine cannot enforce a limit, [`Error::TooLarge`] if the memories
+    /// or tables that the guest starts with are beyond them, [`Error::Trap`] if its start function
+    /// traps, and [`Error::Instantiate`] if the engine cannot make it.
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>>;
+}
+
+/// What a backend translated, with what was found out about it before.
+struct Compiled {
+    capabilities: Arc<Capabilities>,
+    info: Arc<ModuleInfo>,
+    module: Arc<dyn spi::Module>,
+}
+
+impl<E: spi::Engine + ?Sized> Engine for E {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        spi::Engine::capabilities(self)
+    }
+
     fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
-        let info = ModuleInfo::parse_within(wasm, self.capabilities(), limits);
+        let capabilities = spi::Engine::capabilities(self).clone();
+        let info = ModuleInfo::parse_within(wasm, &capabilities, limits);
         let info = info.map_err(|error| explain(error, |field| self.why_not(field)))?;
-        let _span = tracing::debug_span!("compile", engine = self.capabilities().engine).entered();
+        let info = Arc::new(info);
+        let _span = tracing::debug_span!("compile", engine = capabilities.engine).entered();
         // A panic in the engine's compiler must not take the embedder down.
-        let translate = || stack::with_room(|| self.translate(wasm, Arc::new(info)));
+        let translate = || stack::with_room(|| self.translate(wasm, info.clone()));
         let compiled = catch_unwind(AssertUnwindSafe(translate));
-        compiled.unwrap_or_else(|_| {
+        let module = compiled.unwrap_or_else(|_| {
             let reason = "its compiler panicked, which is a defect of the engine: report it to its \
                           authors, and try another engine";
-            Err(Error::Compile { engine: self.capabilities().engine, reason: reason.into() })
-        })
+            Err(Error::Compile { engine: capabilities.engine, reason: reason.into() })
+        })?;
+        Ok(Arc::new(Compiled { capabilities, info, module }))
+    }
+}
+
+/// A shared engine is one, too.
+impl<E: Engine + ?Sized> Engine for Arc<E> {
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        (**self).capabilities()
+    }
+
+    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        (**self).compile(wasm)
+    }
+
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
+        (**self).compile_within(wasm, limits)
+    }
+}
+
+impl Module for Compiled {
+    fn info(&self) -> &Arc<ModuleInfo> {
+        &self.info
+    }
+
+    fn capabilities(&self) -> &Arc<Capabilities> {
+        &self.capabilities
+    }
+
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
+        needs.check(&self.capabilities)?;
+        let host = Host::new(self.capabilities.clone(), self.info.clone(), limits.clone())?;
+        let started = stack::with_room(|| self.module.start(Start::new(Arc::new(host))));
+        let started = started.map_err(|error| address_space::explain(error, &self.info))?;
+        let (host, instance) = started.into_parts();
+        Ok(Box::new(LiveGuest::new(host, instance)))
     }
 }
 
@@ -78,64 +141,6 @@ fn explain(error: Error, why_not: impl Fn(&str) -> Option<&'static str>) -> Erro
     Error::Unmet { engine, unmet }
 }
 
-/// A shared engine is one, too.
-impl<E: Engine + ?Sized> Engine for Arc<E> {
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        (**self).capabilities()
-    }
-
-    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        (**self).translate(wasm, info)
-    }
-
-    fn why_not(&self, field: &str) -> Option<&'static str> {
-        (**self).why_not(field)
-    }
-
-    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
-        (**self).compile(wasm)
-    }
-
-    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
-        (**self).compile_within(wasm, limits)
-    }
-}
-
-/// A compiled guest, ready to be instantiated many times and from many threads.
-pub trait Module: Send + Sync {
-    /// What the module imports and exports.
-    fn info(&self) -> &Arc<ModuleInfo>;
-
-    /// What its engine can do.
-    fn capabilities(&self) -> &Arc<Capabilities>;
-
-    /// Makes an instance that uses the host of `start` for its imports, and runs its start
-    /// function. Implemented by a backend; users call [`instantiate`](Self::instantiate), which
-    /// alone can make a [`Start`].
-    ///
-    /// # Errors
-    ///
-    /// Those of [`instantiate`](Self::instantiate).
-    fn start(&self, start: Start) -> Result<Started>;
-
-    /// Checks the limits against the engine and starts a guest.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Unmet`](crate::Error::Unmet) if the engine cannot enforce a limit,
-    /// [`Error::TooLarge`](crate::Error::TooLarge) if the memories or tables that the guest starts
-    /// with are beyond them, [`Error::Trap`](crate::Error::Trap) if its start function traps, and
-    /// [`Error::Instantiate`](crate::Error::Instantiate) if the engine cannot make it.
-    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
-        needs.check(self.capabilities())?;
-        let host = Host::new(self.capabilities().clone(), self.info().clone(), limits.clone())?;
-        let started = stack::with_room(|| self.start(Start::new(Arc::new(host))));
-        let started = started.map_err(|error| address_space::explain(error, self.info()))?;
-        Ok(started.into_runtime())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,12 +149,12 @@ mod tests {
     #[derive(Debug)]
     struct Panics(Arc<Capabilities>);
 
-    impl Engine for Panics {
+    impl spi::Engine for Panics {
         fn capabilities(&self) -> &Arc<Capabilities> {
             &self.0
         }
 
-        fn translate(&self, _wasm: &[u8], _info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
+        fn translate(&self, _wasm: &[u8], _info: Arc<ModuleInfo>) -> Result<Arc<dyn spi::Module>> {
             unreachable!("a kind of value that it does not know")
         }
     }

@@ -1,13 +1,12 @@
-use std::fmt;
-use std::io;
+//! What can go wrong between a host and its guests.
+
 use std::path::PathBuf;
 use std::time::Duration;
+use std::{fmt, io};
 
 use polychord_abi::code;
 use polychord_plan::Printable;
 use polychord_plan::range::OutOfRange;
-
-use crate::capability::Unmet;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -457,6 +456,17 @@ pub enum TrapKind {
     Other,
 }
 
+/// One requirement that an engine does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmet {
+    /// The field of [`Requirements`].
+    pub field: &'static str,
+    /// What is needed.
+    pub needed: String,
+    /// What there is.
+    pub offered: String,
+}
+
 impl Error {
     /// The code that a guest sees for this error: one of [`polychord_abi::code`].
     #[must_use]
@@ -493,6 +503,13 @@ impl From<OutOfRange> for Error {
     fn from(error: OutOfRange) -> Self {
         let OutOfRange { operation, offset, len, size, .. } = error;
         Self::OutOfRange { operation, offset, len, size }
+    }
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, needed, offered } = self;
+        write!(f, "{field}: needs {needed}, has {offered}")
     }
 }
 

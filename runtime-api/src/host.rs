@@ -7,17 +7,19 @@ use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
 use crate::capability::Capabilities;
-use crate::layer::{Layer, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::layers::layer::{Layer, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::limits::Limits;
-use crate::mapping::Watch;
-use crate::memory::{Backing, Memories, MemoryId, MemoryStats};
-use crate::module::{AddressType, ModuleInfo};
-use crate::place::Place;
+use crate::memory::mapping;
+use crate::memory::mapping::Watch;
+use crate::memory::place::Place;
+use crate::memory::region::Region;
+use crate::memory::segment::{LinearMemories, Realisation, Segment};
+use crate::memory::space::{Backing, Memories, MemoryId, MemoryStats};
+use crate::module::ModuleInfo;
 use crate::ranks::Rank;
-use crate::region::Region;
-use crate::segment::{LinearMemories, Realisation, Segment};
-use crate::stats::Counters;
-use crate::{Error, Result, Stats, mapping};
+use crate::stats::{Counters, Stats};
+use crate::value::AddressType;
+use crate::{Error, Result};
 
 /// The host's side of one guest: its memories, layers and counters.
 ///

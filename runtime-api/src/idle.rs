@@ -6,11 +6,11 @@ use polychord_abi::PAGE;
 
 use crate::capability::{Capabilities, Memory64, RelaxedSimd};
 use crate::host::Host;
-use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
+use crate::memory::segment::LinearMemories;
 use crate::module::ModuleInfo;
-use crate::segment::LinearMemories;
+use crate::spi::Instance;
 use crate::value::Value;
 use crate::{Error, Result};
 

@@ -7,16 +7,17 @@ use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
 use crate::host::{Guest, Host};
-use crate::instance::Instance;
-use crate::layer::{LayerSpec, LoadedLayer};
-use crate::memory::{MemoryId, MemoryStats};
-use crate::module::{FunctionType, ModuleInfo};
+use crate::layers::layer::{LayerSpec, LoadedLayer};
+use crate::memory::region::{MemoryKind, MemorySpec, Region};
+use crate::memory::segment::{self, LinearMemories, Segment};
+use crate::memory::space::{MemoryId, MemoryStats};
+use crate::module::ModuleInfo;
 use crate::ranks::Rank;
-use crate::region::{MemoryKind, MemorySpec, Region};
 use crate::runtime::Runtime;
-use crate::segment::{self, LinearMemories, Segment};
-use crate::value::{Value, ValueType};
-use crate::{Error, Result, Stats, stack};
+use crate::spi::Instance;
+use crate::stats::Stats;
+use crate::value::{FunctionType, Value, ValueType};
+use crate::{Error, Result, stack};
 
 /// A live guest: the instance that an engine made, and the host that serves it.
 ///
@@ -232,7 +233,8 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
     }
 
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        let mut results = self.check_call(export, args)?;
+        let ty = function(self.host().module(), export, args)?;
+        let mut results: Vec<_> = ty.results.iter().copied().map(ValueType::zero).collect();
         self.run(export, args, &mut results)?;
         Ok(results)
     }
@@ -245,11 +247,6 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
             return Err(signature(export, ty, given, Some(results.len())));
         }
         self.run(export, args, results)
-    }
-
-    fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        let ty = function(self.host().module(), export, args)?;
-        Ok(ty.results.iter().copied().map(ValueType::zero).collect())
     }
 }
 
@@ -286,13 +283,14 @@ const fn length(range: Range<u64>) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};
+
     use super::*;
     use crate::capability::Capabilities;
     use crate::idle::{Idle, capabilities};
-    use crate::layer::LoadMethod;
-    use crate::region::RegionSpec;
-    use crate::source::Source;
-    use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};
+    use crate::layers::layer::LoadMethod;
+    use crate::layers::source::Source;
+    use crate::memory::region::RegionSpec;
 
     /// A layer that cannot be read, or can be read in part, leaves zeros, also around it, and the
     /// next one in its place is whole.

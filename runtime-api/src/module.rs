@@ -1,19 +1,24 @@
+//! What a module imports, exports and declares, read once for all engines.
+
 mod bounds;
 mod proposals;
 mod shape;
+mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
+use self::bounds::{accepted_features, invalid};
 use wasmparser::types::{EntityType, TypesRef};
 use wasmparser::{Parser, Payload, ValType, WasmFeatures};
 
 pub(crate) use self::shape::Shape;
-use crate::capability::{Capabilities, Memory64, RelaxedSimd, Unmet};
+pub(crate) use self::signature::{Function, find};
+pub use self::signature::{HOST_FUNCTIONS, HostFunction};
+use crate::capability::{Capabilities, Memory64, RelaxedSimd};
+use crate::error::{Error, Result, Unmet};
 use crate::limits::Limits;
 use crate::module_limits::ModuleLimits;
-use crate::value::ValueType;
-use crate::{Error, Result, imports};
+use crate::value::{AddressType, FunctionType, ValueType};
 
 /// What a module imports and exports, read from its bytes once for all engines.
 #[derive(Clone, Debug)]
@@ -30,19 +35,10 @@ pub struct ModuleInfo {
 /// A function that a module imports from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Import {
-    /// Which of [`imports::HOST_FUNCTIONS`].
-    pub function: &'static imports::HostFunction,
+    /// Which of [`HOST_FUNCTIONS`].
+    pub function: &'static HostFunction,
     /// Its type, for the address type of the module.
     pub ty: FunctionType,
-}
-
-/// Parameter and result types of a function.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FunctionType {
-    /// Types of the parameters.
-    pub params: Vec<ValueType>,
-    /// Types of the results.
-    pub results: Vec<ValueType>,
 }
 
 /// A linear memory that a module exports.
@@ -60,16 +56,6 @@ pub struct LinearMemory {
 
 /// The name of the memory that the pointers of host imports are about.
 const MEMORY: &str = "memory";
-
-/// The type of addresses in a linear memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum AddressType {
-    /// 32-bit, as in wasm32.
-    #[default]
-    I32,
-    /// 64-bit, as in wasm64.
-    I64,
-}
 
 impl ModuleInfo {
     /// Reads and validates a module for an engine, within the default limits.
@@ -211,10 +197,9 @@ impl ModuleInfo {
         let Some(EntityType::Func(id)) = types.entity_type_from_import(import) else {
             return refuse("only functions can be imported".into());
         };
-        let function =
-            imports::find(import.name).filter(|_| import.module == polychord_abi::MODULE);
+        let function = find(import.name).filter(|_| import.module == polychord_abi::MODULE);
         let Some(function) = function else {
-            let names: Vec<_> = imports::HOST_FUNCTIONS.iter().map(|f| f.name).collect();
+            let names: Vec<_> = HOST_FUNCTIONS.iter().map(|f| f.name).collect();
             let offered = names.join(", ");
             return refuse(format!("module {} offers {offered}", polychord_abi::MODULE));
         };
@@ -242,19 +227,6 @@ fn in_order(mut memories: Vec<(u32, LinearMemory)>) -> Vec<LinearMemory> {
     std::iter::once(main).chain(memories).map(|(_, memory)| memory).collect()
 }
 
-/// Everything that a guest may use if the engine has it. Left out is what one of the engines
-/// lacks, or what would let two runs differ (threads).
-fn accepted_features() -> WasmFeatures {
-    (WasmFeatures::WASM2
-        | WasmFeatures::EXTENDED_CONST
-        | WasmFeatures::RELAXED_SIMD
-        | WasmFeatures::MULTI_MEMORY
-        | WasmFeatures::MEMORY64)
-        // References to objects of the host need a garbage collector, which we build no engine
-        // with, and which no value of ours could be.
-        .difference(WasmFeatures::GC_TYPES)
-}
-
 /// Refuses a module that uses a feature which the engine does not claim.
 fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> Result<()> {
     let optional = [
@@ -280,10 +252,6 @@ fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> 
     Err(Error::Unmet { engine: engine.engine, unmet })
 }
 
-fn invalid(error: &wasmparser::BinaryReaderError) -> Error {
-    Error::InvalidModule { offset: error.offset(), reason: error.message().to_owned() }
-}
-
 fn function_type(ty: &wasmparser::FuncType) -> Option<FunctionType> {
     let convert = |types: &[ValType]| types.iter().map(value_type).collect::<Option<Vec<_>>>();
     Some(FunctionType { params: convert(ty.params())?, results: convert(ty.results())? })
@@ -297,26 +265,5 @@ const fn value_type(ty: &ValType) -> Option<ValueType> {
         ValType::F64 => Some(ValueType::F64),
         ValType::V128 => Some(ValueType::V128),
         ValType::Ref(_) => None,
-    }
-}
-
-impl fmt::Display for FunctionType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |types: &[ValueType]| {
-            let names: Vec<_> = types.iter().map(ToString::to_string).collect();
-            names.join(", ")
-        };
-        write!(f, "({}) -> ({})", names(&self.params), names(&self.results))
-    }
-}
-
-impl AddressType {
-    /// The value type of an address.
-    #[must_use]
-    pub const fn value_type(self) -> ValueType {
-        match self {
-            Self::I32 => ValueType::I32,
-            Self::I64 => ValueType::I64,
-        }
     }
 }

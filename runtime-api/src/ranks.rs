@@ -1,3 +1,5 @@
+//! Guests that compute together, and what they exchange.
+
 mod meeting;
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,27 @@
+//! The host API of one live guest.
+
 use polychord_plan::LayerId;
 
+use crate::Result;
 use crate::host::Host;
-use crate::layer::{LayerSpec, LoadedLayer};
-use crate::memory::{MemoryId, MemoryStats};
+use crate::layers::layer::{LayerSpec, LoadedLayer};
+use crate::memory::region::{MemorySpec, Region};
+use crate::memory::segment::LinearMemories;
+use crate::memory::space::{MemoryId, MemoryStats};
 use crate::ranks::Rank;
-use crate::region::{MemorySpec, Region};
-use crate::segment::LinearMemories;
+use crate::stats::Stats;
 use crate::value::Value;
-use crate::{Result, Stats};
 
 /// One live guest with its linear memories: the host API.
 ///
 /// [`Module::instantiate`](crate::Module::instantiate) makes it. It is the same for every engine:
-/// a backend implements [`Instance`](crate::Instance), which knows nothing of layers. The runtime
+/// a backend implements [`Instance`](crate::spi::Instance), which knows nothing of layers. The runtime
 /// may move between threads, but one call runs at a time.
 ///
 /// The host behind a guest serves that guest alone. It cannot be taken out for another one:
 ///
 /// ```compile_fail,E0308
-/// use polychord_runtime_api::{Module, Runtime};
+/// use polychord_runtime_api::{Runtime, spi::Module};
 /// fn second(module: &dyn Module, guest: &dyn Runtime) {
 ///     module.start(guest.host().clone());
 /// }
@@ -108,8 +111,14 @@ pub trait Runtime: LinearMemories + Send {
     /// its place as it was, or zeros if some of it had been read.
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer>;
 
-    /// Brings a layer into its memory from where its bytes were read before.
-    #[doc(hidden)]
+    /// Brings a layer into its memory from `bytes`, which were read from its source before.
+    ///
+    /// If there are not as many as the layer has, it is read from its source, as by
+    /// [`load_layer`](Self::load_layer).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`load_layer`](Self::load_layer).
     fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer>;
 
     /// Takes a layer out of its memory and gives the pages back; they read as zeros. What was
@@ -191,8 +200,4 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// As [`call`](Self::call), and [`Error::Signature`](crate::Error::Signature) if it has not as many results.
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
-
-    /// Checks a call against the module and makes room for its results.
-    #[doc(hidden)]
-    fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>>;
 }

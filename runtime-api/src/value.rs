@@ -1,3 +1,5 @@
+//! Numbers, vectors and their types, as they cross the boundary of host and guest.
+
 use std::fmt;
 
 /// A WebAssembly number or vector, as it crosses the boundary between host and guest.
@@ -30,6 +32,25 @@ pub enum ValueType {
     F64,
     /// A 128-bit vector.
     V128,
+}
+
+/// Parameter and result types of a function.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FunctionType {
+    /// Types of the parameters.
+    pub params: Vec<ValueType>,
+    /// Types of the results.
+    pub results: Vec<ValueType>,
+}
+
+/// The type of addresses in a linear memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AddressType {
+    /// 32-bit, as in wasm32.
+    #[default]
+    I32,
+    /// 64-bit, as in wasm64.
+    I64,
 }
 
 impl Value {
@@ -100,3 +121,24 @@ macro_rules! from_number {
     )*};
 }
 from_number!(i32 => I32, i64 => I64, f32 => F32, f64 => F64, u128 => V128);
+
+impl fmt::Display for FunctionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |types: &[ValueType]| {
+            let names: Vec<_> = types.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        write!(f, "({}) -> ({})", names(&self.params), names(&self.results))
+    }
+}
+
+impl AddressType {
+    /// The value type of an address.
+    #[must_use]
+    pub const fn value_type(self) -> ValueType {
+        match self {
+            Self::I32 => ValueType::I32,
+            Self::I64 => ValueType::I64,
+        }
+    }
+}

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
-use polychord::api::{CompilerCommand, Engine};
+use polychord::api::Engine;
+use polychord::api::spi::CompilerCommand;
 use polychord::{ENGINES, EngineEntry, EngineOptions};
 
 use super::Failure;

@@ -4,7 +4,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
-use polychord_runtime_api::{CompilerCommand, Result, serve_compiler};
+use polychord_runtime_api::Result;
+use polychord_runtime_api::spi::{CompilerCommand, serve_compiler};
 use wasmedge_sdk::Compiler;
 
 use super::failure::failed;

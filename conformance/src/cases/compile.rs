@@ -1,7 +1,8 @@
 //! Which modules are compiled, and why others are not.
 
+use polychord_runtime_api::spi::imports;
 use polychord_runtime_api::{
-    AddressType, Engine, Error, Limits, Memory64, ModuleLimits, RelaxedSimd, Value, imports,
+    AddressType, Engine, Error, Limits, Memory64, ModuleLimits, RelaxedSimd, Value,
 };
 
 use crate::check::{equal, holds, refused, unmet};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use polychord_runtime_api::spi::Host;
 use polychord_runtime_api::{
-    Capabilities, Engine, Host, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
-    MemorySpec, MemoryStats, Module, ModuleInfo, Rank, Region, Result, Runtime, Start, Started,
-    Stats, Value,
+    Capabilities, Engine, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
+    MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region, Result, Runtime,
+    Stats, Value, ValueType,
 };
 
 /// One deliberate mistake: overrides what it does wrong.
@@ -125,6 +126,11 @@ impl Double {
         defect.claim(&mut capabilities);
         Self { inner, capabilities: Arc::new(capabilities), defect }
     }
+
+    fn wrap(&self, inner: Arc<dyn Module>) -> Arc<dyn Module> {
+        let capabilities = self.capabilities.clone();
+        Arc::new(DoubleModule { inner, capabilities, defect: self.defect })
+    }
 }
 
 impl Engine for Double {
@@ -132,14 +138,12 @@ impl Engine for Double {
         &self.capabilities
     }
 
-    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        self.inner.translate(wasm, info)
+    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
+        Ok(self.wrap(self.defect.compile(&*self.inner, wasm)?))
     }
 
-    fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
-        let inner = self.defect.compile(&*self.inner, wasm)?;
-        let capabilities = self.capabilities.clone();
-        Ok(Arc::new(DoubleModule { inner, capabilities, defect: self.defect }))
+    fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>> {
+        Ok(self.wrap(self.inner.compile_within(wasm, limits)?))
     }
 }
 
@@ -152,16 +156,20 @@ impl Module for DoubleModule {
         &self.capabilities
     }
 
-    fn start(&self, start: Start) -> Result<Started> {
-        self.inner.start(start)
-    }
-
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
         let inner = self.defect.instantiate(&*self.inner, limits)?;
         let thread = std::thread::current().id();
         let first_size = inner.memory().len();
         let guest = Guest { inner, old_memory: Vec::new(), first_size, thread };
         Ok(Box::new(DoubleRuntime { guest: Some(guest), defect: self.defect }))
+    }
+}
+
+impl Guest {
+    /// Zeros as the results of a function, as if a call of it had done nothing.
+    pub(crate) fn zeros(&self, export: &str) -> Vec<Value> {
+        let ty = self.inner.host().module().functions().get(export);
+        ty.map(|ty| ty.results.iter().copied().map(ValueType::zero).collect()).unwrap_or_default()
     }
 }
 
@@ -277,9 +285,5 @@ impl Runtime for DoubleRuntime {
 
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         self.guest_mut().inner.call_into(export, args, results)
-    }
-
-    fn check_call(&self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        self.guest().inner.check_call(export, args)
     }
 }

@@ -3,9 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use polychord_runtime_api::{
-    Capabilities, Engine, Memory64, Module, ModuleInfo, RelaxedSimd, Result,
-};
+use polychord_runtime_api::spi::{Engine, Module};
+use polychord_runtime_api::{Capabilities, Memory64, ModuleInfo, RelaxedSimd, Result};
 use wasmi::Config;
 
 use crate::runtime::WasmiModule;
@@ -59,7 +58,7 @@ impl Engine for WasmiEngine {
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
         let module = wasmi::Module::new(&self.engine, wasm).map_err(|e| error::compile(&e))?;
-        Ok(Arc::new(WasmiModule::new(module, info, self.capabilities.clone())))
+        Ok(Arc::new(WasmiModule::new(module, info)))
     }
 }
 

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use polychord_runtime_api::{
-    Capabilities, Error, Host, Import, Instance as GuestInstance, LinearMemories, Module,
-    ModuleInfo, Result, Start, Started, Value, ValueType,
-};
+use polychord_runtime_api::spi::{Host, Import, Instance as GuestInstance, Module, Start, Started};
+use polychord_runtime_api::{Error, LinearMemories, ModuleInfo, Result, Value, ValueType};
 use wasmi::{
     Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreContext,
     StoreContextMut, StoreLimits, StoreLimitsBuilder, V128, Val, ValType,
@@ -17,7 +15,6 @@ use crate::{NAME, error};
 pub(crate) struct WasmiModule {
     module: wasmi::Module,
     info: Arc<ModuleInfo>,
-    capabilities: Arc<Capabilities>,
 }
 
 /// A live guest.
@@ -36,24 +33,12 @@ struct State {
 }
 
 impl WasmiModule {
-    pub(crate) const fn new(
-        module: wasmi::Module,
-        info: Arc<ModuleInfo>,
-        capabilities: Arc<Capabilities>,
-    ) -> Self {
-        Self { module, info, capabilities }
+    pub(crate) const fn new(module: wasmi::Module, info: Arc<ModuleInfo>) -> Self {
+        Self { module, info }
     }
 }
 
 impl Module for WasmiModule {
-    fn info(&self) -> &Arc<ModuleInfo> {
-        &self.info
-    }
-
-    fn capabilities(&self) -> &Arc<Capabilities> {
-        &self.capabilities
-    }
-
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let limits = StoreLimitsBuilder::new()

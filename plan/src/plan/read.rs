@@ -1,9 +1,8 @@
 //! Plans from elsewhere: of an older or a newer program, or of unknown origin.
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _};
 
-use super::{Plan, invalid};
+use super::{Plan, invalid, version};
 use crate::{Error, Result};
 
 /// What plans of all versions have.
@@ -32,34 +31,10 @@ impl Plan {
         };
         // First of all: what a newer program writes may be anything else.
         let Versioned { version } = serde_json::from_str(json).map_err(no_plan)?;
-        check_version(version).map_err(invalid)?;
+        version::check(version).map_err(invalid)?;
         let plan: Self = serde_json::from_str(json).map_err(no_plan)?;
         plan.validate()?;
         Ok(plan)
-    }
-}
-
-/// Reads a version, and refuses all but one. Plans are written with it in front, so that this
-/// comes before complaints about what a newer plan has.
-pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
-    let version = u32::deserialize(from)?;
-    check_version(version).map_err(D::Error::custom)?;
-    Ok(version)
-}
-
-/// Why a plan of a version cannot be used.
-pub(super) fn check_version(version: u32) -> Result<(), String> {
-    let known = Plan::VERSION;
-    match version {
-        _ if version == known => Ok(()),
-        _ if version > known => Err(format!(
-            "this plan has version {version}, this program reads up to {known}: update this \
-             program, or make the plan again with it"
-        )),
-        _ => Err(format!(
-            "this plan has version {version}, this program reads version {known}: make the plan \
-             again with this program"
-        )),
     }
 }
 

@@ -15,7 +15,6 @@ use wasmparser::{
 };
 
 use self::frames::Frames;
-use super::invalid;
 use crate::module_limits::{Bound, ModuleLimits};
 use crate::{Error, Result};
 
@@ -267,4 +266,21 @@ impl Counter<'_> {
             limits.spread,
         )
     }
+}
+
+/// Everything that a guest may use if the engine has it. Left out is what one of the engines
+/// lacks, or what would let two runs differ (threads).
+pub(super) fn accepted_features() -> WasmFeatures {
+    (WasmFeatures::WASM2
+        | WasmFeatures::EXTENDED_CONST
+        | WasmFeatures::RELAXED_SIMD
+        | WasmFeatures::MULTI_MEMORY
+        | WasmFeatures::MEMORY64)
+        // References to objects of the host need a garbage collector, which we build no engine
+        // with, and which no value of ours could be.
+        .difference(WasmFeatures::GC_TYPES)
+}
+
+pub(super) fn invalid(error: &wasmparser::BinaryReaderError) -> Error {
+    Error::InvalidModule { offset: error.offset(), reason: error.message().to_owned() }
 }

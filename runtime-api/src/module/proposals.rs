@@ -2,7 +2,7 @@
 
 use wasmparser::{Parser, WasmFeatures};
 
-use super::{accepted_features, bounds};
+use super::bounds::{self, accepted_features};
 use crate::Error;
 use crate::module_limits::ModuleLimits;
 

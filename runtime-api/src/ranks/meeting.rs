@@ -1,10 +1,9 @@
 //! Where ranks wait for each other.
 
-use std::hint;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 /// A barrier that the first failure opens for good.
 #[derive(Debug)]

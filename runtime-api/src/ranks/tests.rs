@@ -288,7 +288,7 @@ fn a_panic_in_all_gather_stops_the_rank() {
         let mut guest = crate::idle::Idle::start(1);
         guest.join(rank.clone()).unwrap();
         let args = [crate::Value::I32(0); 3];
-        let function = crate::imports::find("all_gather").unwrap();
+        let function = crate::module::find("all_gather").unwrap();
         let host = guest.shared_host();
         let code = function.call(&host, &mut Broken, &args);
         assert_eq!(code, crate::Value::I32(polychord_abi::code::INTERNAL));

@@ -108,7 +108,7 @@ struct ReadOnly;
 impl Defect for ReadOnly {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         if guest.inner.stats().maps > 0 && matches!(export, "store" | "fill") {
-            return guest.inner.check_call(export, args);
+            return Ok(guest.zeros(export));
         }
         guest.inner.call(export, args)
     }
@@ -135,7 +135,7 @@ struct ComputesWithWhatIsGone;
 impl Defect for ComputesWithWhatIsGone {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         match guest.inner.call(export, args) {
-            Err(Error::Truncated { .. }) => guest.inner.check_call(export, args),
+            Err(Error::Truncated { .. }) => Ok(guest.zeros(export)),
             other => other,
         }
     }

@@ -183,7 +183,7 @@ impl Defect for PartialBulk {
 struct Endless;
 impl Defect for Endless {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        let results = guest.inner.check_call(export, args)?;
+        let results = guest.zeros(export);
         instead_of_a_trap(guest, export, args, |_| Ok(results))
     }
 }

@@ -35,7 +35,7 @@ impl Defect for BoundToOne {
         if guest.thread == std::thread::current().id() {
             return guest.inner.call(export, args);
         }
-        guest.inner.check_call(export, args)
+        Ok(guest.zeros(export))
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use polychord_abi::PAGE;
 
-use crate::imports::HostFunction;
-use crate::segment::LinearMemories;
-use crate::{Error, Host, TrapKind, Value};
+use crate::error::{Error, TrapKind};
+use crate::host::Host;
+use crate::memory::LinearMemories;
+use crate::spi::imports::HostFunction;
+use crate::value::Value;
 
 /// Most parameters of a host function.
 const MAX_PARAMS: usize = 4;
@@ -88,12 +90,12 @@ impl Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::imports::HOST_FUNCTIONS;
-    use crate::module::AddressType;
+    use crate::spi::imports::HOST_FUNCTIONS;
+    use crate::value::AddressType;
 
     #[test]
     fn no_host_function_has_more_parameters() {
-        for function in &HOST_FUNCTIONS {
+        for function in HOST_FUNCTIONS {
             assert!(function.ty(AddressType::I64).params.len() <= MAX_PARAMS, "{}", function.name);
         }
     }

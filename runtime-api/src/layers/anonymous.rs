@@ -9,7 +9,7 @@ use polychord_abi::PAGE;
 use polychord_plan::range::check_range;
 use zstd_safe::{CCtx, DCtx};
 
-use crate::mapping::make_zero;
+use crate::memory::mapping::make_zero;
 use crate::{Error, Result};
 
 /// Bytes that are zeros until they are [kept](Self::keep).

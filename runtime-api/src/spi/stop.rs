@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use polychord_passes::stop::FLAG;
 pub use polychord_passes::stop::Reads;
 
-use crate::watchdog::Watchdog;
+use crate::spi::watchdog::Watchdog;
 use crate::{Error, Result, TrapKind};
 
 /// How long each call of one guest may take.

@@ -5,10 +5,10 @@ use std::time::Instant;
 use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
-use crate::layer::{LayerSpec, Layers};
-use crate::memory::{Backing, Memories, MemoryId};
-use crate::segment::Realisation;
-use crate::source::Source;
+use crate::layers::layer::{LayerSpec, Layers};
+use crate::layers::source::Source;
+use crate::memory::segment::Realisation;
+use crate::memory::space::{Backing, Memories, MemoryId};
 
 const MANY: u32 = 1_000_000;
 

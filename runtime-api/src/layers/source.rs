@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::anonymous::Anonymous;
+use crate::layers::anonymous::Anonymous;
 use crate::{Error, Result};
 
 /// Where the bytes of layers come from: a file, bytes in memory, or those that were in the layers

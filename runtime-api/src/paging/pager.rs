@@ -8,12 +8,12 @@ use polychord_abi::PAGE;
 use polychord_plan::{LayerId, SourceRange};
 use serde::{Deserialize, Serialize};
 
-use crate::layer::LayerSpec;
-use crate::memory::MemoryId;
-use crate::reader::{ReadLayer, Reader};
-use crate::region::MemorySpec;
+use crate::layers::layer::LayerSpec;
+use crate::layers::source::Source;
+use crate::memory::region::MemorySpec;
+use crate::memory::space::MemoryId;
+use crate::paging::reader::{ReadLayer, Reader};
 use crate::runtime::Runtime;
-use crate::source::Source;
 use crate::{Error, Result};
 
 /// Which layers stay when there is no room for all.

@@ -5,15 +5,13 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::host::Host;
-use crate::live::LiveGuest;
-use crate::runtime::Runtime;
-use crate::segment::LinearMemories;
+use crate::memory::segment::LinearMemories;
 use crate::value::Value;
 
 /// An instance of a module, as its engine has it: what a backend implements.
 ///
 /// It grows and calls, and shows its [`LinearMemories`]. What a user sees is a
-/// [`Runtime`], which has the instance for itself.
+/// [`Runtime`](crate::Runtime), which has the instance for itself.
 pub trait Instance: LinearMemories + Send {
     /// Grows the linear memory of this index by whole pages of 64 KiB and returns its size
     /// before, in pages. Called with a size that the limits allow.
@@ -38,13 +36,13 @@ pub trait Instance: LinearMemories + Send {
 /// Nobody else has one, so nobody starts a second guest with the host of the first:
 ///
 /// ```compile_fail,E0451
-/// fn again(host: std::sync::Arc<polychord_runtime_api::Host>) -> polychord_runtime_api::Start {
-///     polychord_runtime_api::Start { host }
+/// fn again(host: std::sync::Arc<polychord_runtime_api::spi::Host>) -> polychord_runtime_api::spi::Start {
+///     polychord_runtime_api::spi::Start { host }
 /// }
 /// ```
 ///
 /// ```compile_fail,E0599
-/// fn twice(start: polychord_runtime_api::Start) {
+/// fn twice(start: polychord_runtime_api::spi::Start) {
 ///     let other = start.clone();
 /// }
 /// ```
@@ -55,12 +53,12 @@ pub struct Start {
 
 /// A guest that has started, on its way to the user.
 ///
-/// Its instance is reached through the [`Runtime`] alone from here on, so that it is not used or
+/// Its instance is reached through the [`Runtime`](crate::Runtime) alone from here on, so that it is not used or
 /// dropped beside the host that looks after its pages. An engine that wraps another one passes
 /// this on as it is:
 ///
 /// ```compile_fail,E0616
-/// fn open(started: polychord_runtime_api::Started) {
+/// fn open(started: polychord_runtime_api::spi::Started) {
 ///     let instance = started.instance;
 /// }
 /// ```
@@ -88,9 +86,9 @@ impl Start {
 }
 
 impl Started {
-    /// The guest for its user.
-    pub(crate) fn into_runtime(self) -> Box<dyn Runtime> {
-        Box::new(LiveGuest::new(self.host, self.instance))
+    /// The guest's two halves, for the runtime that keeps them together.
+    pub(crate) fn into_parts(self) -> (Arc<Host>, Box<dyn Instance>) {
+        (self.host, self.instance)
     }
 }
 

@@ -11,7 +11,7 @@ use memmap2::MmapMut;
 use polychord_abi::PAGE;
 use polychord_plan::{LayerId, SourceRange};
 
-use crate::source::Source;
+use crate::layers::source::Source;
 use crate::{Error, Result};
 
 /// Reads layers of one source, in the order in which they were asked for. The thread ends

@@ -3,79 +3,20 @@
 //! A backend defines the functions of [`ModuleInfo::imports`](crate::ModuleInfo::imports) by
 //! passing each call on to [`HostFunction::call`], with the guest's memories as they are then.
 
-use std::fmt;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use polychord_abi::{Stats, code, import};
+use polychord_abi::{Stats, code};
 use polychord_plan::LayerId;
 
 use crate::host::Host;
-use crate::module::{AddressType, FunctionType};
-use crate::segment::LinearMemories;
-use crate::value::{Value, ValueType};
-use crate::{Error, Rank, Result, ranks};
-
-/// A function that the host offers to guests.
-pub struct HostFunction {
-    /// Its name in module [`polychord_abi::MODULE`].
-    pub name: &'static str,
-    params: &'static [Param],
-    result: ValueType,
-    body: fn(&mut Call<'_>) -> Result<i64>,
-}
-
-/// All functions that the host offers.
-pub static HOST_FUNCTIONS: [HostFunction; 10] = [
-    HostFunction { name: import::IS_ENABLED, params: &[], result: I32, body: is_enabled },
-    HostFunction {
-        name: import::LOAD_LAYER,
-        params: &[Param::I32, Param::Address, Param::Address],
-        result: I32,
-        body: load_layer,
-    },
-    HostFunction {
-        name: import::READ,
-        params: &[Param::I64, Param::Address, Param::Address],
-        result: I32,
-        body: read,
-    },
-    HostFunction {
-        name: import::WRITE,
-        params: &[Param::I64, Param::Address, Param::Address],
-        result: I32,
-        body: write,
-    },
-    HostFunction { name: import::MAP_LAYER, params: &[Param::I32], result: I64, body: map_layer },
-    HostFunction { name: import::PREFETCH, params: &[Param::I32], result: I32, body: hint },
-    HostFunction { name: import::RELEASE, params: &[Param::I32], result: I32, body: hint },
-    HostFunction { name: import::STATS, params: &[], result: I64, body: stats },
-    HostFunction {
-        name: import::STATS_INTO,
-        params: &[Param::Address, Param::Address],
-        result: I32,
-        body: stats_into,
-    },
-    HostFunction {
-        name: import::ALL_GATHER,
-        params: &[Param::Address, Param::Address, Param::Address],
-        result: I32,
-        body: all_gather,
-    },
-];
-
-const I32: ValueType = ValueType::I32;
-const I64: ValueType = ValueType::I64;
-
-/// A parameter of a host function.
-#[derive(Clone, Copy, Debug)]
-enum Param {
-    I32,
-    I64,
-    /// A pointer or length: as wide as the guest's addresses.
-    Address,
-}
+use crate::memory::segment::LinearMemories;
+use crate::module::Function;
+pub use crate::module::{HOST_FUNCTIONS, HostFunction};
+use crate::ranks::{self, Rank};
+use crate::value::{AddressType, Value, ValueType};
+use crate::{Error, Result};
 
 /// One call of a host function.
 struct Call<'a> {
@@ -85,25 +26,7 @@ struct Call<'a> {
     args: &'a [Value],
 }
 
-/// The function with this name, if the host offers it.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static HostFunction> {
-    HOST_FUNCTIONS.iter().find(|function| function.name == name)
-}
-
 impl HostFunction {
-    /// Its type for a guest with this type of addresses.
-    #[must_use]
-    pub fn ty(&self, address: AddressType) -> FunctionType {
-        let param = |param: &Param| match param {
-            Param::I32 => I32,
-            Param::I64 => I64,
-            Param::Address => address.value_type(),
-        };
-        let params = self.params.iter().map(param).collect();
-        FunctionType { params, results: vec![self.result] }
-    }
-
     /// Serves a call. `guest` is the guest's linear memories as they are now, and `args` have
     /// the types of [`ty`](Self::ty). Pointers are about the memory of index 0.
     ///
@@ -112,7 +35,7 @@ impl HostFunction {
     pub fn call(&self, host: &Arc<Host>, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
         let mut call = Call { name: self.name, host, guest, args };
         // No panic may cross the boundary: for some engines it would be undefined behaviour.
-        let result = catch_unwind(AssertUnwindSafe(|| (self.body)(&mut call)));
+        let result = catch_unwind(AssertUnwindSafe(|| call.serve(self.function)));
         let number = match result {
             Ok(Ok(number)) => number,
             Ok(Err(error)) => i64::from(host.refuse(error).code()),
@@ -121,7 +44,7 @@ impl HostFunction {
                 i64::from(code::INTERNAL)
             }
         };
-        if self.result == I64 {
+        if self.result == ValueType::I64 {
             return Value::I64(number);
         }
         Value::I32(i32::try_from(number).unwrap_or(code::INTERNAL))
@@ -199,6 +122,20 @@ fn all_gather(call: &mut Call<'_>) -> Result<i64> {
 }
 
 impl Call<'_> {
+    fn serve(&mut self, function: Function) -> Result<i64> {
+        match function {
+            Function::IsEnabled => is_enabled(self),
+            Function::LoadLayer => load_layer(self),
+            Function::Read => read(self),
+            Function::Write => write(self),
+            Function::MapLayer => map_layer(self),
+            Function::Prefetch | Function::Release => hint(self),
+            Function::Stats => stats(self),
+            Function::StatsInto => stats_into(self),
+            Function::AllGather => all_gather(self),
+        }
+    }
+
     fn require_enabled(&self) -> Result<()> {
         if self.host.is_enabled() {
             return Ok(());
@@ -272,18 +209,4 @@ fn to_result(number: u64) -> Result<i64> {
         len: 0,
         size: i64::MAX as u64,
     })
-}
-
-impl PartialEq for HostFunction {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-    }
-}
-
-impl Eq for HostFunction {}
-
-impl fmt::Debug for HostFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("HostFunction").field(&self.name).finish()
-    }
 }

@@ -1,10 +1,9 @@
 //! Alarms that go off on a thread of their own.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Instant;
+use std::{fmt, thread};
 
 use crate::{Error, Result};
 

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use crate::mapping::WholePages;
-use crate::module::{AddressType, LinearMemory};
+use crate::memory::mapping::WholePages;
+use crate::module::LinearMemory;
+use crate::value::AddressType;
 
 /// The linear memories that a guest exports, as they are at this moment.
 ///

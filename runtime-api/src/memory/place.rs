@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use polychord_abi::PAGE;
 
-use crate::mapping::{self, Watch, WholePages, make_zero};
+use crate::memory::mapping::{self, Watch, WholePages, make_zero};
 
 /// The bytes of a layer, among all those of the memory that they are in.
 #[derive(Debug)]

@@ -7,9 +7,9 @@ use polychord_plan::range::check_range;
 use polychord_plan::{LayerId, SourceRange};
 use serde::Serialize;
 
-use crate::mapping::Watch;
-use crate::memory::MemoryId;
-use crate::source::Source;
+use crate::layers::source::Source;
+use crate::memory::mapping::Watch;
+use crate::memory::space::MemoryId;
 use crate::{Error, Result};
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.

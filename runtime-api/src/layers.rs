@@ -1,0 +1,15 @@
+//! Layers: contiguous ranges of a source, with places in a memory.
+//!
+//! - `layer`: what is registered, and the checks of places and overlaps.
+//! - `source`: files, bytes, and memory for layers that have no file.
+//! - `anonymous`: the compressed store behind the last.
+
+pub(crate) mod anonymous;
+pub(crate) mod layer;
+pub(crate) mod source;
+
+#[cfg(test)]
+mod many;
+
+pub use self::layer::{LayerSpec, LoadMethod, LoadedLayer};
+pub use self::source::Source;

@@ -1,0 +1,73 @@
+//! The two traits of a backend that make guests: engines and modules.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::capability::Capabilities;
+use crate::module::ModuleInfo;
+use crate::spi::instance::{Start, Started};
+
+/// A WebAssembly engine, as a backend implements it: what it can do, and how it translates.
+///
+/// Every implementor is an [`Engine`](crate::Engine) of the host API by itself, whose
+/// [`compile`](crate::Engine::compile) validates, counts and catches panics before and around
+/// [`translate`](Self::translate). A backend cannot change that:
+///
+/// ```compile_fail,E0119
+/// use std::sync::Arc;
+/// use polychord_runtime_api::{Capabilities, Engine, Module, ModuleInfo, ModuleLimits, Result, spi};
+///
+/// #[derive(Debug)]
+/// struct Mine(Arc<Capabilities>);
+///
+/// impl spi::Engine for Mine {
+///     fn capabilities(&self) -> &Arc<Capabilities> {
+///         &self.0
+///     }
+///     fn translate(&self, _: &[u8], _: Arc<ModuleInfo>) -> Result<Arc<dyn spi::Module>> {
+///         todo!()
+///     }
+/// }
+///
+/// impl Engine for Mine {
+///     fn capabilities(&self) -> &Arc<Capabilities> {
+///         &self.0
+///     }
+///     fn compile_within(&self, _: &[u8], _: &ModuleLimits) -> Result<Arc<dyn Module>> {
+///         todo!("without validation")
+///     }
+/// }
+/// ```
+pub trait Engine: fmt::Debug + Send + Sync {
+    /// What this engine can do as it is configured.
+    fn capabilities(&self) -> &Arc<Capabilities>;
+
+    /// Compiles a module that has been validated, and of which `info` tells what it declares.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Compile`](crate::Error::Compile) if the engine refuses it all the same.
+    fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>>;
+
+    /// Why this engine has to refuse what a field of [`Requirements`](crate::Requirements) asks
+    /// for, if there is more to say than that it does not offer it.
+    fn why_not(&self, _field: &str) -> Option<&'static str> {
+        None
+    }
+}
+
+/// A compiled guest, as a backend implements it. Many guests may start from it, in many threads.
+pub trait Module: Send + Sync {
+    /// Makes an instance that uses the host of `start` for its imports, and runs its start
+    /// function.
+    ///
+    /// Only [`Module::instantiate`](crate::Module::instantiate) makes a [`Start`], after it has
+    /// checked the limits.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Trap`](crate::Error::Trap) if the start function traps, and
+    /// [`Error::Instantiate`](crate::Error::Instantiate) if the engine cannot make the instance.
+    fn start(&self, start: Start) -> Result<Started>;
+}
