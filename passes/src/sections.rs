@@ -108,7 +108,7 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// What becomes of a section.
+/// What to write in place of a section.
 pub(crate) enum Replacement {
     /// It stays as it is, present or not.
     Same,

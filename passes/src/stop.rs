@@ -88,7 +88,7 @@ pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     Ok(Stoppable { wasm: rewritten, memory })
 }
 
-/// What has to be known of a module before its code is rewritten.
+/// The counts and types of a module that rewriting its code needs.
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     pub(crate) types: u32,

@@ -69,7 +69,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/tables",
-        promise: "a guest cannot make its tables so large that the host suffers",
+        promise: "a guest cannot grow its tables beyond a fixed limit",
         needs: NOTHING,
         run: tables,
     },
@@ -87,7 +87,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/no_time_limit",
-        promise: "without a limit, or with the longest possible, a call takes its time",
+        promise: "without a time limit, or with the longest possible, a call is not stopped",
         needs: TIME_LIMIT,
         run: no_time_limit,
     },
@@ -105,13 +105,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/bulk_in_wide_memories",
-        promise: "so they do in memories with 64-bit addresses, and between these and others",
+        promise: "with a time limit, bulk instructions work in 64-bit memories, and between these and others",
         needs: Requirements { multi_memory: true, time_limit: true, ..guest::MEMORY64 },
         run: bulk::bulk_in_wide_memories,
     },
     Case {
         name: "limits/bulk_at_four_gibibytes",
-        promise: "so they do at the end of 4 GiB, where no 32-bit address is left",
+        promise: "with a time limit, bulk instructions reach the end of 4 GiB, where no 32-bit address is left",
         needs: Requirements { memory32_bytes: Some(1 << 32), ..TIME_LIMIT },
         run: bulk::bulk_at_four_gibibytes,
     },

@@ -1,4 +1,4 @@
-//! Runs one engine's test programs, each in a process of its own, and follows their record.
+//! Runs an engine's test programs, each in a process of its own, and reads their record.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

@@ -38,7 +38,7 @@ pub(crate) struct Arguments {
     records: Option<PathBuf>,
 }
 
-/// What can go wrong beside the engines.
+/// Errors of the report itself, and not of the engines.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("there is no engine {name}; there are {known} and all")]
@@ -47,7 +47,7 @@ pub(crate) enum Error {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// Runs the engines one after the other and writes the report. True if all is well.
+/// Runs the engines one after the other and writes the report. True if nothing failed.
 pub(crate) fn run(arguments: &Arguments) -> Result<bool, Error> {
     let targets = engines::select(&arguments.engine)?;
     create_dir(&arguments.report)?;

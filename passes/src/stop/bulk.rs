@@ -134,7 +134,7 @@ impl<'a> Bulk<'a> {
         };
         code.push(&[I::Block(BlockType::Empty)]);
         code.leave_unless_longer_than_a_piece(len);
-        // What leaves its memory is left to the instruction, which traps before it writes.
+        // A range that leaves its memory is left to the instruction, which traps before it writes.
         match kind {
             Operation::Fill(memory) => code.leave_if_outside(memory, TO, to, len),
             Operation::Copy { to: memory, from } => {

@@ -1,3 +1,5 @@
+//! Defects in traps.
+
 use polychord_runtime_api::{Error, GUEST_STACK, Limits, Module, Result, Runtime, TrapKind, Value};
 
 use super::Entry;
