@@ -140,3 +140,10 @@ pub(crate) fn appended(section: Option<&[u8]>, entries: &[Vec<u8>]) -> Result<Re
     entries.iter().for_each(|entry| out.extend_from_slice(entry));
     Ok(Replacement::Contents(out))
 }
+
+/// The bytes of an entry with their number before them.
+pub(crate) fn sized(entry: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entry.len() + 5);
+    entry.encode(&mut out);
+    out
+}

@@ -22,6 +22,7 @@ const GUEST: &str = "POLYCHORD_GUEST";
 const RESULT: &str = "POLYCHORD_TEST_RESULT";
 
 /// The name of the test function in which this stands, as the test harness takes it.
+#[allow(unused_macros, reason = "each test file uses some of it")]
 macro_rules! test_name {
     () => {{
         fn here() {}

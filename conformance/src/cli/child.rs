@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use polychord_conformance::record::{self, Line};
 
+use super::arguments::Arguments;
+use super::error::{Error, io};
+use super::records;
 use super::report::EngineReport;
-use super::{Arguments, Error, io, records};
 
 /// No engine needs a tenth of it.
 const LONGEST: Duration = Duration::from_secs(1_200);
