@@ -1,4 +1,4 @@
-//! What time limits cost: the default model on guests with and without one, in turn.
+//! The cost of time limits: the default model on guests with and without one, in turn.
 //!
 //! `cargo bench --workspace --features wasmtime,wasmedge --bench limits` prints, for every engine that is
 //! compiled in, the median times and their ratio, with the middle half of the ratios of pairs. Needs
@@ -17,7 +17,7 @@ const PROMPT: u32 = 64;
 const SEQUENCE: u32 = 128;
 const PAIRS: [(&str, usize); 2] = [("decode", 4 * SEQUENCE as usize), ("prompt", 20)];
 
-/// Runs each engine in a process of its own: they do not all get along in one.
+/// Runs each engine in a process of its own: some engines cannot share one.
 fn main() {
     if let Ok(engine) = std::env::var(ENGINE) {
         return measure(&engine);
@@ -38,7 +38,7 @@ fn measure(engine: &str) {
     for (name, pairs) in PAIRS {
         let mut times = Vec::new();
         for turn in 0..pairs {
-            // Neither is always the first.
+            // The order changes from pair to pair.
             let mut pair = [Duration::ZERO; 2];
             for which in [turn % 2, 1 - turn % 2] {
                 let session = if which == 0 { &mut without } else { &mut with };

@@ -16,7 +16,7 @@ use polychord::model::sampler::Sampler;
 use polychord::model::{Placement, Ranks, Sampling, Session, SessionOptions, Transformer};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, open};
+use common::{each_engine, open, test_name};
 
 /// The allocator of the system, which counts.
 struct Counting;
@@ -75,7 +75,7 @@ fn samplings() -> [Sampling; 3] {
 
 #[test]
 fn a_token_allocates_nothing() {
-    each_engine("a_token_allocates_nothing", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let shape = Shape { vocab: 2_000, ..Shape::of(GgmlType::Q4_1) };
         let path = Llama::random(shape).save(folder.path());

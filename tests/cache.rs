@@ -13,7 +13,7 @@ use polychord::model::{
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree};
+use common::{each_engine, engines_agree, test_name};
 
 fn options(cache_type: CacheType) -> SessionOptions {
     let mut options = SessionOptions::default();
@@ -26,7 +26,7 @@ fn options(cache_type: CacheType) -> SessionOptions {
 /// Values of one token go through the cache, and come out as logits: up to one factor.
 #[test]
 fn values_are_rounded_to_the_nearest_half() {
-    each_engine("values_are_rounded_to_the_nearest_half", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let values = values();
         let path = transparent(&values).save(folder.path());
@@ -152,7 +152,7 @@ fn logits(session: &mut Session) -> Vec<u8> {
 /// A cache of 16-bit floats has other bits, but the same ones everywhere, and near the exact ones.
 #[test]
 fn halves_are_the_same_everywhere() {
-    engines_agree("halves_are_the_same_everywhere", |engine| {
+    engines_agree(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut hashes = String::new();
@@ -208,7 +208,7 @@ fn rms(a: &[u8], b: &[u8]) -> f64 {
 
 #[test]
 fn halves_take_half_of_the_memory() {
-    each_engine("halves_take_half_of_the_memory", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape([9, 3, 32])).save(folder.path());
         let bytes = |cache_type| {

@@ -17,7 +17,7 @@ use polychord::model::{
 };
 
 use common::llama::{Llama, Shape};
-use common::{alone, each_engine, skip, transformer};
+use common::{alone, each_engine, skip, test_name, transformer};
 
 /// A guest that traps in two ways, and adds.
 const TRAPS: &str = r#"(module
@@ -33,7 +33,7 @@ fn wasmer_and_wasmtime_share_a_process() {
     if !["wasmer", "wasmtime"].iter().all(|name| polychord::available().contains(name)) {
         return skip("Wasmer and Wasmtime are not both compiled in");
     }
-    alone("wasmer_and_wasmtime_share_a_process", &[], || {
+    alone(test_name!(), &[], || {
         for _ in 0..3 {
             traps_are_caught(&*open("wasmer").unwrap());
             traps_are_caught(&*open("wasmtime").unwrap());
@@ -117,7 +117,7 @@ mod wasmedge {
 
 #[test]
 fn a_file_that_shrinks_is_an_error() {
-    each_engine("a_file_that_shrinks_is_an_error", |engine| {
+    each_engine(test_name!(), |engine| {
         for mapped in [false, true] {
             let place = Place::new(engine);
             let len = fs::metadata(&place.path).unwrap().len();
@@ -140,7 +140,7 @@ fn a_file_that_shrinks_is_an_error() {
 #[test]
 #[cfg(unix)]
 fn a_file_that_was_removed_can_be_used() {
-    each_engine("a_file_that_was_removed_can_be_used", |engine| {
+    each_engine(test_name!(), |engine| {
         let place = Place::new(engine);
         let expected = place.start(&place.open(false)).unwrap().eval(&[1, 2, 3]).unwrap().to_vec();
         let models = [false, true].map(|mapped| place.open(mapped));
@@ -157,7 +157,7 @@ fn a_file_that_was_removed_can_be_used() {
 /// A mapped file is never written to, whatever a guest does to its memory.
 #[test]
 fn guests_do_not_change_the_file() {
-    each_engine("guests_do_not_change_the_file", |engine| {
+    each_engine(test_name!(), |engine| {
         let place = Place::new(engine);
         let before = fs::read(&place.path).unwrap();
         let module = engine.compile(&wasm(SCRIBBLER)).unwrap();
@@ -190,7 +190,7 @@ const SCRIBBLER: &str = r#"(module
 
 #[test]
 fn mistakes_in_a_sequence_leave_it_as_it_was() {
-    each_engine("mistakes_in_a_sequence_leave_it_as_it_was", |engine| {
+    each_engine(test_name!(), |engine| {
         let place = Place::new(engine);
         let mut session = place.start(&place.open(false)).unwrap();
         session.eval(&[1, 2, 3]).unwrap();
@@ -215,7 +215,7 @@ fn mistakes_in_a_sequence_leave_it_as_it_was() {
 
 #[test]
 fn a_guest_that_takes_too_long_is_stopped() {
-    each_engine("a_guest_that_takes_too_long_is_stopped", |engine| {
+    each_engine(test_name!(), |engine| {
         // Half a second of attention in one call; a watchdog is seldom so late.
         let shape = Shape { context: 4096, ..Shape::of(GgmlType::F16) };
         let place = Place::with(engine, &Llama::random(shape));
@@ -241,7 +241,7 @@ fn a_guest_that_takes_too_long_is_stopped() {
 
 #[test]
 fn memory_has_limits() {
-    each_engine("memory_has_limits", |engine| {
+    each_engine(test_name!(), |engine| {
         // A cache for 2^25 tokens of 2 heads of 16 floats, twice for keys and values.
         let shape = Shape { context: 1 << 25, ..Shape::of(GgmlType::F16) };
         let place = Place::with(engine, &Llama::random(shape));
@@ -270,7 +270,7 @@ fn memory_has_limits() {
 /// The bits of a NaN are not specified, so that engines differ: the guest makes them one.
 #[test]
 fn nonsense_is_the_same_everywhere_and_not_sampled() {
-    each_engine("nonsense_is_the_same_everywhere_and_not_sampled", |engine| {
+    each_engine(test_name!(), |engine| {
         let strange = f32::from_bits(0xffc1_2345);
         for (nonsense, tensor) in [
             (strange, "output.weight"),
@@ -300,7 +300,7 @@ fn nonsense_is_the_same_everywhere_and_not_sampled() {
 
 #[test]
 fn modules_that_are_no_transformer_are_refused() {
-    each_engine("modules_that_are_no_transformer_are_refused", |engine| {
+    each_engine(test_name!(), |engine| {
         let place = Place::new(engine);
         let error = Transformer::from_wasm(engine, b"not wasm").map(|_| ()).unwrap_err();
         assert!(matches!(error, Error::Runtime(api::Error::InvalidModule { .. })), "{error}");

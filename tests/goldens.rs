@@ -16,7 +16,7 @@ use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Activations, CacheType, Generation, Placement, Sampling, SessionOptions};
 use sha2::{Digest, Sha256};
 
-use common::{each_engine, open, placements, skip, transformer};
+use common::{each_engine, open, placements, skip, test_name, transformer};
 
 /// What llama.cpp computed with the weights dequantised and activations in f32.
 #[derive(serde::Deserialize)]
@@ -52,14 +52,14 @@ const HALVES: [&str; 2] = ["f144783bb13dc071", "b53036d3dfe01184"];
 
 #[test]
 fn prompt_1_is_llama_cpp_s_and_the_same_everywhere() {
-    each_engine("prompt_1_is_llama_cpp_s_and_the_same_everywhere", |engine| {
+    each_engine(test_name!(), |engine| {
         check(engine, "smollm2-135m-f32.p1", P1);
     });
 }
 
 #[test]
 fn prompt_2_is_llama_cpp_s_and_the_same_everywhere() {
-    each_engine("prompt_2_is_llama_cpp_s_and_the_same_everywhere", |engine| {
+    each_engine(test_name!(), |engine| {
         check(engine, "smollm2-135m-f32.p2", P2);
     });
 }
@@ -68,7 +68,7 @@ fn prompt_2_is_llama_cpp_s_and_the_same_everywhere() {
 /// square of 0.219 over the same steps: up to the first token that is another one.
 #[test]
 fn activations_of_8_bits_are_near_and_the_same_everywhere() {
-    each_engine("activations_of_8_bits_are_near_and_the_same_everywhere", |engine| {
+    each_engine(test_name!(), |engine| {
         let Some(model) = default_model() else { return };
         let mut errors = Vec::new();
         for (name, sha256) in ["smollm2-135m-f32.p1", "smollm2-135m-f32.p2"].into_iter().zip(INT8) {
@@ -89,7 +89,7 @@ fn activations_of_8_bits_are_near_and_the_same_everywhere() {
 /// A cache of 16-bit floats changes logits by little, and none of these tokens.
 #[test]
 fn a_cache_of_halves_is_near_and_the_same_everywhere() {
-    each_engine("a_cache_of_halves_is_near_and_the_same_everywhere", |engine| {
+    each_engine(test_name!(), |engine| {
         let Some(model) = default_model() else { return };
         let mut errors = Vec::new();
         for (name, sha256) in ["smollm2-135m-f32.p1", "smollm2-135m-f32.p2"].into_iter().zip(HALVES)

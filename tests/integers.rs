@@ -15,7 +15,7 @@ use polychord::model::gguf::GgmlType;
 use polychord::model::{Activations, Model, SessionOptions, SimdFlavor, Transformer};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, ggml};
+use common::{each_engine, engines_agree, ggml, test_name};
 
 /// Weights in a row of the data.
 const COLS: usize = 1024;
@@ -26,7 +26,7 @@ const ONE: [u8; 2] = 0x3c00_u16.to_le_bytes();
 /// Each activation comes out of a product with a row that is 1 in one place.
 #[test]
 fn activations_are_ggml_s_bit_for_bit() {
-    each_engine("activations_are_ggml_s_bit_for_bit", |engine| {
+    each_engine(test_name!(), |engine| {
         for mut guest in guests(engine) {
             for (name, expected, units) in [
                 ("Q8_0, signed", q8_0(), units(GgmlType::Q8_0, q8_0_unit)),
@@ -42,7 +42,7 @@ fn activations_are_ggml_s_bit_for_bit() {
 /// The sums that minima are multiplied with come out of products with nothing but a minimum.
 #[test]
 fn sums_of_activations_are_ggml_s_bit_for_bit() {
-    each_engine("sums_of_activations_are_ggml_s_bit_for_bit", |engine| {
+    each_engine(test_name!(), |engine| {
         for mut guest in guests(engine) {
             // Scale 0, minimum 1.
             let stored = diagonal(GgmlType::Q4_1, 32, |block, _| block[2..4].copy_from_slice(&ONE));
@@ -65,7 +65,7 @@ fn sums_of_activations_are_ggml_s_bit_for_bit() {
 
 #[test]
 fn products_are_ggml_s() {
-    each_engine("products_are_ggml_s", |engine| {
+    each_engine(test_name!(), |engine| {
         let expected: serde_json::Value =
             serde_json::from_slice(&integers("products.json")).unwrap();
         let x = activations();
@@ -89,7 +89,7 @@ fn products_are_ggml_s() {
 
 #[test]
 fn columns_do_not_change_each_other() {
-    engines_agree("columns_do_not_change_each_other", |engine| {
+    engines_agree(test_name!(), |engine| {
         let mut results = Vec::new();
         for mut guest in guests(engine) {
             for kind in quantised() {
@@ -111,7 +111,7 @@ fn columns_do_not_change_each_other() {
 /// Whole networks, with rows that are no multiple of four blocks.
 #[test]
 fn logits_are_the_same_everywhere() {
-    engines_agree("logits_are_the_same_everywhere", |engine| {
+    engines_agree(test_name!(), |engine| {
         let mut all = String::new();
         let compile = |guest| Transformer::with_flavor(engine, guest).unwrap();
         let transformers: Vec<_> = builds(engine).into_iter().map(compile).collect();
@@ -143,7 +143,7 @@ fn logits_are_the_same_everywhere() {
 /// Infinite and undefined activations, tiny ones and huge ones.
 #[test]
 fn no_activation_is_too_strange() {
-    engines_agree("no_activation_is_too_strange", |engine| {
+    engines_agree(test_name!(), |engine| {
         let mut first = None;
         for mut guest in guests(engine) {
             let mut all = String::new();

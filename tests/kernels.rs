@@ -11,7 +11,7 @@ use polychord::api::abi::transformer::{export, status};
 use polychord::api::{Engine, Limits, Runtime, Value};
 use polychord::model::gguf::GgmlType;
 
-use common::{each_engine, ggml, guest};
+use common::{each_engine, ggml, guest, test_name};
 
 /// Weights in a row of the data.
 const COLS: usize = 1024;
@@ -22,7 +22,7 @@ const FLOATS: [GgmlType; 3] = [GgmlType::F32, GgmlType::F16, GgmlType::BF16];
 
 #[test]
 fn weights_are_ggml_s_bit_for_bit() {
-    each_engine("weights_are_ggml_s_bit_for_bit", |engine| {
+    each_engine(test_name!(), |engine| {
         for kind in supported().filter(|kind| !FLOATS.contains(kind)) {
             let (stored, expected) = (data(kind.name()), floats(&data(&format!("{kind}.f32"))));
             assert_same(kind, &Guest::new(engine).expand(kind, &stored, expected.len()), &expected);
@@ -32,7 +32,7 @@ fn weights_are_ggml_s_bit_for_bit() {
 
 #[test]
 fn all_finite_floats_are_exact() {
-    each_engine("all_finite_floats_are_exact", |engine| {
+    each_engine(test_name!(), |engine| {
         for kind in supported().filter(|kind| FLOATS.contains(kind)) {
             // Of 32-bit floats those that end in 16 zeros, which are the 16-bit ones.
             let zeros = kind.block_bytes() as usize - 2;
@@ -48,7 +48,7 @@ fn all_finite_floats_are_exact() {
 
 #[test]
 fn products_are_those_of_the_weights() {
-    each_engine("products_are_those_of_the_weights", |engine| {
+    each_engine(test_name!(), |engine| {
         let x = floats(&data("activations.f32"));
         let products: serde_json::Value = serde_json::from_slice(&data("products.json")).unwrap();
         for kind in supported().filter(|kind| !FLOATS.contains(kind)) {
@@ -66,7 +66,7 @@ fn products_are_those_of_the_weights() {
 
 #[test]
 fn other_types_are_refused() {
-    each_engine("other_types_are_refused", |engine| {
+    each_engine(test_name!(), |engine| {
         let mut guest = Guest::new(engine);
         let numbers = (0..256).filter(|number| {
             GgmlType::from_number(*number).is_none_or(|kind| !kind.is_supported())

@@ -9,15 +9,15 @@ use polychord::api::{Error as ApiError, Plan, PlannedMemory, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, Model, Placement, Ranks, SessionOptions, Transformer};
 
-use common::each_engine;
 use common::llama::{Llama, Shape};
+use common::{each_engine, test_name};
 
 /// What a caller does to options.
 type Change<'a> = &'a dyn Fn(&mut SessionOptions);
 
 #[test]
 fn numbers_that_cannot_be_are_refused_by_name() {
-    each_engine("numbers_that_cannot_be_are_refused_by_name", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let model =
             Model::open(Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path())).unwrap();
@@ -58,7 +58,7 @@ fn numbers_that_cannot_be_are_refused_by_name() {
 
 #[test]
 fn a_window_that_is_too_small_is_told_with_the_least_that_works() {
-    each_engine("a_window_that_is_too_small_is_told_with_the_least_that_works", |engine| {
+    each_engine(test_name!(), |engine| {
         for tied in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let shape = Shape { tied, rope_freqs: true, blocks: 5, ..Shape::of(GgmlType::F32) };
@@ -99,7 +99,7 @@ fn a_window_that_is_too_small_is_told_with_the_least_that_works() {
 
 #[test]
 fn a_plan_of_a_million_entries_is_refused_at_once() {
-    each_engine("a_plan_of_a_million_entries_is_refused_at_once", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let model =
             Model::open(Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path())).unwrap();
@@ -127,7 +127,7 @@ fn engines_that_lack_a_memory_are_told_what_others_have() {
         (Placement::Multi32, "several memories (multi_memory)"),
         (Placement::Native64, "64-bit memories of that size (native memory64)"),
     ] {
-        each_engine("engines_that_lack_a_memory_are_told_what_others_have", |engine| {
+        each_engine(test_name!(), |engine| {
             let folder = tempfile::tempdir().unwrap();
             let path = Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path());
             let mut options = SessionOptions::default();

@@ -19,6 +19,9 @@ use polychord::api::{
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Ranks, SessionOptions, Transformer};
 
+use common::llama::{Llama, Shape};
+use common::{each_engine, test_name};
+
 /// An engine whose guests panic in one rank, once it is set.
 #[derive(Debug)]
 struct Panics {
@@ -129,7 +132,7 @@ impl Runtime for PanicsRuntime {
 
 #[test]
 fn an_engine_that_panics_in_one_rank_lets_no_other_wait() {
-    each_engine("an_engine_that_panics_in_one_rank_lets_no_other_wait", |engine| {
+    each_engine(test_name!(), |engine| {
         let next = Arc::new(AtomicUsize::new(NONE));
         let double: Arc<dyn Engine> =
             Arc::new(Panics { inner: engine.clone(), next: next.clone() });

@@ -15,7 +15,7 @@ use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, 
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, open, skip};
+use common::{each_engine, engines_agree, open, skip, test_name};
 
 const PAGE: u64 = 65_536;
 /// Room for some layers of the model of [`shape`], but not for all.
@@ -28,7 +28,7 @@ fn shape() -> Shape {
 
 #[test]
 fn no_placement_changes_a_bit() {
-    engines_agree("no_placement_changes_a_bit", |engine| {
+    engines_agree(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let shapes = [
             shape(),
@@ -42,7 +42,7 @@ fn no_placement_changes_a_bit() {
 /// Where bytes lie in a guest's memory changes nothing either.
 #[test]
 fn no_split_changes_a_bit() {
-    engines_agree("no_split_changes_a_bit", |engine| {
+    engines_agree(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let shape = Shape { rope_freqs: true, ..shape() };
@@ -120,7 +120,7 @@ fn all_placements(engine: &dyn Engine, transformer: &Transformer, shape: Shape) 
 
 #[test]
 fn a_plan_that_was_saved_runs_anywhere() {
-    engines_agree("a_plan_that_was_saved_runs_anywhere", |engine| {
+    engines_agree(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
@@ -147,7 +147,7 @@ fn a_plan_that_was_saved_runs_anywhere() {
 
 #[test]
 fn paging_is_counted() {
-    each_engine("paging_is_counted", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let transformer = Transformer::new(engine).unwrap();
@@ -191,7 +191,7 @@ fn paging_is_counted() {
 
 #[test]
 fn what_does_not_fit_is_refused_with_the_numbers() {
-    each_engine("what_does_not_fit_is_refused_with_the_numbers", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let transformer = Transformer::new(engine).unwrap();
@@ -212,7 +212,7 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
 /// Where there are no 64-bit memories, the error says what an engine needs, and what to do.
 #[test]
 fn a_64_bit_memory_is_had_or_refused_with_the_reason() {
-    each_engine("a_64_bit_memory_is_had_or_refused_with_the_reason", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = Model::open(&path).unwrap();
@@ -261,7 +261,7 @@ fn interpreted_64_bit_memories_are_the_same() {
 
 #[test]
 fn a_plan_that_cannot_be_run_is_refused() {
-    each_engine("a_plan_that_cannot_be_run_is_refused", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = Model::open(&path).unwrap();
@@ -301,7 +301,7 @@ fn a_plan_that_cannot_be_run_is_refused() {
 /// What happens to one session must not happen to another, nor to the process.
 #[test]
 fn a_file_that_ends_too_early_stops_one_session_only() {
-    each_engine("a_file_that_ends_too_early_stops_one_session_only", |engine| {
+    each_engine(test_name!(), |engine| {
         for mapped in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let (cut, whole) = (folder.path().join("cut"), folder.path().join("whole"));
@@ -338,7 +338,7 @@ fn a_file_that_ends_too_early_stops_one_session_only() {
 /// The default model, as people run it.
 #[test]
 fn the_default_model_is_the_same_everywhere() {
-    engines_agree("the_default_model_is_the_same_everywhere", |engine| {
+    engines_agree(test_name!(), |engine| {
         let Some(path) = Hub::new().unwrap().cached(&ModelRef::Default) else {
             skip("the default model is not in the cache; run `polychord pull`");
             return String::new();
@@ -398,7 +398,7 @@ fn hash(bytes: &[u8]) -> String {
 #[cfg(target_os = "linux")]
 #[test]
 fn sessions_share_the_pages_of_one_model() {
-    each_engine("sessions_share_the_pages_of_one_model", |engine| {
+    each_engine(test_name!(), |engine| {
         const SESSIONS: u64 = 4;
         /// The guest's stack and data, the instance, the thread's stack, and the pages at both
         /// ends of each layer, which are copied where they are shared with others.
@@ -470,7 +470,7 @@ fn anonymous_memory() -> u64 {
 /// What a plan leaves for activations is enough, also where that is all the guest may have.
 #[test]
 fn activations_fit_beside_the_weights() {
-    each_engine("activations_fit_beside_the_weights", |engine| {
+    each_engine(test_name!(), |engine| {
         let Some(placement) = native(&**engine) else { return };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wide.gguf");

@@ -14,7 +14,7 @@ use polychord::model::{
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, open};
+use common::{each_engine, engines_agree, open, test_name};
 
 /// Nine heads and three for keys and values, rows that no number of ranks divides, and a
 /// feed-forward part that leaves the last of seven ranks less than the others.
@@ -60,7 +60,7 @@ fn hash(bytes: &[u8]) -> String {
 
 #[test]
 fn no_number_of_ranks_changes_a_bit() {
-    engines_agree("no_number_of_ranks_changes_a_bit", |engine| {
+    engines_agree(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
@@ -112,7 +112,7 @@ fn no_number_of_ranks_changes_a_bit() {
 
 #[test]
 fn each_rank_has_all_weights_and_the_cache_of_its_heads() {
-    each_engine("each_rank_has_all_weights_and_the_cache_of_its_heads", |engine| {
+    each_engine(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(Shape { context: 8192, ..shape() }).save(folder.path());
@@ -132,7 +132,7 @@ fn each_rank_has_all_weights_and_the_cache_of_its_heads() {
 
 #[test]
 fn impossible_numbers_are_refused() {
-    each_engine("impossible_numbers_are_refused", |engine| {
+    each_engine(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
@@ -150,7 +150,7 @@ fn impossible_numbers_are_refused() {
 
 #[test]
 fn what_all_refuse_harms_nothing() {
-    each_engine("what_all_refuse_harms_nothing", |engine| {
+    each_engine(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
@@ -187,7 +187,7 @@ const HOSTILE: &str = r#"(module
 
 #[test]
 fn a_hostile_rank_stops_all_with_its_error() {
-    each_engine("a_hostile_rank_stops_all_with_its_error", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let timed = Some(Duration::from_millis(300));
@@ -234,7 +234,7 @@ fn a_hostile_rank_stops_all_with_its_error() {
 /// One that runs out of time, and one whose file has shrunk: one error, and others go on.
 #[test]
 fn a_rank_that_fails_stops_all() {
-    each_engine("a_rank_that_fails_stops_all", |engine| {
+    each_engine(test_name!(), |engine| {
         let transformer = Transformer::new(engine).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());

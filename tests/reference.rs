@@ -13,7 +13,7 @@ use polychord::model::{Activations, Model, Session, SessionOptions, Transformer}
 
 use common::ggml::{self, Random};
 use common::llama::{EPSILON, Llama, Shape};
-use common::{engines_agree, transformer};
+use common::{engines_agree, test_name, transformer};
 
 /// How far a logit may be off, as a share of the largest one.
 ///
@@ -24,7 +24,7 @@ const TOLERANCE: f64 = 4e-6;
 
 #[test]
 fn every_type_of_tensor() {
-    on_each("every_type_of_tensor", |runner| {
+    on_each(test_name!(), |runner| {
         let kinds = GgmlType::ALL.iter().copied().filter(|kind| kind.is_supported());
         kinds.map(|kind| runner.check(Shape::of(kind), 11)).collect()
     });
@@ -35,7 +35,7 @@ fn every_type_of_tensor() {
 fn types_in_one_model() {
     use GgmlType::{F16, Q4_0, Q4_1, Q8_0};
 
-    on_each("types_in_one_model", |runner| {
+    on_each(test_name!(), |runner| {
         let pairs = [(Q4_1, Q8_0), (Q8_0, F16), (F16, Q4_0)];
         pairs.map(|(kind, ends)| runner.check(Shape { ends, ..Shape::of(kind) }, 11)).concat()
     });
@@ -43,7 +43,7 @@ fn types_in_one_model() {
 
 #[test]
 fn every_kind_of_attention() {
-    on_each("every_kind_of_attention", |runner| {
+    on_each(test_name!(), |runner| {
         let plain = Shape::of(GgmlType::F32);
         let shapes = [
             Shape { heads: 4, kv_heads: 4, ..plain.clone() },
@@ -60,7 +60,7 @@ fn every_kind_of_attention() {
 /// Sizes that are multiples of nothing, long sequences, deep and tiny networks.
 #[test]
 fn every_size() {
-    on_each("every_size", |runner| {
+    on_each(test_name!(), |runner| {
         let plain = Shape::of(GgmlType::F16);
         let odd = Shape { dim: 37, ffn: 51, vocab: 131, heads: 3, kv_heads: 3, ..plain.clone() };
         let tiny = Shape { dim: 1, ffn: 1, vocab: 2, heads: 1, kv_heads: 1, ..plain.clone() };
@@ -78,7 +78,7 @@ fn every_size() {
 /// comparison above can fail.
 #[test]
 fn a_mistake_is_larger_than_the_tolerance() {
-    on_each("a_mistake_is_larger_than_the_tolerance", |runner| {
+    on_each(test_name!(), |runner| {
         let folder = tempfile::tempdir().unwrap();
         let shape = Shape::of(GgmlType::F32);
         let model = Llama::random(shape.clone());

@@ -16,7 +16,7 @@ use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Placement, SessionOptions, Transformer};
 use sha2::{Digest, Sha256};
 
-use common::{alone, alone_within, engines_agree, large, skip};
+use common::{alone, alone_within, engines_agree, large, skip, test_name};
 
 const GIB: u64 = 1 << 30;
 
@@ -24,7 +24,7 @@ const GIB: u64 = 1 << 30;
 #[test]
 #[ignore = "writes 5.5 GB and computes for minutes; scripts/test --scale runs it"]
 fn beyond_4_gib_every_engine_computes_the_same() {
-    engines_agree("beyond_4_gib_every_engine_computes_the_same", |engine| {
+    engines_agree(test_name!(), |engine| {
         let Some(file) = File::write("8b", GgmlType::Q4_1, false, 6 * GIB) else {
             return String::new();
         };
@@ -45,7 +45,7 @@ fn beyond_4_gib_every_engine_computes_the_same() {
 #[test]
 #[ignore = "writes 8.3 GB and computes for minutes; scripts/test --scale runs it"]
 fn a_13b_model_in_full() {
-    engines_agree("a_13b_model_in_full", |engine| {
+    engines_agree(test_name!(), |engine| {
         let Some(file) = File::write("13b", GgmlType::Q4_1, false, 9 * GIB) else {
             return String::new();
         };
@@ -60,7 +60,7 @@ fn a_13b_model_in_full() {
 fn a_70b_model_pages_through_a_small_window() {
     let window = 2 * GIB;
     let limit = window + 3 * GIB / 2;
-    alone_within("a_70b_model_pages_through_a_small_window", limit, || {
+    alone_within(test_name!(), limit, || {
         let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
         let before = peak_memory();
         let start = Instant::now();
@@ -93,7 +93,7 @@ fn a_70b_model_pages_through_a_small_window() {
 #[test]
 #[ignore = "reads 40 GB of zeros and computes for minutes; scripts/test --scale runs it"]
 fn a_70b_model_in_many_guests() {
-    alone("a_70b_model_in_many_guests", &[], || {
+    alone(test_name!(), &[], || {
         let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
         let engine = polychord::open(polychord::default_engine().unwrap()).unwrap();
         let sharded = Placement::Sharded32 { memories: None };
@@ -106,7 +106,7 @@ fn a_70b_model_in_many_guests() {
 #[ignore = "reads 40 GB of zeros and computes for minutes; scripts/test --scale runs it"]
 fn a_70b_model_in_one_64_bit_memory() {
     let limit = 38 * GIB + 3 * GIB / 2;
-    alone_within("a_70b_model_in_one_64_bit_memory", limit, || {
+    alone_within(test_name!(), limit, || {
         let Ok(engine) = polychord::open("wasmtime") else {
             return skip("Wasmtime, which has 64-bit memories of such a size, is not compiled in");
         };

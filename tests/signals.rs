@@ -15,7 +15,7 @@ const GUEST: &str = r#"(module (func (export "loop") (loop $next (br $next))))"#
 fn signals_of_the_embedder_stay_its_own() {
     const SIGUSR1: u32 = 10;
     const SIGUSR2: u32 = 12;
-    common::each_engine("signals_of_the_embedder_stay_its_own", |engine| {
+    common::each_engine(common::test_name!(), |engine| {
         let module = engine.compile(&wat::parse_str(GUEST).unwrap()).unwrap();
         let limits = Limits::default().call_time(Duration::from_millis(5));
         module.instantiate(&limits).unwrap().call("loop", &[]).unwrap_err();

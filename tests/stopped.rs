@@ -14,7 +14,7 @@ use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, Placement, Ranks, Session, SessionOptions, Transformer};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, open, transformer};
+use common::{each_engine, engines_agree, open, test_name, transformer};
 use traps::trapping;
 
 /// Frequencies that are divided when they are first needed, and rows for all kernels of a type.
@@ -92,7 +92,7 @@ fn undisturbed(session: &mut Session) -> Vec<u8> {
 
 #[test]
 fn a_session_goes_on_after_a_stop_at_any_store() {
-    engines_agree("a_session_goes_on_after_a_stop_at_any_store", |engine| {
+    engines_agree(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let mut counts = String::new();
@@ -131,7 +131,7 @@ fn a_session_goes_on_after_a_stop_at_any_store() {
 /// A stop leaves the guest's own stack as deep as it was then; thousands would fill it.
 #[test]
 fn thousands_of_stops_cost_nothing_that_adds_up() {
-    engines_agree("thousands_of_stops_cost_nothing_that_adds_up", |engine| {
+    engines_agree(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = open(&path, false);
@@ -153,7 +153,7 @@ fn thousands_of_stops_cost_nothing_that_adds_up() {
 /// comes is a race; that nothing depends on it is not.
 #[test]
 fn a_session_goes_on_after_its_time_was_over() {
-    each_engine("a_session_goes_on_after_its_time_was_over", |engine| {
+    each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let wide = Shape { blocks: 6, dim: 256, ffn: 512, heads: 8, head_dim: 32, ..shape() };
         let path = Llama::random(Shape { rope_dim: 32, ..wide }).save(folder.path());

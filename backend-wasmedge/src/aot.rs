@@ -2,7 +2,7 @@
 //!
 //! A compiled guest is native code that runs with all rights of the user, so what is loaded
 //! must be exactly what this user compiled: the folder and its files belong to
-//! the user alone, and each file ends with a hash of itself and of what it was made from.
+//! the user alone, and each file ends with a hash of itself and of its source.
 //! That hash has no key: it finds damage, and the permissions keep other users away. A file is
 //! opened once, and the bytes that were checked are the bytes that are loaded (`image.rs`).
 
@@ -66,8 +66,8 @@ impl Cache {
         self.compiler.is_none()
     }
 
-    /// Compiles a module in this process, and keeps nothing.
-    pub(crate) fn compile_for_nothing(&self, wasm: &[u8]) -> Result<()> {
+    /// Compiles a module in this process, and discards the result.
+    pub(crate) fn compile_and_discard(&self, wasm: &[u8]) -> Result<()> {
         compile_here(wasm, self.private_folder()?.path())
     }
 
@@ -95,7 +95,7 @@ impl Cache {
         let file = self.folder.path().join(name);
         let Some(code) = code_len(&bytes, key) else {
             let len = bytes.len();
-            tracing::warn!(file = %file.display(), len, "compiled guest is damaged; making it anew");
+            tracing::warn!(file = %file.display(), len, "compiled guest is damaged; compiling it again");
             return Ok(None);
         };
         tracing::debug!(file = %file.display(), "compiled guest found");

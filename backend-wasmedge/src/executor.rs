@@ -13,7 +13,7 @@ use wasmedge_sys::ffi;
 
 use crate::memory::ExportedFunction;
 
-/// Runs functions of instances.
+/// WasmEdge's executor, which calls functions of instances.
 pub(crate) struct Executor(NonNull<ffi::WasmEdge_ExecutorContext>);
 
 // SAFETY: an executor is bound to no thread; its methods need it exclusively or run one call.

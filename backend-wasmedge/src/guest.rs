@@ -5,29 +5,29 @@ use polychord_runtime_api::{Error, LinearMemories, Result, Value};
 use wasmedge_sys::ffi;
 
 use crate::executor::Executor;
-use crate::memory::{Guest, LinearMemory};
+use crate::memory::{LinearMemory, OwnedInstance};
 use crate::values::{from_engine, to_engine};
 use crate::{NAME, error};
 
 /// A live guest.
-pub(crate) struct WasmEdgeGuest {
+pub(crate) struct Guest {
     time: TimeLimit,
-    guest: Guest,
+    instance: OwnedInstance,
     executor: Executor,
     /// Arguments and results of the last call, kept so that the next one allocates nothing.
     values: Vec<ffi::WasmEdge_Value>,
 }
 
-impl WasmEdgeGuest {
-    pub(crate) fn new(time: TimeLimit, guest: Guest) -> Result<Self> {
+impl Guest {
+    pub(crate) fn new(time: TimeLimit, instance: OwnedInstance) -> Result<Self> {
         let reason = "WasmEdge has no memory for an executor".to_owned();
         let executor = Executor::new().ok_or(Error::Instantiate { engine: NAME, reason })?;
-        Ok(Self { time, guest, executor, values: Vec::new() })
+        Ok(Self { time, instance, executor, values: Vec::new() })
     }
 
     /// The memories that the guest exports, by the index that the host knows them by.
     pub(crate) fn memories(&self) -> &[LinearMemory] {
-        self.guest.memories()
+        self.instance.memories()
     }
 
     /// Calls a function, which errors call `operation`, under the time limit.
@@ -39,12 +39,13 @@ impl WasmEdgeGuest {
         args: &[Value],
         results: &mut [Value],
     ) -> Result<()> {
-        let function = self.guest.function(export).ok_or_else(|| Error::missing_export(export))?;
+        let function =
+            self.instance.function(export).ok_or_else(|| Error::missing_export(export))?;
         let Self { time, executor, values, .. } = self;
         values.clear();
         values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
         let (args, out) = values.split_at_mut(args.len());
-        // SAFETY: the function is one of `self.guest`, which `self` keeps while it runs; the
+        // SAFETY: the function is one of `self.instance`, which `self` keeps while it runs; the
         // caller has checked numbers and types of values.
         let mut invoke = || unsafe { executor.invoke(function, args, out) };
         time.run(|| invoke().map_err(|code| error::call(code, operation)))?;
@@ -55,24 +56,24 @@ impl WasmEdgeGuest {
     }
 }
 
-impl LinearMemories for WasmEdgeGuest {
+impl LinearMemories for Guest {
     fn linear_memory(&self, index: usize) -> &[u8] {
-        self.guest.linear_memory(index)
+        self.instance.linear_memory(index)
     }
 
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        self.guest.linear_memory_mut(index)
+        self.instance.linear_memory_mut(index)
     }
 
     fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
-        self.guest.whole_pages(index)
+        self.instance.whole_pages(index)
     }
 }
 
-impl Instance for WasmEdgeGuest {
+impl Instance for Guest {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        self.guest.grow(memory, pages).ok_or_else(|| {
-            let reason = match self.guest.memories().get(memory) {
+        self.instance.grow(memory, pages).ok_or_else(|| {
+            let reason = match self.instance.memories().get(memory) {
                 Some(memory) => format!(
                     "it has {} pages, and its limit or the system allows no more",
                     memory.pages()

@@ -7,9 +7,9 @@
 //!
 //! LLVM sets handlers, too, when it first links in a process. Called by the trap of a guest, they
 //! remove the file that another thread is linking, and more than one at a time ends the process.
-//! It takes the signals of the program, too, such as SIGINT, SIGTERM and SIGUSR1. So LLVM has its
-//! turn before WasmEdge sets its own, and the handlers from before are set again: LLVM sets its own
-//! once for a process.
+//! It takes the signals of the program, too, such as SIGINT, SIGTERM and SIGUSR1. So LLVM links
+//! once before WasmEdge sets its handlers, and the handlers from before are restored: LLVM sets its
+//! own once for a process.
 
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
@@ -40,7 +40,7 @@ type Begun = mpsc::Sender<()>;
 
 /// Begins the call that never ends, if this is the first time.
 pub(crate) fn start(cache: &Cache) -> Result<()> {
-    // Whether LLVM had its turn, once the call has begun.
+    // Whether LLVM has linked in this process, once the call has begun.
     static STARTED: Mutex<Option<bool>> = Mutex::new(None);
     let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
     let compiles_here = cache.compiles_here();
@@ -56,7 +56,7 @@ pub(crate) fn start(cache: &Cache) -> Result<()> {
         None if compiles_here => {
             // SIGINT, SIGTERM, SIGUSR1 and others belong to the program that embeds us.
             let _handlers = Handlers::now();
-            cache.compile_for_nothing(GUEST)?;
+            cache.compile_and_discard(GUEST)?;
         }
         None => {}
     }

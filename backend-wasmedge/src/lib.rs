@@ -9,6 +9,7 @@
 //! [`claim_signals`](polychord_runtime_api::claim_signals) refuses the one that comes second.
 
 mod aot;
+mod compile_lock;
 mod config;
 mod engine;
 mod error;
@@ -20,7 +21,6 @@ mod keeper;
 mod memory;
 mod module;
 mod shape;
-mod turn;
 mod values;
 
 pub use aot::run_compiler;

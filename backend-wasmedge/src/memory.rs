@@ -54,8 +54,8 @@ pub(crate) struct State {
     pub(crate) memories: Arc<OnceLock<Vec<LinearMemory>>>,
 }
 
-/// A live guest as WasmEdge has it.
-pub(crate) struct Guest {
+/// An instance with the store and the host functions that it points into.
+pub(crate) struct OwnedInstance {
     // Fields are dropped in this order: the instance uses the store and the imports, and the
     // store points to the imports.
     instance: Instance,
@@ -88,7 +88,7 @@ pub(crate) struct ExportedFunction(NonNull<ffi::WasmEdge_FunctionInstanceContext
 // SAFETY: a function is plain data for WasmEdge, bound to no thread; its caller owns the guest.
 unsafe impl Send for ExportedFunction {}
 
-impl Guest {
+impl OwnedInstance {
     /// Makes an instance with these exported memories, and runs its start function.
     pub(crate) fn start(
         config: &Config,
@@ -147,7 +147,7 @@ impl Guest {
     }
 }
 
-impl LinearMemories for Guest {
+impl LinearMemories for OwnedInstance {
     fn linear_memory(&self, index: usize) -> &[u8] {
         // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
         // and nothing that writes or grows (`linear_memory_mut`, `grow`, running the guest) is
@@ -199,7 +199,7 @@ impl LinearMemory {
 
     /// Its size now, in pages.
     pub(crate) fn pages(self) -> u64 {
-        // SAFETY: `self` is made by `find` and kept by a `Guest` and its host functions only,
+        // SAFETY: `self` is made by `find` and kept by a `OwnedInstance` and its host functions only,
         // which do not outlive the instance that owns the memory.
         unsafe { ffi::WasmEdge_MemoryInstanceGetPageSize(self.0.as_ptr()) }
     }
@@ -250,7 +250,7 @@ impl LinearMemories for State {
     fn linear_memory(&self, index: usize) -> &[u8] {
         // SAFETY: the state is used by a host function only, so the guest is in the middle of
         // a call: its instance lives, it waits for the result (guests have no threads), and
-        // its caller has the `Guest` borrowed exclusively. The borrow of the state
+        // its caller has the `OwnedInstance` borrowed exclusively. The borrow of the state
         // excludes `linear_memory_mut`.
         self.memory(index).map_or(&[], |memory| unsafe { memory.bytes() })
     }
@@ -263,8 +263,8 @@ impl LinearMemories for State {
 
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: made from a `Box` in `Guest::start`, owned here alone, and the store that
-        // borrowed it was dropped before: see the order of fields in `Guest`.
+        // SAFETY: made from a `Box` in `OwnedInstance::start`, owned here alone, and the store that
+        // borrowed it was dropped before: see the order of fields in `OwnedInstance`.
         drop(unsafe { Box::from_raw(self.0.as_ptr()) });
     }
 }

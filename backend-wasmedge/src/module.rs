@@ -8,8 +8,8 @@ use polychord_runtime_api::{Error, Limits, ModuleInfo, Result};
 
 use crate::aot::Cache;
 use crate::config::{MAX_PAGES64, Mode, runtime_config};
-use crate::guest::WasmEdgeGuest;
-use crate::memory::{Guest, RESERVED, State, check_address_space};
+use crate::guest::Guest;
+use crate::memory::{OwnedInstance, RESERVED, State, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, imports, keeper};
 
@@ -76,13 +76,13 @@ impl Module for WasmEdgeModule {
         let imports =
             imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
                 .map_err(|e| error::instantiate(&e))?;
-        let guest = Guest::start(&config, variant.module(), imports, &self.info)
+        let instance = OwnedInstance::start(&config, variant.module(), imports, &self.info)
             .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e)))?;
-        for (made, declared) in guest.memories().iter().zip(self.info.memories()) {
+        for (made, declared) in instance.memories().iter().zip(self.info.memories()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
-        let time = guest.time_limit(&variant)?;
-        let mut guest = WasmEdgeGuest::new(time, guest)?;
+        let time = instance.time_limit(&variant)?;
+        let mut guest = Guest::new(time, instance)?;
         if let Some(export) = self.shape.start() {
             guest.call(export, "the start function", &[], &mut [])?;
         }

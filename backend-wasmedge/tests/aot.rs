@@ -1,4 +1,4 @@
-//! What is particular about compiled guests: the folder that keeps them, compilers in other
+//! Tests of compiled guests: the folder that keeps them, compilers in other
 //! processes, and what is refused.
 //!
 //! Has its own `main`, because it is also the compiler and the second process of its tests.
@@ -117,7 +117,7 @@ fn only_file(folder: &Path) -> PathBuf {
     files.remove(0)
 }
 
-/// What is in a folder, but for the place of Polychord's own guest.
+/// The entries of a folder, without the folder of Polychord's own guest.
 fn files(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.filter(|path| !path.ends_with("keeper")).collect()
@@ -352,7 +352,7 @@ fn check_signals() {
     }
 }
 
-/// LLVM has handlers, too, and must not put them in the place of WasmEdge's.
+/// LLVM sets signal handlers, too, which must not replace WasmEdge's.
 fn compiling_leaves_the_signal_handlers() {
     let dir = TempDir::new().unwrap();
     // The second process finds compiled what WasmEdge's handlers are set with.

@@ -1,7 +1,10 @@
 //! The promises of Polychord, kept by WasmEdge in its mode `aot`.
 
+mod expectations;
+
+use expectations::quiet_nan;
 use polychord_backend_wasmedge::{Config, Mode, WasmEdgeEngine};
-use polychord_conformance::{Expectations, ExpectedFailure, SpecFloor};
+use polychord_conformance::{Expectations, SpecFloor};
 
 const EXPECTATIONS: Expectations = Expectations {
     failures: &[quiet_nan("spec/simd/simd_f32x4.wast"), quiet_nan("spec/simd/simd_f64x2.wast")],
@@ -14,16 +17,6 @@ const EXPECTATIONS: Expectations = Expectations {
         SpecFloor { suite: "core-3.0", passed: 19_613 },
     ],
 };
-
-/// Minimum and maximum of vectors.
-const fn quiet_nan(case: &'static str) -> ExpectedFailure {
-    ExpectedFailure {
-        case,
-        says: "ArithmeticNan",
-        reason: "a signaling NaN stays one where the specification makes it quiet",
-        link: "https://github.com/WasmEdge/WasmEdge/pull/5271",
-    }
-}
 
 polychord_conformance::main!(
     WasmEdgeEngine::with_config(Config {

@@ -1,5 +1,8 @@
 //! The promises of Polychord, kept by WasmEdge in its mode `interpreter`.
 
+mod expectations;
+
+use expectations::quiet_nan;
 use polychord_backend_wasmedge::{Config, Mode, WasmEdgeEngine};
 use polychord_conformance::{Expectations, ExpectedFailure, SpecFloor};
 
@@ -28,16 +31,6 @@ const EXPECTATIONS: Expectations = Expectations {
         SpecFloor { suite: "core-3.0", passed: 19_601 },
     ],
 };
-
-/// Rounding, and minimum and maximum of vectors.
-const fn quiet_nan(case: &'static str) -> ExpectedFailure {
-    ExpectedFailure {
-        case,
-        says: "ArithmeticNan",
-        reason: "a signaling NaN stays one where the specification makes it quiet",
-        link: "https://github.com/WasmEdge/WasmEdge/pull/5271",
-    }
-}
 
 polychord_conformance::main!(
     WasmEdgeEngine::with_config(Config {

@@ -1,4 +1,4 @@
-//! What is particular about interpreted guests: 64-bit memories, and their limits.
+//! Tests of interpreted guests: 64-bit memories, and their limits.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};

@@ -1,4 +1,4 @@
-//! LLVM is there, or the error says how it would be.
+//! LLVM is available, or the error says how to build with it.
 
 use polychord_backend_wasmer::{Compiler, WasmerEngine};
 use polychord_runtime_api::Engine;

@@ -1,4 +1,4 @@
-//! 64-bit memories: what is mapped over them stays where it is when they grow.
+//! 64-bit memories: mapped pages stay where they are when the memory grows.
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![cfg(unix)]
 
@@ -15,7 +15,7 @@ const WAT: &str = r#"(module (memory (export "memory") i64 1)
     (func (export "load") (param i64) (result i32) (i32.load8_u (local.get 0)))
     (func (export "store") (param i64 i32) (i32.store8 (local.get 0) (local.get 1))))"#;
 
-/// Wasmtime sets aside as much address space as the capabilities claim. Within it a memory
+/// Wasmtime reserves as much address space as the capabilities claim. Within it a memory
 /// grows in place; beyond it, Wasmtime would copy the memory to another place, and must not.
 #[test]
 fn a_memory_with_mapped_pages_grows_in_place_or_not_at_all() {

@@ -1,5 +1,5 @@
 //! Wasmtime and Wasmer in one process: both catch the signals of the same traps, and neither
-//! may take the other's, whichever was there first.
+//! may take the other's, in either order of their start.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Bringing a layer into a guest: mapped, copied, and what a copy costs at best.
+//! Loading a layer into a guest: mapped, copied, and the least that a copy can cost.
 
 use std::cell::RefCell;
 use std::io::Write;
@@ -49,7 +49,7 @@ fn load(bencher: Bencher<'_, '_>, source: Source, bytes: u64) {
         .bench_local_values(|()| guest.borrow_mut().load_layer(LAYER).unwrap());
 }
 
-/// A guest that has room for a layer, and knows it.
+/// A guest with a memory for a layer that is registered.
 fn guest(source: Source, bytes: u64) -> Box<dyn Runtime> {
     let mut guest = crate::guest(GUEST);
     let memory = guest.create_memory64(&MemorySpec::guest(bytes)).unwrap();

@@ -1,4 +1,4 @@
-//! What engines cost: products of the guest, loading of layers, calls and imports.
+//! The cost of engines: products of the guest, loading of layers, calls and imports.
 //!
 //! `cargo bench --features wasmtime,wasmedge` runs it on every engine that is compiled in, one
 //! after the other; `-- TEXT` only what has TEXT in its name. `POLYCHORD_ENGINE` names one

@@ -1,3 +1,5 @@
+//! A case of the suite, its outcome, and a failure with its place.
+
 use std::error::Error;
 use std::fmt;
 use std::panic::Location;
@@ -31,7 +33,7 @@ impl Case {
     ///
     /// # Errors
     ///
-    /// What is not as promised.
+    /// Describes what differs from the promise.
     pub fn check(&self, engine: &dyn Engine) -> Outcome {
         if self.applies_to(engine) {
             return (self.run)(engine);

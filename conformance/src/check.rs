@@ -1,4 +1,4 @@
-//! What cases assert with.
+//! Assertions of the cases.
 
 use std::fmt::Debug;
 
@@ -6,13 +6,13 @@ use polychord_runtime_api::{Error, Result, TrapKind, Unmet};
 
 use crate::{Failure, Outcome};
 
-/// Two values are equal.
+/// Checks that two values are equal.
 #[track_caller]
 pub(crate) fn equal<T: PartialEq + Debug>(what: &str, got: T, expected: T) -> Outcome {
     holds(got == expected, || format!("{what}: got {got:?}, expected {expected:?}"))
 }
 
-/// Two memories are equal; a failure names the first byte that differs.
+/// Checks that two memories are equal; a failure names the first byte that differs.
 #[track_caller]
 pub(crate) fn same_bytes(what: &str, got: &[u8], expected: &[u8]) -> Outcome {
     equal(&format!("{what}: number of bytes"), got.len(), expected.len())?;
@@ -23,13 +23,13 @@ pub(crate) fn same_bytes(what: &str, got: &[u8], expected: &[u8]) -> Outcome {
     })
 }
 
-/// A condition is true.
+/// Checks that a condition is true.
 #[track_caller]
 pub(crate) fn holds(condition: bool, message: impl FnOnce() -> String) -> Outcome {
     if condition { Ok(()) } else { Err(Failure::new(message())) }
 }
 
-/// A request is refused, and the refusal says all these things.
+/// Checks that a request is refused, with an error that contains all these texts.
 #[track_caller]
 pub(crate) fn refused<T>(result: Result<T>, says: &[&str]) -> Result<Error, Failure> {
     let Err(error) = result else {
@@ -42,7 +42,7 @@ pub(crate) fn refused<T>(result: Result<T>, says: &[&str]) -> Result<Error, Fail
     Ok(error)
 }
 
-/// A request is refused because of what the engine lacks; returns what that is.
+/// Checks that a request is refused for what the engine lacks, and returns what that is.
 #[track_caller]
 pub(crate) fn unmet<T>(result: Result<T>) -> Result<Vec<Unmet>, Failure> {
     match refused(result, &[])? {
@@ -51,7 +51,7 @@ pub(crate) fn unmet<T>(result: Result<T>) -> Result<Vec<Unmet>, Failure> {
     }
 }
 
-/// Guest code trapped in this way and in this operation.
+/// Checks that guest code trapped in this way and in this operation.
 #[track_caller]
 pub(crate) fn trapped<T>(result: Result<T>, operation: &str, expected: TrapKind) -> Outcome {
     match refused(result, &[])? {

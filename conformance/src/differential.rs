@@ -20,7 +20,7 @@ use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestError, TestRunner
 use sha2::{Digest, Sha256};
 
 use crate::record::{self, Line, Mode, Recorder, Trial};
-use crate::runner::millis;
+use crate::run::millis;
 
 /// Names how many modules are compared.
 pub const VARIABLE: &str = "POLYCHORD_DIFFERENTIAL_CASES";
@@ -42,7 +42,7 @@ pub struct Differential {
     pub call_time: Option<Duration>,
 }
 
-/// What the modules did, to see that it was something.
+/// Counts of what the modules did, to see that enough was compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Modules that were compared.
@@ -86,7 +86,7 @@ impl Differential {
         });
         self.record(engine, reference, &outcome, start);
         match outcome {
-            // Whether anybody can read it is none of the test's business.
+            // A closed stdout does not fail the test.
             Ok(summary) => _ = writeln!(std::io::stdout(), "{summary}"),
             Err(message) => panic!("{message}"),
         }
@@ -181,7 +181,7 @@ impl fmt::Display for Summary {
     }
 }
 
-/// What can be seen of a module.
+/// The observable results of a module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Event {
     /// It was refused in this way.
@@ -207,12 +207,12 @@ const EXPORTS: &str = r#"(module
 /// stack has frames for, since how deep recursion may go is each engine's own.
 const FUEL: u32 = 300;
 
-/// The module that these bytes stand for; none if they are too few for one.
+/// The module that is generated from these bytes; none if there are too few of them.
 fn module(bytes: &[u8], engine: &dyn Engine, reference: &dyn Engine) -> Option<Vec<u8>> {
     let both = |has: fn(&dyn Engine) -> bool| has(engine) && has(reference);
     let wide = both(|engine| matches!(engine.capabilities().memory64, Memory64::Native { .. }));
     let several = both(|engine| engine.capabilities().multi_memory);
-    // Half of the modules avoid what would trap, so that more than traps is compared.
+    // Half of the modules avoid instructions that trap, so that more than traps is compared.
     let (first, bytes) = bytes.split_first()?;
     let calm = first % 2 == 0;
     let config = wasm_smith::Config {

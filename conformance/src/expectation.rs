@@ -1,15 +1,17 @@
+//! What a backend is known to fail, and how many official tests it has to pass.
+
 use crate::{Failure, Outcome};
 
-/// What a backend says about its results before the suite runs.
+/// What a backend states about its results before the suite runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expectations {
     /// The cases that fail for a reason that is known and out of the backend's hands.
     pub failures: &'static [ExpectedFailure],
-    /// How many of the official tests pass at least.
+    /// The least numbers of official tests that pass.
     pub spec_floors: &'static [SpecFloor],
 }
 
-/// How many directives of a part of the official tests pass at least.
+/// The least number of directives that pass in a part of the official tests.
 #[derive(Clone, Copy, Debug)]
 pub struct SpecFloor {
     /// Name of the [`Suite`](crate::spec::Suite).
@@ -58,7 +60,7 @@ impl Expectations {
 }
 
 impl ExpectedFailure {
-    /// A case that failed in the expected way is in order, and nothing else is.
+    /// Accepts a case that failed in the expected way, and nothing else.
     pub(crate) fn judge(&self, outcome: Outcome) -> Outcome {
         let Self { says, reason, link, .. } = self;
         match outcome {

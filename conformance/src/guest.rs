@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use crate::Failure;
 
-/// Nothing beyond what every engine has.
+/// Requires nothing beyond what every engine has.
 pub(crate) const NOTHING: Requirements = Requirements {
     memory64_bytes: None,
     memory32_bytes: None,
@@ -67,15 +67,15 @@ pub(crate) fn file(bytes: &[u8]) -> Result<NamedTempFile, Failure> {
     Ok(file)
 }
 
-/// Has the system drop what it has of a file in its cache, so that reading it takes a disk.
+/// Drops a file from the page cache, so that it is read from the disk again.
 #[cfg(target_os = "linux")]
 pub(crate) fn drop_cached(file: &File) -> Result<(), Failure> {
-    // What is not on the disk yet stays.
+    // Dirty pages are not dropped.
     file.sync_all()?;
     Ok(rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed)?)
 }
 
-/// Elsewhere the library does not ask what the system has.
+/// Does nothing: elsewhere the library does not ask for cached pages.
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn drop_cached(_: &File) -> Result<(), Failure> {
     Ok(())

@@ -50,7 +50,7 @@ pub struct Start {
     pub version: String,
     /// How it runs guests.
     pub execution: String,
-    /// All that it claims.
+    /// Its capabilities.
     pub capabilities: serde_json::Value,
     /// Names of the trials that are about to run.
     pub trials: Vec<String>,
@@ -63,7 +63,7 @@ pub struct Trial {
     pub name: String,
     /// What is promised.
     pub promise: String,
-    /// What it stood for on this engine.
+    /// What it checked on this engine.
     pub mode: Mode,
     /// What was wrong, if it failed.
     pub failure: Option<String>,
@@ -88,11 +88,11 @@ pub struct Differential {
     pub trapped: u32,
 }
 
-/// What a trial stands for on an engine.
+/// What a trial checks on an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {
-    /// The promise.
+    /// The promise itself.
     Plain,
     /// The refusal of what the engine does not claim: which fields these are.
     Refused(String),

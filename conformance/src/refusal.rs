@@ -1,4 +1,4 @@
-//! What a case turns into where its needs are not met.
+//! What is checked in place of a case whose needs the engine does not meet.
 
 use polychord_runtime_api::{Engine, Limits, LoadMethod, Memory64, MemorySpec, Requirements};
 use std::time::Duration;
@@ -13,7 +13,7 @@ const RELAXED_SIMD: &str = r#"(module (func (export "madd") (param v128 v128 v12
     (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2))))"#;
 const MINIMAL: &str = r#"(module (memory (export "memory") 1))"#;
 
-/// Asking for what the engine does not claim is refused, wherever one can ask for it.
+/// Checks that asking for what the engine does not claim is refused, at every place in the API.
 pub(crate) fn check(engine: &dyn Engine, needs: &Requirements) -> Outcome {
     let missing = unmet(needs.check(engine.capabilities()))?;
     for unmet in missing {
@@ -33,7 +33,7 @@ pub(crate) fn check(engine: &dyn Engine, needs: &Requirements) -> Outcome {
 fn memory64(engine: &dyn Engine) -> Outcome {
     match engine.capabilities().memory64 {
         Memory64::Host => module(engine, MEMORY64, "memory64"),
-        // Native, but too small: which the requirement is refused for, and not the module.
+        // Native, but too small: the requirement is refused, the module is not.
         Memory64::Native { .. } => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use libtest_mimic::Trial;
 
 use crate::record::{Line, Mode};
-use crate::runner::Run;
+use crate::run::Run;
 use crate::spec::{Counts, Suite};
 use crate::{Expectations, ExpectedFailure};
 
@@ -23,7 +23,7 @@ pub(crate) fn trial(suite: Suite, run: &Run) -> Trial {
     Trial::test(name.clone(), move || {
         run.recorded(&name, PROMISE, mode(suite, run.expectations), || {
             let counts = suite.run(&*run.engine);
-            // Whether anybody can read it is none of the suite's business.
+            // A closed stdout does not fail the suite.
             _ = writeln!(std::io::stdout(), "{name}: {counts}");
             let outcome = judge(suite, &counts, run.expectations);
             run.recorder.write(&Line::Spec { suite: suite.name.to_owned(), counts });

@@ -6,8 +6,8 @@
 //! descriptor of the last one, and files in it are opened by that descriptor, without following
 //! links, and checked after they are opened.
 //!
-//! POSIX access control lists need no look of their own: the group bits of the mode are then the
-//! upper bound of what the list gives to anybody but the owner and others. The lists of other
+//! POSIX access control lists need no check of their own: the group bits of the mode are the upper
+//! bound of what a list grants to named users and groups. The lists of other
 //! systems (NFSv4, macOS) are not seen. On systems other than Unix nothing is checked: there the
 //! folders of a user are private by default.
 

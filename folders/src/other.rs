@@ -23,7 +23,7 @@ impl Folder {
         Self::open(path, access)
     }
 
-    /// Opens a folder that is there.
+    /// Opens a folder that exists.
     ///
     /// # Errors
     ///
@@ -88,7 +88,7 @@ impl Folder {
         }
     }
 
-    /// Creates a file that must not be there yet.
+    /// Creates a file that must not exist yet.
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl Folder {
         made.map_err(failed("create", &path))
     }
 
-    /// Creates a file in the place of whatever has the name, and is no folder.
+    /// Creates a file, and replaces any file or link of that name.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ pub fn others_may_write(_: &File) -> bool {
     false
 }
 
-/// Creates a file that must not be there yet.
+/// Creates a file that must not exist yet.
 ///
 /// # Errors
 ///

@@ -36,11 +36,11 @@ impl Folder {
         Self::walk(path, access, Made::IfMissing)
     }
 
-    /// Opens a folder that is there.
+    /// Opens a folder that exists.
     ///
     /// # Errors
     ///
-    /// Returns the errors of [`make`](Self::make), and [`Error::Io`] if it is not there.
+    /// Returns the errors of [`make`](Self::make), and [`Error::Io`] if it does not exist.
     pub fn open(path: &Path, access: Access) -> Result<Self> {
         Self::walk(path, access, Made::Never)
     }
@@ -124,7 +124,7 @@ impl Folder {
         }
     }
 
-    /// Creates a file that must not be there yet, with this mode.
+    /// Creates a file that must not exist yet, with this mode.
     ///
     /// # Errors
     ///
@@ -138,7 +138,7 @@ impl Folder {
         opened.map(File::from).map_err(|e| failed("create", &self.path.join(name))(e.into()))
     }
 
-    /// Creates a file in the place of whatever has the name, and is no folder.
+    /// Creates a file, and replaces any file or link of that name.
     ///
     /// # Errors
     ///
@@ -203,7 +203,7 @@ pub fn others_may_write(file: &File) -> bool {
     rustix::fs::fstat(file).map_or(true, |stat| stat.st_mode & 0o022 != 0)
 }
 
-/// Creates a file that must not be there yet, to be read by all who may read the folder.
+/// Creates a file that must not exist yet, to be read by all who may read the folder.
 ///
 /// # Errors
 ///
@@ -214,7 +214,7 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     File::options().write(true).create_new(true).mode(0o644).open(path)
 }
 
-/// Number that tells the user apart from others in names of files.
+/// A number of the user, for names of files: no two users have the same.
 pub fn user() -> u32 {
     geteuid().as_raw()
 }

@@ -77,7 +77,7 @@ fn push(names: &mut Vec<OsString>, path: &Path) {
     names[start..].reverse();
 }
 
-/// What is asked of a folder.
+/// The checks that a folder has to pass.
 #[derive(Clone, Copy)]
 enum Role {
     Above,
@@ -100,7 +100,7 @@ impl Step {
         Ok(step)
     }
 
-    /// What has a name in this folder, if anything has.
+    /// The entry of this name in the folder, if there is one.
     fn look(&self, name: &OsStr) -> Result<Option<Stat>> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(stat)),
@@ -123,7 +123,7 @@ impl Step {
     fn open(&self, name: &OsStr, path: PathBuf, role: Role) -> Result<Self> {
         let opened = rustix::fs::openat(&self.fd, name, flags(), Mode::empty());
         let fd = opened.map_err(|e| match e {
-            // What is there is no folder, and none can be made.
+            // Something other than a folder has the name, so none can be made.
             Errno::NOTDIR => failed("create", &path)(e.into()),
             _ => failed("open", &path)(e.into()),
         })?;

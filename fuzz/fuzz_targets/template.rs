@@ -1,5 +1,5 @@
-//! Chat templates, whatever they are: an error or a text within the limits, never the end of the
-//! process. What a message has stays apart from what the template wrote.
+//! Chat templates of any bytes: an error or a text within the limits, never the end of the process.
+//! Text of messages stays apart from text of the template.
 //!
 //! `cargo fuzz run template fuzz/corpus/template fuzz/seeds/template -- -rss_limit_mb=256 -timeout=5`, from the
 //! repository's root.

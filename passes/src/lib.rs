@@ -5,7 +5,7 @@
 //!
 //! | pass | change | why |
 //! | --- | --- | --- |
-//! | [`stop`] | code looks at a flag at function entries and loop heads, and traps if it is set | a guest can be stopped from another thread, on every engine, without signals |
+//! | [`stop`] | code checks a flag at function entries and loop heads, and traps if it is set | a guest can be stopped from another thread, on every engine, without signals |
 //! | [`start`] | the start function is exported in place of being run | it runs under the limits of any other call |
 //! | [`memories`] | marked imports become instructions on further memories | compilers know one memory only |
 //! | [`tables`] | tables get a maximum | some engines end the process when a table outgrows the machine |

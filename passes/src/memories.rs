@@ -54,7 +54,7 @@ pub enum Mark {
     },
 }
 
-/// What is known of a module's imported functions when its other sections are written.
+/// Imported functions of a module, for rewriting its other sections.
 struct Linker {
     /// For each imported function, the instruction that it stands for, if it does.
     imported: Vec<Option<Mark>>,

@@ -108,7 +108,7 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// What becomes of a section.
+/// What to write in place of a section.
 pub(crate) enum Replacement {
     /// It stays as it is, present or not.
     Same,
@@ -139,4 +139,11 @@ pub(crate) fn appended(section: Option<&[u8]>, entries: &[Vec<u8>]) -> Result<Re
     out.extend_from_slice(old);
     entries.iter().for_each(|entry| out.extend_from_slice(entry));
     Ok(Replacement::Contents(out))
+}
+
+/// The bytes of an entry with their number before them.
+pub(crate) fn sized(entry: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entry.len() + 5);
+    entry.encode(&mut out);
+    out
 }

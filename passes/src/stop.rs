@@ -6,10 +6,10 @@
 //! and the engine's own code is never cut off.
 //!
 //! One instruction may take long by itself, where it fills or copies memory. `memory.fill` and
-//! `memory.copy` are divided into pieces of [`PIECE`] bytes with a look at the flag before each.
+//! `memory.copy` are divided into pieces of [`PIECE`] bytes with a check of the flag before each.
 //! They trap before they write anything if they leave their memory, as they always do.
 //!
-//! Other instructions that do more than a bounded number of steps have a look before them: calls
+//! Other instructions that do more than a bounded number of steps have a check before them: calls
 //! of imported functions, `memory.init`, `memory.grow`, and those that fill, copy or grow tables.
 //! A guest would else have a hundred thousand of them one after the other, without a loop.
 //!
@@ -17,35 +17,22 @@
 //! it. What makes it read again depends on the compiler: see [`Reads`].
 
 mod bulk;
+mod flag;
+mod shape;
 
-use wasm_encoder::{Encode, ExportKind, Instruction, MemArg, MemArgTarget, MemoryType, SectionId};
+use wasm_encoder::{Encode, ExportKind, Instruction, SectionId};
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 
 use crate::Result;
-use crate::sections::{Replacement, Sections, appended};
+use crate::sections::{Replacement, Sections, appended, sized};
 use crate::start::export_entry;
 use bulk::Bulk;
+pub use bulk::PIECE;
+use flag::{Check, flag_memory};
+pub use flag::{FLAG, Reads};
+use shape::Shape;
 
-/// Offset in the added memory of the 32-bit word that stops the guest when it is not zero.
-pub const FLAG: usize = 0;
-
-/// Most bytes that a guest fills or copies without a look at the flag.
-pub const PIECE: u32 = 1 << 20;
-
-/// Offset of the word that each look stores to.
-const STORED: u64 = 64;
-
-/// When compiled code reads a word of memory again that it has read before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reads {
-    /// Whenever the module says so, as with LLVM where loads are volatile.
-    Always,
-    /// When something was stored to memory since, as with Cranelift. Each look then begins with
-    /// a store to another word of the flag's memory.
-    AfterStores,
-}
-
-/// A module whose code looks at a flag.
+/// A module whose code checks a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stoppable {
     /// The module.
@@ -55,7 +42,7 @@ pub struct Stoppable {
     pub memory: String,
 }
 
-/// Rewrites a module so that it looks at a flag, as the [module](self) describes.
+/// Rewrites a module so that it checks a flag, as the [module](self) describes.
 ///
 /// # Errors
 ///
@@ -65,12 +52,12 @@ pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     let sections = Sections::read(wasm)?;
     let shape = Shape::read(wasm)?;
     let memory = sections.unused_name("polychord stop");
-    let look = Look { memory: shape.flag_memory(), reads };
-    let mut bulk = Bulk::new(&shape, look);
+    let check = Check { memory: shape.flag_memory(), reads };
+    let mut bulk = Bulk::new(&shape, check);
     let mut bodies = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         if let Payload::CodeSectionEntry(body) = payload? {
-            bodies.push(with_looks(&sections, &body, look, &shape, &mut bulk)?);
+            bodies.push(with_checks(&sections, &body, check, &shape, &mut bulk)?);
         }
     }
     let added = bulk.functions();
@@ -88,75 +75,11 @@ pub fn checks(wasm: &[u8], reads: Reads) -> Result<Stoppable> {
     Ok(Stoppable { wasm: rewritten, memory })
 }
 
-/// What has to be known of a module before its code is rewritten.
-#[derive(Debug, Default)]
-pub(crate) struct Shape {
-    pub(crate) types: u32,
-    /// Imported functions, which have the first indices.
-    pub(crate) imported: u32,
-    /// Imported functions and those of the module.
-    pub(crate) functions: u32,
-    /// For each memory, whether its addresses have 64 bits.
-    pub(crate) memories: Vec<bool>,
-}
-
-impl Shape {
-    fn read(wasm: &[u8]) -> Result<Self> {
-        let mut shape = Self::default();
-        for payload in Parser::new(0).parse_all(wasm) {
-            match payload? {
-                Payload::TypeSection(types) => shape.types = types.count(),
-                Payload::ImportSection(imports) => {
-                    for import in imports.into_imports() {
-                        match import?.ty {
-                            wasmparser::TypeRef::Func(_) => {
-                                shape.imported += 1;
-                                shape.functions += 1;
-                            }
-                            wasmparser::TypeRef::Memory(ty) => shape.memories.push(ty.memory64),
-                            _ => {}
-                        }
-                    }
-                }
-                Payload::FunctionSection(functions) => shape.functions += functions.count(),
-                Payload::MemorySection(memories) => {
-                    for memory in memories {
-                        shape.memories.push(memory?.memory64);
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(shape)
-    }
-
-    /// Whether an instruction may take long, and cannot be divided.
-    fn takes_long(&self, operator: &Operator<'_>) -> bool {
-        match operator {
-            Operator::Call { function_index } => *function_index < self.imported,
-            // A table may have an imported function.
-            Operator::CallIndirect { .. } => self.imported > 0,
-            Operator::MemoryInit { .. }
-            | Operator::MemoryGrow { .. }
-            | Operator::TableInit { .. }
-            | Operator::TableFill { .. }
-            | Operator::TableCopy { .. }
-            | Operator::TableGrow { .. } => true,
-            _ => false,
-        }
-    }
-
-    /// The index of the memory with the flag.
-    pub(crate) fn flag_memory(&self) -> u32 {
-        u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
-    }
-}
-
-/// A function with looks at the flag, as an entry of the code section.
-fn with_looks(
+/// A function with checks of the flag, as an entry of the code section.
+fn with_checks(
     sections: &Sections<'_>,
     body: &FunctionBody<'_>,
-    look: Look,
+    check: Check,
     shape: &Shape,
     bulk: &mut Bulk<'_>,
 ) -> Result<Vec<u8>> {
@@ -164,7 +87,7 @@ fn with_looks(
     let mut reader = body.get_operators_reader()?;
     let mut copied = reader.original_position();
     let mut out = sections.slice(range.start..copied).to_vec();
-    look.encode(&mut out);
+    check.encode(&mut out);
     while !reader.eof() {
         let at = reader.original_position();
         let operator = reader.read()?;
@@ -172,7 +95,7 @@ fn with_looks(
         match operator {
             Operator::Loop { .. } => {
                 out.extend_from_slice(sections.slice(copied..end));
-                look.encode(&mut out);
+                check.encode(&mut out);
                 copied = end;
             }
             Operator::MemoryFill { mem } => {
@@ -187,7 +110,7 @@ fn with_looks(
             }
             operator if shape.takes_long(&operator) => {
                 out.extend_from_slice(sections.slice(copied..at));
-                Instruction::Call(bulk.look()).encode(&mut out);
+                Instruction::Call(bulk.check()).encode(&mut out);
                 copied = at;
             }
             _ => {}
@@ -195,58 +118,6 @@ fn with_looks(
     }
     out.extend_from_slice(sections.slice(copied..range.end));
     Ok(sized(&out))
-}
-
-/// How code looks at the flag.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Look {
-    /// The index of the memory with the flag.
-    memory: u32,
-    reads: Reads,
-}
-
-impl Look {
-    /// Appends the instructions.
-    pub(crate) fn encode(self, out: &mut Vec<u8>) {
-        let target = MemArgTarget::Memory(self.memory);
-        let word = |offset| MemArg { offset, align: 2, target, ordering: None };
-        let zero = Instruction::I32Const(0);
-        if self.reads == Reads::AfterStores {
-            [zero.clone(), zero.clone(), Instruction::I32Store(word(STORED))]
-                .iter()
-                .for_each(|instruction| instruction.encode(out));
-        }
-        for instruction in [
-            zero,
-            Instruction::I32Load(word(FLAG as u64)),
-            Instruction::If(wasm_encoder::BlockType::Empty),
-            Instruction::Unreachable,
-            Instruction::End,
-        ] {
-            instruction.encode(out);
-        }
-    }
-}
-
-/// The type of the memory with the flag.
-fn flag_memory() -> Vec<u8> {
-    let ty = MemoryType {
-        minimum: 1,
-        maximum: Some(1),
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    };
-    let mut entry = Vec::new();
-    ty.encode(&mut entry);
-    entry
-}
-
-/// The bytes of an entry with their number before them.
-pub(crate) fn sized(entry: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(entry.len() + 5);
-    entry.encode(&mut out);
-    out
 }
 
 /// The contents of a section that is a vector.
@@ -291,8 +162,8 @@ mod tests {
             .collect()
     }
 
-    /// The instructions of a look, and how many there are.
-    fn looks_at(operators: &[Operator<'_>]) -> bool {
+    /// Whether operators begin with a check of the flag.
+    fn begin_with_check(operators: &[Operator<'_>]) -> bool {
         matches!(
             operators,
             [
@@ -310,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn functions_and_loops_begin_with_a_look_and_are_otherwise_unchanged() {
+    fn functions_and_loops_begin_with_a_check_and_are_otherwise_unchanged() {
         let text = r#"(module (memory 1) (data (i32.const 0) "abc")
             (func (export "f") (param i32) (result i32) (local i64 f32)
                 (block $out (loop $next (br_if $out (local.get 0)) (br $next)))
@@ -322,13 +193,13 @@ mod tests {
         assert_eq!(before.len(), after.len());
         for (before, after) in before.iter().zip(&after) {
             let (mut rest, mut kept) = (&after[..], Vec::new());
-            assert!(looks_at(rest));
+            assert!(begin_with_check(rest));
             rest = &rest[8..];
             while let Some((first, others)) = rest.split_first() {
                 kept.push(first.clone());
                 rest = others;
                 if matches!(first, Operator::Loop { .. }) {
-                    assert!(looks_at(rest));
+                    assert!(begin_with_check(rest));
                     rest = &rest[8..];
                 }
             }
@@ -412,12 +283,12 @@ mod tests {
                 .iter()
                 .filter(|operator| matches!(operator, Operator::Call { function_index: 3 }));
             assert_eq!((calls.count(), functions.len()), (1, 3), "{instruction}");
-            assert!(looks_at(&functions[2]));
+            assert!(begin_with_check(&functions[2]));
         }
     }
 
     #[test]
-    fn a_module_without_imports_calls_through_tables_without_a_look() {
+    fn a_module_without_imports_calls_through_tables_without_a_check() {
         let Stoppable { wasm, .. } =
             rewrite("(module (table 1 funcref) (func (call_indirect (i32.const 0))))");
         assert_eq!(functions(&wasm).len(), 1);

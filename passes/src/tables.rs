@@ -41,7 +41,7 @@ fn limited(section: TableSectionReader<'_>, elements: u64) -> Result<Vec<u8>> {
         let unknown = |_| Error::Unsupported { what: "a table of an unknown type" };
         let mut ty = RoundtripReencoder.table_type(table.ty).map_err(unknown)?;
         let maximum = ty.maximum.unwrap_or(u64::MAX).min(elements);
-        // One that starts out larger is refused when it is started.
+        // A table that begins larger is refused when the module is started.
         ty.maximum = Some(maximum.max(ty.minimum));
         ty.encode(&mut contents);
     }

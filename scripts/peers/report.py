@@ -144,7 +144,7 @@ def describe(machine, runs, settings):
         "kernel": machine["kernel"],
         "system": machine["system"],
         "load average while measuring": f"{min(loads):.1f} to {max(loads):.1f}",
-        "priority": "before all other processes (SCHED_FIFO)" if settings["realtime"] else "normal",
+        "priority": "real-time (SCHED_FIFO)" if settings["realtime"] else "normal",
     }
     return table(["", ""], [[name, str(value)] for name, value in items.items()])
 

@@ -21,8 +21,25 @@ const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
 const GUEST: &str = "POLYCHORD_GUEST";
 const RESULT: &str = "POLYCHORD_TEST_RESULT";
 
+/// The name of the test function in which this stands, as the test harness takes it.
+#[allow(unused_macros, reason = "each test file uses some of it")]
+macro_rules! test_name {
+    () => {{
+        fn here() {}
+        $crate::common::name_around(std::any::type_name_of_val(&here))
+    }};
+}
+#[allow(unused_imports, reason = "each test file uses some of it")]
+pub(crate) use test_name;
+
+/// The name of a test, from the path of a function in it: `crate::module::test::here`.
+pub(crate) fn name_around(here: &'static str) -> &'static str {
+    let (_, path) = here.split_once("::").unwrap();
+    path.strip_suffix("::here").unwrap()
+}
+
 /// Runs the body of a test with every engine that is compiled in, each in a process of its own:
-/// they do not all get along in one. `test` is the name of the test that calls this.
+/// they do not all get along in one. `test` is the [`test_name`] of the caller.
 ///
 /// With `POLYCHORD_TEST_ENGINE` set, runs with that engine only, in this process.
 #[track_caller]

@@ -10,7 +10,7 @@ use wasmedge_sdk::Compiler;
 
 use super::failure::failed;
 use crate::config::compiler_config;
-use crate::{NAME, error, turn};
+use crate::{NAME, compile_lock, error};
 
 /// Serves one run of a [`CompilerCommand`]: compiles the module in a folder, which is the last
 /// argument of the process.
@@ -31,13 +31,13 @@ pub fn run_compiler(args: &[OsString]) -> Result<()> {
     serve_compiler(NAME, |_| compile_here(&wasm, folder).map(|()| Vec::new()))
 }
 
-/// What is compiled and what comes of it, in the folder of one compilation.
+/// Names of the module and of its compiled code, in the folder of one compilation.
 const INPUT: &str = "guest.wasm";
 pub(super) const OUTPUT: &str = "guest";
 
 /// Compiles in this process, into a folder.
 pub(super) fn compile_here(wasm: &[u8], folder: &Path) -> Result<()> {
-    let _turn = turn::wait()?;
+    let _lock = compile_lock::acquire()?;
     let config = compiler_config()?;
     let compiler = Compiler::new(Some(&config)).map_err(|e| {
         error::compile(&format!(
@@ -48,7 +48,7 @@ pub(super) fn compile_here(wasm: &[u8], folder: &Path) -> Result<()> {
     made.map(drop).map_err(|e| error::compile(&e.to_string()))
 }
 
-/// Compiles in another process, whose end is only an error here.
+/// Compiles in another process, whose crash is only an error here.
 pub(super) fn compile_there(compiler: &CompilerCommand, wasm: &[u8], folder: &Path) -> Result<()> {
     let input = folder.join(INPUT);
     fs::write(&input, wasm).map_err(|e| failed("write", &input, &e))?;

@@ -13,7 +13,7 @@ use crate::{Case, Failure, Outcome};
 pub const CASES: &[Case] = &[
     Case {
         name: "compile/not_a_module",
-        promise: "bytes that are no module are refused as such",
+        promise: "bytes that are not a module are refused as invalid",
         needs: NOTHING,
         run: not_a_module,
     },
@@ -61,7 +61,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "compile/every_missing_feature_is_listed",
-        promise: "a module that needs more than the engine has learns all that is missing",
+        promise: "a module that needs more than the engine has is refused with all that is missing",
         needs: NOTHING,
         run: every_missing_feature_is_listed,
     },
@@ -85,7 +85,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "compile/names_itself",
-        promise: "an engine says what it is called, which version, and how it runs guests",
+        promise: "an engine states its name, its version, and how it runs guests",
         needs: NOTHING,
         run: names_itself,
     },
@@ -116,7 +116,7 @@ pub fn too_complex(engine: &dyn Engine) -> Outcome {
     Ok(())
 }
 
-/// Bytes that are no module are refused as such.
+/// Bytes that are not a module are refused as invalid.
 pub fn not_a_module(engine: &dyn Engine) -> Outcome {
     let component = wat::parse_str("(component)")?;
     let bad: [&[u8]; 6] =

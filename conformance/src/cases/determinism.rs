@@ -43,7 +43,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "determinism/not_a_number",
-        promise: "what is not a number stays so, is unequal to itself, and loses no sign of zero",
+        promise: "NaN stays NaN and is unequal to itself, and zero keeps its sign",
         needs: NOTHING,
         run: not_a_number,
     },

@@ -1,10 +1,10 @@
 //! Limits on memory and time.
 
 mod bulk;
+mod watched;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use polychord_runtime_api::{
 use crate::check::{equal, holds, refused, trapped};
 use crate::guest::{self, NOTHING, TIME_LIMIT};
 use crate::{Case, Failure, Outcome};
+use watched::{time_limit, within_a_minute};
 
 /// The table of this group.
 pub const CASES: &[Case] = &[
@@ -69,7 +70,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/tables",
-        promise: "a guest cannot make its tables so large that the host suffers",
+        promise: "a guest cannot grow its tables beyond a fixed limit",
         needs: NOTHING,
         run: tables,
     },
@@ -87,7 +88,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/no_time_limit",
-        promise: "without a limit, or with the longest possible, a call takes its time",
+        promise: "without a time limit, or with the longest possible, a call is not stopped",
         needs: TIME_LIMIT,
         run: no_time_limit,
     },
@@ -105,13 +106,13 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "limits/bulk_in_wide_memories",
-        promise: "so they do in memories with 64-bit addresses, and between these and others",
+        promise: "with a time limit, bulk instructions work in 64-bit memories, and between these and others",
         needs: Requirements { multi_memory: true, time_limit: true, ..guest::MEMORY64 },
         run: bulk::bulk_in_wide_memories,
     },
     Case {
         name: "limits/bulk_at_four_gibibytes",
-        promise: "so they do at the end of 4 GiB, where no 32-bit address is left",
+        promise: "with a time limit, bulk instructions reach the end of 4 GiB, where no 32-bit address is left",
         needs: Requirements { memory32_bytes: Some(1 << 32), ..TIME_LIMIT },
         run: bulk::bulk_at_four_gibibytes,
     },
@@ -349,21 +350,6 @@ const LOOPING: &str = r#"(module
                            (call $spin (i32.sub (local.get 0) (i32.const 2)))))))
     (func (export "loop_with_calls") (result i32) (call $spin (i32.const 90)))
     (func (export "fib") (param i32) (result i32) (call $spin (local.get 0))))"#;
-
-fn time_limit(limit: Duration) -> Limits {
-    Limits::default().call_time(limit)
-}
-
-/// Runs a case's work in another thread: if nothing stops the guest, the case has to fail and not hang.
-fn within_a_minute<T: Send + 'static>(
-    what: &str,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Failure> {
-    let (send, receive) = mpsc::channel();
-    thread::spawn(move || send.send(work()));
-    let ended = receive.recv_timeout(Duration::from_secs(60));
-    ended.map_err(|_| Failure::new(format!("{what} was not stopped within a minute")))
-}
 
 /// Without a limit, or with the longest possible, a call takes its time.
 pub fn no_time_limit(engine: &dyn Engine) -> Outcome {

@@ -24,7 +24,7 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "traps/again_and_again",
-        promise: "traps cost nothing that adds up",
+        promise: "thousands of traps leak nothing",
         needs: NOTHING,
         run: again_and_again,
     },

@@ -1,4 +1,4 @@
-//! Runs one engine's test programs, each in a process of its own, and follows their record.
+//! Runs an engine's test programs, each in a process of its own, and reads their record.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use indicatif::ProgressBar;
 use polychord_conformance::record::{self, Line};
 
+use super::arguments::Arguments;
+use super::error::{Error, io};
+use super::records;
 use super::report::EngineReport;
-use super::{Arguments, Error, io, records};
 
 /// No engine needs a tenth of it.
 const LONGEST: Duration = Duration::from_secs(1_200);

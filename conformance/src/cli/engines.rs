@@ -1,6 +1,6 @@
 //! The backends that come with Polychord.
 
-use super::Error;
+use super::error::Error;
 
 /// A backend's test programs: where their sources are, and what they are called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

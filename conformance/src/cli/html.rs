@@ -1,4 +1,4 @@
-//! The report as one page that needs nothing else.
+//! The report as one HTML page without external files.
 
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "\"POLYCHORD REPORT\"";

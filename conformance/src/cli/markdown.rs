@@ -1,5 +1,5 @@
-//! The report as Markdown: what is the same whenever and wherever the same code runs, so that
-//! it can be committed and compared.
+//! The report as Markdown, with what does not depend on time and machine, so that it can be
+//! committed and compared.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

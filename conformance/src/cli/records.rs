@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use polychord_conformance::record::Line;
 
+use super::error::{Error, io};
 use super::report::EngineReport;
-use super::{Error, io};
 
 /// The report of an engine whose run is over, from the folder that all runs recorded to.
 pub(super) fn report(name: &str, folder: &Path) -> Result<EngineReport, Error> {

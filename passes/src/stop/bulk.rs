@@ -1,14 +1,19 @@
 //! Functions that are added to a module: those that fill or copy memory piece by piece, and can be
-//! stopped between two pieces, and one that looks at the flag and does nothing else.
+//! stopped between two pieces, and one that checks the flag and does nothing else.
 
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 
-use super::{Look, PIECE, Shape, sized};
+use super::flag::Check;
+use super::shape::Shape;
+use crate::sections::sized;
+
+/// Most bytes that a guest fills or copies without checking the flag.
+pub const PIECE: u32 = 1 << 20;
 
 /// The functions that a module needs, one for each kind of operation on each of its memories.
 pub(super) struct Bulk<'a> {
     shape: &'a Shape,
-    look: Look,
+    check: Check,
     kinds: Vec<Kind>,
 }
 
@@ -24,9 +29,9 @@ pub(super) struct Added {
 /// What a function does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    /// It looks at the flag. A call of it is shorter than a look, so a module that has very many
+    /// It checks the flag. A call of it is shorter than the check itself, so a module that has very many
     /// of the instructions that need one does not become much larger.
-    Look,
+    Check,
     /// It carries out an operation piece by piece.
     Bulk(Operation),
 }
@@ -44,8 +49,8 @@ const WHAT: u32 = 1;
 const LEN: u32 = 2;
 
 impl<'a> Bulk<'a> {
-    pub(super) const fn new(shape: &'a Shape, look: Look) -> Self {
-        Self { shape, look, kinds: Vec::new() }
+    pub(super) const fn new(shape: &'a Shape, check: Check) -> Self {
+        Self { shape, check, kinds: Vec::new() }
     }
 
     /// The index of the function for `memory.fill`.
@@ -58,9 +63,9 @@ impl<'a> Bulk<'a> {
         self.index(Kind::Bulk(Operation::Copy { to, from }))
     }
 
-    /// The index of the function that looks at the flag.
-    pub(super) fn look(&mut self) -> u32 {
-        self.index(Kind::Look)
+    /// The index of the function that checks the flag.
+    pub(super) fn check(&mut self) -> u32 {
+        self.index(Kind::Check)
     }
 
     fn index(&mut self, kind: Kind) -> u32 {
@@ -105,7 +110,7 @@ impl<'a> Bulk<'a> {
         // A function type, as the binary format has it: mark, parameters, results.
         entry.push(0x60);
         match kind {
-            Kind::Look => [ValType::I32; 0].encode(&mut entry),
+            Kind::Check => [ValType::I32; 0].encode(&mut entry),
             Kind::Bulk(operation) => self.widths(operation).map(Width::ty).encode(&mut entry),
         }
         [ValType::I32; 0].encode(&mut entry);
@@ -116,7 +121,7 @@ impl<'a> Bulk<'a> {
         let mut code = Code(Vec::new());
         // No locals beside the parameters.
         0_u32.encode(&mut code.0);
-        self.look.encode(&mut code.0);
+        self.check.encode(&mut code.0);
         if let Kind::Bulk(operation) = kind {
             self.pieces(operation, &mut code);
         }
@@ -126,7 +131,7 @@ impl<'a> Bulk<'a> {
 
     /// Appends an operation that is divided into pieces.
     fn pieces(&self, kind: Operation, code: &mut Code) {
-        let look = self.look;
+        let check = self.check;
         let [to, what, len] = self.widths(kind);
         let operation = match kind {
             Operation::Fill(memory) => I::MemoryFill(memory),
@@ -134,7 +139,7 @@ impl<'a> Bulk<'a> {
         };
         code.push(&[I::Block(BlockType::Empty)]);
         code.leave_unless_longer_than_a_piece(len);
-        // What leaves its memory is left to the instruction, which traps before it writes.
+        // A range that leaves its memory is left to the instruction, which traps before it writes.
         match kind {
             Operation::Fill(memory) => code.leave_if_outside(memory, TO, to, len),
             Operation::Copy { to: memory, from } => {
@@ -145,10 +150,10 @@ impl<'a> Bulk<'a> {
         if let Operation::Copy { to: memory, from } = kind
             && memory == from
         {
-            code.copy_from_the_end_if_above(to, len, look, &operation);
+            code.copy_from_the_end_if_above(to, len, check, &operation);
         }
         code.push(&[I::Loop(BlockType::Empty)]);
-        look.encode(&mut code.0);
+        check.encode(&mut code.0);
         code.push(&[I::LocalGet(TO), I::LocalGet(WHAT), len.constant(PIECE), operation.clone()]);
         code.advance(TO, to);
         if matches!(kind, Operation::Copy { .. }) {
@@ -212,10 +217,10 @@ impl Code {
 
     /// Copies all but the first bytes from the end on, if the destination lies above the source:
     /// ranges that overlap are then read before they are written. Then leaves the block.
-    fn copy_from_the_end_if_above(&mut self, width: Width, len: Width, look: Look, copy: &I<'_>) {
+    fn copy_from_the_end_if_above(&mut self, width: Width, len: Width, check: Check, copy: &I<'_>) {
         self.push(&[I::LocalGet(TO), I::LocalGet(WHAT), width.gt(), I::If(BlockType::Empty)]);
         self.push(&[I::Loop(BlockType::Empty)]);
-        look.encode(&mut self.0);
+        check.encode(&mut self.0);
         self.push(&[I::LocalGet(LEN), len.constant(PIECE), len.sub(), I::LocalSet(LEN)]);
         for start in [TO, WHAT] {
             self.push(&[I::LocalGet(start), I::LocalGet(LEN), width.add()]);

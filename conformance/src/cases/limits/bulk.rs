@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Engine, Limits, MemorySpec, Runtime, TrapKind, Value};
 
-use super::{time_limit, within_a_minute};
+use super::watched::{time_limit, within_a_minute};
 use crate::Outcome;
 use crate::check::{equal, holds, trapped};
 use crate::guest::{self, pattern};

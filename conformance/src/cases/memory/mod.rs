@@ -14,7 +14,7 @@ mod wide;
 
 pub use edges::{bulk, last_bytes, top_of_4_gib};
 pub use growth::{base_during_a_call, base_of_the_host, fresh_pages};
-pub use regions::{regions, regions_by_name};
+pub use regions::{region_ends, regions, regions_by_name, regions_grow, regions_touch};
 pub use segments::{exported, segment_edges, segments};
 pub use several::{copies_between, independent};
 pub use wide::{between_32_and_64, beyond_4_gib, host_pointers};
@@ -89,9 +89,27 @@ pub const CASES: &[Case] = &[
     },
     Case {
         name: "memory/regions",
-        promise: "regions are named parts of a memory, which grow in place up to their limit",
+        promise: "regions are named parts of a memory, each with a place and a size",
         needs: NOTHING,
         run: regions,
+    },
+    Case {
+        name: "memory/region_ends",
+        promise: "bytes behind the size of a region are refused, to the host and to the guest",
+        needs: NOTHING,
+        run: region_ends,
+    },
+    Case {
+        name: "memory/regions_grow",
+        promise: "a region grows in place up to its largest size, and keeps its bytes",
+        needs: NOTHING,
+        run: regions_grow,
+    },
+    Case {
+        name: "memory/regions_touch",
+        promise: "regions that touch are one range for transfers, and not for layers",
+        needs: NOTHING,
+        run: regions_touch,
     },
     Case {
         name: "memory/regions_by_name",

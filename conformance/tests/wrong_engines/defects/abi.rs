@@ -1,7 +1,9 @@
+//! Defects in the ABI: what imports return.
+
 use polychord_runtime_api::abi::{code, import};
 use polychord_runtime_api::{Result, Stats, Value};
 
-use super::Entry;
+use super::{Entry, map_results};
 use crate::double::{Defect, Guest};
 
 pub(super) const DEFECTS: &[Entry] = &[
@@ -104,7 +106,7 @@ fn changed(
         Value::I64(x) => Value::I64(change(x)),
         other => other,
     };
-    Ok(guest.inner.call(export, args)?.into_iter().map(change).collect())
+    map_results(guest, export, args, change)
 }
 
 /// A pointer or a length, of either width.

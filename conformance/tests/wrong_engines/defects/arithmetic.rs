@@ -3,7 +3,7 @@
 use polychord_runtime_api::abi::transformer::export;
 use polychord_runtime_api::{Result, Value};
 
-use super::Entry;
+use super::{Entry, map_results};
 use crate::double::{Defect, Guest};
 
 pub(super) const DEFECTS: &[Entry] = &[
@@ -29,13 +29,13 @@ pub(super) const DEFECTS: &[Entry] = &[
     },
     Entry {
         name: "determinism/nan_is_zero",
-        what: "makes zero of what is not a number",
+        what: "turns NaN into zero",
         defect: &NanIsZero,
         caught_by: &["determinism/not_a_number", "call/round_trip"],
     },
     Entry {
         name: "determinism/one_zero",
-        what: "knows only one zero",
+        what: "drops the sign of zero",
         defect: &OneZero,
         caught_by: &["determinism/not_a_number", "call/round_trip"],
     },
@@ -53,20 +53,11 @@ pub(super) const DEFECTS: &[Entry] = &[
     },
 ];
 
-fn changed(
-    guest: &mut Guest,
-    export: &str,
-    args: &[Value],
-    change: impl Fn(Value) -> Value,
-) -> Result<Vec<Value>> {
-    Ok(guest.inner.call(export, args)?.into_iter().map(change).collect())
-}
-
 #[derive(Debug)]
 struct LastBit;
 impl Defect for LastBit {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        changed(guest, export, args, |value| match value {
+        map_results(guest, export, args, |value| match value {
             Value::I32(x) => Value::I32(x ^ 1),
             Value::I64(x) => Value::I64(x ^ 1),
             Value::F32(x) => Value::F32(f32::from_bits(x.to_bits() ^ 1)),
@@ -80,7 +71,7 @@ impl Defect for LastBit {
 struct FlushesSubnormals;
 impl Defect for FlushesSubnormals {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        changed(guest, export, args, |value| match value {
+        map_results(guest, export, args, |value| match value {
             Value::F32(x) if x.is_subnormal() => Value::F32(0.0),
             other => other,
         })
@@ -91,7 +82,7 @@ impl Defect for FlushesSubnormals {
 struct NanIsZero;
 impl Defect for NanIsZero {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        changed(guest, export, args, |value| match value {
+        map_results(guest, export, args, |value| match value {
             Value::F32(x) if x.is_nan() => Value::F32(0.0),
             other => other,
         })
@@ -102,7 +93,7 @@ impl Defect for NanIsZero {
 struct OneZero;
 impl Defect for OneZero {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        changed(guest, export, args, |value| match value {
+        map_results(guest, export, args, |value| match value {
             Value::F32(x) => Value::F32(x + 0.0),
             other => other,
         })

@@ -1,9 +1,11 @@
+//! Defects in calls: arguments, results, exports.
+
 use std::sync::Arc;
 
 use polychord_runtime_api::{Engine, Error, Module, Result, Value};
 
-use super::Entry;
 use super::compile::patched;
+use super::{Entry, map_results};
 use crate::double::{Defect, Guest};
 
 pub(super) const DEFECTS: &[Entry] = &[
@@ -71,16 +73,6 @@ impl Defect for ReversesResults {
         results.reverse();
         Ok(results)
     }
-}
-
-/// Changes every result of a call.
-fn map_results(
-    guest: &mut Guest,
-    export: &str,
-    args: &[Value],
-    change: impl Fn(Value) -> Value,
-) -> Result<Vec<Value>> {
-    Ok(guest.inner.call(export, args)?.into_iter().map(change).collect())
 }
 
 #[derive(Debug)]

@@ -1,3 +1,5 @@
+//! Defects in validation and compilation.
+
 use std::sync::Arc;
 
 use polychord_runtime_api::{
@@ -10,7 +12,7 @@ use crate::double::Defect;
 pub(super) const DEFECTS: &[Entry] = &[
     Entry {
         name: "compile/takes_anything",
-        what: "compiles bytes that are no module",
+        what: "compiles bytes that are not a module",
         defect: &TakesAnything,
         caught_by: &["compile/not_a_module", "compile/truncated", "compile/beyond_the_accepted"],
     },

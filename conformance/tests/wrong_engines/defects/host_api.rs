@@ -1,3 +1,5 @@
+//! Defects in the host API: memories, layers, transfers.
+
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
@@ -20,7 +22,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/one_page_more",
         what: "makes memories a page too large",
         defect: &OnePageMore,
-        caught_by: &["host_api/create_memory64"],
+        caught_by: &["host_api/create_memory64", "memory/regions"],
     },
     Entry {
         name: "host_api/elsewhere",
@@ -38,7 +40,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/takes_any_layer",
         what: "takes layers that overlap or leave their memory",
         defect: &TakesAnyLayer,
-        caught_by: &["host_api/register_layer_refusals"],
+        caught_by: &["host_api/register_layer_refusals", "memory/regions_touch"],
     },
     Entry {
         name: "host_api/loads_counted_twice",
@@ -64,6 +66,9 @@ pub(super) const DEFECTS: &[Entry] = &[
         caught_by: &[
             "host_api/load_layer",
             "host_api/pager",
+            "host_api/anonymous_pager",
+            "host_api/pager_ahead_failure",
+            "host_api/pager_ahead_dropped",
             "mapping/equals_copying",
             "transformer/logits",
             "transformer/mapped",
@@ -73,7 +78,12 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/not_released",
         what: "leaves the bytes of a layer that is released",
         defect: &NotReleased,
-        caught_by: &["host_api/release_layer", "mapping/release", "mapping/no_leak"],
+        caught_by: &[
+            "host_api/release_layer",
+            "host_api/anonymous_layer_without_room",
+            "mapping/release",
+            "mapping/no_leak",
+        ],
     },
     Entry {
         name: "host_api/loses_the_last_byte",
@@ -97,7 +107,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/reads_on",
         what: "lets a read go on in the memory that follows",
         defect: &ReadsOn,
-        caught_by: &["host_api/read_and_write_refusals"],
+        caught_by: &["host_api/read_and_write_refusals", "memory/region_ends"],
     },
     Entry {
         name: "host_api/writes_not_counted",
@@ -109,7 +119,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "host_api/writes_beside",
         what: "writes one byte further than told",
         defect: &WritesBeside,
-        caught_by: &["host_api/read_and_write", "mapping/host_writes"],
+        caught_by: &["host_api/read_and_write", "memory/regions_touch", "mapping/host_writes"],
     },
 ];
 
@@ -183,7 +193,8 @@ struct SpoiltLoad;
 impl Defect for SpoiltLoad {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
         let loaded = guest.inner.load_layer(id)?;
-        if let Some(address) = loaded.address {
+        // A layer that was there already is not on its way.
+        if let Some(address) = loaded.address.filter(|_| !loaded.took.is_zero()) {
             let index = usize::try_from(address + (loaded.bytes - 1) / 2).unwrap_or(0);
             guest.inner.memory_mut()[index] ^= 0x21;
         }

@@ -1,3 +1,5 @@
+//! Defects in limits of size and time.
+
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
     Capabilities, Error, Limits, Module, Result, Runtime, TrapKind, Value,

@@ -1,3 +1,5 @@
+//! Defects in mapped layers.
+
 use polychord_runtime_api::{Error, LayerId, LoadMethod, LoadedLayer, Result, Value};
 
 use super::Entry;

@@ -1,3 +1,5 @@
+//! Defects in linear memories and regions.
+
 use polychord_runtime_api::{
     Error, LayerId, LoadedLayer, MemoryId, MemorySpec, Result, TrapKind, Value,
 };
@@ -69,13 +71,13 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "memory/grows_elsewhere",
         what: "does not keep what a region had when it grows",
         defect: &GrowsElsewhere,
-        caught_by: &["memory/regions"],
+        caught_by: &["memory/regions_grow"],
     },
     Entry {
         name: "memory/nameless_regions",
         what: "puts a memory anywhere, whatever its region is called",
         defect: &NamelessRegions,
-        caught_by: &["memory/regions_by_name"],
+        caught_by: &["memory/regions", "memory/regions_by_name"],
     },
 ];
 

@@ -12,7 +12,9 @@ mod ranks;
 mod threads;
 mod traps;
 
-use crate::double::Defect;
+use polychord_runtime_api::{Result, Value};
+
+use crate::double::{Defect, Guest};
 
 /// A defect, and the cases that have to fail because of it.
 pub(crate) struct Entry {
@@ -21,6 +23,16 @@ pub(crate) struct Entry {
     pub(crate) what: &'static str,
     pub(crate) defect: &'static dyn Defect,
     pub(crate) caught_by: &'static [&'static str],
+}
+
+/// Calls an export, and changes every result.
+fn map_results(
+    guest: &mut Guest,
+    export: &str,
+    args: &[Value],
+    change: impl Fn(Value) -> Value,
+) -> Result<Vec<Value>> {
+    Ok(guest.inner.call(export, args)?.into_iter().map(change).collect())
 }
 
 /// No defect at all.

@@ -1,3 +1,5 @@
+//! Defects in ranks.
+
 use polychord_runtime_api::{Error, Result, TrapKind, Value};
 
 use super::Entry;

@@ -1,3 +1,5 @@
+//! Defects in guests on several threads.
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex};

@@ -1,3 +1,5 @@
+//! Defects in traps.
+
 use polychord_runtime_api::spi::GUEST_STACK;
 use polychord_runtime_api::{Error, Limits, Module, Result, Runtime, TrapKind, Value};
 

@@ -7,8 +7,8 @@ use polychord_runtime_api::Result;
 
 use crate::error;
 
-/// The right to compile in this process.
-pub(crate) struct Turn(&'static Queue);
+/// The right to compile in this process, until it is dropped.
+pub(crate) struct CompileLock(&'static Queue);
 
 #[derive(Default)]
 struct Queue {
@@ -21,13 +21,13 @@ struct Queue {
 const WAIT: Duration = Duration::from_secs(120);
 
 /// Waits until no other thread compiles: the linker that ends a compilation keeps state in globals.
-pub(crate) fn wait() -> Result<Turn> {
+pub(crate) fn acquire() -> Result<CompileLock> {
     static QUEUE: Queue = Queue { is_taken: Mutex::new(false), free: Condvar::new() };
     QUEUE.wait(WAIT)
 }
 
 impl Queue {
-    fn wait(&'static self, most: Duration) -> Result<Turn> {
+    fn wait(&'static self, most: Duration) -> Result<CompileLock> {
         let is_taken = self.is_taken.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.free.wait_timeout_while(is_taken, most, |is_taken| *is_taken);
         let (mut is_taken, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -39,11 +39,11 @@ impl Queue {
             )));
         }
         *is_taken = true;
-        Ok(Turn(self))
+        Ok(CompileLock(self))
     }
 }
 
-impl Drop for Turn {
+impl Drop for CompileLock {
     fn drop(&mut self) {
         *self.0.is_taken.lock().unwrap_or_else(PoisonError::into_inner) = false;
         self.0.free.notify_one();
@@ -55,12 +55,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_waits_too_long_is_told_what_to_do() {
+    fn waiting_too_long_is_an_error_that_says_what_to_do() {
         static QUEUE: Queue = Queue { is_taken: Mutex::new(false), free: Condvar::new() };
-        let turn = QUEUE.wait(Duration::ZERO).unwrap_or_else(|error| panic!("{error}"));
+        let lock = QUEUE.wait(Duration::ZERO).unwrap_or_else(|error| panic!("{error}"));
         let Err(error) = QUEUE.wait(Duration::from_millis(10)) else { panic!("two at a time") };
         assert!(error.to_string().contains("Config::compiler"), "{error}");
-        drop(turn);
+        drop(lock);
         assert!(QUEUE.wait(Duration::ZERO).is_ok());
     }
 }
