@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::each_engine;
 use common::llama::{Llama, Shape};
+use common::{each_engine, test_name};
 use polychord::api::spi::Host;
 use polychord::api::{
     Capabilities, Engine, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
@@ -18,9 +18,6 @@ use polychord::api::{
 };
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Ranks, SessionOptions, Transformer};
-
-use common::llama::{Llama, Shape};
-use common::{each_engine, test_name};
 
 /// An engine whose guests panic in one rank, once it is set.
 #[derive(Debug)]

@@ -46,24 +46,12 @@ impl Build {
     /// The build as it comes with this crate; see `scripts/build-guest`.
     pub(crate) const fn wasm(self, relaxed: bool) -> &'static [u8] {
         match (self, relaxed) {
-            (Self::Memory32, false) => {
-                include_bytes!("../../guest/built/transformer-wasm32-plain.wasm")
-            }
-            (Self::Memory32, true) => {
-                include_bytes!("../../guest/built/transformer-wasm32-relaxed.wasm")
-            }
-            (Self::Memory64, false) => {
-                include_bytes!("../../guest/built/transformer-wasm64-plain.wasm")
-            }
-            (Self::Memory64, true) => {
-                include_bytes!("../../guest/built/transformer-wasm64-relaxed.wasm")
-            }
-            (Self::Memories32, false) => {
-                include_bytes!("../../guest/built/transformer-multi32-plain.wasm")
-            }
-            (Self::Memories32, true) => {
-                include_bytes!("../../guest/built/transformer-multi32-relaxed.wasm")
-            }
+            (Self::Memory32, false) => polychord_guest::WASM32_PLAIN,
+            (Self::Memory32, true) => polychord_guest::WASM32_RELAXED,
+            (Self::Memory64, false) => polychord_guest::WASM64_PLAIN,
+            (Self::Memory64, true) => polychord_guest::WASM64_RELAXED,
+            (Self::Memories32, false) => polychord_guest::MULTI32_PLAIN,
+            (Self::Memories32, true) => polychord_guest::MULTI32_RELAXED,
         }
     }
 
