@@ -14,6 +14,7 @@ pub mod sampler;
 pub mod tokenizer;
 
 mod activations;
+mod arch;
 mod cache_type;
 mod descriptor;
 mod error;
