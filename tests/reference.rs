@@ -70,6 +70,20 @@ fn biases() {
     });
 }
 
+/// Biases, and rotation of halves of heads, or of a part of them.
+#[test]
+fn qwen2() {
+    on_each("qwen2", |runner| {
+        let plain = Shape { biases: true, ..Shape::of(GgmlType::F32) };
+        let shapes = [
+            Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain.clone() },
+            Shape { rope_freqs: true, rope_factor: 4.0, tied: true, ..plain.clone() },
+            Shape { kind: GgmlType::Q8_0, ..plain },
+        ];
+        shapes.map(|shape| runner.check_model(&Llama::of("qwen2", shape), 11)).concat()
+    });
+}
+
 /// Sizes that are multiples of nothing, long sequences, deep and tiny networks.
 #[test]
 fn every_size() {
@@ -139,7 +153,10 @@ fn on_each(test: &str, body: impl Fn(&Runner) -> String) {
 impl Runner<'_> {
     /// Runs a random model in every way, and returns the bits of all logits.
     fn check(&self, shape: Shape, len: usize) -> String {
-        let model = &Llama::random(shape);
+        self.check_model(&Llama::random(shape), len)
+    }
+
+    fn check_model(&self, model: &Llama, len: usize) -> String {
         let what = format!("{} {:?}", model.architecture, model.shape);
         let folder = tempfile::tempdir().unwrap();
         let path = model.save(folder.path());

@@ -17,6 +17,7 @@ macro_rules! architectures {
 
 architectures! {
     llama::LLAMA;
+    qwen2::QWEN2;
 }
 
 /// What the networks of one `general.architecture` have in common.
