@@ -63,8 +63,8 @@ fn biases() {
     on_each("biases", |runner| {
         let plain = Shape { biases: true, ..Shape::of(GgmlType::F32) };
         let shapes = [
-            Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain.clone() },
-            Shape { kind: GgmlType::Q8_0, ..plain },
+            Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain },
+            Shape { biases: true, ..Shape::of(GgmlType::Q8_0) },
         ];
         shapes.map(|shape| runner.check(shape, 11)).concat()
     });
@@ -77,8 +77,8 @@ fn qwen2() {
         let plain = Shape { biases: true, ..Shape::of(GgmlType::F32) };
         let shapes = [
             Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain.clone() },
-            Shape { rope_freqs: true, rope_factor: 4.0, tied: true, ..plain.clone() },
-            Shape { kind: GgmlType::Q8_0, ..plain },
+            Shape { rope_freqs: true, rope_factor: 4.0, tied: true, ..plain },
+            Shape { biases: true, ..Shape::of(GgmlType::Q8_0) },
         ];
         shapes.map(|shape| runner.check_model(&Llama::of("qwen2", shape), 11)).concat()
     });
