@@ -57,6 +57,33 @@ fn every_kind_of_attention() {
     });
 }
 
+/// Biases of queries, keys and values, which any architecture may have.
+#[test]
+fn biases() {
+    on_each("biases", |runner| {
+        let plain = Shape { biases: true, ..Shape::of(GgmlType::F32) };
+        let shapes = [
+            Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain },
+            Shape { biases: true, ..Shape::of(GgmlType::Q8_0) },
+        ];
+        shapes.map(|shape| runner.check(shape, 11)).concat()
+    });
+}
+
+/// Biases, and rotation of halves of heads, or of a part of them.
+#[test]
+fn qwen2() {
+    on_each("qwen2", |runner| {
+        let plain = Shape { biases: true, ..Shape::of(GgmlType::F32) };
+        let shapes = [
+            Shape { heads: 6, kv_heads: 2, head_dim: 10, rope_dim: 6, ..plain.clone() },
+            Shape { rope_freqs: true, rope_factor: 4.0, tied: true, ..plain },
+            Shape { biases: true, ..Shape::of(GgmlType::Q8_0) },
+        ];
+        shapes.map(|shape| runner.check_model(&Llama::of("qwen2", shape), 11)).concat()
+    });
+}
+
 /// Sizes that are multiples of nothing, long sequences, deep and tiny networks.
 #[test]
 fn every_size() {
@@ -126,14 +153,16 @@ fn on_each(test: &str, body: impl Fn(&Runner) -> String) {
 impl Runner<'_> {
     /// Runs a random model in every way, and returns the bits of all logits.
     fn check(&self, shape: Shape, len: usize) -> String {
-        let what = format!("{shape:?}");
+        self.check_model(&Llama::random(shape), len)
+    }
+
+    fn check_model(&self, model: &Llama, len: usize) -> String {
+        let what = format!("{} {:?}", model.architecture, model.shape);
         let folder = tempfile::tempdir().unwrap();
-        let model = Llama::random(shape);
         let path = model.save(folder.path());
         let tokens = tokens(&model.shape, len);
         let one_by_one = one_by_one(&mut self.start(&path, false, 1), &tokens);
-        for (i, (found, expected)) in one_by_one.iter().zip(reference(&model, &tokens)).enumerate()
-        {
+        for (i, (found, expected)) in one_by_one.iter().zip(reference(model, &tokens)).enumerate() {
             let error = worst(found, &expected);
 
             assert!(error < TOLERANCE, "{what}, token {i}: off by {error}");
@@ -216,9 +245,11 @@ fn reference(model: &Llama, tokens: &[u32]) -> Vec<Vec<f64>> {
     let mut hidden: Vec<Vec<f64>> =
         rows.map(|start| embedding[start..start + shape.dim].to_vec()).collect();
     for block in 0..shape.blocks {
+        let bias = |part: &str| shape.biases.then(|| weights(&format!("blk.{block}.{part}.bias")));
         let weights = |part: &str| weights(&format!("blk.{block}.{part}.weight"));
         let normed = hidden.iter().map(|x| rms_norm(x, &weights("attn_norm"))).collect();
-        let attended = attention(shape, &weights, freqs.as_deref(), normed);
+        let rope = |position, row| rope(model, freqs.as_deref(), position, row);
+        let attended = attention(shape, &weights, &bias, &rope, normed);
         let (projection, ffn_norm) = (weights("attn_output"), weights("ffn_norm"));
         let (gate, up, down) = (weights("ffn_gate"), weights("ffn_up"), weights("ffn_down"));
         for (hidden, attended) in hidden.iter_mut().zip(attended) {
@@ -236,15 +267,16 @@ fn reference(model: &Llama, tokens: &[u32]) -> Vec<Vec<f64>> {
 fn attention(
     shape: &Shape,
     weights: &impl Fn(&str) -> Vec<f64>,
-    freqs: Option<&[f64]>,
+    bias: &impl Fn(&str) -> Option<Vec<f64>>,
+    rope: &impl Fn(usize, Vec<f64>) -> Vec<f64>,
     normed: Vec<Vec<f64>>,
 ) -> Vec<Vec<f64>> {
     let project = |part: &str, rotated: bool| -> Vec<Vec<f64>> {
-        let weights = weights(part);
+        let (weights, bias) = (weights(part), bias(part));
         let rows = normed.iter().map(|x| multiply(&weights, x)).enumerate();
-        let rotate = |(position, row)| match rotated {
-            true => rope(shape, freqs, position, row),
-            false => row,
+        let rotate = |(position, mut row): (usize, Vec<f64>)| {
+            bias.iter().for_each(|bias| add(&mut row, bias));
+            if rotated { rope(position, row) } else { row }
         };
         rows.map(rotate).collect()
     };
@@ -271,17 +303,22 @@ fn attention(
     attended
 }
 
-/// Rotates the pairs of neighbours at the start of each head.
-fn rope(shape: &Shape, freqs: Option<&[f64]>, position: usize, mut row: Vec<f64>) -> Vec<f64> {
+/// Rotates pairs at the start of each head: neighbors, or elements of its halves.
+fn rope(model: &Llama, freqs: Option<&[f64]>, position: usize, mut row: Vec<f64>) -> Vec<f64> {
+    let shape = &model.shape;
     let position = position as f64 / f64::from(shape.rope_factor);
     for head in row.chunks_exact_mut(shape.head_dim) {
-        for (pair, xy) in head[..shape.rope_dim].chunks_exact_mut(2).enumerate() {
+        for pair in 0..shape.rope_dim / 2 {
             let power = -2.0 * pair as f64 / shape.rope_dim as f64;
             let divisor = freqs.map_or(1.0, |freqs| freqs[pair]);
             let angle = position * f64::from(shape.rope_base).powf(power) / divisor;
             let (sin, cos) = angle.sin_cos();
-            let (x, y) = (xy[0], xy[1]);
-            (xy[0], xy[1]) = (x * cos - y * sin, x * sin + y * cos);
+            let (first, second) = match model.architecture.as_str() {
+                "llama" => (2 * pair, 2 * pair + 1),
+                _ => (pair, pair + shape.rope_dim / 2),
+            };
+            let (x, y) = (head[first], head[second]);
+            (head[first], head[second]) = (x * cos - y * sin, x * sin + y * cos);
         }
     }
     row

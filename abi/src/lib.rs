@@ -6,6 +6,8 @@
 //! - [`import`]: the functions of module [`MODULE`] that a host offers to every guest.
 //! - [`code`]: what those functions return when they refuse.
 //! - [`Stats`]: the counters that a guest can ask for.
+//! - [`network`]: the tensors of a network, with names and shapes; [`buffers`]: what a guest
+//!   allocates for it.
 //! - [`transformer`]: the exports and descriptors of the transformer guest, which is one
 //!   user of the imports among others.
 //!
@@ -14,8 +16,10 @@
 
 #![no_std]
 
+pub mod buffers;
 pub mod code;
 pub mod import;
+pub mod network;
 mod stats;
 pub mod transformer;
 

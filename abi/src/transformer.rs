@@ -15,6 +15,9 @@
 //! Pointers and lengths are `i32` on wasm32 and `i64` on wasm64; everything else is `i32`.
 //! Functions that return a status return 0 or a negative [`status`].
 
+use crate::network::Sizes;
+pub use crate::network::{feature, role};
+
 /// Names of the guest's exports.
 pub mod export {
     /// The guest's linear memory.
@@ -23,7 +26,7 @@ pub mod export {
     pub const VERSION: &str = "transformer_version";
     /// `(bytes) -> ptr`: 16-byte aligned memory that is never freed, or null.
     pub const ALLOC: &str = "transformer_alloc";
-    /// `(ptr, len) -> status`: takes a [`Model`](super::Model) followed by its
+    /// `(ptr, len) -> status`: takes a [`Descriptor`](super::Descriptor) followed by its
     /// [`Tensor`](super::Tensor)s, checks them, and allocates caches and activations.
     pub const INIT: &str = "transformer_init";
     /// `() -> ptr`: `u32[batch]`, where the host writes token ids.
@@ -61,7 +64,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 6;
+pub const VERSION: i32 = 7;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -71,7 +74,8 @@ pub mod status {
     pub const BAD_DESCRIPTOR: i32 = -101;
     /// A size is zero, does not divide, or overflows.
     pub const BAD_SHAPE: i32 = -102;
-    /// A tensor that the network needs is missing or given twice.
+    /// A tensor that the network needs is missing or given twice, or one is given that a network
+    /// of these features does not have.
     pub const MISSING_TENSOR: i32 = -103;
     /// A tensor has a type that the guest has no kernel for.
     pub const UNSUPPORTED_TYPE: i32 = -104;
@@ -92,6 +96,8 @@ pub mod status {
     pub const LAYER_REFUSED: i32 = -111;
     /// `all_gather` refused, as it does when another rank has failed.
     pub const GATHER_REFUSED: i32 = -112;
+    /// The descriptor has a [`feature`](super::feature) that the guest does not know.
+    pub const UNKNOWN_FEATURE: i32 = -113;
 }
 
 /// How activations are multiplied with quantised weights.
@@ -133,139 +139,136 @@ pub mod ggml_type {
     pub const BF16: u32 = 30;
 }
 
-/// What a tensor is for, after llama.cpp's tensor names.
-pub mod role {
-    /// `token_embd.weight`, `[vocab][dim]`.
-    pub const TOKEN_EMBD: u32 = 0;
-    /// `output_norm.weight`, `[dim]`.
-    pub const OUTPUT_NORM: u32 = 1;
-    /// `output.weight`, `[vocab][dim]`; absent when tied to the embedding.
-    pub const OUTPUT: u32 = 2;
-    /// `rope_freqs.weight`, `[rope_dim / 2]`: divides each frequency; optional.
-    pub const ROPE_FREQS: u32 = 3;
-    /// `blk.N.attn_norm.weight`, `[dim]`.
-    pub const ATTN_NORM: u32 = 4;
-    /// `blk.N.attn_q.weight`, `[heads * head_dim][dim]`.
-    pub const ATTN_Q: u32 = 5;
-    /// `blk.N.attn_k.weight`, `[kv_heads * head_dim][dim]`.
-    pub const ATTN_K: u32 = 6;
-    /// `blk.N.attn_v.weight`, `[kv_heads * head_dim][dim]`.
-    pub const ATTN_V: u32 = 7;
-    /// `blk.N.attn_output.weight`, `[dim][heads * head_dim]`.
-    pub const ATTN_OUTPUT: u32 = 8;
-    /// `blk.N.ffn_norm.weight`, `[dim]`.
-    pub const FFN_NORM: u32 = 9;
-    /// `blk.N.ffn_gate.weight`, `[ffn][dim]`.
-    pub const FFN_GATE: u32 = 10;
-    /// `blk.N.ffn_up.weight`, `[ffn][dim]`.
-    pub const FFN_UP: u32 = 11;
-    /// `blk.N.ffn_down.weight`, `[dim][ffn]`.
-    pub const FFN_DOWN: u32 = 12;
+/// Declares a `#[repr(C)]` structure of numbers together with its bytes, so that the list of
+/// fields stands once.
+macro_rules! structure {
+    ($(#[$meta:meta])* pub struct $name:ident {
+        $($(#[$doc:meta])* pub $field:ident: $kind:ident,)*
+    }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug, Default, PartialEq)]
+        pub struct $name {
+            $($(#[$doc])* pub $field: $kind,)*
+        }
+
+        impl $name {
+            /// Size of the structure in bytes.
+            pub const SIZE: usize = size_of::<Self>();
+
+            /// The structure as the little-endian bytes that the guest takes.
+            #[must_use]
+            pub fn to_le_bytes(&self) -> [u8; Self::SIZE] {
+                const { assert!(0 $(+ size_of::<$kind>())* == Self::SIZE, "no padding") };
+                let mut bytes = [0; Self::SIZE];
+                let mut at = 0;
+                $(bytes[at..at + size_of::<$kind>()].copy_from_slice(&self.$field.to_le_bytes());
+                at += size_of::<$kind>();)*
+                let _ = at;
+                bytes
+            }
+
+            /// The structure that these bytes are.
+            #[must_use]
+            pub fn from_le_bytes(bytes: &[u8; Self::SIZE]) -> Self {
+                let mut rest = &bytes[..];
+                // Fields of a struct expression are evaluated as written.
+                let all = Self {
+                    $($field: rest.split_first_chunk().map_or($kind::default(), |(field, others)| {
+                        rest = others;
+                        $kind::from_le_bytes(*field)
+                    }),)*
+                };
+                let _ = rest;
+                all
+            }
+        }
+    };
 }
 
-/// Shape of the network, and how much of it this guest instance holds.
-///
-/// Sizes count elements unless they say otherwise.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Model {
-    /// [`VERSION`], as `u32`.
-    pub version: u32,
-    /// Number of [`Tensor`]s that follow.
-    pub tensors: u32,
-    /// Token ids are below this.
-    pub vocab: u32,
-    /// Width of the hidden state (`embedding_length`).
-    pub dim: u32,
-    /// Width of the feed-forward part (`feed_forward_length`).
-    pub ffn: u32,
-    /// Query heads of a block (`attention.head_count`).
-    pub heads: u32,
-    /// Key and value heads (`attention.head_count_kv`); divides `heads`.
-    pub kv_heads: u32,
-    /// Width of one head.
-    pub head_dim: u32,
-    /// How many of a head's elements are rotated (`rope.dimension_count`); even.
-    pub rope_dim: u32,
-    /// First block that this instance holds.
-    pub first_block: u32,
-    /// Number of blocks that it holds.
-    pub blocks: u32,
-    /// Positions in the key-value cache.
-    pub context: u32,
-    /// Most rows of hidden state in one call.
-    pub batch: u32,
-    /// Added to the mean square before its root (`attention.layer_norm_rms_epsilon`).
-    pub rms_epsilon: f32,
-    /// Base of the rotary frequencies (`rope.freq_base`).
-    pub rope_base: f32,
-    /// Positions are multiplied by this before rotation (1, or 1/factor of linear scaling).
-    pub rope_scale: f32,
-    /// One of [`activations`].
-    pub activations: u32,
-    /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
-    /// `[blocks][2][kv_heads][context][head_dim]` numbers of `cache_type`, with the heads of this
-    /// rank alone. These are the low 32 bits ...
-    pub cache_low: u32,
-    /// ... and the high ones.
-    pub cache_high: u32,
-    /// Which of several instances that compute the same blocks together this one is. Each computes
-    /// some rows of every product and some heads, and gets the others' by `all_gather`.
-    pub rank: u32,
-    /// How many of them there are; 1 for an instance that computes all, and never gathers.
-    pub ranks: u32,
-    /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
-    /// rounded (ties to even; beyond what is finite, to the largest finite one).
-    pub cache_type: u32,
-}
-
-impl Model {
-    /// The fields in the order of their declaration, each the value or the bits of one.
-    #[must_use]
-    pub const fn to_words(&self) -> [u32; size_of::<Self>() / 4] {
-        [
-            self.version,
-            self.tensors,
-            self.vocab,
-            self.dim,
-            self.ffn,
-            self.heads,
-            self.kv_heads,
-            self.head_dim,
-            self.rope_dim,
-            self.first_block,
-            self.blocks,
-            self.context,
-            self.batch,
-            self.rms_epsilon.to_bits(),
-            self.rope_base.to_bits(),
-            self.rope_scale.to_bits(),
-            self.activations,
-            self.cache_low,
-            self.cache_high,
-            self.rank,
-            self.ranks,
-            self.cache_type,
-        ]
+structure! {
+    /// Shape of the network, and how much of it this guest instance holds.
+    ///
+    /// Sizes count elements unless they say otherwise.
+    pub struct Descriptor {
+        /// [`VERSION`], as `u32`.
+        pub version: u32,
+        /// Number of [`Tensor`]s that follow.
+        pub tensors: u32,
+        /// Token ids are below this.
+        pub vocab: u32,
+        /// Width of the hidden state (`embedding_length`).
+        pub dim: u32,
+        /// Width of the feed-forward part (`feed_forward_length`).
+        pub ffn: u32,
+        /// Query heads of a block (`attention.head_count`).
+        pub heads: u32,
+        /// Key and value heads (`attention.head_count_kv`); divides `heads`.
+        pub kv_heads: u32,
+        /// Width of one head.
+        pub head_dim: u32,
+        /// How many of a head's elements are rotated (`rope.dimension_count`); even.
+        pub rope_dim: u32,
+        /// First block that this instance holds.
+        pub first_block: u32,
+        /// Number of blocks that it holds.
+        pub blocks: u32,
+        /// Positions in the key-value cache.
+        pub context: u32,
+        /// Most rows of hidden state in one call.
+        pub batch: u32,
+        /// Added to the mean square before its root (`attention.layer_norm_rms_epsilon`).
+        pub rms_epsilon: f32,
+        /// Base of the rotary frequencies (`rope.freq_base`).
+        pub rope_base: f32,
+        /// Positions are multiplied by this before rotation (1, or 1/factor of linear scaling).
+        pub rope_scale: f32,
+        /// One of [`activations`].
+        pub activations: u32,
+        /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
+        /// `[blocks][2][kv_heads][context][head_dim]` numbers of `cache_type`, with the heads of this
+        /// rank alone. These are the low 32 bits ...
+        pub cache_low: u32,
+        /// ... and the high ones.
+        pub cache_high: u32,
+        /// Which of several instances that compute the same blocks together this one is. Each computes
+        /// some rows of every product and some heads, and gets the others' by `all_gather`.
+        pub rank: u32,
+        /// How many of them there are; 1 for an instance that computes all, and never gathers.
+        pub ranks: u32,
+        /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
+        /// rounded (ties to even; beyond what is finite, to the largest finite one).
+        pub cache_type: u32,
+        /// What the network has or does beyond the common ground: bits of [`feature`].
+        pub features: u32,
     }
 }
 
-/// Where one tensor is, and how it is stored.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tensor {
-    /// A [`role`].
-    pub role: u32,
-    /// The block it belongs to; 0 for tensors outside of blocks.
-    pub block: u32,
-    /// Id of the registered layer that holds its bytes.
-    pub layer: u32,
-    /// A [`ggml_type`].
-    pub kind: u32,
-    /// Rows (outputs); 1 for a vector.
-    pub rows: u32,
-    /// Elements of a row (inputs), stored contiguously.
-    pub cols: u32,
-    /// Bytes from the layer's first byte to the tensor's.
-    pub offset: u64,
+impl Descriptor {
+    /// The numbers that the sizes of tensors and buffers follow from.
+    #[must_use]
+    pub const fn sizes(&self) -> Sizes {
+        let Self { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim, .. } = *self;
+        Sizes { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim }
+    }
+}
+
+structure! {
+    /// Where one tensor is, and how it is stored.
+    pub struct Tensor {
+        /// A [`role`].
+        pub role: u32,
+        /// The block it belongs to; 0 for tensors outside of blocks.
+        pub block: u32,
+        /// Id of the registered layer that holds its bytes.
+        pub layer: u32,
+        /// A [`ggml_type`].
+        pub kind: u32,
+        /// Rows (outputs); 1 for a vector.
+        pub rows: u32,
+        /// Elements of a row (inputs), stored contiguously.
+        pub cols: u32,
+        /// Bytes from the layer's first byte to the tensor's.
+        pub offset: u64,
+    }
 }

@@ -7,6 +7,9 @@
 
 use core::cell::Cell;
 
+use polychord_abi::transformer::status;
+
+use crate::Status;
 use crate::kernels::{Group, Super, Unpacked, UnpackedBlock};
 use crate::simd::{memory_grow, memory_size};
 
@@ -36,6 +39,11 @@ pub(crate) fn memory_bytes() -> u64 {
 pub(crate) fn forget_rest() {
     REST.start.set(0);
     REST.bytes.set(0);
+}
+
+/// A number of elements, if addresses are wide enough for it.
+pub(crate) fn len(number: u64) -> Result<usize, Status> {
+    usize::try_from(number).map_err(|_| status::BAD_SHAPE)
 }
 
 /// Zeroed bytes aligned to 16, or none when the memory cannot grow.

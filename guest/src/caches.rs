@@ -19,8 +19,7 @@ impl Caches {
         blocks: usize,
         mut address: Option<u64>,
     ) -> Result<Self, Status> {
-        let len = shape.own_kv_heads().len() * shape.head_dim;
-        let len = len.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
+        let len = alloc::len(shape.buffers.cache)?;
         let mut numbers = || match &mut address {
             Some(address) => Numbers::take(shape.cache_type, len, address),
             None => Numbers::new(shape.cache_type, len),

@@ -30,7 +30,7 @@ impl Caches {
     pub(crate) fn new(shape: &Shape, blocks: usize, address: Option<u64>) -> Result<Self, Status> {
         let address = address.ok_or(status::BAD_DESCRIPTOR)?;
         let head_len = shape.head_dim.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
-        let len = head_len.checked_mul(shape.own_kv_heads().len()).ok_or(status::BAD_SHAPE)?;
+        let len = alloc::len(shape.buffers.cache)?;
         let numbers = || Numbers::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
         Ok(Self {
             window: Cache { keys: numbers()?, values: numbers()? },

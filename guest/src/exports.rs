@@ -6,10 +6,11 @@
 use core::cell::Cell;
 use core::ptr::NonNull;
 
+use polychord_abi::buffers::{self, Integers};
 use polychord_abi::transformer::{VERSION, status};
 
 use crate::forward::Network;
-use crate::kernels::{self, Activations, Input, Kind, Matrix, Output};
+use crate::kernels::{Activations, Input, Kind, Matrix, Output};
 use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
@@ -177,7 +178,7 @@ fn matmul(
     if host::overlap(weights.bytes, y) || host::overlap(x, y) {
         return Err(status::BAD_SHAPE);
     }
-    let scratch = scratch(kernels::scratch_len(cols).ok_or(status::BAD_SHAPE)?)?;
+    let scratch = scratch(alloc::len(buffers::scratch(cols as u64))?)?;
     let mut integers = if int8 { Some(integers(n, cols)?) } else { None };
     let y = Output::whole(y, n);
     Input::new(x, integers.as_mut()).multiply(&weights, y, scratch);
@@ -207,9 +208,10 @@ fn scratch(len: usize) -> Result<&'static mut [f32], Status> {
 
 /// The room of the last `kernel_matmul_int8` if it is large enough, else a new one.
 fn integers(rows: usize, cols: usize) -> Result<Activations, Status> {
+    let lens = Integers::new(rows as u64, cols as u64).ok_or(status::OUT_OF_MEMORY)?;
     match GLOBAL.integers.take() {
-        Some(room) if room.fits(rows, cols) => Ok(room),
-        _ => Activations::new(rows, cols).ok_or(status::OUT_OF_MEMORY),
+        Some(room) if room.fits(&lens) => Ok(room),
+        _ => Activations::new(&lens).ok_or(status::OUT_OF_MEMORY),
     }
 }
 

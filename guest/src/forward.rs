@@ -7,12 +7,12 @@ use polychord_abi::transformer::{role, status};
 use crate::attention::Cache;
 use crate::caches::Caches;
 use crate::host::Layers;
-use crate::kernels::{Activations, HEADS, Input, Output};
+use crate::kernels::{Activations, Input, Output};
 #[cfg(feature = "multi32")]
 use crate::memories;
 use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::rope::Rope;
-use crate::{Status, alloc, kernels, math};
+use crate::{Status, alloc, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
 pub(crate) struct Network {
@@ -84,7 +84,7 @@ impl Network {
     /// Hidden state of the first `n` tokens.
     pub(crate) fn embed(&mut self, n: i32) -> Result<(), Status> {
         let n = self.rows(n)?;
-        let table = self.globals.token_embd.ok_or(status::MISSING_TENSOR)?;
+        let table = *self.globals.get(role::TOKEN_EMBD)?;
         let tokens = &self.buffers.tokens[..n];
         if tokens.iter().any(|&token| token as usize >= self.shape.vocab) {
             return Err(status::BAD_TOKEN);
@@ -157,7 +157,7 @@ impl Network {
 
     fn prepare_rope(&mut self, position: usize, n: usize) -> Result<(), Status> {
         // Once is enough; and not earlier, as its layer may not be there at `INIT`.
-        if let Some(stored) = self.globals.rope_freqs
+        if let Some(stored) = self.globals.find(role::ROPE_FREQS)
             && !self.rope.is_divided()
         {
             let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
@@ -174,9 +174,9 @@ impl Network {
         if row >= self.shape.batch {
             return Err(status::BAD_BATCH);
         }
-        let norm = self.globals.output_norm.ok_or(status::MISSING_TENSOR)?;
-        let output = self.globals.output.or(self.globals.token_embd);
-        let output = output.ok_or(status::MISSING_TENSOR)?;
+        let norm = self.globals.get(role::OUTPUT_NORM)?;
+        let output = if self.shape.tied { role::TOKEN_EMBD } else { role::OUTPUT };
+        let output = self.globals.get(output)?;
         let buffers = &mut self.buffers;
         let dim = self.shape.dim;
         let hidden = &buffers.hidden[row * dim..][..dim];
@@ -184,7 +184,7 @@ impl Network {
         let layers = Layers::new();
         let normed = &mut buffers.normed[..dim];
         norm_rows(
-            &norm,
+            norm,
             &layers,
             hidden,
             normed,
@@ -194,7 +194,7 @@ impl Network {
         let (share, vocab) = (self.shape.share, self.shape.vocab);
         let (own, all) = (share.own(vocab), share.rows(vocab, 1));
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        product(&output, &layers, own, &mut normed, all.own(buffers.logits), buffers.scratch)?;
+        product(output, &layers, own, &mut normed, all.own(buffers.logits), buffers.scratch)?;
         all.gather(buffers.logits)?;
         math::canonical_nan(buffers.logits);
         Ok(())
@@ -221,32 +221,26 @@ impl Network {
 
 impl Buffers {
     fn new(shape: &Shape) -> Result<Self, Status> {
-        let floats = |rows: usize, len: usize| {
-            let len = rows.checked_mul(len).ok_or(status::BAD_SHAPE)?;
-            alloc::floats(len).ok_or(status::OUT_OF_MEMORY)
-        };
-        let rows = shape.batch;
-        let own_keys = shape.own_kv_heads().len() * shape.head_dim;
-        let widest = shape.dim.max(shape.ffn).max(shape.query_len);
-        let scratch = kernels::scratch_len(widest).ok_or(status::BAD_SHAPE)?;
+        let lens = &shape.buffers;
+        let floats = |len: u64| alloc::floats(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
         Ok(Self {
-            tokens: alloc::words(rows).ok_or(status::OUT_OF_MEMORY)?,
-            hidden: floats(rows, shape.dim)?,
-            normed: floats(rows, shape.dim)?,
-            queries: floats(rows, shape.query_len)?,
-            keys: floats(rows, own_keys)?,
-            values: floats(rows, own_keys)?,
-            attended: floats(rows, shape.query_len)?,
-            gate: floats(rows, shape.ffn)?,
-            up: floats(rows, shape.ffn)?,
-            residual: floats(rows, shape.dim)?,
-            scores: floats((shape.heads / shape.kv_heads).min(HEADS), shape.context)?,
-            scratch: floats(1, scratch)?,
-            integers: match shape.integers {
-                true => Some(Activations::new(rows, widest).ok_or(status::OUT_OF_MEMORY)?),
-                false => None,
+            tokens: alloc::words(alloc::len(lens.tokens)?).ok_or(status::OUT_OF_MEMORY)?,
+            hidden: floats(lens.hidden)?,
+            normed: floats(lens.hidden)?,
+            queries: floats(lens.queries)?,
+            keys: floats(lens.keys)?,
+            values: floats(lens.keys)?,
+            attended: floats(lens.queries)?,
+            gate: floats(lens.ffn)?,
+            up: floats(lens.ffn)?,
+            residual: floats(lens.hidden)?,
+            scores: floats(lens.scores)?,
+            scratch: floats(lens.scratch)?,
+            integers: match &lens.integers {
+                Some(lens) => Some(Activations::new(lens).ok_or(status::OUT_OF_MEMORY)?),
+                None => None,
             },
-            logits: floats(1, shape.vocab)?,
+            logits: floats(lens.logits)?,
         })
     }
 }
@@ -293,6 +287,10 @@ impl Stage<'_> {
             product(block.get(q)?, layers, rows(&heads), &mut normed, queries, scratch)?;
             product(block.get(k)?, layers, rows(&kv_heads), &mut normed, keys, scratch)?;
             product(block.get(v)?, layers, rows(&kv_heads), &mut normed, values, scratch)?;
+            let [q, k, v] = [role::ATTN_Q_BIAS, role::ATTN_K_BIAS, role::ATTN_V_BIAS];
+            add_bias(block.find(q), layers, rows(&heads), queries, scratch)?;
+            add_bias(block.find(k), layers, rows(&kv_heads), keys, scratch)?;
+            add_bias(block.find(v), layers, rows(&kv_heads), values, scratch)?;
 
             let attended = all_heads.own(attended);
             let (query_len, key_len) = (heads.len() * dim, kv_heads.len() * dim);
@@ -376,6 +374,22 @@ fn product(
             x.multiply(part, Output::from_row(y, columns, first), scratch);
         })?;
     }
+    Ok(())
+}
+
+/// Adds some elements of a bias, if there is one, to as many columns as `y` has.
+fn add_bias(
+    bias: Option<&Stored>,
+    layers: &Layers,
+    rows: Range<usize>,
+    y: &mut [f32],
+    scratch: &mut [f32],
+) -> Result<(), Status> {
+    let Some(stored) = bias else { return Ok(()) };
+    let bias = &mut scratch[..stored.cols];
+    stored.expand(layers, 0, bias)?;
+    let bias = &bias[rows];
+    y.chunks_exact_mut(bias.len()).for_each(|column| math::add(column, bias));
     Ok(())
 }
 

@@ -8,7 +8,8 @@ use core::ops::Range;
 
 use polychord_abi::transformer::status;
 
-use crate::{Status, alloc, model::Stored};
+use crate::model::{IN_BLOCK, Stored};
+use crate::{Status, alloc};
 
 // The literals are `polychord_abi::MODULE` and constants of `polychord_abi::import`: these
 // attributes take none.
@@ -91,13 +92,13 @@ pub(crate) fn all_gather(floats: &mut [f32], chunk: usize) -> Result<(), Status>
 /// The layers that one stage has asked for: each is mapped once, and its address is
 /// forgotten with the stage, because it may move between calls.
 pub(crate) struct Layers {
-    known: [Cell<Option<(u32, u64)>>; 9],
+    known: [Cell<Option<(u32, u64)>>; IN_BLOCK],
 }
 
 impl Layers {
     /// No layer yet.
     pub(crate) fn new() -> Self {
-        Self { known: [const { Cell::new(None) }; 9] }
+        Self { known: [const { Cell::new(None) }; IN_BLOCK] }
     }
 
     /// Some of the stored bytes of a tensor.

@@ -1,4 +1,4 @@
-//! A llama-architecture transformer as a WebAssembly guest.
+//! A transformer as a WebAssembly guest: the network that its descriptor describes.
 //!
 //! The contract with the host is `polychord-abi`: [`exports`] holds what the host calls,
 //! `imports` the functions that find weights and other ranks. A call runs through `forward` (the

@@ -2,7 +2,9 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{Model, Tensor, VERSION, activations, ggml_type, role, status};
+use polychord_abi::buffers::{Buffers, Run};
+use polychord_abi::network::{ROLES, Role, Sizes, feature};
+use polychord_abi::transformer::{Descriptor, Tensor, VERSION, activations, ggml_type, status};
 
 use crate::kernels::{Kind, Matrix};
 #[cfg(feature = "multi32")]
@@ -10,8 +12,12 @@ use crate::memories;
 use crate::ranks::Share;
 use crate::{Status, alloc, host::Layers};
 
-/// Tensors of one block, by role from [`role::ATTN_NORM`] on.
-const IN_BLOCK: usize = 9;
+/// Roles of the tensors of one block.
+pub(crate) const IN_BLOCK: usize = count(true);
+/// Roles of all other tensors.
+const OUTSIDE: usize = count(false);
+/// The place of each role among those in a block, or among the others.
+const PLACES: [usize; ROLES.len()] = places();
 
 /// Sizes of the network, none of them zero (but perhaps `blocks`).
 #[derive(Clone, Copy)]
@@ -27,8 +33,6 @@ pub(crate) struct Shape {
     pub(crate) blocks: usize,
     pub(crate) context: usize,
     pub(crate) batch: usize,
-    /// Whether activations are quantised, for integer products.
-    pub(crate) integers: bool,
     /// How keys and values are stored.
     pub(crate) cache_type: CacheType,
     pub(crate) rms_epsilon: f32,
@@ -36,10 +40,14 @@ pub(crate) struct Shape {
     pub(crate) rope_scale: f32,
     /// `heads * head_dim`.
     pub(crate) query_len: usize,
-    /// `kv_heads * head_dim`.
-    pub(crate) key_len: usize,
     /// Which part of each product, and which heads, this instance computes.
     pub(crate) share: Share,
+    /// Whether rotation is of the halves of a head, not of pairs of neighbors.
+    pub(crate) rope_halves: bool,
+    /// Whether the output is the embedding.
+    pub(crate) tied: bool,
+    /// How long everything is that a call writes.
+    pub(crate) buffers: Buffers,
 }
 
 impl Shape {
@@ -50,9 +58,13 @@ impl Shape {
 
     /// The key and value heads that they need; two ranks may share one.
     pub(crate) fn own_kv_heads(&self) -> Range<usize> {
-        let (Range { start, end }, group) = (self.own_heads(), self.heads / self.kv_heads);
-        start / group..end.div_ceil(group)
+        own_kv_heads(self.share, self.heads, self.kv_heads)
     }
+}
+
+fn own_kv_heads(share: Share, heads: usize, kv_heads: usize) -> Range<usize> {
+    let (Range { start, end }, group) = (share.own(heads), heads / kv_heads);
+    start / group..end.div_ceil(group)
 }
 
 /// How keys and values are stored.
@@ -87,7 +99,7 @@ pub(crate) struct Stored {
     pub(crate) layer: u32,
     pub(crate) offset: u64,
     kind: Kind,
-    cols: usize,
+    pub(crate) cols: usize,
     row_bytes: usize,
 }
 
@@ -136,27 +148,50 @@ impl Stored {
     }
 }
 
-/// Tensors outside of blocks; an instance that holds a part of the network lacks some.
-#[derive(Default)]
-pub(crate) struct Globals {
-    pub(crate) token_embd: Option<Stored>,
-    pub(crate) output_norm: Option<Stored>,
-    pub(crate) output: Option<Stored>,
-    pub(crate) rope_freqs: Option<Stored>,
-}
-
-/// The tensors of one block.
+/// Tensors by their roles: those of one block, or those outside of blocks.
 #[derive(Clone, Copy)]
-pub(crate) struct Block {
-    tensors: [Option<Stored>; IN_BLOCK],
+pub(crate) struct Tensors<const N: usize>([Option<Stored>; N]);
+
+/// The tensors of one block: [`read`] has made sure that it has all that it needs.
+pub(crate) type Block = Tensors<IN_BLOCK>;
+
+/// Tensors outside of blocks; an instance that holds a part of the network lacks some.
+pub(crate) type Globals = Tensors<OUTSIDE>;
+
+impl<const N: usize> Tensors<N> {
+    const NONE: Self = Self([None; N]);
+
+    /// The tensor of a role, where it is there.
+    pub(crate) fn find(&self, role: u32) -> Option<&Stored> {
+        self.0.get(*PLACES.get(role as usize)?)?.as_ref()
+    }
+
+    /// The tensor of a role that has to be there.
+    pub(crate) fn get(&self, role: u32) -> Result<&Stored, Status> {
+        self.find(role).ok_or(status::MISSING_TENSOR)
+    }
 }
 
-impl Block {
-    /// The tensor of a role; [`read`] has made sure that each block has all.
-    pub(crate) fn get(&self, role: u32) -> Result<&Stored, Status> {
-        let tensor = index_in_block(role).and_then(|index| self.tensors[index].as_ref());
-        tensor.ok_or(status::MISSING_TENSOR)
+const fn count(in_block: bool) -> usize {
+    let (mut role, mut count) = (0, 0);
+    while role < ROLES.len() {
+        if ROLES[role].part.is_in_block() == in_block {
+            count += 1;
+        }
+        role += 1;
     }
+    count
+}
+
+const fn places() -> [usize; ROLES.len()] {
+    let (mut places, mut role, mut next) = ([0; ROLES.len()], 0, [0; 2]);
+    while role < ROLES.len() {
+        let group = ROLES[role].part.is_in_block() as usize;
+        places[role] = next[group];
+        next[group] += 1;
+        role += 1;
+    }
+    places
 }
 
 /// A checked descriptor.
@@ -172,35 +207,44 @@ pub(crate) struct Description {
 impl Description {
     /// Bytes of the longest row of any tensor.
     pub(crate) fn longest_row(&self) -> usize {
-        let Globals { token_embd, output_norm, output, rope_freqs } = &self.globals;
-        let globals = [token_embd, output_norm, output, rope_freqs].into_iter().flatten();
-        let blocks = self.blocks.iter().flat_map(|block| block.tensors.iter().flatten());
-        globals.chain(blocks).map(|tensor| tensor.row_bytes).max().unwrap_or(0)
+        let blocks = self.blocks.iter().flat_map(|block| &block.0);
+        let all = self.globals.0.iter().chain(blocks).flatten();
+        all.map(|tensor| tensor.row_bytes).max().unwrap_or(0)
     }
 }
 
 /// Reads and checks a descriptor.
 pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
-    let (header, records) =
-        bytes.split_at_checked(size_of::<Model>()).ok_or(status::BAD_DESCRIPTOR)?;
-    let model = model_from(header);
-    let (records, rest) = records.as_chunks::<{ size_of::<Tensor>() }>();
+    let (header, records) = bytes.split_first_chunk().ok_or(status::BAD_DESCRIPTOR)?;
+    let model = Descriptor::from_le_bytes(header);
+    let (records, rest) = records.as_chunks::<{ Tensor::SIZE }>();
     let counted = u32::try_from(records.len()).is_ok_and(|count| count == model.tensors);
     if model.version != VERSION.cast_unsigned() || !counted || !rest.is_empty() {
         return Err(status::BAD_DESCRIPTOR);
     }
-    let shape = check_shape(&model)?;
-    // Each block needs nine records: a lie about their number must not cost memory.
-    if records.len() / IN_BLOCK < shape.blocks {
+    if model.features & !feature::ALL != 0 {
+        return Err(status::UNKNOWN_FEATURE);
+    }
+    let (shape, sizes) = (check_shape(&model)?, model.sizes());
+    let needed = |role: &&Role| role.part.is_in_block() && role.need.is_required(model.features);
+    // Each block needs some records: a lie about their number must not cost memory.
+    if records.len() / ROLES.iter().filter(needed).count().max(1) < shape.blocks {
         return Err(status::MISSING_TENSOR);
     }
-    let mut globals = Globals::default();
-    let blocks = alloc::filled(shape.blocks, || Some(Block { tensors: [None; IN_BLOCK] }))
-        .ok_or(status::OUT_OF_MEMORY)?;
+    let mut globals = Globals::NONE;
+    let blocks = alloc::filled(shape.blocks, || Some(Block::NONE)).ok_or(status::OUT_OF_MEMORY)?;
     for record in records {
-        take(&tensor_from(record), &shape, &mut globals, blocks)?;
+        let tensor = Tensor::from_le_bytes(record);
+        let role = Role::find(tensor.role).ok_or(status::BAD_DESCRIPTOR)?;
+        let place = place(role, &tensor, &shape, &mut globals, blocks)?;
+        if place.is_some() || !role.need.is_allowed(model.features) {
+            return Err(status::MISSING_TENSOR);
+        }
+        *place = Some(check_tensor(role, &tensor, &sizes)?);
     }
-    if blocks.iter().any(|block| block.tensors.iter().any(Option::is_none)) {
+    let is_whole =
+        |block: &Block| ROLES.iter().filter(needed).all(|role| block.find(role.number).is_some());
+    if !blocks.iter().all(is_whole) {
         return Err(status::MISSING_TENSOR);
     }
     let cache = u64::from(model.cache_high) << 32 | u64::from(model.cache_low);
@@ -208,41 +252,27 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
     Ok(Description { shape, globals, blocks, cache })
 }
 
-/// Puts a tensor in its place, which must be free.
-fn take(
+/// Where a tensor goes.
+fn place<'a>(
+    role: &Role,
     tensor: &Tensor,
     shape: &Shape,
-    globals: &mut Globals,
-    blocks: &mut [Block],
-) -> Result<(), Status> {
-    let place = if let Some(index) = index_in_block(tensor.role) {
+    globals: &'a mut Globals,
+    blocks: &'a mut [Block],
+) -> Result<&'a mut Option<Stored>, Status> {
+    let place = PLACES[role.number as usize];
+    if role.part.is_in_block() {
         let block = (tensor.block as usize).checked_sub(shape.first_block);
         let block = block.and_then(|block| blocks.get_mut(block)).ok_or(status::BAD_BLOCK)?;
-        &mut block.tensors[index]
-    } else if tensor.block != 0 {
-        return Err(status::BAD_BLOCK);
-    } else {
-        match tensor.role {
-            role::TOKEN_EMBD => &mut globals.token_embd,
-            role::OUTPUT_NORM => &mut globals.output_norm,
-            role::OUTPUT => &mut globals.output,
-            role::ROPE_FREQS => &mut globals.rope_freqs,
-            _ => return Err(status::BAD_DESCRIPTOR),
-        }
-    };
-    if place.is_some() {
-        return Err(status::MISSING_TENSOR);
+        return Ok(&mut block.0[place]);
     }
-    *place = Some(check_tensor(tensor, shape)?);
-    Ok(())
+    if tensor.block != 0 {
+        return Err(status::BAD_BLOCK);
+    }
+    Ok(&mut globals.0[place])
 }
 
-fn index_in_block(role: u32) -> Option<usize> {
-    let index = role.checked_sub(role::ATTN_NORM)? as usize;
-    (index < IN_BLOCK).then_some(index)
-}
-
-fn check_shape(model: &Model) -> Result<Shape, Status> {
+fn check_shape(model: &Descriptor) -> Result<Shape, Status> {
     let product = |a: u32, b: u32| (a as usize).checked_mul(b as usize).ok_or(status::BAD_SHAPE);
     let sizes = [
         model.vocab,
@@ -270,6 +300,14 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
     if !good {
         return Err(status::BAD_SHAPE);
     }
+    let share = Share { rank: model.rank as usize, ranks: model.ranks as usize };
+    let kv_heads = own_kv_heads(share, model.heads as usize, model.kv_heads as usize).len();
+    let run = Run {
+        context: model.context,
+        batch: model.batch,
+        kv_heads: u32::try_from(kv_heads).map_err(|_| status::BAD_SHAPE)?,
+        integers: model.activations == activations::INT8,
+    };
     Ok(Shape {
         vocab: model.vocab as usize,
         dim: model.dim as usize,
@@ -282,107 +320,30 @@ fn check_shape(model: &Model) -> Result<Shape, Status> {
         blocks: model.blocks as usize,
         context: model.context as usize,
         batch: model.batch as usize,
-        integers: model.activations == activations::INT8,
         cache_type: CacheType::new(model.cache_type)?,
         rms_epsilon: model.rms_epsilon,
         rope_base: model.rope_base,
         rope_scale: model.rope_scale,
         query_len: product(model.heads, model.head_dim)?,
-        key_len: product(model.kv_heads, model.head_dim)?,
-        share: Share { rank: model.rank as usize, ranks: model.ranks as usize },
+        share,
+        rope_halves: model.features & feature::ROPE_HALVES != 0,
+        tied: model.features & feature::TIED_OUTPUT != 0,
+        buffers: Buffers::new(&model.sizes(), &run).ok_or(status::BAD_SHAPE)?,
     })
 }
 
-fn check_tensor(tensor: &Tensor, shape: &Shape) -> Result<Stored, Status> {
-    let (rows, cols) = expected(tensor.role, shape);
-    if (tensor.rows as usize, tensor.cols as usize) != (rows, cols) {
+fn check_tensor(role: &Role, tensor: &Tensor, sizes: &Sizes) -> Result<Stored, Status> {
+    let expected = (sizes.get(role.rows), sizes.get(role.cols));
+    if (Some(tensor.rows), Some(tensor.cols)) != expected {
         return Err(status::BAD_SHAPE);
     }
     let kind = Kind::new(tensor.kind)?;
-    if is_vector(tensor.role) && kind != Kind::F32 {
+    if role.is_vector() && kind != Kind::F32 {
         return Err(status::UNSUPPORTED_TYPE);
     }
+    let (rows, cols) = (tensor.rows as usize, tensor.cols as usize);
     let row_bytes = kind.row_bytes(cols)?;
     let bytes = row_bytes.checked_mul(rows).ok_or(status::BAD_SHAPE)?;
     tensor.offset.checked_add(bytes as u64).ok_or(status::BAD_SHAPE)?;
     Ok(Stored { layer: tensor.layer, offset: tensor.offset, kind, cols, row_bytes })
-}
-
-fn is_vector(role: u32) -> bool {
-    matches!(role, role::OUTPUT_NORM | role::ROPE_FREQS | role::ATTN_NORM | role::FFN_NORM)
-}
-
-/// Rows and columns that a tensor of this role has.
-fn expected(role: u32, shape: &Shape) -> (usize, usize) {
-    match role {
-        role::TOKEN_EMBD | role::OUTPUT => (shape.vocab, shape.dim),
-        role::ROPE_FREQS => (1, shape.rope_dim / 2),
-        role::ATTN_Q => (shape.query_len, shape.dim),
-        role::ATTN_K | role::ATTN_V => (shape.key_len, shape.dim),
-        role::ATTN_OUTPUT => (shape.dim, shape.query_len),
-        role::FFN_GATE | role::FFN_UP => (shape.ffn, shape.dim),
-        role::FFN_DOWN => (shape.dim, shape.ffn),
-        _ => (1, shape.dim),
-    }
-}
-
-/// Reads little-endian words one after another; missing ones are 0.
-struct Words<'a>(&'a [u8]);
-
-impl Words<'_> {
-    fn u32(&mut self) -> u32 {
-        let Some((word, rest)) = self.0.split_first_chunk() else { return 0 };
-        self.0 = rest;
-        u32::from_le_bytes(*word)
-    }
-
-    fn u64(&mut self) -> u64 {
-        u64::from(self.u32()) | u64::from(self.u32()) << 32
-    }
-
-    fn f32(&mut self) -> f32 {
-        f32::from_bits(self.u32())
-    }
-}
-
-// Fields of a struct expression are evaluated as written: the order of the contract.
-fn model_from(bytes: &[u8]) -> Model {
-    let mut words = Words(bytes);
-    Model {
-        version: words.u32(),
-        tensors: words.u32(),
-        vocab: words.u32(),
-        dim: words.u32(),
-        ffn: words.u32(),
-        heads: words.u32(),
-        kv_heads: words.u32(),
-        head_dim: words.u32(),
-        rope_dim: words.u32(),
-        first_block: words.u32(),
-        blocks: words.u32(),
-        context: words.u32(),
-        batch: words.u32(),
-        rms_epsilon: words.f32(),
-        rope_base: words.f32(),
-        rope_scale: words.f32(),
-        activations: words.u32(),
-        cache_low: words.u32(),
-        cache_high: words.u32(),
-        rank: words.u32(),
-        ranks: words.u32(),
-        cache_type: words.u32(),
-    }
-}
-
-fn tensor_from(bytes: &[u8]) -> Tensor {
-    let mut words = Words(bytes);
-    Tensor {
-        role: words.u32(),
-        block: words.u32(),
-        layer: words.u32(),
-        kind: words.u32(),
-        rows: words.u32(),
-        cols: words.u32(),
-        offset: words.u64(),
-    }
 }

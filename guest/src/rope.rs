@@ -1,4 +1,5 @@
-//! Rotary position embedding on interleaved pairs (elements 2i and 2i + 1 of a head).
+//! Rotary position embedding: of neighbors (elements 2i and 2i + 1 of a head), or of halves
+//! (elements i and i + `rope_dim` / 2).
 
 use polychord_abi::transformer::status;
 
@@ -11,6 +12,8 @@ pub(crate) struct Rope {
     /// The same, divided by the factors of the model.
     divided: &'static mut [f64],
     is_divided: bool,
+    /// Whether halves are rotated.
+    halves: bool,
     /// Positions are multiplied by this.
     scale: f64,
     /// `[batch][pairs]` of cosine and sine; not written before use.
@@ -20,7 +23,7 @@ pub(crate) struct Rope {
 impl Rope {
     /// The frequencies `base^(-2i / rope_dim)`.
     pub(crate) fn new(shape: &Shape) -> Result<Self, Status> {
-        let pairs = shape.rope_dim / 2;
+        let pairs = alloc::len(shape.buffers.frequencies)?;
         let step = -2.0 / shape.rope_dim as f64;
         let mut index = 0.0;
         let base = alloc::filled(pairs, || {
@@ -28,11 +31,12 @@ impl Rope {
             index += 1.0;
             Some(power)
         });
-        let rotations = shape.batch.checked_mul(shape.rope_dim).ok_or(status::BAD_SHAPE)?;
+        let rotations = alloc::len(shape.buffers.rotations)?;
         Ok(Self {
             base: base.ok_or(status::OUT_OF_MEMORY)?,
             divided: alloc::filled(pairs, || Some(0.0)).ok_or(status::OUT_OF_MEMORY)?,
             is_divided: false,
+            halves: shape.rope_halves,
             scale: f64::from(shape.rope_scale),
             rotations: alloc::floats(rotations).ok_or(status::OUT_OF_MEMORY)?,
         })
@@ -77,10 +81,23 @@ impl Rope {
         let len = 2 * self.base.len();
         let (rotations, _) = self.rotations[row * len..][..len].as_chunks::<2>();
         for head in heads.chunks_exact_mut(head_dim) {
-            let (elements, _) = head.as_chunks_mut::<2>();
-            for ([even, odd], [cos, sin]) in elements.iter_mut().zip(rotations) {
-                (*even, *odd) = (*even * cos - *odd * sin, *even * sin + *odd * cos);
+            if self.halves {
+                let (first, second) = head[..len].split_at_mut(len / 2);
+                for ((x, y), turn) in first.iter_mut().zip(second).zip(rotations) {
+                    rotate(x, y, *turn);
+                }
+            } else {
+                let (pairs, _) = head.as_chunks_mut::<2>();
+                for ([x, y], turn) in pairs.iter_mut().zip(rotations) {
+                    rotate(x, y, *turn);
+                }
             }
         }
     }
+}
+
+/// Turns a point by an angle with this cosine and sine.
+#[inline(always)]
+fn rotate(x: &mut f32, y: &mut f32, [cos, sin]: [f32; 2]) {
+    (*x, *y) = (*x * cos - *y * sin, *x * sin + *y * cos);
 }

@@ -1,8 +1,11 @@
-//! Shape of a llama-architecture network, and what each tensor of the file is for.
+//! Shape of a network, and what each tensor of the file is for.
 
 mod error;
 mod tensors;
 
+use polychord_abi::network::{ROLES, Sizes, feature, role};
+
+use crate::arch::Architecture;
 use crate::gguf::{Gguf, Metadata, Value};
 
 pub use error::Error;
@@ -43,6 +46,8 @@ pub struct Config {
     pub vocab: u32,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
+    /// What the network has or does beyond the common ground: bits of [`feature`].
+    pub features: u32,
 }
 
 impl Config {
@@ -60,8 +65,9 @@ impl Config {
     pub fn from_gguf(gguf: &Gguf) -> Result<(Self, Vec<ModelTensor<'_>>), Error> {
         let metadata = gguf.metadata();
         check_whole(metadata)?;
-        check_architecture(metadata)?;
-        let keys = Keys { metadata };
+        let architecture = architecture(metadata)?;
+        let keys = Keys { metadata, prefix: architecture.name };
+        let features = architecture.features_of(gguf);
         keys.refuse_options()?;
         let dim = keys.required("embedding_length", u32::MAX)?;
         let heads = keys.required("attention.head_count", MAX_HEADS)?;
@@ -79,12 +85,20 @@ impl Config {
             rope_scale: keys.rope_scale()?,
             rms_epsilon: keys.required_positive("attention.layer_norm_rms_epsilon")?,
             context_length: keys.required("context_length", u32::MAX)?,
-            vocab: vocab(gguf)?,
-            tied: gguf.tensor("output.weight").is_none(),
+            vocab: vocab(gguf, &keys)?,
+            tied: features & feature::TIED_OUTPUT != 0,
+            features,
         };
         config.check()?;
-        let tensors = tensors::table(gguf, &config)?;
+        let tensors = tensors::table(gguf, &config, architecture.name)?;
         Ok((config, tensors))
+    }
+
+    /// The numbers that the sizes of tensors and buffers follow from.
+    #[must_use]
+    pub const fn sizes(&self) -> Sizes {
+        let Self { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim, .. } = *self;
+        Sizes { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim }
     }
 
     /// Width of all query heads of a block together.
@@ -125,27 +139,23 @@ fn check_whole(metadata: &Metadata) -> Result<(), Error> {
     }
 }
 
-fn check_architecture(metadata: &Metadata) -> Result<(), Error> {
+fn architecture(metadata: &Metadata) -> Result<&'static Architecture, Error> {
     let key = "general.architecture";
     let found = metadata.str(key)?.ok_or_else(|| Error::Missing { key: key.to_owned() })?;
-    if found != "llama" {
-        return Err(Error::Architecture { found: found.to_owned() });
-    }
-    Ok(())
+    Architecture::find(found)
 }
 
 /// Number of tokens, from the embedding's rows; the tokenizer must agree if there is one.
-fn vocab(gguf: &Gguf) -> Result<u32, Error> {
-    let name = "token_embd.weight";
+fn vocab(gguf: &Gguf, keys: &Keys<'_>) -> Result<u32, Error> {
+    let name = ROLES[role::TOKEN_EMBD as usize].name;
     let embedding =
         gguf.tensor(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
     let rows = embedding.dims.get(1).copied().unwrap_or(1);
+    let tokens = "tokenizer.ggml.tokens";
+    let size = keys.key("vocab_size");
     for (key, tokens) in [
-        (
-            "tokenizer.ggml.tokens",
-            gguf.metadata().strings("tokenizer.ggml.tokens")?.map(|t| t.len() as u64),
-        ),
-        ("llama.vocab_size", gguf.metadata().u64("llama.vocab_size")?),
+        (tokens.to_owned(), keys.metadata.strings(tokens)?.map(|tokens| tokens.len() as u64)),
+        (size.clone(), keys.metadata.u64(&size)?),
     ] {
         if let Some(tokens) = tokens.filter(|&tokens| tokens != rows) {
             return Err(Error::Vocab { key, tokens, rows });
@@ -164,22 +174,27 @@ fn in_range(key: String, value: u64, most: u32) -> Result<u32, Error> {
 /// Access to the keys that start with the architecture's name.
 struct Keys<'a> {
     metadata: &'a Metadata,
+    prefix: &'static str,
 }
 
 impl Keys<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.prefix)
+    }
+
     fn optional(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
-        let key = format!("llama.{name}");
+        let key = self.key(name);
         let value = self.metadata.u64(&key)?;
         value.map(|value| in_range(key, value, most)).transpose()
     }
 
     fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
-        let missing = || Error::Missing { key: format!("llama.{name}") };
+        let missing = || Error::Missing { key: self.key(name) };
         self.optional(name, most)?.ok_or_else(missing)
     }
 
     fn positive(&self, name: &str) -> Result<Option<f32>, Error> {
-        let key = format!("llama.{name}");
+        let key = self.key(name);
         match self.metadata.f32(&key)? {
             Some(value) if !(value.is_finite() && value > 0.0) => Err(Error::Float { key, value }),
             value => Ok(value),
@@ -187,7 +202,7 @@ impl Keys<'_> {
     }
 
     fn required_positive(&self, name: &str) -> Result<f32, Error> {
-        let missing = || Error::Missing { key: format!("llama.{name}") };
+        let missing = || Error::Missing { key: self.key(name) };
         self.positive(name)?.ok_or_else(missing)
     }
 
@@ -209,7 +224,7 @@ impl Keys<'_> {
     fn rope_scale(&self) -> Result<f32, Error> {
         let old = self.positive("rope.scale_linear")?;
         let factor = self.positive("rope.scaling.factor")?.or(old);
-        let kind = self.metadata.str("llama.rope.scaling.type")?;
+        let kind = self.metadata.str(&self.key("rope.scaling.type"))?;
         match kind {
             Some("none") => Ok(1.0),
             Some("linear") | None => Ok(1.0 / factor.unwrap_or(1.0)),
@@ -221,7 +236,7 @@ impl Keys<'_> {
     fn refuse_options(&self) -> Result<(), Error> {
         let neutral_integers = [("expert_count", 0), ("expert_used_count", 0)];
         for (name, neutral) in neutral_integers {
-            let key = format!("llama.{name}");
+            let key = self.key(name);
             if let Some(value) = self.metadata.u64(&key)?.filter(|&value| value != neutral) {
                 return Err(Error::Option { key, value: value.to_string() });
             }
@@ -229,15 +244,15 @@ impl Keys<'_> {
         let neutral_floats =
             ["logit_scale", "residual_scale", "embedding_scale", "rope.scaling.attn_factor"];
         for name in neutral_floats {
-            let key = format!("llama.{name}");
+            let key = self.key(name);
             #[allow(clippy::float_cmp, reason = "only exactly 1 changes nothing")]
             if let Some(value) = self.metadata.f32(&key)?.filter(|&value| value != 1.0) {
                 return Err(Error::Option { key, value: value.to_string() });
             }
         }
-        let key = "llama.attention.causal";
-        if self.metadata.bool(key)? == Some(false) {
-            return Err(Error::Option { key: key.to_owned(), value: "false".to_owned() });
+        let key = self.key("attention.causal");
+        if self.metadata.bool(&key)? == Some(false) {
+            return Err(Error::Option { key, value: "false".to_owned() });
         }
         Ok(())
     }

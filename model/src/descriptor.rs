@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use polychord_abi::transformer::{Model as Header, Tensor, VERSION};
+use polychord_abi::transformer::{Descriptor, Tensor, VERSION};
 
 use crate::activations::Activations;
 use crate::cache_type::CacheType;
@@ -27,9 +27,9 @@ pub struct Settings {
 
 /// Describes the shape of a network to a guest that holds the blocks `blocks` of it.
 #[must_use]
-pub fn header(config: &Config, settings: &Settings, blocks: Range<u32>) -> Header {
+pub fn header(config: &Config, settings: &Settings, blocks: Range<u32>) -> Descriptor {
     let Settings { context, batch, activations, cache_type, rank, ranks } = *settings;
-    Header {
+    Descriptor {
         version: VERSION.cast_unsigned(),
         vocab: config.vocab,
         dim: config.dim,
@@ -49,28 +49,21 @@ pub fn header(config: &Config, settings: &Settings, blocks: Range<u32>) -> Heade
         rank,
         cache_type: cache_type.number(),
         ranks,
-        ..Header::default()
+        features: config.features,
+        ..Descriptor::default()
     }
 }
 
 /// A header and tensors, as `transformer_init` takes them; `cache` is the address of memory
 /// for keys and values, or 0.
 #[must_use]
-pub fn bytes(header: Header, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
-    // At most 13 tensors in each of 4,096 blocks.
+pub fn bytes(header: Descriptor, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
+    // The number of roles in each of 4,096 blocks, at most.
     let count = u32::try_from(tensors.len()).unwrap_or(u32::MAX);
     let [cache_low, cache_high] = [cache & u64::from(u32::MAX), cache >> 32]
         .map(|half| u32::try_from(half).unwrap_or(u32::MAX));
-    let header = Header { tensors: count, cache_low, cache_high, ..header };
-    let mut bytes = header.to_words().map(u32::to_le_bytes).concat();
-    tensors.iter().for_each(|tensor| push_tensor(tensor, &mut bytes));
+    let header = Descriptor { tensors: count, cache_low, cache_high, ..header };
+    let mut bytes = header.to_le_bytes().to_vec();
+    tensors.iter().for_each(|tensor| bytes.extend(tensor.to_le_bytes()));
     bytes
-}
-
-fn push_tensor(tensor: &Tensor, bytes: &mut Vec<u8>) {
-    let Tensor { role, block, layer, kind, rows, cols, offset } = *tensor;
-    for word in [role, block, layer, kind, rows, cols] {
-        bytes.extend(word.to_le_bytes());
-    }
-    bytes.extend(offset.to_le_bytes());
 }

@@ -1,7 +1,8 @@
 //! Which bytes of the file form a layer, and where in it each tensor is.
 
 use polychord_abi::PAGE;
-use polychord_abi::transformer::{Tensor, role};
+use polychord_abi::network::{self, ROLES, role};
+use polychord_abi::transformer::Tensor;
 use polychord_plan::{LayerId, PlannedMemory, SourceRange};
 
 use crate::config::ModelTensor;
@@ -77,7 +78,7 @@ impl Layout {
         let group = |tensor: &ModelTensor<'_>| match (part(tensor), cut) {
             (Part::RopeFreqs, _) => (Part::RopeFreqs, Kind::Any),
             (part, Cut::ByPart) => (part, Kind::Any),
-            (part, Cut::ByKind) => (part, kind(part, tensor.role)),
+            (part, Cut::ByKind) => (part, kind(tensor)),
         };
         let mut sorted: Vec<_> = tensors.iter().map(|tensor| (group(tensor), tensor)).collect();
         sorted.sort_by_key(|(group, tensor)| (*group, tensor.info.offset));
@@ -151,22 +152,27 @@ impl Layout {
     }
 }
 
+/// The part of the network that a tensor belongs to, by the table.
+fn network_part(tensor: &ModelTensor<'_>) -> network::Part {
+    ROLES[tensor.role as usize].part
+}
+
 fn part(tensor: &ModelTensor<'_>) -> Part {
-    match (tensor.role, tensor.block) {
-        (_, Some(block)) => Part::Block(block),
-        (role::TOKEN_EMBD, None) => Part::Embedding,
-        (role::ROPE_FREQS, None) => Part::RopeFreqs,
-        _ => Part::Output,
+    match network_part(tensor) {
+        network::Part::Embedding => Part::Embedding,
+        network::Part::Rope => Part::RopeFreqs,
+        network::Part::Attention | network::Part::FeedForward => {
+            Part::Block(tensor.block.unwrap_or(0))
+        }
+        network::Part::Output => Part::Output,
     }
 }
 
-fn kind(part: Part, its_role: u32) -> Kind {
-    match part {
-        Part::Embedding | Part::RopeFreqs => Kind::Embeddings,
-        Part::Output => Kind::Output,
-        Part::Block(_) => match its_role {
-            role::FFN_NORM | role::FFN_GATE | role::FFN_UP | role::FFN_DOWN => Kind::FeedForward,
-            _ => Kind::Attention,
-        },
+fn kind(tensor: &ModelTensor<'_>) -> Kind {
+    match network_part(tensor) {
+        network::Part::Embedding | network::Part::Rope => Kind::Embeddings,
+        network::Part::Attention => Kind::Attention,
+        network::Part::FeedForward => Kind::FeedForward,
+        network::Part::Output => Kind::Output,
     }
 }

@@ -17,6 +17,7 @@ pub mod sampler;
 pub mod tokenizer;
 
 mod activations;
+mod arch;
 mod cache_type;
 
 pub use activations::Activations;

@@ -50,8 +50,8 @@ impl Tokenizer {
         let metadata = gguf.metadata();
         let key = "tokenizer.ggml.model";
         let (kind, default_bos) = match metadata.str(key)?.ok_or(Error::Missing { key })? {
-            "gpt2" => (Kind::Bpe, None),
-            "llama" => (Kind::Spm, Some(true)),
+            bpe::MODEL => (Kind::Bpe, None),
+            spm::MODEL => (Kind::Spm, Some(true)),
             found => return Err(Error::Model { found: found.to_owned() }),
         };
         let pre = split::PreTokenizer::from_metadata(metadata, kind)?;

@@ -4,7 +4,7 @@
 
 mod support;
 
-use polychord_abi::transformer::role;
+use polychord_abi::transformer::{feature, role};
 use polychord_model::config::{Config, Error};
 use polychord_model::gguf::{GgmlType, Value};
 use support::{Writer, read, string, strings, test_data};
@@ -172,13 +172,66 @@ fn every_tensor_is_needed_and_no_other_allowed() {
         assert!(matches!(error(&writer), Error::MissingTensor { name: named } if named == *name));
     }
     for name in
-        ["blk.0.attn_q.bias", "blk.0.ffn_gate_inp.weight", "blk.1.attn_norm.weight", "other"]
+        ["blk.0.attn_output.bias", "blk.0.ffn_gate_inp.weight", "blk.1.attn_norm.weight", "other"]
     {
         let writer = model().tensor(name, GgmlType::F32, &[64]);
         assert!(
             matches!(error(&writer), Error::UnknownTensor { name: named, .. } if named == name)
         );
     }
+}
+
+/// A network of Qwen 2 has biases: one without them is a mistake of a converter.
+#[test]
+fn qwen2_is_read_by_its_own_keys() {
+    let mut writer = Writer::default().pair("general.architecture", string("qwen2"));
+    for (name, value) in [
+        ("block_count", 1),
+        ("context_length", 128),
+        ("embedding_length", 64),
+        ("feed_forward_length", 96),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+    ] {
+        writer = writer.pair(&format!("qwen2.{name}"), Value::U32(value));
+    }
+    writer = writer.pair("qwen2.attention.layer_norm_rms_epsilon", Value::F32(1e-6));
+    for (name, dims) in TENSORS {
+        writer = writer.tensor(name, GgmlType::F32, dims);
+    }
+    let without = error(&writer);
+    assert!(matches!(without, Error::MissingTensor { name } if name == "blk.0.attn_q.bias"));
+    for (name, len) in [("attn_q", 64), ("attn_k", 32), ("attn_v", 32)] {
+        writer = writer.tensor(&format!("blk.0.{name}.bias"), GgmlType::F32, &[len]);
+    }
+    let gguf = read(&writer.file()).unwrap();
+    let (config, tensors) = Config::from_gguf(&gguf).unwrap();
+    let features = feature::ROPE_HALVES | feature::QKV_BIAS | feature::TIED_OUTPUT;
+    assert_eq!((config.features, config.rms_epsilon, tensors.len()), (features, 1e-6, 14));
+}
+
+/// Biases of queries, keys and values are used where they are, but then in each block.
+#[test]
+fn biases_are_all_there_or_none_is() {
+    const BIASES: [(&str, u32, u64); 3] = [
+        ("blk.0.attn_q.bias", role::ATTN_Q_BIAS, 64),
+        ("blk.0.attn_k.bias", role::ATTN_K_BIAS, 32),
+        ("blk.0.attn_v.bias", role::ATTN_V_BIAS, 32),
+    ];
+    let all = BIASES
+        .iter()
+        .fold(model(), |writer, (name, _, len)| writer.tensor(name, GgmlType::F32, &[*len]));
+    let gguf = read(&all.file()).unwrap();
+    let (config, tensors) = Config::from_gguf(&gguf).unwrap();
+    assert_eq!(config.features, feature::QKV_BIAS | feature::TIED_OUTPUT);
+    for (name, role, len) in BIASES {
+        let bias = tensors.iter().find(|tensor| tensor.role == role).unwrap();
+        assert_eq!((bias.info.name.as_str(), bias.rows, u64::from(bias.cols)), (name, 1, len));
+        let alone = model().tensor(name, GgmlType::F32, &[len]);
+        assert!(matches!(error(&alone), Error::MissingTensor { .. }), "{name} alone");
+    }
+    let later = model().tensor("blk.1.attn_q.bias", GgmlType::F32, &[64]);
+    assert!(matches!(error(&later), Error::UnknownTensor { .. }));
 }
 
 #[test]

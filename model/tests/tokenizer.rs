@@ -48,6 +48,11 @@ fn llama_spm_is_exact() {
 }
 
 #[test]
+fn qwen2_is_exact() {
+    check_vectors("ggml-vocab-qwen2.gguf", include_str!("data/tokenizer/tok-qwen2.jsonl"));
+}
+
+#[test]
 fn smollm2_is_exact() {
     check_vectors(
         "SmolLM2-135M-Instruct.Q4_1.gguf",

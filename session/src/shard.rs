@@ -411,7 +411,9 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
     let reason = match status {
         status::BAD_DESCRIPTOR => "it does not understand the descriptor",
         status::BAD_SHAPE => "a size of the network is impossible",
-        status::MISSING_TENSOR => "a tensor is missing or given twice",
+        status::MISSING_TENSOR => {
+            "a tensor is missing or given twice, or the network has none like it"
+        }
         status::UNSUPPORTED_TYPE => "it has no kernel for a tensor's type",
         status::OUT_OF_MEMORY => "its memory cannot grow any more",
         status::BAD_BATCH => "the batch is empty or too large",
@@ -424,6 +426,9 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         }
         status::GATHER_REFUSED => {
             return format!("the ranks do not compute together: {}", last_refusal(runtime));
+        }
+        status::UNKNOWN_FEATURE => {
+            "it does not know a feature of the network: use the guest that comes with this host"
         }
         _ => "for a reason that this host does not know",
     };

@@ -1,4 +1,4 @@
-//! Small random models of the llama architecture.
+//! Small random models.
 #![allow(clippy::cast_possible_truncation, reason = "small models")]
 
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ pub(crate) struct Shape {
     pub(crate) context: usize,
     /// Whether the output is the embedding.
     pub(crate) tied: bool,
+    /// Whether queries, keys and values have biases.
+    pub(crate) biases: bool,
     pub(crate) seed: u64,
 }
 
@@ -56,6 +58,7 @@ impl Shape {
             blocks: 2,
             context: 128,
             tied: false,
+            biases: false,
             seed: u64::from(kind.number()),
         }
     }
@@ -79,12 +82,13 @@ impl Shape {
         ] {
             writer.u32(&format!("{architecture}.{key}"), value as u32);
         }
-        writer.f32("llama.attention.layer_norm_rms_epsilon", EPSILON);
-        writer.f32("llama.rope.freq_base", self.rope_base);
+        let key = |name: &str| format!("{architecture}.{name}");
+        writer.f32(&key("attention.layer_norm_rms_epsilon"), EPSILON);
+        writer.f32(&key("rope.freq_base"), self.rope_base);
         #[allow(clippy::float_cmp, reason = "as written")]
         if self.rope_factor != 1.0 {
-            writer.text("llama.rope.scaling.type", "linear");
-            writer.f32("llama.rope.scaling.factor", self.rope_factor);
+            writer.text(&key("rope.scaling.type"), "linear");
+            writer.f32(&key("rope.scaling.factor"), self.rope_factor);
         }
         put_vocabulary(&mut writer, self.vocab, end);
         writer
@@ -112,6 +116,13 @@ impl Shape {
                 Spec::matrix(name("ffn_up"), kind, ffn, dim, 1.0),
                 Spec::matrix(name("ffn_down"), kind, dim, ffn, 1.0),
             ]);
+            if self.biases {
+                let bias = |part: &str| format!("blk.{block}.{part}.bias");
+                all.extend(
+                    [("attn_q", q), ("attn_k", kv), ("attn_v", kv)]
+                        .map(|(part, len)| Spec::vector(bias(part), len)),
+                );
+            }
         }
         all.push(Spec::vector("output_norm.weight", dim));
         if !self.tied {
@@ -192,6 +203,11 @@ impl Tensor {
 impl Llama {
     /// A model of random weights, of such sizes that activations stay near 1.
     pub(crate) fn random(shape: Shape) -> Self {
+        Self::of("llama", shape)
+    }
+
+    /// The same of another architecture.
+    pub(crate) fn of(architecture: &str, shape: Shape) -> Self {
         let mut random = Random(shape.seed);
         let tensor = |spec: Spec| Tensor {
             bytes: spec.random(spec.elements() as usize, &mut random),
@@ -201,7 +217,7 @@ impl Llama {
         };
         let tensors = shape.tensors().into_iter().map(tensor).collect();
         let end = shape.vocab - 1;
-        Self { shape, tensors, architecture: "llama".into(), end }
+        Self { shape, tensors, architecture: architecture.into(), end }
     }
 
     /// The tensor with this name.

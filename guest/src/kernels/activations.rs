@@ -4,6 +4,11 @@
 //! them are a [`Group`] here. `Q8_K` has blocks of 256. All integers are within -127..=127.
 //! What is stored beside them, and in which order, is what the products want.
 
+use polychord_abi::buffers::{self, Integers};
+// `COLUMNS` share a group where there is more than one, and `HEIGHT` rows of weights are unpacked
+// together, so that columns are read from a cache for all of them.
+pub(super) use polychord_abi::buffers::{BLOCK, COLUMNS, GROUP, HEIGHT, SUPER};
+
 use super::blocks::Unpacked as UnpackedBlock;
 use super::f16;
 use super::product::{self, HALF, UNSIGNED};
@@ -31,26 +36,23 @@ pub(crate) struct Activations {
 }
 
 impl Activations {
-    /// Room for `rows` rows of at most `cols` activations, or none.
-    pub(crate) fn new(rows: usize, cols: usize) -> Option<Self> {
-        let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
-        let columns = rows.checked_next_multiple_of(COLUMNS)?;
+    /// Room for so many, or none.
+    pub(crate) fn new(lens: &Integers) -> Option<Self> {
+        let len = |number: u64| usize::try_from(number).ok();
         Some(Self {
-            groups: alloc::zeroed(columns.checked_mul(groups)?)?,
-            supers: alloc::zeroed(columns.checked_mul(supers)?)?,
-            unpacked_blocks: alloc::zeroed((cols / BLOCK).checked_mul(HEIGHT)?)?,
-            unpacked_supers: alloc::zeroed(supers.checked_mul(HEIGHT)?)?,
+            groups: alloc::zeroed(len(lens.groups)?)?,
+            supers: alloc::zeroed(len(lens.supers)?)?,
+            unpacked_blocks: alloc::zeroed(len(lens.unpacked_blocks)?)?,
+            unpacked_supers: alloc::zeroed(len(lens.unpacked_supers)?)?,
         })
     }
 
-    /// Whether there is room for `rows` rows of `cols` activations.
-    pub(crate) fn fits(&self, rows: usize, cols: usize) -> bool {
-        let (groups, supers) = (cols.div_ceil(GROUP), cols / SUPER);
-        let columns = rows.next_multiple_of(COLUMNS);
-        self.unpacked_supers.len() / HEIGHT >= supers
-            && self.unpacked_blocks.len() / HEIGHT >= cols / BLOCK
-            && self.supers.len() / supers.max(1) >= columns
-            && self.groups.len() / groups.max(1) >= columns
+    /// Whether there is room for buffers of these lengths.
+    pub(crate) fn fits(&self, lens: &Integers) -> bool {
+        self.groups.len() as u64 >= lens.groups
+            && self.supers.len() as u64 >= lens.supers
+            && self.unpacked_blocks.len() as u64 >= lens.unpacked_blocks
+            && self.unpacked_supers.len() as u64 >= lens.unpacked_supers
     }
 
     /// Quantizes rows of `cols` activations: as many as there is room for.
@@ -64,17 +66,16 @@ impl Activations {
     }
 }
 
-/// Weights or activations of a block.
-pub(super) const BLOCK: usize = 32;
-/// Columns that share a group where there is more than one.
-pub(super) const COLUMNS: usize = 4;
-/// Rows of weights that are unpacked together, so that columns are read from a cache for all of
-/// them.
-pub(super) const HEIGHT: usize = 4;
-/// Weights or activations of a group of blocks of one row.
-pub(super) const GROUP: usize = 128;
-/// Activations of a superblock.
-pub(super) const SUPER: usize = 256;
+// What the host counts with.
+const _: () = {
+    let sizes =
+        [size_of::<Group>(), size_of::<Super>(), size_of::<UnpackedBlock>(), size_of::<Unpacked>()];
+    let mut index = 0;
+    while index < sizes.len() {
+        assert!(sizes[index] <= buffers::INTEGER_BYTES[index]);
+        index += 1;
+    }
+};
 
 /// Four blocks of 32: of one row, where those beyond its end are zero, or one of each of four
 /// columns, where those beyond the last one are zero.

@@ -7,8 +7,8 @@
 use super::Half;
 use crate::simd::*;
 
-/// Query heads that are computed at once: with more, engines run out of registers.
-pub(crate) const HEADS: usize = 4;
+// Query heads that are computed at once: with more, engines run out of registers.
+pub(crate) use polychord_abi::buffers::HEADS;
 
 /// A number of the cache as it is stored.
 pub(crate) trait Element: Copy {

@@ -45,6 +45,7 @@ pub(crate) use self::heads::{HEADS, mix, scores};
 pub(crate) use self::superblocks::Unpacked;
 use self::tile::multiply;
 
+use polychord_abi::buffers::SCRATCH;
 use polychord_abi::transformer::{ggml_type, status};
 
 use crate::Status;
@@ -216,14 +217,6 @@ impl<'a> Input<'a> {
         w.multiply_integer(integers, y);
     }
 }
-
-/// How many floats of scratch [`Matrix::multiply`] needs for rows of `cols` weights.
-pub(crate) fn scratch_len(cols: usize) -> Option<usize> {
-    Some(cols.checked_mul(2)?.max(SCRATCH))
-}
-
-/// Expanded rows that fit well into a first-level cache beside columns of `x`.
-const SCRATCH: usize = 4096;
 
 impl Matrix<'_> {
     fn rows(&self) -> usize {

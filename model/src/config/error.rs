@@ -1,3 +1,4 @@
+use crate::arch::Architecture;
 use crate::gguf::{self, GgmlType};
 
 /// Why a model cannot be run.
@@ -19,7 +20,8 @@ pub enum Error {
     },
     /// Another architecture.
     #[error(
-        "architecture {found:?} is not supported, only \"llama\" is: choose a model of that architecture"
+        "architecture {found:?} is not supported, supported are {supported}: choose a model of one of these",
+        supported = Architecture::supported_names()
     )]
     Architecture {
         /// What `general.architecture` says.
@@ -55,7 +57,7 @@ pub enum Error {
     },
     /// An option that changes the computation in a way the guest does not implement.
     #[error(
-        "{key:?} is {value}, which is not supported: choose a plain llama model (no experts, no scales, causal)"
+        "{key:?} is {value}, which is not supported: choose a plain model (no experts, no scales, causal)"
     )]
     Option {
         /// The key.
@@ -125,7 +127,7 @@ pub enum Error {
     )]
     Vocab {
         /// The key.
-        key: &'static str,
+        key: String,
         /// Tokens it names.
         tokens: u64,
         /// Rows of the embedding.
@@ -141,11 +143,13 @@ pub enum Error {
     },
     /// A tensor that this program does not know what to do with.
     #[error(
-        "tensor {name:?} is not part of a plain llama network of {blocks} blocks; leaving it out would give wrong text, so the model is refused: choose a model without it"
+        "tensor {name:?} is not part of a plain {architecture} network of {blocks} blocks; leaving it out would give wrong text, so the model is refused: choose a model without it"
     )]
     UnknownTensor {
         /// The tensor.
         name: String,
+        /// The network's architecture.
+        architecture: &'static str,
         /// Number of blocks by the metadata.
         blocks: u32,
     },

@@ -10,6 +10,9 @@ use crate::gguf::{Metadata, StringArray};
 
 const MAX_MERGES: usize = 1 << 22;
 
+/// What `tokenizer.ggml.model` calls this kind of vocabulary.
+pub(super) const MODEL: &str = "gpt2";
+
 /// Byte-level BPE: words are spelled in GPT-2's characters, then merged by rank.
 #[derive(Debug)]
 pub(super) struct Bpe {

@@ -1,3 +1,4 @@
+use super::{bpe, spm};
 use crate::gguf;
 
 /// Why a tokenizer cannot be built or used.
@@ -17,7 +18,9 @@ pub enum Error {
     },
     /// Another kind of tokenizer.
     #[error(
-        "tokenizer.ggml.model {found:?} is not supported, only \"gpt2\" and \"llama\" are: choose a model with one of these"
+        "tokenizer.ggml.model {found:?} is not supported, only {:?} and {:?} are: choose a model with one of these",
+        bpe::MODEL,
+        spm::MODEL
     )]
     Model {
         /// What the key says.

@@ -6,6 +6,9 @@ use super::vocab::Vocab;
 use super::{Error, bytes};
 use crate::gguf::Metadata;
 
+/// What `tokenizer.ggml.model` calls this kind of vocabulary, whatever the network is.
+pub(super) const MODEL: &str = "llama";
+
 /// SentencePiece BPE: of all neighbours that together are a token, those with the best score
 /// are joined first.
 ///

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use polychord_abi::PAGE;
+use polychord_abi::buffers::{Buffers, Run};
+use polychord_model::Activations;
 use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{Capabilities, Plan, PlannedLayer, PlannedMemory};
 
@@ -30,31 +32,17 @@ impl Sizes {
         let context = options.context_of(model)?;
         let batch = options.batch_of(context)?;
         let config = model.config();
-        let product = |unit: u64, numbers: &[u32]| {
-            numbers.iter().fold(unit, |product, number| product.saturating_mul((*number).into()))
-        };
-        let floats = |numbers: &[u32]| product(4, numbers);
-        let keys = config.kv_heads.saturating_mul(config.head_dim);
-        let queries = config.heads.saturating_mul(config.head_dim);
-        let rows = [
-            config.dim, config.dim, config.dim, queries, queries, keys, keys, config.ffn,
-            config.ffn,
-        ];
-        let activations = rows.iter().map(|width| floats(&[batch, *width]));
-        let activations = activations.fold(0, u64::saturating_add);
-        let scores = floats(&[config.heads / config.kv_heads.max(1), context]);
-        let rope = floats(&[batch, config.rope_dim]);
-        // Room for a batch of activations that are quantised, rows of weights that are unpacked
-        // for it, and two rows that are expanded: see `guest/src/kernels/activations.rs`.
-        let widest = u64::from(config.dim.max(config.ffn).max(queries));
-        let a_column = u64::from(batch).next_multiple_of(8).saturating_mul(5) + 32;
-        let integers = widest.saturating_mul(a_column);
+        let integers = options.activations == Activations::Int8;
+        // One of several ranks needs no more than a guest that is alone.
+        let run = Run { context, batch, kv_heads: config.kv_heads, integers };
+        let buffers = Buffers::new(&config.sizes(), &run);
+        let cache = buffers.and_then(|it| it.cache_bytes(options.cache_type.bytes()));
+        let fixed = buffers.and_then(|it| it.bytes()?.checked_add(GUEST));
         Ok(Self {
             limit: engine.memory32_max_bytes,
-            cache: product(options.cache_type.bytes(), &[keys, context, 2]),
-            fixed: [activations, scores, rope, integers, floats(&[config.vocab])]
-                .into_iter()
-                .fold(GUEST, u64::saturating_add),
+            // What overflows fits nowhere.
+            cache: cache.unwrap_or(u64::MAX),
+            fixed: fixed.unwrap_or(u64::MAX),
             context,
         })
     }

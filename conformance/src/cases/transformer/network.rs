@@ -2,7 +2,7 @@
 //! for.
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::abi::transformer::{Model, Tensor, VERSION, ggml_type, role};
+use polychord_runtime_api::abi::transformer::{Descriptor, Tensor, VERSION, ggml_type, role};
 
 use crate::guest::{PAGE_LEN, pattern};
 
@@ -74,17 +74,12 @@ pub(super) fn descriptor() -> Vec<u8> {
         }
     }
     let mut bytes = header(u32::try_from(tensors.len()).unwrap_or(0));
-    for Tensor { role, block, layer, kind, rows, cols, offset } in tensors {
-        for word in [role, block, layer, kind, rows, cols] {
-            bytes.extend(word.to_le_bytes());
-        }
-        bytes.extend(offset.to_le_bytes());
-    }
+    tensors.iter().for_each(|tensor| bytes.extend(tensor.to_le_bytes()));
     bytes
 }
 
 fn header(tensors: u32) -> Vec<u8> {
-    let model = Model {
+    let model = Descriptor {
         version: VERSION.cast_unsigned(),
         ranks: 1,
         tensors,
@@ -101,9 +96,9 @@ fn header(tensors: u32) -> Vec<u8> {
         rms_epsilon: 1e-5,
         rope_base: 10_000.0,
         rope_scale: 1.0,
-        ..Model::default()
+        ..Descriptor::default()
     };
-    model.to_words().map(u32::to_le_bytes).concat()
+    model.to_le_bytes().to_vec()
 }
 
 const fn shapes(layer: u32) -> &'static [Shape] {

@@ -1,0 +1,162 @@
+//! How large everything is that a guest allocates for a network: the guest takes its buffers'
+//! lengths from here, and the host plans with their sum.
+
+use crate::network::{Size, Sizes};
+
+/// Numbers of elements of a guest's buffers, none of which grows later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffers {
+    /// `u32`: token ids of a batch.
+    pub tokens: u64,
+    /// `f32`, for each of three buffers: a batch of hidden state.
+    pub hidden: u64,
+    /// `f32`, for each of two: a batch of queries, or what they have attended to.
+    pub queries: u64,
+    /// `f32`, for each of two: a batch of keys, or of values.
+    pub keys: u64,
+    /// `f32`, for each of two: a batch of the feed-forward part.
+    pub ffn: u64,
+    /// `f32`: a context of scores for each query head that is computed at once.
+    pub scores: u64,
+    /// `f32`: rows of weights that are expanded.
+    pub scratch: u64,
+    /// `f32`: logits of one row.
+    pub logits: u64,
+    /// `f64`, for each of two: rotary frequencies.
+    pub frequencies: u64,
+    /// `f32`: cosines and sines for a batch.
+    pub rotations: u64,
+    /// What activations of 8 bits take, if they are.
+    pub integers: Option<Integers>,
+    /// Numbers of the cache's type, for each of two in each block: a context of keys, or of values.
+    pub cache: u64,
+}
+
+/// Numbers of elements for products with activations of 8 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Integers {
+    /// Groups of [`GROUP`] activations.
+    pub groups: u64,
+    /// Superblocks of [`SUPER`] activations.
+    pub supers: u64,
+    /// Blocks of [`BLOCK`] weights that are unpacked.
+    pub unpacked_blocks: u64,
+    /// Superblocks of weights that are unpacked.
+    pub unpacked_supers: u64,
+}
+
+/// How a guest runs a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Positions of the cache.
+    pub context: u32,
+    /// Most rows of a call.
+    pub batch: u32,
+    /// Key and value heads that this guest computes: all, unless it is one of several ranks.
+    pub kv_heads: u32,
+    /// Whether activations are quantized.
+    pub integers: bool,
+}
+
+/// Weights or activations of a block.
+pub const BLOCK: usize = 32;
+/// Activations of a group.
+pub const GROUP: usize = 128;
+/// Weights or activations of a superblock.
+pub const SUPER: usize = 256;
+/// Columns of activations that are stored together.
+pub const COLUMNS: usize = 4;
+/// Rows of weights that are unpacked together.
+pub const HEIGHT: usize = 4;
+/// Query heads whose scores are computed at once.
+pub const HEADS: usize = 4;
+/// Fewest floats of the scratch: expanded rows that fit well into a first-level cache beside columns.
+pub const SCRATCH: usize = 4096;
+
+/// Most bytes of one element of each field of [`Integers`], in its order: some builds of the guest
+/// need less.
+pub const INTEGER_BYTES: [usize; 4] = [304, 560, 96, 928];
+
+impl Buffers {
+    /// The buffers of a guest; none if a size overflows.
+    #[must_use]
+    pub fn new(sizes: &Sizes, run: &Run) -> Option<Self> {
+        let (batch, context) = (u64::from(run.batch), u64::from(run.context));
+        let (dim, ffn) = (u64::from(sizes.dim), u64::from(sizes.ffn));
+        let queries = u64::from(sizes.get(Size::Queries)?);
+        let keys = u64::from(run.kv_heads).checked_mul(sizes.head_dim.into())?;
+        let group = u64::from(sizes.heads.checked_div(sizes.kv_heads)?);
+        let widest = dim.max(ffn).max(queries);
+        Some(Self {
+            tokens: batch,
+            hidden: batch.checked_mul(dim)?,
+            queries: batch.checked_mul(queries)?,
+            keys: batch.checked_mul(keys)?,
+            ffn: batch.checked_mul(ffn)?,
+            scores: group.min(HEADS as u64).checked_mul(context)?,
+            scratch: scratch(widest),
+            logits: sizes.vocab.into(),
+            frequencies: u64::from(sizes.rope_dim / 2),
+            rotations: batch.checked_mul(sizes.rope_dim.into())?,
+            integers: match run.integers {
+                true => Some(Integers::new(batch, widest)?),
+                false => None,
+            },
+            cache: keys.checked_mul(context)?,
+        })
+    }
+
+    /// Bytes of all buffers but the cache, at most; none if they overflow.
+    #[must_use]
+    pub fn bytes(&self) -> Option<u64> {
+        let buffers = [
+            (4, self.tokens),
+            (3 * 4, self.hidden),
+            (2 * 4, self.queries),
+            (2 * 4, self.keys),
+            (2 * 4, self.ffn),
+            (4, self.scores),
+            (4, self.scratch),
+            (4, self.logits),
+            (2 * 8, self.frequencies),
+            (4, self.rotations),
+        ];
+        let integers = self.integers.unwrap_or_default();
+        let integers = INTEGER_BYTES.map(|bytes| bytes as u64).into_iter().zip(integers.counts());
+        let mut all = buffers.into_iter().chain(integers);
+        all.try_fold(0_u64, |sum, (bytes, count)| sum.checked_add(count.checked_mul(bytes)?))
+    }
+
+    /// Bytes of one block's keys and values; none if they overflow.
+    #[must_use]
+    pub fn cache_bytes(&self, bytes_of_a_number: u64) -> Option<u64> {
+        self.cache.checked_mul(2)?.checked_mul(bytes_of_a_number)
+    }
+}
+
+impl Integers {
+    /// Room for `rows` rows of at most `cols` activations; none if it overflows.
+    #[must_use]
+    pub fn new(rows: u64, cols: u64) -> Option<Self> {
+        let columns = rows.checked_next_multiple_of(COLUMNS as u64)?;
+        let supers = cols / SUPER as u64;
+        Some(Self {
+            groups: columns.checked_mul(cols.div_ceil(GROUP as u64))?,
+            supers: columns.checked_mul(supers)?,
+            unpacked_blocks: (cols / BLOCK as u64).checked_mul(HEIGHT as u64)?,
+            unpacked_supers: supers.checked_mul(HEIGHT as u64)?,
+        })
+    }
+
+    const fn counts(&self) -> [u64; 4] {
+        [self.groups, self.supers, self.unpacked_blocks, self.unpacked_supers]
+    }
+}
+
+/// Floats of the scratch for rows of at most `cols` weights: two rows, or as many short ones as
+/// there is always room for.
+#[must_use]
+pub const fn scratch(cols: u64) -> u64 {
+    let two = cols.saturating_mul(2);
+    if two > SCRATCH as u64 { two } else { SCRATCH as u64 }
+}

@@ -1,0 +1,201 @@
+//! Small models of each architecture against llama.cpp, token for token, and against themselves,
+//! bit for bit, however they are run; and networks that guests refuse.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use polychord::api::abi::transformer::{Descriptor, VERSION, export, status};
+use polychord::api::{Engine, Limits, Memory64, Policy, Value};
+use polychord::model::gguf::GgmlType;
+use polychord::model::{
+    Activations, Guest, Model, Placement, Ranks, Session, SessionOptions, Transformer,
+};
+use sha2::{Digest, Sha256};
+
+use common::architecture::Family;
+use common::llama::{Llama, Shape};
+use common::{each_engine, engines_agree, guest, open, transformer};
+
+/// What llama.cpp computed, and of which file.
+#[derive(serde::Deserialize)]
+struct Golden {
+    sha256: String,
+    /// The largest difference of llama.cpp to the same in `f64`.
+    ref64: f32,
+    prompts: Vec<Prompt>,
+}
+
+#[derive(serde::Deserialize)]
+struct Prompt {
+    name: String,
+    prompt_ids: Vec<u32>,
+    gen_ids: Vec<u32>,
+    /// Of the first step.
+    first_logits: Vec<f32>,
+    last_logits: Vec<f32>,
+    steps: Vec<Step>,
+}
+
+#[derive(serde::Deserialize)]
+struct Step {
+    top10: Vec<(usize, f32)>,
+}
+
+#[test]
+fn qwen2_is_llama_cpp_s_and_the_same_everywhere() {
+    engines_agree("qwen2_is_llama_cpp_s_and_the_same_everywhere", |engine| {
+        let goldens = [
+            ("small", include_str!("data/architectures/qwen2-small.json")),
+            ("wide", include_str!("data/architectures/qwen2-wide.json")),
+            ("tied", include_str!("data/architectures/qwen2-tied.json")),
+        ];
+        let run = |(config, golden)| check(engine, &Family::qwen2(config), golden);
+        goldens.map(run).concat()
+    });
+}
+
+#[test]
+fn qwen2_with_activations_of_8_bits_is_the_same_everywhere() {
+    engines_agree("qwen2_with_activations_of_8_bits_is_the_same_everywhere", |engine| {
+        let shape = Shape {
+            blocks: 7,
+            dim: 128,
+            ffn: 320,
+            vocab: 513,
+            heads: 6,
+            kv_heads: 3,
+            head_dim: 32,
+            rope_dim: 24,
+            biases: true,
+            ..Shape::of(GgmlType::Q4_1)
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::of("qwen2", shape).save(folder.path());
+        let logits = |session: &mut Session| common::logits(session, [3, 50, 512]);
+        everywhere(engine, &path, Activations::Int8, logits)
+    });
+}
+
+/// A guest that leaves a part of a network out would give wrong text.
+#[test]
+fn an_unknown_feature_is_refused() {
+    each_engine("an_unknown_feature_is_refused", |engine| {
+        let module = engine.compile(&guest()).unwrap();
+        let mut runtime = module.instantiate(&Limits::default()).unwrap();
+        let descriptor = Descriptor {
+            version: VERSION.cast_unsigned(),
+            features: 1 << 31,
+            ..Default::default()
+        };
+        let bytes = descriptor.to_le_bytes();
+        let len = Value::I32(i32::try_from(bytes.len()).unwrap());
+        let at = runtime.call(export::ALLOC, &[len]).unwrap()[0];
+        let start = usize::try_from(at.as_i32().unwrap()).unwrap();
+        runtime.memory_mut()[start..start + bytes.len()].copy_from_slice(&bytes);
+        let result = runtime.call(export::INIT, &[at, len]).unwrap();
+        assert_eq!(result, [Value::I32(status::UNKNOWN_FEATURE)]);
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(Shape::of(GgmlType::F32)).save(folder.path());
+        let other = format!(
+            r#"(module (memory (export "memory") 4)
+                (func (export "transformer_version") (result i32) (i32.const {VERSION}))
+                (func (export "transformer_alloc") (param i32) (result i32) (i32.const 1024))
+                (func (export "transformer_init") (param i32 i32) (result i32)
+                    (i32.const {})))"#,
+            status::UNKNOWN_FEATURE
+        );
+        let other = Transformer::from_wasm(engine, &wat::parse_str(other).unwrap()).unwrap();
+        let model = Model::open(path).unwrap();
+        let error = other.start(&model, &SessionOptions::default()).unwrap_err().to_string();
+        assert!(error.contains("does not know a feature of the network"), "{error}");
+    });
+}
+
+/// Compares a model with what llama.cpp computed; returns the hash of all logits.
+fn check(engine: &Arc<dyn Engine>, family: &Family, golden: &str) -> String {
+    let golden: Golden = serde_json::from_str(golden).unwrap();
+    let file = family.file();
+    assert_eq!(hash(&file), golden.sha256, "another file than that of the test data: {family:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    std::fs::write(&path, file).unwrap();
+    let tolerance = (3.0 * golden.ref64).max(1e-4);
+    everywhere(engine, &path, Activations::F32, |session| {
+        golden.prompts.iter().flat_map(|prompt| follow(session, prompt, tolerance)).collect()
+    })
+}
+
+/// Runs a prompt and what follows it, and compares each step; returns all logits.
+fn follow(session: &mut Session, prompt: &Prompt, tolerance: f32) -> Vec<u8> {
+    session.reset();
+    let mut all = Vec::new();
+    let mut next = prompt.prompt_ids.clone();
+    for (number, (step, id)) in prompt.steps.iter().zip(&prompt.gen_ids).enumerate() {
+        let logits = session.eval(&next).unwrap().to_vec();
+        let what = format!("prompt {}, step {number}", prompt.name);
+        let near = |found: f32, expected: f32| {
+            let error = (found - expected).abs();
+            assert!(error <= tolerance, "{what}: off by {error}, allowed is {tolerance}");
+        };
+        step.top10.iter().for_each(|(id, logit)| near(logits[*id], *logit));
+        if number == 0 {
+            let last = &logits[logits.len() - prompt.last_logits.len()..];
+            let (found, expected) =
+                (logits.iter().zip(&prompt.first_logits), last.iter().zip(&prompt.last_logits));
+            found.chain(expected).for_each(|(found, expected)| near(*found, *expected));
+        }
+        let highest = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+        assert_eq!(highest, *id as usize, "{what}");
+        all.extend(logits.iter().flat_map(|logit| logit.to_le_bytes()));
+        next = vec![*id];
+    }
+    assert_eq!(prompt.steps.len(), prompt.gen_ids.len());
+    all
+}
+
+/// Runs a model with both flavors of the guest, in all placements, by one rank and by two, in
+/// batches of several sizes; returns the hash of the result, which must be the same each time.
+fn everywhere(
+    engine: &Arc<dyn Engine>,
+    path: &Path,
+    activations: Activations,
+    logits: impl Fn(&mut Session) -> Vec<u8>,
+) -> String {
+    let half = std::fs::metadata(path).unwrap().len() / 2;
+    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
+    let mut placements = vec![
+        Placement::Resident32,
+        Placement::Sharded32 { memories: Some(2) },
+        Placement::Paged { resident_bytes: Some(half), policy: Policy::Lru },
+        Placement::Multi32,
+    ];
+    placements.extend(native.then_some(Placement::Native64));
+    let mut transformers = vec![transformer(engine)];
+    transformers.extend(Transformer::with_guest(engine, Guest::Relaxed));
+    let mut expected = None;
+    for transformer in &transformers {
+        for placement in &placements {
+            for (ranks, batch, mapped) in [(1, 64, false), (2, 3, true)] {
+                let mut options = SessionOptions::default();
+                options.placement = placement.clone();
+                options.ranks = Ranks::Exactly(ranks);
+                options.batch = batch;
+                options.activations = activations;
+                options.context = Some(96);
+                let mut session = transformer.start(&open(path, mapped), &options).unwrap();
+                let found = hash(&logits(&mut session));
+                let expected = expected.get_or_insert_with(|| found.clone());
+                assert!(*expected == found, "{transformer:?}, {options:?}");
+            }
+        }
+    }
+    expected.unwrap()
+}
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
