@@ -11,7 +11,7 @@ use polychord::api::abi::transformer::{Descriptor, VERSION, export, status};
 use polychord::api::{Engine, Limits, Memory64, Policy, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    Activations, Guest, Model, Placement, Ranks, Session, SessionOptions, Transformer,
+    Activations, Model, Placement, Ranks, Session, SessionOptions, SimdFlavor, Transformer,
 };
 use sha2::{Digest, Sha256};
 
@@ -175,7 +175,7 @@ fn everywhere(
     ];
     placements.extend(native.then_some(Placement::Native64));
     let mut transformers = vec![transformer(engine)];
-    transformers.extend(Transformer::with_guest(engine, Guest::Relaxed));
+    transformers.extend(Transformer::with_flavor(engine, SimdFlavor::Relaxed));
     let mut expected = None;
     for transformer in &transformers {
         for placement in &placements {
