@@ -228,6 +228,7 @@ pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io
 #[cfg(not(target_os = "linux"))]
 mod lost {
     use std::io;
+    #[cfg(unix)]
     use std::ops::Range;
 
     /// Notices nothing.
@@ -235,6 +236,7 @@ mod lost {
     pub(crate) struct Watch;
 
     impl Watch {
+        #[cfg(unix)]
         pub(crate) fn new(_: &Range<usize>) -> io::Result<Option<Self>> {
             Ok(Some(Self))
         }

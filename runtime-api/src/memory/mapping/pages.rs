@@ -1,5 +1,6 @@
 //! Bytes of which the pages may be replaced, and the claim that they may.
 
+#[cfg(unix)]
 use std::ops::Range;
 use std::ptr::NonNull;
 
@@ -82,6 +83,7 @@ impl<'a> WholePages<'a> {
     }
 
     /// Whether `MAP_NORESERVE` belongs to them.
+    #[cfg(unix)]
     pub(crate) const fn is_no_reserve(&self) -> bool {
         self.no_reserve
     }
