@@ -376,7 +376,7 @@ impl Model {
         if !tied {
             groups.push(group(output, 0));
         }
-        Inventory { groups, everywhere: layers(Part::RopeFreqs), beside: sizes.fixed }
+        Inventory { groups, replicated: layers(Part::RopeFreqs), overhead: sizes.fixed }
     }
 
     /// Layers of each kind; keys and values go with the attention.
@@ -391,8 +391,8 @@ impl Model {
         let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
         Inventory {
             groups: kinds.map(group).into(),
-            everywhere: layout.layers_of(Part::RopeFreqs).cloned().collect(),
-            beside: sizes.fixed,
+            replicated: layout.layers_of(Part::RopeFreqs).cloned().collect(),
+            overhead: sizes.fixed,
         }
     }
 
