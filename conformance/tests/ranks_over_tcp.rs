@@ -2,7 +2,7 @@
 //! may be anything that exchanges bytes.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -31,6 +31,8 @@ struct Shared {
 struct State {
     /// What each rank has sent and this one has not used yet.
     inbox: Vec<VecDeque<Message>>,
+    /// Ranks that send nothing any more. A failure only for an exchange that they are missing in.
+    gone: BTreeSet<usize>,
     failure: Option<Failure>,
 }
 
@@ -113,7 +115,8 @@ impl Shared {
                     self.changed.notify_all();
                 }
                 Err(_) => {
-                    self.fail(Failure::new(peer, "it is gone"));
+                    self.state().gone.insert(peer as usize);
+                    self.changed.notify_all();
                     return;
                 }
             }
@@ -154,6 +157,12 @@ impl Tcp {
             if others.iter().all(|peer| !state.inbox[*peer].is_empty()) {
                 let mut take = |peer: usize| Some((peer, state.inbox[peer].pop_front()?));
                 return Ok(others.iter().filter_map(|peer| take(*peer)).collect());
+            }
+            let is_missing =
+                |peer: &&usize| state.gone.contains(peer) && state.inbox[**peer].is_empty();
+            if let Some(peer) = others.iter().find(is_missing) {
+                let peer = u32::try_from(*peer).unwrap();
+                state.failure.get_or_insert(Failure::new(peer, "it is gone"));
             }
             if state.failure.is_some() {
                 drop(state);
