@@ -637,7 +637,7 @@ fn memory_that_cannot_be_had_is_an_error() {
             let args = [&generate[..], &["large.gguf", "--load", load, "x"]].concat();
             let done = limited(limit, &args);
             assert_eq!(done.code, 1, "{engine} {limit}: {}", done.stderr);
-            let said = ["could not be had", "cannot start the guest", "cannot grow any more"];
+            let said = ["cannot allocate", "cannot start the guest", "cannot grow any more"];
             assert!(said.iter().any(|part| done.stderr.contains(part)), "{}", done.stderr);
         }
         let args = [&generate[..], &["model.gguf", "x"]].concat();

@@ -12,7 +12,7 @@ pub struct LayerId(pub u32);
 pub struct SourceRange {
     /// Number of the layer.
     pub id: LayerId,
-    /// What people call it.
+    /// Its name for people.
     pub name: String,
     /// First byte in the file.
     pub start: u64,

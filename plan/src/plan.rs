@@ -36,7 +36,7 @@ pub struct PlannedMemory {
     pub region: String,
     /// Size in bytes, in whole pages.
     pub bytes: u64,
-    /// Whether the memory is smaller than its layers, which take turns in it. Their offsets
+    /// Whether the memory is a window, smaller than its layers together. Their offsets
     /// are then those in a memory that would hold them all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paged: bool,
@@ -182,7 +182,7 @@ impl Plan {
         self.push_empty(guest, region, end)
     }
 
-    /// Adds a memory without layers, of at least so many bytes.
+    /// Adds a memory without layers, of at least this many bytes.
     pub(crate) fn push_empty(&mut self, guest: u32, region: &str, bytes: u64) -> Result<()> {
         if bytes > MAX_BYTES {
             return Err(invalid(format!("its {region} of {bytes} bytes are beyond 16 TiB")));

@@ -14,15 +14,15 @@ pub enum Strategy {
     /// One guest, with a memory for each group and one for the cache: for groups that are
     /// kinds of tensors.
     ByKind,
-    /// One guest, with contiguous runs of groups in as few memories of at most so many bytes as
+    /// One guest, with contiguous runs of groups in as few memories of at most `memory_bytes` as
     /// hold them, and one more memory for the cache.
     OneGuest {
         /// Most bytes of a memory.
         memory_bytes: u64,
     },
-    /// As [`ByLayer`](Self::ByLayer), with the cache of each guest in a second memory.
+    /// Contiguous runs of groups, with the cache of each guest in a second memory.
     CacheApart(Guests),
-    /// As [`ByLayer`](Self::ByLayer), in windows in which layers take turns.
+    /// Contiguous runs of groups, in windows that are smaller than all layers of a guest.
     Paged {
         /// How many guests; their size counts the windows.
         guests: Guests,
@@ -34,10 +34,10 @@ pub enum Strategy {
 /// How many guests share the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guests {
-    /// So many; the largest of them is as small as it can be.
+    /// Exactly this many guests; the largest of them is as small as it can be.
     Exactly(usize),
-    /// As few as have no more than so many bytes each, counting all that they need; those are
-    /// then as equal as they can be.
+    /// As few guests as fit, each at most this large in bytes, counting all that it needs; their
+    /// sizes are then as equal as they can be.
     OfBytes(u64),
 }
 
@@ -47,9 +47,9 @@ pub struct Inventory {
     /// Layers that cannot be apart, in the order in which they are used.
     pub groups: Vec<Group>,
     /// Layers that each guest has a copy of.
-    pub everywhere: Vec<SourceRange>,
-    /// What else each guest needs, in bytes: activations, say.
-    pub beside: u64,
+    pub replicated: Vec<SourceRange>,
+    /// Bytes that each guest needs beside its layers and caches: activations, for example.
+    pub overhead: u64,
 }
 
 /// Layers that must share a guest.
@@ -120,7 +120,7 @@ impl Inventory {
         if groups > most {
             return Err(invalid(format!("there are {groups} parts, and {most} are the most")));
         }
-        let copies = self.everywhere.len().saturating_mul(guests);
+        let copies = self.replicated.len().saturating_mul(guests);
         let layers = self.groups.iter().map(|group| group.layers.len());
         let (layers, most) = (layers.fold(copies, usize::saturating_add), Plan::MAX_LAYERS);
         if layers > most {
@@ -131,7 +131,7 @@ impl Inventory {
 
     /// What each guest needs beside its groups, in bytes.
     fn each_guest(&self) -> u64 {
-        self.everywhere.iter().map(paged_bytes).fold(self.beside, u64::saturating_add)
+        self.replicated.iter().map(paged_bytes).fold(self.overhead, u64::saturating_add)
     }
 }
 
@@ -172,7 +172,7 @@ fn by_layer(inventory: &Inventory, guests: usize, cache_apart: bool) -> Result<P
     inventory.check_counts(guests)?;
     let mut plan = Plan::empty();
     for (guest, run) in (0..).zip(runs(&inventory.groups, guests)?) {
-        let layers = run.iter().flat_map(|group| &group.layers).chain(&inventory.everywhere);
+        let layers = run.iter().flat_map(|group| &group.layers).chain(&inventory.replicated);
         plan.push(guest, PlannedMemory::WEIGHTS, layers.cloned())?;
         if cache_apart && cache(run) > 0 {
             plan.push_empty(guest, PlannedMemory::KV, cache(run))?;
@@ -191,8 +191,8 @@ fn by_kind(inventory: &Inventory) -> Result<Plan> {
     for group in &inventory.groups {
         plan.push(0, &group.region, group.layers.iter().cloned())?;
     }
-    if !inventory.everywhere.is_empty() {
-        plan.push(0, PlannedMemory::WEIGHTS, inventory.everywhere.iter().cloned())?;
+    if !inventory.replicated.is_empty() {
+        plan.push(0, PlannedMemory::WEIGHTS, inventory.replicated.iter().cloned())?;
     }
     if cache(&inventory.groups) > 0 {
         plan.push_empty(0, PlannedMemory::KV, cache(&inventory.groups))?;
@@ -206,9 +206,9 @@ fn one_guest(inventory: &Inventory, memory_bytes: u64) -> Result<Plan> {
     groups.iter_mut().for_each(|group| group.cache = 0);
     // One guest has one copy, in its first memory.
     if let Some(first) = groups.first_mut() {
-        first.layers.extend(inventory.everywhere.iter().cloned());
+        first.layers.extend(inventory.replicated.iter().cloned());
     }
-    let apart = Inventory { groups, everywhere: Vec::new(), beside: 0 };
+    let apart = Inventory { groups, replicated: Vec::new(), overhead: 0 };
     let memories = Guests::OfBytes(memory_bytes).count(&apart)?;
     let mut plan = Plan::empty();
     for run in runs(&apart.groups, memories)? {
@@ -282,7 +282,7 @@ fn with_windows(mut plan: Plan, resident_bytes: u64) -> Plan {
 fn largest_guest(inventory: &Inventory, plan: &Plan) -> Result<u64> {
     let runs = runs(&inventory.groups, plan.memories.len())?;
     let sizes = plan.memories.iter().zip(runs).map(|(memory, run)| {
-        memory.bytes.saturating_add(cache(run)).saturating_add(inventory.beside)
+        memory.bytes.saturating_add(cache(run)).saturating_add(inventory.overhead)
     });
     Ok(sizes.max().unwrap_or(0))
 }
@@ -344,7 +344,7 @@ mod tests {
             cache: cache * PAGE,
         };
         let groups = (0..).zip(sizes).map(group).collect();
-        Inventory { groups, everywhere: Vec::new(), beside: PAGE }
+        Inventory { groups, replicated: Vec::new(), overhead: PAGE }
     }
 
     fn weights(sizes: &[u64]) -> Inventory {
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!(regions(&plan), [(0, "weights"), (0, "kv"), (1, "weights"), (1, "kv")]);
         assert_eq!(pages(&plan), [4, 2, 2, 2]);
         assert_eq!((plan.guests(), plan.memories_of(1).count()), (2, 2));
-        inventory.everywhere =
+        inventory.replicated =
             vec![SourceRange { id: LayerId(9), name: "everywhere".into(), start: 5, bytes: 1 }];
         let plan = Strategy::ByKind.plan(&inventory).unwrap();
         let expected = [(0, "kind 0"), (0, "kind 1"), (0, "kind 2"), (0, "weights"), (0, "kv")];
@@ -385,7 +385,7 @@ mod tests {
         let all = plan(&inventory, 6).unwrap();
         assert_eq!(regions(&all), [(0, "weights"), (0, "kv")]);
         assert_eq!(pages(&all), [6, 4]);
-        inventory.everywhere =
+        inventory.replicated =
             vec![SourceRange { id: LayerId(9), name: "everywhere".into(), start: 5, bytes: 1 }];
         let parts = plan(&inventory, 4).unwrap();
         assert_eq!(pages(&parts), [4, 3, 4]);
@@ -452,8 +452,8 @@ mod tests {
                     Group { layers: vec![layer], ..group.clone() }
                 })
                 .collect(),
-            everywhere: Vec::new(),
-            beside: 0,
+            replicated: Vec::new(),
+            overhead: 0,
         };
         let start = std::time::Instant::now();
         for strategy in [
@@ -471,7 +471,7 @@ mod tests {
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
         // A few layers in each of many guests are many, too.
         let mut copied = many(60_000);
-        copied.everywhere = copied.groups[..20].iter().map(|it| it.layers[0].clone()).collect();
+        copied.replicated = copied.groups[..20].iter().map(|it| it.layers[0].clone()).collect();
         let error = Strategy::ByLayer(Guests::Exactly(60_000)).plan(&copied).unwrap_err();
         assert!(error.to_string().contains("1260000 layers"), "{error}");
     }

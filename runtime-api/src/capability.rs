@@ -35,7 +35,7 @@ pub struct Capabilities {
     pub threads: bool,
 }
 
-/// How 64-bit linear memories are had.
+/// How the engine provides 64-bit memories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Memory64 {

@@ -200,7 +200,7 @@ pub enum Error {
         limit: u64,
     },
     /// The operating system or the engine has no more memory.
-    #[error("{engine}: {what} of {asked} bytes could not be had: {}", Printable(reason))]
+    #[error("{engine}: cannot allocate {asked} bytes for {what}: {}", Printable(reason))]
     OutOfMemory {
         /// Which engine.
         engine: &'static str,
@@ -349,6 +349,14 @@ pub enum Error {
         asked: usize,
         /// The most that is possible.
         limit: usize,
+    },
+    /// A transport says that it is a rank which its group does not have.
+    #[error("rank {rank} of {ranks} is not possible: ranks are numbered from 0")]
+    RankNumber {
+        /// The number.
+        rank: usize,
+        /// How many ranks there are.
+        ranks: usize,
     },
     /// Ranks cannot begin anew while one of them computes.
     #[error(

@@ -13,8 +13,8 @@ use crate::memory::mapping;
 use crate::memory::mapping::Watch;
 use crate::memory::place::Place;
 use crate::memory::region::Region;
-use crate::memory::segment::{LinearMemories, Realisation, Segment};
-use crate::memory::space::{Backing, Memories, MemoryId, MemoryStats};
+use crate::memory::segment::{Backing, LinearMemories, Segment};
+use crate::memory::space::{Memories, MemoryId, MemoryStats, Storage};
 use crate::module::ModuleInfo;
 use crate::ranks::Rank;
 use crate::stats::{Counters, Stats};
@@ -24,8 +24,8 @@ use crate::{Error, Result};
 /// The host's side of one guest: its memories, layers and counters.
 ///
 /// Shared between the [`Runtime`](crate::Runtime) and the engine's host functions. The
-/// guest's linear memories are not part of it: whoever calls passes them, as the engine has
-/// them at that moment.
+/// guest's linear memories are not part of it: each call passes them, as the engine has them
+/// at that moment.
 #[derive(Debug)]
 pub struct Host {
     capabilities: Arc<Capabilities>,
@@ -56,7 +56,7 @@ impl State {
 
 /// Whether a guest is in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Guest {
+pub(crate) enum CallState {
     /// No: its pages may be exchanged.
     Idle,
     /// Yes: bytes may be written, but pages stay what they are.
@@ -134,7 +134,7 @@ impl Host {
         Stats { guest_bytes, ..self.counters.snapshot() }
     }
 
-    /// What became of each memory that was made.
+    /// Statistics of each memory that was made.
     pub(crate) fn memory_stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
         let state = self.state();
         let mut stats = state.memories.stats(guest);
@@ -225,24 +225,22 @@ impl Host {
         regions: Vec<Region>,
         segments: Option<Vec<Segment>>,
     ) -> Result<MemoryId> {
-        let (realisation, backing) = match segments {
-            Some(segments) => {
-                (Realisation::in_guest(self.module.memories()), Backing::Guest(segments))
-            }
+        let (backing, storage) = match segments {
+            Some(segments) => (Backing::in_guest(self.module.memories()), Storage::Guest(segments)),
             None => {
                 let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
-                (Realisation::Host, Backing::host(self.capabilities.engine, bytes)?)
+                (Backing::Host, Storage::host(self.capabilities.engine, bytes)?)
             }
         };
         let bytes = regions.iter().map(|region| region.bytes).sum();
-        let id = self.state().memories.add(regions, realisation, backing)?;
+        let id = self.state().memories.add(regions, backing, storage)?;
         self.counters.memory64(bytes);
-        let (engine, reason) = (self.capabilities.engine, realisation.reason());
-        tracing::debug!(engine, memory = id.0, bytes, ?realisation, reason, "memory created");
+        let (engine, reason) = (self.capabilities.engine, backing.reason());
+        tracing::debug!(engine, memory = id.0, bytes, ?backing, reason, "memory created");
         Ok(id)
     }
 
-    /// What the guest calls the first byte of a memory by, if it lives there.
+    /// Guest address of the memory's first byte, if it is in the guest.
     pub(crate) fn guest_start(&self, memory: MemoryId) -> Result<Option<u64>> {
         self.state().memories.guest_address(memory, 0)
     }
@@ -283,7 +281,7 @@ impl Host {
         &self,
         guest: &mut (impl LinearMemories + ?Sized),
         id: LayerId,
-        when: Guest,
+        when: CallState,
         read: Option<&[u8]>,
     ) -> Result<LoadedLayer> {
         let start = Instant::now();
@@ -298,7 +296,7 @@ impl Host {
                 return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
             }
             // What is gone may have been used in this very call.
-            Some(_) if when == Guest::Running => {
+            Some(_) if when == CallState::Running => {
                 return Err(layer.spec.source.truncated(layer.spec.source_offset, bytes));
             }
             _ => {}
@@ -309,7 +307,9 @@ impl Host {
         }
         let mut place = memories.place(guest, memory, layer.range())?;
         let watch = match when {
-            Guest::Idle if read.is_none() && address.is_some() => self.map(&mut place, &layer.spec),
+            CallState::Idle if read.is_none() && address.is_some() => {
+                self.map(&mut place, &layer.spec)
+            }
             _ => None,
         };
         let mapped = watch.is_some();
@@ -361,7 +361,7 @@ impl Host {
             kind: "in the guest's own linear memory",
         };
         if self.state().in_guest(id)? {
-            return self.load_layer(guest, id, Guest::Running, None)?.address.ok_or(refused);
+            return self.load_layer(guest, id, CallState::Running, None)?.address.ok_or(refused);
         }
         Err(refused)
     }
@@ -472,7 +472,7 @@ impl Host {
         self.state().layers.check_mapped()
     }
 
-    /// Looks after no mapped layer any more, as the guest's memories are about to go.
+    /// Ends the watch over all mapped layers, as the guest's memories are about to go.
     pub(crate) fn forget_mapped(&self) {
         self.state().layers.forget_mapped();
     }
@@ -538,7 +538,7 @@ impl Host {
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
     fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Option<Watch> {
         let file = spec.source.mapped_file().filter(|_| self.capabilities.mapping)?;
-        // SAFETY: the file has the whole range, and whoever called `Source::open_mapped` promised
+        // SAFETY: the file has the whole range, and the caller of `Source::open_mapped` promised
         // that it stays so.
         let mapped = unsafe { place.map(file, spec.source_offset) };
         mapped.unwrap_or_else(|error| {

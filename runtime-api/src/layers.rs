@@ -2,9 +2,9 @@
 //!
 //! - `layer`: what is registered, and the checks of places and overlaps.
 //! - `source`: files, bytes, and memory for layers that have no file.
-//! - `anonymous`: the compressed store behind the last.
+//! - `compressed`: the store behind layers that have no file.
 
-pub(crate) mod anonymous;
+pub(crate) mod compressed;
 pub(crate) mod layer;
 pub(crate) mod source;
 

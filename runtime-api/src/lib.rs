@@ -55,7 +55,7 @@ pub use error::{Error, Result, TrapKind, Unmet};
 pub use layers::{LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{
-    LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Realisation, Region, RegionSpec,
+    Backing, LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Region, RegionSpec,
     Segment,
 };
 pub use module::{LinearMemory, ModuleInfo};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
-use crate::host::{Guest, Host};
+use crate::host::{CallState, Host};
 use crate::layers::layer::{LayerSpec, LoadedLayer};
 use crate::memory::region::{MemoryKind, MemorySpec, Region};
 use crate::memory::segment::{self, LinearMemories, Segment};
@@ -178,12 +178,12 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
 
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
         let Self { host, instance } = self;
-        host.counted(host.load_layer(&mut **instance, id, Guest::Idle, None))
+        host.counted(host.load_layer(&mut **instance, id, CallState::Idle, None))
     }
 
     fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
         let Self { host, instance } = self;
-        host.counted(host.load_layer(&mut **instance, id, Guest::Idle, Some(bytes)))
+        host.counted(host.load_layer(&mut **instance, id, CallState::Idle, Some(bytes)))
     }
 
     fn release_layer(&mut self, id: LayerId) -> Result<()> {

@@ -14,5 +14,5 @@ pub(crate) mod space;
 
 pub use self::mapping::WholePages;
 pub use self::region::{MemoryKind, MemorySpec, Region, RegionSpec};
-pub use self::segment::{LinearMemories, Realisation, Segment};
+pub use self::segment::{Backing, LinearMemories, Segment};
 pub use self::space::{MemoryId, MemoryStats};

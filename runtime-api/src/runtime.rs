@@ -27,7 +27,7 @@ use crate::value::Value;
 /// }
 /// ```
 ///
-/// Nor can anybody but the guest itself end the care for its mapped layers:
+/// Only the guest itself ends the watch over its mapped layers:
 ///
 /// ```compile_fail,E0599
 /// fn forget(guest: &dyn polychord_runtime_api::Runtime) {
@@ -41,7 +41,7 @@ use crate::value::Value;
 /// }
 /// ```
 pub trait Runtime: LinearMemories + Send {
-    /// The host's side of this guest: what it may do and what became of it.
+    /// The host's side of this guest: its limits, its module and its last refusal.
     fn host(&self) -> &Host;
 
     /// The linear memory that the guest exports as `memory`; empty if it exports none. Others
@@ -62,7 +62,7 @@ pub trait Runtime: LinearMemories + Send {
     /// room for all of it, or into as many as it takes: one that is exported by the name of the
     /// memory's first region before the others, then those with an index of 1 or more in
     /// order, and the one with the guest's own data last.
-    /// [`memory_stats`](Self::memory_stats) says what became of it.
+    /// [`memory_stats`](Self::memory_stats) says where it is.
     ///
     /// # Errors
     ///
@@ -145,7 +145,7 @@ pub trait Runtime: LinearMemories + Send {
     fn unregister_layer(&mut self, id: LayerId) -> Result<()>;
 
     /// Copies from a memory made by `create_memory64`. A layer's bytes are there once it is
-    /// loaded; bytes that nobody wrote are zero.
+    /// loaded; bytes that were never written are zero.
     ///
     /// # Errors
     ///
@@ -167,8 +167,8 @@ pub trait Runtime: LinearMemories + Send {
     /// [`Error::HasRank`](crate::Error::HasRank) if it is one already.
     fn join(&mut self, rank: Rank) -> Result<()>;
 
-    /// What the guest calls the first byte of a memory by, as
-    /// [`LoadedLayer::address`] does; none if it is in the host.
+    /// Guest address of the memory's first byte, in the form of [`LoadedLayer::address`]; none if
+    /// the memory is in the host.
     ///
     /// # Errors
     ///
@@ -178,7 +178,7 @@ pub trait Runtime: LinearMemories + Send {
     /// What the memories were used for, since the guest was started.
     fn stats(&self) -> Stats;
 
-    /// What became of each memory made by `create_memory64`. Asks the system about every page
+    /// Statistics of each memory made by `create_memory64`. Asks the system about every page
     /// of their regions, which takes a millisecond or so for each GiB.
     fn memory_stats(&self) -> Vec<MemoryStats>;
 

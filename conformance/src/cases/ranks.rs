@@ -4,39 +4,62 @@ use std::thread;
 use std::time::Duration;
 
 use polychord_runtime_api::abi::code;
-use polychord_runtime_api::{Engine, Limits, Rank, Requirements, Runtime, TrapKind, Value};
+use polychord_runtime_api::ranks::{Rank, Threads};
+use polychord_runtime_api::{Engine, Limits, Requirements, Result, Runtime, TrapKind, Value};
 
 use crate::check::{equal, holds, trapped};
 use crate::guest::{self, THREADS};
 use crate::{Case, Failure, Outcome};
 
-/// The table of this group.
-pub const CASES: &[Case] = &[
-    Case {
-        name: "ranks/gather",
-        promise: "guests exchange what each has computed, again and again",
-        needs: THREADS,
-        run: gather,
-    },
-    Case {
-        name: "ranks/sizes",
-        promise: "sizes that do not fit, or differ, are refused to all guests of a group",
-        needs: THREADS,
-        run: sizes,
-    },
-    Case {
-        name: "ranks/trap",
-        promise: "a guest that traps stops those that wait for it, and no other guest",
-        needs: THREADS,
-        run: trap,
-    },
-    Case {
-        name: "ranks/time",
-        promise: "a guest that waits for others is stopped when its time is over",
-        needs: Requirements { time_limit: true, ..THREADS },
-        run: time,
-    },
-];
+/// The table of this group, for ranks that are threads of one process.
+pub const CASES: &[Case] = &cases::<Threads>();
+
+/// How the ranks of a group are made: by the transport that a test is about.
+pub trait Connect {
+    /// All ranks of a group, in their order.
+    ///
+    /// # Errors
+    ///
+    /// Those of the transport.
+    fn group(count: usize) -> Result<Vec<Rank>>;
+}
+
+impl Connect for Threads {
+    fn group(count: usize) -> Result<Vec<Rank>> {
+        Rank::group(count)
+    }
+}
+
+/// The cases of this group for ranks that any transport connects.
+#[must_use]
+pub const fn cases<C: Connect>() -> [Case; 4] {
+    [
+        Case {
+            name: "ranks/gather",
+            promise: "guests exchange what each has computed, again and again",
+            needs: THREADS,
+            run: gather::<C>,
+        },
+        Case {
+            name: "ranks/sizes",
+            promise: "sizes that do not fit, or differ, are refused to all guests of a group",
+            needs: THREADS,
+            run: sizes::<C>,
+        },
+        Case {
+            name: "ranks/trap",
+            promise: "a guest that traps stops those that wait for it, and no other guest",
+            needs: THREADS,
+            run: trap::<C>,
+        },
+        Case {
+            name: "ranks/time",
+            promise: "a guest that waits for others is stopped when its time is over",
+            needs: Requirements { time_limit: true, ..THREADS },
+            run: time::<C>,
+        },
+    ]
+}
 
 const WAT: &str = r#"(module
     (import "env" "all_gather" (func $gather (param i32 i32 i32) (result i32)))
@@ -51,7 +74,7 @@ const WAT: &str = r#"(module
 const RANKS: usize = 3;
 
 /// Runs `work` for each rank of a group, all at the same time.
-fn group(
+fn group<C: Connect>(
     engine: &dyn Engine,
     limits: &Limits,
     work: impl Fn(&Rank, &mut dyn Runtime) -> Outcome + Sync,
@@ -66,7 +89,7 @@ fn group(
                 work(&rank, &mut *runtime)
             })
         };
-        let threads: Vec<_> = Rank::group(RANKS)?.into_iter().map(spawn).collect();
+        let threads: Vec<_> = C::group(RANKS)?.into_iter().map(spawn).collect();
         let outcomes: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
         outcomes.into_iter().try_for_each(|it| it.map_err(|_| Failure::new("panicked"))?)
     })
@@ -79,8 +102,8 @@ fn ask(runtime: &mut dyn Runtime, args: [i32; 3]) -> Result<i32, Failure> {
 }
 
 /// Guests exchange what each has computed, again and again.
-pub fn gather(engine: &dyn Engine) -> Outcome {
-    group(engine, &Limits::default(), |rank, runtime| {
+pub fn gather<C: Connect>(engine: &dyn Engine) -> Outcome {
+    group::<C>(engine, &Limits::default(), |rank, runtime| {
         // The last chunk lacks something; or it lacks everything; or chunks are large.
         for (round, (chunk, total)) in
             [(4, 11), (4, 8), (1, 3), (0, 0), (150_000, 400_000), (4, 11)].into_iter().enumerate()
@@ -99,9 +122,9 @@ pub fn gather(engine: &dyn Engine) -> Outcome {
 }
 
 /// Sizes that do not fit, or differ, are refused to all guests of a group.
-pub fn sizes(engine: &dyn Engine) -> Outcome {
+pub fn sizes<C: Connect>(engine: &dyn Engine) -> Outcome {
     for wrong in [[16, 3, 12], [16, 13, 12], [16, 5, 12], [16, 4, 11], [0, 4, 12], [-4, 4, 12]] {
-        group(engine, &Limits::default(), |rank, runtime| {
+        group::<C>(engine, &Limits::default(), |rank, runtime| {
             let args = if rank.index() == 1 { wrong } else { [16, 4, 12] };
             let result = ask(runtime, args)?;
             let of_all = [code::INVALID_RANGE, code::INTERNAL];
@@ -116,9 +139,9 @@ pub fn sizes(engine: &dyn Engine) -> Outcome {
 }
 
 /// A guest that traps stops those that wait for it, and no other guest.
-pub fn trap(engine: &dyn Engine) -> Outcome {
+pub fn trap<C: Connect>(engine: &dyn Engine) -> Outcome {
     let mut alone = guest::start(engine, WAT)?;
-    group(engine, &Limits::default(), |rank, runtime| {
+    group::<C>(engine, &Limits::default(), |rank, runtime| {
         if rank.index() == 2 {
             return trapped(runtime.call("trap", &[]), "trap", TrapKind::MemoryOutOfBounds);
         }
@@ -126,17 +149,17 @@ pub fn trap(engine: &dyn Engine) -> Outcome {
         equal("who has failed", rank.stopped_by(), Some(2))
     })?;
     equal("a guest that is alone", ask(&mut *alone, [16, 12, 12])?, 0)?;
-    group(engine, &Limits::default(), |_, runtime| {
+    group::<C>(engine, &Limits::default(), |_, runtime| {
         equal("another group", ask(runtime, [16, 4, 12])?, 0)
     })
 }
 
 /// A guest that waits for others is stopped when its time is over.
-pub fn time(engine: &dyn Engine) -> Outcome {
+pub fn time<C: Connect>(engine: &dyn Engine) -> Outcome {
     let limit = Duration::from_millis(100);
     let limits = Limits::default().call_time(limit);
     for export in ["gather", "insist"] {
-        group(engine, &limits, |rank, runtime| {
+        group::<C>(engine, &limits, |rank, runtime| {
             if rank.index() == 0 {
                 // Comes later than anybody waits.
                 while rank.stopped_by().is_none() {

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 pub struct LayerSpec {
     /// Number of the layer; at most 2^31 - 1, since guests pass it as `i32`.
     pub id: LayerId,
-    /// What people call it (`blk.0`).
+    /// Its name for people (`blk.0`).
     pub name: String,
     /// The memory that it belongs to.
     pub memory: MemoryId,
@@ -53,7 +53,7 @@ impl LayerSpec {
 /// Where a layer is, after it was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadedLayer {
-    /// What the guest calls its first byte by: the offset in its linear memory, and in bits 32
+    /// Guest address of its first byte: the offset in its linear memory, and in bits 32
     /// and up the index of that memory if there are several. None if it belongs to a memory in
     /// the host.
     pub address: Option<u64>,
@@ -132,7 +132,7 @@ impl Layers {
         mapped.map(|layer| layer.spec.bytes).sum()
     }
 
-    /// Looks after nothing that is mapped any more.
+    /// Ends the watch over everything that is mapped.
     pub(crate) fn forget_mapped(&mut self) {
         self.by_id.values_mut().for_each(|layer| layer.watch = None);
     }

@@ -7,8 +7,8 @@ use polychord_plan::LayerId;
 
 use crate::layers::layer::{LayerSpec, Layers};
 use crate::layers::source::Source;
-use crate::memory::segment::Realisation;
-use crate::memory::space::{Backing, Memories, MemoryId};
+use crate::memory::segment::Backing;
+use crate::memory::space::{Memories, MemoryId, Storage};
 
 const MANY: u32 = 1_000_000;
 
@@ -43,7 +43,7 @@ fn a_million_memories_are_added_at_once() {
     let start = Instant::now();
     let mut memories = Memories::default();
     for _ in 0..MANY {
-        memories.add(Vec::new(), Realisation::Host, Backing::Guest(Vec::new())).unwrap();
+        memories.add(Vec::new(), Backing::Host, Storage::Guest(Vec::new())).unwrap();
     }
     assert_eq!(memories.bytes(MemoryId(MANY - 1)).unwrap(), 0);
     assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::layers::anonymous::Anonymous;
+use crate::layers::compressed::CompressedStore;
 use crate::{Error, Result};
 
 /// Where the bytes of layers come from: a file, bytes in memory, or those that were in the layers
@@ -23,7 +23,7 @@ enum Kind {
         mapped: bool,
     },
     Bytes(Vec<u8>),
-    Anonymous(Anonymous),
+    Anonymous(CompressedStore),
     /// Twos of which only some can be read, as of a disk that fails.
     #[cfg(test)]
     Broken {
@@ -85,13 +85,13 @@ impl Source {
     /// second is refused, in several the caller sees to it; a second one has zeros.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
-        Self(Arc::new(Kind::Anonymous(Anonymous::new(bytes, room))))
+        Self(Arc::new(Kind::Anonymous(CompressedStore::new(bytes, room))))
     }
 
     /// Memory of the host that compressed layers take now.
     #[must_use]
     pub fn compressed_bytes(&self) -> u64 {
-        self.as_anonymous().map_or(0, Anonymous::kept_bytes)
+        self.as_anonymous().map_or(0, CompressedStore::kept_bytes)
     }
 
     /// Length in bytes, as it was when the source was opened.
@@ -162,7 +162,7 @@ impl Source {
     }
 
     /// What keeps layers that no file has.
-    pub(crate) fn as_anonymous(&self) -> Option<&Anonymous> {
+    pub(crate) fn as_anonymous(&self) -> Option<&CompressedStore> {
         match &*self.0 {
             Kind::Anonymous(anonymous) => Some(anonymous),
             _ => None,

@@ -168,7 +168,7 @@ pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io
 pub(crate) fn discard(mut memory: WholePages<'_>, range: Range<usize>) {
     #[cfg(unix)]
     if let Some(pages) = pages::inside(memory.bytes(), &range)
-        && give_back(&mut memory, pages.clone()).is_ok()
+        && trim(&mut memory, pages.clone()).is_ok()
     {
         make_zero(&mut memory.bytes_mut()[range.start..pages.start]);
         make_zero(&mut memory.bytes_mut()[pages.end..range.end]);
@@ -186,7 +186,7 @@ pub(crate) fn make_zero(bytes: &mut [u8]) {
 
 /// Gives anonymous pages back, which read as zeros from then on. Divides no mapping.
 #[cfg(target_os = "linux")]
-fn give_back(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
+fn trim(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
     use rustix::mm::{Advice, madvise};
 
     let target = &mut memory.bytes_mut()[pages];
@@ -198,7 +198,7 @@ fn give_back(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()>
 
 /// Elsewhere advice does not make zeros.
 #[cfg(all(unix, not(target_os = "linux")))]
-fn give_back(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
+fn trim(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
     map_zeros(memory, pages)
 }
 

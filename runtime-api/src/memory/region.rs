@@ -24,7 +24,7 @@ pub struct MemorySpec {
 pub enum MemoryKind {
     /// In the guest's own linear memories, in ranges that the host grows them by. The guest
     /// uses its bytes in place, after `memory64_map_layer`.
-    /// [`Realisation`](crate::Realisation) says how.
+    /// [`Backing`](crate::Backing) says how.
     Guest,
     /// In host memory, of any size. The guest copies by `memory64_read`, `memory64_write`
     /// and `memory64_load_layer`.

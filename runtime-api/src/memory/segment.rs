@@ -25,12 +25,12 @@ pub trait LinearMemories {
     }
 }
 
-/// How a memory made by `create_memory64` is had. The engine and the guest decide, not the
+/// How a memory made by `create_memory64` is backed. The engine and the guest decide, not the
 /// caller, and the same guest gets the same on every engine that can run it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
-pub enum Realisation {
+pub enum Backing {
     /// Pages of the host.
     Host,
     /// A range of the only linear memory of a guest, which has 32-bit addresses.
@@ -41,7 +41,7 @@ pub enum Realisation {
     Native64,
 }
 
-impl Realisation {
+impl Backing {
     /// Why it was chosen.
     #[must_use]
     pub const fn reason(self) -> &'static str {
@@ -53,7 +53,7 @@ impl Realisation {
         }
     }
 
-    /// How a guest with these linear memories has a memory of its own.
+    /// Backing of a memory in a guest with these linear memories.
     pub(crate) fn in_guest(memories: &[LinearMemory]) -> Self {
         match candidates(memories).as_slice() {
             [only] if memories[*only].address == AddressType::I64 => Self::Native64,
@@ -76,7 +76,7 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// What a guest calls a byte of this segment by.
+    /// Guest address of a byte of this segment.
     pub(crate) const fn address(&self, offset: u64) -> u64 {
         (self.memory as u64) << 32 | (self.start + offset)
     }
@@ -128,16 +128,16 @@ mod tests {
     #[test]
     fn the_memories_of_a_guest_decide() {
         let (narrow, wide) = (memory(AddressType::I32), memory(AddressType::I64));
-        for (memories, order, realisation) in [
-            (vec![narrow.clone()], vec![0], Realisation::Linear32),
-            (vec![wide.clone()], vec![0], Realisation::Native64),
-            (vec![narrow.clone(); 3], vec![1, 2, 0], Realisation::Segments),
-            (vec![wide.clone(), narrow.clone()], vec![0], Realisation::Native64),
-            (vec![narrow.clone(), wide.clone()], vec![0], Realisation::Linear32),
-            (vec![narrow.clone(), wide, narrow], vec![2, 0], Realisation::Segments),
+        for (memories, order, backing) in [
+            (vec![narrow.clone()], vec![0], Backing::Linear32),
+            (vec![wide.clone()], vec![0], Backing::Native64),
+            (vec![narrow.clone(); 3], vec![1, 2, 0], Backing::Segments),
+            (vec![wide.clone(), narrow.clone()], vec![0], Backing::Native64),
+            (vec![narrow.clone(), wide.clone()], vec![0], Backing::Linear32),
+            (vec![narrow.clone(), wide, narrow], vec![2, 0], Backing::Segments),
         ] {
             assert_eq!(candidates(&memories), order);
-            assert_eq!(Realisation::in_guest(&memories), realisation);
+            assert_eq!(Backing::in_guest(&memories), backing);
         }
     }
 

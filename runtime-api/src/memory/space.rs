@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::memory::mapping::HostPages;
 use crate::memory::place::{MemoryBytes, Place as LayerPlace};
 use crate::memory::region::Region;
-use crate::memory::segment::{LinearMemories, Realisation, Segment};
+use crate::memory::segment::{Backing, LinearMemories, Segment};
 use crate::stats::{Histogram, resident};
 use crate::{Error, Result};
 
@@ -16,14 +16,14 @@ use crate::{Error, Result};
 #[serde(transparent)]
 pub struct MemoryId(pub u32);
 
-/// What became of a memory.
+/// Statistics of one memory made by `create_memory64`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MemoryStats {
     /// Its number.
     pub id: MemoryId,
-    /// How it is had.
-    pub realisation: Realisation,
-    /// Why so.
+    /// How the memory is backed.
+    pub backing: Backing,
+    /// Why that backing was chosen.
     pub reason: &'static str,
     /// Bytes of its address space, with what its regions may still grow by.
     pub reserved_bytes: u64,
@@ -55,13 +55,13 @@ struct Memory {
     /// What it may grow to.
     bytes: u64,
     regions: Vec<Region>,
-    realisation: Realisation,
     backing: Backing,
+    storage: Storage,
     load_times: Histogram,
 }
 
 #[derive(Debug)]
-pub(crate) enum Backing {
+pub(crate) enum Storage {
     /// In these parts of the guest's linear memories, one after the other.
     Guest(Vec<Segment>),
     /// In pages of the host.
@@ -90,7 +90,7 @@ enum Place {
     Host(usize),
 }
 
-impl Backing {
+impl Storage {
     /// Reserves pages of the host; none is in use before it is written to.
     pub(crate) fn host(engine: &'static str, bytes: u64) -> Result<Self> {
         let refuse = |reason: String| Error::OutOfMemory {
@@ -109,8 +109,8 @@ impl Memories {
     pub(crate) fn add(
         &mut self,
         regions: Vec<Region>,
-        realisation: Realisation,
         backing: Backing,
+        storage: Storage,
     ) -> Result<MemoryId> {
         let base = self.end();
         let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
@@ -125,7 +125,7 @@ impl Memories {
             });
         };
         let load_times = Histogram::default();
-        self.0.push(Memory { base, bytes, regions, realisation, backing, load_times });
+        self.0.push(Memory { base, bytes, regions, backing, storage, load_times });
         Ok(MemoryId(id))
     }
 
@@ -133,12 +133,12 @@ impl Memories {
         self.0.is_empty()
     }
 
-    /// What became of each memory, but for its layers.
+    /// Statistics of each memory, without those of its layers.
     pub(crate) fn stats(&self, guest: &(impl LinearMemories + ?Sized)) -> Vec<MemoryStats> {
         let stats = |(id, memory): (u32, &Memory)| MemoryStats {
             id: MemoryId(id),
-            realisation: memory.realisation,
-            reason: memory.realisation.reason(),
+            backing: memory.backing,
+            reason: memory.backing.reason(),
             reserved_bytes: memory.bytes,
             resident_bytes: memory.resident(guest),
             mapped_bytes: 0,
@@ -183,10 +183,10 @@ impl Memories {
 
     /// Whether a memory is in the guest's linear memories.
     pub(crate) fn is_in_guest(&self, id: MemoryId) -> Result<bool> {
-        Ok(matches!(self.get(id)?.backing, Backing::Guest(_)))
+        Ok(matches!(self.get(id)?.storage, Storage::Guest(_)))
     }
 
-    /// What the guest calls a byte of a memory by, if the memory is in its linear memories.
+    /// Guest address of a byte of a memory, if the memory is in the guest's linear memories.
     pub(crate) fn guest_address(&self, id: MemoryId, offset: u64) -> Result<Option<u64>> {
         let memory = self.get(id)?;
         let found = memory.segment(offset);
@@ -226,8 +226,8 @@ impl Memories {
                 MemoryBytes::Pages(guest.whole_pages(index).ok_or_else(outside)?)
             }
             Place::Linear(index) => MemoryBytes::Plain(guest.linear_memory_mut(index)),
-            Place::Host(memory) => match self.0.get_mut(memory).map(|memory| &mut memory.backing) {
-                Some(Backing::Host(pages)) => MemoryBytes::Pages(pages.whole()),
+            Place::Host(memory) => match self.0.get_mut(memory).map(|memory| &mut memory.storage) {
+                Some(Storage::Host(pages)) => MemoryBytes::Pages(pages.whole()),
                 _ => return Err(outside()),
             },
         };
@@ -331,7 +331,7 @@ impl Memories {
     /// overwritten before it was copied, without room for any of them.
     ///
     /// Pieces that are in that memory themselves follow each other there as they do in the common
-    /// space, since each was had by growing it. So do their counterparts in the range. A piece that
+    /// space, since each was made by growing it. So do their counterparts in the range. A piece that
     /// moves down can thus only overwrite pieces before it, and those move down, too: they go
     /// first, in order. A piece that moves up can only overwrite pieces behind it that move up, so
     /// those go in the opposite order.
@@ -376,15 +376,15 @@ impl Memories {
     }
 
     fn host(&self, memory: usize) -> &[u8] {
-        match self.0.get(memory).map(|memory| &memory.backing) {
-            Some(Backing::Host(pages)) => pages.bytes(),
+        match self.0.get(memory).map(|memory| &memory.storage) {
+            Some(Storage::Host(pages)) => pages.bytes(),
             _ => &[],
         }
     }
 
     fn host_mut(&mut self, memory: usize) -> &mut [u8] {
-        match self.0.get_mut(memory).map(|memory| &mut memory.backing) {
-            Some(Backing::Host(pages)) => pages.bytes_mut(),
+        match self.0.get_mut(memory).map(|memory| &mut memory.storage) {
+            Some(Storage::Host(pages)) => pages.bytes_mut(),
             _ => &mut [],
         }
     }
@@ -422,9 +422,9 @@ impl Memories {
 impl Memory {
     /// The segments, if it is in the guest.
     fn segments(&self) -> &[Segment] {
-        match &self.backing {
-            Backing::Guest(segments) => segments,
-            Backing::Host(_) => &[],
+        match &self.storage {
+            Storage::Guest(segments) => segments,
+            Storage::Host(_) => &[],
         }
     }
 
@@ -434,13 +434,13 @@ impl Memory {
         for region in &self.regions {
             let mut offset = region.offset;
             while offset < region.end() {
-                let (all, start) = match (self.segment(offset), &self.backing) {
+                let (all, start) = match (self.segment(offset), &self.storage) {
                     (Some((segment, within)), _) => {
                         let all = guest.linear_memory(segment.memory);
                         (all, segment.start + (offset - within.start))
                     }
-                    (None, Backing::Host(pages)) => (pages.bytes(), offset),
-                    (None, Backing::Guest(_)) => return None,
+                    (None, Storage::Host(pages)) => (pages.bytes(), offset),
+                    (None, Storage::Guest(_)) => return None,
                 };
                 let len = self.extent(offset)? - offset;
                 sum += resident(&all[to_usize(start, len, all.len()).ok()?])?;
@@ -565,11 +565,11 @@ mod tests {
             offset: at * PAGE,
             ..region(pages, 0)
         });
-        memories.add(regions.into(), Realisation::Segments, Backing::Guest(several)).unwrap();
-        let host = Backing::host("test", PAGE).unwrap();
-        memories.add(vec![region(1, 0)], Realisation::Host, host).unwrap();
+        memories.add(regions.into(), Backing::Segments, Storage::Guest(several)).unwrap();
+        let host = Storage::host("test", PAGE).unwrap();
+        memories.add(vec![region(1, 0)], Backing::Host, host).unwrap();
         let one = vec![segment(0, 2 * PAGE, 2 * PAGE)];
-        memories.add(vec![region(2, 0)], Realisation::Segments, Backing::Guest(one)).unwrap();
+        memories.add(vec![region(2, 0)], Backing::Segments, Storage::Guest(one)).unwrap();
         let bytes = |pages: u64| vec![0; usize::try_from(pages * PAGE).unwrap()];
         (memories, Bytes([5, 1, 3, 3].map(bytes).into()))
     }
@@ -616,9 +616,9 @@ mod tests {
         let mut second = region(3, 1 << 24);
         (second.name, second.offset) = ("second".into(), (2 + (1 << 24)) * PAGE);
         let bytes = second.offset + second.max_bytes;
-        let host = Backing::host("test", bytes).unwrap();
+        let host = Storage::host("test", bytes).unwrap();
         let first = region(2, 1 << 24);
-        memories.add(vec![first, second], Realisation::Host, host).unwrap();
+        memories.add(vec![first, second], Backing::Host, host).unwrap();
         let mut guest = Bytes(Vec::new());
         let resident = |memories: &Memories, guest: &Bytes| memories.stats(guest)[0].resident_bytes;
         assert!(matches!(resident(&memories, &guest), None | Some(0)));
@@ -644,8 +644,8 @@ mod tests {
         let mut memories = Memories::default();
         let mut second = region(2, 1);
         (second.name, second.offset) = ("second".into(), 3 * PAGE);
-        let host = Backing::host("test", 6 * PAGE).unwrap();
-        let id = memories.add(vec![region(1, 2), second], Realisation::Host, host).unwrap();
+        let host = Storage::host("test", 6 * PAGE).unwrap();
+        let id = memories.add(vec![region(1, 2), second], Backing::Host, host).unwrap();
         let mut guest = Bytes(Vec::new());
         let allowed = |memories: &mut Memories, guest: &mut Bytes| {
             let write = |page: &u64| memories.write(guest, page * PAGE, &[1]).is_ok();

@@ -181,7 +181,7 @@ impl Pager {
         self.check_room(ids)?;
         if !self.bring_in_all(runtime, ids)? {
             // There is room, but in pieces.
-            while self.send_away(runtime, &[])? {}
+            while self.evict(runtime, &[])? {}
             if !self.bring_in_all(runtime, ids)? {
                 return Err(self.no_room(ids));
             }
@@ -302,7 +302,7 @@ impl Pager {
             if self.has_room(grows_by) {
                 break;
             }
-            if !self.give_back() && !self.send_away(runtime, &in_use)? {
+            if !self.trim() && !self.evict(runtime, &in_use)? {
                 return Ok(false);
             }
         }
@@ -333,8 +333,8 @@ impl Pager {
     }
 
     /// Gives back what the reader has for no layer; false if it has nothing.
-    fn give_back(&mut self) -> bool {
-        self.reader.as_mut().is_some_and(Reader::give_back)
+    fn trim(&mut self) -> bool {
+        self.reader.as_mut().is_some_and(Reader::trim)
     }
 
     /// Drops what was read ahead, but for these layers; false if there is nothing to drop.
@@ -368,14 +368,14 @@ impl Pager {
         }
         let pages = pages_of(&layer.source);
         loop {
-            let place = self.hole(pages).filter(|_| self.has_room(pages));
+            let place = self.first_fit(pages).filter(|_| self.has_room(pages));
             if let Some(start) = place {
                 return Ok(Some(start..start + pages));
             }
-            let made_room = self.give_back()
-                || self.send_away(runtime, needed)?
+            let made_room = self.trim()
+                || self.evict(runtime, needed)?
                 || self.forget_all_but(&[id])
-                || self.reader.as_mut().is_some_and(Reader::give_back_all)
+                || self.reader.as_mut().is_some_and(Reader::trim_all)
                 || self.forget_all_but(&[]);
             if !made_room {
                 return Ok(None);
@@ -385,7 +385,7 @@ impl Pager {
 
     /// Takes out the layer that was used longest ago, but none that stays or is needed; false
     /// if there is none.
-    fn send_away(&mut self, runtime: &mut dyn Runtime, needed: &[LayerId]) -> Result<bool> {
+    fn evict(&mut self, runtime: &mut dyn Runtime, needed: &[LayerId]) -> Result<bool> {
         let idle = self.resident.iter().filter(|it| !it.pinned && !needed.contains(&it.id));
         let Some(Resident { id, .. }) = idle.min_by_key(|it| it.used) else { return Ok(false) };
         let id = *id;
@@ -431,7 +431,7 @@ impl Pager {
     }
 
     /// The first free range of so many pages.
-    fn hole(&self, pages: u64) -> Option<u64> {
+    fn first_fit(&self, pages: u64) -> Option<u64> {
         let mut start = self.stream.start;
         let streamed = self.resident.iter().filter(|resident| !resident.pinned);
         for Resident { place, .. } in streamed {

@@ -142,7 +142,7 @@ impl Reader {
         under_way.chain(ready).chain(spare).sum()
     }
 
-    /// By how many pages that grows if it is asked for a layer of so many.
+    /// Pages that `ask(.., pages)` would newly allocate.
     pub(crate) fn grows_by(&self, pages: u64) -> u64 {
         let spare = self.spare.as_ref().is_some_and(|spare| spare.pages >= pages);
         if spare { 0 } else { pages }
@@ -174,7 +174,7 @@ impl Reader {
             match self.ready.remove(&id).map(|ready| ready.read) {
                 Some(Ok(layer)) => self.keep(layer.room),
                 Some(Err(error)) => {
-                    tracing::warn!(layer = id.0, %error, "reading ahead failed, for nobody");
+                    tracing::warn!(layer = id.0, %error, "read-ahead of a cancelled layer failed");
                 }
                 None => {}
             }
@@ -186,19 +186,19 @@ impl Reader {
     }
 
     /// Gives memory back that holds no layer; false if there is none.
-    pub(crate) fn give_back(&mut self) -> bool {
+    pub(crate) fn trim(&mut self) -> bool {
         self.spare.take().is_some()
     }
 
     /// The same with what is being read for nobody, when the thread is done with it. What could
     /// not be read has no memory any more, either.
-    pub(crate) fn give_back_all(&mut self) -> bool {
-        let mut gave_back = false;
+    pub(crate) fn trim_all(&mut self) -> bool {
+        let mut trimmed = false;
         while self.spare.is_none() && self.under_way.iter().any(UnderWay::is_cancelled) {
             self.wait();
-            gave_back = true;
+            trimmed = true;
         }
-        self.give_back() || gave_back
+        self.trim() || trimmed
     }
 
     /// Waits for the answer to one request. The thread answers every one, unless it is gone: then
@@ -346,7 +346,7 @@ mod tests {
         let second = reader.take(LayerId(2)).unwrap().unwrap();
         assert!(second.as_ptr() == place && second[..] == bytes[1..101]);
         reader.recycle(second);
-        assert!(reader.give_back() && !reader.give_back());
+        assert!(reader.trim() && !reader.trim());
         assert_eq!(reader.pages(), 0);
     }
 
@@ -359,11 +359,11 @@ mod tests {
         assert!(reader.forget_all_but(&[LayerId(19)]));
         assert!(!reader.forget_all_but(&[LayerId(19)]));
         assert!(reader.has(LayerId(19)) && !reader.has(LayerId(0)));
-        // Asked for again, while it is read for nobody.
+        // Asked for again, while the cancelled read still runs.
         reader.ask(&layer(0, 1, 5), 16);
         assert_eq!(reader.take(LayerId(19)).unwrap().unwrap().len(), 1 << 20);
         assert_eq!(reader.take(LayerId(0)).unwrap().unwrap()[..], [1; 5]);
-        while reader.give_back_all() {}
+        while reader.trim_all() {}
         assert_eq!(reader.pages(), 0);
     }
 
@@ -373,8 +373,8 @@ mod tests {
         reader.ask(&layer(1, 2000, 10), 1);
         reader.forget_all_but(&[]);
         // The answer may have been there already.
-        let gave_back = reader.pages() == 0 || reader.give_back_all();
-        assert!(gave_back && reader.take(LayerId(1)).is_none());
+        let trimmed = reader.pages() == 0 || reader.trim_all();
+        assert!(trimmed && reader.take(LayerId(1)).is_none());
         assert_eq!(reader.pages(), 0);
     }
 

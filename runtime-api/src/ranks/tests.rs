@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
-use super::{PIECE, Rank, check_chunk};
+use super::threads::PIECE;
+use super::{Rank, check_chunk};
 use crate::{Error, Result, TrapKind};
 
 /// Runs every rank of a group in a thread of its own.

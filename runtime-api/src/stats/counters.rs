@@ -132,7 +132,7 @@ impl Counters {
         self.load_nanos.fetch_add(nanos(took), Relaxed);
     }
 
-    /// Counts a layer of so many bytes that is so many when it is compressed.
+    /// Records one compression: `before` bytes became `after`.
     pub(crate) fn compression(&self, before: u64, after: u64, took: Duration) {
         self.compressions.fetch_add(1, Relaxed);
         self.bytes_compressed.fetch_add(before, Relaxed);

@@ -281,7 +281,7 @@ impl<'a> Placer<'a> {
         if !tied {
             groups.push(group(output, 0));
         }
-        Inventory { groups, everywhere: layers(Part::RopeFreqs), beside: self.sizes.fixed }
+        Inventory { groups, replicated: layers(Part::RopeFreqs), overhead: self.sizes.fixed }
     }
 
     /// Layers of each kind; keys and values go with the attention.
@@ -296,8 +296,8 @@ impl<'a> Placer<'a> {
         let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
         Inventory {
             groups: kinds.map(group).into(),
-            everywhere: layout.layers_of(Part::RopeFreqs).cloned().collect(),
-            beside: self.sizes.fixed,
+            replicated: layout.layers_of(Part::RopeFreqs).cloned().collect(),
+            overhead: self.sizes.fixed,
         }
     }
 

@@ -65,7 +65,7 @@ fn row(guest: usize, memory: &MemoryStats) -> [String; 10] {
         guest.to_string(),
         memory.id.0.to_string(),
         terminal::line(regions.join(", ")),
-        format!("{:?}", memory.realisation),
+        format!("{:?}", memory.backing),
         size::bytes(memory.reserved_bytes),
         memory.resident_bytes.map_or("unknown".into(), size::bytes),
         size::bytes(memory.mapped_bytes),

@@ -2,8 +2,8 @@
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Realisation, Runtime,
-    Segment, Source, Value,
+    Backing, Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Runtime, Segment,
+    Source, Value,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
@@ -59,12 +59,12 @@ pub fn exported(engine: &dyn Engine) -> Outcome {
 pub fn segments(engine: &dyn Engine) -> Outcome {
     let mut guest = start(engine)?;
     let expected = [
-        (Realisation::Segments, vec![segment(1, 1, 2)]),
-        (Realisation::Segments, vec![segment(1, 3, 1), segment(2, 0, 3), segment(0, 6, 1)]),
-        (Realisation::Host, vec![]),
+        (Backing::Segments, vec![segment(1, 1, 2)]),
+        (Backing::Segments, vec![segment(1, 3, 1), segment(2, 0, 3), segment(0, 6, 1)]),
+        (Backing::Host, vec![]),
     ];
     let stats = guest.memory_stats();
-    let got: Vec<_> = stats.iter().map(|it| (it.realisation, it.segments.clone())).collect();
+    let got: Vec<_> = stats.iter().map(|it| (it.backing, it.segments.clone())).collect();
     equal("memories", got.as_slice(), &expected)?;
     // 14 of the 17 pages that the linear memories may have are in use.
     let refusal = [18 * PAGE, 17 * PAGE].map(|bytes| bytes.to_string());

@@ -297,12 +297,13 @@ mod tests {
         if let Ok(before) = std::env::var(CHILD) {
             return send_to_self(&before);
         }
-        let name = "mapping::lost::tests::a_signal_that_is_sent_is_passed_on";
+        let (_, module) = module_path!().split_once("::").unwrap();
+        let name = format!("{module}::a_signal_that_is_sent_is_passed_on");
         for (before, signal) in
             [("default", Some(libc::SIGBUS)), ("ignore", None), ("handler", None)]
         {
             let mut child = std::process::Command::new(std::env::current_exe().unwrap());
-            let done = child.args(["--exact", name]).env(CHILD, before).output().unwrap();
+            let done = child.args(["--exact", &name]).env(CHILD, before).output().unwrap();
             assert_eq!(done.status.signal(), signal, "{before}: {done:?}");
             assert!(signal.is_some() || done.status.success(), "{before}: {done:?}");
         }

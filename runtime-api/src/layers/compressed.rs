@@ -1,4 +1,4 @@
-//! What was written to layers that no file has, for as long as they are released: compressed.
+//! Compressed store for released layers that have no file.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// Bytes that are zeros until they are [kept](Self::keep).
 #[derive(Debug)]
-pub(crate) struct Anonymous {
+pub(crate) struct CompressedStore {
     bytes: u64,
     /// Most compressed bytes.
     room: u64,
@@ -64,7 +64,7 @@ const CHUNK: usize = PAGE as usize;
 /// The fastest of zstd's usual levels, as somebody waits for it.
 const LEVEL: i32 = 1;
 
-impl Anonymous {
+impl CompressedStore {
     pub(crate) fn new(bytes: u64, room: u64) -> Self {
         Self { bytes, room, kept: Mutex::default() }
     }
@@ -312,7 +312,7 @@ fn zeros(len: usize) -> Result<Box<[u8]>> {
     Ok(zeros.into_boxed_slice())
 }
 
-/// The only failure of zstd where there is room for the result, and nobody else wrote it.
+/// With enough room and our own frames, zstd fails only for lack of memory.
 fn failed(code: zstd_safe::ErrorCode) -> Error {
     out_of_memory(CHUNK, zstd_safe::get_error_name(code))
 }
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_repeats_takes_little_and_zeros_nothing() {
-        let anonymous = Anonymous::new(10 * PAGE, 10 * PAGE);
+        let anonymous = CompressedStore::new(10 * PAGE, 10 * PAGE);
         let data: Vec<u8> = (0..=255).cycle().take(3 * CHUNK).collect();
         let packed = anonymous.keep(PAGE, &data).unwrap();
         assert!(packed > 0 && packed < 3000, "{packed}");
@@ -351,7 +351,7 @@ mod tests {
 
     #[test]
     fn what_has_no_room_is_refused_and_changes_nothing() {
-        let anonymous = Anonymous::new(4 * PAGE, PAGE + 1000);
+        let anonymous = CompressedStore::new(4 * PAGE, PAGE + 1000);
         let data = random(1, 3 * CHUNK);
         assert_eq!(anonymous.keep(5, &data[..1000]).unwrap(), anonymous.kept_bytes());
         let (before, kept) = (anonymous.kept_bytes(), &data[..1000]);
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn the_last_byte_of_64_bits_has_a_place() {
-        let anonymous = Anonymous::new(u64::MAX, PAGE);
+        let anonymous = CompressedStore::new(u64::MAX, PAGE);
         anonymous.keep(u64::MAX - 3, &[1, 2, 3]).unwrap();
         let mut out = [9; 4];
         anonymous.read(u64::MAX - 4, &mut out).unwrap();
@@ -381,7 +381,7 @@ mod tests {
     /// What was forgotten is not read again, also where others keep the rest of the chunk.
     #[test]
     fn a_part_of_a_chunk_is_forgotten() {
-        let anonymous = Anonymous::new(PAGE + 1000, 2 * PAGE);
+        let anonymous = CompressedStore::new(PAGE + 1000, 2 * PAGE);
         let data = random(7, CHUNK + 1000);
         anonymous.keep(0, &data).unwrap();
         let mut expected = data.clone();
@@ -429,7 +429,7 @@ mod tests {
             room in prop_oneof![Just(LEN + PAGE), 0..3 * PAGE],
             steps in prop::collection::vec((0..LEN, 0..3 * CHUNK, any::<u64>(), 0..4_u8), 1..12),
         ) {
-            let anonymous = Anonymous::new(LEN, room);
+            let anonymous = CompressedStore::new(LEN, room);
             let mut expected = vec![0; usize::try_from(LEN).unwrap()];
             for (offset, len, seed, kind) in steps {
                 let start = usize::try_from(offset).unwrap();

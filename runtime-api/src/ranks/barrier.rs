@@ -1,15 +1,17 @@
-//! Where ranks wait for each other.
+//! The barrier that threads wait at for each other.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::ranks::transport::{Deadline, Failure};
 use std::{hint, thread};
 
 /// A barrier that the first failure opens for good.
 #[derive(Debug)]
-pub(super) struct Meeting {
+pub(super) struct Barrier {
     ranks: usize,
-    /// How many times all have met.
+    /// How many times all have arrived.
     turn: AtomicU64,
     /// How many have come to this turn.
     arrived: AtomicUsize,
@@ -30,26 +32,12 @@ struct State {
     gone: bool,
 }
 
-/// Why nobody meets any more.
-#[derive(Clone, Debug)]
-pub(super) struct Failure {
-    /// Who failed first.
-    pub(super) rank: usize,
-    /// Why.
-    pub(super) reason: String,
-    /// The time limit, if it was exceeded by waiting.
-    pub(super) waited: Option<Duration>,
-}
-
-/// When a call has to be over, and how long it may take.
-pub(super) type Deadline = (Instant, Duration);
-
 /// About what it costs to wake a thread: spinning for longer would not be worth it.
 const SPIN: Duration = Duration::from_micros(50);
 /// Looks at the turn between two looks at the clock.
 const LOOKS: u32 = 64;
 
-impl Meeting {
+impl Barrier {
     pub(super) fn new(ranks: usize) -> Self {
         // Who spins on the core that another rank needs only delays it.
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -65,7 +53,7 @@ impl Meeting {
         }
     }
 
-    /// The number of the turn that comes next: the same for all who have not met yet.
+    /// The number of the turn that comes next: the same for all ranks that have not arrived yet.
     pub(super) fn turn(&self) -> u64 {
         self.turn.load(Ordering::Acquire)
     }
@@ -86,7 +74,7 @@ impl Meeting {
     pub(super) fn wait(
         &self,
         turn: u64,
-        rank: usize,
+        rank: u32,
         deadline: Option<Deadline>,
     ) -> Result<(), Failure> {
         self.busy.fetch_add(1, Ordering::SeqCst);
@@ -95,11 +83,10 @@ impl Meeting {
         done
     }
 
-    fn wait_busy(&self, turn: u64, rank: usize, deadline: Option<Deadline>) -> Result<(), Failure> {
+    fn wait_busy(&self, turn: u64, rank: u32, deadline: Option<Deadline>) -> Result<(), Failure> {
         if self.failed.load(Ordering::SeqCst) {
             // If it was forgotten meanwhile, this rank has come too early to be counted.
-            let early =
-                || Failure { rank, reason: "it came while ranks began anew".into(), waited: None };
+            let early = || Failure::new(rank, "it came while ranks began anew");
             return Err(self.failure().unwrap_or_else(early));
         }
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.ranks {
@@ -131,7 +118,7 @@ impl Meeting {
         self.turn() != turn
     }
 
-    fn sleep(&self, turn: u64, rank: usize, deadline: Option<Deadline>) -> Result<(), Failure> {
+    fn sleep(&self, turn: u64, rank: u32, deadline: Option<Deadline>) -> Result<(), Failure> {
         let mut state = self.state();
         state.sleepers += 1;
         let result = loop {
@@ -141,12 +128,11 @@ impl Meeting {
             if let Some(failure) = &state.failure {
                 break Err(failure.clone());
             }
-            let left = deadline.map(|(at, _)| at.saturating_duration_since(Instant::now()));
+            let left =
+                deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
             state = match (left, deadline) {
-                (Some(Duration::ZERO), Some((_, limit))) => {
-                    let reason =
-                        format!("it waited for the others beyond {} ms", limit.as_millis());
-                    let failure = Failure { rank, reason, waited: Some(limit) };
+                (Some(Duration::ZERO), Some(Deadline { limit, .. })) => {
+                    let failure = Failure::waited(rank, limit);
                     self.fail_locked(&mut state, failure);
                     continue;
                 }

@@ -1,0 +1,230 @@
+//! One rank of a group, over any transport.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::ranks::threads::Threads;
+use crate::ranks::transport::{Deadline, Failure, Transport};
+use crate::{Error, Result, TrapKind};
+
+/// One of several participants that compute together, each with guests and a thread of its own.
+///
+/// A guest becomes part of it by [`Runtime::join`](crate::Runtime::join). Its calls of
+/// `all_gather` then wait for those of all other ranks, and all of them exchange what each has
+/// computed. Clones are the same rank: guests that run in one thread, one after another, join
+/// the same one.
+///
+/// [`group`](Self::group) makes all ranks of a group, as threads of this process;
+/// [`over`](Self::over) makes one of any [`Transport`], whose other ranks may be elsewhere.
+///
+/// The first rank that fails stops all: whose guest traps or exceeds its time, whose gather is
+/// refused, or whose last clone is dropped. Gathers that wait are refused then, and so are all
+/// later ones, until [`renew`](Self::renew). Without a time limit, a guest that runs for ever
+/// lets the others wait for ever.
+#[derive(Clone)]
+pub struct Rank(Arc<Member>);
+
+struct Member {
+    transport: Box<dyn Transport>,
+    rank: u32,
+    ranks: u32,
+    /// Of the call that runs.
+    deadline: Mutex<Option<Deadline>>,
+    /// Whether one of its guests runs, which the transport is told.
+    in_call: AtomicBool,
+    /// Nanoseconds of all gathers.
+    exchange_nanos: AtomicU64,
+}
+
+impl Rank {
+    /// Most ranks of a group.
+    pub const MAX: usize = Threads::MAX;
+
+    /// A group of `count` ranks in their order, as [`Threads`] of this process.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankCount`] if `count` is 0 or beyond [`Rank::MAX`].
+    pub fn group(count: usize) -> Result<Vec<Self>> {
+        Threads::group(count)?.into_iter().map(Self::over).collect()
+    }
+
+    /// The rank that a transport says it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankCount`] if its group has no ranks or more than [`Rank::MAX`], and
+    /// [`Error::RankNumber`] if it says that it is none of them.
+    pub fn over(transport: impl Transport + 'static) -> Result<Self> {
+        let (rank, ranks) = (transport.rank(), transport.ranks());
+        let (number, count) = (rank as usize, ranks as usize);
+        if count == 0 || count > Self::MAX {
+            return Err(Error::RankCount { asked: count, limit: Self::MAX });
+        }
+        if number >= count {
+            return Err(Error::RankNumber { rank: number, ranks: count });
+        }
+        Ok(Self(Arc::new(Member {
+            transport: Box::new(transport),
+            rank,
+            ranks,
+            deadline: Mutex::default(),
+            in_call: AtomicBool::new(false),
+            exchange_nanos: AtomicU64::new(0),
+        })))
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub fn index(&self) -> usize {
+        self.0.rank as usize
+    }
+
+    /// How many ranks the group has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.ranks as usize
+    }
+
+    /// Time of all exchanges of its guests with other ranks so far: waiting and copying.
+    #[must_use]
+    pub fn exchange_time(&self) -> Duration {
+        Duration::from_nanos(self.0.exchange_nanos.load(Ordering::Relaxed))
+    }
+
+    /// Waits until all ranks have come here: the end of what they compute together.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankStopped`] if one of them has failed, and [`Error::RanksDisagree`] if one of
+    /// them gathers instead.
+    pub fn finish(&self) -> Result<()> {
+        let deadline = *self.0.deadline();
+        self.or_stop(self.0.transport.finish(deadline))
+    }
+
+    /// Stops all ranks, unless one has failed before.
+    pub fn stop(&self, reason: impl fmt::Display) {
+        self.0.transport.fail(Failure::new(self.0.rank, reason));
+    }
+
+    /// The rank that failed first and so stopped all.
+    #[must_use]
+    pub fn stopped_by(&self) -> Option<usize> {
+        self.0.transport.failure().map(|failure| failure.rank as usize)
+    }
+
+    /// Forgets a failure, but not that a rank was dropped: gathers work again. Does nothing if no
+    /// rank has failed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankBusy`] while a guest of the group runs, or a rank waits for others: it would
+    /// miss those that have come already. [`Error::RankStopped`] if the transport cannot begin
+    /// anew.
+    pub fn renew(&self) -> Result<()> {
+        self.0.transport.renew()
+    }
+
+    /// Stops all ranks when the guard is dropped by a panic, so that none waits for this one.
+    #[must_use]
+    pub fn stop_if_panicking(&self) -> impl Drop + use<> {
+        StopIfPanicking(self.clone())
+    }
+
+    /// Exchanges the parts of a buffer. Stops all ranks if the request is refused, `buffer`
+    /// being a range that was found good or the reason why it was not.
+    pub(crate) fn all_gather(&self, buffer: Result<&mut [u8]>, chunk: u64) -> Result<()> {
+        let start = Instant::now();
+        let done = self.or_stop(buffer.and_then(|buffer| self.0.all_gather(buffer, chunk)));
+        let nanos = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.0.exchange_nanos.fetch_add(nanos, Ordering::Relaxed);
+        done
+    }
+
+    /// Begins a call, which may take as long as `limit`. A call that was left by a panic ends with
+    /// it.
+    pub(crate) fn begin_call(&self, limit: Option<Duration>) {
+        if !self.0.in_call.swap(true, Ordering::AcqRel) {
+            self.0.transport.enter();
+        }
+        *self.0.deadline() = limit.and_then(Deadline::after);
+    }
+
+    /// Ends a call. That its time was over while it waited for others is a trap, as elsewhere.
+    pub(crate) fn end_call(
+        &self,
+        engine: &'static str,
+        operation: &str,
+        done: Result<()>,
+    ) -> Result<()> {
+        self.leave_call();
+        self.or_stop(done)?;
+        match self.0.transport.failure() {
+            Some(Failure { rank, limit: Some(limit), .. }) if rank == self.0.rank => {
+                let kind = TrapKind::DeadlineExceeded(limit);
+                Err(Error::Trap { engine, operation: operation.to_owned(), kind })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The end of a call, however it ended.
+    fn leave_call(&self) {
+        *self.0.deadline() = None;
+        if self.0.in_call.swap(false, Ordering::AcqRel) {
+            self.0.transport.exit();
+        }
+    }
+
+    fn or_stop<T>(&self, done: Result<T>) -> Result<T> {
+        done.inspect_err(|error| self.stop(error))
+    }
+}
+
+/// Whether `ranks` chunks, one after another, make up a total, of which the last may lack a part
+/// or, as those before it, all.
+pub(crate) fn check_chunk(chunk: u64, total: u64, ranks: usize) -> Result<()> {
+    if chunk <= total && u128::from(total) <= u128::from(chunk) * ranks as u128 {
+        return Ok(());
+    }
+    Err(Error::BadChunk { chunk, total, ranks })
+}
+
+impl Member {
+    fn all_gather(&self, buffer: &mut [u8], chunk: u64) -> Result<()> {
+        check_chunk(chunk, buffer.len() as u64, self.ranks as usize)?;
+        // No more than the total, as was just checked.
+        let chunk = usize::try_from(chunk).unwrap_or(buffer.len());
+        let deadline = *self.deadline();
+        self.transport.all_gather(buffer, chunk, deadline)
+    }
+
+    fn deadline(&self) -> MutexGuard<'_, Option<Deadline>> {
+        self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See [`Rank::stop_if_panicking`].
+struct StopIfPanicking(Rank);
+
+impl Drop for StopIfPanicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop("it has panicked, which is a bug of Polychord or of the engine");
+            self.0.leave_call();
+        }
+    }
+}
+
+impl fmt::Debug for Rank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rank")
+            .field("index", &self.index())
+            .field("count", &self.count())
+            .field("failure", &self.0.transport.failure())
+            .finish()
+    }
+}

@@ -1,0 +1,110 @@
+//! What carries bytes among the ranks of a group: threads of one process, or anything else.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use crate::Result;
+
+/// How one rank reaches the others of its group.
+///
+/// [`Threads`](super::Threads) is the one for ranks that are threads of one process;
+/// [`Rank::over`](super::Rank::over) makes a rank of any other, for which this process may be one
+/// rank alone. The calls of one rank come one after another, but for [`fail`](Self::fail),
+/// [`failure`](Self::failure) and [`renew`](Self::renew), which may come at any time and from any
+/// thread.
+///
+/// The first failure of any rank stops all: exchanges that wait are refused, and all later ones,
+/// with [`Error::RankStopped`](crate::Error::RankStopped), until the group is renewed. A transport
+/// that is dropped is a rank that has failed.
+pub trait Transport: Send + Sync {
+    /// The number of this rank, from 0. Always the same.
+    fn rank(&self) -> u32;
+
+    /// How many ranks the group has. Always the same, on all ranks.
+    fn ranks(&self) -> u32;
+
+    /// Exchanges chunks: rank `r` has bytes `r * chunk..(r + 1) * chunk` of `buffer`, as far as
+    /// there are so many, and gets all others. The sizes are checked before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankStopped`](crate::Error::RankStopped) if a rank has failed, with this rank's own
+    /// failure ([`Failure::waited`]) if the deadline came first, and
+    /// [`Error::RanksDisagree`](crate::Error::RanksDisagree) if another rank does something else,
+    /// or has other sizes. The caller then [fails](Self::fail) the group.
+    fn all_gather(&self, buffer: &mut [u8], chunk: usize, deadline: Option<Deadline>)
+    -> Result<()>;
+
+    /// Waits until all ranks have finished what they compute together.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`all_gather`](Self::all_gather).
+    fn finish(&self, deadline: Option<Deadline>) -> Result<()>;
+
+    /// Stops all ranks, unless one has failed before.
+    fn fail(&self, failure: Failure);
+
+    /// The first failure, if there is one.
+    fn failure(&self) -> Option<Failure>;
+
+    /// Forgets a failure, so that exchanges work again; does nothing if there is none, or if a rank
+    /// is gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankBusy`](crate::Error::RankBusy) while a rank is in a call or an exchange, and
+    /// [`Error::RankStopped`](crate::Error::RankStopped) if the transport cannot begin anew.
+    fn renew(&self) -> Result<()>;
+
+    /// A call of a guest begins, in which exchanges may follow.
+    fn enter(&self) {}
+
+    /// The call has ended.
+    fn exit(&self) {}
+}
+
+/// When a call has to be over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Deadline {
+    /// The time.
+    pub at: Instant,
+    /// How long the call may take.
+    pub limit: Duration,
+}
+
+/// Why a group was stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Failure {
+    /// The rank that failed first.
+    pub rank: u32,
+    /// Why it did.
+    pub reason: String,
+    /// The time limit of its call, if it has waited for others beyond it.
+    pub limit: Option<Duration>,
+}
+
+impl Failure {
+    /// A failure of a rank, for any reason but time.
+    #[must_use]
+    pub fn new(rank: u32, reason: impl fmt::Display) -> Self {
+        Self { rank, reason: reason.to_string(), limit: None }
+    }
+
+    /// The failure of a rank that has waited for others beyond the limit of its call.
+    #[must_use]
+    pub fn waited(rank: u32, limit: Duration) -> Self {
+        let reason = format!("it waited for the others beyond {} ms", limit.as_millis());
+        Self { rank, reason, limit: Some(limit) }
+    }
+}
+
+impl Deadline {
+    /// The deadline of a call that begins now; none if the clock cannot express it.
+    #[must_use]
+    pub fn after(limit: Duration) -> Option<Self> {
+        Some(Self { at: Instant::now().checked_add(limit)?, limit })
+    }
+}
