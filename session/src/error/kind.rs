@@ -1,5 +1,6 @@
 //! What a program can do about an error.
 
+use polychord_abi::transformer::status;
 use polychord_model::{chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api as api;
 
@@ -61,7 +62,7 @@ impl Error {
             Self::Chat(error) => of_chat(error),
             Self::Sampler(error) => of_sampler(error),
             Self::Runtime(error) => of_runtime(error),
-            Self::Guest { .. } => ErrorKind::Guest,
+            Self::Guest { status, .. } => of_status(*status),
             Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
             Self::TooLargeForMemory32 { .. } | Self::MemoryBytes { .. } => ErrorKind::TooLarge,
             Self::Thread { .. } => ErrorKind::OutOfMemory,
@@ -104,6 +105,18 @@ impl Error {
             ) => Some(operation),
             _ => None,
         }
+    }
+}
+
+fn of_status(status: i32) -> ErrorKind {
+    match status {
+        status::BAD_TOKEN => ErrorKind::InvalidArgument,
+        status::CONTEXT_FULL => ErrorKind::ContextFull,
+        status::UNSUPPORTED_TYPE => ErrorKind::Unsupported,
+        status::OUT_OF_MEMORY => ErrorKind::TooLarge,
+        status::LAYER_REFUSED => ErrorKind::Io,
+        status::GATHER_REFUSED => ErrorKind::Rank,
+        _ => ErrorKind::Guest,
     }
 }
 
