@@ -68,8 +68,8 @@ fn placements(memory64: Memory64) -> Vec<Placement> {
 }
 
 fn samplings() -> [Sampling; 3] {
-    let drawn = Sampling { repeat_penalty: 1.1, ..Sampling::default() };
-    let of_all = Sampling { top_k: 0, top_p: 0.9, ..Sampling::default() };
+    let drawn = Sampling::default().repeat_penalty(1.1);
+    let of_all = Sampling::default().top_k(0).top_p(0.9);
     [Sampling::greedy(), drawn, of_all]
 }
 

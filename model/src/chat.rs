@@ -41,7 +41,15 @@ use value::{DictBuilder, List, Value};
 pub use rendered::Rendered;
 
 /// One turn of a conversation.
+///
+/// ```
+/// use polychord_model::chat::Message;
+///
+/// let message = Message::new("user", "My name is Ann.");
+/// assert_eq!((&*message.role, &*message.content), ("user", "My name is Ann."));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Message {
     /// Who speaks: `system`, `user` or `assistant` in most models.
     pub role: String,
@@ -66,6 +74,17 @@ pub enum GenerationPrompt {
 }
 
 /// A model's chat template, ready to render.
+///
+/// ```
+/// use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message};
+///
+/// let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}\
+///               {% if add_generation_prompt %}<assistant>{% endif %}";
+/// let template = ChatTemplate::new(source, "<s>", "</s>")?;
+/// let text = template.render(&[Message::new("user", "Hello!")], GenerationPrompt::Add)?;
+/// assert_eq!(text, "<user>Hello!\n<assistant>");
+/// # Ok::<(), polychord_model::chat::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct ChatTemplate {
     block: Block,

@@ -11,9 +11,20 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// How to choose. The default is llama.cpp's.
+/// How to choose the next token. The default is llama.cpp's.
+///
+/// ```
+/// use polychord_model::Sampling;
+///
+/// let drawn = Sampling::new().temperature(0.7).top_p(0.9).seed(42);
+/// drawn.validate()?;
+/// let repeatable = Sampling::greedy().repeat_penalty(1.1);
+/// # let _ = repeatable;
+/// # Ok::<(), polychord_model::sampler::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Logits are divided by it: 0 always takes the best token (the lowest id of equals),
     /// 1 draws with the model's own probabilities. 0 to 100.
@@ -78,10 +89,58 @@ pub enum Error {
 }
 
 impl Sampling {
+    /// Draws as llama.cpp does by default.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
     /// Always the best token.
     #[must_use]
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
+    }
+
+    /// Sets what logits are divided by, 0 to 100; 0 always takes the best token.
+    #[must_use]
+    pub const fn temperature(mut self, temperature: f32) -> Self {
+        self.temperature = temperature;
+        self
+    }
+
+    /// Draws from this many of the best tokens only; 0 is all.
+    #[must_use]
+    pub const fn top_k(mut self, count: u32) -> Self {
+        self.top_k = count;
+        self
+    }
+
+    /// Draws only from the best tokens that together have this probability, above 0 to 1.
+    #[must_use]
+    pub const fn top_p(mut self, probability: f32) -> Self {
+        self.top_p = probability;
+        self
+    }
+
+    /// Makes recent tokens less likely by this factor, above 0 to 100; 1 changes nothing.
+    #[must_use]
+    pub const fn repeat_penalty(mut self, factor: f32) -> Self {
+        self.repeat_penalty = factor;
+        self
+    }
+
+    /// Sets how many tokens are recent for the repeat penalty; 0 is none.
+    #[must_use]
+    pub const fn repeat_last_n(mut self, count: u32) -> Self {
+        self.repeat_last_n = count;
+        self
+    }
+
+    /// Sets the start of the random numbers.
+    #[must_use]
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 
     /// Checks every field.
@@ -101,12 +160,21 @@ impl Sampling {
 }
 
 /// Chooses tokens; holds the random numbers' state and scratch memory.
+///
+/// ```
+/// use polychord_model::sampler::{Sampler, Sampling};
+///
+/// let mut sampler = Sampler::new(&Sampling::greedy())?;
+/// let logits = [0.5, 2.0, -1.0];
+/// assert_eq!(sampler.sample(logits, &[])?, 1);
+/// # Ok::<(), polychord_model::sampler::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Sampler {
     options: Sampling,
     rng: ChaCha8Rng,
     candidates: Vec<Candidate>,
-    /// Tokens to penalise.
+    /// Tokens to penalize.
     recent: Vec<u32>,
 }
 
@@ -132,7 +200,7 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// As [`Sampling::validate`].
+    /// Returns the errors of [`Sampling::validate`].
     pub fn new(options: &Sampling) -> Result<Self, Error> {
         options.validate()?;
         let rng = ChaCha8Rng::seed_from_u64(options.seed);
@@ -157,7 +225,7 @@ impl Sampler {
         recent: &[u32],
     ) -> Result<u32, Error> {
         let count = self.load(logits)?;
-        self.penalise(recent);
+        self.penalize(recent);
         self.candidates.retain(|candidate| candidate.logit > f32::NEG_INFINITY);
         if self.options.temperature == 0.0 {
             let best = self.candidates.iter().min_by(|a, b| a.rank(b));
@@ -180,7 +248,7 @@ impl Sampler {
     }
 
     /// Makes each recent token less likely, once however often it occurs.
-    fn penalise(&mut self, recent: &[u32]) {
+    fn penalize(&mut self, recent: &[u32]) {
         let penalty = self.options.repeat_penalty;
         let last = usize::try_from(self.options.repeat_last_n).unwrap_or(usize::MAX);
         if penalty == 1.0 || last == 0 {

@@ -20,11 +20,21 @@ use special::{Part, Specials};
 use spm::Spm;
 use vocab::{Kind, Vocab};
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, PendingText};
 pub use error::Error;
 pub use special::SpecialTokens;
 
 /// The vocabulary of a model, and how it cuts text into tokens.
+///
+/// ```no_run
+/// use polychord_model::gguf::Gguf;
+/// use polychord_model::tokenizer::{SpecialTokens, Tokenizer};
+///
+/// fn count(gguf: &Gguf, text: &str) -> Result<usize, polychord_model::tokenizer::Error> {
+///     let tokenizer = Tokenizer::from_gguf(gguf)?;
+///     Ok(tokenizer.encode_prompt(text, SpecialTokens::AsText)?.len())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Tokenizer {
     vocab: Vocab,
@@ -91,7 +101,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// As [`Self::encode`].
+    /// Returns the errors of [`Self::encode`].
     pub fn encode_prompt(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
         Ok(self.begun(self.encode(text, special)?))
     }
@@ -101,7 +111,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// As [`Self::encode`].
+    /// Returns the errors of [`Self::encode`].
     pub fn encode_document(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
         let mut ids = self.encode_prompt(text, special)?;
         if let Some(eos) = self.vocab.eos.filter(|_| self.vocab.add_eos)
@@ -119,7 +129,7 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// As [`Self::encode`].
+    /// Returns the errors of [`Self::encode`].
     pub fn encode_chat(&self, conversation: &Rendered) -> Result<Vec<u32>, Error> {
         let (text, trusted) = (conversation.as_str(), conversation.template_ranges());
         Ok(self.begun(self.encode_parts(self.specials.split_trusted(text, trusted))?))

@@ -5,14 +5,7 @@
 use polychord_model::sampler::{Error, Sampler, Sampling};
 
 fn drawing() -> Sampling {
-    Sampling {
-        temperature: 1.0,
-        top_k: 0,
-        top_p: 1.0,
-        repeat_penalty: 1.0,
-        repeat_last_n: 64,
-        seed: 7,
-    }
+    Sampling::new().temperature(1.0).top_k(0).top_p(1.0).seed(7)
 }
 
 fn sample(options: Sampling, logits: &[f32], recent: &[u32]) -> Result<u32, Error> {
@@ -38,7 +31,7 @@ fn greedy_takes_the_best_and_the_lowest_of_equals() {
 
 #[test]
 fn a_recent_token_is_penalised_once() {
-    let options = Sampling { repeat_penalty: 2.0, repeat_last_n: 3, ..Sampling::greedy() };
+    let options = Sampling::greedy().repeat_penalty(2.0).repeat_last_n(3);
     assert_eq!(sample(options, &[4.0, 3.0, 1.0], &[0]), Ok(1), "4 / 2 is less than 3");
     assert_eq!(
         sample(options, &[4.0, 1.5, 1.0], &[0, 0, 0]),
@@ -51,7 +44,7 @@ fn a_recent_token_is_penalised_once() {
         "no longer recent, and 9 is no token"
     );
     assert_eq!(sample(options, &[-1.0, -1.5, -9.0], &[0]), Ok(1), "negative logits are multiplied");
-    let none = Sampling { repeat_last_n: 0, ..options };
+    let none = options.repeat_last_n(0);
     assert_eq!(sample(none, &[4.0, 3.0, 1.0], &[0]), Ok(0));
 }
 
@@ -67,18 +60,18 @@ fn draws_follow_the_probabilities() {
 #[test]
 fn temperature_sharpens_and_flattens() {
     let logits = [0.0, f32::ln(2.0)];
-    let cold = counts(Sampling { temperature: 0.25, ..drawing() }, &logits, 34_000);
+    let cold = counts(drawing().temperature(0.25), &logits, 34_000);
     assert!(cold[0].abs_diff(2_000) < 300, "1 to 2^4: {cold:?}");
-    let tiny = counts(Sampling { temperature: 1e-30, ..drawing() }, &logits, 100);
+    let tiny = counts(drawing().temperature(1e-30), &logits, 100);
     assert_eq!(tiny, [0, 100]);
-    let hot = counts(Sampling { temperature: 100.0, ..drawing() }, &logits, 10_000);
+    let hot = counts(drawing().temperature(100.0), &logits, 10_000);
     assert!(hot[0].abs_diff(5_000) < 300, "{hot:?}");
 }
 
 #[test]
 fn top_k_keeps_the_best() {
     let logits: Vec<f32> = (0_u8..100).map(|id| f32::from(id % 50) / 50.0).collect();
-    let counts = counts(Sampling { top_k: 3, ..drawing() }, &logits, 3_000);
+    let counts = counts(drawing().top_k(3), &logits, 3_000);
     let drawn: Vec<usize> = (0..100).filter(|&id| counts[id] > 0).collect();
     assert_eq!(drawn, [48, 49, 99], "the lower id of equals");
 }
@@ -86,7 +79,7 @@ fn top_k_keeps_the_best() {
 #[test]
 fn top_p_keeps_the_shortest_run_before_temperature() {
     let logits = [f32::ln(0.5), f32::ln(0.3), f32::ln(0.15), f32::ln(0.05)];
-    let hot = Sampling { temperature: 50.0, top_p: 0.79, ..drawing() };
+    let hot = drawing().temperature(50.0).top_p(0.79);
     let counts = counts(hot, &logits, 3_000);
     assert!(counts[0] > 1_000 && counts[1] > 1_000 && counts[2..] == [0, 0], "{counts:?}");
 }
@@ -107,7 +100,7 @@ fn top_p_over_a_large_vocabulary_agrees_with_sorting_all() {
             sum < 0.3
         })
         .count();
-    let counts = counts(Sampling { top_p: 0.3, ..drawing() }, &logits, 2_000);
+    let counts = counts(drawing().top_p(0.3), &logits, 2_000);
     let allowed = &order[..kept];
     assert!((0..logits.len()).all(|id| counts[id] == 0 || allowed.contains(&id)));
     assert!(kept > 200 && counts.iter().filter(|&&count| count > 0).count() > kept * 9 / 10);
@@ -116,7 +109,7 @@ fn top_p_over_a_large_vocabulary_agrees_with_sorting_all() {
 #[test]
 fn the_same_seed_gives_the_same_tokens_on_every_platform() {
     let logits: Vec<f32> = (0_u8..64).map(|id| f32::from(id) / 16.0).collect();
-    let mut sampler = Sampler::new(&Sampling { seed: 42, ..Sampling::default() }).unwrap();
+    let mut sampler = Sampler::new(&Sampling::default().seed(42)).unwrap();
     let tokens: Vec<u32> =
         (0..12).map(|_| sampler.sample(logits.iter().copied(), &[63]).unwrap()).collect();
     assert_eq!(
@@ -135,7 +128,7 @@ fn nonsense_is_refused() {
         assert!(matches!(sample(options, &[f32::INFINITY], &[]), Err(Error::Logit { id: 0, .. })));
         assert_eq!(sample(options, &[f32::MAX, f32::MIN], &[]), Ok(0));
     }
-    let extreme = Sampling { repeat_penalty: 1e-30, ..drawing() };
+    let extreme = drawing().repeat_penalty(1e-30);
     assert_eq!(sample(extreme, &[f32::MAX, 1.0], &[0, u32::MAX]), Ok(0));
 }
 
@@ -143,13 +136,13 @@ fn nonsense_is_refused() {
 fn options_out_of_range_are_named() {
     let bad = f32::NAN;
     for (options, field) in [
-        (Sampling { temperature: -0.1, ..drawing() }, "temperature"),
-        (Sampling { temperature: bad, ..drawing() }, "temperature"),
-        (Sampling { temperature: f32::INFINITY, ..drawing() }, "temperature"),
-        (Sampling { top_p: 0.0, ..drawing() }, "top_p"),
-        (Sampling { top_p: 1.5, ..drawing() }, "top_p"),
-        (Sampling { repeat_penalty: 0.0, ..drawing() }, "repeat_penalty"),
-        (Sampling { repeat_penalty: bad, ..drawing() }, "repeat_penalty"),
+        (drawing().temperature(-0.1), "temperature"),
+        (drawing().temperature(bad), "temperature"),
+        (drawing().temperature(f32::INFINITY), "temperature"),
+        (drawing().top_p(0.0), "top_p"),
+        (drawing().top_p(1.5), "top_p"),
+        (drawing().repeat_penalty(0.0), "repeat_penalty"),
+        (drawing().repeat_penalty(bad), "repeat_penalty"),
     ] {
         let error = Sampler::new(&options).unwrap_err();
         assert!(matches!(error, Error::Option { field: named, .. } if named == field), "{error}");

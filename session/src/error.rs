@@ -1,42 +1,58 @@
 //! Errors of opening and running models.
 
+mod kind;
+
 use std::path::PathBuf;
 
 use polychord_model::{chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api::Printable;
 
+pub use kind::ErrorKind;
+
 /// The result of running a model.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a model cannot be opened or run.
+///
+/// [`kind`](Self::kind) says what a program can do about it, [`engine`](Self::engine) and
+/// [`operation`](Self::operation) where it happened; the message names the cause, too, so that
+/// [`source`](std::error::Error::source) does not repeat it.
+///
+/// ```
+/// use polychord_session::{ErrorKind, Model};
+///
+/// let error = Model::open("/no/such/model.gguf").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Io);
+/// println!("{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The file is not a GGUF file that can be read.
-    #[error("cannot read {} as a GGUF model", Printable(path.display()))]
+    #[error("cannot read {} as a GGUF model: {reason}", Printable(path.display()))]
     Gguf {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        source: gguf::Error,
+        reason: gguf::Error,
     },
     /// The file is fine, but the network in it is not one that the guest computes.
-    #[error("cannot run the model in {}", Printable(path.display()))]
+    #[error("cannot run the model in {}: {reason}", Printable(path.display()))]
     Config {
         /// The file.
         path: PathBuf,
         /// Why not.
-        source: config::Error,
+        reason: config::Error,
     },
     /// The vocabulary cannot be used.
-    #[error("cannot use the model's vocabulary")]
-    Tokenizer(#[from] tokenizer::Error),
+    #[error("cannot use the model's vocabulary: {0}")]
+    Tokenizer(tokenizer::Error),
     /// The chat template cannot be used.
-    #[error("cannot use the model's chat template")]
-    Chat(#[from] chat::Error),
+    #[error("cannot use the model's chat template: {0}")]
+    Chat(chat::Error),
     /// The sampling options are wrong, or the logits cannot be sampled.
-    #[error("cannot choose a token")]
-    Sampler(#[from] sampler::Error),
+    #[error("cannot choose a token: {0}")]
+    Sampler(sampler::Error),
     /// The engine or the host refused.
     #[error(transparent)]
     Runtime(#[from] polychord_runtime_api::Error),
@@ -62,7 +78,7 @@ pub enum Error {
     },
     /// Weights, cache and activations do not fit into the guests' memories.
     #[error(
-        "guest {guest} of the placement {placement} would hold {weights} bytes of weights and {cache} of cache for {context} tokens and of activations, but a 32-bit memory has at most {limit} bytes: use the placement sharded32 with more memories, paged with a smaller resident budget, a smaller quantisation or a shorter context"
+        "guest {guest} of the placement {placement} would hold {weights} bytes of weights and {cache} of cache for {context} tokens and of activations, but a 32-bit memory has at most {limit} bytes: use the placement sharded32 with more memories, paged with a smaller resident budget, a smaller quantization or a shorter context"
     )]
     TooLargeForMemory32 {
         /// Name of the placement.
@@ -76,6 +92,20 @@ pub enum Error {
         /// Positions of the cache.
         context: u32,
         /// Most bytes of a memory.
+        limit: u64,
+    },
+    /// The guests of a session need more memory than its options allow.
+    #[error(
+        "the {guests} guests of the placement {placement} need {least} bytes for weights, caches and activations, but memory_bytes allows {limit}: allow {least}, or use a shorter context, a smaller batch, fewer ranks, or the placement paged with a smaller resident budget"
+    )]
+    MemoryBytes {
+        /// Name of the placement.
+        placement: &'static str,
+        /// How many guests there are, of all ranks in this process.
+        guests: usize,
+        /// The least that works.
+        least: u64,
+        /// What the options allow.
         limit: u64,
     },
     /// The engine has no memory of the kind that a placement is about.
@@ -116,7 +146,7 @@ pub enum Error {
         /// The model's own context.
         limit: u32,
     },
-    /// The network cannot be divided among so many ranks, or nobody can compute it.
+    /// The network cannot be divided among so many ranks.
     #[error("{asked} ranks are not possible: the model's {limit} heads are for 1 to {limit}")]
     Ranks {
         /// What was asked for.
@@ -125,12 +155,12 @@ pub enum Error {
         limit: u32,
     },
     /// The system gives no thread to a rank.
-    #[error("there is no thread for rank {rank}: use fewer ranks")]
+    #[error("there is no thread for rank {rank} ({reason}): use fewer ranks")]
     Thread {
         /// Which rank.
         rank: usize,
         /// Why not.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// More tokens than the context has room for.
     #[error(
@@ -146,6 +176,17 @@ pub enum Error {
         /// The model's own context.
         limit: u32,
     },
+    /// A sequence cannot be truncated to more tokens than it has.
+    #[error("cannot truncate the sequence to {asked} tokens: it has {position}")]
+    Truncate {
+        /// How many tokens were to be kept.
+        asked: u32,
+        /// How many there are.
+        position: u32,
+    },
+    /// A stop text without a character.
+    #[error("a stop text is empty, which would end every answer before it begins: leave it out")]
+    EmptyStop,
     /// There is nothing to start from.
     #[error("the prompt has no tokens, and the model adds none: give some text")]
     EmptyPrompt,
@@ -154,5 +195,23 @@ pub enum Error {
 impl From<polychord_runtime_api::plan::Error> for Error {
     fn from(error: polychord_runtime_api::plan::Error) -> Self {
         Self::Runtime(error.into())
+    }
+}
+
+impl From<tokenizer::Error> for Error {
+    fn from(error: tokenizer::Error) -> Self {
+        Self::Tokenizer(error)
+    }
+}
+
+impl From<chat::Error> for Error {
+    fn from(error: chat::Error) -> Self {
+        Self::Chat(error)
+    }
+}
+
+impl From<sampler::Error> for Error {
+    fn from(error: sampler::Error) -> Self {
+        Self::Sampler(error)
     }
 }

@@ -9,6 +9,12 @@ use polychord_runtime_api::Source;
 
 /// Reads the header of the GGUF file at `path`.
 ///
+/// ```no_run
+/// let gguf = polychord_session::read_header("model.gguf")?;
+/// println!("{:?}", gguf.metadata().str("general.name")?);
+/// # Ok::<(), polychord_model::gguf::Error>(())
+/// ```
+///
 /// # Errors
 ///
 /// [`Error::Open`] if it cannot be opened, [`Error::NotAFile`] for directories, pipes and

@@ -1,7 +1,7 @@
 //! A model file that is open: its header in memory, its tensors on disk.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use polychord_model::chat::ChatTemplate;
 use polychord_model::config::Config;
@@ -16,9 +16,21 @@ use crate::header::header_of;
 /// A model file: its header in memory, its tensors on disk.
 ///
 /// Opening reads the header alone. Weights go from the file straight into guests, when a
-/// session starts.
+/// session starts. Clones are cheap and share everything; a session keeps one.
+///
+/// ```no_run
+/// use polychord_session::Model;
+///
+/// let model = Model::open("model.gguf")?;
+/// let config = model.config();
+/// println!("{} blocks, {} tokens of context", config.blocks, config.context_length);
+/// # Ok::<(), polychord_session::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Model(Arc<Opened>);
+
 #[derive(Debug)]
-pub struct Model {
+struct Opened {
     path: PathBuf,
     gguf: Gguf,
     config: Config,
@@ -46,7 +58,7 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     ///
     /// # Safety
     ///
@@ -64,40 +76,41 @@ impl Model {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open), for a source that cannot be read or is no such model.
+    /// Returns the errors of [`open`](Self::open), for a source that cannot be read or is no such model.
     pub fn from_source(path: impl AsRef<Path>, source: Source) -> Result<Self> {
         let path = path.as_ref();
-        let wrong_file = |source| Error::Gguf { path: path.to_owned(), source };
-        let wrong_model = |source| Error::Config { path: path.to_owned(), source };
+        let wrong_file = |reason| Error::Gguf { path: path.to_owned(), reason };
+        let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let gguf = header_of(&source).map_err(wrong_file)?;
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         let tokenizer = OnceLock::new();
-        Ok(Self { path: path.to_owned(), gguf, config, layouts, source, tokenizer })
+        let path = path.to_owned();
+        Ok(Self(Arc::new(Opened { path, gguf, config, layouts, source, tokenizer })))
     }
 
     /// The file.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// The file's header.
     #[must_use]
-    pub const fn gguf(&self) -> &Gguf {
-        &self.gguf
+    pub fn gguf(&self) -> &Gguf {
+        &self.0.gguf
     }
 
     /// The shape of the network.
     #[must_use]
-    pub const fn config(&self) -> &Config {
-        &self.config
+    pub fn config(&self) -> &Config {
+        &self.0.config
     }
 
     /// The layers of the file, in the order in which they are used.
     #[must_use]
     pub fn layers(&self) -> &[SourceRange] {
-        &self.layouts[0].layers
+        &self.0.layouts[0].layers
     }
 
     /// The tokenizer of the model's vocabulary.
@@ -106,11 +119,11 @@ impl Model {
     ///
     /// [`Error::Tokenizer`] if the file has none, or one of a kind that is not supported.
     pub fn tokenizer(&self) -> Result<&Tokenizer> {
-        if let Some(tokenizer) = self.tokenizer.get() {
+        if let Some(tokenizer) = self.0.tokenizer.get() {
             return Ok(tokenizer);
         }
-        let tokenizer = Tokenizer::from_gguf(&self.gguf)?;
-        Ok(self.tokenizer.get_or_init(|| tokenizer))
+        let tokenizer = Tokenizer::from_gguf(&self.0.gguf)?;
+        Ok(self.0.tokenizer.get_or_init(|| tokenizer))
     }
 
     /// The model's own chat template.
@@ -119,23 +132,23 @@ impl Model {
     ///
     /// [`Error::Chat`] if the file has none, or one that cannot be parsed.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        Ok(ChatTemplate::from_gguf(&self.gguf)?)
+        Ok(ChatTemplate::from_gguf(&self.0.gguf)?)
     }
 
-    pub(crate) const fn source(&self) -> &Source {
-        &self.source
+    pub(crate) fn source(&self) -> &Source {
+        &self.0.source
     }
 
-    pub(crate) const fn layout(&self, cut: Cut) -> &Layout {
+    pub(crate) fn layout(&self, cut: Cut) -> &Layout {
         match cut {
-            Cut::ByPart => &self.layouts[0],
-            Cut::ByKind => &self.layouts[1],
+            Cut::ByPart => &self.0.layouts[0],
+            Cut::ByKind => &self.0.layouts[1],
         }
     }
 
     /// The layout that a plan was made from.
     pub(crate) fn layout_of(&self, plan: &Plan) -> Result<&Layout> {
-        let [by_part, by_kind] = &self.layouts;
+        let [by_part, by_kind] = &self.0.layouts;
         if plan.check_model(&by_kind.layers).is_ok() {
             return Ok(by_kind);
         }

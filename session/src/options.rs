@@ -13,7 +13,21 @@ use crate::error::{Error, Result};
 use crate::model::Model;
 
 /// How to run a model.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_session::{Placement, Ranks, SessionOptions};
+///
+/// let options = SessionOptions::new()
+///     .context(4096)
+///     .memory_bytes(2 << 30)
+///     .call_time(Duration::from_secs(10))
+///     .placement(Placement::Sharded32 { memories: Some(2) })
+///     .ranks(Ranks::Auto);
+/// assert_eq!(options.context, Some(4096));
+/// ```
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SessionOptions {
     /// Most tokens of prompt and answer together; by default 4,096 or the model's own context
@@ -24,17 +38,28 @@ pub struct SessionOptions {
     /// Longest time that the guest may take for a stage of one batch; none by default. An
     /// evaluation that takes longer fails, and the session can be used again.
     pub call_time: Option<Duration>,
+    /// Most bytes of all linear memories of the session's guests in this process together; none
+    /// by default. Weights that are mapped count like others, as address space. A session that
+    /// needs more does not start, and its guests cannot grow beyond it later (those of multi32
+    /// only as far as it binds each of their memories).
+    pub memory_bytes: Option<u64>,
     /// Which guests hold which layers; changes speed and memory, never a result.
     pub placement: Placement,
     /// How weights and cache are cut into memories; changes where bytes lie, never a result.
     pub split: Split,
-    /// How activations are multiplied with quantised weights; changes speed and results.
+    /// How activations are multiplied with quantized weights; changes speed and results.
     pub activations: Activations,
     /// How keys and values are stored; changes memory and results.
     pub cache_type: CacheType,
     /// How many threads compute, each with guests of its own; changes speed and memory, never a
     /// result.
     pub ranks: Ranks,
+    /// The one rank that this session is, of a group whose others are elsewhere: in other
+    /// threads, each with a session of its own, or wherever its transport reaches. `ranks` does not count
+    /// then. All of them have to have the same model and options, and to evaluate the same tokens
+    /// at the same time. If one fails all do, until [`Rank::renew`] is called when none of them
+    /// is in a call.
+    pub rank: Option<Rank>,
     /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
     /// takes two calls of the guest for each block, in place of one for all of them.
     pub profile: bool,
@@ -46,17 +71,109 @@ impl Default for SessionOptions {
             context: None,
             batch: 64,
             call_time: None,
+            memory_bytes: None,
             placement: Placement::default(),
             split: Split::default(),
             activations: Activations::default(),
             cache_type: CacheType::default(),
             ranks: Ranks::default(),
+            rank: None,
             profile: false,
         }
     }
 }
 
 impl SessionOptions {
+    /// The defaults: one rank, a placement by size, and no limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the most tokens of prompt and answer together.
+    #[must_use]
+    pub fn context(mut self, tokens: impl Into<Option<u32>>) -> Self {
+        self.context = tokens.into();
+        self
+    }
+
+    /// Sets the most tokens that are computed at once.
+    #[must_use]
+    pub const fn batch(mut self, tokens: u32) -> Self {
+        self.batch = tokens;
+        self
+    }
+
+    /// Sets the longest time that the guest may take for a stage of one batch.
+    #[must_use]
+    pub fn call_time(mut self, most: impl Into<Option<Duration>>) -> Self {
+        self.call_time = most.into();
+        self
+    }
+
+    /// Sets the most bytes of all linear memories of the session's guests together.
+    #[must_use]
+    pub fn memory_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.memory_bytes = most.into();
+        self
+    }
+
+    /// Sets which guests hold which layers.
+    #[must_use]
+    pub fn placement(mut self, placement: Placement) -> Self {
+        self.placement = placement;
+        self
+    }
+
+    /// Sets how weights and cache are cut into memories.
+    #[must_use]
+    pub const fn split(mut self, split: Split) -> Self {
+        self.split = split;
+        self
+    }
+
+    /// Sets how activations are multiplied with quantized weights.
+    #[must_use]
+    pub const fn activations(mut self, activations: Activations) -> Self {
+        self.activations = activations;
+        self
+    }
+
+    /// Sets how keys and values are stored.
+    #[must_use]
+    pub const fn cache_type(mut self, cache_type: CacheType) -> Self {
+        self.cache_type = cache_type;
+        self
+    }
+
+    /// Sets how many threads compute, each with guests of its own.
+    #[must_use]
+    pub const fn ranks(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
+        self
+    }
+
+    /// Sets the one rank that this session is, of a group whose others are elsewhere.
+    #[must_use]
+    pub fn rank(mut self, rank: impl Into<Option<Rank>>) -> Self {
+        self.rank = rank.into();
+        self
+    }
+
+    /// Times attention and feed-forward apart.
+    #[must_use]
+    pub const fn profile(mut self) -> Self {
+        self.profile = true;
+        self
+    }
+
+    /// How many ranks of a session are in this process.
+    pub(crate) fn ranks_here(&self, model: &Model, engine: &Capabilities) -> Result<usize> {
+        let Some(rank) = &self.rank else { return self.ranks.of(model, engine) };
+        let count = u32::try_from(rank.count()).unwrap_or(u32::MAX);
+        check_ranks(count, model).map(|()| 1)
+    }
+
     /// The context that a session of a model has.
     pub(crate) fn context_of(&self, model: &Model) -> Result<u32> {
         let limit = model.config().context_length;
@@ -83,10 +200,18 @@ impl SessionOptions {
     }
 }
 
-/// How much a session uses when nobody says.
+/// Context of a session if the options give none.
 const DEFAULT_CONTEXT: u32 = 4096;
 
 /// How a model's layers are spread over guests and their memories.
+///
+/// ```
+/// use polychord_session::{Placement, SessionOptions};
+///
+/// let paged = Placement::Paged { resident_bytes: Some(6 << 30), policy: Default::default() };
+/// let options = SessionOptions::new().placement(paged);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Placement {
@@ -99,7 +224,7 @@ pub enum Placement {
     /// Contiguous runs of layers in several guests, each with its own 32-bit memory and its
     /// own part of the key-value cache.
     Sharded32 {
-        /// How many; by default as few as will do.
+        /// How many guests; by default as few as have room.
         memories: Option<usize>,
     },
     /// All layers in several 32-bit memories of one guest, and the cache in one more: for
@@ -108,7 +233,7 @@ pub enum Placement {
     /// All layers in one 64-bit memory, of any size: for engines that have such memories, and
     /// never chosen automatically, because 32-bit ones are faster.
     Native64,
-    /// Layers take turns in windows that are smaller than all of them.
+    /// Layers are brought in as they are needed, into windows that are smaller than all of them.
     Paged {
         /// Bytes of all windows together; by default three quarters of the free memory, which
         /// ranks that copy their weights share.
@@ -116,7 +241,7 @@ pub enum Placement {
         /// Which layers stay.
         policy: Policy,
     },
-    /// As a plan says that was made before.
+    /// By a plan that was made before.
     Planned(Plan),
 }
 
@@ -187,6 +312,13 @@ impl fmt::Display for Placement {
 }
 
 /// How weights and cache are cut into memories; changes where bytes lie, never a result.
+///
+/// ```
+/// use polychord_session::{SessionOptions, Split};
+///
+/// let options = SessionOptions::new().split(Split::CacheApart);
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Split {
@@ -196,7 +328,7 @@ pub enum Split {
     /// One guest, with a memory for each kind of tensor (embeddings, attention, feed-forward,
     /// output) and one for the key-value cache.
     ByKind,
-    /// As by layer, with the key-value cache of each guest in a second memory.
+    /// Layers of all kinds in one memory of each guest, and its key-value cache in a second one.
     CacheApart,
 }
 
@@ -211,13 +343,20 @@ named!(Split, "split", {
 /// Each has guests of its own, computes a part of the rows of every product, and has the cache of
 /// its own heads. Mapped weights are the same pages for all ranks; copied ones are there once for
 /// each, and a resident budget counts for each.
+///
+/// ```
+/// use polychord_session::{Ranks, SessionOptions};
+///
+/// let options = SessionOptions::new().ranks(Ranks::Exactly(4));
+/// # let _ = options;
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ranks {
     /// As many as the process may use processors at once, but no more than the network has heads of
     /// keys and values, and one if the engine does not run guests in several threads.
     Auto,
-    /// So many, up to the number of heads.
+    /// Exactly this many, up to the number of heads.
     Exactly(u32),
 }
 
@@ -265,15 +404,21 @@ impl Ranks {
             }
             Self::Exactly(count) => count,
         };
-        let limit = config.heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
-        if count == 0 || count > limit {
-            return Err(Error::Ranks { asked: count, limit });
-        }
+        check_ranks(count, model)?;
         if count > 1 {
             Requirements { threads: true, ..Requirements::default() }.check(engine)?;
         }
         Ok(count as usize)
     }
+}
+
+/// Checks that a network can be divided among so many ranks.
+fn check_ranks(count: u32, model: &Model) -> Result<()> {
+    let limit = model.config().heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
+    if count == 0 || count > limit {
+        return Err(Error::Ranks { asked: count, limit });
+    }
+    Ok(())
 }
 
 /// Checks a number that an option gives.

@@ -3,13 +3,14 @@
 use std::time::{Duration, Instant};
 
 use polychord_model::layout::{Layout, Part};
-use polychord_runtime_api::{MemoryStats, PagerStats, Plan, Rank, Stats};
+use polychord_runtime_api::{Plan, Rank};
 
 use crate::error::{Error, Result};
 use crate::load_report::LoadReport;
 use crate::profile::{Phases, Profile, timed};
 use crate::setup::Setup;
 use crate::shard::{Batch, Shard};
+use crate::stats::{GuestStats, SessionStats};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {
@@ -124,7 +125,9 @@ impl Pipeline {
     }
 
     /// Runs as many batches as [`PASS`] allows through one block after the other, so that layers
-    /// which take turns come in once for all of them. Returns the same.
+    /// which are paged come in once for all of them. Returns what [`eval_by_batch`] does.
+    ///
+    /// [`eval_by_batch`]: Self::eval_by_batch
     fn eval_by_block(&mut self, tokens: &[u32], mut position: u32) -> Result<(usize, usize)> {
         let row_bytes = self.shards[self.route.embed].row_bytes();
         let batches = PASS / (row_bytes * self.batch).max(1);
@@ -205,29 +208,21 @@ impl Pipeline {
         self.shards[self.route.head].logits()
     }
 
-    /// What the memories of all guests were used for.
-    pub(crate) fn stats(&self) -> Stats {
-        self.shards.iter().map(Shard::stats).sum()
+    /// Adds the statistics of this rank's guests, and sets the profile.
+    pub(crate) fn report(&self, into: &mut SessionStats) {
+        self.shards.iter().for_each(|shard| shard.report(into));
+        into.profile = self.profile;
     }
 
-    /// What became of the memories of each guest.
-    pub(crate) fn memory_stats(&self) -> impl Iterator<Item = Vec<MemoryStats>> {
-        self.shards.iter().map(Shard::memory_stats)
-    }
-
-    /// How layers took turns, if they do.
-    pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
-        self.shards.iter().filter_map(Shard::pager_stats).reduce(|sum, it| sum + it)
-    }
-
-    /// Where the time of evaluations went.
-    pub(crate) const fn profile(&self) -> Profile {
-        self.profile
-    }
-
-    /// Name of the engine.
-    pub(crate) fn engine(&self) -> Option<&'static str> {
-        self.shards.first().map(Shard::engine)
+    /// Adds the memories of this rank's guests, in the order of the plan.
+    pub(crate) fn report_guests(&self, into: &mut Vec<GuestStats>) {
+        let rank = self.rank.as_ref().map_or(0, Rank::index);
+        let guests = self.shards.iter().enumerate();
+        into.extend(guests.map(|(guest, shard)| GuestStats {
+            rank,
+            guest,
+            memories: shard.memory_stats(),
+        }));
     }
 
     /// Which of several ranks it is.

@@ -8,6 +8,13 @@ use std::time::{Duration, Instant};
 /// does. Attention and feed-forward are one stage, unless
 /// [`SessionOptions::profile`](crate::SessionOptions::profile) asks for two. Pages of a mapped file
 /// are read by the stage that touches them first. Evaluations that failed are not in it.
+///
+/// ```no_run
+/// # fn run(session: &polychord_session::Session) {
+/// let decode = session.profile().decode;
+/// println!("{} tokens in {:?}, of which {:?} for blocks", decode.tokens, decode.total, decode.blocks);
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Profile {
@@ -17,7 +24,10 @@ pub struct Profile {
     pub decode: Phases,
 }
 
-/// Time by phase. The phases do not overlap, but for the parts of `blocks`; together they take no longer than `total`.
+/// Time by phase.
+///
+/// The phases do not overlap, but for the parts of `blocks`; together they take no longer than
+/// `total`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {
@@ -33,7 +43,7 @@ pub struct Phases {
     pub feed_forward: Duration,
     /// The output: from the last hidden state to logits.
     pub head: Duration,
-    /// Bringing in layers that take turns, with the wait for those that are read ahead.
+    /// Bringing in layers that are paged, with the wait for those that are read ahead.
     pub layers: Duration,
     /// Exchanging results with other ranks, most of which is waiting for them.
     pub ranks: Duration,

@@ -1,6 +1,8 @@
 //! A running model with the sequence of tokens that it has seen.
 
-use polychord_runtime_api::{Limits, MemoryStats, Module, PagerStats, Stats};
+use std::sync::Arc;
+
+use polychord_runtime_api::{Module, PagerStats, Stats};
 
 use crate::error::{Error, Result};
 use crate::load_report::LoadReport;
@@ -8,61 +10,100 @@ use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::placement::Placed;
 use crate::profile::Profile;
-use crate::setup::{Held, Setup};
-use crate::team::Team;
+use crate::rank_pool::RankPool;
+use crate::setup::{self, Held, Setup};
+use crate::stats::{GuestStats, SessionStats};
 
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
-/// Starting one may fail with [`Error::Context`], [`Error::Number`], [`Error::TooLargeForMemory32`],
+/// [`Transformer::start`](crate::Transformer::start) makes one. That may fail with
+/// [`Error::Context`], [`Error::Number`], [`Error::TooLargeForMemory32`], [`Error::MemoryBytes`],
 /// [`Error::Unavailable`], [`Error::Plan`], [`Error::Ranks`], [`Error::GuestVersion`],
 /// [`Error::Guest`], [`Error::Thread`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
+///
+/// Its memory grows as the context fills, and stays: [`reset`](Self::reset) and
+/// [`truncate`](Self::truncate) give none of it back to the system. Dropping the session does,
+/// and starting another one takes milliseconds once the guest is compiled.
+///
+/// ```no_run
+/// use polychord_session::{Error, Session};
+///
+/// fn run(session: &mut Session) -> Result<(), Error> {
+///     let logits = session.eval(&[1, 2, 3])?;
+///     println!("{} logits", logits.iter().len());
+///     // Another end of the same beginning.
+///     session.truncate(2)?;
+///     session.eval(&[7])?;
+///     assert_eq!(session.tokens(), [1, 2, 7]);
+///     Ok(())
+/// }
+/// ```
 pub struct Session {
-    team: Team,
+    pool: RankPool,
     placed: Placed,
     context: u32,
-    model_context: u32,
-    position: u32,
+    batch: u32,
+    tokens: Vec<u32>,
     load: LoadReport,
+    /// What it was started with.
+    module: Arc<dyn Module>,
+    model: Model,
+    options: SessionOptions,
 }
 
 impl Session {
+    /// Decides about the placement and loads the model.
     pub(crate) fn start(
-        module: &dyn Module,
+        module: &Arc<dyn Module>,
         model: &Model,
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
         options.check()?;
-        let context = options.context_of(model)?;
-        let batch = options.batch_of(context)?;
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
+        Self::start_placed(module, model, options, placed, progress)
+    }
+
+    fn start_placed(
+        module: &Arc<dyn Module>,
+        model: &Model,
+        options: &SessionOptions,
+        placed: Placed,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Self> {
+        let context = options.context_of(model)?;
+        let batch = options.batch_of(context)?;
+        let ranks = options.ranks_here(model, module.capabilities())?;
         let memories = module.info().memory_names().len().max(1) as u64;
-        let limits = &Limits::default()
-            .memory_bytes(placed.guest_bytes)
-            .total_bytes(placed.guest_bytes.saturating_mul(memories))
-            .call_time(options.call_time);
-        let layout = model.layout_of(&placed.plan)?;
         let setup = Setup {
-            module,
+            module: &**module,
             model,
-            layout,
+            layout: model.layout_of(&placed.plan)?,
             placed: &placed,
             guests: &Held::by_guest(&placed.plan),
-            limits,
+            limits: &setup::limits(&placed, options, ranks, memories),
             context,
             batch,
             activations: options.activations,
             cache_type: options.cache_type,
             profile: options.profile,
-            rank: None,
+            rank: options.rank.as_ref(),
         };
-        let ranks = options.ranks.of(model, module.capabilities())?;
         let mut load = LoadReport::default();
-        let team = Team::start(&setup, ranks, &mut load, progress)?;
-        let model_context = model.config().context_length;
-        Ok(Self { team, placed, context, model_context, position: 0, load })
+        let pool = RankPool::start(&setup, ranks, &mut load, progress)?;
+        Ok(Self {
+            pool,
+            placed,
+            context,
+            batch,
+            tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
+            load,
+            module: module.clone(),
+            model: model.clone(),
+            options: options.clone(),
+        })
     }
 
     /// Appends tokens to the sequence and computes what follows the last of them.
@@ -79,41 +120,88 @@ impl Session {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
-        if tokens.len() > (self.context - self.position) as usize {
+        let used = self.position();
+        if tokens.len() > (self.context - used) as usize {
             return Err(Error::ContextFull {
                 asked: tokens.len(),
-                used: self.position,
+                used,
                 context: self.context,
-                limit: self.model_context,
+                limit: self.model.config().context_length,
             });
         }
-        self.team.eval(tokens, self.position)?;
-        // No more than the context.
-        self.position += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
+        self.pool.eval(tokens, used)?;
+        self.tokens.extend_from_slice(tokens);
         Ok(self.logits())
     }
 
     /// The logits that the last [`eval`](Self::eval) computed.
     #[must_use]
     pub fn logits(&self) -> Logits<'_> {
-        Logits(self.team.logits())
+        Logits(self.pool.logits())
     }
 
-    /// Forgets the sequence; the next [`eval`](Self::eval) starts a new one.
-    pub const fn reset(&mut self) {
-        self.position = 0;
+    /// Forgets the sequence; the next [`eval`](Self::eval) starts a new one. The memory that it
+    /// has used stays with the session.
+    pub fn reset(&mut self) {
+        self.tokens.clear();
+    }
+
+    /// Forgets all but the first `len` tokens: what follows has the bits that it would have in a
+    /// session that has seen these alone. Until the next [`eval`](Self::eval),
+    /// [`logits`](Self::logits) has no meaning if tokens were forgotten.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncate`] if the sequence is shorter.
+    pub fn truncate(&mut self, len: u32) -> Result<()> {
+        let position = self.position();
+        if len > position {
+            return Err(Error::Truncate { asked: len, position });
+        }
+        self.tokens.truncate(len as usize);
+        Ok(())
+    }
+
+    /// Starts a second session of the same model, module, options and placement, with the same
+    /// sequence and logits, which goes its own way from then on.
+    ///
+    /// Guests do not tell where they keep keys and values, so these are not copied: the second
+    /// session evaluates the tokens of the first one, which takes as long as a prompt of that
+    /// length. Weights that are mapped are shared.
+    ///
+    /// With a rank that was given ([`SessionOptions::rank`]), all ranks have to fork at the same
+    /// time, as they have to evaluate.
+    ///
+    /// # Errors
+    ///
+    /// Those of starting a session and of [`eval`](Self::eval).
+    pub fn fork(&self) -> Result<Self> {
+        let Self { module, model, options, .. } = self;
+        let placed = self.placed.clone();
+        let mut fork = Self::start_placed(module, model, options, placed, &mut |_| ())?;
+        if !self.tokens.is_empty() {
+            fork.eval(&self.tokens)?;
+        }
+        Ok(fork)
+    }
+
+    /// The tokens of the sequence.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
     }
 
     /// How many tokens the sequence has.
     #[must_use]
-    pub const fn position(&self) -> u32 {
-        self.position
+    pub fn position(&self) -> u32 {
+        // No more than the context.
+        u32::try_from(self.tokens.len()).unwrap_or(u32::MAX)
     }
 
-    /// How many threads compute.
+    /// How many ranks compute, in this process or elsewhere.
     #[must_use]
-    pub const fn ranks(&self) -> usize {
-        self.team.ranks()
+    pub fn ranks(&self) -> usize {
+        self.pool.ranks()
     }
 
     /// How many tokens it can have.
@@ -122,7 +210,13 @@ impl Session {
         self.context
     }
 
-    /// How the weights came into the guests. Layers that take turns come in later, and are
+    /// The model.
+    #[must_use]
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// How the weights came into the guests. Layers that are paged come in later, and are
     /// counted in [`stats`](Self::stats).
     #[must_use]
     pub const fn load_report(&self) -> LoadReport {
@@ -135,32 +229,64 @@ impl Session {
         &self.placed
     }
 
-    /// What the memories of all guests were used for.
+    /// What the session has done so far: counters of guests and of paging, and the profile.
+    #[must_use]
+    pub fn report(&self) -> SessionStats {
+        let mut stats = SessionStats::default();
+        self.pool.report(&mut stats);
+        stats
+    }
+
+    /// Counters of all guests together.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.team.stats()
+        self.report().totals
     }
 
-    /// What became of the memories of each guest: rank by rank, in the order of the plan.
+    /// Statistics of the memories of each guest: rank by rank, in the order of the plan. Asks the
+    /// system about every page, which takes a millisecond or so for each GiB.
     #[must_use]
-    pub fn memory_stats(&self) -> Vec<Vec<MemoryStats>> {
-        self.team.memory_stats()
+    pub fn memory_stats(&self) -> Vec<GuestStats> {
+        let mut guests = Vec::new();
+        self.pool.report_guests(&mut guests);
+        guests
     }
 
-    /// How layers took turns, if they do.
+    /// Counters of the paging of layers; none if all layers stay.
     #[must_use]
     pub fn pager_stats(&self) -> Option<PagerStats> {
-        self.team.pager_stats()
+        self.report().paging
     }
 
     /// Where the time of all evaluations since the start went.
     #[must_use]
-    pub const fn profile(&self) -> Profile {
-        self.team.profile()
+    pub fn profile(&self) -> Profile {
+        self.report().profile
+    }
+
+    /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a
+    /// batch, or several where layers are paged, which come in once for all of these.
+    pub(crate) fn piece(&self) -> usize {
+        let is_paged = self.placed.plan.memories.iter().any(|memory| memory.paged);
+        self.batch as usize * if is_paged { PAGED_BATCHES } else { 1 }
     }
 }
 
+/// Room for tokens that is made at the start, so that evaluating one allocates nothing: 256 KiB.
+const MOST_TOKENS: usize = 64 << 10;
+
+/// Batches that go through a paged model together while something may stop them.
+const PAGED_BATCHES: usize = 8;
+
 /// One `f32` for each token of the vocabulary, in place in the guest's memory.
+///
+/// ```no_run
+/// # fn run(session: &polychord_session::Session) {
+/// let logits = session.logits();
+/// let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+/// println!("{best:?}");
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a>(&'a [u8]);
 
@@ -187,10 +313,10 @@ impl Logits<'_> {
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session")
-            .field("engine", &self.team.engine())
+            .field("engine", &self.module.capabilities().engine)
             .field("placement", &self.placed.name)
-            .field("ranks", &self.team.ranks())
-            .field("position", &self.position)
+            .field("ranks", &self.ranks())
+            .field("position", &self.position())
             .field("context", &self.context)
             .finish_non_exhaustive()
     }

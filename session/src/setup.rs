@@ -6,6 +6,7 @@ use polychord_model::{Activations, CacheType};
 use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank};
 
 use crate::model::Model;
+use crate::options::SessionOptions;
 use crate::placement::Placed;
 
 /// A memory of a plan, and the layers in it.
@@ -33,7 +34,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) placed: &'a Placed,
     /// What each guest of the plan has.
     pub(crate) guests: &'a [Vec<Held<'a>>],
-    pub(crate) limits: &'a Limits,
+    /// What each guest of the plan may have.
+    pub(crate) limits: &'a [Limits],
     pub(crate) context: u32,
     pub(crate) batch: u32,
     pub(crate) activations: Activations,
@@ -58,4 +60,29 @@ impl Setup<'_> {
             ranks: self.rank.map_or(1, |rank| number(rank.count())),
         }
     }
+}
+
+/// What each guest of a plan may have, each with so many linear memories.
+///
+/// Within the bytes that a session may have, a guest may have what it needs and an equal part of
+/// what is left.
+pub(crate) fn limits(
+    placed: &Placed,
+    options: &SessionOptions,
+    ranks: usize,
+    memories: u64,
+) -> Vec<Limits> {
+    let spare = options.memory_bytes.map(|most| {
+        let left = (most / ranks as u64).saturating_sub(placed.least_bytes());
+        left / placed.guest_needs.len().max(1) as u64
+    });
+    let limits = |needs: &u64| {
+        let most = spare.map_or(u64::MAX, |spare| needs.saturating_add(spare));
+        let bytes = placed.guest_bytes.min(most);
+        Limits::default()
+            .memory_bytes(bytes)
+            .total_bytes(bytes.saturating_mul(memories))
+            .call_time(options.call_time)
+    };
+    placed.guest_needs.iter().map(limits).collect()
 }

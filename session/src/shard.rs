@@ -10,7 +10,7 @@ use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
     AddressType, LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager,
-    PagerStats, PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Stats, Value,
+    PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Value,
 };
 
 use crate::error::{Error, Result};
@@ -18,13 +18,14 @@ use crate::load_report::LoadReport;
 use crate::model::Model;
 use crate::profile::timed;
 use crate::setup::{Held, Setup};
+use crate::stats::SessionStats;
 
 /// One guest of a plan, with its memories.
 pub(crate) struct Shard {
     runtime: Box<dyn Runtime>,
     /// The blocks that it holds.
     blocks: Range<u32>,
-    /// The layers of each part, and who brings them in, if they are not always there.
+    /// The layers of each part, and the pager that brings them in, if they are not always there.
     paged: Option<Paged>,
     parts: Option<Parts>,
     tokens: usize,
@@ -61,7 +62,7 @@ struct Paged {
 }
 
 impl Shard {
-    /// Starts a guest, makes its memories, and loads their layers, unless they take turns.
+    /// Starts a guest, makes its memories, and loads their layers, unless they are paged.
     pub(crate) fn start(
         setup: &Setup<'_>,
         guest: u32,
@@ -69,7 +70,8 @@ impl Shard {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
         let Setup { module, model, layout, placed, guests, limits, rank, .. } = *setup;
-        let mut runtime = module.instantiate(limits)?;
+        let no_guest = || Error::Plan { reason: format!("it has no guest {guest}") };
+        let mut runtime = module.instantiate(limits.get(guest as usize).ok_or_else(no_guest)?)?;
         if let Some(rank) = rank {
             runtime.join(rank.clone())?;
         }
@@ -97,7 +99,7 @@ impl Shard {
         let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
         let header = descriptor::header(model.config(), &setup.settings(), blocks.clone());
         let descriptor = descriptor::bytes(header, cache, &tensors);
-        initialise(&mut *runtime, &descriptor)?;
+        initialize(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = setup.batch as usize;
         let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
@@ -118,7 +120,7 @@ impl Shard {
         &self.blocks
     }
 
-    /// Makes the guest usable after a call that was stopped; its cache has so many positions.
+    /// Makes the guest usable after a call that was stopped; its cache keeps `position` positions.
     pub(crate) fn restart(&mut self, position: u32) -> Result<()> {
         self.stage(export::RESTART, &[Value::I32(position.cast_signed())])
     }
@@ -170,12 +172,12 @@ impl Shard {
         self.row_bytes
     }
 
-    /// Whether layers take turns in this guest.
+    /// Whether layers of this guest are paged.
     pub(crate) const fn is_paged(&self) -> bool {
         self.paged.is_some()
     }
 
-    /// Brings in a block, and has the one after it read, if they take turns.
+    /// Brings in a block, and has the one after it read ahead, if they are paged.
     fn require(&mut self, block: u32) -> Result<()> {
         let Some(Paged { pager, blocks, time, .. }) = &mut self.paged else { return Ok(()) };
         let index = (block - self.blocks.start) as usize;
@@ -205,29 +207,23 @@ impl Shard {
         self.runtime.memory().get(self.logits.clone()).unwrap_or(&[])
     }
 
-    /// What the guest's memory was used for.
-    pub(crate) fn stats(&self) -> Stats {
-        self.runtime.stats()
+    /// Adds the statistics of this guest.
+    pub(crate) fn report(&self, into: &mut SessionStats) {
+        into.totals = [into.totals, self.runtime.stats()].into_iter().sum();
+        if let Some(Paged { pager, .. }) = &self.paged {
+            let stats = pager.stats();
+            into.paging = Some(into.paging.map_or(stats, |sum| sum + stats));
+        }
     }
 
-    /// What became of the guest's memories.
+    /// Statistics of each of the guest's memories.
     pub(crate) fn memory_stats(&self) -> Vec<MemoryStats> {
         self.runtime.memory_stats()
     }
 
-    /// How the layers took turns, if they do.
-    pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
-        self.paged.as_ref().map(|paged| paged.pager.stats())
-    }
-
-    /// Time that it took so far to let layers take turns.
+    /// Time so far for bringing in layers that are paged.
     pub(crate) fn paging_time(&self) -> Duration {
         self.paged.as_ref().map_or(Duration::ZERO, |paged| paged.time)
-    }
-
-    /// Name of the engine.
-    pub(crate) fn engine(&self) -> &'static str {
-        self.runtime.host().capabilities().engine
     }
 
     /// Time that was spent on exchanging results with other ranks.
@@ -355,7 +351,7 @@ fn check_version(runtime: &mut dyn Runtime) -> Result<()> {
 }
 
 /// Hands the descriptor to the guest, which then allocates its caches.
-fn initialise(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
+fn initialize(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
     let len = address(runtime, descriptor.len())?;
     let at = pointer(runtime, export::ALLOC, &[len], descriptor.len())?;
     runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
@@ -422,7 +418,7 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         status::BAD_BLOCK => "it does not hold these blocks",
         status::BAD_ORDER => "calls came in the wrong order",
         status::LAYER_REFUSED => {
-            return format!("a layer could not be had: {}", last_refusal(runtime));
+            return format!("a layer cannot be loaded: {}", last_refusal(runtime));
         }
         status::GATHER_REFUSED => {
             return format!("the ranks do not compute together: {}", last_refusal(runtime));

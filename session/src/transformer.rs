@@ -14,6 +14,19 @@ use crate::session::Session;
 ///
 /// There is a build of the guest for each kind of memory. Each is compiled once, when the first
 /// session needs it.
+///
+/// ```no_run
+/// use std::sync::Arc;
+///
+/// use polychord_runtime_api::Engine;
+/// use polychord_session::{Error, Model, Session, SessionOptions, Transformer};
+///
+/// // `polychord::open("wasmtime")` gives such an engine.
+/// fn start(engine: &Arc<dyn Engine>) -> Result<Session, Error> {
+///     let model = Model::open("model.gguf")?;
+///     Transformer::new(engine)?.start(&model, &SessionOptions::new().context(2048))
+/// }
+/// ```
 pub struct Transformer {
     engine: Arc<dyn Engine>,
     flavor: SimdFlavor,
@@ -28,7 +41,7 @@ impl Transformer {
     ///
     /// # Errors
     ///
-    /// Those of [`with_flavor`](Self::with_flavor).
+    /// Returns the errors of [`with_flavor`](Self::with_flavor).
     pub fn new(engine: &Arc<dyn Engine>) -> Result<Self> {
         Self::with_flavor(engine, SimdFlavor::Auto)
     }
@@ -80,7 +93,8 @@ impl Transformer {
         self.start_with_progress(model, options, &mut |_| ())
     }
 
-    /// The same, and tells `progress` how many bytes of weights are loaded, after each layer.
+    /// Loads a model as [`start`](Self::start) does, and tells `progress` how many bytes of
+    /// weights are loaded, after each layer.
     ///
     /// # Errors
     ///
@@ -92,7 +106,7 @@ impl Transformer {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Session> {
         let module = self.module(&options.placement)?;
-        Session::start(&**module, model, options, progress)
+        Session::start(module, model, options, progress)
     }
 
     fn module(&self, placement: &Placement) -> Result<&Arc<dyn Module>> {

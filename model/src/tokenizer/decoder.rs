@@ -1,18 +1,31 @@
 use super::{Error, Tokenizer};
 
-/// Turns generated tokens into text one by one.
+/// Turns generated tokens into text one by one, for a tokenizer that it borrows.
 ///
 /// A character may be spread over tokens: its bytes are kept back until it is complete, so
 /// that every piece of text handed out is final.
+///
+/// ```no_run
+/// use polychord_model::tokenizer::{Error, Tokenizer};
+///
+/// fn print(tokenizer: &Tokenizer, ids: &[u32]) -> Result<(), Error> {
+///     let mut decoder = tokenizer.decoder();
+///     for id in ids {
+///         print!("{}", decoder.push(*id)?);
+///     }
+///     println!("{}", decoder.finish());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
     tokenizer: &'a Tokenizer,
-    pending: Vec<u8>,
+    pending: PendingText,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, pending: Vec::new() }
+        Self { tokenizer, pending: PendingText::default() }
     }
 
     /// The text that is complete with this token; often empty. Control tokens have no text.
@@ -21,14 +34,52 @@ impl<'a> Decoder<'a> {
     ///
     /// [`Error::UnknownId`] if the id is not in the vocabulary.
     pub fn push(&mut self, id: u32) -> Result<String, Error> {
-        self.tokenizer.append_piece(id, &mut self.pending)?;
-        Ok(take_complete(&mut self.pending))
+        self.pending.push(self.tokenizer, id)
     }
 
     /// What is still kept back: a U+FFFD if the text ends inside a character.
     #[must_use]
-    pub fn finish(self) -> String {
-        String::from_utf8_lossy(&self.pending).into_owned()
+    pub fn finish(mut self) -> String {
+        self.pending.finish()
+    }
+}
+
+/// The state of a [`Decoder`] without its tokenizer, for callers that own both.
+///
+/// ```no_run
+/// use polychord_model::tokenizer::{Error, PendingText, Tokenizer};
+///
+/// struct Answer {
+///     tokenizer: Tokenizer,
+///     pending: PendingText,
+/// }
+///
+/// impl Answer {
+///     fn push(&mut self, id: u32) -> Result<String, Error> {
+///         self.pending.push(&self.tokenizer, id)
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct PendingText {
+    bytes: Vec<u8>,
+}
+
+impl PendingText {
+    /// The text that is complete with this token; often empty. Control tokens have no text.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownId`] if the id is not in the vocabulary of `tokenizer`.
+    pub fn push(&mut self, tokenizer: &Tokenizer, id: u32) -> Result<String, Error> {
+        tokenizer.append_piece(id, &mut self.bytes)?;
+        Ok(take_complete(&mut self.bytes))
+    }
+
+    /// Takes what is still kept back: a U+FFFD if the text ends inside a character.
+    #[must_use]
+    pub fn finish(&mut self) -> String {
+        String::from_utf8_lossy(&std::mem::take(&mut self.bytes)).into_owned()
     }
 }
 

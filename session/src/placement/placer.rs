@@ -36,8 +36,17 @@ impl<'a> Placer<'a> {
         Ok(Self { model, engine, split: options.split, sizes })
     }
 
-    /// Decides which guests hold which layers.
+    /// Decides which guests hold which layers, and checks that they may have as much memory.
     pub(super) fn place(&self, options: &SessionOptions) -> Result<Placed> {
+        let mut placed = self.choose(options)?;
+        let needs = self.sizes.needs(self.model.layout_of(&placed.plan)?, &placed.plan)?;
+        placed.guest_needs =
+            needs.into_iter().map(|(weights, cache)| weights.saturating_add(cache)).collect();
+        self.check_total(options, &placed)?;
+        Ok(placed)
+    }
+
+    fn choose(&self, options: &SessionOptions) -> Result<Placed> {
         match &options.placement {
             Placement::Auto => self.place_automatically(self.copies(options)?),
             Placement::Resident32 => self.place_resident("as asked for".into()),
@@ -68,9 +77,21 @@ impl<'a> Placer<'a> {
 
     /// How often weights are in memory: mapped ones are the same pages for all ranks.
     fn copies(&self, options: &SessionOptions) -> Result<u64> {
-        let ranks = options.ranks.of(self.model, self.engine)?;
+        let ranks = options.ranks_here(self.model, self.engine)?;
         let is_mapped = self.model.source().is_mapped() && self.engine.mapping;
         Ok(if is_mapped { 1 } else { ranks as u64 })
+    }
+
+    /// Checks what all guests of all ranks need together against what the options allow.
+    fn check_total(&self, options: &SessionOptions, placed: &Placed) -> Result<()> {
+        let Some(limit) = options.memory_bytes else { return Ok(()) };
+        let ranks = options.ranks_here(self.model, self.engine)?;
+        let least = placed.least_bytes().saturating_mul(ranks as u64);
+        if least <= limit {
+            return Ok(());
+        }
+        let guests = placed.guest_needs.len() * ranks;
+        Err(Error::MemoryBytes { placement: placed.name, guests, least, limit })
     }
 
     fn place_automatically(&self, copies: u64) -> Result<Placed> {
@@ -106,7 +127,8 @@ impl<'a> Placer<'a> {
         let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
         needs.check(self.engine).map_err(|error| Placement::Native64.unavailable(error))?;
         let (name, reason) = ("native64", reason.to_owned());
-        Ok(Placed { name, reason, plan, policy: Policy::default(), guest_bytes })
+        let policy = Policy::default();
+        Ok(Placed { name, reason, plan, policy, guest_needs: Vec::new(), guest_bytes })
     }
 
     /// As few memories as hold the layers in order, or one for each kind of tensor; and one for
@@ -319,7 +341,8 @@ impl<'a> Placer<'a> {
 impl Placed {
     /// A placement in guests of which each may fill its 32-bit memory.
     fn in_memory32(name: &'static str, reason: String, plan: Plan, sizes: &Sizes) -> Self {
-        Self { name, reason, plan, policy: Policy::default(), guest_bytes: sizes.limit }
+        let (policy, guest_needs) = (Policy::default(), Vec::new());
+        Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit }
     }
 }
 

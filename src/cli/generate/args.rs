@@ -156,14 +156,12 @@ pub(crate) enum Format {
 
 impl Args {
     pub(crate) fn sampling(&self) -> Sampling {
-        Sampling {
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            repeat_penalty: self.repeat_penalty,
-            seed: self.seed,
-            ..Sampling::default()
-        }
+        Sampling::new()
+            .temperature(self.temperature)
+            .top_k(self.top_k)
+            .top_p(self.top_p)
+            .repeat_penalty(self.repeat_penalty)
+            .seed(self.seed)
     }
 
     pub(crate) fn placement(&self) -> Result<Placement, Failure> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use polychord::api::{MemoryStats, PageFaults};
-use polychord::model::Session;
+use polychord::model::{GuestStats, Session};
 
 use super::args::Format;
 use crate::cli::terminal::Plain;
@@ -18,7 +18,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     let mut stderr = Plain::new(std::io::stderr());
     if format == Format::Json {
         let object = serde_json::json!({
-            "guests": guests,
+            "guests": guests.iter().map(|guest| &guest.memories).collect::<Vec<_>>(),
             "totals": stats,
             "paging": session.pager_stats(),
             "page_faults": faults,
@@ -33,7 +33,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-fn table(guests: &[Vec<MemoryStats>]) -> Table {
+fn table(guests: &[GuestStats]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
         "guest",
@@ -47,7 +47,7 @@ fn table(guests: &[Vec<MemoryStats>]) -> Table {
         "median",
         "longest",
     ]);
-    for (guest, memories) in guests.iter().enumerate() {
+    for (guest, GuestStats { memories, .. }) in guests.iter().enumerate() {
         for memory in memories {
             table.add_row(row(guest, memory));
         }

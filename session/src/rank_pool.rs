@@ -1,46 +1,48 @@
-//! Several ranks that compute one network: each a thread with guests of its own.
+//! Several ranks that compute one network, each in a thread with guests of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use polychord_runtime_api::{MemoryStats, PagerStats, Rank, Stats};
+use polychord_runtime_api::Rank;
 
 use crate::error::{Error, Result};
 use crate::load_report::LoadReport;
 use crate::pipeline::Pipeline;
-use crate::profile::Profile;
 use crate::setup::Setup;
+use crate::stats::{GuestStats, SessionStats};
 
-/// All ranks of a session. The first one computes in the thread that asks.
-pub(crate) struct Team {
-    // Dropped first: whoever waits for it then stops.
+/// The ranks of a session that are in this process. The first one computes in the caller's
+/// thread.
+pub(crate) struct RankPool {
+    // Dropped first: ranks that wait for it then stop.
     first: Pipeline,
+    /// None if the caller gave this session its rank.
     others: Vec<Worker>,
 }
 
 /// A rank in a thread of its own.
 struct Worker {
-    desk: Arc<Desk>,
+    mailbox: Arc<Mailbox>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What a worker shares with whom it works for.
-struct Desk {
+/// State shared by a rank's thread and the session.
+struct Mailbox {
     pipeline: Mutex<Pipeline>,
-    order: Mutex<Order>,
+    job: Mutex<Job>,
     changed: Condvar,
 }
 
-/// What a worker is to do.
-struct Order {
+/// What a rank's thread is to do.
+struct Job {
     tokens: Vec<u32>,
     position: u32,
     state: State,
 }
 
 enum State {
-    /// Nothing; this is how the last order ended.
+    /// Nothing; this is how the last job ended.
     Idle(Result<()>),
     /// To compute what follows the tokens.
     Eval,
@@ -48,15 +50,16 @@ enum State {
     Quit,
 }
 
-impl Team {
-    /// Starts all guests of all ranks, and the threads.
+impl RankPool {
+    /// Starts all guests of all ranks, and the threads; with a rank in the setup, those of this
+    /// rank alone.
     pub(crate) fn start(
         setup: &Setup<'_>,
         ranks: usize,
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        if ranks == 1 {
+        if ranks == 1 || setup.rank.is_some() {
             let first = Pipeline::start(setup, report, progress)?;
             return Ok(Self { first, others: Vec::new() });
         }
@@ -91,7 +94,8 @@ impl Team {
         if let Ok(Ok(())) = done {
             return Ok(());
         }
-        let Some(rank) = self.first.rank() else {
+        let Some(rank) = self.first.rank().filter(|_| !self.others.is_empty()) else {
+            // Alone, or one of a group that the caller renews: others may still be in a call.
             return done.unwrap_or_else(|panic| resume_unwind(panic));
         };
         rank.stop("it has not computed its part");
@@ -114,100 +118,86 @@ impl Team {
         self.first.logits()
     }
 
-    /// How many ranks there are.
-    pub(crate) const fn ranks(&self) -> usize {
-        1 + self.others.len()
+    /// How many ranks there are, in this process or elsewhere.
+    pub(crate) fn ranks(&self) -> usize {
+        self.first.rank().map_or(1, Rank::count)
     }
 
-    /// What the memories of all guests were used for.
-    pub(crate) fn stats(&self) -> Stats {
-        let others = self.others.iter().map(|worker| worker.desk.pipeline().stats());
-        others.chain([self.first.stats()]).sum()
-    }
-
-    /// What became of the memories of each guest, rank by rank.
-    pub(crate) fn memory_stats(&self) -> Vec<Vec<MemoryStats>> {
-        let mut guests: Vec<_> = self.first.memory_stats().collect();
+    /// Adds the statistics of all ranks that are here; the profile is the first one's.
+    pub(crate) fn report(&self, into: &mut SessionStats) {
         for worker in &self.others {
-            guests.extend(worker.desk.pipeline().memory_stats());
+            worker.mailbox.pipeline().report(into);
         }
-        guests
+        self.first.report(into);
     }
 
-    /// How layers took turns, if they do.
-    pub(crate) fn pager_stats(&self) -> Option<PagerStats> {
-        let others = self.others.iter().map(|worker| worker.desk.pipeline().pager_stats());
-        others.chain([self.first.pager_stats()]).flatten().reduce(|sum, it| sum + it)
-    }
-
-    /// Where the time of the first rank went.
-    pub(crate) const fn profile(&self) -> Profile {
-        self.first.profile()
-    }
-
-    /// Name of the engine.
-    pub(crate) fn engine(&self) -> Option<&'static str> {
-        self.first.engine()
+    /// Adds the memories of all guests, rank by rank.
+    pub(crate) fn report_guests(&self, into: &mut Vec<GuestStats>) {
+        self.first.report_guests(into);
+        for worker in &self.others {
+            worker.mailbox.pipeline().report_guests(into);
+        }
     }
 }
 
 impl Worker {
     fn start(pipeline: Pipeline) -> Result<Self> {
         let rank = pipeline.rank().map_or(0, Rank::index);
-        let order = Order { tokens: Vec::new(), position: 0, state: State::Idle(Ok(())) };
-        let desk = Desk {
+        let job = Job { tokens: Vec::new(), position: 0, state: State::Idle(Ok(())) };
+        let mailbox = Mailbox {
             pipeline: Mutex::new(pipeline),
-            order: Mutex::new(order),
+            job: Mutex::new(job),
             changed: Condvar::new(),
         };
-        let desk = Arc::new(desk);
+        let mailbox = Arc::new(mailbox);
         let thread = thread::Builder::new().name(format!("polychord-rank-{rank}")).spawn({
-            let desk = desk.clone();
-            move || desk.work()
+            let mailbox = mailbox.clone();
+            move || mailbox.work()
         });
-        let thread = thread.map_err(|source| Error::Thread { rank, source })?;
-        Ok(Self { desk, thread: Some(thread) })
+        let thread = thread.map_err(|reason| Error::Thread { rank, reason })?;
+        Ok(Self { mailbox, thread: Some(thread) })
     }
 
     /// Lets the worker compute.
     fn begin(&self, tokens: &[u32], position: u32) {
-        let mut order = self.desk.wait_while(|state| matches!(state, State::Eval));
-        order.tokens.clear();
-        order.tokens.extend_from_slice(tokens);
-        order.position = position;
-        order.state = State::Eval;
-        self.desk.changed.notify_all();
+        let mut job = self.mailbox.wait_while(|state| matches!(state, State::Eval));
+        job.tokens.clear();
+        job.tokens.extend_from_slice(tokens);
+        job.position = position;
+        job.state = State::Eval;
+        self.mailbox.changed.notify_all();
     }
 
     /// Waits until the worker has done so.
     fn finish(&self) -> Result<()> {
-        let mut order = self.desk.wait_while(|state| matches!(state, State::Eval));
-        match &mut order.state {
+        let mut job = self.mailbox.wait_while(|state| matches!(state, State::Eval));
+        match &mut job.state {
             State::Idle(result) => std::mem::replace(result, Ok(())),
             State::Eval | State::Quit => Ok(()),
         }
     }
 }
 
-impl Desk {
-    /// Does what is ordered, until it is to end.
+impl Mailbox {
+    /// Does one job after another, until it is to end.
     fn work(&self) {
-        let mut order = self.order();
+        let mut job = self.job();
         loop {
-            while matches!(order.state, State::Idle(_)) {
-                order = self.changed.wait(order).unwrap_or_else(PoisonError::into_inner);
+            while matches!(job.state, State::Idle(_)) {
+                job = self.changed.wait(job).unwrap_or_else(PoisonError::into_inner);
             }
-            if matches!(order.state, State::Quit) {
+            if matches!(job.state, State::Quit) {
                 return;
             }
-            // Nobody changes the order meanwhile: whoever wants to waits for the result.
-            let (tokens, position) = (std::mem::take(&mut order.tokens), order.position);
-            drop(order);
+            // `begin` and `finish` block until the result is stored, so the job cannot change
+            // here.
+            let (tokens, position) = (std::mem::take(&mut job.tokens), job.position);
+            drop(job);
             let result = self.eval(&tokens, position);
-            order = self.order();
-            order.tokens = tokens;
-            if matches!(order.state, State::Eval) {
-                order.state = State::Idle(result);
+            job = self.job();
+            job.tokens = tokens;
+            if matches!(job.state, State::Eval) {
+                job.state = State::Idle(result);
             }
             self.changed.notify_all();
         }
@@ -226,14 +216,14 @@ impl Desk {
         })
     }
 
-    fn wait_while(&self, condition: impl Fn(&State) -> bool) -> MutexGuard<'_, Order> {
+    fn wait_while(&self, condition: impl Fn(&State) -> bool) -> MutexGuard<'_, Job> {
         self.changed
-            .wait_while(self.order(), |order| condition(&order.state))
+            .wait_while(self.job(), |job| condition(&job.state))
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn order(&self) -> MutexGuard<'_, Order> {
-        self.order.lock().unwrap_or_else(PoisonError::into_inner)
+    fn job(&self) -> MutexGuard<'_, Job> {
+        self.job.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn pipeline(&self) -> MutexGuard<'_, Pipeline> {
@@ -243,8 +233,8 @@ impl Desk {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.desk.order().state = State::Quit;
-        self.desk.changed.notify_all();
+        self.mailbox.job().state = State::Quit;
+        self.mailbox.changed.notify_all();
         if let Some(thread) = self.thread.take() {
             // It does not panic; and if it did, there would be nothing left to do.
             _ = thread.join();

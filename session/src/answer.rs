@@ -1,0 +1,175 @@
+//! An answer on its way: what it continues, and when it ends.
+
+use std::time::Instant;
+
+use polychord_model::sampler::Sampler;
+use polychord_model::tokenizer::PendingText;
+
+use crate::cancel::CancelHandle;
+use crate::error::{Error, Result};
+use crate::finish::Finish;
+use crate::generate_options::GenerateOptions;
+use crate::generation::Token;
+use crate::model::Model;
+use crate::session::Session;
+use crate::stop_texts::{Pushed, StopTexts};
+
+/// An answer on its way.
+pub(crate) struct Answer {
+    model: Model,
+    sampler: Sampler,
+    /// Bytes of a character that is not complete.
+    pending: PendingText,
+    stops: StopTexts,
+    /// The whole sequence: what is continued, and what was generated.
+    tokens: Vec<u32>,
+    /// How many tokens may still come.
+    left: usize,
+    deadline: Option<Instant>,
+    cancel: Option<CancelHandle>,
+    state: State,
+}
+
+enum State {
+    Running,
+    Ended(Finish),
+    /// By an error, which was returned.
+    Failed,
+}
+
+impl Answer {
+    /// Begins to continue a sequence, of which the session keeps what it has seen already.
+    pub(crate) fn begin(
+        session: &mut Session,
+        sequence: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let sampler = Sampler::new(&options.sampling)?;
+        if options.stop.iter().any(String::is_empty) {
+            return Err(Error::EmptyStop);
+        }
+        let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
+        let fits = sequence.len() <= session.context() as usize;
+        if fits {
+            // The last token is evaluated again if it has been seen: for its logits.
+            let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
+            // No more than the sequence, whose length is a `u32`.
+            session.truncate(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
+        }
+        Ok(Self {
+            model: session.model().clone(),
+            sampler,
+            pending: PendingText::default(),
+            stops: StopTexts::new(&options.stop),
+            tokens: sequence.to_vec(),
+            left: options.max_tokens.unwrap_or(usize::MAX),
+            // A deadline beyond what the clock can express never comes.
+            deadline: options.deadline.and_then(|most| Instant::now().checked_add(most)),
+            cancel: options.cancel.clone(),
+            state: match fits {
+                _ if options.max_tokens == Some(0) => State::Ended(Finish::MaxTokens),
+                true => State::Running,
+                false => State::Ended(Finish::ContextFull),
+            },
+        })
+    }
+
+    /// What is continued, and what was generated.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Why it ended, if it did and not by an error.
+    pub(crate) const fn finish(&self) -> Option<&Finish> {
+        match &self.state {
+            State::Ended(finish) => Some(finish),
+            State::Running | State::Failed => None,
+        }
+    }
+
+    /// The next token; none if the answer has ended.
+    pub(crate) fn next(&mut self, session: &mut Session) -> Option<Result<Token>> {
+        let State::Running = self.state else { return None };
+        match self.step(session) {
+            Ok(token) => token.map(Ok),
+            Err(error) => {
+                self.state = State::Failed;
+                Some(Err(error))
+            }
+        }
+    }
+
+    fn step(&mut self, session: &mut Session) -> Result<Option<Token>> {
+        if let Some(finish) = self.evaluate(session)? {
+            self.state = State::Ended(finish);
+            return Ok(None);
+        }
+        let id = self.sampler.sample(session.logits().iter(), &self.tokens)?;
+        self.tokens.push(id);
+        self.left -= 1;
+        let tokenizer = self.model.tokenizer()?;
+        let is_end = tokenizer.is_end_of_generation(id);
+        let mut text = String::new();
+        if !is_end {
+            text = self.pending.push(tokenizer, id)?;
+        }
+        let finish = self.end_after(is_end, session);
+        let text = self.deliver(text, finish);
+        Ok(Some(Token { id, text, is_end }))
+    }
+
+    /// Evaluates what the session has not seen, or tells what ends the answer before that.
+    fn evaluate(&mut self, session: &mut Session) -> Result<Option<Finish>> {
+        // Without a look in between it is faster where layers are paged.
+        let is_watched = self.cancel.is_some() || self.deadline.is_some();
+        let most = if is_watched { session.piece() } else { usize::MAX };
+        loop {
+            if let Some(finish) = self.interrupted() {
+                return Ok(Some(finish));
+            }
+            let rest = &self.tokens[session.tokens().len()..];
+            let piece = &rest[..rest.len().min(most)];
+            session.eval(piece)?;
+            if piece.len() == rest.len() {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// What ends the answer with the token that was just generated.
+    fn end_after(&self, is_end: bool, session: &Session) -> Option<Finish> {
+        if is_end {
+            return Some(Finish::EndOfText);
+        }
+        if self.left == 0 {
+            return Some(Finish::MaxTokens);
+        }
+        if self.tokens.len() > session.context() as usize {
+            return Some(Finish::ContextFull);
+        }
+        self.interrupted()
+    }
+
+    fn interrupted(&self) -> Option<Finish> {
+        if self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled) {
+            return Some(Finish::Cancelled);
+        }
+        self.deadline.filter(|end| Instant::now() >= *end).map(|_| Finish::Deadline)
+    }
+
+    /// The text that is delivered with a token; with the last one, all that was held back.
+    fn deliver(&mut self, mut text: String, finish: Option<Finish>) -> String {
+        if finish.is_some() {
+            text.push_str(&self.pending.finish());
+        }
+        let (text, finish) = match self.stops.push(&text) {
+            Pushed::Stopped { before, stop } => (before, Some(Finish::Stop(stop))),
+            Pushed::Clear(clear) if finish.is_some() => (clear + &self.stops.take_held(), finish),
+            Pushed::Clear(clear) => (clear, None),
+        };
+        if let Some(finish) = finish {
+            self.state = State::Ended(finish);
+        }
+        text
+    }
+}

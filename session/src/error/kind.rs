@@ -1,0 +1,198 @@
+//! What a program can do about an error.
+
+use polychord_abi::transformer::status;
+use polychord_model::{chat, config, gguf, sampler, tokenizer};
+use polychord_runtime_api as api;
+
+use super::Error;
+
+/// What went wrong, for programs that act on it.
+///
+/// ```
+/// use polychord_session::{Error, ErrorKind};
+///
+/// /// The status that a server answers with.
+/// fn status(error: &Error) -> u16 {
+///     match error.kind() {
+///         ErrorKind::InvalidArgument | ErrorKind::ContextFull => 400,
+///         ErrorKind::Stopped => 504,
+///         _ => 500,
+///     }
+/// }
+/// assert_eq!(status(&Error::EmptyPrompt), 400);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The file, or what is asked of it, is sound, but this engine or this version cannot do it.
+    Unsupported,
+    /// The file is damaged, or not what it is taken for.
+    InvalidFile,
+    /// An option or an argument is out of range, or contradicts another.
+    InvalidArgument,
+    /// The context has no room for so many tokens.
+    ContextFull,
+    /// It does not fit into the memory that it may have; a limit, a placement or the size of the
+    /// context can be changed.
+    TooLarge,
+    /// The system, or an engine, has no more memory or threads.
+    OutOfMemory,
+    /// The guest was stopped by its time limit. The session can go on.
+    Stopped,
+    /// Another rank failed first, or ranks do not do the same.
+    Rank,
+    /// The guest trapped or refused: it is no transformer guest, or there is a bug.
+    Guest,
+    /// The engine failed.
+    Engine,
+    /// Reading a file failed.
+    Io,
+    /// A bug of Polychord.
+    Internal,
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Gguf { reason, .. } => of_gguf(reason),
+            Self::Config { reason, .. } => of_config(reason),
+            Self::Tokenizer(error) => of_tokenizer(error),
+            Self::Chat(error) => of_chat(error),
+            Self::Sampler(error) => of_sampler(error),
+            Self::Runtime(error) => of_runtime(error),
+            Self::Guest { status, .. } => of_status(*status),
+            Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
+            Self::TooLargeForMemory32 { .. } | Self::MemoryBytes { .. } => ErrorKind::TooLarge,
+            Self::Thread { .. } => ErrorKind::OutOfMemory,
+            Self::ContextFull { .. } => ErrorKind::ContextFull,
+            Self::Plan { .. }
+            | Self::Number { .. }
+            | Self::Context { .. }
+            | Self::Ranks { .. }
+            | Self::Truncate { .. }
+            | Self::EmptyStop
+            | Self::EmptyPrompt => ErrorKind::InvalidArgument,
+        }
+    }
+
+    /// Name of the engine that refused or failed, if one did.
+    #[must_use]
+    pub fn engine(&self) -> Option<&str> {
+        match self {
+            Self::Runtime(error) | Self::Unavailable { reason: error, .. } => match error {
+                api::Error::Compile { engine, .. }
+                | api::Error::Instantiate { engine, .. }
+                | api::Error::Call { engine, .. }
+                | api::Error::EngineVersion { engine, .. }
+                | api::Error::SignalConflict { engine, .. }
+                | api::Error::Unmet { engine, .. }
+                | api::Error::Trap { engine, .. } => Some(engine),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The export of the guest that was called when it happened, if one was.
+    #[must_use]
+    pub fn operation(&self) -> Option<&str> {
+        match self {
+            Self::Guest { operation, .. } => Some(operation),
+            Self::Runtime(
+                api::Error::Trap { operation, .. } | api::Error::Call { operation, .. },
+            ) => Some(operation),
+            _ => None,
+        }
+    }
+}
+
+fn of_status(status: i32) -> ErrorKind {
+    match status {
+        status::BAD_TOKEN => ErrorKind::InvalidArgument,
+        status::CONTEXT_FULL => ErrorKind::ContextFull,
+        status::UNSUPPORTED_TYPE => ErrorKind::Unsupported,
+        status::OUT_OF_MEMORY => ErrorKind::TooLarge,
+        status::LAYER_REFUSED => ErrorKind::Io,
+        status::GATHER_REFUSED => ErrorKind::Rank,
+        _ => ErrorKind::Guest,
+    }
+}
+
+fn of_runtime(error: &api::Error) -> ErrorKind {
+    use api::Error as E;
+    match error {
+        E::Trap { kind: api::TrapKind::DeadlineExceeded(_), .. } => ErrorKind::Stopped,
+        E::Trap { .. } | E::InvalidModule { .. } | E::Import { .. } | E::MissingExport { .. } => {
+            ErrorKind::Guest
+        }
+        E::Unmet { .. } | E::SignalConflict { .. } | E::EngineVersion { .. } => {
+            ErrorKind::Unsupported
+        }
+        E::TooLarge { .. } | E::TooMany { .. } | E::TooComplex { .. } => ErrorKind::TooLarge,
+        E::OutOfMemory { .. } | E::HostMemory { .. } | E::NoWatchdog { .. } => {
+            ErrorKind::OutOfMemory
+        }
+        E::RankStopped { .. } | E::RanksDisagree { .. } | E::RankBusy { .. } => ErrorKind::Rank,
+        E::RankCount { .. } | E::InvalidPlan { .. } => ErrorKind::InvalidArgument,
+        E::Truncated { .. } | E::NotAFile { .. } => ErrorKind::InvalidFile,
+        E::Io { .. } => ErrorKind::Io,
+        E::Compile { .. } | E::Instantiate { .. } | E::Call { .. } => ErrorKind::Engine,
+        // Calls of the host API that sessions get wrong, and panics.
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn of_gguf(error: &gguf::Error) -> ErrorKind {
+    use gguf::Error as E;
+    match error {
+        E::Open { .. } | E::Read { .. } => ErrorKind::Io,
+        E::Version { .. } | E::BigEndian { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::InvalidFile,
+    }
+}
+
+fn of_config(error: &config::Error) -> ErrorKind {
+    use config::Error as E;
+    match error {
+        E::Gguf(error) => of_gguf(error),
+        E::Split { .. }
+        | E::Architecture { .. }
+        | E::Option { .. }
+        | E::RopeScaling { .. }
+        | E::ValueLength { .. }
+        | E::UnknownTensor { .. }
+        | E::TensorType { .. }
+        | E::VectorType { .. } => ErrorKind::Unsupported,
+        _ => ErrorKind::InvalidFile,
+    }
+}
+
+fn of_tokenizer(error: &tokenizer::Error) -> ErrorKind {
+    use tokenizer::Error as E;
+    match error {
+        E::Gguf(error) => of_gguf(error),
+        E::Model { .. } | E::PreTokenizer { .. } => ErrorKind::Unsupported,
+        E::UnknownId { .. } | E::Encode { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::InvalidFile,
+    }
+}
+
+fn of_chat(error: &chat::Error) -> ErrorKind {
+    use chat::Error as E;
+    match error {
+        E::Gguf(error) => of_gguf(error),
+        E::Missing => ErrorKind::Unsupported,
+        E::Refused { .. } => ErrorKind::InvalidArgument,
+        _ => ErrorKind::InvalidFile,
+    }
+}
+
+fn of_sampler(error: &sampler::Error) -> ErrorKind {
+    match error {
+        sampler::Error::Option { .. } => ErrorKind::InvalidArgument,
+        // Logits that are no numbers come from weights that are none.
+        _ => ErrorKind::InvalidFile,
+    }
+}
