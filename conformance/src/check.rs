@@ -4,7 +4,7 @@ use std::fmt::Debug;
 
 use polychord_runtime_api::{Error, Result, TrapKind, Unmet};
 
-use crate::{Failure, Outcome};
+use crate::failure::{Failure, Outcome};
 
 /// Checks that two values are equal.
 #[track_caller]

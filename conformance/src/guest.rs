@@ -11,7 +11,7 @@ use polychord_runtime_api::{
 };
 use tempfile::NamedTempFile;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Requires nothing beyond what every engine has.
 pub(crate) const NOTHING: Requirements = Requirements {

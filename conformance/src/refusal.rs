@@ -4,8 +4,8 @@ use polychord_runtime_api::{Engine, Limits, LoadMethod, Memory64, MemorySpec, Re
 use std::time::Duration;
 
 use crate::check::{equal, holds, unmet};
+use crate::failure::{Failure, Outcome};
 use crate::guest::{self, PAGE_LEN};
-use crate::{Failure, Outcome};
 
 const MEMORY64: &str = r#"(module (memory (export "memory") i64 1))"#;
 const MULTI_MEMORY: &str = r#"(module (memory (export "memory") 1) (memory 1))"#;

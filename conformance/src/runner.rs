@@ -8,10 +8,13 @@ use std::time::Instant;
 use libtest_mimic::{Arguments, Trial};
 use polychord_runtime_api::{Capabilities, Engine, Error, Result};
 
+use crate::case::Case;
+use crate::cases::{VERSION, all};
+use crate::expectation::Expectations;
 use crate::record::{self, Line, Mode, Recorder};
 use crate::run::{Run, millis};
 use crate::spec::SUITES;
-use crate::{Case, Expectations, VERSION, all, spec_trial};
+use crate::spec_trial;
 
 /// Runs all cases on an engine: filters, `--list`, `--exact`, `--test-threads` and so on are
 /// those of Rust's own tests.

@@ -49,7 +49,7 @@ mod memory {
         let file = sealed(code).map_err(|e| e.to_string())?;
         let path = path_of(&file).map_err(|e| format!("/proc: {e}"))?;
         // The loader has mapped it then; nothing opens the path again.
-        super::from_file(&path)
+        crate::aot::image::from_file(&path)
     }
 
     /// A file without a name, whose bytes cannot change any more.

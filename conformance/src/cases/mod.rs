@@ -1,6 +1,6 @@
 //! The cases, group by group.
 
-use crate::Case;
+use crate::case::Case;
 
 pub mod abi;
 pub mod call;
@@ -15,6 +15,16 @@ pub mod stops;
 pub mod threads;
 pub mod transformer;
 pub mod traps;
+
+/// Version of the suite. The second number grows with new cases, the first one when a case
+/// that existed promises something else.
+pub const VERSION: &str = "2.0";
+
+/// All cases, group by group.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    GROUPS.concat()
+}
 
 /// The tables of all groups.
 pub const GROUPS: &[&[Case]] = &[
@@ -32,3 +42,18 @@ pub const GROUPS: &[&[Case]] = &[
     determinism::CASES,
     transformer::CASES,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own_and_a_promise() {
+        let mut names = std::collections::BTreeSet::new();
+        for case in all() {
+            assert!(names.insert(case.name), "{} comes twice", case.name);
+            assert!(case.name.contains('/'), "{} is in no group", case.name);
+            assert!(!case.promise.is_empty() && !case.promise.ends_with('.'), "{}", case.name);
+        }
+    }
+}
