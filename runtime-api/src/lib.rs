@@ -45,14 +45,15 @@ mod limits;
 mod live;
 mod module;
 mod module_limits;
+mod names;
 mod runtime;
 mod stack;
 mod value;
 
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
 pub use engine::{Engine, Module};
-pub use error::{Error, Result, TrapKind, Unmet};
-pub use layers::{LayerSpec, LoadMethod, LoadedLayer, Source};
+pub use error::{Error, ErrorKind, LayerProblem, Result, TrapKind, Unmet};
+pub use layers::{CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{
     Backing, LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Region, RegionSpec,
@@ -60,6 +61,7 @@ pub use memory::{
 };
 pub use module::{LinearMemory, ModuleInfo};
 pub use module_limits::ModuleLimits;
+pub use names::UnknownName;
 pub use paging::{Pager, PagerStats, Policy};
 pub use polychord_abi as abi;
 pub use polychord_plan as plan;

@@ -4,6 +4,7 @@ use polychord_plan::range::{MAX_BYTES, PAGE};
 use polychord_plan::region::WEIGHTS;
 use serde::Serialize;
 
+use crate::names::named;
 use crate::{Error, Result};
 
 /// What a 64-bit memory should be.
@@ -30,6 +31,8 @@ pub enum MemoryKind {
     /// and `memory64_load_layer`.
     Host,
 }
+
+named!(MemoryKind, "kind of memory": Guest = "guest", Host = "host");
 
 /// A named part of a memory, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]

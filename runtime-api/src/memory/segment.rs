@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::memory::mapping::WholePages;
 use crate::module::LinearMemory;
+use crate::names::named;
 use crate::value::AddressType;
 
 /// The linear memories that a guest exports, as they are at this moment.
@@ -40,6 +41,13 @@ pub enum Backing {
     /// A range of a linear memory with 64-bit addresses.
     Native64,
 }
+
+named!(Backing, "backing of a memory":
+    Host = "host",
+    Linear32 = "linear32",
+    Segments = "segments",
+    Native64 = "native64",
+);
 
 impl Backing {
     /// Why it was chosen.

@@ -12,6 +12,7 @@ use crate::layers::layer::LayerSpec;
 use crate::layers::source::Source;
 use crate::memory::region::MemorySpec;
 use crate::memory::space::MemoryId;
+use crate::names::named;
 use crate::paging::reader::{ReadLayer, Reader};
 use crate::runtime::Runtime;
 use crate::{Error, Result};
@@ -29,7 +30,9 @@ pub enum Policy {
     Lru,
 }
 
-/// What a pager did.
+named!(Policy, "policy": Pinned = "pinned", Lru = "lru");
+
+/// Statistics of one pager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PagerStats {
     /// Layers that were in memory when they were needed.

@@ -119,12 +119,7 @@ struct MapsWhatIsGone;
 impl Defect for MapsWhatIsGone {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
         match guest.inner.load_layer(id) {
-            Err(Error::Truncated { .. }) => Ok(LoadedLayer {
-                address: None,
-                bytes: 0,
-                method: LoadMethod::Mapped,
-                took: std::time::Duration::ZERO,
-            }),
+            Err(Error::Truncated { .. }) => Ok(LoadedLayer::new(0, LoadMethod::Mapped)),
             other => other,
         }
     }
