@@ -179,7 +179,7 @@ impl Model {
         let needs = sizes.needs(self.layout_of(&plan)?, &plan)?;
         let (weights, cache) = needs.first().copied().unwrap_or_default();
         let guest_bytes = weights.saturating_add(cache);
-        let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
+        let needs = Requirements::NONE.memory64_bytes(guest_bytes);
         needs.check(engine).map_err(|error| Placement::Native64.unavailable(error))?;
         let (name, reason) = ("native64", reason.to_owned());
         Ok(Placed { name, reason, plan, policy: Policy::default(), guest_bytes })
@@ -205,7 +205,7 @@ impl Model {
         plan: Plan,
         reason: &str,
     ) -> Result<Placed> {
-        let needs = Requirements { multi_memory: true, ..Default::default() };
+        let needs = Requirements::NONE.multi_memory();
         needs.check(engine).map_err(|error| Placement::Multi32.unavailable(error))?;
         sizes.needs(self.layout_of(&plan)?, &plan)?;
         let memories = plan.memories.len();
@@ -364,7 +364,7 @@ impl Model {
     fn parts(&self, sizes: &Sizes) -> Inventory {
         let layout = self.layout(Cut::ByPart);
         let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
-        let group = |layers, cache| Group { region: Kind::Any.region().into(), layers, cache };
+        let group = |layers: Vec<_>, cache| Group::new(Kind::Any.region(), layers).cache(cache);
         let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
         let tied = layout.is_tied();
         if tied {
@@ -376,24 +376,20 @@ impl Model {
         if !tied {
             groups.push(group(output, 0));
         }
-        Inventory { groups, replicated: layers(Part::RopeFreqs), overhead: sizes.fixed }
+        Inventory::new(groups).replicated(layers(Part::RopeFreqs)).overhead(sizes.fixed)
     }
 
     /// Layers of each kind; keys and values go with the attention.
     fn kinds(&self, sizes: &Sizes) -> Inventory {
         let layout = self.layout(Cut::ByKind);
         let cache = u64::from(self.config().blocks).saturating_mul(sizes.cache);
-        let group = |kind: Kind| Group {
-            region: kind.region().into(),
-            layers: layout.layers_of_kind(kind).cloned().collect(),
-            cache: if kind == Kind::Attention { cache } else { 0 },
+        let group = |kind: Kind| {
+            let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
+            group.cache(if kind == Kind::Attention { cache } else { 0 })
         };
         let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
-        Inventory {
-            groups: kinds.map(group).into(),
-            replicated: layout.layers_of(Part::RopeFreqs).cloned().collect(),
-            overhead: sizes.fixed,
-        }
+        let replicated = layout.layers_of(Part::RopeFreqs).cloned();
+        Inventory::new(kinds.map(group)).replicated(replicated).overhead(sizes.fixed)
     }
 
     /// Checks that each guest has room for its layers, its cache and the activations.

@@ -51,7 +51,7 @@ impl Ranks {
             return Err(Error::Ranks { asked: count, limit });
         }
         if count > 1 {
-            Requirements { threads: true, ..Requirements::default() }.check(engine)?;
+            Requirements::NONE.threads().check(engine)?;
         }
         Ok(count as usize)
     }

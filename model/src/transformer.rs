@@ -116,8 +116,8 @@ impl Transformer {
     ///
     /// [`Error::Runtime`] if the engine does not know the instructions.
     pub fn with_guest(engine: &Arc<dyn Engine>, guest: Guest) -> Result<Self> {
-        let relaxed_simd = guest == Guest::Relaxed;
-        let needs = polychord_runtime_api::Requirements { relaxed_simd, ..Default::default() };
+        let needs = polychord_runtime_api::Requirements::NONE;
+        let needs = if guest == Guest::Relaxed { needs.relaxed_simd() } else { needs };
         needs.check(engine.capabilities())?;
         let modules = std::array::from_fn(|_| OnceLock::new());
         Ok(Self { engine: engine.clone(), guest, modules, only: None })

@@ -508,6 +508,7 @@ pub enum TrapKind {
 
 /// One requirement that an engine does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unmet {
     /// The field of [`Requirements`].
     pub field: &'static str,

@@ -183,7 +183,7 @@ pub fn create_memory64_refusals(engine: &dyn Engine) -> Outcome {
 fn spec(id: u32, memory: u32, offset: u64, bytes: u64) -> LayerSpec {
     let source = Source::from_bytes(vec![7; 4 * PAGE_LEN]);
     let memory = MemoryId(memory);
-    LayerSpec { bytes, ..guest::layer(id, memory, offset, &source) }
+    guest::layer(id, memory, offset, &source).part(0, bytes)
 }
 
 /// A layer must have a number, bytes, a source and pages of its own.
@@ -195,8 +195,8 @@ pub fn register_layer_refusals(engine: &dyn Engine) -> Outcome {
         let spec = spec(id, id, 2 * PAGE + 100, PAGE);
         counts(&mut *runtime, |runtime| runtime.register_layer(spec), |stats| stats.layers += 1)??;
     }
-    let source_end = LayerSpec { source_offset: 3 * PAGE + 1, ..spec(9, 0, 0, PAGE) };
-    let source_max = LayerSpec { source_offset: u64::MAX, ..spec(9, 0, 0, PAGE) };
+    let source_end = spec(9, 0, 0, PAGE).part(3 * PAGE + 1, PAGE);
+    let source_max = spec(9, 0, 0, PAGE).part(u64::MAX, PAGE);
     for (layer, says) in [
         (spec(0, 0, 0, 1), "same number"),
         (spec(0, 1, 0, 1), "same number"),
@@ -224,7 +224,7 @@ pub fn register_layer_refusals(engine: &dyn Engine) -> Outcome {
     holds(matches!(error, Error::MemoryNotFound { .. }), || error.to_string())?;
     // Beside the others, and up to the last byte of memory and source, all is well.
     for (id, offset, bytes) in [(9, 2 * PAGE - 1, 1), (i32::MAX as u32, 4 * PAGE, 2 * PAGE)] {
-        let layer = LayerSpec { source_offset: 4 * PAGE - bytes, ..spec(id, 0, offset, bytes) };
+        let layer = spec(id, 0, offset, bytes).part(4 * PAGE - bytes, bytes);
         runtime.register_layer(layer)?;
     }
     equal("layers", runtime.stats().layers, 4)
@@ -434,11 +434,8 @@ pub fn anonymous_layer(engine: &dyn Engine) -> Outcome {
 /// A pager keeps what was written, wherever it was.
 fn anonymous_layers_take_turns(engine: &dyn Engine) -> Outcome {
     const LAYERS: u32 = 5;
-    let layers = (0..LAYERS).map(|id| SourceRange {
-        id: LayerId(id),
-        name: format!("layer {id}"),
-        start: u64::from(id) * (PAGE + 77),
-        bytes: PAGE + 77,
+    let layers = (0..LAYERS).map(|id| {
+        SourceRange::new(LayerId(id), format!("layer {id}"), u64::from(id) * (PAGE + 77), PAGE + 77)
     });
     let bytes = u64::from(LAYERS) * (PAGE + 77);
     let source = Source::anonymous(bytes, bytes.next_multiple_of(PAGE));
@@ -469,11 +466,13 @@ pub fn pager(engine: &dyn Engine) -> Outcome {
     let file = guest::file(&all)?;
     // From one to three pages long, and anywhere in their pages.
     let layers: Vec<_> = (0..LAYERS)
-        .map(|id| SourceRange {
-            id: LayerId(id),
-            name: format!("layer {id}"),
-            start: u64::from(id) * 4 * PAGE + u64::from(id) * 777,
-            bytes: PAGE * u64::from(id % 3) + 5_000,
+        .map(|id| {
+            SourceRange::new(
+                LayerId(id),
+                format!("layer {id}"),
+                u64::from(id) * 4 * PAGE + u64::from(id) * 777,
+                PAGE * u64::from(id % 3) + 5_000,
+            )
         })
         .collect();
     for policy in [Policy::Pinned, Policy::Lru] {
@@ -520,11 +519,8 @@ pub fn pager_ahead(engine: &dyn Engine) -> Outcome {
     const TURNS: u32 = 9;
     let all = guest::pattern(2, 2 * LAYERS as usize * PAGE_LEN);
     let file = guest::file(&all)?;
-    let layers = (0..LAYERS).map(|id| SourceRange {
-        id: LayerId(id),
-        name: format!("layer {id}"),
-        start: u64::from(id) * 2 * PAGE,
-        bytes: 2 * PAGE,
+    let layers = (0..LAYERS).map(|id| {
+        SourceRange::new(LayerId(id), format!("layer {id}"), u64::from(id) * 2 * PAGE, 2 * PAGE)
     });
     let mut runtime = guest::start(engine, WAT)?;
     let source = Source::open(file.path())?;

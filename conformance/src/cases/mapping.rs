@@ -4,8 +4,7 @@ use std::path::Path;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Requirements, Runtime,
-    Source, Value,
+    Engine, Error, LayerId, LoadMethod, MemoryId, MemorySpec, Runtime, Source, Value,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
@@ -107,7 +106,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "mapping/many_layers",
         promise: "40,000 small layers that were loaded and released leave no mappings behind",
-        needs: Requirements { memory32_bytes: Some(3 << 30), ..MAPPING },
+        needs: MAPPING.memory32_bytes(3 << 30),
         run: many_layers,
     },
 ];
@@ -143,7 +142,7 @@ fn start(
     runtime.memory_mut().fill(0x77);
     let memory = runtime.create_memory64(&MemorySpec::guest(PAGES * PAGE))?;
     let spec = guest::layer(LAYER.0, memory, offset, source);
-    runtime.register_layer(LayerSpec { source_offset, bytes, ..spec })?;
+    runtime.register_layer(spec.part(source_offset, bytes))?;
     Ok(runtime)
 }
 
@@ -545,7 +544,7 @@ pub fn many_layers(engine: &dyn Engine) -> Outcome {
     let before = mappings(&*runtime, file.path())?;
     let register = |runtime: &mut dyn Runtime, id: u32, place: u64, source: &Source| {
         let spec = guest::layer(id, memory, 2 * place * PAGE, source);
-        runtime.register_layer(LayerSpec { bytes: 1, ..spec })
+        runtime.register_layer(spec.part(0, 1))
     };
     // Every other page, twice.
     for (id, place) in (0..).zip((0..PLACES).chain(0..PLACES)) {

@@ -17,6 +17,7 @@ use crate::names::named;
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LayerSpec {
     /// Number of the layer; at most 2^31 - 1, since guests pass it as `i32`.
     pub id: LayerId,
@@ -38,6 +39,42 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
+    /// All bytes of a source, at the start of a memory. The layer is named by its number.
+    #[must_use]
+    pub fn new(id: LayerId, memory: MemoryId, source: &Source) -> Self {
+        Self {
+            id,
+            name: format!("layer {}", id.0),
+            memory,
+            offset: 0,
+            source: source.clone(),
+            source_offset: 0,
+            bytes: source.len(),
+        }
+    }
+
+    /// Sets the name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the first byte in the memory.
+    #[must_use]
+    pub const fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Sets the first byte in the source and the length, in bytes.
+    #[must_use]
+    pub const fn part(mut self, source_offset: u64, bytes: u64) -> Self {
+        self.source_offset = source_offset;
+        self.bytes = bytes;
+        self
+    }
+
     /// A range of a file, at a place in a memory: the layer has the range's number and name.
     #[must_use]
     pub fn of(range: &SourceRange, source: &Source, memory: MemoryId, offset: u64) -> Self {
@@ -55,6 +92,7 @@ impl LayerSpec {
 
 /// Where a layer is, after it was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadedLayer {
     /// Guest address of its first byte: the offset in its linear memory, and in bits 32
     /// and up the index of that memory if there are several. None if it belongs to a memory in
@@ -68,6 +106,14 @@ pub struct LoadedLayer {
     pub took: Duration,
     /// Why it was copied; none if it was mapped.
     pub reason: Option<CopyReason>,
+}
+
+impl LoadedLayer {
+    /// A layer of this many bytes, as a stand-in for a runtime tells of it: with no address.
+    #[must_use]
+    pub const fn new(bytes: u64, method: LoadMethod) -> Self {
+        Self { address: None, bytes, method, took: Duration::ZERO, reason: None }
+    }
 }
 
 /// How a layer was brought in.

@@ -70,7 +70,9 @@ pub(super) const DEFECTS: &[Entry] = &[
 struct Pretends;
 impl Defect for Pretends {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
-        Ok(LoadedLayer { method: LoadMethod::Mapped, ..guest.inner.load_layer(id)? })
+        let mut loaded = guest.inner.load_layer(id)?;
+        loaded.method = LoadMethod::Mapped;
+        Ok(loaded)
     }
 }
 
