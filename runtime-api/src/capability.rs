@@ -26,7 +26,7 @@ pub struct Capabilities {
     pub relaxed_simd: RelaxedSimd,
     /// Whether file pages can be mapped over a guest's memory. Nothing is mapped because of it
     /// alone: the memory itself has to lend
-    /// [`WholePages`](crate::WholePages), and is copied to if it does not.
+    /// [`WholePages`](crate::spi::WholePages), and is copied to if it does not.
     pub mapping: bool,
     /// Whether a running guest can be stopped by [`Limits::call_time`](crate::Limits::call_time).
     pub time_limit: bool,

@@ -510,7 +510,7 @@ pub enum TrapKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unmet {
-    /// The field of [`Requirements`].
+    /// The field of [`Requirements`](crate::Requirements).
     pub field: &'static str,
     /// What is needed.
     pub needed: String,

@@ -19,7 +19,7 @@ pub trait LinearMemories {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8];
 
     /// The bytes of a memory as pages that the host may replace; none, which is the default, if
-    /// they are not. Asked of an [`Instance`](crate::Instance) only, while its guest does not run.
+    /// they are not. Asked of an [`Instance`](crate::spi::Instance) only, while its guest does not run.
     fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
         _ = index;
         None
