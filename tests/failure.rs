@@ -167,7 +167,10 @@ fn guests_do_not_change_the_file() {
         let (id, name) = (api::LayerId(0), "all".to_owned());
         let (offset, source_offset) = (0, 0);
         let source = source(&place.path);
-        let spec = api::LayerSpec { id, name, memory, offset, source, source_offset, bytes };
+        let spec = api::LayerSpec::new(id, memory, &source)
+            .name(name)
+            .offset(offset)
+            .part(source_offset, bytes);
         runtime.register_layer(spec).unwrap();
         let len = Value::I32(i32::try_from(bytes).unwrap());
         let first = runtime.call("scribble", &[len]).unwrap();

@@ -107,12 +107,7 @@ fn a_plan_of_a_million_entries_is_refused_at_once() {
         let mut options = SessionOptions::default();
         options.placement = Placement::Planned(plan.clone());
         model.place(&options, engine.capabilities()).unwrap();
-        plan.memories.extend((1..1_000_000).map(|guest| PlannedMemory {
-            guest,
-            region: "more".into(),
-            bytes: 0,
-            paged: false,
-        }));
+        plan.memories.extend((1..1_000_000).map(|guest| PlannedMemory::new(guest, "more", 0)));
         options.placement = Placement::Planned(plan);
         let start = std::time::Instant::now();
         let error = model.place(&options, engine.capabilities()).unwrap_err().to_string();

@@ -282,7 +282,10 @@ fn a_plan_that_cannot_be_run_is_refused() {
         refused(&|plan| plan.memories[1].guest = 7, "no guest 1");
         refused(&|plan| plan.layers[2].offset = plan.layers[1].offset, "share page");
         // A block twice, and one in the midst of others.
-        let third = |plan: &Plan| PlannedMemory { guest: 2, ..plan.memories[0].clone() };
+        let third = |plan: &Plan| {
+            let PlannedMemory { region, bytes, .. } = &plan.memories[0];
+            PlannedMemory::new(2, region.clone(), *bytes)
+        };
         let again = |plan: &mut Plan| {
             let mut layer = plan.layers[1].clone();
             layer.memory = 2;

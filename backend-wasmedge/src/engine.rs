@@ -84,30 +84,30 @@ impl fmt::Debug for WasmEdgeEngine {
 }
 
 fn capabilities(mode: Mode) -> Capabilities {
-    Capabilities {
-        engine: NAME,
-        version: VERSION,
-        execution: match mode {
+    let mut capabilities = Capabilities::new(
+        NAME,
+        VERSION,
+        match mode {
             Mode::Aot => "AOT",
             Mode::Interpreter => "interpreter",
         },
-        memory64: match mode {
-            // Compiled accesses to 64-bit memories are not checked (WasmEdge#5282).
-            Mode::Aot => Memory64::Host,
-            Mode::Interpreter => Memory64::Native { max_bytes: u64::from(MAX_PAGES64) * PAGE },
-        },
-        memory32_max_bytes: 1 << 32,
-        multi_memory: true,
-        relaxed_simd: match mode {
-            Mode::Aot => RelaxedSimd::Faster,
-            Mode::Interpreter => RelaxedSimd::Slower,
-        },
-        mapping: memory::MAPPING,
-        time_limit: true,
-        // Runaway recursion ends the process when compiled, and fills memory when interpreted.
-        stack_overflow_trap: false,
-        threads: true,
-    }
+    );
+    capabilities.memory64 = match mode {
+        // Compiled accesses to 64-bit memories are not checked (WasmEdge#5282).
+        Mode::Aot => Memory64::Host,
+        Mode::Interpreter => Memory64::Native { max_bytes: u64::from(MAX_PAGES64) * PAGE },
+    };
+    capabilities.multi_memory = true;
+    capabilities.relaxed_simd = match mode {
+        Mode::Aot => RelaxedSimd::Faster,
+        Mode::Interpreter => RelaxedSimd::Slower,
+    };
+    capabilities.mapping = memory::MAPPING;
+    capabilities.time_limit = true;
+    // Runaway recursion ends the process when compiled, and fills memory when interpreted.
+    capabilities.stack_overflow_trap = false;
+    capabilities.threads = true;
+    capabilities
 }
 
 fn check_version(linked: &str) -> Result<()> {

@@ -316,12 +316,8 @@ fn unclaimed_capabilities_are_refused() {
         **engine.capabilities();
     assert_eq!((memory64, stack_overflow_trap), (Memory64::Host, false));
     assert_eq!((execution, version), ("AOT", WasmEdgeEngine::VERSION));
-    let needs = Requirements {
-        memory64_bytes: Some(1),
-        memory32_bytes: Some((1 << 32) + 1),
-        stack_overflow_trap: true,
-        ..Requirements::default()
-    };
+    let needs =
+        Requirements::NONE.memory64_bytes(1).memory32_bytes((1 << 32) + 1).stack_overflow_trap();
     let Err(Error::Unmet { unmet, .. }) = needs.check(engine.capabilities()) else {
         panic!("must be refused")
     };

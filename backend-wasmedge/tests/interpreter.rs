@@ -25,11 +25,11 @@ fn claims_what_it_does() {
     let has = engine.capabilities();
     assert_eq!(has.memory64, Memory64::Native { max_bytes: LARGEST });
     assert_eq!((has.execution, has.stack_overflow_trap), ("interpreter", false));
-    let needs = |bytes| Requirements { memory64_bytes: Some(bytes), ..Requirements::default() };
+    let needs = |bytes| Requirements::NONE.memory64_bytes(bytes);
     assert!(needs(LARGEST).check(has).is_ok());
     let error = needs(LARGEST + 1).check(has).unwrap_err().to_string();
     assert!(error.contains("8589934592"), "{error}");
-    let needs = Requirements { stack_overflow_trap: true, ..Requirements::default() };
+    let needs = Requirements::NONE.stack_overflow_trap();
     assert!(needs.check(has).is_err());
     // No compiled code, so other engines may come.
     start("(module)", PAGE).unwrap();

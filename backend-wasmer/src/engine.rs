@@ -41,20 +41,15 @@ impl WasmerEngine {
     pub fn with_compiler(compiler: Compiler) -> Result<Self> {
         let engine = compiler.engine()?;
         claim_signals(NAME, SignalUse::Shared)?;
-        let capabilities = Capabilities {
-            engine: NAME,
-            version: Self::VERSION,
-            execution: compiler.execution(),
-            // Wasmer 7.4 does not validate modules with 64-bit memories.
-            memory64: Memory64::Host,
-            memory32_max_bytes: 1 << 32,
-            multi_memory: true,
-            relaxed_simd: compiler.relaxed_simd(),
-            mapping: cfg!(unix),
-            time_limit: true,
-            stack_overflow_trap: true,
-            threads: true,
-        };
+        let mut capabilities = Capabilities::new(NAME, Self::VERSION, compiler.execution());
+        // Wasmer 7.4 does not validate modules with 64-bit memories.
+        capabilities.memory64 = Memory64::Host;
+        capabilities.multi_memory = true;
+        capabilities.relaxed_simd = compiler.relaxed_simd();
+        capabilities.mapping = cfg!(unix);
+        capabilities.time_limit = true;
+        capabilities.stack_overflow_trap = true;
+        capabilities.threads = true;
         Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
     }
 

@@ -33,19 +33,14 @@ impl WasmtimeEngine {
     /// of WasmEdge run in this process.
     pub fn new() -> Result<Self> {
         claim_signals(NAME, SignalUse::Shared)?;
-        let capabilities = Capabilities {
-            engine: NAME,
-            version: Self::VERSION,
-            execution: "Cranelift",
-            memory64: Memory64::Native { max_bytes: WIDE },
-            memory32_max_bytes: 1 << 32,
-            multi_memory: true,
-            relaxed_simd: RelaxedSimd::Faster,
-            mapping: cfg!(unix),
-            time_limit: true,
-            stack_overflow_trap: true,
-            threads: true,
-        };
+        let mut capabilities = Capabilities::new(NAME, Self::VERSION, "Cranelift");
+        capabilities.memory64 = Memory64::Native { max_bytes: WIDE };
+        capabilities.multi_memory = true;
+        capabilities.relaxed_simd = RelaxedSimd::Faster;
+        capabilities.mapping = cfg!(unix);
+        capabilities.time_limit = true;
+        capabilities.stack_overflow_trap = true;
+        capabilities.threads = true;
         let engines = Arc::new(Engines::default());
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })

@@ -52,17 +52,7 @@ fn map_a_layer(guest: &mut dyn Runtime) -> u64 {
     let source = unsafe { Source::open_mapped(&folder).unwrap() };
     std::fs::remove_file(&folder).unwrap();
     let memory = guest.create_memory64(&MemorySpec::guest(PAGE)).unwrap();
-    guest
-        .register_layer(LayerSpec {
-            id: LayerId(1),
-            name: "sevens".into(),
-            memory,
-            offset: 0,
-            source,
-            source_offset: 0,
-            bytes: PAGE,
-        })
-        .unwrap();
+    guest.register_layer(LayerSpec::new(LayerId(1), memory, &source).part(0, PAGE)).unwrap();
     let loaded = guest.load_layer(LayerId(1)).unwrap();
     assert_eq!(loaded.method, LoadMethod::Mapped);
     loaded.address.unwrap()

@@ -55,7 +55,8 @@ fn guest(source: Source, bytes: u64) -> Box<dyn Runtime> {
     let memory = guest.create_memory64(&MemorySpec::guest(bytes)).unwrap();
     let name = "weights".to_owned();
     let (offset, source_offset) = (0, 0);
-    let layer = LayerSpec { id: LAYER, name, memory, offset, source, source_offset, bytes };
+    let layer =
+        LayerSpec::new(LAYER, memory, &source).name(name).offset(offset).part(source_offset, bytes);
     guest.register_layer(layer).unwrap();
     guest
 }

@@ -30,7 +30,11 @@ impl<E: Error> From<E> for Failure {
         let mut message = error.to_string();
         let mut source = error.source();
         while let Some(error) = source {
-            message = format!("{message}: {error}");
+            let text = error.to_string();
+            // Some errors name their cause themselves.
+            if !message.ends_with(&text) {
+                message = format!("{message}: {text}");
+            }
             source = error.source();
         }
         Self::new(format!("unexpected error: {message}"))

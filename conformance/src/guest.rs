@@ -14,25 +14,15 @@ use tempfile::NamedTempFile;
 use crate::failure::Failure;
 
 /// Requires nothing beyond what every engine has.
-pub(crate) const NOTHING: Requirements = Requirements {
-    memory64_bytes: None,
-    memory32_bytes: None,
-    multi_memory: false,
-    relaxed_simd: false,
-    mapping: false,
-    time_limit: false,
-    stack_overflow_trap: false,
-    threads: false,
-};
+pub(crate) const NOTHING: Requirements = Requirements::NONE;
 /// Small native 64-bit memories.
-pub(crate) const MEMORY64: Requirements =
-    Requirements { memory64_bytes: Some(64 * PAGE), ..NOTHING };
+pub(crate) const MEMORY64: Requirements = NOTHING.memory64_bytes(64 * PAGE);
 /// Mapping of file pages.
-pub(crate) const MAPPING: Requirements = Requirements { mapping: true, ..NOTHING };
+pub(crate) const MAPPING: Requirements = NOTHING.mapping();
 /// Stopping guests that take too long.
-pub(crate) const TIME_LIMIT: Requirements = Requirements { time_limit: true, ..NOTHING };
+pub(crate) const TIME_LIMIT: Requirements = NOTHING.time_limit();
 /// Many guests at once.
-pub(crate) const THREADS: Requirements = Requirements { threads: true, ..NOTHING };
+pub(crate) const THREADS: Requirements = NOTHING.threads();
 
 /// A WebAssembly page as an index.
 #[allow(clippy::cast_possible_truncation, reason = "it is 65,536")]
@@ -90,13 +80,5 @@ pub(crate) fn mapped(path: &Path) -> Result<Source> {
 
 /// A layer that fills its source's bytes from `source_offset` on.
 pub(crate) fn layer(id: u32, memory: MemoryId, offset: u64, source: &Source) -> LayerSpec {
-    LayerSpec {
-        id: LayerId(id),
-        name: format!("layer {id}"),
-        memory,
-        offset,
-        source: source.clone(),
-        source_offset: 0,
-        bytes: source.len(),
-    }
+    LayerSpec::new(LayerId(id), memory, source).offset(offset)
 }

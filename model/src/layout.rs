@@ -134,7 +134,7 @@ impl Layout {
         };
         let name = if again { format!("{name} ({})", tensor.info.name) } else { name };
         let (start, bytes) = (tensor.info.offset, tensor.info.bytes);
-        self.layers.push(SourceRange { id, name, start, bytes });
+        self.layers.push(SourceRange::new(id, name, start, bytes));
         self.parts.push(group);
     }
 

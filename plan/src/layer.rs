@@ -9,6 +9,7 @@ pub struct LayerId(pub u32);
 
 /// A layer as the model file has it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SourceRange {
     /// Number of the layer.
     pub id: LayerId,
@@ -23,6 +24,7 @@ pub struct SourceRange {
 /// The place of one layer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "FlatLayer")]
+#[non_exhaustive]
 pub struct PlannedLayer {
     /// What it is and where its bytes are in the model file.
     #[serde(flatten)]
@@ -47,6 +49,12 @@ struct FlatLayer {
 }
 
 impl SourceRange {
+    /// A layer of `bytes` bytes, from byte `start` of the file on.
+    #[must_use]
+    pub fn new(id: LayerId, name: impl Into<String>, start: u64, bytes: u64) -> Self {
+        Self { id, name: name.into(), start, bytes }
+    }
+
     /// The range with a place: at a byte of the memory of this index.
     #[must_use]
     pub const fn at(self, memory: u32, offset: u64) -> PlannedLayer {

@@ -14,12 +14,7 @@
 //! ```
 //! use polychord_plan::{LayerId, Plan, SourceRange};
 //!
-//! let block = |id: u32, start| SourceRange {
-//!     id: LayerId(id),
-//!     name: format!("blk.{id}"),
-//!     start,
-//!     bytes: 1000,
-//! };
+//! let block = |id, start| SourceRange::new(LayerId(id), format!("blk.{id}"), start, 1000);
 //! let plan = Plan::resident([block(0, 4096), block(1, 5096)])?;
 //! // Each layer has 64 KiB pages of its own, and lies in them as it does in the file.
 //! assert_eq!([plan.layers[0].offset, plan.layers[1].offset], [4096, 65_536 + 5096]);

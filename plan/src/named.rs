@@ -15,7 +15,7 @@ pub trait Named: Copy + PartialEq + fmt::Display + FromStr<Err = UnknownName> + 
     /// The value's name.
     fn name(self) -> &'static str;
 
-    /// What the value means, in one line without a full stop.
+    /// What the value means, in one line without a full stop; empty if the name says it.
     fn summary(self) -> &'static str;
 }
 
@@ -26,24 +26,24 @@ pub struct UnknownName {
     /// What was to be chosen.
     pub what: &'static str,
     /// The text.
-    pub found: String,
+    pub given: String,
     /// The names that exist.
     pub known: Vec<&'static str>,
 }
 
 impl UnknownName {
-    /// Says that `found` names no value of `T`.
+    /// Says that `given` names no value of `T`.
     #[must_use]
-    pub fn of<T: Named>(found: &str) -> Self {
+    pub fn of<T: Named>(given: &str) -> Self {
         let known = T::ALL.iter().map(|value| value.name()).collect();
-        Self { what: T::WHAT, found: found.to_owned(), known }
+        Self { what: T::WHAT, given: given.to_owned(), known }
     }
 }
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = crate::Printable(&self.found);
-        write!(f, "there is no {} {found}: it is one of {}", self.what, self.known.join(", "))
+        let given = crate::Printable(&self.given);
+        write!(f, "there is no {} {given}: known are {}", self.what, self.known.join(", "))
     }
 }
 
@@ -66,29 +66,38 @@ impl std::error::Error for UnknownName {}
 ///     Recent = "recent": "The layers that were used last stay",
 /// });
 ///
-/// use polychord_plan::Named as _;
-///
 /// assert_eq!("recent".parse(), Ok(Keep::Recent));
 /// assert_eq!(Keep::First.to_string(), "first");
 /// assert_eq!(Keep::ALL.len(), 2);
 /// let error = "all".parse::<Keep>().unwrap_err();
-/// assert_eq!(error.to_string(), "there is no policy all: it is one of first, recent");
+/// assert_eq!(error.to_string(), "there is no policy all: known are first, recent");
 /// ```
 #[macro_export]
 macro_rules! named {
     ($type:ty, $what:literal, {
-        $($variant:ident = $name:literal: $summary:literal),+ $(,)?
+        $($variant:ident = $name:literal $(: $summary:literal)?),+ $(,)?
     }) => {
+        impl $type {
+            /// Every value, in the order of its declaration.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
+
+            /// Returns the value's name, which is that of its JSON.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name),+ }
+            }
+        }
+
         impl $crate::Named for $type {
             const WHAT: &'static str = $what;
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
+            const ALL: &'static [Self] = Self::ALL;
 
             fn name(self) -> &'static str {
-                match self { $(Self::$variant => $name),+ }
+                Self::name(self)
             }
 
             fn summary(self) -> &'static str {
-                match self { $(Self::$variant => $summary),+ }
+                match self { $(Self::$variant => concat!($($summary)?)),+ }
             }
         }
 

@@ -15,6 +15,7 @@ use crate::{Error, Result, region};
 /// a [`Strategy`](crate::Strategy), the same for the same input, and run on any engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Plan {
     /// [`Plan::VERSION`] of the program that made it. Another one is refused while a plan is
     /// read, before what this program does not know in it.
@@ -29,6 +30,7 @@ pub struct Plan {
 /// One memory of a plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PlannedMemory {
     /// Number of the guest that has it.
     pub guest: u32,
@@ -43,6 +45,19 @@ pub struct PlannedMemory {
 }
 
 impl PlannedMemory {
+    /// A memory of a guest that holds all its layers at once.
+    #[must_use]
+    pub fn new(guest: u32, region: impl Into<String>, bytes: u64) -> Self {
+        Self { guest, region: region.into(), bytes, paged: false }
+    }
+
+    /// Makes the memory a window, which is smaller than its layers together.
+    #[must_use]
+    pub const fn window(mut self) -> Self {
+        self.paged = true;
+        self
+    }
+
     /// The region of layers of all kinds.
     pub const WEIGHTS: &str = region::WEIGHTS;
 
@@ -57,6 +72,12 @@ impl Plan {
     /// Most layers of a plan, which are far more than any model has. A plan has at most as many
     /// guests as layers, and at most two memories for each layer.
     pub const MAX_LAYERS: usize = 1 << 20;
+
+    /// A plan of these memories and layers, which [`validate`](Self::validate) has not seen yet.
+    #[must_use]
+    pub const fn new(memories: Vec<PlannedMemory>, layers: Vec<PlannedLayer>) -> Self {
+        Self { version: Self::VERSION, memories, layers }
+    }
 
     /// All layers in one memory of one guest, in the order given.
     ///

@@ -33,6 +33,7 @@ pub enum Strategy {
 
 /// How many guests share the layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Guests {
     /// Exactly this many guests; the largest of them is as small as it can be.
     Exactly(usize),
@@ -43,6 +44,7 @@ pub enum Guests {
 
 /// What is to be placed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Inventory {
     /// Layers that cannot be apart, in the order in which they are used.
     pub groups: Vec<Group>,
@@ -54,6 +56,7 @@ pub struct Inventory {
 
 /// Layers that must share a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Group {
     /// What the layers are for; names their memory where each group has its own.
     pub region: String,
@@ -113,6 +116,26 @@ impl Guests {
 }
 
 impl Inventory {
+    /// Groups to be placed, in the order in which they are used, and nothing else.
+    #[must_use]
+    pub fn new(groups: impl IntoIterator<Item = Group>) -> Self {
+        Self { groups: groups.into_iter().collect(), replicated: Vec::new(), overhead: 0 }
+    }
+
+    /// Sets the layers that each guest has a copy of.
+    #[must_use]
+    pub fn replicated(mut self, layers: impl IntoIterator<Item = SourceRange>) -> Self {
+        self.replicated = layers.into_iter().collect();
+        self
+    }
+
+    /// Sets the bytes that each guest needs beside its layers and caches.
+    #[must_use]
+    pub const fn overhead(mut self, bytes: u64) -> Self {
+        self.overhead = bytes;
+        self
+    }
+
     /// Refuses what no model can need, before anything is made of it: each guest has a copy of
     /// the layers that are everywhere.
     fn check_counts(&self, guests: usize) -> Result<()> {
@@ -136,6 +159,19 @@ impl Inventory {
 }
 
 impl Group {
+    /// Layers for a region, without a cache.
+    #[must_use]
+    pub fn new(region: impl Into<String>, layers: impl IntoIterator<Item = SourceRange>) -> Self {
+        Self { region: region.into(), layers: layers.into_iter().collect(), cache: 0 }
+    }
+
+    /// Sets the bytes of keys and values for the layers.
+    #[must_use]
+    pub const fn cache(mut self, bytes: u64) -> Self {
+        self.cache = bytes;
+        self
+    }
+
     /// Room for the group in bytes, each layer in pages of its own.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -8,6 +8,7 @@ use crate::error::{Error, Result, Unmet};
 ///
 /// What is claimed here is tested, and what is not claimed is tested to be refused.
 #[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
 pub struct Capabilities {
     /// Name of the engine: its cargo feature, and what the command line calls it.
     pub engine: &'static str,
@@ -25,7 +26,7 @@ pub struct Capabilities {
     pub relaxed_simd: RelaxedSimd,
     /// Whether file pages can be mapped over a guest's memory. Nothing is mapped because of it
     /// alone: the memory itself has to lend
-    /// [`WholePages`](crate::WholePages), and is copied to if it does not.
+    /// [`WholePages`](crate::spi::WholePages), and is copied to if it does not.
     pub mapping: bool,
     /// Whether a running guest can be stopped by [`Limits::call_time`](crate::Limits::call_time).
     pub time_limit: bool,
@@ -62,6 +63,7 @@ pub enum RelaxedSimd {
 
 /// What a caller needs of an engine. The default needs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Requirements {
     /// A native 64-bit memory of at least so many bytes.
     pub memory64_bytes: Option<u64>,
@@ -81,7 +83,96 @@ pub struct Requirements {
     pub threads: bool,
 }
 
+impl Capabilities {
+    /// Describes an engine that has 32-bit memories of up to 4 GiB and claims nothing else. What it
+    /// does have is then set field by field.
+    #[must_use]
+    pub const fn new(engine: &'static str, version: &'static str, execution: &'static str) -> Self {
+        Self {
+            engine,
+            version,
+            execution,
+            memory64: Memory64::Host,
+            memory32_max_bytes: 1 << 32,
+            multi_memory: false,
+            relaxed_simd: RelaxedSimd::Unsupported,
+            mapping: false,
+            time_limit: false,
+            stack_overflow_trap: false,
+            threads: false,
+        }
+    }
+}
+
 impl Requirements {
+    /// Nothing beyond what every engine has.
+    pub const NONE: Self = Self {
+        memory64_bytes: None,
+        memory32_bytes: None,
+        multi_memory: false,
+        relaxed_simd: false,
+        mapping: false,
+        time_limit: false,
+        stack_overflow_trap: false,
+        threads: false,
+    };
+
+    /// Adds the need for a native 64-bit memory of at least this many bytes.
+    #[must_use]
+    pub const fn memory64_bytes(mut self, bytes: u64) -> Self {
+        self.memory64_bytes = Some(bytes);
+        self
+    }
+
+    /// Adds the need for a 32-bit memory of at least this many bytes.
+    #[must_use]
+    pub const fn memory32_bytes(mut self, bytes: u64) -> Self {
+        self.memory32_bytes = Some(bytes);
+        self
+    }
+
+    /// Adds the need for several memories in one guest.
+    #[must_use]
+    pub const fn multi_memory(mut self) -> Self {
+        self.multi_memory = true;
+        self
+    }
+
+    /// Adds the need for the relaxed SIMD instructions.
+    #[must_use]
+    pub const fn relaxed_simd(mut self) -> Self {
+        self.relaxed_simd = true;
+        self
+    }
+
+    /// Adds the need for mapping of file pages.
+    #[must_use]
+    pub const fn mapping(mut self) -> Self {
+        self.mapping = true;
+        self
+    }
+
+    /// Adds the need for stopping a guest that takes too long.
+    #[must_use]
+    pub const fn time_limit(mut self) -> Self {
+        self.time_limit = true;
+        self
+    }
+
+    /// Adds the need for a trap on runaway recursion.
+    #[must_use]
+    pub const fn stack_overflow_trap(mut self) -> Self {
+        self.stack_overflow_trap = true;
+        self
+    }
+
+    /// Adds the need for many guests at once.
+    #[must_use]
+    pub const fn threads(mut self) -> Self {
+        self.threads = true;
+        self
+    }
+
     /// Compares with what an engine offers.
     ///
     /// # Errors

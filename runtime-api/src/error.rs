@@ -1,5 +1,7 @@
 //! What can go wrong between a host and its guests.
 
+mod kind;
+
 use std::path::PathBuf;
 use std::time::Duration;
 use std::{fmt, io};
@@ -7,6 +9,9 @@ use std::{fmt, io};
 use polychord_abi::code;
 use polychord_plan::Printable;
 use polychord_plan::range::OutOfRange;
+use serde::Serialize;
+
+pub use self::kind::ErrorKind;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -392,6 +397,8 @@ pub enum Error {
         layer: u32,
         /// Its name.
         name: String,
+        /// What kind of thing is wrong.
+        problem: LayerProblem,
         /// What is wrong, with the numbers.
         reason: String,
     },
@@ -425,7 +432,7 @@ pub enum Error {
         found: &'static str,
     },
     /// The operating system refused.
-    #[error("cannot {operation} {}", Printable(path.display()))]
+    #[error("cannot {operation} {}: {source}", Printable(path.display()))]
     Io {
         /// What was attempted.
         operation: &'static str,
@@ -435,6 +442,38 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// Why a layer cannot be registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum LayerProblem {
+    /// Another layer has its number.
+    NumberTaken,
+    /// Guests cannot name its number.
+    NumberTooLarge,
+    /// It has no bytes.
+    Empty,
+    /// It leaves its memory.
+    Place,
+    /// It crosses the edge of a region or of a linear memory.
+    Edge,
+    /// It leaves its source.
+    Source,
+    /// Its bytes of a source without a file are those of another layer, too.
+    SharedBytes,
+    /// It shares a page with another layer.
+    Overlap,
+}
+
+polychord_plan::named!(LayerProblem, "problem of a layer", { NumberTaken = "number_taken",
+    NumberTooLarge = "number_too_large",
+    Empty = "empty",
+    Place = "place",
+    Edge = "edge",
+    Source = "source",
+    SharedBytes = "shared_bytes",
+    Overlap = "overlap" });
 
 /// Why a guest was stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -466,8 +505,9 @@ pub enum TrapKind {
 
 /// One requirement that an engine does not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Unmet {
-    /// The field of [`Requirements`].
+    /// The field of [`Requirements`](crate::Requirements).
     pub field: &'static str,
     /// What is needed.
     pub needed: String,
@@ -476,6 +516,84 @@ pub struct Unmet {
 }
 
 impl Error {
+    /// What kind of error this is.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::InvalidModule { .. } | Self::TooComplex { .. } | Self::Import { .. } => {
+                ErrorKind::InvalidModule
+            }
+            Self::Unmet { .. } => ErrorKind::Unsupported,
+            Self::Compile { .. }
+            | Self::Instantiate { .. }
+            | Self::Call { .. }
+            | Self::EngineVersion { .. }
+            | Self::SignalConflict { .. } => ErrorKind::Engine,
+            Self::Trap { .. } => ErrorKind::Trap,
+            Self::Signature { .. }
+            | Self::NotEnabled { .. }
+            | Self::NoGuestMemory { .. }
+            | Self::InvalidMemory { .. }
+            | Self::InvalidLayer { .. }
+            | Self::InvalidPlan { .. }
+            | Self::BadChunk { .. }
+            | Self::RankCount { .. }
+            | Self::RankNumber { .. }
+            | Self::HasRank { .. } => ErrorKind::InvalidInput,
+            Self::MissingExport { .. }
+            | Self::MemoryNotFound { .. }
+            | Self::RegionNotFound { .. }
+            | Self::LayerNotFound { .. } => ErrorKind::NotFound,
+            Self::TooLarge { .. } | Self::TooMany { .. } => ErrorKind::Limit,
+            Self::OutOfMemory { .. } | Self::HostMemory { .. } | Self::NoWatchdog { .. } => {
+                ErrorKind::OutOfMemory
+            }
+            Self::OutOfRange { .. }
+            | Self::PointerOverflow { .. }
+            | Self::PointerOutOfBounds { .. }
+            | Self::BufferTooSmall { .. } => ErrorKind::OutOfRange,
+            Self::RanksDisagree { .. } | Self::RankStopped { .. } | Self::RankBusy { .. } => {
+                ErrorKind::Ranks
+            }
+            Self::Truncated { .. } | Self::NotAFile { .. } | Self::Io { .. } => ErrorKind::Io,
+            Self::Panic { .. } => ErrorKind::Bug,
+        }
+    }
+
+    /// The engine that it is about, if it is about one.
+    #[must_use]
+    pub const fn engine(&self) -> Option<&str> {
+        match self {
+            Self::Compile { engine, .. }
+            | Self::Instantiate { engine, .. }
+            | Self::Call { engine, .. }
+            | Self::EngineVersion { engine, .. }
+            | Self::SignalConflict { engine, .. }
+            | Self::Unmet { engine, .. }
+            | Self::Trap { engine, .. }
+            | Self::OutOfMemory { engine, .. } => Some(*engine),
+            _ => None,
+        }
+    }
+
+    /// What was attempted, if the error says so: an export, an import, or an operation on a file.
+    #[must_use]
+    pub fn operation(&self) -> Option<&str> {
+        match self {
+            Self::Call { operation, .. } | Self::Trap { operation, .. } => Some(operation),
+            Self::MissingExport { export, .. } | Self::Signature { export, .. } => Some(export),
+            Self::Panic { operation }
+            | Self::NotEnabled { operation, .. }
+            | Self::NoGuestMemory { operation, .. }
+            | Self::OutOfRange { operation, .. }
+            | Self::PointerOverflow { operation, .. }
+            | Self::PointerOutOfBounds { operation, .. }
+            | Self::BufferTooSmall { operation, .. }
+            | Self::Io { operation, .. } => Some(operation),
+            _ => None,
+        }
+    }
+
     /// The code that a guest sees for this error: one of [`polychord_abi::code`].
     #[must_use]
     pub fn code(&self) -> i32 {
@@ -607,7 +725,12 @@ mod tests {
             Error::RegionNotFound { memory: 0, region: text(), available: text() },
             Error::InvalidMemory { reason: text() },
             Error::RankStopped { rank: 0, ranks: 1, reason: text() },
-            Error::InvalidLayer { layer: 0, name: text(), reason: text() },
+            Error::InvalidLayer {
+                layer: 0,
+                name: text(),
+                problem: LayerProblem::Overlap,
+                reason: text(),
+            },
             Error::InvalidPlan { reason: text() },
             Error::Truncated { path: path(), now: 0, offset: 0, len: 0 },
             Error::NotAFile { path: path(), found: "a pipe" },

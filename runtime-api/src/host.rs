@@ -7,7 +7,7 @@ use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
 use crate::capability::Capabilities;
-use crate::layers::layer::{Layer, LayerSpec, Layers, LoadMethod, LoadedLayer};
+use crate::layers::layer::{CopyReason, Layer, LayerSpec, Layers, LoadMethod, LoadedLayer};
 use crate::limits::Limits;
 use crate::memory::mapping;
 use crate::memory::mapping::Watch;
@@ -293,7 +293,8 @@ impl Host {
         let is_lost = layer.watch.as_ref().is_some_and(Watch::is_lost);
         match layer.loaded {
             Some(method) if !is_lost => {
-                return Ok(LoadedLayer { address, bytes, method, took: Duration::ZERO });
+                let (took, reason) = (Duration::ZERO, layer.reason);
+                return Ok(LoadedLayer { address, bytes, method, took, reason });
             }
             // What is gone may have been used in this very call.
             Some(_) if when == CallState::Running => {
@@ -307,23 +308,24 @@ impl Host {
         }
         let mut place = memories.place(guest, memory, layer.range())?;
         let watch = match when {
-            CallState::Idle if read.is_none() && address.is_some() => {
-                self.map(&mut place, &layer.spec)
-            }
-            _ => None,
+            CallState::Running => Err(CopyReason::GuestRuns),
+            CallState::Idle if address.is_none() => Err(CopyReason::HostMemory),
+            CallState::Idle if read.is_some() => Err(CopyReason::ReadAhead),
+            CallState::Idle => self.map(&mut place, &layer.spec),
         };
-        let mapped = watch.is_some();
+        let (mapped, reason) = (watch.is_ok(), watch.as_ref().err().copied());
         if !mapped {
             self.copy(&mut place, layer, read)?;
         }
-        layer.watch = watch;
+        layer.watch = watch.ok();
+        layer.reason = reason;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
         layer.loaded = Some(method);
         let took = start.elapsed();
         self.counters.load(bytes, mapped, took);
         memories.count_load(memory, took);
         tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
-        Ok(LoadedLayer { address, bytes, method, took })
+        Ok(LoadedLayer { address, bytes, method, took, reason })
     }
 
     /// Copies a layer to its place, from its source or from where its bytes were read to. If that
@@ -536,16 +538,22 @@ impl Host {
     /// Maps a layer's pages, if the engine, the source and the alignment allow it. The source has
     /// just been found long enough.
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Option<Watch> {
-        let file = spec.source.mapped_file().filter(|_| self.capabilities.mapping)?;
+    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Result<Watch, CopyReason> {
+        let file = spec.source.mapped_file().ok_or(CopyReason::Source)?;
+        if !self.capabilities.mapping {
+            return Err(CopyReason::Engine);
+        }
         // SAFETY: the file has the whole range, and the caller of `Source::open_mapped` promised
         // that it stays so.
         let mapped = unsafe { place.map(file, spec.source_offset) };
-        mapped.unwrap_or_else(|error| {
-            let hint = out_of_mappings(&error);
-            tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
-            None
-        })
+        mapped.map_or_else(
+            |error| {
+                let hint = out_of_mappings(&error);
+                tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
+                Err(CopyReason::System)
+            },
+            |watch| watch.ok_or(CopyReason::Pages),
+        )
     }
 
     fn no_pages(&self, layer: &Layer, error: &std::io::Error) -> Error {

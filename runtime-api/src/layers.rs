@@ -11,5 +11,5 @@ pub(crate) mod source;
 #[cfg(test)]
 mod many;
 
-pub use self::layer::{LayerSpec, LoadMethod, LoadedLayer};
+pub use self::layer::{CopyReason, LayerSpec, LoadMethod, LoadedLayer};
 pub use self::source::Source;

@@ -45,14 +45,16 @@ mod limits;
 mod live;
 mod module;
 mod module_limits;
+#[cfg(test)]
+mod names;
 mod runtime;
 mod stack;
 mod value;
 
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
 pub use engine::{Engine, Module};
-pub use error::{Error, Result, TrapKind, Unmet};
-pub use layers::{LayerSpec, LoadMethod, LoadedLayer, Source};
+pub use error::{Error, ErrorKind, LayerProblem, Result, TrapKind, Unmet};
+pub use layers::{CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{
     Backing, LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Region, RegionSpec,

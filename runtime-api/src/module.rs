@@ -34,6 +34,7 @@ pub struct ModuleInfo {
 
 /// A function that a module imports from the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Import {
     /// Which of [`HOST_FUNCTIONS`].
     pub function: &'static HostFunction,
@@ -43,6 +44,7 @@ pub struct Import {
 
 /// A linear memory that a module exports.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LinearMemory {
     /// The name that it is exported by.
     pub name: String,

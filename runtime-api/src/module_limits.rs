@@ -58,7 +58,7 @@ pub(crate) struct Bound {
 impl ModuleLimits {
     /// No bounds but those of the WebAssembly specification's implementation limits: for modules
     /// whose author is trusted, or for a compiler in a process of its own
-    /// ([`CompilerCommand`](crate::CompilerCommand)).
+    /// ([`CompilerCommand`](crate::spi::CompilerCommand)).
     #[must_use]
     pub const fn trusted() -> Self {
         const NONE: Bound = Bound { function: u64::MAX, module: u64::MAX };

@@ -406,7 +406,7 @@ impl Ranks {
         };
         check_ranks(count, model)?;
         if count > 1 {
-            Requirements { threads: true, ..Requirements::default() }.check(engine)?;
+            Requirements::NONE.threads().check(engine)?;
         }
         Ok(count as usize)
     }

@@ -52,8 +52,8 @@ impl Transformer {
     ///
     /// [`Error::Runtime`] if the engine does not know the instructions.
     pub fn with_flavor(engine: &Arc<dyn Engine>, flavor: SimdFlavor) -> Result<Self> {
-        let relaxed_simd = flavor == SimdFlavor::Relaxed;
-        let needs = polychord_runtime_api::Requirements { relaxed_simd, ..Default::default() };
+        let needs = polychord_runtime_api::Requirements::NONE;
+        let needs = if flavor == SimdFlavor::Relaxed { needs.relaxed_simd() } else { needs };
         needs.check(engine.capabilities())?;
         let modules = std::array::from_fn(|_| OnceLock::new());
         Ok(Self { engine: engine.clone(), flavor, modules, only: None })

@@ -17,7 +17,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
     let largest = all.iter().copied().max().unwrap_or(0).max(1);
     let mut out = String::new();
     for (index, (memory, layers)) in both().enumerate() {
-        let PlannedMemory { guest, region, bytes, paged } = memory;
+        let PlannedMemory { guest, region, bytes, paged, .. } = memory;
         let bytes = size::bytes(*bytes);
         let held = match (&layers[..], paged) {
             ([], _) => "no layers".to_owned(),

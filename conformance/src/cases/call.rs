@@ -59,7 +59,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "call/multi_memory",
         promise: "a guest uses a second memory, which the host does not mistake for the first",
-        needs: polychord_runtime_api::Requirements { multi_memory: true, ..NOTHING },
+        needs: NOTHING.multi_memory(),
         run: multi_memory,
     },
 ];

@@ -3,7 +3,7 @@
 //! The expected results were computed by the same arithmetic in plain Rust, which the unit
 //! tests of this module repeat.
 
-use polychord_runtime_api::{Engine, Requirements, Value};
+use polychord_runtime_api::{Engine, Value};
 
 use crate::check::{equal, holds};
 use crate::guest::{self, NOTHING};
@@ -62,7 +62,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "determinism/relaxed_dot",
         promise: "relaxed dot products are exact while one operand stays within 0..=127",
-        needs: Requirements { relaxed_simd: true, ..NOTHING },
+        needs: NOTHING.relaxed_simd(),
         run: relaxed_dot,
     },
 ];

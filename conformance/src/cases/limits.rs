@@ -9,9 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Engine, Error, Limits, MemorySpec, Module, Requirements, Result, TrapKind, Value,
-};
+use polychord_runtime_api::{Engine, Error, Limits, MemorySpec, Module, Result, TrapKind, Value};
 
 use crate::check::{equal, holds, refused, trapped};
 use crate::guest::{self, NOTHING, TIME_LIMIT};
@@ -53,7 +51,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "limits/second_memory",
         promise: "the limit holds for each of several memories",
-        needs: Requirements { multi_memory: true, ..NOTHING },
+        needs: NOTHING.multi_memory(),
         run: second_memory,
     },
     Case {
@@ -77,7 +75,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "limits/all_memories",
         promise: "all memories of a guest together keep a limit, whether exported or not",
-        needs: Requirements { multi_memory: true, ..NOTHING },
+        needs: NOTHING.multi_memory(),
         run: all_memories,
     },
     Case {
@@ -101,19 +99,19 @@ pub const CASES: &[Case] = &[
     Case {
         name: "limits/bulk_under_a_limit",
         promise: "with a time limit `memory.fill` and `memory.copy` do what they do without one",
-        needs: Requirements { multi_memory: true, ..TIME_LIMIT },
+        needs: TIME_LIMIT.multi_memory(),
         run: bulk::bulk_under_a_limit,
     },
     Case {
         name: "limits/bulk_in_wide_memories",
         promise: "with a time limit, bulk instructions work in 64-bit memories, and between these and others",
-        needs: Requirements { multi_memory: true, time_limit: true, ..guest::MEMORY64 },
+        needs: guest::MEMORY64.multi_memory().time_limit(),
         run: bulk::bulk_in_wide_memories,
     },
     Case {
         name: "limits/bulk_at_four_gibibytes",
         promise: "with a time limit, bulk instructions reach the end of 4 GiB, where no 32-bit address is left",
-        needs: Requirements { memory32_bytes: Some(1 << 32), ..TIME_LIMIT },
+        needs: TIME_LIMIT.memory32_bytes(1 << 32),
         run: bulk::bulk_at_four_gibibytes,
     },
     Case {
@@ -137,7 +135,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "limits/time_spares_other_guests",
         promise: "stopping one guest disturbs no other, in this thread or another",
-        needs: Requirements { threads: true, ..TIME_LIMIT },
+        needs: TIME_LIMIT.threads(),
         run: time_spares_other_guests,
     },
 ];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use polychord_runtime_api::abi::code;
 use polychord_runtime_api::ranks::{Rank, Threads};
-use polychord_runtime_api::{Engine, Limits, Requirements, Result, Runtime, TrapKind, Value};
+use polychord_runtime_api::{Engine, Limits, Result, Runtime, TrapKind, Value};
 
 use crate::check::{equal, holds, trapped};
 use crate::guest::{self, THREADS};
@@ -55,7 +55,7 @@ pub const fn cases<C: Connect>() -> [Case; 4] {
         Case {
             name: "ranks/time",
             promise: "a guest that waits for others is stopped when its time is over",
-            needs: Requirements { time_limit: true, ..THREADS },
+            needs: THREADS.time_limit(),
             run: time::<C>,
         },
     ]

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use polychord_runtime_api::{
-    Engine, Error, Limits, MemorySpec, Module, Requirements, Result, Runtime, TrapKind, Value,
+    Engine, Error, Limits, MemorySpec, Module, Result, Runtime, TrapKind, Value,
 };
 
 use crate::check::{equal, holds};
@@ -16,7 +16,7 @@ use crate::{Case, Failure, Outcome};
 pub const CASES: &[Case] = &[Case {
     name: "limits/stopped_anywhere",
     promise: "a guest that is stopped in or between imports, bulk instructions and calls goes on",
-    needs: Requirements { threads: true, ..TIME_LIMIT },
+    needs: TIME_LIMIT.threads(),
     run: stopped_anywhere,
 }];
 

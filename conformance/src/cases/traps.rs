@@ -66,8 +66,8 @@ pub const CASES: &[Case] = &[
     },
 ];
 
-const STACK: Requirements = Requirements { stack_overflow_trap: true, ..NOTHING };
-const SMALL_STACKS: Requirements = Requirements { threads: true, ..STACK };
+const STACK: Requirements = NOTHING.stack_overflow_trap();
+const SMALL_STACKS: Requirements = STACK.threads();
 
 const TRAPS: &str = r#"(module
     (import "env" "memory64_stats" (func $stats (result i64)))

@@ -30,21 +30,17 @@ impl WasmiEngine {
     ///
     /// None; other engines may not run on every machine.
     pub fn new() -> Result<Self> {
-        let capabilities = Capabilities {
-            engine: NAME,
-            version: Self::VERSION,
-            execution: "interpreter",
-            memory64: Memory64::Native { max_bytes: MAX_MEMORY },
-            memory32_max_bytes: MAX_MEMORY,
-            multi_memory: true,
-            relaxed_simd: RelaxedSimd::Slower,
-            // Memories are vectors, which move when they grow.
-            mapping: false,
-            // Wasmi counts instructions, not time, and its start functions cannot be resumed.
-            time_limit: false,
-            stack_overflow_trap: true,
-            threads: true,
-        };
+        let mut capabilities = Capabilities::new(NAME, Self::VERSION, "interpreter");
+        capabilities.memory64 = Memory64::Native { max_bytes: MAX_MEMORY };
+        capabilities.memory32_max_bytes = MAX_MEMORY;
+        capabilities.multi_memory = true;
+        capabilities.relaxed_simd = RelaxedSimd::Slower;
+        // Memories are vectors, which move when they grow.
+        capabilities.mapping = false;
+        // Wasmi counts instructions, not time, and its start functions cannot be resumed.
+        capabilities.time_limit = false;
+        capabilities.stack_overflow_trap = true;
+        capabilities.threads = true;
         let mut config = Config::default();
         config.wasm_multi_memory(true).wasm_memory64(true).wasm_relaxed_simd(true);
         Ok(Self { capabilities: Arc::new(capabilities), engine: wasmi::Engine::new(&config) })

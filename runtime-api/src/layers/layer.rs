@@ -1,3 +1,5 @@
+//! What is registered as a layer, and the checks of places.
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
@@ -7,13 +9,14 @@ use polychord_plan::range::check_range;
 use polychord_plan::{LayerId, SourceRange};
 use serde::Serialize;
 
+use crate::error::{Error, LayerProblem, Result};
 use crate::layers::source::Source;
 use crate::memory::mapping::Watch;
 use crate::memory::space::MemoryId;
-use crate::{Error, Result};
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct LayerSpec {
     /// Number of the layer; at most 2^31 - 1, since guests pass it as `i32`.
     pub id: LayerId,
@@ -35,6 +38,42 @@ pub struct LayerSpec {
 }
 
 impl LayerSpec {
+    /// All bytes of a source, at the start of a memory. The layer is named by its number.
+    #[must_use]
+    pub fn new(id: LayerId, memory: MemoryId, source: &Source) -> Self {
+        Self {
+            id,
+            name: format!("layer {}", id.0),
+            memory,
+            offset: 0,
+            source: source.clone(),
+            source_offset: 0,
+            bytes: source.len(),
+        }
+    }
+
+    /// Sets the name.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
+    /// Sets the first byte in the memory.
+    #[must_use]
+    pub const fn offset(mut self, offset: u64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// Sets the first byte in the source and the length, in bytes.
+    #[must_use]
+    pub const fn part(mut self, source_offset: u64, bytes: u64) -> Self {
+        self.source_offset = source_offset;
+        self.bytes = bytes;
+        self
+    }
+
     /// A range of a file, at a place in a memory: the layer has the range's number and name.
     #[must_use]
     pub fn of(range: &SourceRange, source: &Source, memory: MemoryId, offset: u64) -> Self {
@@ -52,6 +91,7 @@ impl LayerSpec {
 
 /// Where a layer is, after it was loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LoadedLayer {
     /// Guest address of its first byte: the offset in its linear memory, and in bits 32
     /// and up the index of that memory if there are several. None if it belongs to a memory in
@@ -63,10 +103,20 @@ pub struct LoadedLayer {
     pub method: LoadMethod,
     /// How long that took; zero if it was there already.
     pub took: Duration,
+    /// Why it was copied; none if it was mapped.
+    pub reason: Option<CopyReason>,
+}
+
+impl LoadedLayer {
+    /// A layer of this many bytes, as a stand-in for a runtime tells of it: with no address.
+    #[must_use]
+    pub const fn new(bytes: u64, method: LoadMethod) -> Self {
+        Self { address: None, bytes, method, took: Duration::ZERO, reason: None }
+    }
 }
 
 /// How a layer was brought in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoadMethod {
     /// By reading the file into the memory.
@@ -74,6 +124,39 @@ pub enum LoadMethod {
     /// By mapping the file's pages over the memory.
     Mapped,
 }
+
+/// Why a layer was copied and not mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum CopyReason {
+    /// Its source is not a file that was opened for mapping
+    /// ([`Source::open_mapped`](crate::Source::open_mapped)).
+    Source,
+    /// The engine does not claim [`Capabilities::mapping`](crate::Capabilities::mapping).
+    Engine,
+    /// Its memory is in the host.
+    HostMemory,
+    /// A running guest has asked for it.
+    GuestRuns,
+    /// Its bytes were read ahead.
+    ReadAhead,
+    /// It does not lie in its page of the memory as in its page of the file, its memory lends no
+    /// pages, or as many layers are mapped as may be.
+    Pages,
+    /// The system refused to map it; the log has its error.
+    System,
+}
+
+polychord_plan::named!(CopyReason, "reason to copy", { Source = "source",
+    Engine = "engine",
+    HostMemory = "host_memory",
+    GuestRuns = "guest_runs",
+    ReadAhead = "read_ahead",
+    Pages = "pages",
+    System = "system" });
+
+polychord_plan::named!(LoadMethod, "method of loading", { Copied = "copied", Mapped = "mapped" });
 
 /// The layers of one runtime.
 #[derive(Debug, Default)]
@@ -87,6 +170,8 @@ pub(crate) struct Layers {
 pub(crate) struct Layer {
     pub(crate) spec: LayerSpec,
     pub(crate) loaded: Option<LoadMethod>,
+    /// If it is copied: why.
+    pub(crate) reason: Option<CopyReason>,
     /// If it is mapped: whether it still has its pages.
     pub(crate) watch: Option<Watch>,
 }
@@ -107,13 +192,14 @@ impl Layers {
         memory_bytes: u64,
         extent: u64,
     ) -> Result<()> {
-        if let Err(reason) = self.check(&spec, memory_bytes, extent) {
-            return Err(Error::InvalidLayer { layer: spec.id.0, name: spec.name, reason });
+        if let Err((problem, reason)) = self.check(&spec, memory_bytes, extent) {
+            let LayerSpec { id, name, .. } = spec;
+            return Err(Error::InvalidLayer { layer: id.0, name, problem, reason });
         }
         let first = spec.offset / PAGE;
         let last = (spec.offset + spec.bytes).div_ceil(PAGE);
         self.by_place.insert((spec.memory, first), (last, spec.id));
-        self.by_id.insert(spec.id, Layer { spec, loaded: None, watch: None });
+        self.by_id.insert(spec.id, Layer { spec, loaded: None, reason: None, watch: None });
         Ok(())
     }
 
@@ -166,34 +252,44 @@ impl Layers {
         self.by_id.get_mut(&id).ok_or(Error::LayerNotFound { layer: id.0, registered })
     }
 
-    fn check(&self, spec: &LayerSpec, memory_bytes: u64, extent: u64) -> Result<(), String> {
+    fn check(
+        &self,
+        spec: &LayerSpec,
+        memory_bytes: u64,
+        extent: u64,
+    ) -> Result<(), (LayerProblem, String)> {
         if let Some(other) = self.by_id.get(&spec.id) {
-            return Err(format!("{} has the same number", other.spec.name));
+            return Err((
+                LayerProblem::NumberTaken,
+                format!("{} has the same number", other.spec.name),
+            ));
         }
         if i32::try_from(spec.id.0).is_err() {
-            return Err("its number is beyond 2147483647, the last that a guest can name".into());
+            let reason = "its number is beyond 2147483647, the last that a guest can name";
+            return Err((LayerProblem::NumberTooLarge, reason.into()));
         }
         if spec.bytes == 0 {
-            return Err("it has no bytes".into());
+            return Err((LayerProblem::Empty, "it has no bytes".into()));
         }
         check_range("its place", spec.offset, spec.bytes, memory_bytes)
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| (LayerProblem::Place, error.to_string()))?;
         let end = spec.offset + spec.bytes;
         if end > extent {
-            return Err(format!(
+            let reason = format!(
                 "bytes {}..{end} leave the region or linear memory that they begin in, which ends \
                  at byte {extent}; place it in one",
                 spec.offset
-            ));
+            );
+            return Err((LayerProblem::Edge, reason));
         }
         check_range("its source", spec.source_offset, spec.bytes, spec.source.len())
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| (LayerProblem::Source, error.to_string()))?;
         self.check_anonymous(spec)?;
         self.check_overlap(spec)
     }
 
     /// Bytes that no file has are in one layer only: two would keep two versions of them.
-    fn check_anonymous(&self, spec: &LayerSpec) -> Result<(), String> {
+    fn check_anonymous(&self, spec: &LayerSpec) -> Result<(), (LayerProblem, String)> {
         if spec.source.as_anonymous().is_none() {
             return Ok(());
         }
@@ -204,25 +300,27 @@ impl Layers {
             other.source.is_same(&spec.source) && theirs.start < own.end && own.start < theirs.end
         });
         same.map_or(Ok(()), |other| {
-            Err(format!(
+            let reason = format!(
                 "its bytes {}..{} of an anonymous source are also those of layer {} ({}): release \
                  and unregister that first",
                 own.start, own.end, other.id.0, other.name
-            ))
+            );
+            Err((LayerProblem::SharedBytes, reason))
         })
     }
 
-    fn check_overlap(&self, spec: &LayerSpec) -> Result<(), String> {
+    fn check_overlap(&self, spec: &LayerSpec) -> Result<(), (LayerProblem, String)> {
         let first = spec.offset / PAGE;
         let last = (spec.offset + spec.bytes).div_ceil(PAGE);
         let before = self.by_place.range(..(spec.memory, last)).next_back();
         match before {
             Some(((memory, start), (end, other))) if *memory == spec.memory && *end > first => {
                 let name = &self.by_id[other].spec.name;
-                Err(format!(
+                let reason = format!(
                     "pages {first}..{last} of memory {} overlap pages {start}..{end} of layer {} ({name})",
                     memory.0, other.0
-                ))
+                );
+                Err((LayerProblem::Overlap, reason))
             }
             _ => Ok(()),
         }

@@ -11,6 +11,7 @@ use crate::{Error, Result};
 /// For the layout with all regions in one memory, list them in one of these; for the one with
 /// a memory for each region, make one memory [for each](Self::each).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MemorySpec {
     /// Where it lives.
     pub kind: MemoryKind,
@@ -31,8 +32,11 @@ pub enum MemoryKind {
     Host,
 }
 
+polychord_plan::named!(MemoryKind, "kind of memory", { Guest = "guest", Host = "host" });
+
 /// A named part of a memory, as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegionSpec {
     /// One of [`polychord_plan::region`] or a name of one's own, which no
     /// other region of the memory has.
@@ -45,6 +49,7 @@ pub struct RegionSpec {
 
 /// A named part of a memory, as it is now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Region {
     /// Its name.
     pub name: String,

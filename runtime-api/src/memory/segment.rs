@@ -18,7 +18,7 @@ pub trait LinearMemories {
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8];
 
     /// The bytes of a memory as pages that the host may replace; none, which is the default, if
-    /// they are not. Asked of an [`Instance`](crate::Instance) only, while its guest does not run.
+    /// they are not. Asked of an [`Instance`](crate::spi::Instance) only, while its guest does not run.
     fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
         _ = index;
         None
@@ -40,6 +40,11 @@ pub enum Backing {
     /// A range of a linear memory with 64-bit addresses.
     Native64,
 }
+
+polychord_plan::named!(Backing, "backing of a memory", { Host = "host",
+    Linear32 = "linear32",
+    Segments = "segments",
+    Native64 = "native64" });
 
 impl Backing {
     /// Why it was chosen.

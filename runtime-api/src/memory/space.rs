@@ -18,6 +18,7 @@ pub struct MemoryId(pub u32);
 
 /// Statistics of one memory made by `create_memory64`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct MemoryStats {
     /// Its number.
     pub id: MemoryId,

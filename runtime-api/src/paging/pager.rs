@@ -34,8 +34,9 @@ polychord_plan::named!(Policy, "paging policy", {
     Lru = "lru": "The layers that were used last",
 });
 
-/// What a pager did.
+/// Statistics of one pager.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PagerStats {
     /// Layers that were in memory when they were needed.
     pub hits: u64,
@@ -489,7 +490,7 @@ mod tests {
             let start = end + 5;
             end += pages * PAGE;
             let name = format!("layer {id}");
-            SourceRange { id: LayerId(id), name, start, bytes: pages * PAGE - 5 }
+            SourceRange::new(LayerId(id), name, start, pages * PAGE - 5)
         };
         (0..).zip(sizes).map(layer).collect()
     }

@@ -312,7 +312,7 @@ mod tests {
     use super::*;
 
     fn layer(id: u32, start: u64, bytes: u64) -> SourceRange {
-        SourceRange { id: LayerId(id), name: format!("layer {id}"), start, bytes }
+        SourceRange::new(LayerId(id), format!("layer {id}"), start, bytes)
     }
 
     #[test]

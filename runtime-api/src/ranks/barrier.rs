@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+use std::{hint, thread};
 
 use crate::ranks::transport::{Deadline, Failure};
-use std::{hint, thread};
 
 /// A barrier that the first failure opens for good.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 /// What a guest's 64-bit memory was used for, since the guest was started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Stats {
     /// Reads from the 64-bit memory that succeeded, by the guest or the host.
     pub reads: u64,

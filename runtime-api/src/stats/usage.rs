@@ -4,6 +4,7 @@ use serde::Serialize;
 
 /// Page faults of this process since it began, whoever caused them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct PageFaults {
     /// Those that needed no reading.
     pub minor: u64,

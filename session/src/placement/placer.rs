@@ -124,7 +124,7 @@ impl<'a> Placer<'a> {
         let needs = self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
         let (weights, cache) = needs.first().copied().unwrap_or_default();
         let guest_bytes = weights.saturating_add(cache);
-        let needs = Requirements { memory64_bytes: Some(guest_bytes), ..Default::default() };
+        let needs = Requirements::NONE.memory64_bytes(guest_bytes);
         needs.check(self.engine).map_err(|error| Placement::Native64.unavailable(error))?;
         let (name, reason) = ("native64", reason.to_owned());
         let policy = Policy::default();
@@ -145,7 +145,7 @@ impl<'a> Placer<'a> {
 
     /// Checks that the guest has a memory for each of a plan's, and one of them for the cache.
     fn check_multi(&self, plan: Plan, reason: &str) -> Result<Placed> {
-        let needs = Requirements { multi_memory: true, ..Default::default() };
+        let needs = Requirements::NONE.multi_memory();
         needs.check(self.engine).map_err(|error| Placement::Multi32.unavailable(error))?;
         self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
         let memories = plan.memories.len();
@@ -291,7 +291,7 @@ impl<'a> Placer<'a> {
     fn parts(&self) -> Inventory {
         let layout = self.model.layout(Cut::ByPart);
         let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
-        let group = |layers, cache| Group { region: Kind::Any.region().into(), layers, cache };
+        let group = |layers: Vec<_>, cache| Group::new(Kind::Any.region(), layers).cache(cache);
         let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
         let tied = layout.is_tied();
         if tied {
@@ -303,24 +303,20 @@ impl<'a> Placer<'a> {
         if !tied {
             groups.push(group(output, 0));
         }
-        Inventory { groups, replicated: layers(Part::RopeFreqs), overhead: self.sizes.fixed }
+        Inventory::new(groups).replicated(layers(Part::RopeFreqs)).overhead(self.sizes.fixed)
     }
 
     /// Layers of each kind; keys and values go with the attention.
     fn kinds(&self) -> Inventory {
         let layout = self.model.layout(Cut::ByKind);
         let cache = u64::from(self.model.config().blocks).saturating_mul(self.sizes.cache);
-        let group = |kind: Kind| Group {
-            region: kind.region().into(),
-            layers: layout.layers_of_kind(kind).cloned().collect(),
-            cache: if kind == Kind::Attention { cache } else { 0 },
+        let group = |kind: Kind| {
+            let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
+            group.cache(if kind == Kind::Attention { cache } else { 0 })
         };
         let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
-        Inventory {
-            groups: kinds.map(group).into(),
-            replicated: layout.layers_of(Part::RopeFreqs).cloned().collect(),
-            overhead: self.sizes.fixed,
-        }
+        let replicated = layout.layers_of(Part::RopeFreqs).cloned();
+        Inventory::new(kinds.map(group)).replicated(replicated).overhead(self.sizes.fixed)
     }
 
     /// Checks that each guest has room for its layers, its cache and the activations.

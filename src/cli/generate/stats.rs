@@ -27,7 +27,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     writeln!(stderr, "\n{}", table(&guests))?;
-    if let Some(PageFaults { minor, major }) = faults {
+    if let Some(PageFaults { minor, major, .. }) = faults {
         writeln!(stderr, "page faults of the process: {minor} minor, {major} major")?;
     }
     Ok(())

@@ -28,8 +28,8 @@ const fn case(
     Case { name, promise, needs, run }
 }
 
-const LARGE32: Requirements = Requirements { memory32_bytes: Some(1 << 32), ..NOTHING };
-const LARGE64: Requirements = Requirements { memory64_bytes: Some(3 << 30), ..NOTHING };
+const LARGE32: Requirements = NOTHING.memory32_bytes(1 << 32);
+const LARGE64: Requirements = NOTHING.memory64_bytes(3 << 30);
 
 const NOT_ENABLED: &str = "without a 64-bit memory every import that needs one says so";
 const POINTERS: &str = "null, overflow and out of bounds have a code each, to the last byte";

@@ -2,8 +2,7 @@
 
 use polychord_runtime_api::abi::{PAGE, import};
 use polychord_runtime_api::{
-    AddressType, Engine, LayerId, LayerSpec, MemoryId, MemorySpec, Runtime, Source, Stats, Value,
-    ValueType,
+    AddressType, Engine, LayerId, MemoryId, MemorySpec, Runtime, Source, Stats, Value, ValueType,
 };
 
 use crate::check::{equal, holds, same_bytes};
@@ -115,7 +114,7 @@ impl Probe {
     /// Registers a layer of this file in the memory in the guest, in its third page.
     pub(super) fn register_file(&mut self, id: u64, source: &Source) -> Outcome {
         let spec = guest::layer(u32::try_from(id)?, MemoryId(1), 2 * PAGE, source);
-        self.runtime.register_layer(LayerSpec { name: "file".into(), ..spec })?;
+        self.runtime.register_layer(spec.name("file"))?;
         Ok(())
     }
 
@@ -143,7 +142,8 @@ impl Probe {
         let what = || format!("{import}{args:x?}");
         let before = self.snapshot()?;
         equal(&what(), self.ask(import, args)?, code.into())?;
-        let expected = Stats { errors: before.stats.errors + 1, ..before.stats };
+        let mut expected = before.stats;
+        expected.errors += 1;
         equal(&format!("{}: counters", what()), self.runtime.stats(), expected)?;
         let after = self.snapshot()?;
         same_bytes(&format!("{}: memory of the guest", what()), &after.guest, &before.guest)?;

@@ -86,11 +86,8 @@ fn place(runtime: &dyn Runtime, memory: u32) -> Result<Vec<u8>, Failure> {
 /// Layers without a file that share a window keep what was written to them.
 pub fn anonymous_pager(engine: &dyn Engine) -> Outcome {
     const LAYERS: u32 = 5;
-    let layers = (0..LAYERS).map(|id| SourceRange {
-        id: LayerId(id),
-        name: format!("layer {id}"),
-        start: u64::from(id) * (PAGE + 77),
-        bytes: PAGE + 77,
+    let layers = (0..LAYERS).map(|id| {
+        SourceRange::new(LayerId(id), format!("layer {id}"), u64::from(id) * (PAGE + 77), PAGE + 77)
     });
     let bytes = u64::from(LAYERS) * (PAGE + 77);
     let source = Source::anonymous(bytes, bytes.next_multiple_of(PAGE));

@@ -19,11 +19,13 @@ pub fn pager(engine: &dyn Engine) -> Outcome {
     let file = guest::file(&all)?;
     // From one to three pages long, and anywhere in their pages.
     let layers: Vec<_> = (0..LAYERS)
-        .map(|id| SourceRange {
-            id: LayerId(id),
-            name: format!("layer {id}"),
-            start: u64::from(id) * 4 * PAGE + u64::from(id) * 777,
-            bytes: PAGE * u64::from(id % 3) + 5_000,
+        .map(|id| {
+            SourceRange::new(
+                LayerId(id),
+                format!("layer {id}"),
+                u64::from(id) * 4 * PAGE + u64::from(id) * 777,
+                PAGE * u64::from(id % 3) + 5_000,
+            )
         })
         .collect();
     for policy in [Policy::Pinned, Policy::Lru] {
@@ -137,11 +139,8 @@ pub fn pager_ahead_dropped(engine: &dyn Engine) -> Outcome {
 
 /// A guest and a window with room for two of the layers of a file.
 fn window_of_two(engine: &dyn Engine, path: &Path) -> Result<(Box<dyn Runtime>, Pager), Failure> {
-    let layers = (0..AHEAD).map(|id| SourceRange {
-        id: LayerId(id),
-        name: format!("layer {id}"),
-        start: u64::from(id) * 2 * PAGE,
-        bytes: 2 * PAGE,
+    let layers = (0..AHEAD).map(|id| {
+        SourceRange::new(LayerId(id), format!("layer {id}"), u64::from(id) * 2 * PAGE, 2 * PAGE)
     });
     let mut runtime = guest::start(engine, WAT)?;
     let source = Source::open(path)?;

@@ -13,7 +13,7 @@ use crate::guest::{self, PAGE_LEN};
 fn spec(id: u32, memory: u32, offset: u64, bytes: u64) -> LayerSpec {
     let source = Source::from_bytes(vec![7; 4 * PAGE_LEN]);
     let memory = MemoryId(memory);
-    LayerSpec { bytes, ..guest::layer(id, memory, offset, &source) }
+    guest::layer(id, memory, offset, &source).part(0, bytes)
 }
 
 /// A layer must have a number, bytes, a source and pages of its own.
@@ -25,8 +25,8 @@ pub fn register_layer_refusals(engine: &dyn Engine) -> Outcome {
         let spec = spec(id, id, 2 * PAGE + 100, PAGE);
         counts(&mut *runtime, |runtime| runtime.register_layer(spec), |stats| stats.layers += 1)??;
     }
-    let source_end = LayerSpec { source_offset: 3 * PAGE + 1, ..spec(9, 0, 0, PAGE) };
-    let source_max = LayerSpec { source_offset: u64::MAX, ..spec(9, 0, 0, PAGE) };
+    let source_end = spec(9, 0, 0, PAGE).part(3 * PAGE + 1, PAGE);
+    let source_max = spec(9, 0, 0, PAGE).part(u64::MAX, PAGE);
     for (layer, says) in [
         (spec(0, 0, 0, 1), "same number"),
         (spec(0, 1, 0, 1), "same number"),
@@ -54,7 +54,7 @@ pub fn register_layer_refusals(engine: &dyn Engine) -> Outcome {
     holds(matches!(error, Error::MemoryNotFound { .. }), || error.to_string())?;
     // Beside the others, and up to the last byte of memory and source, all is well.
     for (id, offset, bytes) in [(9, 2 * PAGE - 1, 1), (i32::MAX as u32, 4 * PAGE, 2 * PAGE)] {
-        let layer = LayerSpec { source_offset: 4 * PAGE - bytes, ..spec(id, 0, offset, bytes) };
+        let layer = spec(id, 0, offset, bytes).part(4 * PAGE - bytes, bytes);
         runtime.register_layer(layer)?;
     }
     equal("layers", runtime.stats().layers, 4)

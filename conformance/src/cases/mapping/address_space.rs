@@ -3,9 +3,7 @@
 use std::path::Path;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Engine, LayerId, LayerSpec, LoadMethod, MemorySpec, Runtime, Source, Value,
-};
+use polychord_runtime_api::{Engine, LayerId, LoadMethod, MemorySpec, Runtime, Source, Value};
 
 use super::setup::{LAYER, WAT, map_all, start};
 use crate::check::{equal, holds};
@@ -55,7 +53,7 @@ pub fn many_layers(engine: &dyn Engine) -> Outcome {
     let before = mappings(&*runtime, file.path())?;
     let register = |runtime: &mut dyn Runtime, id: u32, place: u64, source: &Source| {
         let spec = guest::layer(id, memory, 2 * place * PAGE, source);
-        runtime.register_layer(LayerSpec { bytes: 1, ..spec })
+        runtime.register_layer(spec.part(0, 1))
     };
     // Every other page, twice.
     for (id, place) in (0..).zip((0..PLACES).chain(0..PLACES)) {

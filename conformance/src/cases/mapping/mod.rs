@@ -1,7 +1,5 @@
 //! Mapping a file's pages leaves the bytes that copying them leaves, only faster.
 
-use polychord_runtime_api::Requirements;
-
 use crate::Case;
 use crate::guest::{MAPPING, NOTHING};
 
@@ -113,7 +111,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "mapping/many_layers",
         promise: "40,000 small layers that were loaded and released leave no mappings behind",
-        needs: Requirements { memory32_bytes: Some(3 << 30), ..MAPPING },
+        needs: MAPPING.memory32_bytes(3 << 30),
         run: many_layers,
     },
 ];

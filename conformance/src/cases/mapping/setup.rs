@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{Engine, LayerId, LayerSpec, LoadMethod, MemorySpec, Runtime, Source};
+use polychord_runtime_api::{Engine, LayerId, LoadMethod, MemorySpec, Runtime, Source};
 
 use crate::Failure;
 use crate::check::equal;
@@ -40,7 +40,7 @@ pub(super) fn start(
     runtime.memory_mut().fill(0x77);
     let memory = runtime.create_memory64(&MemorySpec::guest(PAGES * PAGE))?;
     let spec = guest::layer(LAYER.0, memory, offset, source);
-    runtime.register_layer(LayerSpec { source_offset, bytes, ..spec })?;
+    runtime.register_layer(spec.part(source_offset, bytes))?;
     Ok(runtime)
 }
 

@@ -36,7 +36,7 @@ pub const CASES: &[Case] = &[
     Case {
         name: "memory/top_of_4_gib",
         promise: "a 32-bit memory has 4 GiB, whose last byte guest and host can use",
-        needs: Requirements { memory32_bytes: Some(1 << 32), ..NOTHING },
+        needs: NOTHING.memory32_bytes(1 << 32),
         run: top_of_4_gib,
     },
     Case {
@@ -132,11 +132,11 @@ pub const CASES: &[Case] = &[
     Case {
         name: "memory/between_32_and_64",
         promise: "memory.copy between a 32-bit and a 64-bit memory takes 64-bit addresses",
-        needs: Requirements { multi_memory: true, ..MEMORY64 },
+        needs: MEMORY64.multi_memory(),
         run: between_32_and_64,
     },
 ];
 
-const SEVERAL: Requirements = Requirements { multi_memory: true, ..NOTHING };
+const SEVERAL: Requirements = NOTHING.multi_memory();
 /// A native 64-bit memory that ends a page behind 4 GiB.
-const WIDE: Requirements = Requirements { memory64_bytes: Some((1 << 32) + 65_536), ..NOTHING };
+const WIDE: Requirements = NOTHING.memory64_bytes((1 << 32) + 65_536);

@@ -2,8 +2,8 @@
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{
-    Backing, Engine, Error, LayerId, LayerSpec, LoadMethod, MemoryId, MemorySpec, Runtime, Segment,
-    Source, Value,
+    Backing, Engine, Error, LayerId, LoadMethod, MemoryId, MemorySpec, Runtime, Segment, Source,
+    Value,
 };
 
 use crate::check::{equal, holds, refused, same_bytes};
@@ -101,7 +101,7 @@ pub fn segments(engine: &dyn Engine) -> Outcome {
         let spec = guest::layer(0, MemoryId(1), edge - 50, &sources[0]);
         let error = refused(guest.register_layer(spec.clone()), &[&edge.to_string()])?;
         holds(matches!(error, Error::InvalidLayer { .. }), || error.to_string())?;
-        guest.register_layer(LayerSpec { bytes: 50, ..spec })?;
+        guest.register_layer(spec.part(0, 50))?;
         guest.unregister_layer(LayerId(0))?;
     }
     Ok(())

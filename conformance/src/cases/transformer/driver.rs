@@ -71,15 +71,8 @@ impl Transformer {
         let memory = self.runtime.create_memory64(&MemorySpec::guest(bytes))?;
         for layer in 0..LAYERS {
             let offset = u64::from(layer) * LAYER_PAGES * PAGE;
-            self.runtime.register_layer(LayerSpec {
-                id: LayerId(layer),
-                name: format!("layer {layer}"),
-                memory,
-                offset,
-                source: weights.clone(),
-                source_offset: offset,
-                bytes: network::layer_bytes(layer),
-            })?;
+            let spec = LayerSpec::new(LayerId(layer), memory, weights).offset(offset);
+            self.runtime.register_layer(spec.part(offset, network::layer_bytes(layer)))?;
             equal("method", self.runtime.load_layer(LayerId(layer))?.method, method)?;
         }
         Ok(())

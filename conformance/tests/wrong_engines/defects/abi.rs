@@ -157,7 +157,9 @@ impl Defect for RefusalsNotCounted {
     }
 
     fn stats(&self, guest: &Guest) -> Stats {
-        Stats { errors: 0, ..guest.inner.stats() }
+        let mut stats = guest.inner.stats();
+        stats.errors = 0;
+        stats
     }
 }
 

@@ -140,7 +140,7 @@ impl Defect for OnePageMore {
 struct Elsewhere;
 impl Defect for Elsewhere {
     fn create_memory64(&self, guest: &mut Guest, spec: &MemorySpec) -> Result<MemoryId> {
-        guest.inner.create_memory64(&MemorySpec { kind: MemoryKind::Host, ..spec.clone() })
+        guest.inner.create_memory64(&MemorySpec::new(MemoryKind::Host, spec.regions.clone()))
     }
 }
 
@@ -171,8 +171,9 @@ impl Defect for TakesAnyLayer {
 struct LoadsCountedTwice;
 impl Defect for LoadsCountedTwice {
     fn stats(&self, guest: &Guest) -> Stats {
-        let stats = guest.inner.stats();
-        Stats { loads: 2 * stats.loads, ..stats }
+        let mut stats = guest.inner.stats();
+        stats.loads *= 2;
+        stats
     }
 }
 
@@ -237,7 +238,9 @@ impl Defect for ReadsOn {
 struct WritesNotCounted;
 impl Defect for WritesNotCounted {
     fn stats(&self, guest: &Guest) -> Stats {
-        Stats { writes: 0, ..guest.inner.stats() }
+        let mut stats = guest.inner.stats();
+        stats.writes = 0;
+        stats
     }
 }
 

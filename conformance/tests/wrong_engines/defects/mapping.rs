@@ -72,7 +72,9 @@ pub(super) const DEFECTS: &[Entry] = &[
 struct Pretends;
 impl Defect for Pretends {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
-        Ok(LoadedLayer { method: LoadMethod::Mapped, ..guest.inner.load_layer(id)? })
+        let mut loaded = guest.inner.load_layer(id)?;
+        loaded.method = LoadMethod::Mapped;
+        Ok(loaded)
     }
 }
 
@@ -121,12 +123,7 @@ struct MapsWhatIsGone;
 impl Defect for MapsWhatIsGone {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
         match guest.inner.load_layer(id) {
-            Err(Error::Truncated { .. }) => Ok(LoadedLayer {
-                address: None,
-                bytes: 0,
-                method: LoadMethod::Mapped,
-                took: std::time::Duration::ZERO,
-            }),
+            Err(Error::Truncated { .. }) => Ok(LoadedLayer::new(0, LoadMethod::Mapped)),
             other => other,
         }
     }

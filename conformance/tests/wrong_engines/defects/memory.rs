@@ -202,8 +202,9 @@ impl Defect for OneForAll {
 struct NamelessSegments;
 impl Defect for NamelessSegments {
     fn load_layer(&self, guest: &mut Guest, id: LayerId) -> Result<LoadedLayer> {
-        let loaded = guest.inner.load_layer(id)?;
-        Ok(LoadedLayer { address: loaded.address.map(|address| address & 0xffff_ffff), ..loaded })
+        let mut loaded = guest.inner.load_layer(id)?;
+        loaded.address = loaded.address.map(|address| address & 0xffff_ffff);
+        Ok(loaded)
     }
 }
 

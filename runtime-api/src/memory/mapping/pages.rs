@@ -17,23 +17,23 @@ use memmap2::{MmapMut, MmapOptions};
 ///
 /// ```compile_fail,E0133
 /// let mut heap = vec![0_u8; 1 << 20];
-/// let pages = polychord_runtime_api::WholePages::new(&mut heap);
+/// let pages = polychord_runtime_api::spi::WholePages::new(&mut heap);
 /// ```
 ///
 /// Nor can it take the claim of one memory for another, as the bytes are private:
 ///
 /// ```compile_fail,E0451
-/// fn steal<'a>(claim: polychord_runtime_api::WholePages<'_>, heap: &'a mut [u8])
-///     -> polychord_runtime_api::WholePages<'a>
+/// fn steal<'a>(claim: polychord_runtime_api::spi::WholePages<'_>, heap: &'a mut [u8])
+///     -> polychord_runtime_api::spi::WholePages<'a>
 /// {
-///     polychord_runtime_api::WholePages { bytes: heap, ..claim }
+///     polychord_runtime_api::spi::WholePages { bytes: heap, ..claim }
 /// }
 /// ```
 ///
 /// Nor lend it twice:
 ///
 /// ```compile_fail,E0599
-/// fn twice(claim: polychord_runtime_api::WholePages<'_>) {
+/// fn twice(claim: polychord_runtime_api::spi::WholePages<'_>) {
 ///     let other = claim.clone();
 /// }
 /// ```
