@@ -51,7 +51,7 @@ impl Model {
     /// [`Error::Context`] if the model does not allow the context,
     /// [`Error::TooLargeForMemory32`] if the placement asked for has too little room,
     /// [`Error::Unavailable`] if the engine has no memory for it, [`Error::Ranks`] if there cannot
-    /// be so many ranks, [`Error::MemoryBytes`] if the guests need more than the options allow,
+    /// be that many ranks, [`Error::MemoryBytes`] if the guests need more than the options allow,
     /// [`Error::Plan`] if it cannot be split like that, and [`Error::Runtime`] if a plan is for another model or does not
     /// hold together.
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {

@@ -30,7 +30,7 @@ pub enum ErrorKind {
     InvalidFile,
     /// An option or an argument is out of range, or contradicts another.
     InvalidArgument,
-    /// The context has no room for so many tokens.
+    /// The context has no room for the tokens.
     ContextFull,
     /// It does not fit into the memory that it may have; a limit, a placement or the size of the
     /// context can be changed.
