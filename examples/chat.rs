@@ -18,7 +18,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             print!("{}", token?.text);
             stdout().flush()?;
         }
-        println!(" ({:?})", chat.finish());
+        println!();
+        if let Some(finish) = chat.finish() {
+            println!("({finish})");
+        }
     }
     Ok(())
 }
