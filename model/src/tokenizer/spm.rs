@@ -6,7 +6,7 @@ use super::vocab::Vocab;
 use super::{Error, bytes};
 use crate::gguf::Metadata;
 
-/// SentencePiece BPE: of all neighbors that together are a token, those with the best score
+/// SentencePiece BPE: of all neighbours that together are a token, those with the best score
 /// are joined first.
 ///
 /// Written here because the `tokenizers` crate ranks *pairs*, which cannot express that all
@@ -78,7 +78,7 @@ impl Spm {
 
 const NONE: usize = usize::MAX;
 
-/// A piece of text in a list of neighbors; empty once joined to the one before.
+/// A piece of text in a list of neighbours; empty once joined to the one before.
 struct Piece {
     start: usize,
     len: usize,
@@ -111,7 +111,7 @@ impl<'a> Joiner<'a> {
         Self { spm, text, pieces, queue: BinaryHeap::new() }
     }
 
-    /// Joins until no neighbors are a token, and gives what is left.
+    /// Joins until no neighbours are a token, and gives what is left.
     fn join(mut self) -> impl Iterator<Item = &'a str> {
         for index in 1..self.pieces.len() {
             self.propose(index - 1, index);
@@ -136,7 +136,7 @@ impl<'a> Joiner<'a> {
         self.pieces.into_iter().filter(|p| p.len > 0).map(move |p| &text[p.start..p.start + p.len])
     }
 
-    /// Queues two neighbors if together they are a token.
+    /// Queues two neighbours if together they are a token.
     fn propose(&mut self, left: usize, right: usize) {
         if left == NONE || right == NONE {
             return;
@@ -149,7 +149,7 @@ impl<'a> Joiner<'a> {
     }
 }
 
-/// Two neighbors to join: better scores first, then what stands further left.
+/// Two neighbours to join: better scores first, then what stands further left.
 struct Pair {
     score: f32,
     left: usize,
