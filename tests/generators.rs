@@ -226,6 +226,15 @@ fn a_long_prompt_can_be_cancelled_and_has_the_same_bits() {
             let mut generator = Generator::new(session).unwrap();
             let cancel = CancelHandle::new();
             let one = GenerateOptions::new().max_tokens(1);
+            // All of it takes some hundred milliseconds.
+            let late = one.clone().deadline(Duration::from_millis(5));
+            generator.begin(&prompt, &late).unwrap();
+            assert!(generator.next().is_none());
+            assert_eq!(generator.finish(), Some(Finish::Deadline));
+            assert!(generator.session().position() < 300);
+            let mut session = generator.into_session();
+            session.reset();
+            let mut generator = Generator::new(session).unwrap();
             generator.begin(&prompt, &one.clone().cancel(&cancel)).unwrap();
             let canceller = thread::spawn(move || {
                 thread::sleep(Duration::from_millis(5));

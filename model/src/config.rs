@@ -17,6 +17,17 @@ const MAX_BLOCKS: u32 = 4096;
 const MAX_HEADS: u32 = 65_536;
 
 /// Shape of the network. All sizes count elements and are greater than zero.
+///
+/// ```no_run
+/// use polychord_model::config::{Config, Error};
+/// use polychord_model::gguf::Gguf;
+///
+/// fn describe(gguf: &Gguf) -> Result<(), Error> {
+///     let (config, tensors) = Config::from_gguf(gguf)?;
+///     println!("{} blocks of width {}, {} tensors", config.blocks, config.dim, tensors.len());
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Config {

@@ -20,6 +20,22 @@ pub use tensor::TensorInfo;
 pub use value::{Array, Metadata, StringArray, Value, ValueType};
 
 /// The header of a GGUF file (version 2 or 3, little endian).
+///
+/// ```no_run
+/// use std::fs::File;
+/// use std::io::BufReader;
+///
+/// use polychord_model::gguf::Gguf;
+///
+/// let file = File::open("model.gguf")?;
+/// let len = file.metadata()?.len();
+/// let gguf = Gguf::read(BufReader::new(file), len)?;
+/// println!("{:?}", gguf.metadata().str("general.architecture")?);
+/// for tensor in gguf.tensors() {
+///     println!("{tensor:?}");
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gguf {
     version: u32,

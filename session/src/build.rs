@@ -8,6 +8,16 @@ use crate::error::Error;
 use crate::options::Placement;
 
 /// Whether the guest uses the relaxed SIMD instructions: the results are the same, bit for bit.
+///
+/// ```no_run
+/// # use std::sync::Arc;
+/// use polychord_runtime_api::Engine;
+/// use polychord_session::{Error, Guest, Transformer};
+///
+/// fn plain(engine: &Arc<dyn Engine>) -> Result<Transformer, Error> {
+///     Transformer::with_guest(engine, Guest::Plain)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SimdFlavor {
@@ -34,7 +44,7 @@ pub(crate) enum Build {
 impl Build {
     pub(crate) const ALL: [Self; 3] = [Self::Memory32, Self::Memory64, Self::Memories32];
 
-    /// As in the names of files.
+    /// Its name in the names of files.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Memory32 => "wasm32",

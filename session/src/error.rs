@@ -146,7 +146,7 @@ pub enum Error {
         /// The model's own context.
         limit: u32,
     },
-    /// The network cannot be divided among so many ranks.
+    /// The network cannot be divided among that many ranks.
     #[error("{asked} ranks are not possible: the model's {limit} heads are for 1 to {limit}")]
     Ranks {
         /// What was asked for.

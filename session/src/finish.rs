@@ -1,5 +1,7 @@
 //! Why an answer ended.
 
+use std::fmt;
+
 /// Why an answer ended.
 ///
 /// ```
@@ -26,4 +28,18 @@ pub enum Finish {
     Cancelled,
     /// Its time is over.
     Deadline,
+}
+
+impl fmt::Display for Finish {
+    /// Its name, such as `max_tokens`, without the stop text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::EndOfText => "end_of_text",
+            Self::MaxTokens => "max_tokens",
+            Self::Stop(_) => "stop",
+            Self::ContextFull => "context_full",
+            Self::Cancelled => "cancelled",
+            Self::Deadline => "deadline",
+        })
+    }
 }

@@ -93,7 +93,8 @@ impl GenerateOptions {
         self
     }
 
-    /// Sets the handle that ends the answer from elsewhere.
+    /// Sets the handle that ends the answer from elsewhere, as promptly as
+    /// [`deadline`](Self::deadline) does. Text that is held back then is not delivered.
     #[must_use]
     pub fn cancel(mut self, handle: &CancelHandle) -> Self {
         self.cancel = Some(handle.clone());

@@ -62,11 +62,11 @@ impl Model {
     ///
     /// # Safety
     ///
-    /// As long as a session of this model lives, nobody may write to the file or truncate it:
+    /// While a session of this model lives, the file must not be written to or truncated:
     /// see [`Source::open_mapped`].
     #[allow(unsafe_code, reason = "the contract is the caller's")]
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
-        // SAFETY: the caller makes the same promise to us.
+        // SAFETY: the caller has made this promise to us.
         let source = unsafe { Source::open_mapped(&path)? };
         Self::from_source(path, source)
     }

@@ -54,11 +54,13 @@ pub struct SessionOptions {
     /// How many threads compute, each with guests of its own; changes speed and memory, never a
     /// result.
     pub ranks: Ranks,
-    /// The one rank that this session is, of a group whose others are elsewhere: in other
-    /// threads, each with a session of its own, or wherever its transport reaches. `ranks` does not count
-    /// then. All of them have to have the same model and options, and to evaluate the same tokens
-    /// at the same time. If one fails all do, until [`Rank::renew`] is called when none of them
-    /// is in a call.
+    /// The one rank that this session is, of a group whose other ranks are elsewhere, each with a
+    /// session of its own: in other threads, or wherever the group reaches. `ranks` does not count
+    /// then.
+    ///
+    /// All of them need the same model and options, and evaluate the same tokens at the same time.
+    /// If one fails all do, until [`Rank::renew`] is called while none of them evaluates. Answers
+    /// must not be cancelled or have a deadline, which ranks would see at different times.
     pub rank: Option<Rank>,
     /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
     /// takes two calls of the guest for each block, in place of one for all of them.
@@ -353,7 +355,7 @@ named!(Split, "split", {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ranks {
-    /// As many as the process may use processors at once, but no more than the network has heads of
+    /// One for each processor of the process, but no more than the network has heads of
     /// keys and values, and one if the engine does not run guests in several threads.
     Auto,
     /// Exactly this many, up to the number of heads.
@@ -412,7 +414,7 @@ impl Ranks {
     }
 }
 
-/// Checks that a network can be divided among so many ranks.
+/// Checks that a network can be divided among `count` ranks.
 fn check_ranks(count: u32, model: &Model) -> Result<()> {
     let limit = model.config().heads.min(u32::try_from(Rank::MAX).unwrap_or(u32::MAX));
     if count == 0 || count > limit {

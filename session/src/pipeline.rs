@@ -88,8 +88,8 @@ impl Pipeline {
 
     /// Makes guests usable that were stopped in an evaluation before, at any instruction.
     ///
-    /// They do not know that themselves. What they have of the sequence is what they had before
-    /// that evaluation: keys and values of new positions only were written.
+    /// They do not know that themselves. Their part of the sequence is as it was before that
+    /// evaluation: keys and values of new positions only were written.
     fn recover(&mut self, position: u32) -> Result<()> {
         if self.unfinished {
             for shard in &mut self.shards {

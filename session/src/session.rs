@@ -114,7 +114,7 @@ impl Session {
     /// are none; [`Error::Guest`] if a token is not in the vocabulary, and
     /// [`Error::Runtime`] if the guest is stopped, by its
     /// [`call_time`](SessionOptions::call_time) or a trap. The sequence is then as long as before,
-    /// and can go on: what is computed next has the bits that it would have had anyway. Until
+    /// and can go on: what is computed next has the same bits as without the failure. Until
     /// then, [`logits`](Self::logits) has no meaning.
     pub fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
         if tokens.is_empty() {
@@ -174,7 +174,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Those of starting a session and of [`eval`](Self::eval).
+    /// Returns the errors of starting a session, and of [`eval`](Self::eval).
     pub fn fork(&self) -> Result<Self> {
         let Self { module, model, options, .. } = self;
         let placed = self.placed.clone();

@@ -62,7 +62,7 @@ impl Setup<'_> {
     }
 }
 
-/// What each guest of a plan may have, each with so many linear memories.
+/// What each guest of a plan may have, which has `memories` linear memories.
 ///
 /// Within the bytes that a session may have, a guest may have what it needs and an equal part of
 /// what is left.

@@ -7,7 +7,7 @@ pub(crate) struct StopTexts {
     held: String,
 }
 
-/// What became of a piece of text.
+/// The result of pushing a piece of text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Pushed {
     /// Text that is no part of a stop text, whatever follows.

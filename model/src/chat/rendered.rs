@@ -10,6 +10,16 @@ use super::text::{Builder, Origin, Span};
 /// It displays as its text, and compares to one. Give it to
 /// [`Tokenizer::encode_chat`](crate::tokenizer::Tokenizer::encode_chat) as it is: the text alone
 /// does not tell the template's control tokens from the same characters in a message.
+///
+/// ```no_run
+/// use polychord_model::chat::Rendered;
+/// use polychord_model::tokenizer::{Error, Tokenizer};
+///
+/// fn ids(conversation: &Rendered, tokenizer: &Tokenizer) -> Result<Vec<u32>, Error> {
+///     println!("{conversation}");
+///     tokenizer.encode_chat(conversation)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rendered {
     text: String,

@@ -18,6 +18,17 @@ pub(super) struct Specials {
 }
 
 /// Whether the texts of control tokens become those tokens.
+///
+/// ```no_run
+/// use polychord_model::tokenizer::{Error, SpecialTokens, Tokenizer};
+///
+/// fn encode(tokenizer: &Tokenizer) -> Result<(), Error> {
+///     // One control token, and then its name as plain text.
+///     assert_eq!(tokenizer.encode("<|im_end|>", SpecialTokens::Parse)?.len(), 1);
+///     assert!(tokenizer.encode("<|im_end|>", SpecialTokens::AsText)?.len() > 1);
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecialTokens {
     /// They do, as for a prompt that is written for the model.

@@ -1,5 +1,7 @@
 //! What a program can do about an error.
 
+use std::fmt;
+
 use polychord_abi::transformer::status;
 use polychord_model::{chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api as api;
@@ -30,7 +32,7 @@ pub enum ErrorKind {
     InvalidFile,
     /// An option or an argument is out of range, or contradicts another.
     InvalidArgument,
-    /// The context has no room for so many tokens.
+    /// The context has no room for the tokens.
     ContextFull,
     /// It does not fit into the memory that it may have; a limit, a placement or the size of the
     /// context can be changed.
@@ -49,6 +51,26 @@ pub enum ErrorKind {
     Io,
     /// A bug of Polychord.
     Internal,
+}
+
+impl fmt::Display for ErrorKind {
+    /// Its name, such as `context_full`, for logs and for programs in other languages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsupported => "unsupported",
+            Self::InvalidFile => "invalid_file",
+            Self::InvalidArgument => "invalid_argument",
+            Self::ContextFull => "context_full",
+            Self::TooLarge => "too_large",
+            Self::OutOfMemory => "out_of_memory",
+            Self::Stopped => "stopped",
+            Self::Rank => "rank",
+            Self::Guest => "guest",
+            Self::Engine => "engine",
+            Self::Io => "io",
+            Self::Internal => "internal",
+        })
+    }
 }
 
 impl Error {

@@ -1,7 +1,7 @@
 //! How many bytes of weights are in memory at a time, if the caller does not say.
 
-/// Three quarters of the memory that could be had without swapping, where the system tells,
-/// divided by how many want as much.
+/// Default window: three quarters of `MemAvailable`, where the system tells it, split among
+/// `copies`.
 pub(super) fn default_budget(copies: u64) -> Option<u64> {
     budget(&std::fs::read_to_string("/proc/meminfo").ok()?, copies)
 }

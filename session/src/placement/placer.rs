@@ -131,7 +131,7 @@ impl<'a> Placer<'a> {
         Ok(Placed { name, reason, plan, policy, guest_needs: Vec::new(), guest_bytes })
     }
 
-    /// As few memories as hold the layers in order, or one for each kind of tensor; and one for
+    /// The fewest memories that hold the layers in order, or one for each kind of tensor; and one for
     /// the cache.
     fn place_multi(&self) -> Result<Placed> {
         let plan = match self.split {
@@ -192,7 +192,7 @@ impl<'a> Placer<'a> {
 
     fn place_paged(&self, resident_bytes: u64, policy: Policy, reason: &str) -> Result<Placed> {
         if self.split != Split::ByLayer {
-            return Err(not_by_kind("windows, in which all layers take turns"));
+            return Err(not_by_kind("windows, through which all layers are paged"));
         }
         let plan = self.plan_windows(resident_bytes)?;
         self.check_room("paged", &plan)?;
