@@ -14,6 +14,7 @@ use crate::error;
 
 /// How WasmEdge runs guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Mode {
     /// Compiled ahead of time by LLVM, into a cache; 32-bit memories only.
     #[default]
@@ -23,7 +24,15 @@ pub enum Mode {
 }
 
 /// Settings of a [`WasmEdgeEngine`](crate::WasmEdgeEngine).
+///
+/// ```no_run
+/// use polychord_backend_wasmedge::{Config, Mode, WasmEdgeEngine};
+///
+/// let engine = WasmEdgeEngine::with_config(Config::new(Mode::Aot).cache("/var/cache/guests"))?;
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct Config {
     /// How guests run.
     pub mode: Mode,
@@ -33,6 +42,28 @@ pub struct Config {
     /// The program that compiles, so that a crash of LLVM does not end this process; by
     /// default this process compiles.
     pub compiler: Option<CompilerCommand>,
+}
+
+impl Config {
+    /// The default settings, in a mode.
+    #[must_use]
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, ..Self::default() }
+    }
+
+    /// Sets the folder for compiled guests.
+    #[must_use]
+    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.cache = Some(folder.into());
+        self
+    }
+
+    /// Sets the program that compiles, or none to compile in this process.
+    #[must_use]
+    pub fn compiler(mut self, command: impl Into<Option<CompilerCommand>>) -> Self {
+        self.compiler = command.into();
+        self
+    }
 }
 
 /// Largest memory that WasmEdge's allocator has room for, in pages: 8 GiB.

@@ -31,7 +31,7 @@ impl WasmEdgeEngine {
     ///
     /// Returns the errors of [`with_config`](Self::with_config).
     pub fn new(mode: Mode) -> Result<Self> {
-        Self::with_config(Config { mode, ..Config::default() })
+        Self::with_config(Config::new(mode))
     }
 
     /// An engine for this machine with these settings.

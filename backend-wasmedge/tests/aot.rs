@@ -94,7 +94,7 @@ fn report(result: Result<()>) -> ExitCode {
 }
 
 fn config(folder: impl AsRef<Path>) -> Config {
-    Config { cache: Some(folder.as_ref().into()), ..Config::default() }
+    Config::new(Mode::Aot).cache(folder.as_ref())
 }
 
 fn engine(folder: impl AsRef<std::ffi::OsStr>) -> WasmEdgeEngine {
@@ -244,7 +244,7 @@ fn another_process_compiles() {
     let dir = TempDir::new().unwrap();
     let folder = dir.path().join("aot");
     let compiler = compiler(std::env::current_exe().unwrap(), "as-compiler");
-    let engine = WasmEdgeEngine::with_config(Config { compiler, ..config(&folder) }).unwrap();
+    let engine = WasmEdgeEngine::with_config(config(&folder).compiler(compiler)).unwrap();
     assert_eq!(answer(&engine).unwrap(), 42);
     only_file(&folder);
     assert!(run_compiler(&[]).is_err());
@@ -262,7 +262,7 @@ fn a_crash_of_the_compiler_is_an_error() {
     ];
     for (program, arg, expected) in cases {
         let compiler = compiler(program, arg);
-        let engine = WasmEdgeEngine::with_config(Config { compiler, ..config(&folder) }).unwrap();
+        let engine = WasmEdgeEngine::with_config(config(&folder).compiler(compiler)).unwrap();
         let error = answer(&engine).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
         assert_eq!(error.contains("crashed"), arg == "as-crash", "{error}");
@@ -393,7 +393,7 @@ fn one_process_compiles_in_one_way() {
 fn check_both_compilers() {
     let dir = TempDir::new().unwrap();
     let compiler = CompilerCommand::new(std::env::current_exe().unwrap()).arg("as-compiler");
-    let there = Config { compiler: Some(compiler), ..config(dir.path().join("there")) };
+    let there = config(dir.path().join("there")).compiler(compiler);
     assert_eq!(answer(&WasmEdgeEngine::with_config(there).unwrap()).unwrap(), 42);
     let error = answer(&engine(dir.path().join("here"))).unwrap_err().to_string();
     assert!(error.contains("a compiler command came first"), "{error}");

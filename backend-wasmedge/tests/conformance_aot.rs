@@ -6,23 +6,20 @@ use expectations::quiet_nan;
 use polychord_backend_wasmedge::{Config, Mode, WasmEdgeEngine};
 use polychord_conformance::{Expectations, SpecFloor};
 
-const EXPECTATIONS: Expectations = Expectations {
-    failures: &[quiet_nan("spec/simd/simd_f32x4.wast"), quiet_nan("spec/simd/simd_f64x2.wast")],
-    spec_floors: &[
-        SpecFloor { suite: "memory64", passed: 729 },
-        SpecFloor { suite: "multi-memory", passed: 912 },
-        SpecFloor { suite: "simd", passed: 25_319 },
-        SpecFloor { suite: "relaxed-simd", passed: 77 },
-        SpecFloor { suite: "bulk-memory", passed: 7_446 },
-        SpecFloor { suite: "core-3.0", passed: 19_613 },
-    ],
-};
+const EXPECTATIONS: Expectations = Expectations::NONE
+    .failures(&[quiet_nan("spec/simd/simd_f32x4.wast"), quiet_nan("spec/simd/simd_f64x2.wast")])
+    .spec_floors(&[
+        SpecFloor::new("memory64", 729),
+        SpecFloor::new("multi-memory", 912),
+        SpecFloor::new("simd", 25_319),
+        SpecFloor::new("relaxed-simd", 77),
+        SpecFloor::new("bulk-memory", 7_446),
+        SpecFloor::new("core-3.0", 19_613),
+    ]);
 
 polychord_conformance::main!(
-    WasmEdgeEngine::with_config(Config {
-        mode: Mode::Aot,
-        cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot").into()),
-        ..Config::default()
-    }),
+    WasmEdgeEngine::with_config(
+        Config::new(Mode::Aot).cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot"))
+    ),
     EXPECTATIONS
 );

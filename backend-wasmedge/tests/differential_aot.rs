@@ -6,11 +6,9 @@ use polychord_example_wasmi::WasmiEngine;
 
 #[test]
 fn random_modules_do_the_same_as_on_wasmi() {
-    let engine = WasmEdgeEngine::with_config(Config {
-        mode: Mode::Aot,
-        cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot").into()),
-        ..Config::default()
-    })
+    let engine = WasmEdgeEngine::with_config(
+        Config::new(Mode::Aot).cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot")),
+    )
     .unwrap();
     let reference = WasmiEngine::new().unwrap();
     Differential::new(50, env!("CARGO_TARGET_TMPDIR")).test(&engine, &reference);
@@ -18,11 +16,9 @@ fn random_modules_do_the_same_as_on_wasmi() {
 
 #[test]
 fn random_modules_with_a_time_limit_do_the_same_as_on_wasmi_without() {
-    let engine = WasmEdgeEngine::with_config(Config {
-        mode: Mode::Aot,
-        cache: Some(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot").into()),
-        ..Config::default()
-    })
+    let engine = WasmEdgeEngine::with_config(
+        Config::new(Mode::Aot).cache(concat!(env!("CARGO_TARGET_TMPDIR"), "/aot")),
+    )
     .unwrap();
     let reference = WasmiEngine::new().unwrap();
     Differential::new(25, env!("CARGO_TARGET_TMPDIR"))

@@ -6,6 +6,7 @@ use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
 
 /// The compiler that translates guests to native code.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Compiler {
     /// Cranelift, which is always available.
     #[default]

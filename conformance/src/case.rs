@@ -7,6 +7,7 @@ use crate::refusal;
 
 /// One promise, and the function that checks it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Case {
     /// Group and name, `group/name`.
     pub name: &'static str,

@@ -30,6 +30,7 @@ const GROUP: &str = "differential";
 
 /// Whether random modules do the same on two engines.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Differential {
     /// How many modules are compared.
     pub cases: u32,
@@ -44,6 +45,7 @@ pub struct Differential {
 
 /// Counts of what the modules did, to see that enough was compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Modules that were compared.
     pub modules: u32,

@@ -4,6 +4,7 @@ use crate::{Failure, Outcome};
 
 /// What a backend states about its results before the suite runs.
 #[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
 pub struct Expectations {
     /// The cases that fail for a reason that is known and out of the backend's hands.
     pub failures: &'static [ExpectedFailure],
@@ -13,6 +14,7 @@ pub struct Expectations {
 
 /// The least number of directives that pass in a part of the official tests.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct SpecFloor {
     /// Name of the [`Suite`](crate::spec::Suite).
     pub suite: &'static str,
@@ -25,6 +27,7 @@ pub struct SpecFloor {
 /// It must fail, and in this way: if it passes the run fails, so that no entry outlives the
 /// defect that it was made for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct ExpectedFailure {
     /// Name of the case.
     pub case: &'static str,
@@ -39,6 +42,20 @@ pub struct ExpectedFailure {
 impl Expectations {
     /// All cases pass or are refused.
     pub const NONE: Self = Self { failures: &[], spec_floors: &[] };
+
+    /// Sets the cases that are known to fail.
+    #[must_use]
+    pub const fn failures(mut self, failures: &'static [ExpectedFailure]) -> Self {
+        self.failures = failures;
+        self
+    }
+
+    /// Sets the least numbers of official tests that pass.
+    #[must_use]
+    pub const fn spec_floors(mut self, floors: &'static [SpecFloor]) -> Self {
+        self.spec_floors = floors;
+        self
+    }
 
     /// The entry for a case, if there is one.
     pub(crate) fn of(&self, case: &str) -> Option<&'static ExpectedFailure> {
@@ -59,7 +76,29 @@ impl Expectations {
     }
 }
 
+impl SpecFloor {
+    /// At least `passed` directives of a [`Suite`](crate::spec::Suite) pass.
+    #[must_use]
+    pub const fn new(suite: &'static str, passed: usize) -> Self {
+        Self { suite, passed }
+    }
+}
+
 impl ExpectedFailure {
+    /// The case `case` fails with a message that has `says` in it.
+    #[must_use]
+    pub const fn new(case: &'static str, says: &'static str) -> Self {
+        Self { case, says, reason: "", link: "" }
+    }
+
+    /// Sets why the case fails, and where that is reported or documented.
+    #[must_use]
+    pub const fn because(mut self, reason: &'static str, link: &'static str) -> Self {
+        self.reason = reason;
+        self.link = link;
+        self
+    }
+
     /// Accepts a case that failed in the expected way, and nothing else.
     pub(crate) fn judge(&self, outcome: Outcome) -> Outcome {
         let Self { says, reason, link, .. } = self;
@@ -81,7 +120,7 @@ mod tests {
     use super::*;
 
     const EXPECTED: ExpectedFailure =
-        ExpectedFailure { case: "a/b", says: "13", reason: "it cannot count", link: "https://x" };
+        ExpectedFailure::new("a/b", "13").because("it cannot count", "https://x");
 
     #[test]
     fn only_the_expected_failure_is_in_order() {
@@ -94,7 +133,7 @@ mod tests {
 
     #[test]
     fn an_entry_for_a_case_that_does_not_exist_is_found() {
-        let expectations = Expectations { failures: &[EXPECTED], ..Expectations::default() };
+        let expectations = Expectations::NONE.failures(&[EXPECTED]);
         assert!(expectations.unknown(|case| case == "a/b").is_none());
         assert_eq!(expectations.unknown(|_| false).map(|entry| entry.case), Some("a/b"));
     }

@@ -18,6 +18,7 @@ pub const VARIABLE: &str = "POLYCHORD_CONFORMANCE_RECORD";
 /// A line of the record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Line {
     /// The run begins.
     Start(Start),
@@ -41,6 +42,7 @@ pub enum Line {
 
 /// What runs on which engine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Start {
     /// Version of the suite.
     pub suite: String,
@@ -58,6 +60,7 @@ pub struct Start {
 
 /// How a trial ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Trial {
     /// Its name, `group/name`.
     pub name: String,
@@ -73,6 +76,7 @@ pub struct Trial {
 
 /// Random modules that were compared with another engine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Differential {
     /// The other engine.
     pub reference: String,
@@ -91,6 +95,7 @@ pub struct Differential {
 /// What a trial checks on an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Mode {
     /// The promise itself.
     Plain,

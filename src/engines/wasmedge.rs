@@ -37,6 +37,6 @@ fn open(options: &super::EngineOptions) -> super::Opened {
 
     // Without isolation, too, where there is a program for it: LLVM ends the process on some modules.
     let mode = options.variant()?.unwrap_or_default();
-    let config = Config { mode, compiler: options.compiler.clone(), ..Config::default() };
+    let config = Config::new(mode).compiler(options.compiler.clone());
     Ok(std::sync::Arc::new(WasmEdgeEngine::with_config(config)?))
 }

@@ -4,10 +4,8 @@ use polychord_conformance::ExpectedFailure;
 
 /// An official test of rounding, or of minimum and maximum, that WasmEdge fails.
 pub(crate) const fn quiet_nan(case: &'static str) -> ExpectedFailure {
-    ExpectedFailure {
-        case,
-        says: "ArithmeticNan",
-        reason: "a signaling NaN stays one where the specification makes it quiet",
-        link: "https://github.com/WasmEdge/WasmEdge/pull/5271",
-    }
+    ExpectedFailure::new(case, "ArithmeticNan").because(
+        "a signaling NaN stays one where the specification makes it quiet",
+        "https://github.com/WasmEdge/WasmEdge/pull/5271",
+    )
 }

@@ -7,6 +7,7 @@ use super::verdict::Verdict;
 
 /// The outcomes of the directives of a suite, counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Counts {
     /// The engine did as the specification says.
     pub passed: usize,
@@ -23,6 +24,7 @@ pub struct Counts {
 
 /// A directive that failed.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
 pub struct Failure {
     /// The file.
     pub file: String,

@@ -22,6 +22,7 @@ pub(crate) use verdict::Verdict;
 
 /// A part of the official tests.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Suite {
     /// Its name, here and in reports.
     pub name: &'static str,

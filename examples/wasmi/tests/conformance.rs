@@ -2,16 +2,13 @@
 
 use polychord_conformance::{Expectations, SpecFloor};
 
-const EXPECTATIONS: Expectations = Expectations {
-    spec_floors: &[
-        SpecFloor { suite: "memory64", passed: 1_524 },
-        SpecFloor { suite: "multi-memory", passed: 912 },
-        SpecFloor { suite: "simd", passed: 25_479 },
-        SpecFloor { suite: "relaxed-simd", passed: 77 },
-        SpecFloor { suite: "bulk-memory", passed: 7_446 },
-        SpecFloor { suite: "core-3.0", passed: 19_628 },
-    ],
-    ..Expectations::NONE
-};
+const EXPECTATIONS: Expectations = Expectations::NONE.spec_floors(&[
+    SpecFloor::new("memory64", 1_524),
+    SpecFloor::new("multi-memory", 912),
+    SpecFloor::new("simd", 25_479),
+    SpecFloor::new("relaxed-simd", 77),
+    SpecFloor::new("bulk-memory", 7_446),
+    SpecFloor::new("core-3.0", 19_628),
+]);
 
 polychord_conformance::main!(polychord_example_wasmi::WasmiEngine::new(), EXPECTATIONS);
