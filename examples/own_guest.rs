@@ -1,4 +1,7 @@
-#![allow(missing_docs, clippy::print_stdout, reason = "an example")]
+//! A guest of your own, which asks the host for the address of a layer of weights.
+//!
+//! cargo run --release --example own_guest
+#![allow(clippy::print_stdout, reason = "an example")]
 
 use polychord::api::{LayerId, LayerSpec, Limits, MemorySpec, Source, Value};
 
@@ -26,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         source_offset: 0,
         bytes,
     })?;
+    // Without this the guest would get the layer, too; but a file would be copied, and not mapped.
     let loaded = guest.load_layer(id)?;
 
     let weight = guest.call("weight", &[Value::I32(7), Value::I32(1)])?;
