@@ -30,7 +30,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn generate(session: Session) -> Result<(String, Session), Error> {
-    let prompt = session.model().tokenizer()?.encode_prompt("The capital of France is", SpecialTokens::Parse)?;
+    let prompt = session
+        .model()
+        .tokenizer()?
+        .encode_prompt("The capital of France is", SpecialTokens::Parse)?;
     let mut generator = Generator::new(session)?;
     generator.begin(&prompt, &GenerateOptions::new().max_tokens(8))?;
     let text = generator.by_ref().map(|token| Ok(token?.text)).collect::<Result<_, Error>>()?;
