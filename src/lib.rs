@@ -197,7 +197,9 @@
 //! ```
 //! use polychord::api::Requirements;
 //!
-//! let needs = Requirements { mapping: true, time_limit: true, ..Requirements::default() };
+//! let mut needs = Requirements::default();
+//! needs.mapping = true;
+//! needs.time_limit = true;
 //! for name in polychord::available() {
 //!     match polychord::open(name).map(|engine| needs.check(engine.capabilities())) {
 //!         Ok(Ok(())) => println!("{name} will do"),
