@@ -33,6 +33,14 @@ pub struct EngineEntry {
 }
 
 /// What an engine leaves to choose.
+///
+/// ```
+/// for entry in polychord::ENGINES {
+///     if let Some(choice) = entry.choice() {
+///         println!("{} --{}: {}", entry.name(), choice.name, choice.summary);
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Choice {
@@ -45,6 +53,13 @@ pub struct Choice {
 }
 
 /// One way in which an engine runs or compiles guests.
+///
+/// ```
+/// let choice = polychord::entry("wasmedge")?.choice().expect("it has modes");
+/// let names: Vec<_> = choice.variants.iter().map(|variant| variant.name).collect();
+/// assert_eq!(names, ["aot", "interpreter"]);
+/// # Ok::<(), polychord::OpenError>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Variant {
@@ -57,6 +72,17 @@ pub struct Variant {
 }
 
 /// How to open an engine.
+///
+/// ```
+/// use polychord::EngineOptions;
+///
+/// let interpreted = EngineOptions::new().with_variant("interpreter");
+/// match polychord::entry("wasmedge")?.open(&interpreted) {
+///     Ok(engine) => assert_eq!(engine.capabilities().engine, "wasmedge"),
+///     Err(error) => println!("{error}"),
+/// }
+/// # Ok::<(), polychord::OpenError>(())
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     variant: Option<String>,
@@ -74,6 +100,17 @@ struct Backend {
 type Opened = std::result::Result<Arc<dyn Engine>, OpenError>;
 
 /// Why an engine cannot be opened.
+///
+/// ```
+/// use polychord::OpenError;
+///
+/// match polychord::open("v8") {
+///     Err(OpenError::Unknown { name }) => assert_eq!(name, "v8"),
+///     Err(OpenError::NotCompiledIn { name }) => println!("build with --features {name}"),
+///     Err(error) => println!("{error}"),
+///     Ok(engine) => println!("{}", engine.capabilities().version),
+/// }
+/// ```
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -97,6 +134,16 @@ pub enum OpenError {
 ///
 /// [`EngineEntry::open`] takes options; an engine that needs other settings is made by its own
 /// crate, which this one re-exports.
+///
+/// ```
+/// # fn main() -> Result<(), polychord::OpenError> {
+/// if let Some(name) = polychord::default_engine() {
+///     let engine = polychord::open(name)?;
+///     println!("{name} {}", engine.capabilities().version);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 ///
 /// # Errors
 ///

@@ -4,36 +4,218 @@
 //! models, on Wasmer, Wasmtime and WasmEdge behind one set of traits, with the same results to
 //! the last bit.
 //!
-//! This crate selects engines by cargo feature and re-exports the rest:
-//!
-//! - [`open`] opens an engine by name; [`api`] has the traits that all engines share.
-//! - [`model`] runs GGUF models in the transformer guest.
-//! - [`hub`] fetches models into a cache (feature `hub`).
-//!
-//! `examples/generate.rs` generates text; `examples/host_api.rs` gives weights to a guest of
-//! one's own. The first one:
-//!
 //! ```no_run
-//! use polychord::model::tokenizer::SpecialTokens;
-//! use polychord::model::{Generation, Model, Sampling, SessionOptions, Transformer};
+//! use polychord::model::{Chat, GenerateOptions, Model, SessionOptions, Transformer};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let path = std::env::args().nth(1).ok_or("usage: generate MODEL.gguf")?;
+//!     let path = std::env::args().nth(1).ok_or("usage: chat MODEL.gguf")?;
 //!     let engine = polychord::open("wasmer")?;
 //!     let model = Model::open(path)?;
-//!     let mut session = Transformer::new(&engine)?.start(&model, &SessionOptions::default())?;
-//!     let tokenizer = model.tokenizer()?;
-//!     let prompt = tokenizer.encode_prompt("The capital of France is", SpecialTokens::Parse)?;
-//!     for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
-//!         print!("{}", token?.text);
+//!     let session = Transformer::new(&engine)?.start(&model, &SessionOptions::new())?;
+//!     let mut chat = Chat::new(session)?;
+//!     let options = GenerateOptions::new().max_tokens(60);
+//!     for question in ["Explain in one sentence what a language model is.", "What can I use one for?"]
+//!     {
+//!         chat.user(question)?;
+//!         println!("> {question}");
+//!         for token in chat.answer(&options)? {
+//!             print!("{}", token?.text);
+//!         }
+//!         println!("\n[{:?}]", chat.finish());
 //!     }
 //!     Ok(())
+//! }
+//! ```
+//!
+//! # The data path
+//!
+//! ```text
+//!  model.gguf            prompt                                      text
+//!      │                   │                                           ▲
+//!      │                   ▼                                           │
+//!  ┌───┴────┐  header  ┌───────────────────────────────────────────────┴───┐
+//!  │ Source ├─────────►│ model      GGUF, tokenizer, chat, sampling        │
+//!  └───┬────┘          │ session    placement, evaluation, answers         │
+//!      │               └───┬───────────────────────────────────────▲───────┘
+//!      │                   │ plan, calls                           │ logits
+//!      │ layers        ┌───▼───────────────────────────────────────┴───────┐
+//!      ├──────────────►│ api        validates, registers, loads, counts    │
+//!      │               ├─ ─ ─ ─ ─ ─ ─ ─ ─ ─ spi ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─ ─┤
+//!      │               │ backends   wasmer   │   wasmtime   │   wasmedge   │
+//!      │               └───┬───────────────────────────────────────▲───────┘
+//!      │                   │ one module of WebAssembly             │ logits
+//!      │ pages, mapped ┌───▼───────────────────────────────────────┴───────┐
+//!      └──────────────►│ guest      weights │ keys and values │ activations│
+//!        or copied     └───────────────────────────────────────────────────┘
+//! ```
+//!
+//! Above the line `spi` nothing knows which engine runs; below it nothing decides. The guest knows
+//! neither engine nor file: it asks for the address of each layer. Logits are read where the guest
+//! has them.
+//!
+//! # Who validates what
+//!
+//! | what | validated by | before |
+//! | --- | --- | --- |
+//! | header of a model file | [`model::gguf`] | anything is allocated for it |
+//! | shape of the network, each tensor | [`model::config`], and again the guest | a plan is made |
+//! | plans, from wherever they come | [`Plan::from_json`](api::Plan::from_json), [`Plan::validate`](api::Plan::validate) | a guest is started |
+//! | options of a session | [`Transformer::start`](model::Transformer::start) | a guest is started |
+//! | modules: syntax, types, imports, features, cost | [`Engine::compile`](api::Engine::compile) | the engine sees a byte |
+//! | what an engine claims | the conformance suite, with engines that are wrong on purpose | a release |
+//! | limits of memory and time | [`Module::instantiate`](api::Module::instantiate); kept by the engine | the guest runs |
+//! | layers: place, source, overlap | [`Runtime::register_layer`](api::Runtime::register_layer) | a byte moves |
+//! | names and types of a call | [`Runtime::call`](api::Runtime::call) | the engine is called |
+//! | pointers that a guest passes | [`api::spi::imports`], against its memory as it is then | a byte is read |
+//! | results of sampling, stop texts | [`model::Sampling`], [`model::GenerateOptions`] | the first token |
+//!
+//! # Modules
+//!
+//! | module | has |
+//! | --- | --- |
+//! | [`model`] | models, sessions, answers: [`Model`](model::Model), [`Transformer`](model::Transformer), [`Session`](model::Session), [`Chat`](model::Chat), [`Generator`](model::Generator) |
+//! | [`api`] | guests of one's own: [`Engine`](api::Engine), [`Module`](api::Module), [`Runtime`](api::Runtime), [`Plan`](api::Plan) |
+//! | [`api::spi`] | what the backend of an engine implements |
+//! | [`api::abi`] | what guests import |
+#![cfg_attr(feature = "hub", doc = "| [`hub`] | the model cache, by the feature `hub` |")]
+//! | `wasmer`, `wasmtime`, `wasmedge` | one engine each, by the feature of its name, for settings beyond [`EngineOptions`] |
+//!
+//! # Cookbook
+//!
+//! `examples/` has a program for each of these and more, which CI runs.
+//!
+//! **Start a session within limits.** What the guests need is known before they start.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! # use polychord::model::{Error, Model, Session, SessionOptions, Transformer};
+//! # fn run(model: &Model, transformer: &Transformer) -> Result<Session, Error> {
+//! let options = SessionOptions::new()
+//!     .context(2048)
+//!     .memory_bytes(512 << 20)
+//!     .call_time(Duration::from_secs(5));
+//! transformer.start(model, &options)
+//! # }
+//! ```
+//!
+//! **End an answer**: by length, text, time, or from another thread.
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! # use polychord::model::{CancelHandle, Chat, Error, Finish, GenerateOptions};
+//! # fn run(chat: &mut Chat) -> Result<(), Error> {
+//! let cancel = CancelHandle::new(); // clones share it, in any thread
+//! let options = GenerateOptions::new()
+//!     .max_tokens(200)
+//!     .stop(["\n\n"])
+//!     .deadline(Duration::from_secs(20))
+//!     .cancel(&cancel);
+//! for token in chat.answer(&options)? {
+//!     print!("{}", token?.text);
+//! }
+//! match chat.finish() {
+//!     Some(Finish::Cancelled | Finish::Deadline) => println!("[stopped]"),
+//!     finish => println!("[{finish:?}]"),
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Map weights** in place of copying them. No program may write to the file meanwhile.
+//!
+//! ```no_run
+//! # use polychord::model::{Error, Model};
+//! # fn run() -> Result<Model, Error> {
+//! // SAFETY: our models are read-only, and replaced by renaming alone.
+//! let model = unsafe { Model::open_mapped("/var/lib/models/model.gguf")? };
+//! # Ok(model)
+//! # }
+//! ```
+//!
+//! **Try another end** of the same beginning.
+//!
+//! ```no_run
+//! # use polychord::model::{Error, Session};
+//! # fn run(session: &mut Session, prompt: &[u32], other: &[u32]) -> Result<(), Error> {
+//! session.eval(prompt)?;
+//! let beginning = session.position();
+//! session.eval(&[7])?;
+//! session.truncate(beginning)?;
+//! session.eval(other)?; // the bits of a session that has never seen token 7
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Use more than memory has**, or several processors. The logits stay the same.
+//!
+//! ```no_run
+//! # use polychord::api::Policy;
+//! # use polychord::model::{Placement, Ranks, SessionOptions};
+//! let resident_bytes = Some(6 << 30);
+//! let paged = Placement::Paged { resident_bytes, policy: Policy::default() };
+//! let options = SessionOptions::new().placement(paged).ranks(Ranks::Auto);
+//! # let _ = options;
+//! ```
+//!
+//! **Store a plan**, and carry it out elsewhere.
+//!
+//! ```no_run
+//! use polychord::api::Plan;
+//! use polychord::model::{Placement, SessionOptions};
+//! # use polychord::model::Model;
+//! # fn run(model: &Model) -> Result<(), Box<dyn std::error::Error>> {
+//! # let engine = polychord::open("wasmer")?;
+//! let placed = model.place(&SessionOptions::new(), engine.capabilities())?;
+//! let json = serde_json::to_string(&placed.plan)?;
+//! let plan = Plan::from_json(&json)?; // checked
+//! let options = SessionOptions::new().placement(Placement::Planned(plan));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Run a guest of your own.**
+//!
+//! ```
+//! use polychord::api::{Limits, Value};
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let Some(name) = polychord::default_engine() else { return Ok(()) };
+//! let wasm = wat::parse_str(
+//!     r#"(module (memory (export "memory") 1)
+//!         (func (export "double") (param i32) (result i32)
+//!             (i32.mul (local.get 0) (i32.const 2))))"#,
+//! )?;
+//! let engine = polychord::open(name)?;
+//! let limits = Limits::default().memory_bytes(1 << 20);
+//! let mut guest = engine.compile(&wasm)?.instantiate(&limits)?;
+//! assert_eq!(guest.call("double", &[Value::I32(21)])?, [Value::I32(42)]);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! **Ask what an engine can do** before you rely on it.
+//!
+//! ```
+//! use polychord::api::Requirements;
+//!
+//! let mut needs = Requirements::default();
+//! needs.mapping = true;
+//! needs.time_limit = true;
+//! for name in polychord::available() {
+//!     match polychord::open(name).map(|engine| needs.check(engine.capabilities())) {
+//!         Ok(Ok(())) => println!("{name} will do"),
+//!         Ok(Err(unmet)) => println!("{unmet}"), // all that is missing, not only the first
+//!         Err(error) => println!("{error}"),
+//!     }
 //! }
 //! ```
 
 mod engines;
 
 /// GGUF models: headers, tokenizers, chat templates and sampling, and the sessions that run them.
+///
+/// [`Model`](model::Model) is a file, [`Transformer`](model::Transformer) the guest that computes,
+/// [`Session`](model::Session) the two of them with the tokens that were seen. Text comes from a
+/// [`Chat`](model::Chat) or a [`Generator`](model::Generator).
 pub mod model {
     pub use polychord_model::{
         Activations, CacheType, Sampling, chat, config, descriptor, gguf, layout, sampler,

@@ -1,4 +1,7 @@
-#![allow(missing_docs, clippy::print_stdout, reason = "an example")]
+//! A guest of your own, which asks the host for the address of a layer of weights.
+//!
+//! cargo run --release --example own_guest
+#![allow(clippy::print_stdout, reason = "an example")]
 
 use polychord::api::{LayerId, LayerSpec, Limits, MemorySpec, Source, Value};
 
@@ -17,8 +20,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (id, bytes) = (LayerId(7), weights.len() as u64);
     let memory = guest.create_memory64(&MemorySpec::guest(bytes))?;
-    let source = Source::from_bytes(weights);
-    guest.register_layer(LayerSpec::new(id, memory, &source).name("blk.7"))?;
+    guest.register_layer(LayerSpec {
+        id,
+        name: "blk.7".into(),
+        memory,
+        offset: 0,
+        source: Source::from_bytes(weights),
+        source_offset: 0,
+        bytes,
+    })?;
+    // Without this the guest would get the layer, too; but a file would be copied, and not mapped.
     let loaded = guest.load_layer(id)?;
 
     let weight = guest.call("weight", &[Value::I32(7), Value::I32(1)])?;
