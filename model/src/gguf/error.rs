@@ -1,3 +1,5 @@
+//! Errors of reading a GGUF file.
+
 use std::io;
 use std::path::PathBuf;
 
@@ -218,7 +220,7 @@ pub enum Error {
     },
     /// A tensor type that ggml does not define (any more).
     #[error(
-        "tensor {name:?} has type number {kind} (byte {offset}), which ggml does not define or has removed: quantise the model again with a current tool"
+        "tensor {name:?} has type number {kind} (byte {offset}), which ggml does not define or has removed: quantize the model again with a current tool"
     )]
     TensorType {
         /// The tensor.
@@ -228,7 +230,7 @@ pub enum Error {
         /// Where it is.
         offset: u64,
     },
-    /// Rows that are not whole quantisation blocks.
+    /// Rows that are not whole quantization blocks.
     #[error(
         "tensor {name:?} has rows of {columns} elements, which is no multiple of the {block} in a block of {kind}; {DAMAGED}"
     )]
