@@ -20,15 +20,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let (id, bytes) = (LayerId(7), weights.len() as u64);
     let memory = guest.create_memory64(&MemorySpec::guest(bytes))?;
-    guest.register_layer(LayerSpec {
-        id,
-        name: "blk.7".into(),
-        memory,
-        offset: 0,
-        source: Source::from_bytes(weights),
-        source_offset: 0,
-        bytes,
-    })?;
+    let source = Source::from_bytes(weights);
+    guest.register_layer(LayerSpec::new(id, memory, &source).name("blk.7"))?;
     // Without this the guest would get the layer, too; but a file would be copied, and not mapped.
     let loaded = guest.load_layer(id)?;
 

@@ -31,8 +31,8 @@ fn values_are_rounded_to_the_nearest_half() {
         let values = values();
         let path = transparent(&values).save(folder.path());
         let model = Model::open(&path).unwrap();
-        for flavour in [SimdFlavor::Plain, SimdFlavor::Relaxed] {
-            let transformer = Transformer::with_flavor(engine, flavour).unwrap();
+        for flavor in [SimdFlavor::Plain, SimdFlavor::Relaxed] {
+            let transformer = Transformer::with_flavor(engine, flavor).unwrap();
             for (cache_type, expected) in
                 [(CacheType::F32, values), (CacheType::F16, values.map(nearest_half))]
             {
@@ -170,9 +170,9 @@ fn halves_are_the_same_everywhere() {
             let rms = rms(&exact, &near);
             assert!(rms > 1e-6 && rms < 1e-3, "{rms}");
             let expected = run(&transformer, &options(CacheType::F16));
-            for flavour in [SimdFlavor::Plain, SimdFlavor::Relaxed] {
-                let transformer = Transformer::with_flavor(engine, flavour).unwrap();
-                assert!(run(&transformer, &options(CacheType::F16)) == expected, "{flavour:?}");
+            for flavor in [SimdFlavor::Plain, SimdFlavor::Relaxed] {
+                let transformer = Transformer::with_flavor(engine, flavor).unwrap();
+                assert!(run(&transformer, &options(CacheType::F16)) == expected, "{flavor:?}");
             }
             for (ranks, placement, split) in [
                 (1, Placement::Sharded32 { memories: Some(2) }, Split::CacheApart),

@@ -247,7 +247,7 @@ fn text_goes_to_stdout_and_the_summary_to_stderr() {
     for word in ["engine", "resident32", "load mode", "5 prompt + 8 generated", "layer loads"] {
         assert!(done.stderr.contains(word), "{word}: {done:?}");
     }
-    // No bar and no colour where nobody looks.
+    // No bar and no color where stderr is no terminal.
     assert!(!done.stderr.contains(['\r', '\u{1b}']), "{done:?}");
     let quiet = place.generate(&["To be", "-n", "8", "--quiet"]).out();
     assert_eq!(quiet, done.stdout);
@@ -292,7 +292,7 @@ fn statistics_have_every_memory() {
     assert_eq!(done.code, 0, "{done:?}");
     let lines: Vec<_> = done.stderr.lines().map(str::trim).collect();
     let head = lines.iter().position(|line| line.starts_with("guest")).unwrap();
-    for column in ["memory", "regions", "realised as", "reserved", "resident", "mapped", "loads"] {
+    for column in ["memory", "regions", "backed by", "reserved", "resident", "mapped", "loads"] {
         assert!(lines[head].contains(column), "{column}: {done:?}");
     }
     let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();

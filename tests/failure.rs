@@ -366,7 +366,7 @@ impl Place {
 
 #[allow(unsafe_code, reason = "the file is the test's own")]
 fn source(path: &Path) -> api::Source {
-    // SAFETY: nobody else knows the file, and it stays as it is until the guest is dropped.
+    // SAFETY: the file belongs to this test alone, and it stays as it is until the guest is dropped.
     unsafe { api::Source::open_mapped(path).unwrap() }
 }
 

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 use common::{each_engine, open, placements, skip, test_name, transformer};
 
-/// What llama.cpp computed with the weights dequantised and activations in f32.
+/// What llama.cpp computed with the weights dequantized and activations in f32.
 #[derive(serde::Deserialize)]
 struct Golden {
     prompt: String,
@@ -45,9 +45,9 @@ struct Run {
 /// It changes only if the arithmetic does, which needs a reason.
 const P1: &str = "1d5347bc63a78549";
 const P2: &str = "1fc5790879ab7f19";
-/// The same with activations of 8 bits.
+/// Hashes with activations of 8 bits.
 const INT8: [&str; 2] = ["b2e30f301f61ea14", "b83f84250ec8b460"];
-/// The same with activations as they are, and a cache of 16-bit floats.
+/// Hashes with activations as they are, and a cache of 16-bit floats.
 const HALVES: [&str; 2] = ["f144783bb13dc071", "b53036d3dfe01184"];
 
 #[test]

@@ -70,7 +70,7 @@ fn products_are_ggml_s() {
             serde_json::from_slice(&integers("products.json")).unwrap();
         let x = activations();
         for mut guest in guests(engine) {
-            for kind in quantised() {
+            for kind in quantized() {
                 let rows = Rows { kind, rows: ROWS, stored: kernels(kind.name()) };
                 let found = guest.multiply(&rows, 1);
                 for (row, found) in found.iter().enumerate() {
@@ -92,7 +92,7 @@ fn columns_do_not_change_each_other() {
     engines_agree(test_name!(), |engine| {
         let mut results = Vec::new();
         for mut guest in guests(engine) {
-            for kind in quantised() {
+            for kind in quantized() {
                 let rows = Rows { kind, rows: ROWS, stored: kernels(kind.name()) };
                 let one = guest.multiply(&rows, 1);
                 for n in [2, 3, 4, 5, 9] {
@@ -102,7 +102,7 @@ fn columns_do_not_change_each_other() {
                 results.push(bits(&guest.multiply(&rows, 5)));
             }
         }
-        let (first, rest) = results.split_at(quantised().count());
+        let (first, rest) = results.split_at(quantized().count());
         assert!(rest.is_empty() || rest == first, "the builds of the guest differ");
         first.concat()
     });
@@ -115,7 +115,7 @@ fn logits_are_the_same_everywhere() {
         let mut all = String::new();
         let compile = |guest| Transformer::with_flavor(engine, guest).unwrap();
         let transformers: Vec<_> = builds(engine).into_iter().map(compile).collect();
-        for kind in quantised() {
+        for kind in quantized() {
             let narrow = kind.block_elements() == 32;
             let (dim, ffn) = if narrow { (96, 160) } else { (256, 512) };
             let model = Llama::random(Shape { dim, ffn, ..Shape::of(kind) });
@@ -147,7 +147,7 @@ fn no_activation_is_too_strange() {
         let mut first = None;
         for mut guest in guests(engine) {
             let mut all = String::new();
-            for kind in quantised() {
+            for kind in quantized() {
                 let rows = Rows { kind, rows: ROWS, stored: kernels(kind.name()) };
                 for strange in [f32::NAN, f32::INFINITY, f32::MAX, f32::MIN_POSITIVE, 1e-44, 0.0] {
                     let x: Vec<_> = (0..COLS)
@@ -307,7 +307,7 @@ impl Instance {
     }
 }
 
-fn quantised() -> impl Iterator<Item = GgmlType> {
+fn quantized() -> impl Iterator<Item = GgmlType> {
     let all = GgmlType::ALL.iter().copied();
     all.filter(|kind| kind.is_supported() && kind.block_elements() > 1)
 }

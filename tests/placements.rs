@@ -447,7 +447,7 @@ fn sessions_share_the_pages_of_one_model() {
     });
 }
 
-/// Bytes of the cache that a session touches for so many positions, and of its activations.
+/// Bytes of the cache that a session touches for `positions` positions, and of its activations.
 #[cfg(target_os = "linux")]
 fn own_bytes(shape: &Shape, batch: usize, positions: usize) -> (u64, u64) {
     const SYSTEM_PAGE: usize = 4096;

@@ -191,7 +191,7 @@ impl Runner<'_> {
     fn start(&self, path: &Path, mapped: bool, batch: u32) -> Session {
         let model = match mapped {
             false => Model::open(path).unwrap(),
-            // SAFETY: nobody else knows the file, and it stays until the session is dropped.
+            // SAFETY: the file belongs to this test alone, and it stays until the session is dropped.
             true => unsafe { Model::open_mapped(path).unwrap() },
         };
         let mut options = SessionOptions::default();

@@ -37,8 +37,8 @@ pub const STATS: &str = "memory64_stats";
 /// bytes, or a [`code`](crate::code).
 pub const STATS_INTO: &str = "memory64_stats_into";
 /// `(ptr: i32, chunk: i32, total: i32) -> i32`: waits for all ranks, and exchanges what each has
-/// computed. Rank `r` brings bytes `r * chunk..(r + 1) * chunk` of the `total` at `ptr`, as far as
-/// there are so many, and gets all others. `chunk` and `total` are the same on all ranks, with
+/// computed. Rank `r` brings bytes `r * chunk..(r + 1) * chunk` of the `total` at `ptr`, fewer
+/// where `total` ends before that, and gets all others. `chunk` and `total` are the same on all ranks, with
 /// `chunk <= total <= ranks * chunk`; a guest that is alone is all ranks, and nothing moves.
 /// Returns 0 or a [`code`](crate::code); once a gather is refused, all of all ranks are.
 pub const ALL_GATHER: &str = "all_gather";

@@ -1,6 +1,6 @@
 //! The contract between a Polychord host and its guests.
 //!
-//! Names, codes and memory layouts only: no behaviour and no allocation, so that
+//! Names, codes and memory layouts only: no behavior and no allocation, so that
 //! the host (any target) and the guest (wasm32 or wasm64) compile the same file.
 //!
 //! - [`import`]: the functions of module [`MODULE`] that a host offers to every guest.

@@ -5,7 +5,7 @@
 //! model, and a tensor that not all networks have depends on a [`feature`](mod@feature).
 
 use Need::{Optional, Required, Unless, With};
-use Part::{Attention, Embedding, FeedForward, Output, Rope};
+use Section::{Attention, Embedding, FeedForward, Output, Rope};
 use Size::{FeedForward as Ffn, Hidden, Keys, One, Queries, RopePairs, Vocab};
 
 /// What a network has or does beyond the common ground, as bits of
@@ -27,7 +27,7 @@ pub mod feature {
 
 /// Declares the numbers of all roles, and the table.
 macro_rules! roles {
-    ($($name:ident = $number:literal: $file:literal, $part:expr, [$rows:expr, $cols:expr], $need:expr;)*) => {
+    ($($name:ident = $number:literal: $file:literal, $section:expr, [$rows:expr, $cols:expr], $need:expr;)*) => {
         /// What a tensor is for: indices of [`ROLES`].
         pub mod role {
             $(#[doc = concat!("`", $file, "`: `", stringify!([$rows, $cols]), "`.")]
@@ -39,7 +39,7 @@ macro_rules! roles {
         pub const ROLES: [Role; [$($number),*].len()] = [$(Role {
             number: $number,
             name: $file,
-            part: $part,
+            section: $section,
             rows: $rows,
             cols: $cols,
             need: $need,
@@ -83,8 +83,8 @@ pub struct Role {
     pub number: u32,
     /// The tensor's name in GGUF files, with `{}` for the number of the block.
     pub name: &'static str,
-    /// The part of the network that it belongs to.
-    pub part: Part,
+    /// The section of the network that it belongs to.
+    pub section: Section,
     /// Rows (outputs); [`Size::One`] for a vector.
     pub rows: Size,
     /// Elements of a row (inputs).
@@ -107,9 +107,9 @@ impl Role {
     }
 }
 
-/// The part of a network that a tensor belongs to.
+/// The section of a network that a tensor belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Part {
+pub enum Section {
     /// The embedding of tokens.
     Embedding,
     /// What all blocks need to rotate queries and keys.
@@ -122,7 +122,7 @@ pub enum Part {
     Output,
 }
 
-impl Part {
+impl Section {
     /// Whether each block has one.
     #[must_use]
     pub const fn is_in_block(self) -> bool {
@@ -201,7 +201,7 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// What a symbolic size is in this network; none if it overflows.
+    /// The value of a symbolic size in this network; none if it overflows.
     #[must_use]
     pub const fn get(&self, size: Size) -> Option<u32> {
         match size {

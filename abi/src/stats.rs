@@ -1,3 +1,5 @@
+//! Counters that a guest can ask for.
+
 /// Counters of one guest's 64-bit memory, as `memory64_stats_into` writes them.
 ///
 /// All are totals since the guest was started.
@@ -14,7 +16,7 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Layers brought in, by copying or by mapping.
     pub loads: u64,
-    /// Those of `loads` that were mapped.
+    /// Layers that were mapped, which `loads` counts too.
     pub maps: u64,
     /// Bytes of all loads.
     pub bytes_loaded: u64,

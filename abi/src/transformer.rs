@@ -59,7 +59,7 @@ pub mod export {
     /// `(type: i32, w: ptr, rows: i32, cols: i32, x: ptr, n: i32, y: ptr) -> status`:
     /// `y[n][rows] = x[n][cols] * w[rows][cols]^T`; for checking and measuring kernels.
     pub const MATMUL: &str = "kernel_matmul";
-    /// The same with [`INT8`](super::activations::INT8) activations.
+    /// [`MATMUL`] with [`INT8`](super::activations::INT8) activations.
     pub const MATMUL_INT8: &str = "kernel_matmul_int8";
 }
 
@@ -100,11 +100,11 @@ pub mod status {
     pub const UNKNOWN_FEATURE: i32 = -113;
 }
 
-/// How activations are multiplied with quantised weights.
+/// How activations are multiplied with quantized weights.
 pub mod activations {
     /// As they are: 32-bit floats.
     pub const F32: u32 = 0;
-    /// Quantised to 8 bits in blocks, as ggml does it, for integer products; where weights are
+    /// Quantized to 8 bits in blocks, as ggml does it, for integer products; where weights are
     /// floats, as they are.
     pub const INT8: u32 = 1;
 }

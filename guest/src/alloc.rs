@@ -10,7 +10,6 @@ use core::cell::Cell;
 use polychord_abi::transformer::status;
 
 use crate::Status;
-use crate::kernels::{Group, Super, Unpacked, UnpackedBlock};
 use crate::simd::{memory_grow, memory_size};
 
 const PAGE: usize = 65_536;
@@ -89,27 +88,18 @@ pub(crate) fn filled<T>(
     Some(unsafe { core::slice::from_raw_parts_mut(first, len) })
 }
 
-/// Types of which zero bytes are a value.
+/// A type of which zero bytes are a value; each says so where it is defined.
 ///
 /// # Safety
 ///
-/// They must be.
-unsafe trait Zero {}
+/// Zero bytes are a valid value of the type.
+pub(crate) unsafe trait Zero {}
 // SAFETY: numbers.
 unsafe impl Zero for f32 {}
 // SAFETY: numbers.
 unsafe impl Zero for u32 {}
-// SAFETY: vectors of numbers, and nothing else.
-unsafe impl Zero for Group {}
-// SAFETY: vectors of numbers, and nothing else.
-unsafe impl Zero for Super {}
-// SAFETY: vectors of numbers, and nothing else.
-unsafe impl Zero for Unpacked {}
-// SAFETY: numbers and vectors of numbers, and nothing else.
-unsafe impl Zero for UnpackedBlock {}
 
 /// A slice of zeros.
-#[expect(private_bounds, reason = "the list of types is here")]
 pub(crate) fn zeroed<T: Zero>(len: usize) -> Option<&'static mut [T]> {
     const { assert!(align_of::<T>() <= ALIGN) };
     let room = bytes(len.checked_mul(size_of::<T>())?)?;

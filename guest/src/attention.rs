@@ -1,6 +1,6 @@
 //! Causal attention over the cache of keys and values.
 
-use crate::cache::Numbers;
+use crate::cache::KvBuffer;
 use crate::kernels::HEADS;
 use crate::math;
 use crate::model::Shape;
@@ -10,8 +10,8 @@ use crate::model::Shape;
 ///
 /// The positions of a head are contiguous, and pages beyond the last one stay untouched.
 pub(crate) struct Cache {
-    pub(crate) keys: Numbers,
-    pub(crate) values: Numbers,
+    pub(crate) keys: KvBuffer,
+    pub(crate) values: KvBuffer,
 }
 
 impl Cache {

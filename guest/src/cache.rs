@@ -7,14 +7,14 @@ use crate::model::CacheType;
 use crate::{alloc, host};
 
 /// Keys or values of a block.
-pub(crate) enum Numbers {
+pub(crate) enum KvBuffer {
     /// As they were computed.
     F32(&'static mut [f32]),
     /// Each the nearest 16-bit float.
     F16(&'static mut [Half]),
 }
 
-impl Numbers {
+impl KvBuffer {
     /// Room for `len` of them, zero, anywhere in the memory.
     pub(crate) fn new(kind: CacheType, len: usize) -> Option<Self> {
         Some(match kind {

@@ -5,7 +5,7 @@ use core::ops::Range;
 use polychord_abi::transformer::status;
 
 use crate::attention::Cache;
-use crate::cache::Numbers;
+use crate::cache::KvBuffer;
 use crate::model::Shape;
 use crate::{Status, alloc};
 
@@ -21,8 +21,8 @@ impl Caches {
     ) -> Result<Self, Status> {
         let len = alloc::len(shape.buffers.cache)?;
         let mut numbers = || match &mut address {
-            Some(address) => Numbers::take(shape.cache_type, len, address),
-            None => Numbers::new(shape.cache_type, len),
+            Some(address) => KvBuffer::take(shape.cache_type, len, address),
+            None => KvBuffer::new(shape.cache_type, len),
         };
         let cache = || Some((Cache { keys: numbers()?, values: numbers()? }, 0));
         alloc::filled(blocks, cache).map(Self).ok_or(status::OUT_OF_MEMORY)

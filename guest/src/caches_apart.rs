@@ -6,7 +6,7 @@ use core::ops::Range;
 use polychord_abi::transformer::status;
 
 use crate::attention::Cache;
-use crate::cache::Numbers;
+use crate::cache::KvBuffer;
 use crate::model::Shape;
 use crate::{Status, alloc, memories};
 
@@ -31,7 +31,7 @@ impl Caches {
         let address = address.ok_or(status::BAD_DESCRIPTOR)?;
         let head_len = shape.head_dim.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
         let len = alloc::len(shape.buffers.cache)?;
-        let numbers = || Numbers::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
+        let numbers = || KvBuffer::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
         Ok(Self {
             window: Cache { keys: numbers()?, values: numbers()? },
             address,

@@ -10,7 +10,7 @@ use polychord_abi::buffers::{self, Integers};
 use polychord_abi::transformer::{VERSION, status};
 
 use crate::forward::Network;
-use crate::kernels::{Activations, Input, Kind, Matrix, Output};
+use crate::kernels::{Activations, Input, Kind, Matrix, Output, Rows};
 use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
@@ -24,7 +24,7 @@ struct Global {
     started: Cell<bool>,
     /// Expanded rows for `kernel_matmul`.
     scratch: Cell<Option<&'static mut [f32]>>,
-    /// Quantised columns for `kernel_matmul_int8`.
+    /// Quantized columns for `kernel_matmul_int8`.
     integers: Cell<Option<Activations>>,
 }
 
@@ -127,7 +127,7 @@ pub extern "C" fn kernel_dequantize(kind: i32, src: usize, dst: usize, n: usize)
 fn dequantize(kind: i32, src: usize, dst: usize, n: usize) -> Result<(), Status> {
     let weights = matrix(kind, src, 1, n)?;
     let out = host::floats_mut(dst, n).ok_or(status::BAD_SHAPE)?;
-    if host::overlap(weights.bytes, out) {
+    if host::overlap(weights.rows.bytes, out) {
         return Err(status::BAD_SHAPE);
     }
     weights.expand(0, out);
@@ -148,7 +148,7 @@ pub extern "C" fn kernel_matmul(
     code(matmul(kind, w, [rows, cols, n], [x, y], false))
 }
 
-/// The same with activations that are quantised to 8 bits.
+/// The product with activations that are quantized to 8 bits.
 #[unsafe(no_mangle)]
 pub extern "C" fn kernel_matmul_int8(
     kind: i32,
@@ -175,7 +175,7 @@ fn matmul(
         |a: usize, b: usize| a.checked_mul(b).filter(|&len| len != 0).ok_or(status::BAD_SHAPE);
     let x = host::floats(x, len(n, cols)?).ok_or(status::BAD_SHAPE)?;
     let y = host::floats_mut(y, len(n, rows)?).ok_or(status::BAD_SHAPE)?;
-    if host::overlap(weights.bytes, y) || host::overlap(x, y) {
+    if host::overlap(weights.rows.bytes, y) || host::overlap(x, y) {
         return Err(status::BAD_SHAPE);
     }
     let scratch = scratch(alloc::len(buffers::scratch(cols as u64))?)?;
@@ -195,7 +195,7 @@ fn matrix<'a>(kind: i32, address: usize, rows: usize, cols: usize) -> Result<Mat
     let row_bytes = kind.row_bytes(cols)?;
     let len = row_bytes.checked_mul(rows).filter(|&len| len != 0).ok_or(status::BAD_SHAPE)?;
     let bytes = host::bytes(address, len).ok_or(status::BAD_SHAPE)?;
-    Ok(Matrix { kind, cols, bytes, row_bytes })
+    Ok(Matrix { kind, rows: Rows { cols, bytes, row_bytes } })
 }
 
 /// The scratch of the last `kernel_matmul` if it is long enough, else a new one.

@@ -112,7 +112,7 @@ impl Network {
         })
     }
 
-    /// The same for one block's attention alone.
+    /// Runs one block's attention alone.
     pub(crate) fn attention(&mut self, block: i32, position: i32, n: i32) -> Result<(), Status> {
         self.run_part(block, 1, position, n, |stage, block, cache, buffers| {
             stage.attention(block, &Layers::new(), cache, buffers)
@@ -393,7 +393,7 @@ fn add_bias(
     Ok(())
 }
 
-/// Normalises rows; the stored weights are first copied to `weight`, as their address need
+/// Normalizes rows; the stored weights are first copied to `weight`, as their address need
 /// not be aligned.
 fn norm_rows(
     stored: &Stored,

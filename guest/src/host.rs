@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use polychord_abi::transformer::status;
 
-use crate::model::{IN_BLOCK, Stored};
+use crate::roles::IN_BLOCK;
 use crate::{Status, alloc};
 
 // The literals are `polychord_abi::MODULE` and constants of `polychord_abi::import`: these
@@ -101,16 +101,21 @@ impl Layers {
         Self { known: [const { Cell::new(None) }; IN_BLOCK] }
     }
 
-    /// Some of the stored bytes of a tensor.
+    /// Some of the stored bytes of the tensor at `offset` of a layer.
     #[cfg(not(feature = "multi32"))]
-    pub(crate) fn bytes(&self, tensor: &Stored, part: Range<usize>) -> Result<&[u8], Status> {
-        let start = usize::try_from(self.start(tensor, part.start)?).ok();
+    pub(crate) fn bytes(
+        &self,
+        layer: u32,
+        offset: u64,
+        part: Range<usize>,
+    ) -> Result<&[u8], Status> {
+        let start = usize::try_from(self.start(layer, offset, part.start)?).ok();
         start.and_then(|start| bytes(start, part.len())).ok_or(status::LAYER_REFUSED)
     }
 
-    /// The address of a byte of a tensor.
-    pub(crate) fn start(&self, tensor: &Stored, byte: usize) -> Result<u64, Status> {
-        let start = self.address(tensor.layer)?.checked_add(tensor.offset);
+    /// The address of a byte of the tensor at `offset` of a layer.
+    pub(crate) fn start(&self, layer: u32, offset: u64, byte: usize) -> Result<u64, Status> {
+        let start = self.address(layer)?.checked_add(offset);
         start.and_then(|start| start.checked_add(byte as u64)).ok_or(status::LAYER_REFUSED)
     }
 

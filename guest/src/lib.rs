@@ -9,7 +9,7 @@
 //! Only operations with one defined result are used: IEEE `mul`, `add`, `div` and `sqrt`,
 //! integer SIMD, and the `libm` crate. Nothing fuses a multiplication with an addition.
 //! Every sum has one order (`kernels`), which depends neither on how many rows a call
-//! has nor on how weights are stored: a file and its dequantised form give equal logits.
+//! has nor on how weights are stored: a file and its dequantized form give equal logits.
 //! NaN, whose bits engines may choose, is made canonical before logits leave.
 
 #![no_std]
@@ -35,6 +35,7 @@ mod memories;
 mod model;
 mod ranks;
 mod restart;
+mod roles;
 mod rope;
 mod simd;
 

@@ -75,7 +75,7 @@ const STAGE_BYTES: usize = 64 << 10;
 /// Where rows are brought to.
 struct Stage {
     room: Cell<Option<NonNull<[u8]>>>,
-    /// Whether somebody has it.
+    /// Whether a call of [`stage`] uses it.
     lent: Cell<bool>,
 }
 
@@ -104,14 +104,14 @@ pub(crate) fn stage(
     row_bytes: usize,
     mut use_rows: impl FnMut(&[u8], usize),
 ) -> Result<(), Status> {
-    // Kernels take four rows at a time, where there are so many.
+    // Kernels take four rows at a time, if that many fit.
     let most = (STAGE_BYTES / row_bytes) & !3;
     let height = most.max(1).min(rows.max(1));
     let mut room = STAGE.room.get().ok_or(status::BAD_ORDER)?;
     if room.len() < height * row_bytes || STAGE.lent.replace(true) {
         return Err(status::BAD_ORDER);
     }
-    // SAFETY: `prepare` got it for this alone, and `lent` was not set: nobody else has it.
+    // SAFETY: `prepare` got it for this alone, and `lent` was not set: there is no other reference.
     let room = unsafe { room.as_mut() };
     let mut result = Ok(());
     for first in (0..rows).step_by(height) {

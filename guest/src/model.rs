@@ -1,4 +1,4 @@
-//! The descriptor of a network: read from bytes that nobody vouches for, and checked.
+//! The descriptor of a network: read from bytes that may be anything, and checked.
 
 use core::ops::Range;
 
@@ -6,18 +6,12 @@ use polychord_abi::buffers::{Buffers, Run};
 use polychord_abi::network::{ROLES, Role, Sizes, feature};
 use polychord_abi::transformer::{Descriptor, Tensor, VERSION, activations, ggml_type, status};
 
-use crate::kernels::{Kind, Matrix};
+use crate::kernels::{Kind, Matrix, Rows};
 #[cfg(feature = "multi32")]
 use crate::memories;
 use crate::ranks::Share;
+use crate::roles::{IN_BLOCK, OUTSIDE, PLACES};
 use crate::{Status, alloc, host::Layers};
-
-/// Roles of the tensors of one block.
-pub(crate) const IN_BLOCK: usize = count(true);
-/// Roles of all other tensors.
-const OUTSIDE: usize = count(false);
-/// The place of each role among those in a block, or among the others.
-const PLACES: [usize; ROLES.len()] = places();
 
 /// Sizes of the network, none of them zero (but perhaps `blocks`).
 #[derive(Clone, Copy)]
@@ -114,12 +108,12 @@ impl Stored {
         mut use_part: impl FnMut(&Matrix<'_>, usize),
     ) -> Result<(), Status> {
         let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
-        use_part(&self.matrix(layers.bytes(self, part)?), 0);
+        use_part(&self.matrix(layers.bytes(self.layer, self.offset, part)?), 0);
         Ok(())
     }
 
-    /// The same for weights in another memory: with as many rows at a time as are brought in
-    /// at once.
+    /// Calls `use_part` with some rows of the tensor, and where they begin among `rows`: with as
+    /// many at a time as are brought in at once from another memory.
     #[cfg(feature = "multi32")]
     pub(crate) fn each_part(
         &self,
@@ -127,7 +121,7 @@ impl Stored {
         rows: Range<usize>,
         mut use_part: impl FnMut(&Matrix<'_>, usize),
     ) -> Result<(), Status> {
-        let start = layers.start(self, rows.start * self.row_bytes)?;
+        let start = layers.start(self.layer, self.offset, rows.start * self.row_bytes)?;
         memories::stage(start, rows.len(), self.row_bytes, |bytes, first| {
             use_part(&self.matrix(bytes), first);
         })
@@ -144,7 +138,7 @@ impl Stored {
     }
 
     const fn matrix<'a>(&self, bytes: &'a [u8]) -> Matrix<'a> {
-        Matrix { kind: self.kind, cols: self.cols, row_bytes: self.row_bytes, bytes }
+        Matrix { kind: self.kind, rows: Rows { cols: self.cols, row_bytes: self.row_bytes, bytes } }
     }
 }
 
@@ -170,28 +164,6 @@ impl<const N: usize> Tensors<N> {
     pub(crate) fn get(&self, role: u32) -> Result<&Stored, Status> {
         self.find(role).ok_or(status::MISSING_TENSOR)
     }
-}
-
-const fn count(in_block: bool) -> usize {
-    let (mut role, mut count) = (0, 0);
-    while role < ROLES.len() {
-        if ROLES[role].part.is_in_block() == in_block {
-            count += 1;
-        }
-        role += 1;
-    }
-    count
-}
-
-const fn places() -> [usize; ROLES.len()] {
-    let (mut places, mut role, mut next) = ([0; ROLES.len()], 0, [0; 2]);
-    while role < ROLES.len() {
-        let group = ROLES[role].part.is_in_block() as usize;
-        places[role] = next[group];
-        next[group] += 1;
-        role += 1;
-    }
-    places
 }
 
 /// A checked descriptor.
@@ -226,7 +198,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
         return Err(status::UNKNOWN_FEATURE);
     }
     let (shape, sizes) = (check_shape(&model)?, model.sizes());
-    let needed = |role: &&Role| role.part.is_in_block() && role.need.is_required(model.features);
+    let needed = |role: &&Role| role.section.is_in_block() && role.need.is_required(model.features);
     // Each block needs some records: a lie about their number must not cost memory.
     if records.len() / ROLES.iter().filter(needed).count().max(1) < shape.blocks {
         return Err(status::MISSING_TENSOR);
@@ -261,7 +233,7 @@ fn place<'a>(
     blocks: &'a mut [Block],
 ) -> Result<&'a mut Option<Stored>, Status> {
     let place = PLACES[role.number as usize];
-    if role.part.is_in_block() {
+    if role.section.is_in_block() {
         let block = (tensor.block as usize).checked_sub(shape.first_block);
         let block = block.and_then(|block| blocks.get_mut(block)).ok_or(status::BAD_BLOCK)?;
         return Ok(&mut block.0[place]);

@@ -43,7 +43,7 @@ impl Share {
         Stack { share: self, n, units: rows, unit: 1 }
     }
 
-    /// The same of heads.
+    /// The results of heads for `n` columns.
     pub(crate) fn heads(self, heads: usize, head_dim: usize, n: usize) -> Stack {
         Stack { share: self, n, units: heads, unit: head_dim }
     }
@@ -64,7 +64,7 @@ impl Stack {
         host::all_gather(stacked, self.share.part(0, self.units).len() * self.unit * self.n)
     }
 
-    /// The same as `[n][units]`, in one of the two buffers.
+    /// Gets the results of all ranks as `[n][units]`, in one of the two buffers.
     pub(crate) fn gather_rows<'a>(
         &self,
         stacked: &'a mut [f32],

@@ -9,7 +9,7 @@ use crate::{Status, alloc, model::Shape};
 pub(crate) struct Rope {
     /// One frequency for each pair; `f64` so that far positions keep their angle.
     base: &'static mut [f64],
-    /// The same, divided by the factors of the model.
+    /// The frequencies divided by the factors of the model.
     divided: &'static mut [f64],
     is_divided: bool,
     /// Whether halves are rotated.

@@ -82,7 +82,7 @@ pub(crate) fn splat_32(from: &[u8; 4]) -> v128 {
     unsafe { v128_load32_splat(from.as_ptr().cast()) }
 }
 
-/// Sixteen bytes, number `index` of such in an array: there must be so many.
+/// Sixteen bytes, number `index` of an array that must be long enough.
 #[inline(always)]
 pub(crate) fn sixteen<const LEN: usize>(from: &[u8; LEN], index: usize) -> v128 {
     load_bytes(&from.as_chunks::<16>().0[index])

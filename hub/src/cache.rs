@@ -29,7 +29,7 @@ use super::digest::{self, Expected, Verified};
 use super::error::{Context as _, Error};
 use super::progress::Progress;
 
-/// Work in progress that nobody touched for this long is garbage.
+/// Work in progress that was not touched for this long is garbage.
 const STALE: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// The names of what a later run can go on with.
@@ -93,7 +93,7 @@ impl Slot {
         let partial = Folder::make(&self.root.join("partial"), Access::Shared)?;
         let name = format!("{}.lock", self.key);
         let lock = wait_for(open_lock(&partial, &name)?, &partial.path().join(name), progress);
-        // Only now: whoever held the lock before removed its folder.
+        // Only now: the previous holder of the lock removed its folder.
         let work = Folder::make(&partial.path().join(&self.key), Access::Private)?;
         if lock.is_some() {
             clear(work.path());
@@ -186,7 +186,7 @@ struct Mark {
 }
 
 impl Mark {
-    /// Reads a mark that nobody could forge but who may change the cache anyway.
+    /// Reads a mark; none if a user could have written it who may not change the cache itself.
     fn read(path: &Path, root: &Path) -> Option<Self> {
         let file = open_model(path)?;
         if folders::others_may_write(&file) || !folders::has_trusted_owner(&file, root) {
@@ -302,6 +302,6 @@ fn is_stale(path: &Path) -> bool {
 }
 
 fn remove(path: &Path) {
-    // What cannot be removed is in nobody's way: every name that is created is new or overwritten.
+    // What cannot be removed does no harm: every name that is created is new or overwritten.
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
 }

@@ -1,9 +1,9 @@
-//! Why a model could not be had, in words for the person who asked for it.
+//! Errors of fetching models, worded for the person who asked for one.
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a model could not be named, found or fetched.
@@ -14,7 +14,7 @@ pub enum Error {
     #[error(
         "`{text}` does not name a model: {reason} (expected a path to a .gguf file, \
          `hf:owner/repo/path/file.gguf` with an optional `@revision`, or `{default}`)",
-        default = super::reference::DEFAULT_NAME
+        default = super::default_name::DEFAULT_NAME
     )]
     Reference {
         /// What was given.
@@ -27,7 +27,7 @@ pub enum Error {
     #[error(
         "no model file at {} (the built-in model is `{default}`)",
         path.display(),
-        default = super::reference::DEFAULT_NAME
+        default = super::default_name::DEFAULT_NAME
     )]
     NoSuchFile {
         /// The path as given.
@@ -56,7 +56,7 @@ pub enum Error {
 
     /// Another user could exchange what is written into the cache.
     #[error(
-        "in a model cache nobody else may be able to replace what is written there, but {} \
+        "other users must not be able to replace what is written to a model cache, but {} \
          {problem}; POLYCHORD_CACHE names another cache",
         path.display()
     )]
@@ -229,19 +229,28 @@ pub fn chain(error: &dyn StdError) -> String {
 /// Adds what was tried, and on which file, to an I/O error.
 pub(super) trait Context<T> {
     /// As an error of the cache itself.
-    fn in_cache(self, action: &'static str, path: &std::path::Path) -> Result<T, Error>;
+    fn in_cache(self, action: &'static str, path: &Path) -> Result<T, Error>;
     /// As the failure of one source.
-    fn in_source(self, action: &'static str, path: &std::path::Path) -> Result<T, Cause>;
+    fn in_source(self, action: &'static str, path: &Path) -> Result<T, Cause>;
 }
 
 impl<T> Context<T> for io::Result<T> {
-    fn in_cache(self, action: &'static str, path: &std::path::Path) -> Result<T, Error> {
+    fn in_cache(self, action: &'static str, path: &Path) -> Result<T, Error> {
         self.map_err(|source| Error::Cache { action, path: path.into(), source })
     }
 
-    fn in_source(self, action: &'static str, path: &std::path::Path) -> Result<T, Cause> {
+    fn in_source(self, action: &'static str, path: &Path) -> Result<T, Cause> {
         self.map_err(|source| file_cause(action, path.into(), source))
     }
+}
+
+/// Refuses to begin a fetch for which the disk of `folder` has too little room.
+pub(super) fn require_space(folder: &Path, needed: u64) -> Result<(), Cause> {
+    let free = polychord_folders::free_space(folder);
+    if free.is_none_or(|free| free >= needed) {
+        return Ok(());
+    }
+    Err(Cause::NoSpace { folder: folder.into(), needed: Some(needed), free })
 }
 
 /// A full disk is a cause of its own.

@@ -18,9 +18,8 @@ use ureq::{Agent, Body};
 
 use super::cache::unique;
 use super::digest::{self, Expected, Sink, Verified};
-use super::error::{Cause, Context as _};
+use super::error::{Cause, Context as _, require_space};
 use super::reference::HfFile;
-use super::space;
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -166,7 +165,7 @@ pub(super) fn download(
     let mut sink = remote.open(target)?;
     let resumed = sink.len() > 0;
     let needed = expected.size.unwrap_or_default().saturating_sub(sink.len());
-    space::require(target.work.path(), needed)?;
+    require_space(target.work.path(), needed)?;
     let mut judged = transfer(&agent, settings, &url, &mut sink, &expected, advanced)
         .and_then(|()| sink.finish(&expected));
     if resumed && judged.as_ref().is_err_and(is_wrong_content) {

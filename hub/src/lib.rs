@@ -14,6 +14,7 @@
 //! time changed.
 
 mod cache;
+mod default_name;
 mod digest;
 mod error;
 mod huggingface;
@@ -29,10 +30,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use cache::Slot;
+pub use default_name::DEFAULT_NAME;
 use digest::Expected;
 pub use error::{Attempt, Cause, Error, Unavailable, chain};
 pub use progress::{Progress, Silent};
-pub use reference::{DEFAULT_NAME, HfFile, ModelRef};
+pub use reference::{HfFile, ModelRef};
 use sources::{Pinned, Settings, Source};
 
 /// The models on this machine, and the ways to get more.
@@ -62,7 +64,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// Those of [`resolve`](Self::resolve); and of [`new`](Self::new), unless `model` is a path.
+    /// Returns the errors of [`resolve`](Self::resolve), and of [`new`](Self::new) unless `model` is
+    /// a path.
     pub fn find(model: &ModelRef, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
         match model {
             ModelRef::Path(path) => existing_file(path),
@@ -70,7 +73,7 @@ impl Hub {
         }
     }
 
-    /// The same with a cache in `folder`.
+    /// A hub with its cache in `folder`.
     pub fn with_cache_dir(folder: impl Into<PathBuf>) -> Self {
         Self { root: folder.into(), settings: Settings::from_env(), pinned: sources::DEFAULT }
     }
@@ -144,7 +147,7 @@ impl Hub {
         progress: &mut dyn Progress,
     ) -> Result<PathBuf, Error> {
         let guard = slot.lock(progress)?;
-        // Whoever held the lock may have fetched it.
+        // The previous holder of the lock may have fetched it.
         if let Some(path) = slot.valid(expected) {
             slot.clean(&guard);
             return Ok(path);

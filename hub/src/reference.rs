@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use super::Error;
-
-/// The name of the built-in default model.
-pub const DEFAULT_NAME: &str = "smollm2-135m-instruct-q4_1";
+use super::default_name::DEFAULT_NAME;
+use super::error::Error;
 
 /// Names a model: a file, a file on Hugging Face, or the built-in default.
 ///
@@ -94,7 +92,7 @@ pub struct HfFile {
 }
 
 impl HfFile {
-    /// The user or organisation.
+    /// The user or organization.
     pub fn owner(&self) -> &str {
         &self.owner
     }

@@ -1,18 +1,7 @@
-//! Room on the disk, before a fetch and after one that failed.
+//! Which errors mean that a disk is full, and how that is told.
 
 use std::io;
 use std::path::Path;
-
-use super::error::Cause;
-
-/// Refuses to begin what has no room.
-pub(super) fn require(folder: &Path, needed: u64) -> Result<(), Cause> {
-    let free = polychord_folders::free_space(folder);
-    if free.is_none_or(|free| free >= needed) {
-        return Ok(());
-    }
-    Err(Cause::NoSpace { folder: folder.into(), needed: Some(needed), free })
-}
 
 /// Whether a disk is full, or what the user may have of it.
 pub(super) fn is_full(error: &io::Error) -> bool {

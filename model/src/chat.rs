@@ -8,21 +8,31 @@
 //!
 //! Every byte of the result is known to come from the template or from a message, so that
 //! control tokens in a message stay text (`text`).
+//!
+//! A template is parsed and rendered on a thread with a stack of its own, so that the caller's may
+//! be small. WebAssembly without an operating system has no threads: there, both run on the
+//! caller's stack and need about 2 MiB of it, so link with at least that (`-z stack-size`).
 
+mod access;
 mod ast;
 mod checks;
 mod date;
+mod dict_builder;
+mod equality;
 mod filters;
 mod format;
+mod given;
 mod json;
 mod lexer;
 mod limits;
 mod methods;
 mod operators;
 mod parser;
+mod platform;
 mod rendered;
 mod run;
 mod show;
+mod strings;
 mod text;
 mod value;
 
@@ -33,10 +43,12 @@ use serde::{Deserialize, Serialize};
 use crate::gguf::{self, Gguf};
 use ast::Block;
 use date::Date;
-use limits::{Limits, Meter, STACK, Stop, TEMPLATE};
+use dict_builder::DictBuilder;
+use limits::{Limits, Meter, Stop, TEMPLATE};
+use platform::on_known_stack;
 use run::Run;
 use text::Origin;
-use value::{DictBuilder, List, Value};
+use value::{List, Value};
 
 pub use rendered::Rendered;
 
@@ -144,11 +156,12 @@ pub enum Error {
 }
 
 impl ChatTemplate {
-    /// The template that the file holds; it knows the date of the day.
+    /// The template that the file holds; it knows the date of the day, where there is a clock
+    /// ([`Self::with_date_of_today`]).
     ///
     /// # Errors
     ///
-    /// [`Error::Missing`] if there is none, otherwise as [`Self::new`].
+    /// [`Error::Missing`] if there is none, otherwise those of [`Self::new`].
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
         let metadata = gguf.metadata();
         let source = metadata.str("tokenizer.chat_template")?.ok_or(Error::Missing)?;
@@ -195,9 +208,12 @@ impl ChatTemplate {
 
     /// Lets the template know the local date of the day on which it is rendered, as
     /// `strftime_now`.
+    ///
+    /// On WebAssembly without an operating system (`wasm32-unknown-unknown`) there is no clock:
+    /// the template gets no date there, and [`Self::with_date`] gives it one.
     #[must_use]
     pub fn with_date_of_today(mut self) -> Self {
-        self.date = Some(Date::Today);
+        self.date = Date::today();
         self
     }
 
@@ -252,19 +268,6 @@ fn message_value(meter: &Meter, message: &Message) -> Result<Value, Stop> {
     let content = Value::text(meter, &message.content, Origin::Message)?;
     dict.set(Value::str(meter, "content")?, content)?;
     Ok(Value::Dict(dict.finish()))
-}
-
-/// Does `work` on a thread whose stack is large enough for the depths that are allowed, since
-/// nothing is known about the caller's.
-fn on_known_stack<T: Send>(work: impl FnOnce() -> Result<T, Stop> + Send) -> Result<T, Stop> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new()
-            .name("chat template".to_owned())
-            .stack_size(STACK)
-            .spawn_scoped(scope, work)
-            .map_err(|error| Stop::failed(format!("no thread could be started: {error}")))?;
-        thread.join().unwrap_or_else(|_| Err(Stop::failed("the interpreter panicked")))
-    })
 }
 
 impl From<Stop> for Error {

@@ -10,6 +10,7 @@ use crate::gguf::{Gguf, Metadata, Value};
 
 pub use error::Error;
 pub use tensors::ModelTensor;
+use tensors::Network;
 
 /// Most blocks that are accepted; the largest known models have about 130.
 const MAX_BLOCKS: u32 = 4096;
@@ -101,7 +102,8 @@ impl Config {
             features,
         };
         config.check()?;
-        let tensors = tensors::table(gguf, &config, architecture.name)?;
+        let (architecture, blocks, sizes) = (architecture.name, config.blocks, config.sizes());
+        let tensors = Network { architecture, blocks, features, sizes }.tensors(gguf)?;
         Ok((config, tensors))
     }
 
@@ -153,7 +155,7 @@ fn check_whole(metadata: &Metadata) -> Result<(), Error> {
 fn architecture(metadata: &Metadata) -> Result<&'static Architecture, Error> {
     let key = "general.architecture";
     let found = metadata.str(key)?.ok_or_else(|| Error::Missing { key: key.to_owned() })?;
-    Architecture::find(found)
+    Architecture::find(found).ok_or_else(|| Error::Architecture { found: found.to_owned() })
 }
 
 /// Number of tokens, from the embedding's rows; the tokenizer must agree if there is one.

@@ -11,13 +11,13 @@ mod header;
 mod reader;
 mod tensor;
 mod value;
-
-use std::io::Read;
+mod value_type;
 
 pub use error::Error;
 pub use ggml_type::GgmlType;
 pub use tensor::TensorInfo;
-pub use value::{Array, Metadata, StringArray, Value, ValueType};
+pub use value::{Array, Metadata, StringArray, Value};
+pub use value_type::ValueType;
 
 /// The header of a GGUF file (version 2 or 3, little endian).
 ///
@@ -47,19 +47,6 @@ pub struct Gguf {
 }
 
 impl Gguf {
-    /// Reads a header from the start of `reader`, of a file of `file_len` bytes.
-    ///
-    /// The reader should be buffered; no more than `file_len` bytes and no tensor data are
-    /// asked of it.
-    ///
-    /// # Errors
-    ///
-    /// If the header is not a valid GGUF header, or describes tensors that are not wholly
-    /// inside the file, misaligned or overlapping.
-    pub fn read(reader: impl Read, file_len: u64) -> Result<Self, Error> {
-        header::read(reader, file_len)
-    }
-
     /// Version of the format: 2 or 3.
     #[must_use]
     pub fn version(&self) -> u32 {

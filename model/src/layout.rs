@@ -70,7 +70,7 @@ pub enum Part {
 }
 
 impl Layout {
-    /// Groups tensors. Those of a group are one layer if they are neighbours in the file, as
+    /// Groups tensors. Those of a group are one layer if they are neighbors in the file, as
     /// the tensors of a part are in all files in the usual order; else it has several, since
     /// a layer is a contiguous range.
     #[must_use]
@@ -152,27 +152,27 @@ impl Layout {
     }
 }
 
-/// The part of the network that a tensor belongs to, by the table.
-fn network_part(tensor: &ModelTensor<'_>) -> network::Part {
-    ROLES[tensor.role as usize].part
+/// The section of the network that a tensor belongs to, by the table.
+fn section(tensor: &ModelTensor<'_>) -> network::Section {
+    ROLES[tensor.role as usize].section
 }
 
 fn part(tensor: &ModelTensor<'_>) -> Part {
-    match network_part(tensor) {
-        network::Part::Embedding => Part::Embedding,
-        network::Part::Rope => Part::RopeFreqs,
-        network::Part::Attention | network::Part::FeedForward => {
+    match section(tensor) {
+        network::Section::Embedding => Part::Embedding,
+        network::Section::Rope => Part::RopeFreqs,
+        network::Section::Attention | network::Section::FeedForward => {
             Part::Block(tensor.block.unwrap_or(0))
         }
-        network::Part::Output => Part::Output,
+        network::Section::Output => Part::Output,
     }
 }
 
 fn kind(tensor: &ModelTensor<'_>) -> Kind {
-    match network_part(tensor) {
-        network::Part::Embedding | network::Part::Rope => Kind::Embeddings,
-        network::Part::Attention => Kind::Attention,
-        network::Part::FeedForward => Kind::FeedForward,
-        network::Part::Output => Kind::Output,
+    match section(tensor) {
+        network::Section::Embedding | network::Section::Rope => Kind::Embeddings,
+        network::Section::Attention => Kind::Attention,
+        network::Section::FeedForward => Kind::FeedForward,
+        network::Section::Output => Kind::Output,
     }
 }

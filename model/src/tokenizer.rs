@@ -8,6 +8,7 @@ mod bytes;
 mod decoder;
 mod end;
 mod error;
+mod models;
 mod special;
 mod split;
 mod spm;
@@ -16,9 +17,9 @@ mod vocab;
 use crate::chat::Rendered;
 use crate::gguf::Gguf;
 use bpe::Bpe;
-use special::{Part, Specials};
+use special::{Span, Specials};
 use spm::Spm;
-use vocab::{Kind, Vocab};
+use vocab::{Spelling, Vocab};
 
 pub use decoder::{Decoder, PendingText};
 pub use error::Error;
@@ -39,12 +40,12 @@ pub use special::SpecialTokens;
 pub struct Tokenizer {
     vocab: Vocab,
     specials: Specials,
-    model: Model,
+    algorithm: Algorithm,
     end_of_generation: Vec<bool>,
 }
 
 #[derive(Debug)]
-enum Model {
+enum Algorithm {
     Bpe(Box<Bpe>),
     Spm(Spm),
 }
@@ -59,21 +60,21 @@ impl Tokenizer {
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
         let metadata = gguf.metadata();
         let key = "tokenizer.ggml.model";
-        let (kind, default_bos) = match metadata.str(key)?.ok_or(Error::Missing { key })? {
-            bpe::MODEL => (Kind::Bpe, None),
-            spm::MODEL => (Kind::Spm, Some(true)),
+        let (spelling, default_bos) = match metadata.str(key)?.ok_or(Error::Missing { key })? {
+            models::BPE => (Spelling::Bpe, None),
+            models::SPM => (Spelling::Spm, Some(true)),
             found => return Err(Error::Model { found: found.to_owned() }),
         };
-        let pre = split::PreTokenizer::from_metadata(metadata, kind)?;
+        let pre = split::PreTokenizer::from_metadata(metadata, spelling)?;
         let add_bos = default_bos.unwrap_or(pre.adds_bos());
-        let mut vocab = Vocab::from_metadata(metadata, kind, add_bos)?;
+        let mut vocab = Vocab::from_metadata(metadata, spelling, add_bos)?;
         let end_of_generation = end::mark(&mut vocab, metadata)?;
         let specials = Specials::new(&vocab)?;
-        let model = match kind {
-            Kind::Bpe => Model::Bpe(Box::new(Bpe::new(&vocab, metadata, pre)?)),
-            Kind::Spm => Model::Spm(Spm::new(&vocab, metadata)?),
+        let algorithm = match spelling {
+            Spelling::Bpe => Algorithm::Bpe(Box::new(Bpe::new(&vocab, metadata, pre)?)),
+            Spelling::Spm => Algorithm::Spm(Spm::new(&vocab, metadata)?),
         };
-        Ok(Self { vocab, specials, model, end_of_generation })
+        Ok(Self { vocab, specials, algorithm, end_of_generation })
     }
 
     /// Ids of `text`, without a beginning-of-sequence token.
@@ -135,16 +136,18 @@ impl Tokenizer {
         Ok(self.begun(self.encode_parts(self.specials.split_trusted(text, trusted))?))
     }
 
-    fn encode_parts(&self, parts: Vec<Part<'_>>) -> Result<Vec<u32>, Error> {
+    fn encode_parts(&self, parts: Vec<Span<'_>>) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::new();
         let mut after_special = true;
         for part in parts {
-            match (part, &self.model) {
-                (Part::Token(id), _) => ids.push(id),
-                (Part::Text(text), Model::Bpe(bpe)) => bpe.encode(text, &mut ids)?,
-                (Part::Text(text), Model::Spm(spm)) => spm.encode(text, after_special, &mut ids),
+            match (part, &self.algorithm) {
+                (Span::Token(id), _) => ids.push(id),
+                (Span::Text(text), Algorithm::Bpe(bpe)) => bpe.encode(text, &mut ids)?,
+                (Span::Text(text), Algorithm::Spm(spm)) => {
+                    spm.encode(text, after_special, &mut ids)
+                }
             }
-            after_special = matches!(part, Part::Token(_));
+            after_special = matches!(part, Span::Token(_));
         }
         Ok(ids)
     }
@@ -171,15 +174,9 @@ impl Tokenizer {
         for &id in ids {
             self.append_piece(id, &mut bytes)?;
         }
-        let prefixed = matches!(&self.model, Model::Spm(spm) if spm.adds_space_prefix());
+        let prefixed = matches!(&self.algorithm, Algorithm::Spm(spm) if spm.adds_space_prefix());
         let bytes = bytes.strip_prefix(b" ").filter(|_| prefixed).unwrap_or(&bytes);
         Ok(String::from_utf8_lossy(bytes).into_owned())
-    }
-
-    /// Starts turning generated tokens into text one by one.
-    #[must_use]
-    pub fn decoder(&self) -> Decoder<'_> {
-        Decoder::new(self)
     }
 
     /// Whether a model that chooses this token wants to stop.

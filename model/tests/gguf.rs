@@ -49,7 +49,7 @@ fn refuse(bytes: &[u8]) -> Error {
     refuse_as(bytes, bytes.len() as u64)
 }
 
-/// The same for a file that claims to be `file_len` bytes long.
+/// The error for a file that claims to be `file_len` bytes long.
 fn refuse_as(bytes: &[u8], file_len: u64) -> Error {
     let (result, largest) = largest_allocation(|| Gguf::read(bytes, file_len));
     assert!(largest < 1 << 20, "{largest} bytes allocated: {result:?}");

@@ -30,7 +30,7 @@ fn greedy_takes_the_best_and_the_lowest_of_equals() {
 }
 
 #[test]
-fn a_recent_token_is_penalised_once() {
+fn a_recent_token_is_penalized_once() {
     let options = Sampling::greedy().repeat_penalty(2.0).repeat_last_n(3);
     assert_eq!(sample(options, &[4.0, 3.0, 1.0], &[0]), Ok(1), "4 / 2 is less than 3");
     assert_eq!(

@@ -180,7 +180,7 @@ fn text_in_another_encoding_matters_only_where_it_is_needed() {
     assert!(error.contains("a tensor name") && error.contains("xE9"), "{error}");
 }
 
-/// The start of a file that claims so many tensors and pairs, and repeats a part for ever.
+/// The start of a file that claims more tensors and pairs than it has, and repeats a part forever.
 struct Repeated {
     start: Vec<u8>,
     part: Box<dyn FnMut(u64) -> Vec<u8>>,

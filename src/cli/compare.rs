@@ -1,10 +1,11 @@
 //! `polychord compare`: one prompt, several engines, one answer.
 
 mod profile;
+mod results;
 mod show;
 
 use std::io::{IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
 use polychord::hub::{Hub, ModelRef};
-use serde::{Deserialize, Serialize};
 
 use super::engine::Choices;
 use super::program::this_program;
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
+use results::{Comparison, Entry, Outcome, are_identical};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -68,76 +69,6 @@ enum Loads {
     Map,
     /// Read the file
     Copy,
-}
-
-/// What `generate --json` says about one run, as far as it is of interest here.
-#[derive(Debug, Deserialize, Serialize)]
-struct Run {
-    engine: String,
-    engine_version: String,
-    execution: String,
-    load: String,
-    ids: Vec<u32>,
-    text: String,
-    logits_sha256: String,
-    tokens_per_second: Option<f64>,
-    peak_memory_bytes: Option<u64>,
-    profile: serde_json::Value,
-}
-
-/// One engine in one load mode, and what came of it.
-#[derive(Debug, Serialize)]
-struct Entry {
-    engine: String,
-    requested_load: &'static str,
-    #[serde(flatten)]
-    outcome: Outcome,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Run(Box<Run>),
-    Error(String),
-}
-
-/// Everything that was compared.
-#[derive(Debug, Serialize)]
-struct Comparison {
-    prompt: String,
-    model: PathBuf,
-    runs: Vec<Entry>,
-    /// True if every run went well, with the same result.
-    identical: bool,
-}
-
-impl Comparison {
-    /// Why the command fails: engines that failed say nothing about whether engines agree.
-    fn problem(&self) -> Option<String> {
-        if self.identical {
-            return None;
-        }
-        let (total, failed) = (self.runs.len(), self.failed());
-        let others = match (total - failed, self.agree()) {
-            (_, false) if failed == 0 => return Some("the engines do not agree".into()),
-            (_, false) => ", and the engines of the others do not agree",
-            (0, true) => "",
-            (1, true) => "; the other one ran",
-            (_, true) => "; the others agree",
-        };
-        Some(format!("{failed} of {total} runs failed{others}"))
-    }
-
-    fn failed(&self) -> usize {
-        self.runs.iter().filter(|entry| entry.run().is_none()).count()
-    }
-
-    /// Whether all runs that went well had the same result.
-    fn agree(&self) -> bool {
-        let mut results = self.runs.iter().filter_map(Entry::result);
-        let first = results.next();
-        results.all(|result| Some(result) == first)
-    }
 }
 
 /// Runs each engine in a process of its own, because engines fight over signal handlers, and
@@ -216,11 +147,6 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
     }))
 }
 
-fn are_identical(runs: &[Entry]) -> bool {
-    let first = runs.first().and_then(Entry::result);
-    first.is_some() && runs.iter().all(|entry| entry.result() == first)
-}
-
 fn spinner(message: &str) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -233,20 +159,6 @@ fn spinner(message: &str) -> ProgressBar {
     spinner
 }
 
-impl Entry {
-    fn run(&self) -> Option<&Run> {
-        match &self.outcome {
-            Outcome::Run(run) => Some(run),
-            Outcome::Error(_) => None,
-        }
-    }
-
-    /// What has to be the same for all.
-    fn result(&self) -> Option<(&[u32], &str)> {
-        self.run().map(|run| (&*run.ids, &*run.logits_sha256))
-    }
-}
-
 impl Loads {
     const fn names(self) -> &'static [&'static str] {
         match self {
@@ -254,71 +166,5 @@ impl Loads {
             Self::Map => &["map"],
             Self::Copy => &["copy"],
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(hash: &str, ids: &[u32]) -> Entry {
-        let run = Run {
-            engine: "wasmer".into(),
-            engine_version: "1".into(),
-            execution: "Cranelift".into(),
-            load: "map".into(),
-            ids: ids.to_vec(),
-            text: String::new(),
-            logits_sha256: hash.into(),
-            tokens_per_second: None,
-            peak_memory_bytes: None,
-            profile: serde_json::Value::Null,
-        };
-        Entry {
-            engine: "wasmer".into(),
-            requested_load: "map",
-            outcome: Outcome::Run(Box::new(run)),
-        }
-    }
-
-    #[test]
-    fn runs_are_identical_only_if_every_bit_is() {
-        assert!(are_identical(&[entry("a", &[1]), entry("a", &[1])]));
-        assert!(!are_identical(&[entry("a", &[1]), entry("b", &[1])]));
-        assert!(!are_identical(&[entry("a", &[1]), entry("a", &[2])]));
-        let failed = Entry {
-            engine: "wasmtime".into(),
-            requested_load: "copy",
-            outcome: Outcome::Error("no memory".into()),
-        };
-        assert!(!are_identical(&[entry("a", &[1]), failed]));
-        assert!(!are_identical(&[]));
-    }
-
-    #[test]
-    fn an_engine_that_fails_does_not_disagree() {
-        let problem = |hashes: &[Option<&str>]| {
-            let runs: Vec<_> = hashes
-                .iter()
-                .map(|hash| match hash {
-                    Some(hash) => entry(hash, &[1]),
-                    None => Entry {
-                        engine: "wasmedge".into(),
-                        requested_load: "map",
-                        outcome: Outcome::Error("no folder".into()),
-                    },
-                })
-                .collect();
-            let identical = are_identical(&runs);
-            let (prompt, model) = (String::new(), PathBuf::new());
-            Comparison { prompt, model, runs, identical }.problem().unwrap_or_default()
-        };
-        assert_eq!(problem(&[Some("a"), Some("a")]), "");
-        assert_eq!(problem(&[Some("a"), Some("b")]), "the engines do not agree");
-        assert_eq!(problem(&[Some("a"), None, Some("a")]), "1 of 3 runs failed; the others agree");
-        assert_eq!(problem(&[None, Some("a")]), "1 of 2 runs failed; the other one ran");
-        assert_eq!(problem(&[None, None]), "2 of 2 runs failed");
-        let both = problem(&[Some("a"), None, Some("b")]);
-        assert!(both.contains("1 of 3 runs failed") && both.contains("do not agree"), "{both}");
     }
 }

@@ -24,7 +24,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
             (layers, false) => format!("{}, {}", count(layers), names(layers)),
             (layers, true) => {
                 format!(
-                    "{} of {} take turns, {}",
+                    "{} of {} share it, {}",
                     count(layers),
                     size::bytes(all[index]),
                     names(layers)

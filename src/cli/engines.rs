@@ -1,3 +1,5 @@
+//! `polychord engines`: what each engine of this build can do.
+
 use std::io::Write;
 
 use comfy_table::{Table, presets};

@@ -1,3 +1,5 @@
+//! Errors of commands, and what the shell is told of them.
+
 use std::error::Error;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
@@ -21,7 +23,7 @@ impl Failure {
     /// Writes the error and its causes as one paragraph to stderr.
     pub(crate) fn report(&self) -> ExitCode {
         if self.is_broken_pipe() {
-            // Whoever read the output has seen enough.
+            // The reader of the output has seen enough.
             return ExitCode::SUCCESS;
         }
         let _ = writeln!(std::io::stderr(), "error: {}", terminal::lines(&self.message()));

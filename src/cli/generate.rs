@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         generated: generating.elapsed(),
     };
     if args.json {
-        report.print_json()?;
+        report.print_json(profile::object(&report))?;
     } else if !args.quiet {
         report.print_summary()?;
     }

@@ -1,3 +1,5 @@
+//! `polychord inspect`: the metadata, tensors and layers of a model.
+
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -28,7 +28,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     placement: PlacementArgs,
 
-    /// Room for so many tokens; by default 4,096 or what the model allows
+    /// Most tokens of a sequence; by default 4,096 or what the model allows
     #[arg(long, value_name = "TOKENS")]
     context: Option<u32>,
 

@@ -1,3 +1,5 @@
+//! `polychord pull`: fetches a model.
+
 use std::io::{IsTerminal as _, Write};
 
 use polychord::hub::{Hub, ModelRef};

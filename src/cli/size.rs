@@ -1,3 +1,5 @@
+//! Numbers of bytes as text.
+
 /// A number of bytes for people: three digits and a binary unit.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];

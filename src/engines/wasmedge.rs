@@ -1,6 +1,6 @@
 //! WasmEdge, which needs a C library.
 
-use super::{Backend, Choice, EngineEntry, Variant};
+use super::entry::{Backend, Choice, EngineEntry, Variant};
 
 pub(super) const ENTRY: EngineEntry = EngineEntry {
     name: "wasmedge",
@@ -32,7 +32,7 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmedge::run_compiler });
 
 #[cfg(feature = "wasmedge")]
-fn open(options: &super::EngineOptions) -> super::Opened {
+fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
     use polychord_backend_wasmedge::{Config, WasmEdgeEngine};
 
     // Without isolation, too, where there is a program for it: LLVM ends the process on some modules.

@@ -1,6 +1,6 @@
 //! Wasmer, the default.
 
-use super::{Backend, Choice, EngineEntry, Variant};
+use super::entry::{Backend, Choice, EngineEntry, Variant};
 
 pub(super) const ENTRY: EngineEntry = EngineEntry {
     name: "wasmer",
@@ -32,7 +32,7 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmer::run_compiler });
 
 #[cfg(feature = "wasmer")]
-fn open(options: &super::EngineOptions) -> super::Opened {
+fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
     use polychord_backend_wasmer::WasmerEngine;
 
     let engine = WasmerEngine::with_compiler(options.variant()?.unwrap_or_default())?;

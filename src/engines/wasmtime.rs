@@ -1,6 +1,6 @@
 //! Wasmtime.
 
-use super::{Backend, EngineEntry};
+use super::entry::{Backend, EngineEntry};
 
 pub(super) const ENTRY: EngineEntry =
     EngineEntry { name: "wasmtime", choice: None, always_isolates: false, backend: BACKEND };
@@ -13,7 +13,7 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmtime::run_compiler });
 
 #[cfg(feature = "wasmtime")]
-fn open(options: &super::EngineOptions) -> super::Opened {
+fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
     let engine = polychord_backend_wasmtime::WasmtimeEngine::new()?;
     Ok(match options.isolated() {
         Some(compiler) => std::sync::Arc::new(engine.isolate(compiler.clone())),

@@ -67,7 +67,7 @@ impl Writer {
         self.data.extend(data);
     }
 
-    /// Describes a tensor of so many bytes, and returns where they go, counted from the end of
+    /// Describes a tensor of `len` bytes, and returns where they go, counted from the end of
     /// the [`header`](Self::header).
     pub(crate) fn declare(&mut self, name: &str, kind: GgmlType, dims: &[u64], len: u64) -> u64 {
         let start = self.end.next_multiple_of(ALIGNMENT as u64);

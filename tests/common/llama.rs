@@ -162,7 +162,7 @@ impl Spec {
         self.dims.iter().product()
     }
 
-    /// So many random weights of this tensor, as they are stored.
+    /// Stored bytes of `count` random weights of this tensor.
     pub(crate) fn random(&self, count: usize, random: &mut Random) -> Vec<u8> {
         let Some(gain) = self.gain else {
             return (0..count).flat_map(|_| (1.0 + 0.5 * random.uniform()).to_le_bytes()).collect();
@@ -206,7 +206,7 @@ impl Llama {
         Self::of("llama", shape)
     }
 
-    /// The same of another architecture.
+    /// A random model of any architecture.
     pub(crate) fn of(architecture: &str, shape: Shape) -> Self {
         let mut random = Random(shape.seed);
         let tensor = |spec: Spec| Tensor {
@@ -225,7 +225,7 @@ impl Llama {
         self.tensors.iter().find(|tensor| tensor.name == name)
     }
 
-    /// The same, to change it.
+    /// A tensor by its name, to change it.
     pub(crate) fn tensor_mut(&mut self, name: &str) -> &mut Tensor {
         self.tensors.iter_mut().find(|tensor| tensor.name == name).unwrap()
     }

@@ -51,7 +51,7 @@ pub(crate) fn each_engine(test: &str, body: impl Fn(&Arc<dyn Engine>)) {
     });
 }
 
-/// The same, and what the body returns must be the same with every engine.
+/// Runs the body with each engine; what it returns must be the same with all of them.
 #[track_caller]
 pub(crate) fn engines_agree(test: &str, body: impl Fn(&Arc<dyn Engine>) -> String) {
     if let Ok(name) = std::env::var(ENGINE) {
@@ -77,8 +77,8 @@ pub(crate) fn alone(test: &str, variables: &[(&str, &OsStr)], body: impl FnOnce(
     in_child(test, variables);
 }
 
-/// The same, in a process that may have only so many bytes of its own: the system refuses it
-/// more (`RLIMIT_DATA`, which counts private pages that can be written to, mapped ones too).
+/// Runs the body in a process that may have at most `bytes` bytes of its own: the system refuses
+/// it more (`RLIMIT_DATA`, which counts private pages that can be written to, mapped ones too).
 #[track_caller]
 pub(crate) fn alone_within(test: &str, bytes: u64, body: impl FnOnce()) {
     if std::env::var_os(RESULT).is_some() {
@@ -138,7 +138,7 @@ pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
 }
 
 /// A model of the tests' own, copied or mapped.
-#[allow(unsafe_code, reason = "nobody else knows the file")]
+#[allow(unsafe_code, reason = "the file belongs to the test alone")]
 pub(crate) fn open(path: &Path, mapped: bool) -> Model {
     if !mapped {
         return Model::open(path).unwrap();

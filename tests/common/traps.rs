@@ -9,7 +9,7 @@ use wasm_encoder::{
 use wasmparser::{ExternalKind, FunctionBody, GlobalSectionReader, Operator, Parser, Payload};
 
 /// Rewrites a guest so that it traps before the `first`-th step from its first embedding on, and
-/// then again and again, after ever more steps: the intervals grow by one part of so many.
+/// then again and again, after ever more steps: the intervals grow by one part of a given number.
 ///
 /// Steps are entries of functions, heads of loops, and stores to memory. What a guest leaves
 /// behind when it is stopped depends on which of its stores were done, so this covers every state.

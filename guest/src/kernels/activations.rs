@@ -9,10 +9,9 @@ use polychord_abi::buffers::{self, Integers};
 // together, so that columns are read from a cache for all of them.
 pub(super) use polychord_abi::buffers::{BLOCK, COLUMNS, GROUP, HEIGHT, SUPER};
 
-use super::blocks::Unpacked as UnpackedBlock;
-use super::f16;
+use super::groups::{Group, Super, UnpackedBlock, UnpackedSuper};
+use super::halves;
 use super::product::{self, HALF, UNSIGNED};
-use super::superblocks::Unpacked;
 use crate::alloc;
 use crate::simd::*;
 
@@ -32,11 +31,11 @@ pub(crate) struct Activations {
     pub(super) groups: &'static mut [Group],
     pub(super) supers: &'static mut [Super],
     pub(super) unpacked_blocks: &'static mut [UnpackedBlock],
-    pub(super) unpacked_supers: &'static mut [Unpacked],
+    pub(super) unpacked_supers: &'static mut [UnpackedSuper],
 }
 
 impl Activations {
-    /// Room for so many, or none.
+    /// Buffers of these lengths; none if the memory cannot grow.
     pub(crate) fn new(lens: &Integers) -> Option<Self> {
         let len = |number: u64| usize::try_from(number).ok();
         Some(Self {
@@ -56,7 +55,7 @@ impl Activations {
     }
 
     /// Quantizes rows of `cols` activations: as many as there is room for.
-    pub(super) fn quantise(&mut self, x: &[f32], cols: usize, form: Form) {
+    pub(super) fn quantize(&mut self, x: &[f32], cols: usize, form: Form) {
         match form {
             Form::Super if x.len() == cols => supers(x, self.supers),
             Form::Super => super_columns(x, cols, self.supers),
@@ -68,8 +67,12 @@ impl Activations {
 
 // What the host counts with.
 const _: () = {
-    let sizes =
-        [size_of::<Group>(), size_of::<Super>(), size_of::<UnpackedBlock>(), size_of::<Unpacked>()];
+    let sizes = [
+        size_of::<Group>(),
+        size_of::<Super>(),
+        size_of::<UnpackedBlock>(),
+        size_of::<UnpackedSuper>(),
+    ];
     let mut index = 0;
     while index < sizes.len() {
         assert!(sizes[index] <= buffers::INTEGER_BYTES[index]);
@@ -77,39 +80,13 @@ const _: () = {
     }
 };
 
-/// Four blocks of 32: of one row, where those beyond its end are zero, or one of each of four
-/// columns, where those beyond the last one are zero.
-#[derive(Clone, Copy)]
-pub(crate) struct Group {
-    /// Of a row: two or four vectors for each block. Of columns: 32 bits of each in a vector.
-    pub(super) quants: [v128; 16],
-    /// The scale of each block.
-    pub(super) scales: v128,
-    /// The sum of each block's integers.
-    pub(super) sums: v128,
-    /// The sum times the scale, rounded to a 16-bit float: `s` of `Q8_1`.
-    pub(super) scaled: v128,
-}
-
-/// A block of 256, or a quarter of one of each of four columns, where those beyond the last one
-/// are zero.
-#[derive(Clone, Copy)]
-pub(crate) struct Super {
-    /// One or two vectors for each 16 activations. Of columns: 32 bits of each in a vector.
-    pub(super) quants: [v128; 16 * HALF],
-    /// The sum of each 16 integers, as 16-bit integers. Of columns: two of each in a vector.
-    pub(super) sums: [v128; 2],
-    /// The scale, in all lanes. Of columns: of each one.
-    pub(super) scale: v128,
-}
-
 impl Group {
     pub(super) const ZERO: Self =
         Self { quants: [ZERO; 16], scales: ZERO, sums: ZERO, scaled: ZERO };
 
     /// At most four blocks of a row.
     fn of_row(x: &[f32], form: Form) -> Self {
-        let (mut group, mut numbers) = (Self::ZERO, [Numbers::ZERO; 4]);
+        let (mut group, mut numbers) = (Self::ZERO, [BlockScale::ZERO; 4]);
         let len = if form == Form::Signed { 4 } else { UNSIGNED };
         for (i, (x, numbers)) in x.as_chunks().0.iter().zip(&mut numbers).enumerate() {
             let quants;
@@ -122,7 +99,7 @@ impl Group {
 
     /// A block of each of four columns.
     fn of_columns(x: [Option<&[f32; BLOCK]>; COLUMNS], form: Form) -> Self {
-        let (mut group, mut numbers) = (Self::ZERO, [Numbers::ZERO; 4]);
+        let (mut group, mut numbers) = (Self::ZERO, [BlockScale::ZERO; 4]);
         let mut quants = [[ZERO; 4]; COLUMNS];
         for ((x, quants), numbers) in x.into_iter().zip(&mut quants).zip(&mut numbers) {
             if let Some(x) = x {
@@ -137,7 +114,7 @@ impl Group {
         group
     }
 
-    fn set(&mut self, numbers: &[Numbers; 4]) {
+    fn set(&mut self, numbers: &[BlockScale; 4]) {
         let [a, b, c, d] = numbers.each_ref().map(|numbers| numbers.sum);
         self.sums = i32x4(a, b, c, d);
         self.scales = load(&numbers.each_ref().map(|numbers| numbers.scale));
@@ -145,20 +122,20 @@ impl Group {
     }
 }
 
-/// What a block has beside its integers.
+/// The scale of a block, and what is computed from it and the block's integers.
 #[derive(Clone, Copy)]
-struct Numbers {
+struct BlockScale {
     scale: f32,
     sum: i32,
     scaled: f32,
 }
 
-impl Numbers {
+impl BlockScale {
     const ZERO: Self = Self { scale: 0.0, sum: 0, scaled: 0.0 };
 }
 
 /// Quantizes a block, to as many vectors as the form has.
-fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], Numbers) {
+fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], BlockScale) {
     let scale = largest(x) / 127.0;
     let inverse = if scale == 0.0 { 0.0 } else { 1.0 / scale };
     let mut quants = integers::<BLOCK, 4>(x, inverse, round_half_away);
@@ -170,8 +147,8 @@ fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], Numbers) {
             to.copy_from_slice(&half);
         }
     }
-    let (scale, scaled) = (f16::round(scale), f16::round(sum as f32 * scale));
-    (quants, Numbers { scale, sum, scaled })
+    let (scale, scaled) = (halves::round(scale), halves::round(sum as f32 * scale));
+    (quants, BlockScale { scale, sum, scaled })
 }
 
 impl Super {

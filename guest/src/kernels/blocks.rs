@@ -9,11 +9,13 @@
 use core::hint::black_box;
 use core::marker::PhantomData;
 
-use super::activations::{Activations, BLOCK, COLUMNS, GROUP, Group};
+use super::activations::{Activations, BLOCK, COLUMNS, GROUP};
 use super::columns::{self, Tiles};
+use super::groups::{Group, UnpackedBlock};
+use super::order::lanes4;
 use super::product::Product;
-use super::quantised::POWERS;
-use super::{Matrix, Output, lanes4};
+use super::quantized::POWERS;
+use super::rows::{Output, Rows};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes, and their values `V` vectors.
@@ -79,12 +81,12 @@ impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
 
 #[inline(always)]
 fn scales(both: v128) -> v128 {
-    super::f16::from_upper_bits(i32x4_shl(both, 16))
+    super::halves::from_upper_bits(i32x4_shl(both, 16))
 }
 
 #[inline(always)]
 fn minima(both: v128) -> v128 {
-    super::f16::from_upper_bits(both)
+    super::halves::from_upper_bits(both)
 }
 
 /// Adds the products of four blocks to the lanes of a sum.
@@ -139,7 +141,7 @@ fn dot<T: Blocks<B, V>, const B: usize, const V: usize>(
 
 /// The product with activations that are quantized.
 pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
-    w: &Matrix<'_>,
+    w: &Rows<'_>,
     activations: &mut Activations,
     y: Output<'_>,
 ) {
@@ -155,7 +157,7 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
 /// Multiplies each stored row with the only column.
 #[inline(never)]
 fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
-    w: &Matrix<'_>,
+    w: &Rows<'_>,
     x: &[Group],
     y: &mut [f32],
 ) {
@@ -165,25 +167,15 @@ fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
     }
 }
 
-/// A block of weights for many columns.
-pub(crate) struct Unpacked {
-    /// The values, as they are multiplied: in two or four vectors.
-    values: [v128; 4],
-    /// The scale, four times.
-    scale: v128,
-    /// The minimum, four times.
-    minimum: v128,
-}
-
 /// Products of a type with many columns.
 struct Tile<T, const B: usize, const V: usize>(PhantomData<T>);
 
 impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
-    type Block = Unpacked;
+    type Block = UnpackedBlock;
     type Columns = Group;
 
     #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [Unpacked]) {
+    fn unpack(row: &[u8], out: &mut [UnpackedBlock]) {
         let powers = black_box(u64x2_splat(POWERS));
         for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
             out.values[..V].copy_from_slice(&T::values(block, powers));
@@ -194,7 +186,7 @@ impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
 
     /// What is a lane for one column is an accumulator here, so that each sum has the one order.
     #[inline(never)]
-    fn tile<const C: usize>(w: &[Unpacked], x: [&[Group]; C]) -> [v128; C] {
+    fn tile<const C: usize>(w: &[UnpackedBlock], x: [&[Group]; C]) -> [v128; C] {
         let mut sums = [[ZERO; C]; 4];
         let x = x.map(|x| &x[..w.len()]);
         for (block, w) in w.iter().enumerate() {
@@ -217,3 +209,28 @@ impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
         core::array::from_fn(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
     }
 }
+
+/// Makes a [`Format`](super::rows::Format) of a quantized type.
+macro_rules! quantized_format {
+    ($name:ident, $form:ident) => {
+        impl super::rows::Format for $name {
+            #[inline(never)]
+            fn expand(row: &[u8], out: &mut [f32]) {
+                super::quantized::expand::<Self, BYTES>(row, out);
+            }
+            #[inline(always)]
+            fn dot(row: &[u8], x: &[f32]) -> f32 {
+                super::quantized::dot::<Self, BYTES>(row, x)
+            }
+            const FORM: Option<super::activations::Form> = Some(super::activations::Form::$form);
+            fn multiply_integer(
+                w: &super::rows::Rows<'_>,
+                x: &mut super::activations::Activations,
+                y: super::rows::Output<'_>,
+            ) {
+                super::blocks::multiply::<Self, BYTES, _>(w, x, y);
+            }
+        }
+    };
+}
+pub(super) use quantized_format;

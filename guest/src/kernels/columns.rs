@@ -1,7 +1,7 @@
 //! Integer products with many columns: four of them in the lanes of a vector, twice.
 
 use super::activations::{COLUMNS, HEIGHT};
-use super::{Matrix, Output};
+use super::rows::{Output, Rows};
 use crate::simd::*;
 
 /// How rows of a type are multiplied with many columns.
@@ -21,14 +21,14 @@ pub(super) trait Tiles {
 /// Unpacks some rows of `len` blocks once, then multiplies them with every column.
 #[inline(never)]
 pub(super) fn multiply<T: Tiles>(
-    w: &Matrix<'_>,
+    w: &Rows<'_>,
     len: usize,
     x: &[T::Columns],
     mut y: Output<'_>,
     unpacked: &mut [T::Block],
 ) {
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..w.rows()).step_by(HEIGHT)) {
+    for (stored, first) in stored.zip((0..w.count()).step_by(HEIGHT)) {
         let stored = stored.chunks_exact(w.row_bytes);
         let rows = first..first + stored.len();
         for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {

@@ -1,6 +1,6 @@
 //! Types that store each weight by itself.
 
-use super::{multiply_add, sum};
+use super::order::{multiply_add, sum};
 use crate::simd::*;
 
 /// A type of which four weights take `B` bytes.
@@ -55,10 +55,10 @@ fn rest_of<D: Dense<B>, const B: usize>(rest: &[u8]) -> [f32; 4] {
     lanes(D::widen(&four))
 }
 
-/// Makes a [`Format`] of a dense type.
+/// Makes a [`Format`](super::rows::Format) of a dense type.
 macro_rules! dense_format {
     ($name:ident, $bytes:literal) => {
-        impl super::Format for $name {
+        impl super::rows::Format for $name {
             #[inline(never)]
             fn expand(row: &[u8], out: &mut [f32]) {
                 super::dense::expand::<Self, $bytes>(row, out);

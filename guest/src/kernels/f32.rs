@@ -1,7 +1,7 @@
 //! 32-bit floats.
 
 use super::dense::{Dense, dense_format};
-use super::{multiply_add, sum};
+use super::order::{multiply_add, sum};
 use crate::simd::*;
 
 /// The type `F32`.

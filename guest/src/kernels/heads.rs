@@ -4,7 +4,8 @@
 //! Sums have the one order, as everywhere.
 #![allow(unsafe_code)]
 
-use super::Half;
+use super::halves::{Half, from_halves};
+use super::order::multiply_add;
 use crate::simd::*;
 
 // Query heads that are computed at once: with more, engines run out of registers.
@@ -33,12 +34,12 @@ impl Element for f32 {
 impl Element for Half {
     #[inline(always)]
     fn four(stored: &[Self; 4]) -> v128 {
-        super::from_halves(stored)
+        from_halves(stored)
     }
 
     #[inline(always)]
     fn one(self) -> f32 {
-        f32x4_extract_lane::<0>(super::from_halves(&[self; 4]))
+        f32x4_extract_lane::<0>(from_halves(&[self; 4]))
     }
 }
 
@@ -138,7 +139,7 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
             // SAFETY: as above.
             let x = load(unsafe { &*x.as_ptr().add(4 * v).cast() });
             for (sums, row) in sums.iter_mut().zip(rows) {
-                sums[c] = super::multiply_add(sums[c], row, x);
+                sums[c] = multiply_add(sums[c], row, x);
             }
         }
         v += 4;
@@ -220,7 +221,7 @@ fn columns<E: Element, const N: usize, const C: usize>(
             // SAFETY: there are `rows` weights (asserted).
             let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
             for (acc, values) in acc.iter_mut().zip(values) {
-                *acc = super::multiply_add(*acc, weight, values);
+                *acc = multiply_add(*acc, weight, values);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! 2-bit values in groups with 4-bit scales and minima.
 
-use super::superblock::{Groups, Superblock, factor, superblock_format, widen};
+use super::superblock::{Groups, Superblock, factor, widen};
+use super::superblocks::superblock_format;
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_q2_K`): 16 bytes of a scale (lower bits) and a

@@ -1,6 +1,7 @@
 //! 3-bit values minus 4 in groups with 6-bit scales.
 
-use super::superblock::{Groups, Superblock, factor, superblock_format, widen};
+use super::superblock::{Groups, Superblock, factor, widen};
+use super::superblocks::superblock_format;
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_q3_K`): 32 bytes of third bits, 64 bytes of the lower

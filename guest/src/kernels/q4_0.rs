@@ -1,9 +1,9 @@
 //! 4-bit values minus 8, times a scale.
 
-use super::blocks::Blocks;
-use super::f16;
+use super::blocks::{Blocks, quantized_format};
+use super::halves;
 use super::product::{self, FourBits, UNSIGNED};
-use super::quantised::{Quantised, next_nibbles, nibbles, quantised_format, signed_bytes};
+use super::quantized::{Quantized, next_nibbles, nibbles, signed_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: the scale, then 16 bytes of two values each.
@@ -15,11 +15,11 @@ pub(super) struct Q4_0 {
     bytes: v128,
 }
 
-impl Quantised<BYTES> for Q4_0 {
+impl Quantized<BYTES> for Q4_0 {
     #[inline(always)]
     fn new(block: &[u8; BYTES]) -> Self {
         Self {
-            scale: f16::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
+            scale: halves::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
             bytes: load_bytes(part::<2, 16, _, BYTES>(block)),
         }
     }
@@ -48,4 +48,4 @@ impl Blocks<BYTES, UNSIGNED> for Q4_0 {
     }
 }
 
-quantised_format!(Q4_0, Unsigned);
+quantized_format!(Q4_0, Unsigned);

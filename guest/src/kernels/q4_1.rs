@@ -1,9 +1,9 @@
 //! 4-bit values times a scale, plus a minimum.
 
-use super::blocks::Blocks;
-use super::f16;
+use super::blocks::{Blocks, quantized_format};
+use super::halves;
 use super::product::{self, FourBits, UNSIGNED};
-use super::quantised::{Quantised, next_nibbles, nibbles, quantised_format, unsigned_bytes};
+use super::quantized::{Quantized, next_nibbles, nibbles, unsigned_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: scale and minimum, then 16 bytes of two values each.
@@ -16,13 +16,13 @@ pub(super) struct Q4_1 {
     bytes: v128,
 }
 
-impl Quantised<BYTES> for Q4_1 {
+impl Quantized<BYTES> for Q4_1 {
     #[inline(always)]
     fn new(block: &[u8; BYTES]) -> Self {
         let both = splat_32(part::<0, 4, _, BYTES>(block));
         Self {
-            scale: f16::from_upper_bits(i32x4_shl(both, 16)),
-            minimum: f16::from_upper_bits(both),
+            scale: halves::from_upper_bits(i32x4_shl(both, 16)),
+            minimum: halves::from_upper_bits(both),
             bytes: load_bytes(part::<4, 16, _, BYTES>(block)),
         }
     }
@@ -52,4 +52,4 @@ impl Blocks<BYTES, UNSIGNED> for Q4_1 {
     }
 }
 
-quantised_format!(Q4_1, Unsigned);
+quantized_format!(Q4_1, Unsigned);

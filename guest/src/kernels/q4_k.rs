@@ -1,6 +1,7 @@
 //! 4-bit values in groups of 32 with 6-bit scales and minima.
 
-use super::superblock::{Groups, Superblock, factor, superblock_format, widen};
+use super::superblock::{Groups, Superblock, factor, widen};
+use super::superblocks::superblock_format;
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_q4_K`): the factors of scales and of minima, 12 bytes

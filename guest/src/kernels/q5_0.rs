@@ -1,9 +1,9 @@
 //! 5-bit values minus 16, times a scale.
 
-use super::blocks::Blocks;
-use super::f16;
+use super::blocks::{Blocks, quantized_format};
+use super::halves;
 use super::product::{FiveBits, UNSIGNED};
-use super::quantised::{Quantised, bits, five_bits, next_nibbles, quantised_format, signed_bytes};
+use super::quantized::{Quantized, bits, five_bits, next_nibbles, signed_bytes};
 use crate::simd::*;
 
 /// Bytes of a block (ggml's `block_q5_0`): the scale, 32 fifth bits, then 16 bytes of the
@@ -17,11 +17,11 @@ pub(super) struct Q5_0 {
     bytes: v128,
 }
 
-impl Quantised<BYTES> for Q5_0 {
+impl Quantized<BYTES> for Q5_0 {
     #[inline(always)]
     fn new(block: &[u8; BYTES]) -> Self {
         Self {
-            scale: f16::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
+            scale: halves::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
             fifth: splat_32(part::<2, 4, _, BYTES>(block)),
             bytes: load_bytes(part::<6, 16, _, BYTES>(block)),
         }
@@ -53,4 +53,4 @@ impl Blocks<BYTES, UNSIGNED> for Q5_0 {
     }
 }
 
-quantised_format!(Q5_0, Unsigned);
+quantized_format!(Q5_0, Unsigned);

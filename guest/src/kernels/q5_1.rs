@@ -1,11 +1,9 @@
 //! 5-bit values times a scale, plus a minimum.
 
-use super::blocks::Blocks;
-use super::f16;
+use super::blocks::{Blocks, quantized_format};
+use super::halves;
 use super::product::{FiveBits, UNSIGNED};
-use super::quantised::{
-    Quantised, bits, five_bits, next_nibbles, quantised_format, unsigned_bytes,
-};
+use super::quantized::{Quantized, bits, five_bits, next_nibbles, unsigned_bytes};
 use crate::simd::*;
 
 /// Bytes of a block (ggml's `block_q5_1`): scale and minimum, 32 fifth bits, then 16 bytes
@@ -20,13 +18,13 @@ pub(super) struct Q5_1 {
     bytes: v128,
 }
 
-impl Quantised<BYTES> for Q5_1 {
+impl Quantized<BYTES> for Q5_1 {
     #[inline(always)]
     fn new(block: &[u8; BYTES]) -> Self {
         let both = splat_32(part::<0, 4, _, BYTES>(block));
         Self {
-            scale: f16::from_upper_bits(i32x4_shl(both, 16)),
-            minimum: f16::from_upper_bits(both),
+            scale: halves::from_upper_bits(i32x4_shl(both, 16)),
+            minimum: halves::from_upper_bits(both),
             fifth: splat_32(part::<4, 4, _, BYTES>(block)),
             bytes: load_bytes(part::<8, 16, _, BYTES>(block)),
         }
@@ -58,4 +56,4 @@ impl Blocks<BYTES, UNSIGNED> for Q5_1 {
     }
 }
 
-quantised_format!(Q5_1, Unsigned);
+quantized_format!(Q5_1, Unsigned);

@@ -1,7 +1,8 @@
 //! 5-bit values in groups of 32 with 6-bit scales and minima.
 
 use super::q4_k::{four_nibbles, groups, nibbles};
-use super::superblock::{Groups, Superblock, superblock_format};
+use super::superblock::{Groups, Superblock};
+use super::superblocks::superblock_format;
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_q5_K`): the factors of scales and of minima, 12 bytes

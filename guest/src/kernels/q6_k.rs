@@ -1,6 +1,7 @@
 //! 6-bit values minus 32 in groups with 8-bit scales.
 
-use super::superblock::{Groups, Superblock, factor, superblock_format};
+use super::superblock::{Groups, Superblock, factor};
+use super::superblocks::superblock_format;
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_q6_K`): 128 bytes of the lower four bits of two values

@@ -1,9 +1,9 @@
 //! Signed 8-bit values times a scale.
 
-use super::blocks::Blocks;
-use super::f16;
+use super::blocks::{Blocks, quantized_format};
+use super::halves;
 use super::product::Bytes;
-use super::quantised::{Quantised, quantised_format, signed_bytes};
+use super::quantized::{Quantized, signed_bytes};
 use crate::simd::*;
 
 /// Bytes of a block: the scale, then the values.
@@ -16,11 +16,11 @@ pub(super) struct Q8_0 {
     last: v128,
 }
 
-impl Quantised<BYTES> for Q8_0 {
+impl Quantized<BYTES> for Q8_0 {
     #[inline(always)]
     fn new(block: &[u8; BYTES]) -> Self {
         Self {
-            scale: f16::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
+            scale: halves::from_upper_bits(splat_16(part::<0, 2, _, BYTES>(block))),
             bytes: load_bytes(part::<2, 16, _, BYTES>(block)),
             last: load_bytes(part::<18, 16, _, BYTES>(block)),
         }
@@ -50,4 +50,4 @@ impl Blocks<BYTES, 4> for Q8_0 {
     }
 }
 
-quantised_format!(Q8_0, Signed);
+quantized_format!(Q8_0, Signed);

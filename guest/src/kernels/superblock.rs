@@ -2,8 +2,9 @@
 //! bits and perhaps a minimum, and two 16-bit floats that these are multiples of. ggml calls
 //! them K types.
 
-use super::quantised::signed_bytes;
-use super::{f16, multiply_add, sum};
+use super::halves;
+use super::order::{multiply_add, sum};
+use super::quantized::signed_bytes;
 use crate::simd::*;
 
 /// Weights of a superblock.
@@ -48,7 +49,7 @@ pub(crate) struct Groups {
 /// A 16-bit float as a 32-bit one, in all lanes.
 #[inline(always)]
 pub(super) fn factor(half: &[u8; 2]) -> v128 {
-    f16::from_upper_bits(splat_16(half))
+    halves::from_upper_bits(splat_16(half))
 }
 
 /// Sixteen unsigned bytes as 16-bit integers.
@@ -106,7 +107,7 @@ impl Scaled {
 }
 
 /// The product of a stored row with `x`, in the one order. A group is one turn of a loop, for
-/// the reason that [`quantised::dot`](super::quantised::dot) gives.
+/// the reason that [`quantized::dot`](super::quantized::dot) gives.
 #[inline(always)]
 pub(super) fn dot<S: Superblock<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
     let (blocks, _) = row.as_chunks::<B>();
@@ -136,28 +137,3 @@ pub(super) fn expand<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [f3
         }
     }
 }
-
-/// Makes a [`Format`](super::Format) of a type with superblocks.
-macro_rules! superblock_format {
-    ($name:ident) => {
-        impl super::Format for $name {
-            #[inline(never)]
-            fn expand(row: &[u8], out: &mut [f32]) {
-                super::superblock::expand::<Self, BYTES>(row, out);
-            }
-            #[inline(always)]
-            fn dot(row: &[u8], x: &[f32]) -> f32 {
-                super::superblock::dot::<Self, BYTES>(row, x)
-            }
-            const FORM: Option<super::Form> = Some(super::Form::Super);
-            fn multiply_integer(
-                w: &super::Matrix<'_>,
-                x: &mut super::Activations,
-                y: super::Output<'_>,
-            ) {
-                super::superblocks::multiply::<Self, BYTES>(w, x, y);
-            }
-        }
-    };
-}
-pub(super) use superblock_format;

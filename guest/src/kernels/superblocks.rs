@@ -9,11 +9,12 @@
 use core::hint::black_box;
 use core::marker::PhantomData;
 
-use super::activations::{Activations, COLUMNS, SUPER, Super};
+use super::activations::{Activations, COLUMNS, SUPER};
 use super::columns::{self, Tiles};
+use super::groups::{Super, UnpackedSuper};
 use super::product::{self, HALF};
+use super::rows::{Output, Rows};
 use super::superblock::{Groups, Superblock};
-use super::{Matrix, Output};
 use crate::simd::*;
 
 /// Adds the product of a stored superblock with activations.
@@ -61,7 +62,7 @@ fn with_sums(numbers: [v128; 2], x: &Super) -> v128 {
 
 /// The product with activations that are quantized.
 pub(super) fn multiply<S: Superblock<B>, const B: usize>(
-    w: &Matrix<'_>,
+    w: &Rows<'_>,
     activations: &mut Activations,
     y: Output<'_>,
 ) {
@@ -77,41 +78,22 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
 
 /// Multiplies each stored row with the only column.
 #[inline(never)]
-fn multiply_column<S: Superblock<B>, const B: usize>(w: &Matrix<'_>, x: &[Super], y: &mut [f32]) {
+fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], y: &mut [f32]) {
     for (row, y) in w.bytes.chunks_exact(w.row_bytes).zip(y) {
         let blocks = row.as_chunks::<B>().0.iter().zip(x);
         *y = blocks.fold(0.0, |sum, (w, x)| add::<S, B>(sum, black_box(w), black_box(x)));
     }
 }
 
-/// A superblock of weights for many columns.
-#[derive(Clone, Copy)]
-pub(crate) struct Unpacked {
-    quarters: [Quarter; 4],
-    d: v128,
-    d_min: v128,
-}
-
-/// Four groups of it.
-#[derive(Clone, Copy)]
-struct Quarter {
-    /// The values of each group, as they are multiplied.
-    values: [[v128; HALF]; 4],
-    /// The scale of each group, as [`product::scales`] makes it.
-    scales: [v128; 4],
-    /// What two groups' sums are multiplied with, four times.
-    numbers: [v128; 2],
-}
-
 /// Products of a type with many columns.
 struct Quarters<S, const B: usize>(PhantomData<S>);
 
 impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
-    type Block = Unpacked;
+    type Block = UnpackedSuper;
     type Columns = [Super; COLUMNS];
 
     #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [Unpacked]) {
+    fn unpack(row: &[u8], out: &mut [UnpackedSuper]) {
         for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
             let groups = S::groups(block);
             (out.d, out.d_min) = (groups.d, groups.d_min);
@@ -126,7 +108,7 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
     }
 
     #[inline(never)]
-    fn tile<const C: usize>(w: &[Unpacked], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
+    fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
         // Were it known here, LLVM would unroll the loop.
         let quarters = black_box(4);
         let mut sums = [ZERO; C];
@@ -173,3 +155,28 @@ fn by_quarter(numbers: [v128; 2]) -> [[v128; 2]; 4] {
     let [[a, b, c, d], [e, f, g, h]] = numbers.map(four_times);
     [[a, b], [c, d], [e, f], [g, h]]
 }
+
+/// Makes a [`Format`](super::rows::Format) of a type with superblocks.
+macro_rules! superblock_format {
+    ($name:ident) => {
+        impl super::rows::Format for $name {
+            #[inline(never)]
+            fn expand(row: &[u8], out: &mut [f32]) {
+                super::superblock::expand::<Self, BYTES>(row, out);
+            }
+            #[inline(always)]
+            fn dot(row: &[u8], x: &[f32]) -> f32 {
+                super::superblock::dot::<Self, BYTES>(row, x)
+            }
+            const FORM: Option<super::activations::Form> = Some(super::activations::Form::Super);
+            fn multiply_integer(
+                w: &super::rows::Rows<'_>,
+                x: &mut super::activations::Activations,
+                y: super::rows::Output<'_>,
+            ) {
+                super::superblocks::multiply::<Self, BYTES>(w, x, y);
+            }
+        }
+    };
+}
+pub(super) use superblock_format;

@@ -5,7 +5,7 @@
 //! for each element of the tile: two rows by four columns leave room for the operands.
 #![allow(unsafe_code)]
 
-use super::{multiply_add, sum};
+use super::order::{multiply_add, sum};
 use crate::simd::*;
 
 /// How much of its rows a tile passes over four times while it is in a first-level cache;

@@ -1,6 +1,6 @@
 //! Downloads from a server, and files of the cache that Hugging Face's tools keep.
 
-use super::server::{Behaviour, Server};
+use super::server::{Behavior, Server};
 use super::*;
 
 struct Bench {
@@ -14,7 +14,7 @@ impl Bench {
     fn new() -> Self {
         let dir = TempDir::new().unwrap();
         let mut hub = hub(&dir.path().join("cache"), &model());
-        let server = Server::start(Behaviour::good(model(), hub.pinned.sha256));
+        let server = Server::start(Behavior::good(model(), hub.pinned.sha256));
         hub.settings.hugging_face.endpoint.clone_from(&server.url);
         hub.settings.hugging_face.offline = false;
         let file = "hf:owner/repo/sub/model.gguf".parse().unwrap();
@@ -141,7 +141,7 @@ fn an_interrupted_download_goes_on_where_it_stopped() {
 
 #[test]
 fn a_server_that_ignores_or_garbles_ranges_does_no_harm() {
-    type Break = fn(&mut Behaviour);
+    type Break = fn(&mut Behavior);
     // With the number of requests: the whole file is taken where it comes, and asked for otherwise.
     let break_it: [(Break, usize); 2] =
         [(|is| is.ignore_range = true, 2), (|is| is.wrong_range = true, 3)];
@@ -222,7 +222,7 @@ fn a_renamed_repository_is_followed() {
 fn the_store_of_large_files_does_not_see_the_token() {
     let mut bench = Bench::new();
     bench.hub.settings.hugging_face.token = Some("hf_secret".into());
-    let store = Server::start(Behaviour::good(model(), "the store has another etag"));
+    let store = Server::start(Behavior::good(model(), "the store has another etag"));
     // The same machine by another name.
     let other_name = store.url.replace("127.0.0.1", "localhost");
     bench.server.change(|is| is.store = Some(other_name));

@@ -8,16 +8,16 @@ use std::time::Duration;
 
 /// How the server behaves.
 #[derive(Debug, Clone)]
-pub(super) struct Behaviour {
+pub(super) struct Behavior {
     pub(super) body: Vec<u8>,
     /// In quotes, without the quotes.
     pub(super) etag: Option<String>,
     /// What the head says about the size, if not the truth.
     pub(super) linked_size: Option<usize>,
     pub(super) status: u16,
-    /// Breaks off after so many bytes of a body.
+    /// Breaks off after this many bytes of a body.
     pub(super) cut: Option<usize>,
-    /// Says nothing more after so many bytes of a body.
+    /// Sends nothing more after this many bytes of a body.
     pub(super) silent_after: Option<usize>,
     pub(super) ignore_range: bool,
     pub(super) wrong_range: bool,
@@ -27,7 +27,7 @@ pub(super) struct Behaviour {
     pub(super) store: Option<String>,
 }
 
-impl Behaviour {
+impl Behavior {
     pub(super) fn good(body: Vec<u8>, etag: &str) -> Self {
         Self {
             body,
@@ -46,29 +46,28 @@ impl Behaviour {
 
 pub(super) struct Server {
     pub(super) url: String,
-    behaviour: Arc<Mutex<Behaviour>>,
+    behavior: Arc<Mutex<Behavior>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub(super) fn start(behaviour: Behaviour) -> Self {
+    pub(super) fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let behaviour = Arc::new(Mutex::new(behaviour));
+        let behavior = Arc::new(Mutex::new(behavior));
         let requests = Arc::default();
-        let server =
-            Self { url, behaviour: Arc::clone(&behaviour), requests: Arc::clone(&requests) };
+        let server = Self { url, behavior: Arc::clone(&behavior), requests: Arc::clone(&requests) };
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (behaviour, requests) = (Arc::clone(&behaviour), Arc::clone(&requests));
-                thread::spawn(move || serve(&stream, &behaviour, &requests));
+                let (behavior, requests) = (Arc::clone(&behavior), Arc::clone(&requests));
+                thread::spawn(move || serve(&stream, &behavior, &requests));
             }
         });
         server
     }
 
-    pub(super) fn change(&self, change: impl FnOnce(&mut Behaviour)) {
-        change(&mut self.behaviour.lock().unwrap());
+    pub(super) fn change(&self, change: impl FnOnce(&mut Behavior)) {
+        change(&mut self.behavior.lock().unwrap());
     }
 
     /// All requests so far, in lower case, and forgets them.
@@ -78,7 +77,7 @@ impl Server {
 }
 
 /// One request per connection.
-fn serve(stream: &TcpStream, behaviour: &Mutex<Behaviour>, requests: &Mutex<Vec<String>>) {
+fn serve(stream: &TcpStream, behavior: &Mutex<Behavior>, requests: &Mutex<Vec<String>>) {
     let mut request = String::new();
     for line in BufReader::new(stream).lines().map_while(Result::ok) {
         if line.is_empty() {
@@ -88,12 +87,12 @@ fn serve(stream: &TcpStream, behaviour: &Mutex<Behaviour>, requests: &Mutex<Vec<
         request.push('\n');
     }
     requests.lock().unwrap().push(request.clone());
-    let behaviour = behaviour.lock().unwrap().clone();
+    let behavior = behavior.lock().unwrap().clone();
     // The client may hang up; that is its right.
-    let _ = answer(stream, &request, &behaviour);
+    let _ = answer(stream, &request, &behavior);
 }
 
-fn answer(mut stream: &TcpStream, request: &str, is: &Behaviour) -> std::io::Result<()> {
+fn answer(mut stream: &TcpStream, request: &str, is: &Behavior) -> std::io::Result<()> {
     let path = request.split(' ').nth(1).unwrap_or("/");
     if is.renamed && path.starts_with("/owner") {
         let to = path.replacen("/owner", "/renamed", 1);

@@ -4,7 +4,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 
-use super::server::{Behaviour, Server};
+use super::server::{Behavior, Server};
 use super::*;
 
 /// Another user, who need not have a name.
@@ -23,7 +23,7 @@ impl Bench {
         let dir = TempDir::new().unwrap();
         let root = dir.path().join("cache");
         let mut hub = hub(&root, &model());
-        let server = Server::start(Behaviour::good(model(), hub.pinned.sha256));
+        let server = Server::start(Behavior::good(model(), hub.pinned.sha256));
         hub.settings.hugging_face.endpoint.clone_from(&server.url);
         hub.settings.hugging_face.offline = false;
         fs::write(dir.path().join("victim"), "precious").unwrap();
@@ -184,7 +184,7 @@ fn a_shared_cache_that_is_complete_is_used() {
     assert_eq!(hub.resolve(&bench.file, &mut Silent).unwrap(), path);
 }
 
-/// Whoever may add files to a shared cache cannot pass a model off as the default one.
+/// A user who may add files to a shared cache cannot pass a model off as the default one.
 #[test]
 fn a_forged_mark_is_not_believed() {
     let bench = Bench::new();

@@ -111,7 +111,7 @@ const KNOWN: [Known; 11] = [
     Known {
         signs: &["DO NOT MATCH THE HASHES", "HashMismatch", "expected sha256"],
         cause: "other bytes came than the package index announced",
-        remedy: "try again, and if it happens again ask whoever runs the index",
+        remedy: "try again, and if it happens again ask those who run the index",
     },
     Known {
         signs: &["Permission denied", "[Errno 13]", "Read-only file system", "[Errno 30]"],
@@ -244,8 +244,8 @@ mod tests {
             assert!(text.contains(last.split(':').next().unwrap()), "{text}");
             assert!(!text.contains("ERROR: Exception:"), "{text}");
         }
-        let unknown = explained(&trace("pip._internal.Strange: nobody knows: why"));
-        assert_eq!(unknown, "exit status: 2: pip._internal.Strange: nobody knows: why");
+        let unknown = explained(&trace("pip._internal.Strange: cause unknown: why"));
+        assert_eq!(unknown, "exit status: 2: pip._internal.Strange: cause unknown: why");
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use polychord_abi::network::{Need, ROLES, feature};
 
-use crate::config::Error;
 use crate::gguf::Gguf;
 
 /// Declares the modules, and the table of what is in them.
@@ -32,10 +31,9 @@ pub(crate) struct Architecture {
 }
 
 impl Architecture {
-    /// The architecture of this name.
-    pub(crate) fn find(name: &str) -> Result<&'static Self, Error> {
-        let found = ARCHITECTURES.iter().find(|it| it.name == name);
-        found.copied().ok_or_else(|| Error::Architecture { found: name.to_owned() })
+    /// The architecture of this name, if it is supported.
+    pub(crate) fn find(name: &str) -> Option<&'static Self> {
+        ARCHITECTURES.iter().find(|it| it.name == name).copied()
     }
 
     /// The names of all architectures, for messages.

@@ -1,10 +1,11 @@
 //! Tests, as in `value is name`.
 
 use super::ast::Comparison;
+use super::given::Given;
 use super::limits::{Meter, Result, fail};
-use super::operators;
-use super::run::Given;
+use super::strings::is_cased;
 use super::value::Value;
+use super::{equality, operators};
 
 /// `value is name(given)`.
 pub(super) fn check(meter: &Meter, name: &str, value: &Value, mut given: Given) -> Result<bool> {
@@ -26,7 +27,7 @@ pub(super) fn check(meter: &Meter, name: &str, value: &Value, mut given: Given) 
         }
         "sameas" => {
             let other = given.require(0, "other")?;
-            return Ok(value.kind() == other.kind() && operators::equal(meter, value, &other)?);
+            return Ok(value.kind() == other.kind() && equality::equal(meter, value, &other)?);
         }
         "defined" => !matches!(value, Value::Undefined(_)),
         "undefined" => matches!(value, Value::Undefined(_)),
@@ -119,17 +120,4 @@ fn comparison(name: &str) -> Option<Comparison> {
         "in" => Comparison::In,
         _ => return None,
     })
-}
-
-/// `str.isupper` or `str.islower`: cased characters are of that case, and there is one.
-pub(super) fn is_cased(text: &str, upper: bool) -> bool {
-    let (mut wrong, mut right) = (false, false);
-    for c in text.chars() {
-        let (as_wanted, other) = (c.is_uppercase() == upper, c.is_lowercase() == upper);
-        if c.is_uppercase() || c.is_lowercase() {
-            right |= as_wanted;
-            wrong |= other;
-        }
-    }
-    right && !wrong
 }

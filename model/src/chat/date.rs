@@ -6,6 +6,7 @@ use jiff::fmt::strtime::{self, BrokenDownTime};
 use jiff::{Timestamp, Zoned};
 
 use super::limits::{Result, Stop, WIDTH, fail};
+use super::platform::HAS_CLOCK;
 
 /// Longest format of a date, in bytes.
 const FORMAT: usize = 256;
@@ -20,6 +21,12 @@ pub(super) enum Date {
 }
 
 impl Date {
+    /// The date of the day, where there is a clock.
+    pub(super) fn today() -> Option<Self> {
+        HAS_CLOCK.then_some(Self::Today)
+    }
+
+    /// The date in a format of `strftime`.
     pub(super) fn format(self, format: &str) -> Result<String> {
         if format.len() > FORMAT {
             return Err(Stop::Limit { what: "bytes in the format of a date", limit: FORMAT });

@@ -1,75 +1,21 @@
 //! Filters, as in `value|name`.
 
+mod names;
 mod sequence;
-mod words;
+pub(super) mod words;
 
+use super::given::Given;
 use super::json::{self, Layout};
 use super::limits::{Meter, Result, Stop, fail};
-use super::run::Given;
-use super::text::{Builder, Origin, Text};
+use super::text::Text;
 use super::value::Value;
 use super::{format, show};
 
-pub(super) use words::{lines, replace, strip, title};
-
-/// Names of all filters.
-pub(super) const NAMES: [&str; 51] = [
-    "abs",
-    "attr",
-    "batch",
-    "capitalize",
-    "center",
-    "count",
-    "d",
-    "default",
-    "dictsort",
-    "e",
-    "escape",
-    "first",
-    "float",
-    "forceescape",
-    "format",
-    "groupby",
-    "indent",
-    "int",
-    "items",
-    "join",
-    "last",
-    "length",
-    "list",
-    "lower",
-    "map",
-    "max",
-    "min",
-    "reject",
-    "rejectattr",
-    "replace",
-    "reverse",
-    "round",
-    "safe",
-    "select",
-    "selectattr",
-    "slice",
-    "sort",
-    "string",
-    "sum",
-    "title",
-    "tojson",
-    "trim",
-    "truncate",
-    "unique",
-    "upper",
-    "wordcount",
-    "strip",
-    "lstrip",
-    "rstrip",
-    "split",
-    "bool",
-];
+pub(super) use names::NAMES;
 
 /// `value|name(given)`.
 pub(super) fn apply(meter: &Meter, name: &str, value: &Value, given: Given) -> Result<Value> {
-    // Filters like `map` apply filters.
+    // `map` applies filters.
     let _level = meter.enter()?;
     meter.steps(1)?;
     let result = match name {
@@ -85,7 +31,7 @@ pub(super) fn apply(meter: &Meter, name: &str, value: &Value, given: Given) -> R
                 let all = super::value::List::collect_tuple(meter, all)?;
                 format::percent(meter, &text, &Value::List(all)).map(Value::Str)
             } else {
-                let mut all = super::value::DictBuilder::new(meter)?;
+                let mut all = super::dict_builder::DictBuilder::new(meter)?;
                 for (name, value) in given.named {
                     all.set(Value::str(meter, &name)?, value)?;
                 }
@@ -96,20 +42,16 @@ pub(super) fn apply(meter: &Meter, name: &str, value: &Value, given: Given) -> R
             let mut given = given;
             let Some(name) = given.text(0, "name")? else { return fail("`attr` needs a name") };
             given.end(1)?;
-            super::run::attribute(meter, value, name.as_str())
+            super::access::attribute(meter, value, name.as_str())
         }
         "upper" | "lower" | "capitalize" | "title" | "trim" | "escape" | "e" | "forceescape"
         | "indent" | "center" | "replace" | "truncate" | "wordcount" => {
             words::apply(meter, name, value, given)
         }
+        "map" => sequence::map(meter, value, given, apply),
         _ => sequence::apply(meter, name, value, given),
     };
-    result.map_err(|stop| match stop {
-        Stop::Failed { reason, line } if !reason.starts_with('`') => {
-            Stop::Failed { reason: format!("`{name}`: {reason}"), line }
-        }
-        other => other,
-    })
+    result.map_err(|stop| stop.of_filter(name))
 }
 
 fn default(value: &Value, mut given: Given) -> Result<Value> {
@@ -235,29 +177,4 @@ fn to_json(meter: &Meter, value: &Value, mut given: Given) -> Result<Value> {
     };
     let layout = Layout { indent, item, key, ascii, sort };
     json::dump(meter, value, &layout).map(Value::Str)
-}
-
-/// `escape`, for HTML.
-fn escape(meter: &Meter, text: &Text) -> Result<Text> {
-    let mut builder = Builder::new(meter)?;
-    for (c, origin) in text.chars() {
-        let replaced = match c {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '"' => "&#34;",
-            '\'' => "&#39;",
-            c => {
-                builder.push_char(c, origin)?;
-                continue;
-            }
-        };
-        builder.push(replaced, origin)?;
-    }
-    Ok(builder.finish())
-}
-
-/// Adds a text some times.
-fn push_times(builder: &mut Builder, text: &str, origin: Origin, count: usize) -> Result<()> {
-    (0..count).try_for_each(|_| builder.push(text, origin))
 }

@@ -25,6 +25,10 @@ pub(super) const RANGE: i64 = 100_000;
 /// Largest width or precision of formatted text.
 pub(super) const WIDTH: usize = 1024;
 /// Stack of the thread that parses and evaluates. The depths above need less than a quarter.
+#[cfg_attr(
+    all(target_family = "wasm", target_os = "unknown"),
+    expect(dead_code, reason = "there are no threads")
+)]
 pub(super) const STACK: usize = 8 << 20;
 
 /// Bytes of text for which a step is charged.
@@ -46,6 +50,16 @@ pub(super) type Result<T> = std::result::Result<T, Stop>;
 impl Stop {
     pub(super) fn failed(reason: impl Into<String>) -> Self {
         Self::Failed { reason: reason.into(), line: None }
+    }
+
+    /// Says which filter failed, unless the reason begins with a name.
+    pub(super) fn of_filter(self, name: &str) -> Self {
+        match self {
+            Self::Failed { reason, line } if !reason.starts_with('`') => {
+                Self::Failed { reason: format!("`{name}`: {reason}"), line }
+            }
+            other => other,
+        }
     }
 
     /// Adds the line, unless an inner statement has done so.

@@ -1,12 +1,12 @@
 //! Methods of values, as in Python; those that would change a value are left out.
 
-use super::checks::is_cased;
-use super::filters::{self, strip};
+use super::equality;
+use super::filters::words;
 use super::format;
+use super::given::Given;
 use super::lexer::is_space;
 use super::limits::{Meter, Result, Stop, fail};
-use super::operators;
-use super::run::Given;
+use super::strings::{self, is_cased, strip};
 use super::text::{Builder, Text};
 use super::value::{List, ListBuilder, Value};
 
@@ -87,7 +87,7 @@ fn of_other(meter: &Meter, value: &Value, name: &str, mut given: Given) -> Resul
             let key = given.require(0, "key")?;
             let default = given.take(1, "default").unwrap_or(Value::None);
             given.end(2)?;
-            Ok(operators::item(meter, dict.entries(), &key)?.cloned().unwrap_or(default))
+            Ok(equality::find(meter, dict.entries(), &key)?.cloned().unwrap_or(default))
         }
         (Value::Dict(dict), _) => {
             given.end(0)?;
@@ -105,7 +105,7 @@ fn of_other(meter: &Meter, value: &Value, name: &str, mut given: Given) -> Resul
             given.end(1)?;
             let mut count = 0;
             for (index, item) in list.items().iter().enumerate() {
-                if operators::equal(meter, item, &wanted)? {
+                if equality::equal(meter, item, &wanted)? {
                     if name == "index" {
                         return Ok(Value::count(index));
                     }
@@ -128,7 +128,7 @@ fn of_other(meter: &Meter, value: &Value, name: &str, mut given: Given) -> Resul
             let now = Value::List(List::collect(meter, given.positional.into_iter().map(Ok))?);
             let mut last = state.changed.borrow_mut();
             let same = match &*last {
-                Some(last) => operators::equal(meter, last, &now)?,
+                Some(last) => equality::equal(meter, last, &now)?,
                 None => false,
             };
             *last = Some(now);
@@ -156,7 +156,10 @@ fn of_text(meter: &Meter, text: &Text, name: &str, mut given: Given) -> Result<V
     let result = match name {
         "upper" | "lower" | "casefold" | "capitalize" | "title" => {
             let name = if name == "casefold" { "lower" } else { name };
-            return filters::apply(meter, name, &Value::Str(text.clone()), given);
+            let _level = meter.enter()?;
+            meter.steps(1)?;
+            return words::apply(meter, name, &Value::Str(text.clone()), given)
+                .map_err(|stop| stop.of_filter(name));
         }
         "isalpha" => all(char::is_alphabetic),
         "isalnum" => all(char::is_alphanumeric),
@@ -165,7 +168,7 @@ fn of_text(meter: &Meter, text: &Text, name: &str, mut given: Given) -> Result<V
         "isascii" => Value::Bool(string.is_ascii()),
         "islower" | "isupper" => Value::Bool(is_cased(string, name == "isupper")),
         "istitle" => {
-            Value::Bool(!string.is_empty() && filters::title(meter, text)?.as_str() == string)
+            Value::Bool(!string.is_empty() && strings::title(meter, text)?.as_str() == string)
         }
         "strip" | "lstrip" | "rstrip" => {
             let chars = given.text(0, "chars")?;
@@ -212,7 +215,7 @@ fn of_text(meter: &Meter, text: &Text, name: &str, mut given: Given) -> Result<V
                 None => Value::Int(-1),
             }
         }
-        "replace" => return filters::replace(meter, text, given).map(Value::Str),
+        "replace" => return strings::replace(meter, text, given).map(Value::Str),
         "join" => {
             let items = given.require(0, "iterable")?;
             given.end(1)?;
@@ -244,7 +247,7 @@ fn of_text(meter: &Meter, text: &Text, name: &str, mut given: Given) -> Result<V
         "splitlines" => {
             let keep = given.flag(0, "keepends");
             given.end(1)?;
-            return filters::lines(meter, text, keep).map(Value::List);
+            return strings::lines(meter, text, keep).map(Value::List);
         }
         "partition" | "rpartition" => {
             let separator = required(&mut given, "sep")?;

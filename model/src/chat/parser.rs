@@ -2,8 +2,8 @@
 
 mod expression;
 
-use super::ast::{Arguments, Block, Expr, For, Kind, Link, Macro, Name, Statement};
-use super::lexer::{Lexer, Segment, Tag, Token};
+use super::ast::{Block, Expr, For, Kind, Link, Macro, Name, Statement};
+use super::lexer::{Lexer, Segment, Tag};
 use super::limits::{ARGUMENTS, ELIFS, NESTING, Result, Stop, fail};
 use expression::Tokens;
 
@@ -224,20 +224,4 @@ fn parameters(tokens: &mut Tokens) -> Result<Vec<(Name, Option<Expr>)>> {
         parameters.push((name, default));
     }
     Ok(parameters)
-}
-
-/// Arguments that a filter or test has if none are written.
-fn no_arguments() -> Arguments {
-    Arguments::default()
-}
-
-/// The token as an error shows it.
-fn shown(token: Option<&Token>) -> String {
-    match token {
-        None => "the end of the tag".to_owned(),
-        Some(Token::Name(name)) => format!("`{name}`"),
-        Some(Token::Op(op)) => format!("`{op}`"),
-        Some(Token::Str(_)) => "a string".to_owned(),
-        Some(Token::Int(_) | Token::Float(_)) => "a number".to_owned(),
-    }
 }

@@ -14,9 +14,6 @@ use super::show;
 use super::text::{Builder, Text};
 use super::value::{Bindings, Callable, Items, ListBuilder, Loop, Value};
 
-pub(super) use call::Given;
-pub(super) use expression::{attribute, item};
-
 /// A template that is being run.
 pub(super) struct Run<'a> {
     meter: Meter,
@@ -37,6 +34,9 @@ struct Scope {
 
 /// Steps for the names of a scope, which are made and dropped.
 const SCOPE: usize = 4;
+
+/// Functions beside `strftime_now`, which only a template with a date has.
+const FUNCTIONS: [&str; 6] = ["range", "dict", "namespace", "cycler", "joiner", "raise_exception"];
 
 /// How a statement ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,7 +318,7 @@ impl<'a> Run<'a> {
             next = scope.parent;
         }
         let known =
-            call::FUNCTIONS.contains(&&**name) || &**name == "strftime_now" && self.date.is_some();
+            FUNCTIONS.contains(&&**name) || &**name == "strftime_now" && self.date.is_some();
         Ok(if known { Value::Function(name.clone()) } else { Value::Undefined(Some(name.clone())) })
     }
 }

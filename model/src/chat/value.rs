@@ -11,9 +11,9 @@ use super::limits::{Charge, Meter, Result, Stop, VALUE, fail};
 use super::text::{Origin, Text};
 
 /// Bytes that an element takes, with room for a vector's growth.
-const ITEM: usize = 32;
+pub(super) const ITEM: usize = 32;
 /// Bytes that a list or dictionary takes beside its elements.
-const OVERHEAD: usize = 112;
+pub(super) const OVERHEAD: usize = 112;
 
 #[derive(Clone, Debug)]
 pub(super) enum Value {
@@ -106,7 +106,7 @@ impl Value {
     }
 
     /// Depth of lists and dictionaries, or why no list may hold this.
-    fn depth(&self) -> Result<u8> {
+    pub(super) fn depth(&self) -> Result<u8> {
         match self {
             Self::List(list) => check_depth(list.0.depth),
             Self::Dict(dict) => check_depth(dict.0.depth),
@@ -229,7 +229,7 @@ impl Bindings {
         Ok(())
     }
 
-    /// Sets a value that a list could hold, as [`Self::set`] does.
+    /// Sets a name as [`Self::set`] does, for values that a list could hold.
     pub(super) fn set_plain(&mut self, name: Name, value: Value) -> Result<()> {
         value.depth()?;
         self.set(name, value)
@@ -311,6 +311,11 @@ impl ListBuilder {
 }
 
 impl Dict {
+    /// A dictionary of these entries, whose keys differ.
+    pub(super) fn new(entries: Vec<(Value, Value)>, depth: u8, charge: Charge) -> Self {
+        Self(Rc::new(DictInner { entries, depth, _charge: charge }))
+    }
+
     pub(super) fn entries(&self) -> &[(Value, Value)] {
         &self.0.entries
     }
@@ -320,50 +325,6 @@ impl Dict {
         meter.steps(1 + self.entries().len() / 4)?;
         let is_key = |found: &Value| matches!(found, Value::Str(text) if text.as_str() == key);
         Ok(self.entries().iter().find(|(found, _)| is_key(found)).map(|(_, value)| value.clone()))
-    }
-}
-
-/// A dictionary in the making; keys are strings, numbers and the like.
-#[derive(Debug)]
-pub(super) struct DictBuilder {
-    entries: Vec<(Value, Value)>,
-    depth: u8,
-    charge: Charge,
-}
-
-impl DictBuilder {
-    pub(super) fn new(meter: &Meter) -> Result<Self> {
-        Ok(Self { entries: Vec::new(), depth: 0, charge: meter.charge(OVERHEAD)? })
-    }
-
-    pub(super) fn set(&mut self, key: Value, value: Value) -> Result<()> {
-        let meter = self.charge.meter();
-        meter.steps(1 + self.entries.len())?;
-        key.defined()?;
-        if key.depth()? > 0 {
-            return fail(format!("a {} cannot be the key of a dictionary", key.kind()));
-        }
-        let depth = value.depth()?;
-        let mut found = None;
-        for (index, (old, _)) in self.entries.iter().enumerate() {
-            if super::operators::equal(meter, old, &key)? {
-                found = Some(index);
-                break;
-            }
-        }
-        self.depth = self.depth.max(depth);
-        if let Some(index) = found {
-            self.entries[index].1 = value;
-        } else {
-            self.charge.grow(2 * ITEM)?;
-            self.entries.push((key, value));
-        }
-        Ok(())
-    }
-
-    pub(super) fn finish(self) -> Dict {
-        let (entries, depth) = (self.entries, self.depth + 1);
-        Dict(Rc::new(DictInner { entries, depth, _charge: self.charge }))
     }
 }
 

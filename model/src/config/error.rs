@@ -1,3 +1,5 @@
+//! Errors of reading a network's configuration and tensors.
+
 use crate::arch::Architecture;
 use crate::gguf::{self, GgmlType};
 
@@ -166,7 +168,7 @@ pub enum Error {
         expected: Vec<u64>,
     },
     /// A tensor type that the guest has no kernels for.
-    #[error("tensor {name:?} has type {kind}, supported are {supported}: quantise the model to one of these, for example with llama-quantize", supported = GgmlType::supported_names())]
+    #[error("tensor {name:?} has type {kind}, supported are {supported}: quantize the model to one of these, for example with llama-quantize", supported = GgmlType::supported_names())]
     TensorType {
         /// The tensor.
         name: String,

@@ -1,8 +1,10 @@
+//! Matches the tensors of a file with the roles of the network.
+
 use std::collections::HashMap;
 
-use polychord_abi::network::{Part, ROLES, Role};
+use polychord_abi::network::{ROLES, Role, Section, Sizes};
 
-use super::{Config, Error};
+use super::error::Error;
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 
 /// A tensor of the network: what it is for, and where it is.
@@ -21,64 +23,70 @@ pub struct ModelTensor<'a> {
     pub info: &'a TensorInfo,
 }
 
-/// Finds every tensor of the network, and refuses all others.
-pub(super) fn table<'a>(
-    gguf: &'a Gguf,
-    config: &Config,
-    architecture: &'static str,
-) -> Result<Vec<ModelTensor<'a>>, Error> {
-    let mut rest: HashMap<&str, &TensorInfo> =
-        gguf.tensors().iter().map(|info| (info.name.as_str(), info)).collect();
-    let mut table = Vec::with_capacity(rest.len());
-    for (role, block) in in_order(config.blocks) {
-        if !role.need.is_allowed(config.features) {
-            continue;
-        }
-        let name = match block {
-            Some(block) => role.name.replace("{}", &block.to_string()),
-            None => role.name.to_owned(),
-        };
-        match rest.remove(name.as_str()) {
-            Some(info) => table.push(fit(info, role, config, block)?),
-            None if role.need.is_required(config.features) => {
-                return Err(Error::MissingTensor { name });
+/// What decides which tensors a file has to have, and of which shapes.
+pub(super) struct Network {
+    pub(super) architecture: &'static str,
+    pub(super) blocks: u32,
+    pub(super) features: u32,
+    pub(super) sizes: Sizes,
+}
+
+impl Network {
+    /// Finds every tensor of the network, and refuses all others.
+    pub(super) fn tensors<'a>(&self, gguf: &'a Gguf) -> Result<Vec<ModelTensor<'a>>, Error> {
+        let mut rest: HashMap<&str, &TensorInfo> =
+            gguf.tensors().iter().map(|info| (info.name.as_str(), info)).collect();
+        let mut table = Vec::with_capacity(rest.len());
+        for (role, block) in in_order(self.blocks) {
+            if !role.need.is_allowed(self.features) {
+                continue;
             }
-            None => {}
+            let name = match block {
+                Some(block) => role.name.replace("{}", &block.to_string()),
+                None => role.name.to_owned(),
+            };
+            match rest.remove(name.as_str()) {
+                Some(info) => table.push(fit(info, role, &self.sizes, block)?),
+                None if role.need.is_required(self.features) => {
+                    return Err(Error::MissingTensor { name });
+                }
+                None => {}
+            }
         }
-    }
-    // The first in file order, so that the message does not vary.
-    match gguf.tensors().iter().find(|info| rest.contains_key(info.name.as_str())) {
-        Some(info) => {
-            let (name, blocks) = (info.name.clone(), config.blocks);
-            Err(Error::UnknownTensor { name, architecture, blocks })
+        // The first in file order, so that the message does not vary.
+        match gguf.tensors().iter().find(|info| rest.contains_key(info.name.as_str())) {
+            Some(info) => {
+                let Self { architecture, blocks, .. } = *self;
+                Err(Error::UnknownTensor { name: info.name.clone(), architecture, blocks })
+            }
+            None => Ok(table),
         }
-        None => Ok(table),
     }
 }
 
 /// Each role with each block that has one, in the order of the network.
 fn in_order(blocks: u32) -> impl Iterator<Item = (&'static Role, Option<u32>)> {
-    let of = |part: Part| ROLES.iter().filter(move |role| role.part == part);
-    let outside = move |part| of(part).map(|role| (role, None));
+    let of = |section: Section| ROLES.iter().filter(move |role| role.section == section);
+    let outside = move |section| of(section).map(|role| (role, None));
     let block = |block| {
-        let roles = ROLES.iter().filter(|role| role.part.is_in_block());
+        let roles = ROLES.iter().filter(|role| role.section.is_in_block());
         roles.map(move |role| (role, Some(block)))
     };
-    outside(Part::Embedding)
-        .chain(outside(Part::Rope))
+    outside(Section::Embedding)
+        .chain(outside(Section::Rope))
         .chain((0..blocks).flat_map(block))
-        .chain(outside(Part::Output))
+        .chain(outside(Section::Output))
 }
 
 fn fit<'a>(
     info: &'a TensorInfo,
     role: &Role,
-    config: &Config,
+    sizes: &Sizes,
     block: Option<u32>,
 ) -> Result<ModelTensor<'a>, Error> {
     let name = || info.name.clone();
     // They do not overflow: the configuration was checked.
-    let size = |size| config.sizes().get(size).unwrap_or(u32::MAX);
+    let size = |size| sizes.get(size).unwrap_or(u32::MAX);
     let (rows, cols) = (size(role.rows), size(role.cols));
     let expected: Vec<u64> = match role.is_vector() {
         true => vec![cols.into()],

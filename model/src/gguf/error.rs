@@ -1,3 +1,5 @@
+//! Errors of reading a GGUF file.
+
 use std::io;
 use std::path::PathBuf;
 

@@ -1,3 +1,5 @@
+//! How tensors are stored: ggml's types, with the sizes of their blocks.
+
 use std::fmt;
 
 use polychord_abi::transformer::ggml_type;

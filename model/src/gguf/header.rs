@@ -1,3 +1,5 @@
+//! Reads the header of a GGUF file: version, metadata, and the list of tensors.
+
 use std::io::Read;
 
 use super::reader::Reader;
@@ -13,17 +15,28 @@ const MIN_PAIR: u64 = 8 + 1 + 4 + 1;
 /// Name length, one byte of name, dimension count, one dimension, type, offset.
 const MIN_TENSOR: u64 = 8 + 1 + 4 + 8 + 4 + 8;
 
-pub(super) fn read(inner: impl Read, file_len: u64) -> Result<Gguf, Error> {
-    let mut reader = Reader::new(inner, file_len);
-    let version = version(&mut reader)?;
-    let tensor_count = reader.count("tensors", MIN_TENSOR, MAX_TENSORS)?;
-    let pair_count = reader.count("metadata pairs", MIN_PAIR, MAX_PAIRS)?;
-    let metadata = metadata(&mut reader, pair_count)?;
-    let alignment = alignment(&metadata)?;
-    let raw = (0..tensor_count).map(|_| tensor(&mut reader)).collect::<Result<Vec<_>, _>>()?;
-    let data_offset = reader.offset().next_multiple_of(alignment);
-    let tensors = tensor::place(raw, alignment, data_offset, file_len)?;
-    Ok(Gguf { version, alignment, file_len, data_offset, metadata, tensors })
+impl Gguf {
+    /// Reads a header from the start of `reader`, of a file of `file_len` bytes.
+    ///
+    /// The reader should be buffered; no more than `file_len` bytes and no tensor data are
+    /// asked of it.
+    ///
+    /// # Errors
+    ///
+    /// If the header is not a valid GGUF header, or describes tensors that are not wholly
+    /// inside the file, misaligned or overlapping.
+    pub fn read(reader: impl Read, file_len: u64) -> Result<Self, Error> {
+        let mut reader = Reader::new(reader, file_len);
+        let version = version(&mut reader)?;
+        let tensor_count = reader.count("tensors", MIN_TENSOR, MAX_TENSORS)?;
+        let pair_count = reader.count("metadata pairs", MIN_PAIR, MAX_PAIRS)?;
+        let metadata = metadata(&mut reader, pair_count)?;
+        let alignment = alignment(&metadata)?;
+        let raw = (0..tensor_count).map(|_| tensor(&mut reader)).collect::<Result<Vec<_>, _>>()?;
+        let data_offset = reader.offset().next_multiple_of(alignment);
+        let tensors = tensor::place(raw, alignment, data_offset, file_len)?;
+        Ok(Self { version, alignment, file_len, data_offset, metadata, tensors })
+    }
 }
 
 fn version<R: Read>(reader: &mut Reader<R>) -> Result<u32, Error> {

@@ -1,3 +1,5 @@
+//! Bounded reading of little-endian fields.
+
 use std::io::{ErrorKind, Read};
 
 use super::value::shown;

@@ -1,3 +1,5 @@
+//! Where tensors are in a file: checked against its size and each other.
+
 use std::collections::HashSet;
 
 use super::{Error, GgmlType};

@@ -1,3 +1,5 @@
+//! Byte-level BPE, as GPT-2 and Llama 3 use it.
+
 use std::collections::{HashMap, HashSet};
 
 use tokenizers::Model as _;
@@ -9,9 +11,6 @@ use super::{Error, bytes, split::PreTokenizer};
 use crate::gguf::{Metadata, StringArray};
 
 const MAX_MERGES: usize = 1 << 22;
-
-/// What `tokenizer.ggml.model` calls this kind of vocabulary.
-pub(super) const MODEL: &str = "gpt2";
 
 /// Byte-level BPE: words are spelled in GPT-2's characters, then merged by rank.
 #[derive(Debug)]

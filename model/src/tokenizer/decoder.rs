@@ -1,4 +1,7 @@
-use super::{Error, Tokenizer};
+//! From token ids to text, one at a time.
+
+use super::Tokenizer;
+use super::error::Error;
 
 /// Turns generated tokens into text one by one, for a tokenizer that it borrows.
 ///
@@ -23,11 +26,15 @@ pub struct Decoder<'a> {
     pending: PendingText,
 }
 
-impl<'a> Decoder<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer) -> Self {
-        Self { tokenizer, pending: PendingText::default() }
+impl Tokenizer {
+    /// Starts turning generated tokens into text one by one.
+    #[must_use]
+    pub fn decoder(&self) -> Decoder<'_> {
+        Decoder { tokenizer: self, pending: PendingText::default() }
     }
+}
 
+impl Decoder<'_> {
     /// The text that is complete with this token; often empty. Control tokens have no text.
     ///
     /// # Errors

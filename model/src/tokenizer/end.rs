@@ -1,3 +1,5 @@
+//! Which tokens end a model's answer.
+
 use std::collections::HashSet;
 
 use super::Error;

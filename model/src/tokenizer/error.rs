@@ -1,4 +1,6 @@
-use super::{bpe, spm};
+//! Errors of building and using a tokenizer.
+
+use super::models;
 use crate::gguf;
 
 /// Why a tokenizer cannot be built or used.
@@ -19,8 +21,8 @@ pub enum Error {
     /// Another kind of tokenizer.
     #[error(
         "tokenizer.ggml.model {found:?} is not supported, only {:?} and {:?} are: choose a model with one of these",
-        bpe::MODEL,
-        spm::MODEL
+        models::BPE,
+        models::SPM
     )]
     Model {
         /// What the key says.

@@ -1,3 +1,5 @@
+//! Special tokens in text, and which of them steer the model.
+
 use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
@@ -39,7 +41,7 @@ pub enum SpecialTokens {
 
 /// A piece of text, or a special token that stood there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part<'a> {
+pub(super) enum Span<'a> {
     Text(&'a str),
     Token(u32),
 }
@@ -60,7 +62,7 @@ impl Specials {
     }
 
     /// Cuts `text` at user-defined tokens and, if asked to, at control tokens.
-    pub(super) fn split<'a>(&self, text: &'a str, special: SpecialTokens) -> Vec<Part<'a>> {
+    pub(super) fn split<'a>(&self, text: &'a str, special: SpecialTokens) -> Vec<Span<'a>> {
         let finder = match special {
             SpecialTokens::Parse => &self.when_asked,
             SpecialTokens::AsText => &self.always,
@@ -74,7 +76,7 @@ impl Specials {
         &self,
         text: &'a str,
         trusted: impl Iterator<Item = Range<usize>>,
-    ) -> Vec<Part<'a>> {
+    ) -> Vec<Span<'a>> {
         let mut trusted = trusted.peekable();
         let (mut special, mut plain) = (None, None);
         let mut plain_ended = false;
@@ -120,18 +122,18 @@ pub(super) fn controls(text: &str, token_type: TokenType) -> bool {
 }
 
 /// Cuts `text` where `find` finds the next token.
-fn cut(text: &str, mut find: impl FnMut(usize) -> Option<Found>) -> Vec<Part<'_>> {
+fn cut(text: &str, mut find: impl FnMut(usize) -> Option<Found>) -> Vec<Span<'_>> {
     let mut parts = Vec::new();
     let mut done = 0;
     while let Some(Found { id, range }) = find(done) {
         if range.start > done {
-            parts.push(Part::Text(&text[done..range.start]));
+            parts.push(Span::Text(&text[done..range.start]));
         }
-        parts.push(Part::Token(id));
+        parts.push(Span::Token(id));
         done = range.end;
     }
     if done < text.len() {
-        parts.push(Part::Text(&text[done..]));
+        parts.push(Span::Text(&text[done..]));
     }
     parts
 }

@@ -1,7 +1,9 @@
+//! Cuts text into words before BPE, as each model wants it.
+
 use regex::Regex;
 
 use super::Error;
-use super::vocab::Kind;
+use super::vocab::Spelling;
 use crate::gguf::Metadata;
 
 /// Cuts text into words, inside of which BPE merges; `tokenizer.ggml.pre` names one.
@@ -112,10 +114,10 @@ const RULES: &[Rule] = &[
 
 impl PreTokenizer {
     /// The one that the metadata name; SentencePiece has none, whatever they name.
-    pub(super) fn from_metadata(metadata: &Metadata, kind: Kind) -> Result<Self, Error> {
-        let name = match kind {
-            Kind::Spm => "default",
-            Kind::Bpe => match metadata.str("tokenizer.ggml.pre")? {
+    pub(super) fn from_metadata(metadata: &Metadata, spelling: Spelling) -> Result<Self, Error> {
+        let name = match spelling {
+            Spelling::Spm => "default",
+            Spelling::Bpe => match metadata.str("tokenizer.ggml.pre")? {
                 Some(name) if !name.is_empty() => name,
                 _ => {
                     tracing::warn!(

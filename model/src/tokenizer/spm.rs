@@ -1,3 +1,5 @@
+//! SentencePiece BPE, as Llama 2 and Gemma use it.
+
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 
@@ -6,10 +8,7 @@ use super::vocab::Vocab;
 use super::{Error, bytes};
 use crate::gguf::Metadata;
 
-/// What `tokenizer.ggml.model` calls this kind of vocabulary, whatever the network is.
-pub(super) const MODEL: &str = "llama";
-
-/// SentencePiece BPE: of all neighbours that together are a token, those with the best score
+/// SentencePiece BPE: of all neighbors that together are a token, those with the best score
 /// are joined first.
 ///
 /// Written here because the `tokenizers` crate ranks *pairs*, which cannot express that all
@@ -81,7 +80,7 @@ impl Spm {
 
 const NONE: usize = usize::MAX;
 
-/// A piece of text in a list of neighbours; empty once joined to the one before.
+/// A piece of text in a list of neighbors; empty once joined to the one before.
 struct Piece {
     start: usize,
     len: usize,
@@ -114,7 +113,7 @@ impl<'a> Joiner<'a> {
         Self { spm, text, pieces, queue: BinaryHeap::new() }
     }
 
-    /// Joins until no neighbours are a token, and gives what is left.
+    /// Joins until no neighbors are a token, and gives what is left.
     fn join(mut self) -> impl Iterator<Item = &'a str> {
         for index in 1..self.pieces.len() {
             self.propose(index - 1, index);
@@ -139,7 +138,7 @@ impl<'a> Joiner<'a> {
         self.pieces.into_iter().filter(|p| p.len > 0).map(move |p| &text[p.start..p.start + p.len])
     }
 
-    /// Queues two neighbours if together they are a token.
+    /// Queues two neighbors if together they are a token.
     fn propose(&mut self, left: usize, right: usize) {
         if left == NONE || right == NONE {
             return;
@@ -152,7 +151,7 @@ impl<'a> Joiner<'a> {
     }
 }
 
-/// Two neighbours to join: better scores first, then what stands further left.
+/// Two neighbors to join: better scores first, then what stands further left.
 struct Pair {
     score: f32,
     left: usize,

@@ -1,3 +1,5 @@
+//! The vocabulary of a file: texts, types and roles of its tokens.
+
 use super::{Error, bytes};
 use crate::gguf::{Metadata, StringArray};
 
@@ -7,7 +9,7 @@ const MAX_TOKEN: usize = 4096;
 
 /// How token texts stand for bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum Spelling {
     /// Each byte is written as one character (GPT-2's table).
     Bpe,
     /// Plain text with `▁` for a space; `<0x00>` for single bytes.
@@ -29,7 +31,7 @@ pub(super) enum TokenType {
 /// Texts and types of all tokens, and which have a role.
 #[derive(Debug)]
 pub(super) struct Vocab {
-    kind: Kind,
+    spelling: Spelling,
     texts: StringArray,
     types: Vec<TokenType>,
     size: u32,
@@ -43,22 +45,22 @@ pub(super) struct Vocab {
 impl Vocab {
     pub(super) fn from_metadata(
         metadata: &Metadata,
-        kind: Kind,
+        spelling: Spelling,
         add_bos: bool,
     ) -> Result<Self, Error> {
         let key = "tokenizer.ggml.tokens";
         let texts = metadata.strings(key)?.ok_or(Error::Missing { key })?.clone();
         check_limits(&texts)?;
         let size = u32::try_from(texts.len()).unwrap_or(u32::MAX);
-        let types = types(metadata, &texts, kind)?;
+        let types = types(metadata, &texts, spelling)?;
         // llama.cpp's defaults; byte-level vocabularies have none.
-        let default = |id: u32| Some(id).filter(|&id| kind == Kind::Spm && id < size);
+        let default = |id: u32| Some(id).filter(|&id| spelling == Spelling::Spm && id < size);
         let special =
             |name: &str, id| Ok::<_, Error>(special_id(metadata, name, size)?.or(default(id)));
         let flag = |key, default| Ok::<_, Error>(metadata.bool(key)?.unwrap_or(default));
         let (bos_key, eos_key) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
         let vocab = Self {
-            kind,
+            spelling,
             texts,
             types,
             size,
@@ -104,10 +106,10 @@ impl Vocab {
     /// Appends what the token stands for; `None` if there is no such token.
     pub(super) fn append_piece(&self, id: u32, to: &mut Vec<u8>) -> Option<()> {
         let text = self.text(id)?;
-        match (self.token_type(id)?, self.kind) {
+        match (self.token_type(id)?, self.spelling) {
             (TokenType::UserDefined, _) => to.extend(text.bytes()),
-            (TokenType::Normal, Kind::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
-            (TokenType::Normal, Kind::Spm) => to.extend(text.replace('▁', " ").bytes()),
+            (TokenType::Normal, Spelling::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
+            (TokenType::Normal, Spelling::Spm) => to.extend(text.replace('▁', " ").bytes()),
             (TokenType::Byte, _) => to.extend(bytes::parse_hex(text)),
             (
                 TokenType::Undefined | TokenType::Unknown | TokenType::Control | TokenType::Unused,
@@ -133,7 +135,11 @@ fn check_limits(texts: &StringArray) -> Result<(), Error> {
     }
 }
 
-fn types(metadata: &Metadata, texts: &StringArray, kind: Kind) -> Result<Vec<TokenType>, Error> {
+fn types(
+    metadata: &Metadata,
+    texts: &StringArray,
+    spelling: Spelling,
+) -> Result<Vec<TokenType>, Error> {
     let key = "tokenizer.ggml.token_type";
     let Some(numbers) = metadata.i32s(key)? else {
         return Ok(vec![TokenType::Normal; texts.len()]);
@@ -144,11 +150,11 @@ fn types(metadata: &Metadata, texts: &StringArray, kind: Kind) -> Result<Vec<Tok
     (0..)
         .zip(numbers)
         .zip(texts.iter())
-        .map(|((id, &number), text)| token_type(id, number, text, kind))
+        .map(|((id, &number), text)| token_type(id, number, text, spelling))
         .collect()
 }
 
-fn token_type(id: u32, number: i32, text: &str, kind: Kind) -> Result<TokenType, Error> {
+fn token_type(id: u32, number: i32, text: &str, spelling: Spelling) -> Result<TokenType, Error> {
     match number {
         0 => Ok(TokenType::Undefined),
         1 => Ok(TokenType::Normal),
@@ -157,11 +163,11 @@ fn token_type(id: u32, number: i32, text: &str, kind: Kind) -> Result<TokenType,
         4 => Ok(TokenType::UserDefined),
         5 => Ok(TokenType::Unused),
         // Byte-level vocabularies spell bytes by GPT-2's table, so this form is not theirs.
-        6 if kind == Kind::Spm && bytes::parse_hex(text).is_none() => {
+        6 if spelling == Spelling::Spm && bytes::parse_hex(text).is_none() => {
             Err(Error::ByteToken { id, text: text.to_owned() })
         }
         6 => Ok(TokenType::Byte),
-        kind => Err(Error::TokenType { id, kind }),
+        other => Err(Error::TokenType { id, kind: other }),
     }
 }
 

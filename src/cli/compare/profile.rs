@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::{Comparison, Entry, Run};
+use super::results::{Comparison, Entry, Run};
 use crate::cli::Failure;
 
 const START: &[&str] = &["compile", "layers", "host", "total"];

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, Table, presets};
 
-use super::{Comparison, Entry, Outcome, Run};
+use super::results::{Comparison, Entry, Outcome, Run};
 use crate::cli::{Failure, size, terminal};
 
 /// Prints the text, a row for each run, and the verdict.
@@ -112,7 +112,7 @@ fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
-/// Whether to write in colour.
+/// Whether to write in color.
 #[derive(Clone, Copy)]
 struct Paint(bool);
 

@@ -57,7 +57,7 @@ pub(crate) struct Args {
         allow_negative_numbers = true)]
     pub(crate) max_tokens: usize,
 
-    /// Room for so many tokens of prompt and answer; by default as many as are needed
+    /// Most tokens of prompt and answer together; by default as many as are needed
     #[arg(long, value_name = "TOKENS")]
     pub(crate) context: Option<u32>,
 
@@ -98,7 +98,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) json: bool,
 
-    /// Print what became of each memory, to stderr: a table, or JSON
+    /// Print statistics of each memory to stderr: a table, or JSON
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true,
         default_missing_value = "table", value_enum)]
     pub(crate) stats: Option<Format>,

@@ -1,3 +1,5 @@
+//! How a generation went, as text or as JSON.
+
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -8,7 +10,6 @@ use polychord::model::{LoadReport, Logits, Placed, Profile};
 use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
-use super::profile;
 use crate::cli::terminal::Plain;
 use crate::cli::{Failure, size, terminal};
 
@@ -78,7 +79,8 @@ pub(crate) struct Report<'a> {
 }
 
 impl Report<'_> {
-    pub(crate) fn print_json(&self) -> Result<(), Failure> {
+    /// Prints the report as a JSON object, with where the time went.
+    pub(crate) fn print_json(&self, profile: serde_json::Value) -> Result<(), Failure> {
         let object = serde_json::json!({
             "engine": self.engine.engine,
             "engine_version": self.engine.version,
@@ -109,12 +111,13 @@ impl Report<'_> {
             "peak_memory_bytes": peak_memory(),
             "stats": self.stats,
             "paging": self.paging,
-            "profile": profile::object(self),
+            "profile": profile,
         });
         writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
         Ok(())
     }
 
+    /// Prints the report as lines of text to stderr.
     pub(crate) fn print_summary(&self) -> Result<(), Failure> {
         let Capabilities { engine, version, execution, .. } = self.engine;
         let ranks =
@@ -170,7 +173,7 @@ impl Report<'_> {
         mode.to_owned()
     }
 
-    /// How layers took turns.
+    /// How often layers were found in their window, or had to be loaded.
     fn paging_line(&self) -> String {
         let Some(paging) = self.paging else { return "none: all layers stay".into() };
         let PagerStats { hits, misses, evictions, wait_nanos, .. } = paging;
@@ -194,6 +197,7 @@ fn rate(count: usize, time: Duration) -> Option<f64> {
     Some(f64::from(count) / time.as_secs_f64())
 }
 
+/// A time in ms.
 pub(crate) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

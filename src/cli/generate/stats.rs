@@ -1,4 +1,4 @@
-//! What became of each memory, as a table or as JSON.
+//! Statistics of each memory, as a table or as JSON.
 
 use std::io::Write;
 use std::time::Duration;
@@ -39,7 +39,7 @@ fn table(guests: &[GuestStats]) -> Table {
         "guest",
         "memory",
         "regions",
-        "realised as",
+        "backed by",
         "reserved",
         "resident",
         "mapped",

@@ -1,11 +1,11 @@
 //! Filters of lists and dictionaries.
 
+use super::super::access::{attribute, item};
+use super::super::given::Given;
 use super::super::limits::{Meter, Result, fail};
-use super::super::run::{Given, attribute, item};
 use super::super::text::{Builder, Text};
 use super::super::value::{List, ListBuilder, Value};
-use super::super::{checks, methods, operators, show};
-use super::apply as apply_filter;
+use super::super::{checks, equality, methods, operators, show};
 
 /// Bytes that are charged for an element while a list is sorted.
 const SORTED: usize = 144;
@@ -16,7 +16,6 @@ pub(super) fn apply(meter: &Meter, name: &str, value: &Value, given: Given) -> R
             given.end(0)?;
             return value.length(meter).map(Value::count);
         }
-        "map" => return map(meter, value, given),
         "select" | "reject" | "selectattr" | "rejectattr" => {
             return select(meter, name, value, given);
         }
@@ -104,7 +103,13 @@ fn again(given: &Given) -> Given {
     Given { positional: given.positional.clone(), named: given.named.clone() }
 }
 
-fn map(meter: &Meter, value: &Value, mut given: Given) -> Result<Value> {
+/// Applies the filter that is named, or takes an attribute, of each element.
+pub(super) fn map(
+    meter: &Meter,
+    value: &Value,
+    mut given: Given,
+    apply: fn(&Meter, &str, &Value, Given) -> Result<Value>,
+) -> Result<Value> {
     let mut items = value.iterate()?;
     let mut mapped = ListBuilder::new(meter)?;
     if let Some(attribute) = given.named("attribute") {
@@ -120,7 +125,7 @@ fn map(meter: &Meter, value: &Value, mut given: Given) -> Result<Value> {
         let name = named(&mut given, "filter")?;
         while let Some(item) = items.next(meter)? {
             meter.steps(given.positional.len())?;
-            mapped.push(apply_filter(meter, name.as_str(), &item, again(&given))?)?;
+            mapped.push(apply(meter, name.as_str(), &item, again(&given))?)?;
         }
     }
     Ok(Value::List(mapped.finish()))
@@ -254,7 +259,7 @@ fn group(meter: &Meter, value: &Value, mut given: Given) -> Result<Value> {
         let mut members = ListBuilder::new(meter)?;
         members.push(first)?;
         while let Some((next, _)) = sorted.peek() {
-            if !operators::equal(meter, &name, next)? {
+            if !equality::equal(meter, &name, next)? {
                 break;
             }
             if let Some((_, item)) = sorted.next() {
@@ -276,7 +281,7 @@ fn unique(meter: &Meter, value: &Value, mut given: Given) -> Result<Value> {
     'items: while let Some(item) = items.next(meter)? {
         let key = key(meter, &item, attribute.as_ref(), sensitive)?;
         for old in seen.items() {
-            if operators::equal(meter, old, &key)? {
+            if equality::equal(meter, old, &key)? {
                 continue 'items;
             }
         }

@@ -3,7 +3,6 @@
 use super::super::ast::{Arguments, Comparison, Conditional, Expr, Link, Name, Operator, Target};
 use super::super::lexer::Token;
 use super::super::limits::{ARGUMENTS, NESTING, Result, Stop, fail};
-use super::{no_arguments, shown};
 
 /// Tokens of a tag that are not understood yet.
 pub(super) struct Tokens {
@@ -428,7 +427,8 @@ impl Tokens {
         let mut filters = Vec::new();
         while bare && filters.is_empty() || self.skip("|") {
             let name = self.name()?;
-            let arguments = if self.peek_is("(") { self.arguments()? } else { no_arguments() };
+            let arguments =
+                if self.peek_is("(") { self.arguments()? } else { Arguments::default() };
             filters.push(Link::Filter(name, arguments));
         }
         Ok(filters)
@@ -437,7 +437,7 @@ impl Tokens {
     fn test(&mut self) -> Result<Link> {
         let negated = self.skip_word("not");
         let name = self.name()?;
-        let mut arguments = no_arguments();
+        let mut arguments = Arguments::default();
         let follows = match &self.next {
             Some(Token::Name(name)) => {
                 if &**name == "is" {
@@ -462,7 +462,7 @@ impl Tokens {
 
     fn arguments(&mut self) -> Result<Arguments> {
         self.expect("(")?;
-        let mut all = no_arguments();
+        let mut all = Arguments::default();
         let mut count = 0;
         while !self.skip(")") {
             if count > 0 {
@@ -495,4 +495,15 @@ impl Tokens {
 
 fn chain(first: Expr, links: Vec<Link>) -> Expr {
     if links.is_empty() { first } else { Expr::Chain(Box::new(first), links) }
+}
+
+/// The token as an error shows it.
+fn shown(token: Option<&Token>) -> String {
+    match token {
+        None => "the end of the tag".to_owned(),
+        Some(Token::Name(name)) => format!("`{name}`"),
+        Some(Token::Op(op)) => format!("`{op}`"),
+        Some(Token::Str(_)) => "a string".to_owned(),
+        Some(Token::Int(_) | Token::Float(_)) => "a number".to_owned(),
+    }
 }

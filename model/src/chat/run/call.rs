@@ -4,82 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use super::super::ast::Name;
+use super::super::dict_builder::DictBuilder;
+use super::super::given::Given;
 use super::super::limits::{Meter, RANGE, Result, Stop, fail};
 use super::super::show;
 use super::super::text::{Builder, Text};
-use super::super::value::{
-    Bindings, Callable, Cycler, DictBuilder, List, ListBuilder, Loop, Value,
-};
+use super::super::value::{Bindings, Callable, Cycler, List, ListBuilder, Loop, Value};
 use super::Run;
-
-/// Functions beside `strftime_now`, which only a template with a date has.
-pub(super) const FUNCTIONS: [&str; 6] =
-    ["range", "dict", "namespace", "cycler", "joiner", "raise_exception"];
-
-/// Arguments of a call. Their number is bounded where they are written.
-#[derive(Debug, Default)]
-pub(in super::super) struct Given {
-    pub(in super::super) positional: Vec<Value>,
-    pub(in super::super) named: Vec<(Name, Value)>,
-}
-
-impl Given {
-    /// Takes an argument by its place or its name; an undefined one is missing.
-    pub(in super::super) fn take(&mut self, index: usize, name: &str) -> Option<Value> {
-        if let Some(value) = self.positional.get_mut(index) {
-            return Some(std::mem::replace(value, Value::None));
-        }
-        self.named(name)
-    }
-
-    /// Takes an argument that has to be named.
-    pub(in super::super) fn named(&mut self, name: &str) -> Option<Value> {
-        let index = self.named.iter().position(|(found, _)| **found == *name)?;
-        Some(self.named.remove(index).1)
-    }
-
-    /// Refuses arguments behind the first `count`, and names that were not taken.
-    pub(in super::super) fn end(&self, count: usize) -> Result<()> {
-        if self.positional.len() > count {
-            return fail(format!("takes at most {count} arguments, not {}", self.positional.len()));
-        }
-        match self.named.first() {
-            Some((name, _)) => fail(format!("takes no argument `{name}`")),
-            None => Ok(()),
-        }
-    }
-
-    /// Takes an argument that must be there.
-    pub(in super::super) fn require(&mut self, index: usize, name: &str) -> Result<Value> {
-        self.take(index, name)
-            .ok_or_else(|| Stop::failed(format!("the argument `{name}` is missing")))
-    }
-
-    /// Takes a text.
-    pub(in super::super) fn text(&mut self, index: usize, name: &str) -> Result<Option<Text>> {
-        match self.take(index, name) {
-            None | Some(Value::None) => Ok(None),
-            Some(Value::Str(text)) => Ok(Some(text)),
-            Some(other) => fail(format!("`{name}` has to be a string, not a {}", other.kind())),
-        }
-    }
-
-    /// Takes a number.
-    pub(in super::super) fn int(&mut self, index: usize, name: &str) -> Result<Option<i64>> {
-        match self.take(index, name) {
-            None | Some(Value::None) => Ok(None),
-            Some(other) => match other.as_int() {
-                Some(value) => Ok(Some(value)),
-                None => fail(format!("`{name}` has to be a number, not a {}", other.kind())),
-            },
-        }
-    }
-
-    /// Takes what counts as true or false.
-    pub(in super::super) fn flag(&mut self, index: usize, name: &str) -> bool {
-        self.take(index, name).is_some_and(|value| value.is_true())
-    }
-}
 
 impl<'a> Run<'a> {
     pub(super) fn call(&mut self, callee: &Value, given: Given) -> Result<Value> {

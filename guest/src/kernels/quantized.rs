@@ -1,11 +1,11 @@
 //! Types that store blocks of 32 weights, in `B` bytes with their scales.
 
+use super::order::{multiply_add, sum};
 use super::product::{self, UNSIGNED};
-use super::{multiply_add, sum};
 use crate::simd::*;
 
 /// A type of which 32 weights take `B` bytes.
-pub(super) trait Quantised<const B: usize>: Sized {
+pub(super) trait Quantized<const B: usize>: Sized {
     /// A block in registers: its scales, and values of which the first 16 are next.
     fn new(block: &[u8; B]) -> Self;
 
@@ -19,7 +19,7 @@ pub(super) trait Quantised<const B: usize>: Sized {
 /// piece of code first, and what it computes from them last: with more of them at once it
 /// runs out of registers, and accumulators in memory double the time.
 #[inline(always)]
-pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
+pub(super) fn dot<Q: Quantized<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32 {
     let (blocks, _) = row.as_chunks::<B>();
     // It is 32, but were that known here, LLVM would unroll the loop over the halves.
     let weights = x.len() / blocks.len().max(1);
@@ -36,7 +36,7 @@ pub(super) fn dot<Q: Quantised<B>, const B: usize>(row: &[u8], x: &[f32]) -> f32
 
 /// Expands a stored row.
 #[inline(always)]
-pub(super) fn expand<Q: Quantised<B>, const B: usize>(row: &[u8], out: &mut [f32]) {
+pub(super) fn expand<Q: Quantized<B>, const B: usize>(row: &[u8], out: &mut [f32]) {
     for (block, out) in row.as_chunks::<B>().0.iter().zip(out.as_chunks_mut::<32>().0) {
         let mut block = Q::new(block);
         for half in out.as_chunks_mut::<16>().0 {
@@ -106,28 +106,3 @@ pub(super) fn bits(lowest: v128) -> v128 {
     let bytes = i8x16_shuffle::<0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1>(lowest, lowest);
     i8x16_eq(v128_and(bytes, one), one)
 }
-
-/// Makes a [`Format`](super::Format) of a quantized type.
-macro_rules! quantised_format {
-    ($name:ident, $form:ident) => {
-        impl super::Format for $name {
-            #[inline(never)]
-            fn expand(row: &[u8], out: &mut [f32]) {
-                super::quantised::expand::<Self, BYTES>(row, out);
-            }
-            #[inline(always)]
-            fn dot(row: &[u8], x: &[f32]) -> f32 {
-                super::quantised::dot::<Self, BYTES>(row, x)
-            }
-            const FORM: Option<super::Form> = Some(super::Form::$form);
-            fn multiply_integer(
-                w: &super::Matrix<'_>,
-                x: &mut super::Activations,
-                y: super::Output<'_>,
-            ) {
-                super::blocks::multiply::<Self, BYTES, _>(w, x, y);
-            }
-        }
-    };
-}
-pub(super) use quantised_format;

@@ -1,0 +1,6 @@
+//! Which kinds of vocabularies there are: what `tokenizer.ggml.model` says.
+
+/// Byte-level BPE.
+pub(super) const BPE: &str = "gpt2";
+/// SentencePiece BPE, whatever the network is.
+pub(super) const SPM: &str = "llama";
