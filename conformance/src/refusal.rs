@@ -34,7 +34,7 @@ fn memory64(engine: &dyn Engine) -> Outcome {
     match engine.capabilities().memory64 {
         Memory64::Host => module(engine, MEMORY64, "memory64"),
         // Native, but too small: the requirement is refused, the module is not.
-        Memory64::Native { .. } => Ok(()),
+        _ => Ok(()),
     }
 }
 

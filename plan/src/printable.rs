@@ -1,4 +1,4 @@
-//! Text of strangers in what people read: files, modules and names may say anything.
+//! Text of unknown origin in what people read: files, modules and names may say anything.
 
 use std::fmt::{self, Write as _};
 

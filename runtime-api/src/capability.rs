@@ -39,6 +39,7 @@ pub struct Capabilities {
 /// How the engine provides 64-bit memories.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Memory64 {
     /// By the engine itself, as the memory64 proposal has it.
     Native {
@@ -52,6 +53,7 @@ pub enum Memory64 {
 /// What the relaxed SIMD instructions bring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum RelaxedSimd {
     /// The engine does not know them.
     Unsupported,
@@ -61,13 +63,19 @@ pub enum RelaxedSimd {
     Faster,
 }
 
+polychord_plan::named!(RelaxedSimd, "support of relaxed SIMD", {
+    Unsupported = "unsupported": "The engine does not know the instructions",
+    Slower = "slower": "They run, but no faster than plain SIMD",
+    Faster = "faster": "They run, and faster than plain SIMD",
+});
+
 /// What a caller needs of an engine. The default needs nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requirements {
-    /// A native 64-bit memory of at least so many bytes.
+    /// Least size of a native 64-bit memory, in bytes.
     pub memory64_bytes: Option<u64>,
-    /// A 32-bit memory of at least so many bytes.
+    /// Least size of a 32-bit memory, in bytes.
     pub memory32_bytes: Option<u64>,
     /// Several memories in one guest.
     pub multi_memory: bool,

@@ -41,7 +41,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// Those of [`compile`](Self::compile).
+    /// Returns the errors of [`compile`](Self::compile).
     fn compile_within(&self, wasm: &[u8], limits: &ModuleLimits) -> Result<Arc<dyn Module>>;
 }
 

@@ -1,17 +1,28 @@
 //! What can go wrong between a host and its guests.
+//!
+//! - `about`: what a program learns of an error, without its message.
+//! - `kind`, `trap`, `layer_problem`, `unmet`: the parts of errors that are types of their own.
+//! - `words`: the parts of messages.
 
+mod about;
 mod kind;
+mod layer_problem;
+#[cfg(test)]
+mod tests;
+mod trap;
+mod unmet;
+mod words;
 
+use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
-use std::{fmt, io};
 
-use polychord_abi::code;
 use polychord_plan::Printable;
-use polychord_plan::range::OutOfRange;
-use serde::Serialize;
 
 pub use self::kind::ErrorKind;
+pub use self::layer_problem::LayerProblem;
+pub use self::trap::TrapKind;
+pub use self::unmet::Unmet;
+use self::words::{in_function, join, list, memories, setter};
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -31,7 +42,7 @@ pub enum Error {
         /// What the validator says.
         reason: String,
     },
-    /// Compiling the module could take more time and memory than a stranger's module may.
+    /// Compiling the module could take more time and memory than a module of unknown origin may.
     #[error(
         "the guest module is too complex{}: {found} {what}, and the limit is {limit}; compile it with \
          ModuleLimits::trusted() if you trust its author, or in a process of its own",
@@ -347,7 +358,7 @@ pub enum Error {
         /// Why.
         reason: String,
     },
-    /// A group cannot have so many ranks.
+    /// A group of no ranks, or of more than the limit.
     #[error("a group of {asked} ranks is not possible: 1 to {limit} are")]
     RankCount {
         /// What was asked for.
@@ -441,304 +452,4 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
-}
-
-/// Why a layer cannot be registered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum LayerProblem {
-    /// Another layer has its number.
-    NumberTaken,
-    /// Guests cannot name its number.
-    NumberTooLarge,
-    /// It has no bytes.
-    Empty,
-    /// It leaves its memory.
-    Place,
-    /// It crosses the edge of a region or of a linear memory.
-    Edge,
-    /// It leaves its source.
-    Source,
-    /// Its bytes of a source without a file are those of another layer, too.
-    SharedBytes,
-    /// It shares a page with another layer.
-    Overlap,
-}
-
-polychord_plan::named!(LayerProblem, "problem of a layer", { NumberTaken = "number_taken",
-    NumberTooLarge = "number_too_large",
-    Empty = "empty",
-    Place = "place",
-    Edge = "edge",
-    Source = "source",
-    SharedBytes = "shared_bytes",
-    Overlap = "overlap" });
-
-/// Why a guest was stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum TrapKind {
-    /// `unreachable` was executed (a panic in a Rust guest, for one).
-    Unreachable,
-    /// A load, store or bulk operation left its memory.
-    MemoryOutOfBounds,
-    /// A table access left its table.
-    TableOutOfBounds,
-    /// An indirect call met an empty table slot.
-    IndirectCallToNull,
-    /// An indirect call met a function of another type.
-    IndirectCallTypeMismatch,
-    /// An integer operation overflowed.
-    IntegerOverflow,
-    /// An integer was divided by zero.
-    IntegerDivisionByZero,
-    /// A float that is not a number or too large was converted to an integer.
-    InvalidConversionToInteger,
-    /// The guest used up its stack.
-    StackOverflow,
-    /// The call took longer than [`Limits::call_time`](crate::Limits::call_time).
-    DeadlineExceeded(Duration),
-    /// Another trap, which only this engine has.
-    Other,
-}
-
-/// One requirement that an engine does not meet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Unmet {
-    /// The field of [`Requirements`](crate::Requirements).
-    pub field: &'static str,
-    /// What is needed.
-    pub needed: String,
-    /// What there is.
-    pub offered: String,
-}
-
-impl Error {
-    /// What kind of error this is.
-    #[must_use]
-    pub const fn kind(&self) -> ErrorKind {
-        match self {
-            Self::InvalidModule { .. } | Self::TooComplex { .. } | Self::Import { .. } => {
-                ErrorKind::InvalidModule
-            }
-            Self::Unmet { .. } => ErrorKind::Unsupported,
-            Self::Compile { .. }
-            | Self::Instantiate { .. }
-            | Self::Call { .. }
-            | Self::EngineVersion { .. }
-            | Self::SignalConflict { .. } => ErrorKind::Engine,
-            Self::Trap { .. } => ErrorKind::Trap,
-            Self::Signature { .. }
-            | Self::NotEnabled { .. }
-            | Self::NoGuestMemory { .. }
-            | Self::InvalidMemory { .. }
-            | Self::InvalidLayer { .. }
-            | Self::InvalidPlan { .. }
-            | Self::BadChunk { .. }
-            | Self::RankCount { .. }
-            | Self::RankNumber { .. }
-            | Self::HasRank { .. } => ErrorKind::InvalidInput,
-            Self::MissingExport { .. }
-            | Self::MemoryNotFound { .. }
-            | Self::RegionNotFound { .. }
-            | Self::LayerNotFound { .. } => ErrorKind::NotFound,
-            Self::TooLarge { .. } | Self::TooMany { .. } => ErrorKind::Limit,
-            Self::OutOfMemory { .. } | Self::HostMemory { .. } | Self::NoWatchdog { .. } => {
-                ErrorKind::OutOfMemory
-            }
-            Self::OutOfRange { .. }
-            | Self::PointerOverflow { .. }
-            | Self::PointerOutOfBounds { .. }
-            | Self::BufferTooSmall { .. } => ErrorKind::OutOfRange,
-            Self::RanksDisagree { .. } | Self::RankStopped { .. } | Self::RankBusy { .. } => {
-                ErrorKind::Ranks
-            }
-            Self::Truncated { .. } | Self::NotAFile { .. } | Self::Io { .. } => ErrorKind::Io,
-            Self::Panic { .. } => ErrorKind::Bug,
-        }
-    }
-
-    /// The engine that it is about, if it is about one.
-    #[must_use]
-    pub const fn engine(&self) -> Option<&str> {
-        match self {
-            Self::Compile { engine, .. }
-            | Self::Instantiate { engine, .. }
-            | Self::Call { engine, .. }
-            | Self::EngineVersion { engine, .. }
-            | Self::SignalConflict { engine, .. }
-            | Self::Unmet { engine, .. }
-            | Self::Trap { engine, .. }
-            | Self::OutOfMemory { engine, .. } => Some(*engine),
-            _ => None,
-        }
-    }
-
-    /// What was attempted, if the error says so: an export, an import, or an operation on a file.
-    #[must_use]
-    pub fn operation(&self) -> Option<&str> {
-        match self {
-            Self::Call { operation, .. } | Self::Trap { operation, .. } => Some(operation),
-            Self::MissingExport { export, .. } | Self::Signature { export, .. } => Some(export),
-            Self::Panic { operation }
-            | Self::NotEnabled { operation, .. }
-            | Self::NoGuestMemory { operation, .. }
-            | Self::OutOfRange { operation, .. }
-            | Self::PointerOverflow { operation, .. }
-            | Self::PointerOutOfBounds { operation, .. }
-            | Self::BufferTooSmall { operation, .. }
-            | Self::Io { operation, .. } => Some(operation),
-            _ => None,
-        }
-    }
-
-    /// The code that a guest sees for this error: one of [`polychord_abi::code`].
-    #[must_use]
-    pub fn code(&self) -> i32 {
-        match self {
-            Self::NotEnabled { .. } | Self::NoGuestMemory { .. } => code::NOT_ENABLED,
-            Self::LayerNotFound { .. } => code::LAYER_NOT_FOUND,
-            Self::BufferTooSmall { .. } => code::BUFFER_TOO_SMALL,
-            Self::OutOfRange { .. } | Self::BadChunk { .. } | Self::RanksDisagree { .. } => {
-                code::INVALID_RANGE
-            }
-            Self::Truncated { .. } | Self::Io { .. } => code::READ_FAILED,
-            Self::PointerOverflow { .. } => code::POINTER_OVERFLOW,
-            Self::PointerOutOfBounds { .. } => code::POINTER_OUT_OF_BOUNDS,
-            _ => code::INTERNAL,
-        }
-    }
-}
-
-impl From<polychord_plan::Error> for Error {
-    fn from(error: polychord_plan::Error) -> Self {
-        use polychord_plan::Error as Plan;
-        match error {
-            Plan::InvalidPlan { reason } => Self::InvalidPlan { reason },
-            Plan::TooLarge { what, asked, limit, limited_by } => {
-                Self::TooLarge { what, asked, limit, limited_by }
-            }
-            other => Self::InvalidPlan { reason: other.to_string() },
-        }
-    }
-}
-
-impl From<OutOfRange> for Error {
-    fn from(error: OutOfRange) -> Self {
-        let OutOfRange { operation, offset, len, size, .. } = error;
-        Self::OutOfRange { operation, offset, len, size }
-    }
-}
-
-impl fmt::Display for Unmet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { field, needed, offered } = self;
-        write!(f, "{field}: needs {needed}, has {offered}")
-    }
-}
-
-impl fmt::Display for TrapKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreachable => f.write_str("unreachable code was reached"),
-            Self::MemoryOutOfBounds => f.write_str("memory access out of bounds"),
-            Self::TableOutOfBounds => f.write_str("table access out of bounds"),
-            Self::IndirectCallToNull => f.write_str("indirect call to an empty table slot"),
-            Self::IndirectCallTypeMismatch => {
-                f.write_str("indirect call to a function of another type")
-            }
-            Self::IntegerOverflow => f.write_str("integer overflow"),
-            Self::IntegerDivisionByZero => f.write_str("integer division by zero"),
-            Self::InvalidConversionToInteger => f.write_str("invalid conversion to integer"),
-            Self::StackOverflow => f.write_str("stack overflow"),
-            Self::DeadlineExceeded(limit) => {
-                write!(f, "the time limit of {} ms was exceeded", limit.as_millis())
-            }
-            Self::Other => f.write_str("a trap that only this engine has"),
-        }
-    }
-}
-
-/// What raises a limit.
-fn setter(what: &str) -> &str {
-    match what {
-        "memories" | "tables" => what,
-        _ => "table_elements",
-    }
-}
-
-fn memories(names: &[String]) -> String {
-    match names {
-        [] => "none: export it, as linkers do by default (--export-memory)".into(),
-        _ => format!("{}: rename one of them", names.join(", ")),
-    }
-}
-
-fn in_function(function: Option<u32>) -> String {
-    function.map(|index| format!(" in function {index}")).unwrap_or_default()
-}
-
-fn join(unmet: &[Unmet]) -> String {
-    let all: Vec<_> = unmet.iter().map(ToString::to_string).collect();
-    all.join("; ")
-}
-
-fn list(names: &[String]) -> String {
-    if names.is_empty() {
-        return "none".into();
-    }
-    // A stranger's module may have any number of them.
-    let shown = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(SHOWN) {
-        0 => shown,
-        more => format!("{shown} and {more} more"),
-    }
-}
-
-/// Most names in a message.
-const SHOWN: usize = 32;
-
-#[cfg(test)]
-mod tests {
-    use polychord_plan::is_hidden;
-
-    use super::*;
-
-    #[test]
-    fn errors_have_no_hidden_characters() {
-        let text = || "a\x1b[2J\u{9b}\n\u{202e}".to_owned();
-        let path = || std::path::PathBuf::from(text());
-        let io = || std::io::Error::other("");
-        for error in [
-            Error::InvalidModule { offset: 0, reason: text() },
-            Error::Compile { engine: "e", reason: text() },
-            Error::Import { module: text(), name: text(), reason: text() },
-            Error::Instantiate { engine: "e", reason: text() },
-            Error::Call { engine: "e", operation: text(), reason: text() },
-            Error::Trap { engine: "e", operation: text(), kind: TrapKind::Other },
-            Error::MissingExport { export: text(), available: vec![text()] },
-            Error::Signature { export: text(), expected: text(), given: text() },
-            Error::TooLarge { what: text(), asked: 0, limit: 0, limited_by: text() },
-            Error::OutOfMemory { engine: "e", what: "w", asked: 0, reason: text() },
-            Error::RegionNotFound { memory: 0, region: text(), available: text() },
-            Error::InvalidMemory { reason: text() },
-            Error::RankStopped { rank: 0, ranks: 1, reason: text() },
-            Error::InvalidLayer {
-                layer: 0,
-                name: text(),
-                problem: LayerProblem::Overlap,
-                reason: text(),
-            },
-            Error::InvalidPlan { reason: text() },
-            Error::Truncated { path: path(), now: 0, offset: 0, len: 0 },
-            Error::NotAFile { path: path(), found: "a pipe" },
-            Error::Io { operation: "open", path: path(), source: io() },
-        ] {
-            let message = error.to_string();
-            assert!(!message.contains(is_hidden), "{message:?}");
-            assert!(message.contains(r"a\u{1b}[2J\u{9b}\n\u{202e}"), "{message}");
-        }
-    }
 }

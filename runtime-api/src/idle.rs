@@ -22,7 +22,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// With so many empty memories, of at most 8 pages each if there are several.
+    /// A guest with this many empty memories, of at most 8 pages each if there are several.
     pub(crate) fn start(memories: usize) -> LiveGuest<Self> {
         Self::claiming(memories, capabilities())
     }

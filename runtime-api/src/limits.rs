@@ -24,7 +24,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Most bytes of each linear memory, whoever grows it. At most 4 GiB are possible for a
+    /// Most bytes of each linear memory, whether guest or host grows it. At most 4 GiB are possible for a
     /// 32-bit memory, which is the default.
     pub memory_bytes: u64,
     /// Most bytes of all linear memories together; by default four times

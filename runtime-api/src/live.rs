@@ -10,7 +10,7 @@ use crate::host::{CallState, Host};
 use crate::layers::layer::{LayerSpec, LoadedLayer};
 use crate::memory::region::{MemoryKind, MemorySpec, Region};
 use crate::memory::segment::{self, LinearMemories, Segment};
-use crate::memory::space::{MemoryId, MemoryStats};
+use crate::memory::stats::{MemoryId, MemoryStats};
 use crate::module::ModuleInfo;
 use crate::ranks::Rank;
 use crate::runtime::Runtime;
@@ -178,22 +178,22 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
 
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
         let Self { host, instance } = self;
-        host.counted(host.load_layer(&mut **instance, id, CallState::Idle, None))
+        host.counted(host.load_layer(instance, id, CallState::Idle, None))
     }
 
     fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
         let Self { host, instance } = self;
-        host.counted(host.load_layer(&mut **instance, id, CallState::Idle, Some(bytes)))
+        host.counted(host.load_layer(instance, id, CallState::Idle, Some(bytes)))
     }
 
     fn release_layer(&mut self, id: LayerId) -> Result<()> {
         let Self { host, instance } = self;
-        host.counted(host.release_layer(&mut **instance, id))
+        host.counted(host.release_layer(instance, id))
     }
 
     fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
         let Self { host, instance } = self;
-        host.counted(host.unregister_layer(&mut **instance, id))
+        host.counted(host.unregister_layer(instance, id))
     }
 
     fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
@@ -210,7 +210,7 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
         let Self { host, instance } = self;
         let written = host
             .address(memory, offset, data.len() as u64)
-            .and_then(|address| host.write(&mut **instance, address, data));
+            .and_then(|address| host.write(instance, address, data));
         host.counted(written)
     }
 
@@ -264,7 +264,7 @@ fn function<'a>(module: &'a ModuleInfo, export: &str, args: &[Value]) -> Result<
     Err(signature(export, ty, given, None))
 }
 
-/// The error of a call that has other arguments than the function, or room for so many results.
+/// The error of a call that has other arguments than the function, or room for another number of results.
 fn signature(
     export: &str,
     ty: &FunctionType,
@@ -343,7 +343,7 @@ mod tests {
         let memory = guest.create_memory64(&MemorySpec::guest(4 * PAGE)).unwrap();
         let mut file = tempfile::NamedTempFile::new().unwrap();
         std::io::Write::write_all(&mut file, &[7; 65_536]).unwrap();
-        #[allow(unsafe_code, reason = "nobody else knows the file")]
+        #[allow(unsafe_code, reason = "no other process knows the file")]
         // SAFETY: it stays as it is.
         let source = unsafe { Source::open_mapped(file.path()).unwrap() };
         let (id, name, bytes) = (LayerId(0), String::new(), PAGE);

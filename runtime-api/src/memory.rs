@@ -4,15 +4,19 @@
 //! - `segment`: the linear memories of a guest, and the ranges of them that a memory lies in.
 //! - `mapping`: replacing whole pages, the one place that maps files.
 //! - `place`: the pages of one layer, as loading and releasing change them.
+//! - `memory64`: one memory, and where its bytes are.
 //! - `space`: all memories of one guest, one space of addresses.
+//! - `stats`: the numbers of memories, and what is known about each.
 
 pub(crate) mod mapping;
+pub(crate) mod memory64;
 pub(crate) mod place;
 pub(crate) mod region;
 pub(crate) mod segment;
 pub(crate) mod space;
+pub(crate) mod stats;
 
 pub use self::mapping::WholePages;
 pub use self::region::{MemoryKind, MemorySpec, Region, RegionSpec};
 pub use self::segment::{Backing, LinearMemories, Segment};
-pub use self::space::{MemoryId, MemoryStats};
+pub use self::stats::{MemoryId, MemoryStats};

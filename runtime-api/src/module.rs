@@ -64,7 +64,7 @@ impl ModuleInfo {
     ///
     /// # Errors
     ///
-    /// As for [`parse_within`](Self::parse_within).
+    /// Returns the errors of [`parse_within`](Self::parse_within).
     pub fn parse(wasm: &[u8], engine: &Capabilities) -> Result<Self> {
         Self::parse_within(wasm, engine, &ModuleLimits::default())
     }

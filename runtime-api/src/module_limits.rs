@@ -7,7 +7,7 @@
 /// while it validates, what the work is proportional to, and refuses a module with
 /// [`Error::TooComplex`](crate::Error::TooComplex) before the engine sees it.
 ///
-/// The defaults are for modules of strangers, and far beyond what compilers emit for one function:
+/// The defaults are for modules of unknown origin, and far beyond what compilers emit for one function:
 /// the transformer guest, of 200 KB, has an effort of 230,000 in all. The worst module at the limits
 /// that was found takes Cranelift ten seconds of one core and less than a gigabyte.
 ///

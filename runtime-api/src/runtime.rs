@@ -7,7 +7,7 @@ use crate::host::Host;
 use crate::layers::layer::{LayerSpec, LoadedLayer};
 use crate::memory::region::{MemorySpec, Region};
 use crate::memory::segment::LinearMemories;
-use crate::memory::space::{MemoryId, MemoryStats};
+use crate::memory::stats::{MemoryId, MemoryStats};
 use crate::ranks::Rank;
 use crate::stats::Stats;
 use crate::value::Value;
@@ -67,7 +67,7 @@ pub trait Runtime: LinearMemories + Send {
     /// # Errors
     ///
     /// [`Error::InvalidMemory`](crate::Error::InvalidMemory) if it is described wrongly, [`Error::TooLarge`](crate::Error::TooLarge) if a region has
-    /// no bytes or more than the limits allow, and [`Error::OutOfMemory`](crate::Error::OutOfMemory) if there is not so
+    /// no bytes or more than the limits allow, and [`Error::OutOfMemory`](crate::Error::OutOfMemory) if there is not that
     /// much.
     fn create_memory64(&mut self, spec: &MemorySpec) -> Result<MemoryId>;
 
@@ -78,7 +78,7 @@ pub trait Runtime: LinearMemories + Send {
     /// [`Error::MemoryNotFound`](crate::Error::MemoryNotFound) or [`Error::RegionNotFound`](crate::Error::RegionNotFound).
     fn region(&self, memory: MemoryId, name: &str) -> Result<Region>;
 
-    /// Makes a region larger by so many bytes, in whole pages of zeros, and returns its size
+    /// Makes a region larger by `bytes`, in whole pages of zeros, and returns its size
     /// before. Nothing moves: what it may grow to was set aside when the memory was made.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// # Errors
     ///
-    /// Those of [`load_layer`](Self::load_layer).
+    /// Returns the errors of [`load_layer`](Self::load_layer).
     fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer>;
 
     /// Takes a layer out of its memory and gives the pages back; they read as zeros. What was
@@ -141,7 +141,7 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// # Errors
     ///
-    /// As [`release_layer`](Self::release_layer).
+    /// Returns the errors of [`release_layer`](Self::release_layer).
     fn unregister_layer(&mut self, id: LayerId) -> Result<()>;
 
     /// Copies from a memory made by `create_memory64`. A layer's bytes are there once it is
@@ -198,6 +198,7 @@ pub trait Runtime: LinearMemories + Send {
     ///
     /// # Errors
     ///
-    /// As [`call`](Self::call), and [`Error::Signature`](crate::Error::Signature) if it has not as many results.
+    /// Returns the errors of [`call`](Self::call), and [`Error::Signature`](crate::Error::Signature)
+    /// if it has another number of results.
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
 }

@@ -99,17 +99,13 @@ impl ValueType {
     }
 }
 
-impl fmt::Display for ValueType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::I32 => "i32",
-            Self::I64 => "i64",
-            Self::F32 => "f32",
-            Self::F64 => "f64",
-            Self::V128 => "v128",
-        })
-    }
-}
+polychord_plan::named!(ValueType, "type of a value", {
+    I32 = "i32",
+    I64 = "i64",
+    F32 = "f32",
+    F64 = "f64",
+    V128 = "v128",
+});
 
 macro_rules! from_number {
     ($($number:ty => $variant:ident),*) => {$(

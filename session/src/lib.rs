@@ -27,47 +27,43 @@
 //! }
 //! ```
 //!
+//! What an embedder needs is at the root. The modules group it:
+//!
+//! | module | has |
+//! | --- | --- |
+//! | [`generate`] | conversations, continuations, and what ends them |
+//! | [`options`] | what a caller decides about a session |
+//! | [`placement`] | which guests hold which layers |
+//! | [`stats`] | loading, counters, time |
+//!
 //! Everything here runs on the host and knows no engine; the network itself is computed by
 //! the guest alone. `polychord-model` has what needs no host: headers, tokenizers, sampling.
 
-mod answer;
+pub mod generate;
+pub mod options;
+pub mod placement;
+pub mod stats;
+
 mod build;
-mod cancel;
-mod chat;
 mod error;
-mod finish;
-mod generate_options;
-mod generation;
-mod generator;
 mod header;
-mod load_report;
 mod model;
-mod options;
 mod pipeline;
-mod placement;
-mod profile;
 mod rank_pool;
 mod session;
 mod setup;
 mod shard;
-mod stats;
-mod stop_texts;
 mod transformer;
 
 pub use build::SimdFlavor;
-pub use cancel::CancelHandle;
-pub use chat::{Chat, ChatAnswer};
 pub use error::{Error, ErrorKind, Result};
-pub use finish::Finish;
-pub use generate_options::GenerateOptions;
-pub use generation::{Generation, Token};
-pub use generator::Generator;
+pub use generate::{
+    CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Token,
+};
 pub use header::{header_of, read_header};
-pub use load_report::LoadReport;
 pub use model::Model;
 pub use options::{Placement, PlacementKind, Ranks, SessionOptions, Split, UnknownRanks};
 pub use placement::Placed;
-pub use profile::{Phases, Profile};
 pub use session::{Logits, Session};
-pub use stats::{GuestStats, SessionStats};
+pub use stats::{GuestStats, LoadReport, Phases, Profile, SessionStats};
 pub use transformer::Transformer;

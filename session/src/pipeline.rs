@@ -6,11 +6,11 @@ use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{Plan, Rank};
 
 use crate::error::{Error, Result};
-use crate::load_report::LoadReport;
-use crate::profile::{Phases, Profile, timed};
 use crate::setup::Setup;
 use crate::shard::{Batch, Shard};
-use crate::stats::{GuestStats, SessionStats};
+use crate::stats::load_report::LoadReport;
+use crate::stats::profile::{Phases, Profile, timed};
+use crate::stats::session_stats::{GuestStats, SessionStats};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {

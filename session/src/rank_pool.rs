@@ -7,10 +7,10 @@ use std::thread::{self, JoinHandle};
 use polychord_runtime_api::Rank;
 
 use crate::error::{Error, Result};
-use crate::load_report::LoadReport;
 use crate::pipeline::Pipeline;
 use crate::setup::Setup;
-use crate::stats::{GuestStats, SessionStats};
+use crate::stats::load_report::LoadReport;
+use crate::stats::session_stats::{GuestStats, SessionStats};
 
 /// The ranks of a session that are in this process. The first one computes in the caller's
 /// thread.

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use polychord_runtime_api::{Module, PagerStats, Stats};
 
 use crate::error::{Error, Result};
-use crate::load_report::LoadReport;
 use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::placement::Placed;
-use crate::profile::Profile;
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
-use crate::stats::{GuestStats, SessionStats};
+use crate::stats::load_report::LoadReport;
+use crate::stats::profile::Profile;
+use crate::stats::session_stats::{GuestStats, SessionStats};
 
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///

@@ -14,11 +14,11 @@ use polychord_runtime_api::{
 };
 
 use crate::error::{Error, Result};
-use crate::load_report::LoadReport;
 use crate::model::Model;
-use crate::profile::timed;
 use crate::setup::{Held, Setup};
-use crate::stats::SessionStats;
+use crate::stats::load_report::LoadReport;
+use crate::stats::profile::timed;
+use crate::stats::session_stats::SessionStats;
 
 /// One guest of a plan, with its memories.
 pub(crate) struct Shard {
@@ -324,7 +324,7 @@ fn load(
         let loaded = runtime.load_layer(layer.source.id)?;
         match loaded.method {
             LoadMethod::Mapped => report.mapped += 1,
-            LoadMethod::Copied => report.copied += 1,
+            _ => report.copied += 1,
         }
         report.bytes += loaded.bytes;
         report.took += loaded.took;

@@ -1,53 +1,9 @@
-//! What a session has done, and what its guests' memories hold.
+//! What sessions tell of themselves: how weights were loaded, what was counted, where the time went.
 
-use polychord_runtime_api::{MemoryStats, PagerStats, Stats};
+pub(crate) mod load_report;
+pub(crate) mod profile;
+pub(crate) mod session_stats;
 
-use crate::profile::Profile;
-
-/// What a session has done since its start; [`Session::report`](crate::Session::report) gives it.
-///
-/// With a rank that was given ([`SessionOptions::rank`](crate::SessionOptions::rank)), it counts
-/// this rank alone.
-///
-/// ```no_run
-/// # fn run(session: &polychord_session::Session) {
-/// let report = session.report();
-/// println!("{} bytes of guests", report.totals.guest_bytes);
-/// if let Some(paging) = report.paging {
-///     println!("{} layers were read again", paging.misses);
-/// }
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct SessionStats {
-    /// Counters of all guests of all ranks together.
-    pub totals: Stats,
-    /// Counters of the paging of layers; none if all layers stay.
-    pub paging: Option<PagerStats>,
-    /// Where the time went, as the first rank saw it.
-    pub profile: Profile,
-}
-
-/// Memories of one guest of a session; [`Session::memory_stats`](crate::Session::memory_stats)
-/// gives them.
-///
-/// ```no_run
-/// # fn run(session: &polychord_session::Session) {
-/// for guest in session.memory_stats() {
-///     for memory in guest.memories {
-///         println!("rank {} guest {}: {} bytes", guest.rank, guest.guest, memory.reserved_bytes);
-///     }
-/// }
-/// # }
-/// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct GuestStats {
-    /// The rank that the guest belongs to, from 0.
-    pub rank: usize,
-    /// Its number in the plan, from 0.
-    pub guest: usize,
-    /// Its memories, in the order in which they were made.
-    pub memories: Vec<MemoryStats>,
-}
+pub use self::load_report::LoadReport;
+pub use self::profile::{Phases, Profile};
+pub use self::session_stats::{GuestStats, SessionStats};

@@ -106,6 +106,7 @@ fn memory64(memory: Memory64) -> String {
     match memory {
         Memory64::Native { max_bytes } => format!("native, at most {}", size::bytes(max_bytes)),
         Memory64::Host => "through the host".to_owned(),
+        _ => "in another way".to_owned(),
     }
 }
 
@@ -114,6 +115,7 @@ const fn relaxed(simd: RelaxedSimd) -> &'static str {
         RelaxedSimd::Unsupported => "no",
         RelaxedSimd::Slower => "yes, no faster",
         RelaxedSimd::Faster => "yes, faster",
+        _ => simd.name(),
     }
 }
 

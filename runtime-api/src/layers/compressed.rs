@@ -61,7 +61,7 @@ struct Part {
 #[allow(clippy::cast_possible_truncation, reason = "it is 65,536")]
 const CHUNK: usize = PAGE as usize;
 
-/// The fastest of zstd's usual levels, as somebody waits for it.
+/// The fastest of zstd's usual levels, as a release waits for it.
 const LEVEL: i32 = 1;
 
 impl CompressedStore {

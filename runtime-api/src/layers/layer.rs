@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::error::{Error, LayerProblem, Result};
 use crate::layers::source::Source;
 use crate::memory::mapping::Watch;
-use crate::memory::space::MemoryId;
+use crate::memory::stats::MemoryId;
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.
 #[derive(Clone, Debug)]
@@ -118,6 +118,7 @@ impl LoadedLayer {
 /// How a layer was brought in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LoadMethod {
     /// By reading the file into the memory.
     Copied,

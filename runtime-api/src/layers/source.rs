@@ -48,12 +48,12 @@ impl Source {
     ///
     /// # Errors
     ///
-    /// As [`open`](Self::open).
+    /// Returns the errors of [`open`](Self::open).
     ///
     /// # Safety
     ///
-    /// As long as a guest with a layer of this source lives, nobody may write to the file: the
-    /// memory of the guest would change under it. Nor may anybody truncate it, other than on
+    /// As long as a guest with a layer of this source lives, no process may write to the file: the
+    /// memory of the guest would change under it. Nor may any truncate it, other than on
     /// Linux, where pages that are lost read as zeros and the call that could have used them
     /// ends with [`Error::Truncated`]; elsewhere an access would end the process (SIGBUS).
     #[allow(unsafe_code, reason = "the contract is the caller's")]
@@ -73,15 +73,14 @@ impl Source {
         Self(Arc::new(Kind::Broken { len, whole }))
     }
 
-    /// So many bytes that no file has: zeros, until host or guest write to a layer of them. When
-    /// such a layer is released, what was written is compressed (zstd) into memory of the host,
+    /// Bytes that no file has: zeros, until host or guest write to a layer of them. When such a layer is released, what was written is compressed (zstd) into memory of the host,
     /// of which all layers of this source and its clones together take at most `room` bytes, and
     /// loading the layer brings it back bit for bit. Bytes that nothing makes smaller are kept as
     /// they are, so a room of `bytes`, rounded up to 64 KiB, is always enough; without room,
     /// releasing the layer is refused, and the layer stays.
     ///
     /// Bytes are either in a layer or compressed: those of a loaded layer go with its guest, if
-    /// nobody releases it before. No two loaded layers may have the same bytes: in one guest the
+    /// it is not released before. No two loaded layers may have the same bytes: in one guest the
     /// second is refused, in several the caller sees to it; a second one has zeros.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
@@ -244,7 +243,7 @@ impl Source {
     }
 }
 
-/// Where somebody reads a source.
+/// A place in a source, from which it is read on.
 struct SourceReader<'a> {
     source: &'a Source,
     at: u64,

@@ -304,7 +304,7 @@ mod tests {
         let mut watches = Vec::new();
         for place in 0..PLACES {
             let range = 2 * place * PAGE..2 * place * PAGE + 100;
-            // SAFETY: nobody else knows the file.
+            // SAFETY: no other process knows the file.
             let watch = unsafe { map_file(host.whole(), range.clone(), &file, 0) };
             watches.push(watch.unwrap().unwrap());
             assert_eq!(host.bytes()[range.start], 7);

@@ -22,6 +22,7 @@ pub struct MemorySpec {
 /// Where a 64-bit memory lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum MemoryKind {
     /// In the guest's own linear memories, in ranges that the host grows them by. The guest
     /// uses its bytes in place, after `memory64_map_layer`.
@@ -57,7 +58,7 @@ pub struct Region {
     pub offset: u64,
     /// Size in bytes, of whole pages. Bytes behind it cannot be used.
     pub bytes: u64,
-    /// What it can grow to. So much of the address space is its own from the start, so that
+    /// What it can grow to. That much of the address space is its own from the start, so that
     /// nothing moves when it grows.
     pub max_bytes: u64,
 }
@@ -154,7 +155,7 @@ impl Region {
         self.offset + self.bytes
     }
 
-    /// Makes it larger by so many bytes, in whole pages; its size before.
+    /// Makes it larger by `bytes`, in whole pages; its size before.
     pub(crate) fn grow(&mut self, bytes: u64) -> Result<u64> {
         let before = self.bytes;
         let after = before.checked_add(bytes).and_then(|sum| sum.checked_next_multiple_of(PAGE));

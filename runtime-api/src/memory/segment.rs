@@ -25,6 +25,20 @@ pub trait LinearMemories {
     }
 }
 
+impl<M: LinearMemories + ?Sized> LinearMemories for Box<M> {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        (**self).linear_memory(index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        (**self).linear_memory_mut(index)
+    }
+
+    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
+        (**self).whole_pages(index)
+    }
+}
+
 /// How a memory made by `create_memory64` is backed. The engine and the guest decide, not the
 /// caller, and the same guest gets the same on every engine that can run it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]

@@ -141,7 +141,7 @@ const PARAMETER: u64 = 4;
 const LOOK: u64 = 20;
 /// Values of one instruction that do not count; each beyond them counts as an instruction.
 const VALUES: u64 = 8;
-/// So many joins in one function cost as much again: allocating registers takes time that grows
+/// This number of joins in one function doubles their cost: allocating registers takes time that grows
 /// with the square.
 const QUADRATIC: u64 = 300;
 

@@ -1,4 +1,4 @@
-//! Layers that take turns in a memory that is smaller than all of them.
+//! A window: a memory that is smaller than all layers that share it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -6,83 +6,18 @@ use std::time::Instant;
 
 use polychord_abi::PAGE;
 use polychord_plan::{LayerId, SourceRange};
-use serde::{Deserialize, Serialize};
 
 use crate::layers::layer::LayerSpec;
 use crate::layers::source::Source;
 use crate::memory::region::MemorySpec;
-use crate::memory::space::MemoryId;
+use crate::memory::stats::MemoryId;
+use crate::paging::policy::{Policy, count_pinned, pages_of};
 use crate::paging::reader::{ReadLayer, Reader};
+use crate::paging::stats::PagerStats;
 use crate::runtime::Runtime;
 use crate::{Error, Result};
 
-/// Which layers stay when there is no room for all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Policy {
-    /// The first layers, as many as fit beside room for two others, stay for good, and the
-    /// rest stream through that room. Layers are used in order for every token, so this
-    /// loads the fewest.
-    #[default]
-    Pinned,
-    /// Those that were used last. Better only if the use of layers follows no order.
-    Lru,
-}
-
-polychord_plan::named!(Policy, "paging policy", {
-    Pinned = "pinned": "The first layers stay, the rest stream through",
-    Lru = "lru": "The layers that were used last",
-});
-
-/// Statistics of one pager.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[non_exhaustive]
-pub struct PagerStats {
-    /// Layers that were in memory when they were needed.
-    pub hits: u64,
-    /// Layers that had to be brought in.
-    pub misses: u64,
-    /// Layers that made room for others.
-    pub evictions: u64,
-    /// Bytes brought in.
-    pub bytes_loaded: u64,
-    /// Layers that were asked for ahead.
-    pub prefetches: u64,
-    /// Those of them that the system had in its cache of files: to copy them from there costs
-    /// what it costs to copy them from elsewhere, so that no thread read them.
-    pub prefetch_cached: u64,
-    /// Misses that had been asked for ahead.
-    pub prefetch_hits: u64,
-    /// Bytes of those that a thread of the host had read, so that they were copied from memory.
-    pub prefetch_bytes: u64,
-    /// Time until missed layers were there, in nanoseconds. Mapped pages are read later, when
-    /// the guest touches them.
-    pub wait_nanos: u64,
-    /// The part of it that was spent waiting for the thread that reads ahead.
-    pub prefetch_wait_nanos: u64,
-}
-
-/// The sum of what two pagers did.
-impl std::ops::Add for PagerStats {
-    type Output = Self;
-
-    fn add(self, other: Self) -> Self {
-        Self {
-            hits: self.hits + other.hits,
-            misses: self.misses + other.misses,
-            evictions: self.evictions + other.evictions,
-            bytes_loaded: self.bytes_loaded + other.bytes_loaded,
-            prefetches: self.prefetches + other.prefetches,
-            prefetch_cached: self.prefetch_cached + other.prefetch_cached,
-            prefetch_hits: self.prefetch_hits + other.prefetch_hits,
-            prefetch_bytes: self.prefetch_bytes + other.prefetch_bytes,
-            wait_nanos: self.wait_nanos.saturating_add(other.wait_nanos),
-            prefetch_wait_nanos: self.prefetch_wait_nanos.saturating_add(other.prefetch_wait_nanos),
-        }
-    }
-}
-
-/// A window in a guest's memory, and the layers that take turns in it.
+/// A window in a guest's memory, and the layers that share it.
 #[derive(Debug)]
 pub struct Pager {
     memory: MemoryId,
@@ -122,12 +57,12 @@ struct Resident {
 }
 
 impl Pager {
-    /// Makes a memory of so many bytes in the guest, for layers of one source in the order of
+    /// Makes a memory of `bytes` bytes in the guest, for layers of one source in the order of
     /// their use. Loads none.
     ///
     /// # Errors
     ///
-    /// As [`Runtime::create_memory64`].
+    /// Returns the errors of [`Runtime::create_memory64`].
     pub fn new(
         runtime: &mut dyn Runtime,
         source: Source,
@@ -175,7 +110,7 @@ impl Pager {
     /// # Errors
     ///
     /// [`Error::LayerNotFound`], [`Error::TooLarge`] if the window has no room for them
-    /// together, and as [`Runtime::load_layer`], also if the bytes were read ahead. Layers that
+    /// together, and the errors of [`Runtime::load_layer`], also if the bytes were read ahead. Layers that
     /// were brought in stay.
     pub fn require(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
         self.clock += 1;
@@ -198,7 +133,7 @@ impl Pager {
     ///
     /// # Errors
     ///
-    /// As [`Runtime::unregister_layer`]. If reading fails, [`require`](Self::require) says so.
+    /// Returns the errors of [`Runtime::unregister_layer`]. If reading fails, [`require`](Self::require) says so.
     pub fn prefetch(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
         self.forget_all_but(ids);
         for id in ids {
@@ -343,7 +278,7 @@ impl Pager {
         self.reader.as_mut().is_some_and(|reader| reader.forget_all_but(ids))
     }
 
-    /// Whether so many pages fit beside streamed layers and those that were read ahead.
+    /// Whether `pages` pages fit beside streamed layers and those that were read ahead.
     fn has_room(&self, pages: u64) -> bool {
         self.held() + pages <= self.stream.end - self.stream.start
     }
@@ -355,7 +290,7 @@ impl Pager {
         used + self.reader.as_ref().map_or(0, Reader::pages)
     }
 
-    /// Finds a place for a layer, sending away layers that are not needed until there is one,
+    /// Finds a place for a layer, evicting layers that are not needed until there is one,
     /// and then what was read ahead.
     fn make_room(
         &mut self,
@@ -414,7 +349,7 @@ impl Pager {
         }
     }
 
-    /// Those of some layers that do not stay.
+    /// The layers among `ids` that do not stay.
     fn streamed(&self, ids: &[LayerId]) -> impl Iterator<Item = &SourceRange> {
         let layers = ids.iter().filter_map(|id| self.layers.get(id));
         layers.filter(|layer| layer.pinned.is_none()).map(|layer| &layer.source)
@@ -431,7 +366,7 @@ impl Pager {
         }
     }
 
-    /// The first free range of so many pages.
+    /// The first free range of `pages` pages.
     fn first_fit(&self, pages: u64) -> Option<u64> {
         let mut start = self.stream.start;
         let streamed = self.resident.iter().filter(|resident| !resident.pinned);
@@ -449,32 +384,6 @@ fn nanos(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// How many of the first layers can stay, so that two of the largest others fit beside them.
-fn count_pinned(layers: &[SourceRange], pages: u64) -> usize {
-    // Pages of all layers before each of them.
-    let sum = |sum: &mut u64, layer| {
-        let before = *sum;
-        *sum = sum.saturating_add(pages_of(layer));
-        Some(before)
-    };
-    let before: Vec<_> = layers.iter().scan(0, sum).collect();
-    let mut stay = layers.iter().map(pages_of).fold(0, u64::saturating_add);
-    let mut largest = 0;
-    for (count, layer) in layers.iter().enumerate().rev() {
-        if stay.saturating_add(2_u64.saturating_mul(largest)) <= pages {
-            return count + 1;
-        }
-        stay = before[count];
-        largest = largest.max(pages_of(layer));
-    }
-    0
-}
-
-/// Pages that a layer touches, wherever in its first page it begins.
-fn pages_of(layer: &SourceRange) -> u64 {
-    (layer.start % PAGE).saturating_add(layer.bytes).div_ceil(PAGE)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -483,34 +392,9 @@ mod tests {
 
     use super::*;
     use crate::idle::Idle;
+    use crate::paging::policy::tests::layers;
 
-    fn layers(sizes: &[u64]) -> Vec<SourceRange> {
-        let mut end = 0;
-        let layer = |(id, pages): (u32, &u64)| {
-            let start = end + 5;
-            end += pages * PAGE;
-            let name = format!("layer {id}");
-            SourceRange::new(LayerId(id), name, start, pages * PAGE - 5)
-        };
-        (0..).zip(sizes).map(layer).collect()
-    }
-
-    #[test]
-    fn as_many_stay_as_leave_room_for_two() {
-        for (sizes, pages, expected) in [
-            (&[2, 2, 2, 2][..], 8, 4),
-            (&[2, 2, 2, 2], 7, 1),
-            (&[2, 2, 2, 2], 4, 0),
-            (&[2, 2, 2, 2], 1, 0),
-            (&[5, 1, 1, 1], 7, 1),
-            (&[1, 1, 1, 5], 7, 0),
-            (&[], 0, 0),
-        ] {
-            assert_eq!(count_pinned(&layers(sizes), pages), expected, "{sizes:?} in {pages}");
-        }
-    }
-
-    /// What nobody waits for is not waited for, and what is in the cache is not read twice.
+    /// Reading ahead delays no call, and what is in the cache is not read twice.
     #[test]
     fn only_what_is_not_in_the_cache_is_read_ahead() {
         for is_cached in [true, false] {

@@ -21,7 +21,7 @@ pub(crate) struct Reader {
     /// None while it is being dropped.
     requests: Option<Sender<Request>>,
     results: Receiver<Result<Room>>,
-    /// Set when nobody waits for results any more.
+    /// Set when no result is wanted any more.
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     /// What the thread was asked for and has not answered, in its order.
@@ -52,7 +52,7 @@ struct UnderWay {
     id: LayerId,
     len: u64,
     pages: u64,
-    /// Set when nobody wants it any more.
+    /// Set when the layer is not wanted any more.
     cancelled: Arc<AtomicBool>,
 }
 
@@ -115,7 +115,7 @@ impl Reader {
         self.send(Request::Advise { start: layer.start, len: layer.bytes })
     }
 
-    /// Has a layer read into memory of so many pages, and does not wait.
+    /// Has a layer read into memory of `pages` pages, and does not wait.
     pub(crate) fn ask(&mut self, layer: &SourceRange, pages: u64) -> bool {
         let room = self.spare.take_if(|spare| spare.pages >= pages);
         let pages = room.as_ref().map_or(pages, |room| room.pages);
@@ -190,8 +190,8 @@ impl Reader {
         self.spare.take().is_some()
     }
 
-    /// The same with what is being read for nobody, when the thread is done with it. What could
-    /// not be read has no memory any more, either.
+    /// Gives memory of cancelled layers back, too: waits until the thread is done with them. What
+    /// could not be read has no memory any more, either.
     pub(crate) fn trim_all(&mut self) -> bool {
         let mut trimmed = false;
         while self.spare.is_none() && self.under_way.iter().any(UnderWay::is_cancelled) {
@@ -301,7 +301,7 @@ impl Drop for Reader {
         self.stop.store(true, Relaxed);
         self.requests = None;
         if let Some(thread) = self.thread.take() {
-            // A panic in there was reported when it happened, and concerns nobody any more.
+            // A panic in there was reported when it happened, and concerns no layer any more.
             _ = thread.join();
         }
     }

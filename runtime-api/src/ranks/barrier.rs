@@ -92,7 +92,7 @@ impl Barrier {
         if self.arrived.fetch_add(1, Ordering::AcqRel) + 1 == self.ranks {
             self.arrived.store(0, Ordering::Relaxed);
             self.turn.store(turn.wrapping_add(1), Ordering::Release);
-            // Whoever goes to sleep looks at the turn under this lock.
+            // A rank that goes to sleep looks at the turn under this lock.
             if self.state().sleepers > 0 {
                 self.changed.notify_all();
             }

@@ -234,7 +234,7 @@ fn ranks_that_begin_anew_all_the_time_wait_for_no_one() {
                 0 | 1 if round % 3 == 1 => _ = rank.renew(),
                 _ => met += u32::from(gather(&rank, &mut [0; 3], 1).is_ok()),
             }
-            // Whoever is left behind is not waited for.
+            // A rank that is left behind is not waited for.
             if round == 1_999 {
                 rank.stop("it has ended");
             }

@@ -24,7 +24,7 @@ pub trait Transport: Send + Sync {
     fn ranks(&self) -> u32;
 
     /// Exchanges chunks: rank `r` has bytes `r * chunk..(r + 1) * chunk` of `buffer`, as far as
-    /// there are so many, and gets all others. The sizes are checked before.
+    /// the buffer reaches, and gets all others. The sizes are checked before.
     ///
     /// # Errors
     ///
@@ -39,7 +39,7 @@ pub trait Transport: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Those of [`all_gather`](Self::all_gather).
+    /// Returns the errors of [`all_gather`](Self::all_gather).
     fn finish(&self, deadline: Option<Deadline>) -> Result<()>;
 
     /// Stops all ranks, unless one has failed before.

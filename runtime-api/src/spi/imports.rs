@@ -10,7 +10,7 @@ use std::sync::Arc;
 use polychord_abi::{Stats, code};
 use polychord_plan::LayerId;
 
-use crate::host::Host;
+use crate::host::{ANY_KIND, Host};
 use crate::memory::segment::LinearMemories;
 use crate::module::Function;
 pub use crate::module::{HOST_FUNCTIONS, HostFunction};
@@ -34,7 +34,7 @@ impl HostFunction {
     /// [`code`] and counts in the statistics.
     pub fn call(&self, host: &Arc<Host>, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
         let mut call = Call { name: self.name, host, guest, args };
-        // No panic may cross the boundary: for some engines it would be undefined behaviour.
+        // No panic may cross the boundary: for some engines it would be undefined behavior.
         let result = catch_unwind(AssertUnwindSafe(|| call.serve(self.function)));
         let number = match result {
             Ok(Ok(number)) => number,
@@ -81,8 +81,8 @@ fn write(call: &mut Call<'_>) -> Result<i64> {
 }
 
 fn map_layer(call: &mut Call<'_>) -> Result<i64> {
-    call.require_enabled()?;
-    to_result(call.host.map_layer(call.guest, call.layer())?)
+    let layer = call.layer();
+    to_result(call.host.map_layer(call.guest, layer)?)
 }
 
 fn hint(call: &mut Call<'_>) -> Result<i64> {
@@ -140,7 +140,7 @@ impl Call<'_> {
         if self.host.is_enabled() {
             return Ok(());
         }
-        Err(Error::NotEnabled { operation: self.name, kind: "of any kind" })
+        Err(Error::NotEnabled { operation: self.name, kind: ANY_KIND })
     }
 
     /// The first argument as the number of a layer. A negative one is never registered.

@@ -33,7 +33,7 @@ pub trait Instance: LinearMemories + Send {
 /// The permission to start one guest: [`Module::instantiate`](crate::Module::instantiate) makes
 /// it, and the backend uses it up.
 ///
-/// Nobody else has one, so nobody starts a second guest with the host of the first:
+/// It has no other maker and cannot be copied, so no second guest starts with the host of the first:
 ///
 /// ```compile_fail,E0451
 /// fn again(host: std::sync::Arc<polychord_runtime_api::spi::Host>) -> polychord_runtime_api::spi::Start {

@@ -144,11 +144,11 @@ impl CompilerCommand {
     }
 }
 
-/// All that a process writes, of which at most so many bytes are kept.
+/// All that a process writes, of which at most `most` bytes are kept.
 fn read(from: Option<impl Read>, most: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     if let Some(mut from) = from {
-        // What cannot be read is missing, which is noticed by whoever uses it.
+        // What cannot be read is missing, which is noticed where it is used.
         _ = from.by_ref().take(most).read_to_end(&mut bytes);
         _ = io::copy(&mut from, &mut io::sink());
     }
@@ -170,7 +170,7 @@ fn has_crashed(status: ExitStatus) -> bool {
 ///
 /// # Errors
 ///
-/// Those of `compile`, and [`Error::Compile`] if stdin and stdout do not work or the limits cannot
+/// Returns the errors of `compile`, and [`Error::Compile`] if stdin and stdout do not work or the limits cannot
 /// be set. The program should write it to stderr and exit with a failure.
 pub fn serve_compiler(
     engine: &'static str,

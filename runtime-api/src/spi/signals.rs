@@ -78,7 +78,7 @@ mod tests {
                 let message = error.to_string();
                 assert!(message.contains("b cannot") && message.contains("process"), "{message}");
             }
-            // Whoever was there may go on.
+            // The engine that was there may go on.
             claims.claim("a", first).unwrap();
         }
     }

@@ -49,7 +49,7 @@ impl TimeLimit {
     ///
     /// # Errors
     ///
-    /// Those of `run`, and [`Error::NoWatchdog`](crate::Error::NoWatchdog) if nothing could stop
+    /// Returns the errors of `run`, and [`Error::NoWatchdog`](crate::Error::NoWatchdog) if nothing could stop
     /// the guest; it was not run then.
     pub fn run<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
         let Some((limit, word)) = self.0 else { return run() };

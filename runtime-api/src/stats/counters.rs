@@ -17,7 +17,7 @@ pub struct Stats {
     pub bytes_written: u64,
     /// Layers brought in, by copying or by mapping.
     pub loads: u64,
-    /// Those of `loads` that were mapped.
+    /// Layers that were brought in by mapping; a part of `loads`.
     pub maps: u64,
     /// Bytes of all loads.
     pub bytes_loaded: u64,

@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 
-/// Page faults of this process since it began, whoever caused them.
+/// Page faults of this process since it began, by guests, engines and host alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PageFaults {
-    /// Those that needed no reading.
+    /// Page faults that needed no reading.
     pub minor: u64,
-    /// Those that waited for a disk.
+    /// Page faults that waited for a disk.
     pub major: u64,
 }
 

@@ -9,8 +9,8 @@ use polychord_runtime_api::{
     Capabilities, Group, Guests, Inventory, Plan, Policy, Requirements, Strategy,
 };
 
-use super::Placed;
 use super::budget::default_budget;
+use super::placed::Placed;
 use super::sizes::Sizes;
 use crate::build::Build;
 use crate::error::{Error, Result};

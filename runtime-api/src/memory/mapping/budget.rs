@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// zeros in the place of what its file has lost.
 const OF_A_LAYER: usize = 3;
 
-/// What Linux allows where nobody has changed it.
+/// What Linux allows by default.
 const DEFAULT: usize = 65_530;
 
 /// How many layers may be mapped at once in this process: they take half of its mappings.
@@ -18,7 +18,7 @@ pub(super) fn most_layers() -> usize {
     *MOST.get_or_init(|| of(max_map_count()))
 }
 
-/// The same for a process that may have so many mappings.
+/// How many layers may be mapped by a process that may have `max_map_count` mappings.
 const fn of(max_map_count: usize) -> usize {
     max_map_count / 2 / OF_A_LAYER
 }

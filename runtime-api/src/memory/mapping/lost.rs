@@ -1,8 +1,8 @@
 //! Pages of a mapped file that the file no longer has.
 //!
 //! An access to a mapped page beyond the end of its file raises SIGBUS, whose default is the
-//! end of the process. Here a page of ours that is lost becomes zeros instead, so that whoever
-//! read it goes on, and the loss is remembered until somebody asks ([`Watch::is_lost`]): a
+//! end of the process. Here a page of ours that is lost becomes zeros instead, so that the
+//! reader goes on, and the loss is remembered until it is asked for ([`Watch::is_lost`]): a
 //! result that was computed meanwhile must not be used. Other signals are passed on, also those that
 //! a process sends.
 
@@ -222,7 +222,7 @@ fn pass_on(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) 
     let action = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
     // SAFETY: with SA_SIGINFO the system passes a valid `siginfo_t`.
     let code = unsafe { &*info }.si_code;
-    // The system lets nobody ignore a fault.
+    // The system does not let a process ignore a fault.
     if action == libc::SIG_IGN && code <= 0 {
         return;
     }

@@ -57,7 +57,7 @@ impl<'a> WholePages<'a> {
     /// - While the instance lives they stay: growth does not move them and leaves them as they
     ///   are, and none of them is unmapped, protected or mapped anew. They are unmapped as a
     ///   whole, when the instance is dropped and not before.
-    /// - While no code of the guest runs, nobody but who has borrowed the instance has
+    /// - While no code of the guest runs, only the borrower of the instance has
     ///   references to these bytes, or reads or writes them.
     #[allow(unsafe_code, reason = "the contract is the backend's")]
     #[must_use]
@@ -94,7 +94,7 @@ impl<'a> WholePages<'a> {
         NonNull::from_mut(self.bytes).cast()
     }
 
-    /// The same pages for a shorter time.
+    /// Lends the pages on, for a shorter time.
     pub(crate) const fn reborrow(&mut self) -> WholePages<'_> {
         WholePages { bytes: self.bytes, no_reserve: self.no_reserve }
     }
@@ -105,7 +105,7 @@ impl<'a> WholePages<'a> {
 pub(crate) struct HostPages(MmapMut);
 
 impl HostPages {
-    /// Reserves address space for so many bytes.
+    /// Reserves address space for `len` bytes.
     ///
     /// # Errors
     ///
@@ -127,8 +127,8 @@ impl HostPages {
     /// The bytes as pages that may be replaced.
     pub(crate) fn whole(&mut self) -> WholePages<'_> {
         // SAFETY: `new` mapped them for `self` alone, private, anonymous, readable and writable.
-        // They never grow, nothing here unmaps them but the drop of `self`, and nobody reaches
-        // them but through `self`, which is borrowed.
+        // They never grow, nothing here unmaps them but the drop of `self`, and they are
+        // reached through `self` alone, which is borrowed.
         unsafe { WholePages::new(&mut self.0) }.no_reserve()
     }
 }

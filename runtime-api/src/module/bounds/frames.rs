@@ -19,7 +19,7 @@ struct Frame {
 }
 
 impl Frames {
-    /// For a function of so many locals, with the block that is its body.
+    /// The frames of a function with `locals` locals, with the block that is its body.
     pub(super) fn new(locals: u32) -> Self {
         Self { open: vec![Frame::default()], touched: vec![0; locals as usize], now: 0 }
     }

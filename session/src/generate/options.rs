@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use polychord_model::Sampling;
 
-use crate::cancel::CancelHandle;
+use crate::generate::cancel::CancelHandle;
 
 /// How to generate one answer: how tokens are chosen, and what ends it.
 ///

@@ -3,10 +3,10 @@
 use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message};
 
 use crate::error::Result;
-use crate::finish::Finish;
-use crate::generate_options::GenerateOptions;
-use crate::generation::Token;
-use crate::generator::Generator;
+use crate::generate::finish::Finish;
+use crate::generate::generation::Token;
+use crate::generate::generator::Generator;
+use crate::generate::options::GenerateOptions;
 use crate::session::Session;
 
 /// A conversation with a model: it keeps the turns, and evaluates only what is new of them.

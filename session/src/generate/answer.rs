@@ -5,14 +5,14 @@ use std::time::Instant;
 use polychord_model::sampler::Sampler;
 use polychord_model::tokenizer::PendingText;
 
-use crate::cancel::CancelHandle;
 use crate::error::{Error, Result};
-use crate::finish::Finish;
-use crate::generate_options::GenerateOptions;
-use crate::generation::Token;
+use crate::generate::cancel::CancelHandle;
+use crate::generate::finish::Finish;
+use crate::generate::generation::Token;
+use crate::generate::options::GenerateOptions;
+use crate::generate::stop_texts::{Pushed, StopTexts};
 use crate::model::Model;
 use crate::session::Session;
-use crate::stop_texts::{Pushed, StopTexts};
 
 /// An answer on its way.
 pub(crate) struct Answer {

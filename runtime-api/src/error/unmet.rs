@@ -1,0 +1,22 @@
+//! What an engine does not offer.
+
+use std::fmt;
+
+/// One requirement that an engine does not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Unmet {
+    /// The field of [`Requirements`](crate::Requirements).
+    pub field: &'static str,
+    /// What is needed.
+    pub needed: String,
+    /// What there is.
+    pub offered: String,
+}
+
+impl fmt::Display for Unmet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, needed, offered } = self;
+        write!(f, "{field}: needs {needed}, has {offered}")
+    }
+}

@@ -1,0 +1,304 @@
+//! The layers of a guest as its host has them: registered, loaded, released.
+
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use polychord_abi::PAGE;
+use polychord_plan::LayerId;
+
+use super::{ANY_KIND, Host, State};
+use crate::layers::layer::{CopyReason, Layer, LayerSpec, LoadMethod, LoadedLayer};
+use crate::memory::mapping;
+use crate::memory::mapping::Watch;
+use crate::memory::place::Place;
+use crate::memory::segment::LinearMemories;
+use crate::{Error, Result};
+
+/// Whether a guest is in the middle of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallState {
+    /// No: its pages may be exchanged.
+    Idle,
+    /// Yes: bytes may be written, but pages stay what they are.
+    Running,
+}
+
+impl Host {
+    pub(crate) fn register_layer(&self, spec: LayerSpec) -> Result<()> {
+        let mut state = self.state();
+        let memory_bytes = state.memories.bytes(spec.memory)?;
+        let extent = state.memories.extent(spec.memory, spec.offset)?;
+        tracing::trace!(
+            layer = spec.id.0,
+            name = spec.name,
+            bytes = spec.bytes,
+            "layer registered"
+        );
+        state.layers.register(spec, memory_bytes, extent)?;
+        self.counters.layer();
+        Ok(())
+    }
+
+    /// Brings a layer into its memory, unless it is there: from its source, or from where its
+    /// bytes were read to.
+    pub(crate) fn load_layer(
+        &self,
+        guest: &mut dyn LinearMemories,
+        id: LayerId,
+        when: CallState,
+        read: Option<&[u8]>,
+    ) -> Result<LoadedLayer> {
+        self.load(&mut self.state(), guest, id, when, read)
+    }
+
+    /// Does what [`load_layer`](Self::load_layer) does, for callers that hold the lock.
+    fn load(
+        &self,
+        state: &mut State,
+        guest: &mut dyn LinearMemories,
+        id: LayerId,
+        when: CallState,
+        read: Option<&[u8]>,
+    ) -> Result<LoadedLayer> {
+        let start = Instant::now();
+        let State { memories, layers, .. } = state;
+        let layer = layers.get_mut(id)?;
+        let LayerSpec { memory, offset, bytes, .. } = layer.spec;
+        let address = memories.guest_address(memory, offset)?;
+        let is_lost = layer.watch.as_ref().is_some_and(Watch::is_lost);
+        match layer.loaded {
+            Some(method) if !is_lost => {
+                let (took, reason) = (Duration::ZERO, layer.reason);
+                return Ok(LoadedLayer { address, bytes, method, took, reason });
+            }
+            // What is gone may have been used in this very call.
+            Some(_) if when == CallState::Running => {
+                return Err(layer.spec.source.truncated(layer.spec.source_offset, bytes));
+            }
+            _ => {}
+        }
+        if read.is_none() {
+            // Found out before anything is changed.
+            layer.spec.source.check_present(layer.spec.source_offset, bytes)?;
+        }
+        let mut place = memories.place(guest, memory, layer.range())?;
+        let watch = match when {
+            CallState::Running => Err(CopyReason::GuestRuns),
+            CallState::Idle if address.is_none() => Err(CopyReason::HostMemory),
+            CallState::Idle if read.is_some() => Err(CopyReason::ReadAhead),
+            CallState::Idle => self.map(&mut place, &layer.spec),
+        };
+        let (mapped, reason) = (watch.is_ok(), watch.as_ref().err().copied());
+        if !mapped {
+            self.copy(&mut place, layer, read)?;
+        }
+        layer.watch = watch.ok();
+        layer.reason = reason;
+        let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
+        layer.loaded = Some(method);
+        let took = start.elapsed();
+        self.counters.load(bytes, mapped, took);
+        memories.count_load(memory, took);
+        tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
+        Ok(LoadedLayer { address, bytes, method, took, reason })
+    }
+
+    /// Copies a layer to its place, from its source or from where its bytes were read to. If that
+    /// fails, the place is zeros, and the layer not loaded.
+    fn copy(&self, place: &mut Place<'_>, layer: &mut Layer, read: Option<&[u8]>) -> Result<()> {
+        if let Some(watch) = &layer.watch {
+            place.clear(Some(watch)).map_err(|error| self.no_pages(layer, &error))?;
+            (layer.watch, layer.loaded) = (None, None);
+        } else {
+            place.clear_around();
+        }
+        let to = place.bytes();
+        let done = match read {
+            Some(read) if read.len() == to.len() => {
+                to.copy_from_slice(read);
+                Ok(())
+            }
+            _ => self.read_source(&layer.spec, to),
+        };
+        if done.is_err() {
+            place.clear(None).map_err(|error| self.no_pages(layer, &error))?;
+        }
+        done
+    }
+
+    /// Brings a layer into the guest's linear memories while the guest is running, and returns
+    /// its address there. A layer of a memory in the host has none, and is not loaded.
+    pub(crate) fn map_layer(&self, guest: &mut dyn LinearMemories, id: LayerId) -> Result<u64> {
+        let not_enabled =
+            |kind| Error::NotEnabled { operation: polychord_abi::import::MAP_LAYER, kind };
+        let mut state = self.state();
+        if state.memories.is_empty() {
+            return Err(not_enabled(ANY_KIND));
+        }
+        let address = match state.in_guest(id)? {
+            true => self.load(&mut state, guest, id, CallState::Running, None)?.address,
+            false => None,
+        };
+        address.ok_or_else(|| not_enabled("in the guest's own linear memory"))
+    }
+
+    /// Takes a layer out of its memory, which reads as zeros from then on.
+    pub(crate) fn release_layer(&self, guest: &mut dyn LinearMemories, id: LayerId) -> Result<()> {
+        let mut state = self.state();
+        let State { memories, layers, .. } = &mut *state;
+        let layer = layers.get_mut(id)?;
+        if layer.loaded.is_none() {
+            return Ok(());
+        }
+        let mut place = memories.place(guest, layer.spec.memory, layer.range())?;
+        self.keep(&layer.spec, place.bytes())?;
+        place.clear(layer.watch.as_ref()).map_err(|error| self.no_pages(layer, &error))?;
+        layer.loaded = None;
+        layer.watch = None;
+        self.counters.release();
+        tracing::debug!(layer = id.0, "layer released");
+        Ok(())
+    }
+
+    /// Reads a layer to its place, where its bytes then are, if no file has them.
+    fn read_source(&self, spec: &LayerSpec, out: &mut [u8]) -> Result<()> {
+        let start = Instant::now();
+        spec.source.read_at(spec.source_offset, out)?;
+        if let Some(anonymous) = spec.source.as_anonymous()
+            && anonymous.forget(spec.source_offset, out.len())?
+        {
+            self.counters.decompression(start.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Keeps the bytes of a layer before it is released, if no file has them.
+    fn keep(&self, spec: &LayerSpec, bytes: &[u8]) -> Result<()> {
+        let Some(anonymous) = spec.source.as_anonymous() else { return Ok(()) };
+        let start = Instant::now();
+        let compressed = anonymous.keep(spec.source_offset, bytes)?;
+        let took = start.elapsed();
+        self.counters.compression(spec.bytes, compressed, took);
+        tracing::debug!(layer = spec.id.0, bytes = spec.bytes, compressed, ?took, "compressed");
+        Ok(())
+    }
+
+    /// Releases a layer and forgets it.
+    pub(crate) fn unregister_layer(
+        &self,
+        guest: &mut dyn LinearMemories,
+        id: LayerId,
+    ) -> Result<()> {
+        self.release_layer(guest, id)?;
+        self.state().layers.remove(id);
+        self.counters.layer_gone();
+        Ok(())
+    }
+
+    /// Copies a layer to `to` in the guest's linear memory of index 0: from its memory if it is
+    /// loaded, else straight from its source.
+    pub(crate) fn copy_layer(
+        &self,
+        guest: &mut dyn LinearMemories,
+        id: LayerId,
+        to: Range<usize>,
+    ) -> Result<u64> {
+        let start = Instant::now();
+        let mut state = self.state();
+        let State { memories, layers, .. } = &mut *state;
+        let layer = layers.get_mut(id)?;
+        let bytes = layer.spec.bytes;
+        let len = usize::try_from(bytes).ok().filter(|len| *len <= to.len());
+        let Some(len) = len.filter(|_| i32::try_from(bytes).is_ok()) else {
+            let given = to.len().min(i32::MAX as usize) as u64;
+            return Err(Error::BufferTooSmall {
+                operation: "memory64_load_layer",
+                given,
+                needed: bytes,
+            });
+        };
+        let to = to.start..to.start + len;
+        if layer.loaded.is_some() {
+            let address = memories.address(layer.spec.memory, layer.spec.offset, bytes)?;
+            memories.copy_out(guest, address, to)?;
+            self.counters.read(bytes);
+        } else {
+            layer
+                .spec
+                .source
+                .read_at(layer.spec.source_offset, &mut guest.linear_memory_mut(0)[to])?;
+            self.counters.load(bytes, false, start.elapsed());
+        }
+        Ok(bytes)
+    }
+
+    /// Makes ready for a use of mapped layers.
+    pub(crate) fn before_use(&self) {
+        if let Err(error) = mapping::keep_handler() {
+            tracing::warn!(%error, "files that shrink while they are mapped will not be noticed");
+        }
+    }
+
+    /// Checks that nothing which a use of mapped layers could have seen was gone.
+    pub(crate) fn after_use(&self) -> Result<()> {
+        self.state().layers.check_mapped()
+    }
+
+    /// Ends the watch over all mapped layers, as the guest's memories are about to go.
+    pub(crate) fn forget_mapped(&self) {
+        self.state().layers.forget_mapped();
+    }
+
+    /// Checks that a layer exists; hints are about nothing else yet.
+    pub(crate) fn hint(&self, id: LayerId) -> Result<()> {
+        self.state().layers.get_mut(id).map(|_| ())
+    }
+
+    /// Maps a layer's pages, if the engine, the source and the alignment allow it. The source has
+    /// just been found long enough.
+    #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
+    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Result<Watch, CopyReason> {
+        let file = spec.source.mapped_file().ok_or(CopyReason::Source)?;
+        if !self.capabilities.mapping {
+            return Err(CopyReason::Engine);
+        }
+        // SAFETY: the file has the whole range, and the caller of `Source::open_mapped` promised
+        // that it stays so.
+        let mapped = unsafe { place.map(file, spec.source_offset) };
+        mapped.map_or_else(
+            |error| {
+                let hint = out_of_mappings(&error);
+                tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
+                Err(CopyReason::System)
+            },
+            |watch| watch.ok_or(CopyReason::Pages),
+        )
+    }
+
+    fn no_pages(&self, layer: &Layer, error: &std::io::Error) -> Error {
+        Error::OutOfMemory {
+            engine: self.capabilities.engine,
+            what: "fresh pages for a released layer",
+            asked: layer.spec.bytes.next_multiple_of(PAGE),
+            reason: format!("{error}{}", out_of_mappings(error)),
+        }
+    }
+}
+
+impl State {
+    /// Whether a layer belongs to a memory in the guest's linear memories.
+    fn in_guest(&mut self, id: LayerId) -> Result<bool> {
+        let memory = self.layers.get_mut(id)?.spec.memory;
+        self.memories.is_in_guest(memory)
+    }
+}
+
+/// What to do if it is mappings that the system has no more of.
+fn out_of_mappings(error: &std::io::Error) -> &'static str {
+    if cfg!(target_os = "linux") && error.kind() == std::io::ErrorKind::OutOfMemory {
+        " (or the process has as many mappings as vm.max_map_count allows: map fewer layers, or \
+         raise it by sysctl)"
+    } else {
+        ""
+    }
+}

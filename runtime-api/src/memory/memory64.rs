@@ -1,0 +1,110 @@
+//! One memory of 64-bit addresses: its regions, and where its bytes are.
+
+use std::ops::Range;
+
+use polychord_plan::range::check_range;
+
+use crate::memory::mapping::HostPages;
+use crate::memory::region::Region;
+use crate::memory::segment::{Backing, LinearMemories, Segment};
+use crate::stats::{Histogram, resident};
+use crate::{Error, Result};
+
+/// A memory, and its address in the space of all memories of its runtime.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    /// Address of the first byte.
+    pub(crate) base: u64,
+    /// What it may grow to.
+    pub(crate) bytes: u64,
+    pub(crate) regions: Vec<Region>,
+    pub(crate) backing: Backing,
+    pub(crate) storage: Storage,
+    pub(crate) load_times: Histogram,
+}
+
+/// Where the bytes of a memory are.
+#[derive(Debug)]
+pub(crate) enum Storage {
+    /// In these parts of the guest's linear memories, one after the other.
+    Guest(Vec<Segment>),
+    /// In pages of the host.
+    Host(HostPages),
+}
+
+impl Storage {
+    /// Reserves pages of the host; none is in use before it is written to.
+    pub(crate) fn host(engine: &'static str, bytes: u64) -> Result<Self> {
+        let refuse = |reason: String| Error::OutOfMemory {
+            engine,
+            what: "a 64-bit memory in the host",
+            asked: bytes,
+            reason,
+        };
+        let len = usize::try_from(bytes).map_err(|error| refuse(error.to_string()))?;
+        HostPages::new(len).map(Self::Host).map_err(|error| refuse(error.to_string()))
+    }
+}
+
+impl Memory {
+    /// The segments, if it is in the guest.
+    pub(crate) fn segments(&self) -> &[Segment] {
+        match &self.storage {
+            Storage::Guest(segments) => segments,
+            Storage::Host(_) => &[],
+        }
+    }
+
+    /// Bytes of it that are in RAM: nothing behind the size of a region is.
+    pub(crate) fn resident(&self, guest: &dyn LinearMemories) -> Option<u64> {
+        let mut sum = 0;
+        for region in &self.regions {
+            let mut offset = region.offset;
+            while offset < region.end() {
+                let (all, start) = match (self.segment(offset), &self.storage) {
+                    (Some((segment, within)), _) => {
+                        let all = guest.linear_memory(segment.memory);
+                        (all, segment.start + (offset - within.start))
+                    }
+                    (None, Storage::Host(pages)) => (pages.bytes(), offset),
+                    (None, Storage::Guest(_)) => return None,
+                };
+                let len = self.extent(offset)? - offset;
+                sum += resident(&all[to_usize(start, len, all.len()).ok()?])?;
+                offset += len;
+            }
+        }
+        Some(sum)
+    }
+
+    /// The end of what is in one region and one segment, from an offset on; none if nothing is.
+    pub(crate) fn extent(&self, offset: u64) -> Option<u64> {
+        let region = self.regions.iter().find(|region| region.end() > offset)?;
+        let end = self.segment(offset).map_or(u64::MAX, |(_, within)| within.end);
+        (region.offset <= offset).then_some(region.end().min(end))
+    }
+
+    /// The segment that a byte is in, and the part of this memory that the segment is.
+    pub(crate) fn segment(&self, offset: u64) -> Option<(&Segment, Range<u64>)> {
+        let mut start = 0;
+        self.segments().iter().find_map(|segment| {
+            let within = start..start + segment.bytes;
+            start = within.end;
+            within.contains(&offset).then_some((segment, within))
+        })
+    }
+}
+
+/// The range as an index, once it is known to lie in a slice of `size` bytes.
+pub(crate) fn to_usize(start: u64, len: u64, size: usize) -> Result<Range<usize>> {
+    check_range("a memory access", start, len, size as u64)?;
+    let out_of_range = |_| Error::OutOfRange {
+        operation: "a memory access",
+        offset: start,
+        len,
+        size: size as u64,
+    };
+    let first = usize::try_from(start).map_err(out_of_range)?;
+    let last = usize::try_from(start + len).map_err(out_of_range)?;
+    Ok(first..last)
+}
