@@ -94,7 +94,7 @@ fn report(result: Result<()>) -> ExitCode {
 }
 
 fn config(folder: impl AsRef<Path>) -> Config {
-    Config::new(Mode::Aot).cache(folder.as_ref())
+    Config::default().cache(folder.as_ref())
 }
 
 fn engine(folder: impl AsRef<std::ffi::OsStr>) -> WasmEdgeEngine {

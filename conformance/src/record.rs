@@ -15,10 +15,9 @@ use crate::spec::Counts;
 /// recorded.
 pub const VARIABLE: &str = "POLYCHORD_CONFORMANCE_RECORD";
 
-/// A line of the record.
+/// A line of the record. Exhaustive: a reader of records has to read each kind.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Line {
     /// The run begins.
     Start(Start),
@@ -42,7 +41,6 @@ pub enum Line {
 
 /// What runs on which engine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Start {
     /// Version of the suite.
     pub suite: String,
@@ -60,7 +58,6 @@ pub struct Start {
 
 /// How a trial ended.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Trial {
     /// Its name, `group/name`.
     pub name: String,
@@ -76,7 +73,6 @@ pub struct Trial {
 
 /// Random modules that were compared with another engine.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct Differential {
     /// The other engine.
     pub reference: String,
@@ -95,7 +91,6 @@ pub struct Differential {
 /// What a trial checks on an engine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[non_exhaustive]
 pub enum Mode {
     /// The promise itself.
     Plain,
