@@ -7,8 +7,10 @@ use polychord_plan::LayerId;
 
 use crate::layers::layer::{LayerSpec, Layers};
 use crate::layers::source::Source;
+use crate::memory::memory64::Storage;
 use crate::memory::segment::Backing;
-use crate::memory::space::{Memories, MemoryId, Storage};
+use crate::memory::space::Memories;
+use crate::memory::stats::MemoryId;
 
 const MANY: u32 = 1_000_000;
 
