@@ -1,9 +1,19 @@
+//! Errors of plans.
+
 use crate::Printable;
 
 /// The result of making, reading or checking a plan.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Errors of making, reading and checking plans. Sizes are in bytes.
+///
+/// ```
+/// use polychord_plan::{Error, Plan};
+///
+/// let error = Plan::from_json("{}").unwrap_err();
+/// assert!(matches!(error, Error::InvalidPlan { .. }));
+/// println!("{error}");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

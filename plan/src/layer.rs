@@ -3,11 +3,24 @@
 use serde::{Deserialize, Serialize};
 
 /// Number of a layer, by which guests ask for it; the program that registers it chooses it.
+///
+/// ```
+/// use polychord_plan::LayerId;
+///
+/// assert!(LayerId(0) < LayerId(1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LayerId(pub u32);
 
 /// A layer as the model file has it.
+///
+/// ```
+/// use polychord_plan::{LayerId, SourceRange};
+///
+/// let block = SourceRange::new(LayerId(3), "blk.3", 4096, 70_000);
+/// assert_eq!(block.start + block.bytes, 74_096);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct SourceRange {
@@ -22,6 +35,14 @@ pub struct SourceRange {
 }
 
 /// The place of one layer.
+///
+/// ```
+/// use polychord_plan::{LayerId, SourceRange};
+///
+/// // Both offsets lie 4,096 bytes into their 64 KiB page.
+/// let placed = SourceRange::new(LayerId(3), "blk.3", 4096, 70_000).at(0, 65_536 + 4096);
+/// assert_eq!((placed.memory, placed.offset), (0, 69_632));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "FlatLayer")]
 #[non_exhaustive]

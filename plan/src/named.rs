@@ -6,6 +6,16 @@ use std::str::FromStr;
 /// A choice among values that have names.
 ///
 /// [`named!`](crate::named) implements it, with [`Display`](fmt::Display) and [`FromStr`].
+///
+/// ```
+/// use polychord_plan::Named;
+///
+/// /// What a command line shows of any choice.
+/// fn list<T: Named>() -> String {
+///     let line = |value: &T| format!("{}: {}\n", value.name(), value.summary());
+///     T::ALL.iter().map(line).collect()
+/// }
+/// ```
 pub trait Named: Copy + PartialEq + fmt::Display + FromStr<Err = UnknownName> + 'static {
     /// What is chosen, for messages: `cache type`.
     const WHAT: &'static str;
@@ -20,6 +30,15 @@ pub trait Named: Copy + PartialEq + fmt::Display + FromStr<Err = UnknownName> + 
 }
 
 /// A text that names no value of a choice.
+///
+/// ```
+/// # #[derive(Clone, Copy, PartialEq)]
+/// # enum Keep { First }
+/// # polychord_plan::named!(Keep, "policy", { First = "first" });
+/// let unknown = polychord_plan::UnknownName::of::<Keep>("all");
+/// assert_eq!(unknown.known, ["first"]);
+/// assert_eq!(unknown.to_string(), "there is no policy all: known are first");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct UnknownName {

@@ -17,6 +17,16 @@ use crate::{Error, Result, region};
 
 /// Which layer lives in which memory of which guest, at which offset. Plain data: made once by
 /// a [`Strategy`](crate::Strategy), the same for the same input, and run on any engine.
+///
+/// ```
+/// use polychord_plan::{LayerId, Plan, SourceRange};
+///
+/// let plan = Plan::resident([SourceRange::new(LayerId(0), "blk.0", 4096, 1000)])?;
+/// assert_eq!(plan.guests(), 1);
+/// assert_eq!(plan.memories[0].bytes, 65_536);
+/// plan.validate()?;
+/// # Ok::<(), polychord_plan::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
@@ -32,6 +42,13 @@ pub struct Plan {
 }
 
 /// One memory of a plan.
+///
+/// ```
+/// use polychord_plan::PlannedMemory;
+///
+/// let window = PlannedMemory::new(0, PlannedMemory::WEIGHTS, 1 << 30).window();
+/// assert!(window.paged);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -7,6 +7,12 @@ use std::fmt::{self, Write as _};
 ///
 /// The messages of all errors here have names and reasons like that. Text without such characters
 /// stays as it is, so that it may be applied twice.
+///
+/// ```
+/// use polychord_plan::Printable;
+///
+/// assert_eq!(Printable("blk.0\x1b[2J").to_string(), r"blk.0\u{1b}[2J");
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<T>(pub T);
 

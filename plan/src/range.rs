@@ -6,6 +6,13 @@ pub use polychord_abi::PAGE;
 pub const MAX_BYTES: u64 = 16 << 40;
 
 /// A range that leaves the memory that it should lie in.
+///
+/// ```
+/// use polychord_plan::range::check_range;
+///
+/// let error = check_range("a read", 5, 4, 8).unwrap_err();
+/// assert_eq!((error.offset, error.len, error.size), (5, 4, 8));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation}: bytes {offset}..+{len} leave the memory of {size} bytes")]
 #[non_exhaustive]

@@ -16,6 +16,19 @@ use crate::range::PAGE;
 use crate::{Error, Result};
 
 /// How layers are spread over guests and their memories.
+///
+/// ```
+/// use polychord_plan::{Group, Guests, Inventory, LayerId, SourceRange, Strategy};
+///
+/// let block = |id| {
+///     let layer = SourceRange::new(LayerId(id), format!("blk.{id}"), 0, 100_000);
+///     Group::new("weights", [layer]).cache(65_536)
+/// };
+/// let inventory = Inventory::new([block(0), block(1)]).overhead(1 << 20);
+/// let plan = Strategy::CacheApart(Guests::Exactly(2)).plan(&inventory)?;
+/// assert_eq!((plan.guests(), plan.memories.len()), (2, 4));
+/// # Ok::<(), polychord_plan::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Strategy {
@@ -42,6 +55,16 @@ pub enum Strategy {
 }
 
 /// How many guests share the layers.
+///
+/// ```
+/// # use polychord_plan::{Group, Guests, Inventory, LayerId, SourceRange, Strategy};
+/// # let block = |id| Group::new("weights", [SourceRange::new(LayerId(id), "blk", 0, 100_000)]);
+/// # let inventory = Inventory::new([block(0), block(1)]);
+/// // As few guests as hold two blocks, of 128 KiB each.
+/// let plan = Strategy::ByLayer(Guests::OfBytes(256 << 10)).plan(&inventory)?;
+/// assert_eq!(plan.guests(), 1);
+/// # Ok::<(), polychord_plan::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Guests {

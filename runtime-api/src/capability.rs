@@ -7,6 +7,14 @@ use crate::error::{Error, Result, Unmet};
 /// What an engine can do, as it is configured in this process.
 ///
 /// What is claimed here is tested, and what is not claimed is tested to be refused.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, Memory64};
+///
+/// let mut engine = Capabilities::new("mine", "1.0", "interpreter");
+/// assert_eq!(engine.memory64, Memory64::Host);
+/// engine.threads = true;
+/// ```
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -37,6 +45,18 @@ pub struct Capabilities {
 }
 
 /// How the engine provides 64-bit memories.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, Memory64};
+///
+/// fn largest_native(engine: &Capabilities) -> u64 {
+///     match engine.memory64 {
+///         Memory64::Native { max_bytes } => max_bytes,
+///         _ => 0,
+///     }
+/// }
+/// # assert_eq!(largest_native(&Capabilities::new("mine", "1.0", "interpreter")), 0);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -51,6 +71,13 @@ pub enum Memory64 {
 }
 
 /// What the relaxed SIMD instructions bring.
+///
+/// ```
+/// use polychord_runtime_api::RelaxedSimd;
+///
+/// assert_eq!("faster".parse(), Ok(RelaxedSimd::Faster));
+/// assert_eq!(RelaxedSimd::Slower.to_string(), "slower");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -70,6 +97,15 @@ polychord_plan::named!(RelaxedSimd, "support of relaxed SIMD", {
 });
 
 /// What a caller needs of an engine. The default needs nothing.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, Error, Requirements};
+///
+/// let engine = Capabilities::new("mine", "1.0", "interpreter");
+/// let needs = Requirements::NONE.memory32_bytes(1 << 30).threads();
+/// let Err(Error::Unmet { unmet, .. }) = needs.check(&engine) else { panic!("it has no threads") };
+/// assert_eq!(unmet[0].field, "threads");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requirements {

@@ -20,6 +20,18 @@ use crate::{address_space, stack};
 /// Everything that implements [`spi::Engine`] is one, and [`compile`](Self::compile) does the same
 /// for all: no backend can override it. Programs that stand between an engine and its user (test
 /// doubles, recorders) may implement this trait, and forward to another engine.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use polychord_runtime_api::{Engine, Limits, Result, Value};
+///
+/// // `polychord::open("wasmtime")` gives such an engine.
+/// fn add(engine: &Arc<dyn Engine>, wasm: &[u8]) -> Result<Vec<Value>> {
+///     let mut guest = engine.compile(wasm)?.instantiate(&Limits::default())?;
+///     guest.call("add", &[Value::I32(1), Value::I32(2)])
+/// }
+/// ```
 pub trait Engine: fmt::Debug + Send + Sync {
     /// What this engine can do as it is configured.
     fn capabilities(&self) -> &Arc<Capabilities>;
@@ -48,6 +60,17 @@ pub trait Engine: fmt::Debug + Send + Sync {
 /// A compiled guest, ready to be instantiated many times and from many threads.
 ///
 /// [`Engine::compile`] makes it of what the backend translated.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::{Limits, Module, Result, Runtime};
+///
+/// fn two_guests(module: &dyn Module) -> Result<[Box<dyn Runtime>; 2]> {
+///     let limits = Limits::default().memory_bytes(1 << 20).call_time(Duration::from_secs(1));
+///     Ok([module.instantiate(&limits)?, module.instantiate(&limits)?])
+/// }
+/// ```
 pub trait Module: Send + Sync {
     /// What the module imports and exports.
     fn info(&self) -> &Arc<ModuleInfo>;

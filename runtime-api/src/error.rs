@@ -31,6 +31,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 ///
 /// Every message says what happened, where, and with which numbers. Sizes and offsets are
 /// in bytes.
+///
+/// ```
+/// use polychord_runtime_api::{ErrorKind, Source};
+///
+/// let error = Source::open("/no/such/file").unwrap_err();
+/// assert_eq!(error.kind(), ErrorKind::Io);
+/// assert_eq!(error.operation(), Some("open"));
+/// println!("{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -28,6 +28,18 @@ use crate::{Error, Result};
 /// Shared between the [`Runtime`](crate::Runtime) and the engine's host functions. The
 /// guest's linear memories are not part of it: each call passes them, as the engine has them
 /// at that moment.
+///
+/// ```
+/// use polychord_runtime_api::Runtime;
+///
+/// fn explain(guest: &dyn Runtime) {
+///     let host = guest.host();
+///     println!("at most {} bytes in each linear memory", host.memory_limit());
+///     if let Some(refusal) = host.last_refusal() {
+///         println!("the last refusal: {refusal}");
+///     }
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Host {
     capabilities: Arc<Capabilities>,

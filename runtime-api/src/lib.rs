@@ -16,6 +16,75 @@
 //! For backends, one for each engine: [`spi`] has the traits that they implement. They translate;
 //! everything that is decided, checked or counted happens here, once.
 //!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use polychord_runtime_api::{
+//!     Engine, LayerId, LayerSpec, Limits, MemorySpec, Result, Source, Value,
+//! };
+//!
+//! // `polychord::open("wasmtime")` gives such an engine.
+//! fn run(engine: &Arc<dyn Engine>, wasm: &[u8]) -> Result<Vec<Value>> {
+//!     let mut guest = engine.compile(wasm)?.instantiate(&Limits::default())?;
+//!     let source = Source::open("weights.bin")?;
+//!     let memory = guest.create_memory64(&MemorySpec::guest(source.len()))?;
+//!     guest.register_layer(LayerSpec::new(LayerId(0), memory, &source))?;
+//!     guest.load_layer(LayerId(0))?;
+//!     guest.call("run", &[])
+//! }
+//! ```
+//!
+//! # The way of data
+//!
+//! ```text
+//! file      a GGUF model, or any other regular file
+//!   |
+//!   |  Source::open
+//!   v
+//! source    its bytes, of which nothing is read yet
+//!   |
+//!   |  register_layer(LayerSpec), as a Plan says
+//!   v
+//! layer     a range of the source, and a place in a memory, by a number (LayerId)
+//!   |
+//!   |  load_layer: copied or mapped; for a window, by a Pager, which reads ahead
+//!   v
+//! memory    64-bit addresses, divided into regions
+//!   |
+//!   +--- in the guest: segments of its linear memories ---> guest uses the bytes in place
+//!   |                                                       (memory64_map_layer: their address)
+//!   +--- in the host: pages of the host ------------------> guest copies them
+//!                                                           (memory64_load_layer, memory64_read)
+//! ```
+//!
+//! A layer is *copied* by reading it, or *mapped*: pages of the file take the place of pages of
+//! the memory. It is mapped if its source was opened for that ([`Source::open_mapped`]), the engine
+//! lends the pages of its memory ([`spi::WholePages`]), and the guest does not run; otherwise
+//! [`LoadedLayer::reason`] says why it was copied.
+//!
+//! # Who validates what
+//!
+//! If two engines could disagree about something, it is a backend's code or a field of
+//! [`Capabilities`]; everything else is checked here, before a backend is called.
+//!
+//! | what | checked by | refused with |
+//! | --- | --- | --- |
+//! | bytes of a module: syntax, types, exports | [`ModuleInfo::parse`], in [`Engine::compile`] | [`Error::InvalidModule`] |
+//! | its imports, against [`spi::imports::HOST_FUNCTIONS`] | [`ModuleInfo::parse`] | [`Error::Import`] |
+//! | features that the engine lacks | [`ModuleInfo::parse`], [`Requirements::check`] | [`Error::Unmet`] |
+//! | what compiling it may cost | [`ModuleLimits`], counted while it is validated | [`Error::TooComplex`] |
+//! | memories and tables that a guest starts with | [`Module::instantiate`], against [`Limits`] | [`Error::TooLarge`], [`Error::TooMany`] |
+//! | growth that a guest asks for | the engine, under [`spi::Host::memory_limit`] | the guest gets -1 |
+//! | names and types of calls | [`Runtime::call`], [`Runtime::call_into`] | [`Error::MissingExport`], [`Error::Signature`] |
+//! | memories and their regions | [`Runtime::create_memory64`] | [`Error::InvalidMemory`], [`Error::TooLarge`] |
+//! | layers: number, place, source, overlap | [`Runtime::register_layer`] | [`Error::InvalidLayer`] |
+//! | files: what they are, and whether they have shrunk | [`Source::open`], and each load and call | [`Error::NotAFile`], [`Error::Truncated`] |
+//! | plans from elsewhere | [`Plan::from_json`], [`Plan::validate`] | [`plan::Error::InvalidPlan`] |
+//! | pointers and lengths of a guest | [`spi::imports::HostFunction::call`], before anything is read | a negative [`abi::code`] |
+//! | sizes of exchanges among ranks | [`Rank`], before the [`Transport`](ranks::Transport) | [`Error::BadChunk`] |
+//!
+//! # Modules
+//!
 //! | module | has |
 //! | --- | --- |
 //! | [`memory`] | memories of 64-bit addresses, their regions, and the guest's linear memories |

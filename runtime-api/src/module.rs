@@ -21,6 +21,15 @@ use crate::module_limits::ModuleLimits;
 use crate::value::{AddressType, FunctionType, ValueType};
 
 /// What a module imports and exports, read from its bytes once for all engines.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, ModuleInfo};
+///
+/// let engine = Capabilities::new("mine", "1.0", "interpreter");
+/// let info = ModuleInfo::parse(b"\0asm\x01\0\0\0", &engine)?;
+/// assert!(info.imports().is_empty() && info.memories().is_empty());
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ModuleInfo {
     imports: Vec<Import>,
@@ -33,6 +42,16 @@ pub struct ModuleInfo {
 }
 
 /// A function that a module imports from the host.
+///
+/// ```
+/// use polychord_runtime_api::ModuleInfo;
+///
+/// fn show(info: &ModuleInfo) {
+///     for import in info.imports() {
+///         println!("{} {}", import.function.name, import.ty);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Import {
@@ -43,6 +62,14 @@ pub struct Import {
 }
 
 /// A linear memory that a module exports.
+///
+/// ```
+/// use polychord_runtime_api::ModuleInfo;
+///
+/// fn least_bytes(info: &ModuleInfo) -> u64 {
+///     info.memories().iter().map(|memory| memory.min_bytes).sum()
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinearMemory {

@@ -35,6 +35,14 @@
 /// each local that is assigned within a block, or used within a loop.
 ///
 /// The *spread* is the number of locals and operands, added up over all blocks.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, Error, ModuleInfo, ModuleLimits};
+///
+/// let engine = Capabilities::new("mine", "1.0", "interpreter");
+/// let refused = ModuleInfo::parse_within(b"\0asm\x01\0\0\0", &engine, &ModuleLimits::default().bytes(4));
+/// assert!(matches!(refused, Err(Error::TooComplex { .. })));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ModuleLimits {

@@ -3,6 +3,13 @@
 use std::fmt;
 
 /// A WebAssembly number or vector, as it crosses the boundary between host and guest.
+///
+/// ```
+/// use polychord_runtime_api::{Value, ValueType};
+///
+/// let value = Value::from(7_i32);
+/// assert_eq!((value.ty(), value.as_i32(), value.as_i64()), (ValueType::I32, Some(7), None));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Value {
@@ -19,6 +26,13 @@ pub enum Value {
 }
 
 /// The type of a [`Value`].
+///
+/// ```
+/// use polychord_runtime_api::{Value, ValueType};
+///
+/// assert_eq!("f64".parse(), Ok(ValueType::F64));
+/// assert_eq!(ValueType::F64.zero(), Value::F64(0.0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ValueType {
@@ -35,6 +49,13 @@ pub enum ValueType {
 }
 
 /// Parameter and result types of a function.
+///
+/// ```
+/// use polychord_runtime_api::{FunctionType, ValueType};
+///
+/// let ty = FunctionType { params: vec![ValueType::I32; 2], results: vec![ValueType::I64] };
+/// assert_eq!(ty.to_string(), "(i32, i32) -> (i64)");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FunctionType {
     /// Types of the parameters.
@@ -44,6 +65,12 @@ pub struct FunctionType {
 }
 
 /// The type of addresses in a linear memory.
+///
+/// ```
+/// use polychord_runtime_api::{AddressType, ValueType};
+///
+/// assert_eq!(AddressType::I64.value_type(), ValueType::I64);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AddressType {
     /// 32-bit, as in wasm32.

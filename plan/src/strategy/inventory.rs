@@ -6,6 +6,17 @@ use crate::plan::{Plan, invalid};
 use crate::range::PAGE;
 
 /// What is to be placed.
+///
+/// ```
+/// use polychord_plan::{Group, Inventory, LayerId, SourceRange};
+///
+/// let block = |id| {
+///     let layer = SourceRange::new(LayerId(id), format!("blk.{id}"), 0, 100_000);
+///     Group::new("weights", [layer]).cache(65_536)
+/// };
+/// let inventory = Inventory::new([block(0), block(1)]).overhead(1 << 20);
+/// assert_eq!(inventory.groups.len(), 2);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inventory {
@@ -18,6 +29,15 @@ pub struct Inventory {
 }
 
 /// Layers that must share a guest.
+///
+/// ```
+/// use polychord_plan::{Group, LayerId, SourceRange};
+///
+/// let layer = SourceRange::new(LayerId(0), "blk.0", 0, 100_000);
+/// let group = Group::new("weights", [layer]).cache(4096);
+/// // Two pages for the layer, and the cache.
+/// assert_eq!(group.bytes(), 2 * 65_536 + 4096);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Group {

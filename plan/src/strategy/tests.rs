@@ -7,7 +7,7 @@ use super::Strategy;
 use super::*;
 use crate::{LayerId, SourceRange};
 
-/// Groups of one layer each, with so many pages and some of cache.
+/// Groups of one layer each, of these sizes: pages of weights, and of cache.
 fn inventory(sizes: &[(u64, u64)]) -> Inventory {
     let group = |(id, (pages, cache)): (u32, &(u64, u64))| Group {
         region: format!("kind {id}"),

@@ -3,6 +3,13 @@
 use serde::Serialize;
 
 /// The kind of an [`Error`](crate::Error), for decisions and for programs in other languages.
+///
+/// ```
+/// use polychord_runtime_api::{ErrorKind, Source};
+///
+/// let kind = Source::open("/no/such/file").unwrap_err().kind();
+/// assert_eq!((kind, kind.name()), (ErrorKind::Io, "io"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -3,6 +3,18 @@
 use serde::Serialize;
 
 /// Why a layer cannot be registered.
+///
+/// ```
+/// use polychord_runtime_api::{Error, LayerProblem, LayerSpec, Runtime};
+///
+/// /// Registers a layer, unless another one has its number.
+/// fn register_once(guest: &mut dyn Runtime, layer: LayerSpec) -> Result<(), Error> {
+///     match guest.register_layer(layer) {
+///         Err(Error::InvalidLayer { problem: LayerProblem::NumberTaken, .. }) => Ok(()),
+///         result => result,
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -4,6 +4,15 @@ use std::fmt;
 use std::time::Duration;
 
 /// Why a guest was stopped.
+///
+/// ```
+/// use polychord_runtime_api::{Error, Runtime, TrapKind};
+///
+/// fn is_too_slow(guest: &mut dyn Runtime) -> bool {
+///     let result = guest.call("work", &[]);
+///     matches!(result, Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }))
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TrapKind {

@@ -3,6 +3,15 @@
 use std::fmt;
 
 /// One requirement that an engine does not meet.
+///
+/// ```
+/// use polychord_runtime_api::{Capabilities, Error, Requirements};
+///
+/// let engine = Capabilities::new("mine", "1.0", "interpreter");
+/// let refused = Requirements::NONE.mapping().check(&engine);
+/// let Err(Error::Unmet { unmet, .. }) = refused else { panic!("it maps nothing") };
+/// assert_eq!(unmet[0].to_string(), "mapping: needs yes, has no");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unmet {

@@ -15,6 +15,20 @@ use crate::memory::mapping::Watch;
 use crate::memory::stats::MemoryId;
 
 /// A contiguous range of weights, and the place in a memory that it belongs to.
+///
+/// ```
+/// use polychord_runtime_api::{LayerId, LayerSpec, MemorySpec, Result, Runtime, Source};
+///
+/// fn load(guest: &mut dyn Runtime) -> Result<()> {
+///     let source = Source::open("model.gguf")?;
+///     let memory = guest.create_memory64(&MemorySpec::guest(1 << 20))?;
+///     // 100,000 bytes of the file, from byte 4,096 on.
+///     let layer = LayerSpec::new(LayerId(0), memory, &source).part(4096, 100_000).offset(4096);
+///     guest.register_layer(layer.name("blk.0"))?;
+///     guest.load_layer(LayerId(0))?;
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LayerSpec {
@@ -90,6 +104,19 @@ impl LayerSpec {
 }
 
 /// Where a layer is, after it was loaded.
+///
+/// ```
+/// use polychord_runtime_api::{LayerId, Result, Runtime};
+///
+/// fn load(guest: &mut dyn Runtime, layer: LayerId) -> Result<()> {
+///     let loaded = guest.load_layer(layer)?;
+///     println!("{} bytes {} in {:?}", loaded.bytes, loaded.method, loaded.took);
+///     if let Some(reason) = loaded.reason {
+///         println!("not mapped: {reason}");
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadedLayer {
@@ -116,6 +143,12 @@ impl LoadedLayer {
 }
 
 /// How a layer was brought in.
+///
+/// ```
+/// use polychord_runtime_api::LoadMethod;
+///
+/// assert_eq!("mapped".parse(), Ok(LoadMethod::Mapped));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -127,6 +160,12 @@ pub enum LoadMethod {
 }
 
 /// Why a layer was copied and not mapped.
+///
+/// ```
+/// use polychord_runtime_api::CopyReason;
+///
+/// assert_eq!(CopyReason::ReadAhead.name(), "read_ahead");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

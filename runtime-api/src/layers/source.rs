@@ -1,3 +1,5 @@
+//! Where the bytes of layers come from: files, memory, or a compressed store.
+
 mod regular;
 
 use std::fs::File;
@@ -11,6 +13,16 @@ use crate::{Error, Result};
 
 /// Where the bytes of layers come from: a file, bytes in memory, or those that were in the layers
 /// before. Cheap to clone.
+///
+/// ```
+/// use polychord_runtime_api::Source;
+///
+/// let source = Source::from_bytes(vec![1, 2, 3, 4]);
+/// let mut bytes = [0; 2];
+/// source.read_at(1, &mut bytes)?;
+/// assert_eq!((source.len(), bytes), (4, [2, 3]));
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Source(Arc<Kind>);
 

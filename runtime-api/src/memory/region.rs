@@ -10,6 +10,15 @@ use crate::{Error, Result};
 ///
 /// For the layout with all regions in one memory, list them in one of these; for the one with
 /// a memory for each region, make one memory [for each](Self::each).
+///
+/// ```
+/// use polychord_runtime_api::{KV, MemoryKind, MemorySpec, RegionSpec, WEIGHTS};
+///
+/// let regions = [RegionSpec::fixed(WEIGHTS, 1 << 30), RegionSpec::growable(KV, 1 << 20, 1 << 28)];
+/// let one = MemorySpec::new(MemoryKind::Guest, regions.clone());
+/// assert_eq!(one.regions.len(), 2);
+/// assert_eq!(MemorySpec::each(MemoryKind::Guest, regions).count(), 2);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MemorySpec {
@@ -20,6 +29,13 @@ pub struct MemorySpec {
 }
 
 /// Where a 64-bit memory lives.
+///
+/// ```
+/// use polychord_runtime_api::{MemoryKind, MemorySpec};
+///
+/// assert_eq!(MemorySpec::host(1 << 20).kind, MemoryKind::Host);
+/// assert_eq!("guest".parse(), Ok(MemoryKind::Guest));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -36,6 +52,13 @@ pub enum MemoryKind {
 polychord_plan::named!(MemoryKind, "kind of memory", { Guest = "guest", Host = "host" });
 
 /// A named part of a memory, as it should be.
+///
+/// ```
+/// use polychord_runtime_api::{KV, RegionSpec};
+///
+/// let cache = RegionSpec::growable(KV, 1 << 20, 1 << 28);
+/// assert!(cache.bytes < cache.max_bytes);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RegionSpec {
@@ -49,6 +72,16 @@ pub struct RegionSpec {
 }
 
 /// A named part of a memory, as it is now.
+///
+/// ```
+/// use polychord_runtime_api::{KV, MemoryId, Result, Runtime};
+///
+/// /// Bytes that the cache can still grow by.
+/// fn room(guest: &dyn Runtime, memory: MemoryId) -> Result<u64> {
+///     let region = guest.region(memory, KV)?;
+///     Ok(region.max_bytes - region.bytes)
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Region {

@@ -10,6 +10,25 @@ use crate::value::AddressType;
 ///
 /// The index of a memory is its place in [`ModuleInfo::memories`](crate::ModuleInfo::memories);
 /// the one named `memory` has index 0.
+///
+/// ```
+/// use polychord_runtime_api::LinearMemories;
+///
+/// struct Plain(Vec<Vec<u8>>);
+///
+/// impl LinearMemories for Plain {
+///     fn linear_memory(&self, index: usize) -> &[u8] {
+///         self.0.get(index).map_or(&[], Vec::as_slice)
+///     }
+///
+///     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+///         self.0.get_mut(index).map_or(&mut [], Vec::as_mut_slice)
+///     }
+/// }
+///
+/// assert_eq!(Plain(vec![vec![7]]).linear_memory(0), [7]);
+/// assert!(Plain(vec![]).linear_memory(0).is_empty());
+/// ```
 pub trait LinearMemories {
     /// The bytes of a memory; empty if there is none of this index.
     fn linear_memory(&self, index: usize) -> &[u8];
@@ -41,6 +60,13 @@ impl<M: LinearMemories + ?Sized> LinearMemories for Box<M> {
 
 /// How a memory made by `create_memory64` is backed. The engine and the guest decide, not the
 /// caller, and the same guest gets the same on every engine that can run it.
+///
+/// ```
+/// use polychord_runtime_api::Backing;
+///
+/// assert_eq!(Backing::Native64.to_string(), "native64");
+/// println!("{}", Backing::Native64.reason());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
@@ -84,6 +110,16 @@ impl Backing {
 
 /// A range of one linear memory of a guest. Guests address its bytes by
 /// `(memory << 32) | offset`, where a single memory has index 0.
+///
+/// ```
+/// use polychord_runtime_api::Runtime;
+///
+/// fn show(guest: &dyn Runtime) {
+///     for segment in guest.memory_stats().iter().flat_map(|memory| &memory.segments) {
+///         println!("memory {}: {} bytes at {}", segment.memory, segment.bytes, segment.start);
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Segment {
     /// Index of the linear memory.

@@ -7,11 +7,32 @@ use crate::memory::segment::{Backing, Segment};
 use crate::stats::Histogram;
 
 /// Number of a memory in its runtime, in the order of creation.
+///
+/// ```
+/// use polychord_runtime_api::{MemorySpec, Result, Runtime};
+///
+/// fn zeros(guest: &mut dyn Runtime) -> Result<[u8; 4]> {
+///     let memory = guest.create_memory64(&MemorySpec::host(1 << 20))?;
+///     let mut bytes = [1; 4];
+///     guest.read_memory64(memory, 0, &mut bytes)?;
+///     Ok(bytes)
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct MemoryId(pub u32);
 
 /// Statistics of one memory made by `create_memory64`.
+///
+/// ```
+/// use polychord_runtime_api::Runtime;
+///
+/// fn show(guest: &dyn Runtime) {
+///     for memory in guest.memory_stats() {
+///         println!("{} bytes, {}: {}", memory.reserved_bytes, memory.backing, memory.reason);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct MemoryStats {

@@ -8,6 +8,15 @@ use polychord_abi::import;
 use crate::value::{AddressType, FunctionType, ValueType};
 
 /// A function that the host offers to guests.
+///
+/// ```
+/// use polychord_runtime_api::AddressType;
+/// use polychord_runtime_api::spi::imports::HOST_FUNCTIONS;
+///
+/// for function in HOST_FUNCTIONS {
+///     println!("{} {}", function.name, function.ty(AddressType::I32));
+/// }
+/// ```
 #[derive(PartialEq, Eq)]
 pub struct HostFunction {
     /// Its name in module [`polychord_abi::MODULE`].

@@ -18,6 +18,22 @@ use crate::runtime::Runtime;
 use crate::{Error, Result};
 
 /// A window in a guest's memory, and the layers that share it.
+///
+/// ```
+/// use polychord_runtime_api::{Pager, Policy, Result, Runtime, Source, SourceRange};
+///
+/// /// Uses all layers, in a window of 64 MiB.
+/// fn run(guest: &mut dyn Runtime, source: Source, layers: Vec<SourceRange>) -> Result<()> {
+///     let ids: Vec<_> = layers.iter().map(|layer| layer.id).collect();
+///     let mut pager = Pager::new(guest, source, layers, 64 << 20, Policy::default())?;
+///     for (at, id) in ids.iter().enumerate() {
+///         pager.require(guest, &[*id])?;
+///         pager.prefetch(guest, ids.get(at + 1..at + 2).unwrap_or_default())?;
+///         guest.call("use_layer", &[])?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Pager {
     memory: MemoryId,

@@ -5,6 +5,13 @@ use polychord_plan::SourceRange;
 use serde::{Deserialize, Serialize};
 
 /// Which layers stay when there is no room for all.
+///
+/// ```
+/// use polychord_runtime_api::Policy;
+///
+/// assert_eq!(Policy::default(), Policy::Pinned);
+/// assert_eq!("lru".parse(), Ok(Policy::Lru));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]

@@ -3,6 +3,15 @@
 use serde::Serialize;
 
 /// Statistics of one pager.
+///
+/// ```
+/// use polychord_runtime_api::PagerStats;
+///
+/// fn show(stats: &PagerStats) {
+///     let used = stats.hits + stats.misses;
+///     println!("{} of {used} layers were brought in, {} bytes", stats.misses, stats.bytes_loaded);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PagerStats {

@@ -23,6 +23,18 @@ use crate::{Error, Result, TrapKind};
 /// refused, or whose last clone is dropped. Gathers that wait are refused then, and so are all
 /// later ones, until [`renew`](Self::renew). Without a time limit, a guest that runs for ever
 /// lets the others wait for ever.
+///
+/// ```
+/// use polychord_runtime_api::{Rank, Result, Runtime};
+///
+/// /// Makes guests part of one group; each is then called by a thread of its own.
+/// fn join(guests: &mut [Box<dyn Runtime>]) -> Result<()> {
+///     for (guest, rank) in guests.iter_mut().zip(Rank::group(guests.len())?) {
+///         guest.join(rank)?;
+///     }
+///     Ok(())
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Rank(Arc<Member>);
 

@@ -1,3 +1,5 @@
+//! Tests of ranks as threads.
+
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};

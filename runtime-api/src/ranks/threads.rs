@@ -9,6 +9,16 @@ use crate::ranks::transport::{Deadline, Failure, Transport};
 use crate::{Error, Result};
 
 /// The transport of a rank that is a thread: slots of memory that all ranks of a group share.
+///
+/// ```
+/// use polychord_runtime_api::Rank;
+/// use polychord_runtime_api::ranks::Threads;
+///
+/// let ranks = Threads::group(2)?.into_iter().map(Rank::over);
+/// let ranks: Vec<_> = ranks.collect::<Result<_, _>>()?;
+/// assert_eq!((ranks[1].index(), ranks[1].count()), (1, 2));
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub struct Threads {
     group: Arc<Group>,
     rank: u32,

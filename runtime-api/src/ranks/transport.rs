@@ -16,6 +16,39 @@ use crate::Result;
 /// The first failure of any rank stops all: exchanges that wait are refused, and all later ones,
 /// with [`Error::RankStopped`](crate::Error::RankStopped), until the group is renewed. A transport
 /// that is dropped is a rank that has failed.
+///
+/// ```
+/// use polychord_runtime_api::ranks::{Deadline, Failure, Transport};
+/// use polychord_runtime_api::{Rank, Result};
+///
+/// /// A group of one.
+/// struct Alone;
+///
+/// impl Transport for Alone {
+///     fn rank(&self) -> u32 {
+///         0
+///     }
+///     fn ranks(&self) -> u32 {
+///         1
+///     }
+///     fn all_gather(&self, _: &mut [u8], _: usize, _: Option<Deadline>) -> Result<()> {
+///         Ok(())
+///     }
+///     fn finish(&self, _: Option<Deadline>) -> Result<()> {
+///         Ok(())
+///     }
+///     fn fail(&self, _: Failure) {}
+///     fn failure(&self) -> Option<Failure> {
+///         None
+///     }
+///     fn renew(&self) -> Result<()> {
+///         Ok(())
+///     }
+/// }
+///
+/// assert_eq!(Rank::over(Alone)?.count(), 1);
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub trait Transport: Send + Sync {
     /// The number of this rank, from 0. Always the same.
     fn rank(&self) -> u32;
@@ -65,6 +98,15 @@ pub trait Transport: Send + Sync {
 }
 
 /// When a call has to be over.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::ranks::Deadline;
+///
+/// let deadline = Deadline::after(Duration::from_secs(1));
+/// assert!(deadline.is_some_and(|deadline| deadline.limit.as_secs() == 1));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Deadline {
@@ -75,6 +117,16 @@ pub struct Deadline {
 }
 
 /// Why a group was stopped.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::ranks::Failure;
+///
+/// assert_eq!(Failure::new(2, "the network is down").limit, None);
+/// let waited = Failure::waited(2, Duration::from_millis(500));
+/// assert_eq!(waited.reason, "it waited for the others beyond 500 ms");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {

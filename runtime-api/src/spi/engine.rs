@@ -58,6 +58,32 @@ pub trait Engine: fmt::Debug + Send + Sync {
 }
 
 /// A compiled guest, as a backend implements it. Many guests may start from it, in many threads.
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::{self, Instance, Start, Started};
+///
+/// struct Compiled;
+///
+/// impl spi::Module for Compiled {
+///     fn start(&self, start: Start) -> Result<Started> {
+///         let instance = instantiate(start.host().clone())?;
+///         Ok(start.finish(instance))
+///     }
+/// }
+/// # struct Guest;
+/// # impl polychord_runtime_api::LinearMemories for Guest {
+/// #     fn linear_memory(&self, _: usize) -> &[u8] { &[] }
+/// #     fn linear_memory_mut(&mut self, _: usize) -> &mut [u8] { &mut [] }
+/// # }
+/// # impl Instance for Guest {
+/// #     fn grow(&mut self, _: usize, _: u64) -> Result<u64> { Ok(0) }
+/// #     fn invoke(&mut self, _: &str, _: &[polychord_runtime_api::Value], _: &mut [polychord_runtime_api::Value]) -> Result<()> { Ok(()) }
+/// # }
+/// # fn instantiate(_: Arc<spi::Host>) -> Result<Guest> { Ok(Guest) }
+/// ```
 pub trait Module: Send + Sync {
     /// Makes an instance that uses the host of `start` for its imports, and runs its start
     /// function.

@@ -12,6 +12,40 @@ use crate::value::Value;
 ///
 /// It grows and calls, and shows its [`LinearMemories`]. What a user sees is a
 /// [`Runtime`](crate::Runtime), which has the instance for itself.
+///
+/// ```
+/// use polychord_runtime_api::spi::Instance;
+/// use polychord_runtime_api::{LinearMemories, Result, Value};
+///
+/// /// A guest with one memory, whose functions return zeros.
+/// struct Zeros(Vec<u8>);
+///
+/// impl LinearMemories for Zeros {
+///     fn linear_memory(&self, index: usize) -> &[u8] {
+///         if index == 0 { &self.0 } else { &[] }
+///     }
+///
+///     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+///         if index == 0 { &mut self.0 } else { &mut [] }
+///     }
+/// }
+///
+/// impl Instance for Zeros {
+///     fn grow(&mut self, _memory: usize, pages: u64) -> Result<u64> {
+///         let before = self.0.len();
+///         self.0.resize(before + pages as usize * 65_536, 0);
+///         Ok(before as u64 / 65_536)
+///     }
+///
+///     fn invoke(&mut self, _export: &str, _args: &[Value], results: &mut [Value]) -> Result<()> {
+///         results.iter_mut().for_each(|result| *result = result.ty().zero());
+///         Ok(())
+///     }
+/// }
+///
+/// assert_eq!(Zeros(Vec::new()).grow(0, 2)?, 0);
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub trait Instance: LinearMemories + Send {
     /// Grows the linear memory of this index by whole pages of 64 KiB and returns its size
     /// before, in pages. Called with a size that the limits allow.

@@ -17,6 +17,15 @@ use crate::{Error, Result};
 ///
 /// It is run with `args` and those of the engine, which it passes to the `run_compiler` of the
 /// engine's crate: most easily the program that uses this library itself, by a hidden subcommand.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::spi::CompilerCommand;
+///
+/// let command = CompilerCommand::new("polychord").arg("compile-guest").time(Duration::from_secs(30));
+/// assert_eq!(command.memory_bytes, 4 << 30);
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CompilerCommand {

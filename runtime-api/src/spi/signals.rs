@@ -8,6 +8,15 @@ use std::sync::{Mutex, PoisonError};
 use crate::error::{Error, Result};
 
 /// How an engine treats the handlers of SIGSEGV, SIGBUS and SIGFPE.
+///
+/// ```
+/// use polychord_runtime_api::spi::{SignalUse, claim_signals};
+///
+/// claim_signals("mine", SignalUse::Shared)?;
+/// // The other engine would not pass on the signals of the first.
+/// assert!(claim_signals("theirs", SignalUse::Exclusive).is_err());
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SignalUse {
     /// It sets them once, and passes on the signals that are not its own.

@@ -17,6 +17,15 @@ use crate::{Error, Result, TrapKind};
 ///
 /// Code of a guest that has a limit looks at a word in its memory where functions and loops begin
 /// (see [`polychord_passes::stop`]). The watchdog sets the word from its own thread.
+///
+/// ```
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::TimeLimit;
+///
+/// fn call(time: &TimeLimit, invoke: impl FnOnce() -> Result<()>) -> Result<()> {
+///     time.run(invoke)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct TimeLimit(Option<(Duration, Word)>);
 
@@ -81,6 +90,21 @@ impl Word {
 
 /// A module as an engine compiled it, in two variants: the code of guests with a time limit
 /// looks at a flag, which costs some speed, so it is compiled when the first such guest starts.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::{Reads, Variants};
+///
+/// /// Stands for what an engine compiled.
+/// type Code = Vec<u8>;
+///
+/// fn code(variants: &Variants<Code>, limit: Option<Duration>, reads: Reads) -> Result<usize> {
+///     let variant = variants.choose(limit, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
+///     Ok(variant.module().len())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Variants<M> {
     wasm: Box<[u8]>,
@@ -103,6 +127,17 @@ struct Stoppable<M> {
 }
 
 /// The variant of a module that one guest runs.
+///
+/// ```
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::{Reads, Variants};
+///
+/// /// The code of a guest without a time limit, which looks at no flag.
+/// fn plain(variants: &Variants<Vec<u8>>, reads: Reads) -> Result<&[u8]> {
+///     let variant = variants.choose(None, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
+///     Ok(variant.module())
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Variant<'a, M> {
     module: &'a M,

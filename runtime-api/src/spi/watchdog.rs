@@ -8,12 +8,40 @@ use std::{fmt, thread};
 use crate::{Error, Result};
 
 /// One thread of the process that keeps time, because engines do not.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::{Duration, Instant};
+///
+/// use polychord_runtime_api::spi::Watchdog;
+///
+/// let stop = Arc::new(AtomicBool::new(false));
+/// let flag = stop.clone();
+/// let deadline = Instant::now() + Duration::from_secs(60);
+/// let alarm = Watchdog::set(deadline, move || flag.store(true, Ordering::Relaxed))?;
+/// // The work is done in time.
+/// drop(alarm);
+/// assert!(!stop.load(Ordering::Relaxed));
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub struct Watchdog {
     alarms: Mutex<Alarms>,
     changed: Condvar,
 }
 
 /// An action that is due at some time, until this is dropped.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+///
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::{Alarm, Watchdog};
+///
+/// fn warn_after(time: Duration) -> Result<Alarm> {
+///     Watchdog::set(Instant::now() + time, || eprintln!("this takes long"))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Alarm {
     key: Key,

@@ -1,9 +1,20 @@
+//! Counters of one guest, as its host keeps them.
+
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use serde::Serialize;
 
 /// What a guest's 64-bit memory was used for, since the guest was started.
+///
+/// ```
+/// use polychord_runtime_api::Runtime;
+///
+/// fn show(guest: &dyn Runtime) {
+///     let stats = guest.stats();
+///     println!("{} loads of {} bytes in all", stats.loads, stats.bytes_loaded);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {

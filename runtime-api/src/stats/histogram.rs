@@ -1,3 +1,5 @@
+//! Times, counted by their length.
+
 use std::time::Duration;
 
 use serde::{Serialize, Serializer};
@@ -7,6 +9,17 @@ use serde::{Serialize, Serializer};
 ///
 /// Bucket 0 has what took less than 1 us, bucket `i` what took from 2^(i-1) us to less than
 /// 2^i us, and the last one all that took longer, from 36 minutes on.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use polychord_runtime_api::Histogram;
+///
+/// let mut times = Histogram::default();
+/// [3, 5, 900].map(Duration::from_micros).map(|time| times.record(time));
+/// assert_eq!((times.count(), times.max().as_micros()), (3, 900));
+/// assert_eq!(times.quantile(0.5).as_micros(), 8);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],

@@ -3,6 +3,14 @@
 use serde::Serialize;
 
 /// Page faults of this process since it began, by guests, engines and host alike.
+///
+/// ```
+/// use polychord_runtime_api::PageFaults;
+///
+/// if let Some(faults) = PageFaults::now() {
+///     println!("{} page faults waited for a disk", faults.major);
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PageFaults {

@@ -53,6 +53,16 @@ pub struct Chat {
 /// An answer of a [`Chat`], token by token.
 ///
 /// What was delivered is a turn of the conversation, also if it is dropped before its end.
+///
+/// ```
+/// use polychord_session::{Chat, Error, GenerateOptions};
+///
+/// fn ask(chat: &mut Chat, question: &str) -> Result<String, Error> {
+///     chat.user(question)?;
+///     let tokens = chat.answer(&GenerateOptions::new().max_tokens(50))?;
+///     tokens.map(|token| Ok(token?.text)).collect()
+/// }
+/// ```
 pub struct ChatAnswer<'a>(&'a mut Chat);
 
 impl Chat {

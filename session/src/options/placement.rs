@@ -50,6 +50,13 @@ pub enum Placement {
 
 /// The kinds of [`Placement`] that have a name, which [`Placement::from`] makes with the defaults
 /// of their options.
+///
+/// ```
+/// use polychord_session::{Placement, PlacementKind};
+///
+/// let kind: PlacementKind = "sharded32".parse().unwrap();
+/// assert_eq!(Placement::from(kind), Placement::Sharded32 { memories: None });
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PlacementKind {

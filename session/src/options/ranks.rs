@@ -59,6 +59,13 @@ impl fmt::Display for Ranks {
 }
 
 /// A text that is no number of ranks.
+///
+/// ```
+/// use polychord_session::{Ranks, UnknownRanks};
+///
+/// assert_eq!("many".parse::<Ranks>(), Err(UnknownRanks));
+/// assert_eq!("auto".parse::<Ranks>(), Ok(Ranks::Auto));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("neither a number nor `auto`")]
 pub struct UnknownRanks;

@@ -28,6 +28,14 @@ pub struct Profile {
 ///
 /// The phases do not overlap, but for the parts of `blocks`; together they take no longer than
 /// `total`.
+///
+/// ```
+/// use polychord_session::Phases;
+///
+/// fn tokens_per_second(phases: &Phases) -> f64 {
+///     phases.tokens as f64 / phases.total.as_secs_f64()
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Phases {

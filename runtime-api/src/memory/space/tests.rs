@@ -89,7 +89,7 @@ fn addresses_name_the_segment() {
     assert!(memories.guest_address(MemoryId(3), 0).is_err());
 }
 
-/// A region may have terabytes to grow by, of which nobody asks the system.
+/// A region may have terabytes to grow by, which the system is not asked for.
 #[test]
 fn residence_is_of_what_regions_have() {
     let mut memories = Memories::default();

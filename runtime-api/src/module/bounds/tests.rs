@@ -1,3 +1,5 @@
+//! Tests of bounds, with modules that cost much for their size.
+
 use std::time::{Duration, Instant};
 
 use super::*;
