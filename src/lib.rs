@@ -67,7 +67,7 @@
 //! | layers: place, source, overlap | [`Runtime::register_layer`](api::Runtime::register_layer) | a byte moves |
 //! | names and types of a call | [`Runtime::call`](api::Runtime::call) | the engine is called |
 //! | pointers that a guest passes | [`api::spi::imports`], against its memory as it is then | a byte is read |
-//! | results of sampling, stop texts | [`model::Sampling`], [`model::GenerateOptions`] | the first token |
+//! | options of an answer | [`model::Sampling`], [`model::GenerateOptions`] | the first token |
 //!
 //! # Modules
 //!
