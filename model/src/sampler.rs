@@ -178,7 +178,7 @@ pub struct Sampler {
     recent: Vec<u32>,
 }
 
-/// Room for recent tokens that is made at the start: as many as anybody looks back.
+/// Room for recent tokens that is made at the start: as many as programs usually look back.
 const MOST_RECENT: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]

@@ -47,6 +47,14 @@ pub enum Error {
         /// The largest that is accepted.
         most: u32,
     },
+    /// Blocks of different sizes.
+    #[error(
+        "{key:?} is not one number for all blocks, which is not supported: choose a model whose blocks are alike"
+    )]
+    PerBlock {
+        /// The key.
+        key: String,
+    },
     /// A float that must be finite and above zero.
     #[error(
         "{key:?} is {value}, it must be a finite number above 0: the file is damaged or not a usable model"
