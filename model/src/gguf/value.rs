@@ -101,7 +101,7 @@ impl fmt::Display for Array {
 }
 
 impl Value {
-    /// Its type.
+    /// Type of the value.
     #[must_use]
     pub fn value_type(&self) -> ValueType {
         match self {
