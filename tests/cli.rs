@@ -615,11 +615,11 @@ fn a_model_that_cannot_be_fetched_says_what_else_to_do() {
     assert!(!done.stderr.contains(['\r', '\u{1b}']), "{done:?}");
 }
 
-/// What a process may not have, it says, and ends as for any other error: no engine is taken
+/// Memory that the system refuses is an error like any other, and is named: no engine is taken
 /// down by it.
 #[cfg(target_os = "linux")]
 #[test]
-fn memory_that_cannot_be_had_is_an_error() {
+fn memory_that_cannot_be_allocated_is_an_error() {
     let place = Place::new();
     let shape = Shape { dim: 2048, ffn: 8192, blocks: 16, ..model().shape };
     let large = place.path("large.gguf");

@@ -133,13 +133,13 @@ impl Section {
 /// Which networks have a tensor; all others must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Each one.
+    /// Every network has it.
     Required,
-    /// Any may have it: it is used where it is there.
+    /// A network may have it, and uses it then.
     Optional,
-    /// Those that have a feature.
+    /// Networks that have this feature.
     With(u32),
-    /// Those that do not have a feature.
+    /// Networks that lack this feature.
     Unless(u32),
 }
 

@@ -102,7 +102,7 @@ pub mod status {
 
 /// How activations are multiplied with quantized weights.
 pub mod activations {
-    /// As they are: 32-bit floats.
+    /// Activations stay 32-bit floats.
     pub const F32: u32 = 0;
     /// Quantized to 8 bits in blocks, as ggml does it, for integer products; where weights are
     /// floats, as they are.

@@ -1,4 +1,4 @@
-//! Where models lie on disk, and how one gets there without anybody ever seeing half of it.
+//! Where models lie on disk, and how one gets there without a reader ever seeing half of it.
 //!
 //! ```text
 //! <cache>/models/<model>.gguf              complete and verified, always put there by a rename
@@ -279,7 +279,7 @@ fn clear(work: &Path) {
     }
 }
 
-/// Removes the stale work on other models, unless somebody is at it.
+/// Removes the stale work on other models, unless another process is at it.
 fn sweep(partial: &Folder, own: &str) {
     for entry in fs::read_dir(partial.path()).into_iter().flatten().flatten() {
         let name = entry.file_name();

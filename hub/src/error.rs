@@ -36,7 +36,7 @@ pub enum Error {
         source: io::Error,
     },
 
-    /// This system tells no cache folder for the user.
+    /// The system names no folder for the user's caches.
     #[error(
         "no folder for cached models: set POLYCHORD_CACHE (or XDG_CACHE_HOME, or HOME), or give \
          the path of a model file, which needs none"
@@ -63,7 +63,7 @@ pub enum Error {
     UnsafeCache {
         /// Which folder or file.
         path: PathBuf,
-        /// Its owner and mode as far as they are the problem, and what to do.
+        /// What is wrong with its owner and mode, and what to do.
         problem: String,
     },
 
@@ -228,9 +228,9 @@ pub fn chain(error: &dyn StdError) -> String {
 
 /// Adds what was tried, and on which file, to an I/O error.
 pub(super) trait Context<T> {
-    /// As an error of the cache itself.
+    /// Makes it an error of the cache itself.
     fn in_cache(self, action: &'static str, path: &Path) -> Result<T, Error>;
-    /// As the failure of one source.
+    /// Makes it the failure of one source.
     fn in_source(self, action: &'static str, path: &Path) -> Result<T, Cause>;
 }
 

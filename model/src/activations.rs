@@ -9,7 +9,7 @@ use polychord_plan::named;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Activations {
-    /// As they are, in 32-bit floats: the exact way.
+    /// Activations stay 32-bit floats: the exact way.
     F32,
     /// Quantized to 8 bits in blocks, as llama.cpp does it, for integer products: faster. Weights
     /// that are floats are multiplied with floats.

@@ -165,14 +165,17 @@ fn vocab(gguf: &Gguf, keys: &Keys<'_>) -> Result<u32, Error> {
         gguf.tensor(name).ok_or_else(|| Error::MissingTensor { name: name.to_owned() })?;
     let rows = embedding.dims.get(1).copied().unwrap_or(1);
     let tokens = "tokenizer.ggml.tokens";
-    let size = keys.key("vocab_size");
-    for (key, tokens) in [
-        (tokens.to_owned(), keys.metadata.strings(tokens)?.map(|tokens| tokens.len() as u64)),
-        (size.clone(), keys.metadata.u64(&size)?),
-    ] {
-        if let Some(tokens) = tokens.filter(|&tokens| tokens != rows) {
-            return Err(Error::Vocab { key, tokens, rows });
+    let named = keys.metadata.strings(tokens)?.map(|tokens| tokens.len() as u64);
+    if let Some(named) = named.filter(|&named| named != rows) {
+        return Err(Error::Vocab { key: tokens.to_owned(), tokens: named, rows });
+    }
+    let key = keys.key("vocab_size");
+    if let Some(size) = keys.metadata.u64(&key)?.filter(|&size| size != rows) {
+        if named.is_none() {
+            return Err(Error::Vocab { key, tokens: size, rows });
         }
+        // Nothing is computed with it; converters write it before they add or drop tokens.
+        tracing::warn!(key, size, rows, "the vocabulary and the embedding have another size");
     }
     in_range(name.to_owned(), rows, u32::MAX)
 }
@@ -197,7 +200,14 @@ impl Keys<'_> {
 
     fn optional(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
         let key = self.key(name);
-        let value = self.metadata.u64(&key)?;
+        let value = match self.metadata.get(&key) {
+            // One number for each block.
+            Some(Value::Array(array)) => match array.uniform() {
+                Some(value) => Some(value),
+                None => return Err(Error::PerBlock { key }),
+            },
+            _ => self.metadata.u64(&key)?,
+        };
         value.map(|value| in_range(key, value, most)).transpose()
     }
 
@@ -233,10 +243,18 @@ impl Keys<'_> {
         }
     }
 
+    /// A factor above zero; zero, which some converters write, is none.
+    fn factor(&self, name: &str) -> Result<Option<f32>, Error> {
+        match self.metadata.f32(&self.key(name))? {
+            Some(0.0) => Ok(None),
+            _ => self.positive(name),
+        }
+    }
+
     /// Factor on positions; refuses kinds of scaling that are more than a factor.
     fn rope_scale(&self) -> Result<f32, Error> {
-        let old = self.positive("rope.scale_linear")?;
-        let factor = self.positive("rope.scaling.factor")?.or(old);
+        let old = self.factor("rope.scale_linear")?;
+        let factor = self.factor("rope.scaling.factor")?.or(old);
         let kind = self.metadata.str(&self.key("rope.scaling.type"))?;
         match kind {
             Some("none") => Ok(1.0),

@@ -5,8 +5,9 @@
 //! - [`tokenizer`] turns text into tokens and back, [`chat`] a conversation into text.
 //! - [`sampler`] chooses the next token from logits.
 //!
-//! Nothing here opens a file, maps memory, starts a thread or knows an engine, so that it also
-//! compiles for `wasm32-unknown-unknown`. `polychord-session` runs these models.
+//! Nothing here opens a file, maps memory or knows an engine, so that it also runs on
+//! `wasm32-unknown-unknown`; [`chat`] says what it does there without a clock and threads.
+//! `polychord-session` runs these models.
 
 pub mod chat;
 pub mod config;

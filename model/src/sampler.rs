@@ -65,7 +65,7 @@ pub enum Error {
     Option {
         /// The field of [`Sampling`].
         field: &'static str,
-        /// Its value.
+        /// Value of the field.
         value: f32,
         /// What is allowed.
         range: &'static str,
@@ -77,7 +77,7 @@ pub enum Error {
     Logit {
         /// The token.
         id: usize,
-        /// Its logit.
+        /// Logit of the token.
         value: f32,
     },
     /// No token can be chosen.
@@ -178,7 +178,7 @@ pub struct Sampler {
     recent: Vec<u32>,
 }
 
-/// Room for recent tokens that is made at the start: as many as anybody looks back.
+/// Room for recent tokens that is made at the start: as many as programs usually look back.
 const MOST_RECENT: usize = 4096;
 
 #[derive(Clone, Copy, Debug)]

@@ -6,7 +6,7 @@ mod support;
 
 use polychord_abi::transformer::{feature, role};
 use polychord_model::config::{Config, Error};
-use polychord_model::gguf::{GgmlType, Value};
+use polychord_model::gguf::{Array, GgmlType, Value};
 use support::{Writer, read, string, strings, test_data};
 
 /// One block, width 64, 4 heads of 16, 2 of them for keys, 96 wide inside, 40 tokens.
@@ -81,6 +81,24 @@ fn optional_parts_are_read() {
     assert_eq!((config.rope_base, config.rope_scale, config.tied), (5e5, 0.25, false));
     assert_eq!(tensors[1].role, role::ROPE_FREQS);
     assert_eq!(tensors.last().unwrap().role, role::OUTPUT);
+}
+
+/// What llama.cpp runs as well, since its meaning is clear.
+#[test]
+fn harmless_mistakes_of_converters_are_overlooked() {
+    let (expected, _) = Config::from_gguf(&read(&model().file()).unwrap()).unwrap();
+    let tokens = ("tokenizer.ggml.tokens", strings((0..40).map(|id| id.to_string())));
+    for writer in [
+        with("llama.vocab_size", Value::U32(41)).pair(tokens.0, tokens.1),
+        with("llama.feed_forward_length", Value::Array(Array::I32(vec![96]))),
+        with("llama.attention.head_count_kv", Value::Array(Array::U32(vec![2, 2]))),
+        with("llama.rope.scaling.type", string("linear"))
+            .pair("llama.rope.scaling.factor", Value::F32(0.0)),
+        with("llama.rope.scale_linear", Value::F32(0.0)),
+    ] {
+        let gguf = read(&writer.file()).unwrap();
+        assert_eq!(Config::from_gguf(&gguf).unwrap().0, expected);
+    }
 }
 
 #[test]
@@ -158,6 +176,11 @@ fn missing_and_impossible_values_are_named() {
         ));
     }
     assert!(matches!(error(&with("llama.vocab_size", Value::U32(41))), Error::Vocab { .. }));
+    let differ = Value::Array(Array::U32(vec![96, 64]));
+    assert!(matches!(
+        error(&with("llama.feed_forward_length", differ)),
+        Error::PerBlock { key } if key == "llama.feed_forward_length"
+    ));
     assert!(matches!(
         error(&with("tokenizer.ggml.tokens", strings(["a"]))),
         Error::Vocab { tokens: 1, rows: 40, .. }

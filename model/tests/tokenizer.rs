@@ -217,11 +217,31 @@ fn broken_byte_level_vocabularies_are_refused() {
 }
 
 #[test]
-fn broken_special_ids_are_refused() {
+fn special_ids_beyond_the_vocabulary_are_none() {
     let good = byte_level(&["a b"], &[]);
+    let ends = |tokenizer: &Tokenizer| -> Vec<u32> {
+        (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_end_of_generation(id)).collect()
+    };
+    let expected = build(&good).unwrap();
     for name in ["bos", "eos", "unknown", "eot", "eom"] {
         let key = format!("tokenizer.ggml.{name}_token_id");
-        let error = build(&good.clone().pair(&key, Value::U32(257))).unwrap_err();
+        for id in [257, u32::MAX] {
+            let tokenizer = build(&good.clone().pair(&key, Value::U32(id))).unwrap();
+            assert_eq!(ends(&tokenizer), ends(&expected), "{name}");
+            let ids = |it: &Tokenizer| it.encode_prompt("ab", SpecialTokens::Parse).unwrap();
+            assert_eq!(ids(&tokenizer), ids(&expected), "{name}");
+        }
+    }
+}
+
+#[test]
+fn broken_special_ids_are_refused() {
+    let good = byte_level(&["a b"], &[]);
+    for name in ["bos", "eos"] {
+        let id = format!("tokenizer.ggml.{name}_token_id");
+        let add = format!("tokenizer.ggml.add_{name}_token");
+        let wrong = good.clone().pair(&id, Value::U32(257)).pair(&add, Value::Bool(true));
+        let error = build(&wrong).unwrap_err();
         assert!(matches!(error, Error::SpecialId { id: 257, tokens: 257, .. }), "{name}: {error}");
     }
     for name in ["bos", "eos"] {
@@ -231,11 +251,20 @@ fn broken_special_ids_are_refused() {
     }
 }
 
+/// As in llama.cpp.
+#[test]
+fn without_scores_all_tokens_have_the_same() {
+    let equal = SPM.map(|(text, _, kind)| (text, 0.0, kind));
+    let without = sentence_piece(&SPM).without("tokenizer.ggml.scores");
+    let ids =
+        |writer: &Writer| build(writer).unwrap().encode("ab aab a", SpecialTokens::AsText).unwrap();
+    assert_eq!(ids(&without), ids(&sentence_piece(&equal)));
+}
+
 #[test]
 fn broken_sentence_piece_vocabularies_are_refused() {
     let good = sentence_piece(&SPM);
     let scores = "tokenizer.ggml.scores";
-    assert!(matches!(build(&good.clone().without(scores)), Err(Error::Missing { .. })));
     let short = good.clone().without(scores).pair(scores, Value::Array(Array::F32(vec![0.0])));
     assert!(matches!(build(&short), Err(Error::Length { .. })));
     let byte = sentence_piece(&[("<0xQQ>", 0.0, 6)]);

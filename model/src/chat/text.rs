@@ -1,6 +1,6 @@
 //! Text that knows which of its bytes came from a message.
 //!
-//! Special tokens are looked for in the template's own bytes only, so what somebody writes
+//! Special tokens are looked for in the template's own bytes only, so what a user writes
 //! into a message can never become one, however the template cuts and joins it.
 
 use std::ops::Range;

@@ -229,7 +229,7 @@ impl Bindings {
         Ok(())
     }
 
-    /// Sets a name as [`Self::set`] does, for values that a list could hold.
+    /// Sets a value that a list could hold, as [`Self::set`] does.
     pub(super) fn set_plain(&mut self, name: Name, value: Value) -> Result<()> {
         value.depth()?;
         self.set(name, value)

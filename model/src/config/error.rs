@@ -20,7 +20,7 @@ pub enum Error {
         /// How many there are.
         count: u64,
     },
-    /// Another architecture.
+    /// An architecture that is not supported.
     #[error(
         "architecture {found:?} is not supported, supported are {supported}: choose a model of one of these",
         supported = Architecture::supported_names()
@@ -46,6 +46,14 @@ pub enum Error {
         value: u64,
         /// The largest that is accepted.
         most: u32,
+    },
+    /// Blocks of different sizes.
+    #[error(
+        "{key:?} is not one number for all blocks, which is not supported: choose a model whose blocks are alike"
+    )]
+    PerBlock {
+        /// The key.
+        key: String,
     },
     /// A float that must be finite and above zero.
     #[error(
@@ -162,9 +170,9 @@ pub enum Error {
     TensorShape {
         /// The tensor.
         name: String,
-        /// Its dimensions.
+        /// Dimensions of the tensor.
         found: Vec<u64>,
-        /// The right ones.
+        /// Dimensions that the metadata require.
         expected: Vec<u64>,
     },
     /// A tensor type that the guest has no kernels for.
@@ -172,7 +180,7 @@ pub enum Error {
     TensorType {
         /// The tensor.
         name: String,
-        /// Its type.
+        /// Type of the tensor.
         kind: GgmlType,
     },
     /// A vector in a type that the guest only has for matrices.
@@ -182,7 +190,7 @@ pub enum Error {
     VectorType {
         /// The tensor.
         name: String,
-        /// Its type.
+        /// Type of the tensor.
         kind: GgmlType,
     },
 }

@@ -14,7 +14,7 @@ pub enum Error {
     /// The file cannot be opened.
     #[error("cannot open {path:?}: {source}")]
     Open {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
@@ -22,7 +22,7 @@ pub enum Error {
     /// A directory, pipe or device.
     #[error("{path:?} is {found}, not a regular file: name the .gguf file itself")]
     NotAFile {
-        /// As given.
+        /// The path as given.
         path: PathBuf,
         /// What is there.
         found: &'static str,
@@ -215,7 +215,7 @@ pub enum Error {
     Shape {
         /// The tensor.
         name: String,
-        /// Its dimensions, the contiguous one first.
+        /// Dimensions of the tensor, the contiguous one first.
         dims: Vec<u64>,
     },
     /// A tensor type that ggml does not define (any more).
@@ -237,7 +237,7 @@ pub enum Error {
     Blocks {
         /// The tensor.
         name: String,
-        /// Its type.
+        /// Type of the tensor.
         kind: GgmlType,
         /// Elements in a row.
         columns: u64,
@@ -253,7 +253,7 @@ pub enum Error {
         name: String,
         /// Bytes from the start of tensor data.
         offset: u64,
-        /// Bytes.
+        /// The alignment, in bytes.
         alignment: u64,
     },
     /// Tensor data beyond the end of the file.
@@ -265,7 +265,7 @@ pub enum Error {
         name: String,
         /// Bytes from the start of tensor data.
         offset: u64,
-        /// Its size.
+        /// Size of the tensor's data.
         bytes: u64,
         /// Where tensor data starts.
         data_offset: u64,
@@ -277,13 +277,13 @@ pub enum Error {
         "tensors {first:?} (to byte {end}) and {second:?} (from byte {start}) overlap; {DAMAGED}"
     )]
     Overlap {
-        /// The one that starts first.
+        /// The tensor that starts first.
         first: String,
-        /// Its end.
+        /// Where the first ends, in bytes from the start of the file.
         end: u64,
-        /// The other one.
+        /// The tensor that starts second.
         second: String,
-        /// Its start.
+        /// Where the second starts, in bytes from the start of the file.
         start: u64,
     },
     /// A key that is needed and absent.

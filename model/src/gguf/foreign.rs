@@ -83,7 +83,7 @@ const SIGNATURES: &[(usize, &[u8], &str, &str)] = &[
     (0, b"\xff\xd8\xff", "a picture", OTHER),
 ];
 
-/// What a file without a signature is, by its contents.
+/// What a file is that has no signature, by its contents, and what to do about it.
 fn by_contents(head: &[u8], file_len: u64) -> (&'static str, &'static str) {
     if is_safetensors(head, file_len) {
         return ("a safetensors file, as Hugging Face's own tools write them", CONVERT);

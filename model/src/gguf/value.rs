@@ -101,7 +101,7 @@ impl fmt::Display for Array {
 }
 
 impl Value {
-    /// Its type.
+    /// Type of the value.
     #[must_use]
     pub fn value_type(&self) -> ValueType {
         match self {
@@ -162,6 +162,25 @@ impl Array {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// The integer that all elements are, if they are one that is not negative.
+    pub(crate) fn uniform(&self) -> Option<u64> {
+        fn of<T: Copy + PartialEq + TryInto<u64>>(all: &[T]) -> Option<u64> {
+            let first = *all.first()?;
+            all.iter().all(|it| *it == first).then_some(first)?.try_into().ok()
+        }
+        match self {
+            Self::U8(all) => of(all),
+            Self::I8(all) => of(all),
+            Self::U16(all) => of(all),
+            Self::I16(all) => of(all),
+            Self::U32(all) => of(all),
+            Self::I32(all) => of(all),
+            Self::U64(all) => of(all),
+            Self::I64(all) => of(all),
+            Self::F32(_) | Self::F64(_) | Self::Bool(_) | Self::String(_) => None,
+        }
     }
 }
 

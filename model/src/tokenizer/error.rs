@@ -18,7 +18,7 @@ pub enum Error {
         /// The key.
         key: &'static str,
     },
-    /// Another kind of tokenizer.
+    /// A kind of tokenizer that is not supported.
     #[error(
         "tokenizer.ggml.model {found:?} is not supported, only {:?} and {:?} are: choose a model with one of these",
         models::BPE,
@@ -28,14 +28,14 @@ pub enum Error {
         /// What the key says.
         found: String,
     },
-    /// Another pre-tokenizer.
+    /// A pre-tokenizer that is not supported.
     #[error(
         "tokenizer.ggml.pre {found:?} is not supported (only {supported}); another one would cut text wrongly"
     )]
     PreTokenizer {
         /// What the key says.
         found: String,
-        /// All that are supported.
+        /// Names of those that are supported.
         supported: String,
     },
     /// More of something than any model has.

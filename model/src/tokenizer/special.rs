@@ -33,9 +33,9 @@ pub(super) struct Specials {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SpecialTokens {
-    /// They do, as for a prompt that is written for the model.
+    /// Control tokens, as in a prompt that is written for the model.
     Parse,
-    /// They stay text, as for words of people who are not to control the model.
+    /// Plain text, as in the words of users who must not control the model.
     AsText,
 }
 

@@ -16,9 +16,9 @@ pub(super) struct PreTokenizer {
 /// What white space that ends a line and stands before a word does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum LineEnds {
-    /// It is like all other white space.
+    /// The line end is like all other white space.
     Space,
-    /// It stays whole: the pattern has an alternative of its own for it.
+    /// The line end stays whole: the pattern has an alternative of its own for it.
     Whole,
 }
 

@@ -25,8 +25,13 @@ pub(super) struct Spm {
 impl Spm {
     pub(super) fn new(vocab: &Vocab, metadata: &Metadata) -> Result<Self, Error> {
         let key = "tokenizer.ggml.scores";
-        let scores = metadata.f32s(key)?.ok_or(Error::Missing { key })?;
         let count = usize::try_from(vocab.size()).unwrap_or(usize::MAX);
+        let equal = metadata.f32s(key)?.is_none().then(|| vec![0.0; count]);
+        if equal.is_some() {
+            // As llama.cpp does: the first neighbors are joined first.
+            tracing::warn!(key, "the key is missing: all tokens have the same score");
+        }
+        let scores = metadata.f32s(key)?.or(equal.as_deref()).unwrap_or_default();
         if scores.len() != count {
             return Err(Error::Length { key, found: scores.len(), tokens: count });
         }

@@ -55,20 +55,23 @@ impl Vocab {
         let types = types(metadata, &texts, spelling)?;
         // llama.cpp's defaults; byte-level vocabularies have none.
         let default = |id: u32| Some(id).filter(|&id| spelling == Spelling::Spm && id < size);
-        let special =
-            |name: &str, id| Ok::<_, Error>(special_id(metadata, name, size)?.or(default(id)));
         let flag = |key, default| Ok::<_, Error>(metadata.bool(key)?.unwrap_or(default));
         let (bos_key, eos_key) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
+        let (add_bos, add_eos) = (flag(bos_key, add_bos)?, flag(eos_key, false)?);
+        let special = |name: &str, is_added, id| {
+            let find = if is_added { required_id } else { special_id };
+            Ok::<_, Error>(find(metadata, name, size)?.or(default(id)))
+        };
         let vocab = Self {
             spelling,
             texts,
             types,
             size,
-            bos: special("bos", 1)?,
-            eos: special("eos", 2)?,
-            unknown: special("unknown", 0)?,
-            add_bos: flag(bos_key, add_bos)?,
-            add_eos: flag(eos_key, false)?,
+            bos: special("bos", add_bos, 1)?,
+            eos: special("eos", add_eos, 2)?,
+            unknown: special("unknown", false, 0)?,
+            add_bos,
+            add_eos,
         };
         if vocab.add_bos && vocab.bos.is_none() {
             return Err(Error::NothingToAdd { key: bos_key });
@@ -171,12 +174,26 @@ fn token_type(id: u32, number: i32, text: &str, spelling: Spelling) -> Result<To
     }
 }
 
-/// The id under `tokenizer.ggml.{name}_token_id`, if the key is there.
+/// The id under `tokenizer.ggml.{name}_token_id`, if the key is there and names a token.
+///
+/// Some converters write ids of another vocabulary. A token that does not exist cannot come up, so
+/// that such a key changes nothing, and llama.cpp ignores it, too.
 pub(super) fn special_id(
     metadata: &Metadata,
     name: &str,
     tokens: u32,
 ) -> Result<Option<u32>, Error> {
+    match required_id(metadata, name, tokens) {
+        Err(Error::SpecialId { key, id, .. }) => {
+            tracing::warn!(key, id, tokens, "there is no such token: the key is ignored");
+            Ok(None)
+        }
+        other => other,
+    }
+}
+
+/// The id under `tokenizer.ggml.{name}_token_id`, if the key is there.
+fn required_id(metadata: &Metadata, name: &str, tokens: u32) -> Result<Option<u32>, Error> {
     let key = format!("tokenizer.ggml.{name}_token_id");
     let Some(id) = metadata.u64(&key)? else { return Ok(None) };
     match u32::try_from(id) {

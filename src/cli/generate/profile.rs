@@ -11,7 +11,7 @@ use super::report::{Report, ms};
 use crate::cli::Failure;
 
 /// One part of a run: how long it took, and what is known of that. The rest is the host's.
-struct Part {
+struct RunPart {
     name: &'static str,
     tokens: u64,
     total: Duration,
@@ -41,7 +41,7 @@ pub(crate) fn print(report: &Report<'_>) -> Result<(), Failure> {
 
 /// Where the time went, in ms.
 pub(crate) fn object(report: &Report<'_>) -> Value {
-    let part = |part: Part| {
+    let part = |part: RunPart| {
         let mut object = json!({ "tokens": part.tokens, "host": ms(part.host()) });
         for (phase, time) in &part.phases {
             object[*phase] = ms(*time).into();
@@ -52,19 +52,19 @@ pub(crate) fn object(report: &Report<'_>) -> Value {
     parts(report).into_iter().map(part).collect()
 }
 
-fn parts(report: &Report<'_>) -> [Part; 3] {
+fn parts(report: &Report<'_>) -> [RunPart; 3] {
     let start = vec![("compile", report.compiled), ("layers", report.load.took)];
     let prompt = report.profile.prompt;
     let decode = report.profile.decode;
     let decoding = report.generated.saturating_sub(report.first);
     [
-        Part { name: "start", tokens: 0, total: report.ready, phases: start },
-        Part::of("prompt", &prompt, report.first),
-        Part::of("decode", &decode, decoding),
+        RunPart { name: "start", tokens: 0, total: report.ready, phases: start },
+        RunPart::of("prompt", &prompt, report.first),
+        RunPart::of("decode", &decode, decoding),
     ]
 }
 
-impl Part {
+impl RunPart {
     fn of(name: &'static str, phases: &Phases, total: Duration) -> Self {
         let Phases { tokens, embed, blocks, attention, feed_forward, .. } = *phases;
         let Phases { head, layers, ranks, .. } = *phases;
