@@ -18,6 +18,17 @@ use crate::value::Value;
 /// a backend implements [`Instance`](crate::spi::Instance), which knows nothing of layers. The runtime
 /// may move between threads, but one call runs at a time.
 ///
+/// ```
+/// use polychord_runtime_api::{LayerId, LayerSpec, MemorySpec, Result, Runtime, Source, Value};
+///
+/// fn run(guest: &mut dyn Runtime, source: &Source) -> Result<Vec<Value>> {
+///     let memory = guest.create_memory64(&MemorySpec::guest(source.len()))?;
+///     guest.register_layer(LayerSpec::new(LayerId(0), memory, source))?;
+///     guest.load_layer(LayerId(0))?;
+///     guest.call("run", &[])
+/// }
+/// ```
+///
 /// The host behind a guest serves that guest alone. It cannot be taken out for another one:
 ///
 /// ```compile_fail,E0308

@@ -29,7 +29,8 @@ use crate::{Error, Result, TrapKind};
 ///
 /// /// Makes guests part of one group; each is then called by a thread of its own.
 /// fn join(guests: &mut [Box<dyn Runtime>]) -> Result<()> {
-///     for (guest, rank) in guests.iter_mut().zip(Rank::group(guests.len())?) {
+///     let ranks = Rank::group(guests.len())?;
+///     for (guest, rank) in guests.iter_mut().zip(ranks) {
 ///         guest.join(rank)?;
 ///     }
 ///     Ok(())

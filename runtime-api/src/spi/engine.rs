@@ -12,7 +12,33 @@ use crate::spi::instance::{Start, Started};
 ///
 /// Every implementor is an [`Engine`](crate::Engine) of the host API by itself, whose
 /// [`compile`](crate::Engine::compile) validates, counts and catches panics before and around
-/// [`translate`](Self::translate). A backend cannot change that:
+/// [`translate`](Self::translate):
+///
+/// ```
+/// use std::sync::Arc;
+///
+/// use polychord_runtime_api::{Capabilities, Engine, Error, ModuleInfo, Result, spi};
+///
+/// /// An engine that refuses everything.
+/// #[derive(Debug)]
+/// struct Mine(Arc<Capabilities>);
+///
+/// impl spi::Engine for Mine {
+///     fn capabilities(&self) -> &Arc<Capabilities> {
+///         &self.0
+///     }
+///
+///     fn translate(&self, _wasm: &[u8], _info: Arc<ModuleInfo>) -> Result<Arc<dyn spi::Module>> {
+///         Err(Error::Compile { engine: "mine", reason: "it is not written yet".into() })
+///     }
+/// }
+///
+/// let engine = Mine(Arc::new(Capabilities::new("mine", "0.1", "interpreter")));
+/// // Bytes that are no module never come to `translate`.
+/// assert!(matches!(engine.compile(b"no module"), Err(Error::InvalidModule { .. })));
+/// ```
+///
+/// A backend cannot change that:
 ///
 /// ```compile_fail,E0119
 /// use std::sync::Arc;

@@ -67,6 +67,15 @@ pub trait Instance: LinearMemories + Send {
 /// The permission to start one guest: [`Module::instantiate`](crate::Module::instantiate) makes
 /// it, and the backend uses it up.
 ///
+/// ```
+/// use polychord_runtime_api::spi::{Instance, Start, Started};
+///
+/// fn finish(start: Start, instance: impl Instance + 'static) -> Started {
+///     println!("at most {} bytes in each memory", start.host().memory_limit());
+///     start.finish(instance)
+/// }
+/// ```
+///
 /// It has no other maker and cannot be copied, so no second guest starts with the host of the first:
 ///
 /// ```compile_fail,E0451
@@ -90,6 +99,21 @@ pub struct Start {
 /// Its instance is reached through the [`Runtime`](crate::Runtime) alone from here on, so that it is not used or
 /// dropped beside the host that looks after its pages. An engine that wraps another one passes
 /// this on as it is:
+///
+/// ```
+/// use polychord_runtime_api::Result;
+/// use polychord_runtime_api::spi::{Module, Start, Started};
+///
+/// struct Wrapper<M>(M);
+///
+/// impl<M: Module> Module for Wrapper<M> {
+///     fn start(&self, start: Start) -> Result<Started> {
+///         self.0.start(start)
+///     }
+/// }
+/// ```
+///
+/// What is in it stays there:
 ///
 /// ```compile_fail,E0616
 /// fn open(started: polychord_runtime_api::spi::Started) {

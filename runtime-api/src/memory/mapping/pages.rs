@@ -13,6 +13,20 @@ use memmap2::{MmapMut, MmapOptions};
 /// ([`LinearMemories::whole_pages`](crate::LinearMemories::whole_pages)). Only the host itself
 /// can replace pages with it, and only for the guest that lent them.
 ///
+/// ```
+/// use polychord_runtime_api::spi::WholePages;
+///
+/// /// A linear memory that the engine has mapped: at one address, for one instance.
+/// struct Mapped(*mut u8, usize);
+///
+/// impl Mapped {
+///     fn whole_pages(&mut self) -> WholePages<'_> {
+///         // SAFETY: the engine mapped the bytes for this memory alone, and never moves them.
+///         unsafe { WholePages::new(std::slice::from_raw_parts_mut(self.0, self.1)) }
+///     }
+/// }
+/// ```
+///
 /// Safe code cannot make the claim:
 ///
 /// ```compile_fail,E0133
