@@ -12,10 +12,10 @@ use crate::options::Placement;
 /// ```no_run
 /// # use std::sync::Arc;
 /// use polychord_runtime_api::Engine;
-/// use polychord_session::{Error, Guest, Transformer};
+/// use polychord_session::{Error, SimdFlavor, Transformer};
 ///
 /// fn plain(engine: &Arc<dyn Engine>) -> Result<Transformer, Error> {
-///     Transformer::with_guest(engine, Guest::Plain)
+///     Transformer::with_flavor(engine, SimdFlavor::Plain)
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
