@@ -14,7 +14,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPlan`] with the first thing that is wrong.
+    /// [`Error::InvalidPlan`](crate::Error::InvalidPlan) with the first thing that is wrong.
     pub fn validate(&self) -> Result<()> {
         version::check(self.version).map_err(invalid)?;
         self.check_counts()?;
@@ -37,7 +37,7 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// [`Error::InvalidPlan`] with the first layer that is not.
+    /// [`Error::InvalidPlan`](crate::Error::InvalidPlan) with the first layer that is not.
     pub fn check_model(&self, layers: &[SourceRange]) -> Result<()> {
         let has: BTreeSet<_> = layers.iter().collect();
         let mut missing = has.clone();

@@ -4,6 +4,7 @@ use polychord_runtime_api::{Plan, Policy};
 
 /// A placement that was decided on; [`Model::place`] and [`Session::placed`] give it.
 ///
+/// [`Model::place`]: crate::Model::place
 /// [`Session::placed`]: crate::Session::placed
 ///
 /// ```no_run
