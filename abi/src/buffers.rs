@@ -75,7 +75,7 @@ pub const SCRATCH: usize = 4096;
 
 /// Most bytes of one element of each field of [`Integers`], in its order: some builds of the guest
 /// need less.
-pub const INTEGER_BYTES: [usize; 4] = [304, 560, 96, 928];
+pub const INTEGER_BYTES: &[usize] = &[304, 560, 96, 928];
 
 impl Buffers {
     /// The buffers of a guest; none if a size overflows.
@@ -122,7 +122,7 @@ impl Buffers {
             (4, self.rotations),
         ];
         let integers = self.integers.unwrap_or_default();
-        let integers = INTEGER_BYTES.map(|bytes| bytes as u64).into_iter().zip(integers.counts());
+        let integers = INTEGER_BYTES.iter().map(|bytes| *bytes as u64).zip(integers.counts());
         let mut all = buffers.into_iter().chain(integers);
         all.try_fold(0_u64, |sum, (bytes, count)| sum.checked_add(count.checked_mul(bytes)?))
     }

@@ -36,7 +36,7 @@ macro_rules! roles {
 
         /// All roles, each at the index that is its number. New ones are appended: numbers are a
         /// part of the contract.
-        pub const ROLES: [Role; [$($number),*].len()] = [$(Role {
+        pub const ROLES: &[Role] = &[$(Role {
             number: $number,
             name: $file,
             section: $section,
@@ -97,7 +97,7 @@ impl Role {
     /// The role of a number, if there is one.
     #[must_use]
     pub fn find(number: u32) -> Option<&'static Self> {
-        const { &ROLES }.get(number as usize)
+        ROLES.get(number as usize)
     }
 
     /// Whether it is a vector, which is stored as 32-bit floats.

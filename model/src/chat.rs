@@ -78,6 +78,7 @@ impl Message {
 
 /// Whether a rendered conversation ends where the model is to speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum GenerationPrompt {
     /// It ends with the beginning of the model's turn.
     Add,

@@ -10,6 +10,7 @@ use crate::config::Config;
 
 /// How a guest computes a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Settings {
     /// Positions of the key-value cache.
     pub context: u32,
@@ -23,6 +24,31 @@ pub struct Settings {
     pub rank: u32,
     /// How many ranks compute together; 1 if the guest computes alone.
     pub ranks: u32,
+}
+
+impl Settings {
+    /// A guest that computes alone, with the default kinds of activations and cache.
+    #[must_use]
+    pub fn new(context: u32, batch: u32) -> Self {
+        let (activations, cache_type) = (Activations::default(), CacheType::default());
+        Self { context, batch, activations, cache_type, rank: 0, ranks: 1 }
+    }
+
+    /// Sets how activations are multiplied, and how keys and values are stored.
+    #[must_use]
+    pub const fn numbers(mut self, activations: Activations, cache_type: CacheType) -> Self {
+        self.activations = activations;
+        self.cache_type = cache_type;
+        self
+    }
+
+    /// Makes the guest one of `ranks` that compute together, by its number from 0.
+    #[must_use]
+    pub const fn rank(mut self, rank: u32, ranks: u32) -> Self {
+        self.rank = rank;
+        self.ranks = ranks;
+        self
+    }
 }
 
 /// Describes the shape of a network to a guest that holds the blocks `blocks` of it.

@@ -9,6 +9,7 @@ use crate::config::ModelTensor;
 
 /// The layers of a model file, and what the guest needs to find tensors in them.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Layout {
     /// Embedding, blocks and output, in the order in which they are used.
     pub layers: Vec<SourceRange>,
@@ -20,6 +21,7 @@ pub struct Layout {
 
 /// How finely a model is cut into layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Cut {
     /// A layer for each part.
     ByPart,
@@ -29,6 +31,7 @@ pub enum Cut {
 
 /// What tensors are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Kind {
     /// All kinds, where they are not apart.
     Any,
@@ -58,6 +61,7 @@ impl Kind {
 
 /// The part of a network that is loaded as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Part {
     /// The embedding of tokens.
     Embedding,

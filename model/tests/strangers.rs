@@ -9,32 +9,11 @@ use std::io::Read;
 use std::time::Instant;
 
 use polychord_model::config::{self, Config};
-use polychord_model::gguf::{Array, Error, GgmlType, Gguf, Value};
-use support::{Writer, put_bytes, read, string, strings};
-
-/// One block, and as many heads as will do.
-fn model() -> Writer {
-    let keys = [
-        ("llama.block_count", 1),
-        ("llama.context_length", 128),
-        ("llama.embedding_length", 32),
-        ("llama.feed_forward_length", 32),
-        ("llama.attention.head_count", 2),
-    ];
-    let writer = Writer::default()
-        .pair("general.architecture", string("llama"))
-        .pair("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
-    let writer = keys.iter().fold(writer, |writer, (key, n)| writer.pair(key, Value::U32(*n)));
-    let matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-    let matrices = matrices.map(|name| format!("blk.0.{name}.weight"));
-    let names = matrices.iter().map(String::as_str).chain(["token_embd.weight"]);
-    let writer = names.fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32, 32]));
-    let vectors = ["blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"];
-    vectors.iter().fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32]))
-}
+use polychord_model::gguf::{Array, Error, Gguf, Value};
+use support::{Writer, put_bytes, read, small_model, string, strings};
 
 fn with(key: &str, value: Value) -> Writer {
-    model().without(key).pair(key, value)
+    small_model().without(key).pair(key, value)
 }
 
 /// Why a file is no model that can be run.
@@ -106,15 +85,15 @@ fn a_part_of_a_model_says_which_one_it_is() {
             assert!(error.contains(words), "{error}");
         }
     }
-    let first = model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(2)).file();
+    let first = small_model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(2)).file();
     assert!(refusal(&first).contains("part 1 of 2"));
     // What was merged is whole.
-    let whole = model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(1));
+    let whole = small_model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(1));
     Config::from_gguf(&read(&whole.file()).unwrap()).unwrap();
-    let whole = model().pair("split.count", Value::U16(0));
+    let whole = small_model().pair("split.count", Value::U16(0));
     Config::from_gguf(&read(&whole.file()).unwrap()).unwrap();
     let odd =
-        model().pair("split.no", Value::U64(u64::MAX)).pair("split.count", Value::U64(u64::MAX));
+        small_model().pair("split.no", Value::U64(u64::MAX)).pair("split.count", Value::U64(u64::MAX));
     assert!(refusal(&odd.file()).contains("split model"));
 }
 
@@ -128,10 +107,10 @@ fn strings_that_end_with_zeros_are_the_strings_without() {
     assert!(gguf.tensor("token_embd.weight").is_some());
     Config::from_gguf(&gguf).unwrap();
     // But tokens are what they are, and zeros alone are no name.
-    let tokens = read(&model().pair("t", strings(["a\0"])).file()).unwrap();
+    let tokens = read(&small_model().pair("t", strings(["a\0"])).file()).unwrap();
     assert_eq!(tokens.metadata().strings("t").unwrap().unwrap().get(0), Some("a\0"));
-    assert!(matches!(read(&model().pair("\0", Value::U8(1)).file()), Err(Error::Empty { .. })));
-    let twice = model().pair("a", Value::U8(1)).pair("a\0", Value::U8(1)).file();
+    assert!(matches!(read(&small_model().pair("\0", Value::U8(1)).file()), Err(Error::Empty { .. })));
+    let twice = small_model().pair("a", Value::U8(1)).pair("a\0", Value::U8(1)).file();
     assert!(matches!(read(&twice), Err(Error::DuplicateKey { .. })));
 }
 
@@ -150,7 +129,7 @@ fn array(key: &[u8], second: &[u8]) -> Vec<u8> {
 #[test]
 fn text_in_another_encoding_matters_only_where_it_is_needed() {
     let latin1 = || Value::Bytes(b"mod\xe8le".to_vec());
-    let mut shown = model().pair("general.description", latin1()).pair("general.name", latin1());
+    let mut shown = small_model().pair("general.description", latin1()).pair("general.name", latin1());
     shown.pairs.push((b"cl\xe9".to_vec(), Value::U8(1)));
     shown.pairs.push((b"cl\xe8".to_vec(), Value::U8(2)));
     let gguf = read(&shown.file()).unwrap();
@@ -174,7 +153,7 @@ fn text_in_another_encoding_matters_only_where_it_is_needed() {
         let shown = gguf.metadata().get(key).unwrap().to_string();
         assert_eq!(shown, r#"["first", "caf\\xE9"]"#);
     }
-    let mut name = model();
+    let mut name = small_model();
     name.tensors[3].name = b"caf\xe9".to_vec();
     let error = refusal(&name.file());
     assert!(error.contains("a tensor name") && error.contains("xE9"), "{error}");
@@ -245,7 +224,7 @@ fn a_million_of_anything_is_read_or_refused_at_once() {
     assert!(start.elapsed().as_secs() < 20);
 
     let tokens: Vec<_> = (0..million).map(|number| number.to_string()).collect();
-    let file = model().pair("tokenizer.ggml.tokens", strings(tokens)).file();
+    let file = small_model().pair("tokenizer.ggml.tokens", strings(tokens)).file();
     let start = Instant::now();
     let gguf = read(&file).unwrap();
     let tokens = gguf.metadata().get("tokenizer.ggml.tokens").unwrap();

@@ -7,34 +7,13 @@ mod support;
 
 use std::time::Instant;
 
-use polychord_model::gguf::{Error, GgmlType, Value};
+use polychord_model::gguf::{Error, Value};
 use polychord_runtime_api::Source;
 use polychord_session::{Model, read_header};
-use support::{Writer, read, string};
-
-/// One block, and as many heads as will do.
-fn model() -> Writer {
-    let keys = [
-        ("llama.block_count", 1),
-        ("llama.context_length", 128),
-        ("llama.embedding_length", 32),
-        ("llama.feed_forward_length", 32),
-        ("llama.attention.head_count", 2),
-    ];
-    let writer = Writer::default()
-        .pair("general.architecture", string("llama"))
-        .pair("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
-    let writer = keys.iter().fold(writer, |writer, (key, n)| writer.pair(key, Value::U32(*n)));
-    let matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
-    let matrices = matrices.map(|name| format!("blk.0.{name}.weight"));
-    let names = matrices.iter().map(String::as_str).chain(["token_embd.weight"]);
-    let writer = names.fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32, 32]));
-    let vectors = ["blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"];
-    vectors.iter().fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32]))
-}
+use support::{Writer, read, small_model, string};
 
 fn with(key: &str, value: Value) -> Writer {
-    model().without(key).pair(key, value)
+    small_model().without(key).pair(key, value)
 }
 
 #[test]
@@ -44,8 +23,8 @@ fn files_are_opened_and_others_refused() {
     assert!(matches!(read_header(folder.path().join("absent.gguf")), Err(Error::Open { .. })));
     assert!(matches!(read_header("/dev/zero"), Err(Error::NotAFile { found: "a device", .. })));
     let path = folder.path().join("model.gguf");
-    std::fs::write(&path, model().file()).unwrap();
-    assert_eq!(read_header(&path).unwrap(), read(&model().file()).unwrap());
+    std::fs::write(&path, small_model().file()).unwrap();
+    assert_eq!(read_header(&path).unwrap(), read(&small_model().file()).unwrap());
     std::fs::write(&path, b"").unwrap();
     assert!(matches!(read_header(&path), Err(Error::Truncated { file_len: 0, .. })));
 }
@@ -85,8 +64,8 @@ fn a_model_of_thousands_of_blocks_is_opened_at_once() {
 fn header_and_weights_are_of_one_file_whatever_is_put_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
     let [path, other] = ["model.gguf", "other.gguf"].map(|name| folder.path().join(name));
-    std::fs::write(&path, model().pair("general.name", string("first")).file()).unwrap();
-    std::fs::write(&other, model().pair("general.name", string("second")).file()).unwrap();
+    std::fs::write(&path, small_model().pair("general.name", string("first")).file()).unwrap();
+    std::fs::write(&other, small_model().pair("general.name", string("second")).file()).unwrap();
     let source = Source::open(&path).unwrap();
     std::fs::rename(&other, &path).unwrap();
     let name =

@@ -6,6 +6,7 @@ use super::{Error, GgmlType};
 
 /// Where one tensor is, and how it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TensorInfo {
     /// Unique in the file.
     pub name: String,

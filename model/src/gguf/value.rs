@@ -5,7 +5,7 @@ use std::fmt;
 use super::error::Error;
 use super::value_type::ValueType;
 
-/// One metadata value.
+/// One metadata value. Exhaustive: versions 2 and 3 of the format have no other types.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "named after the format's types")]
 pub enum Value {
@@ -26,7 +26,7 @@ pub enum Value {
     F64(f64),
 }
 
-/// An array of one type; arrays of arrays are refused when reading.
+/// An array of one type; arrays of arrays are refused when reading. Exhaustive, as [`Value`] is.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs, reason = "named after the format's types")]
 pub enum Array {

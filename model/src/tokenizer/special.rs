@@ -32,6 +32,7 @@ pub(super) struct Specials {
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SpecialTokens {
     /// Control tokens, as in a prompt that is written for the model.
     Parse,

@@ -108,6 +108,27 @@ pub fn read(bytes: &[u8]) -> Result<Gguf, polychord_model::gguf::Error> {
     Gguf::read(bytes, bytes.len() as u64)
 }
 
+/// A model that can be run, with one block of 32 numbers.
+pub fn small_model() -> Writer {
+    let keys = [
+        ("llama.block_count", 1),
+        ("llama.context_length", 128),
+        ("llama.embedding_length", 32),
+        ("llama.feed_forward_length", 32),
+        ("llama.attention.head_count", 2),
+    ];
+    let writer = Writer::default()
+        .pair("general.architecture", string("llama"))
+        .pair("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5));
+    let writer = keys.iter().fold(writer, |writer, (key, n)| writer.pair(key, Value::U32(*n)));
+    let matrices = ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"];
+    let matrices = matrices.map(|name| format!("blk.0.{name}.weight"));
+    let names = matrices.iter().map(String::as_str).chain(["token_embd.weight"]);
+    let writer = names.fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32, 32]));
+    let vectors = ["blk.0.attn_norm.weight", "blk.0.ffn_norm.weight", "output_norm.weight"];
+    vectors.iter().fold(writer, |writer, name| writer.tensor(name, GgmlType::F32, &[32]))
+}
+
 /// Reads the header of a file.
 pub fn open(path: impl AsRef<std::path::Path>) -> Gguf {
     let file = std::fs::File::open(path).unwrap();
