@@ -47,8 +47,8 @@ fn a_memory_with_mapped_pages_grows_in_place_or_not_at_all() {
 fn map_a_layer(guest: &mut dyn Runtime) -> u64 {
     let folder = std::env::temp_dir().join(format!("polychord-memory64-{}", std::process::id()));
     std::fs::write(&folder, vec![7; usize::try_from(PAGE).unwrap()]).unwrap();
-    #[allow(unsafe_code, reason = "the file is removed, and so nobody changes it")]
-    // SAFETY: nobody else knows the file.
+    #[allow(unsafe_code, reason = "the file is removed, and so cannot be changed by others")]
+    // SAFETY: no other program knows the file.
     let source = unsafe { Source::open_mapped(&folder).unwrap() };
     std::fs::remove_file(&folder).unwrap();
     let memory = guest.create_memory64(&MemorySpec::guest(PAGE)).unwrap();

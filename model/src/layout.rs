@@ -19,9 +19,8 @@ pub struct Layout {
     pub tensors: Vec<Tensor>,
 }
 
-/// How finely a model is cut into layers.
+/// How finely a model is cut into layers. Exhaustive: a model has one layout for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Cut {
     /// A layer for each part.
     ByPart,

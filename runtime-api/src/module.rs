@@ -271,8 +271,14 @@ fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> 
     for (field, feature, offered) in optional {
         let without = accepted_features() & !feature;
         if !offered && bounds::validate(wasm, without, limits).is_err() {
-            let needed = "yes, the module uses it".into();
-            unmet.push(Unmet { field, needed, offered: "no".into() });
+            let needed = match field {
+                "memory64" => {
+                    "yes, the module uses it (build it for wasm32 with a memory of MemoryKind::Host, \
+                     or run it on an engine that has 64-bit memories)"
+                }
+                _ => "yes, the module uses it",
+            };
+            unmet.push(Unmet { field, needed: needed.into(), offered: "no".into() });
         }
     }
     if unmet.is_empty() {

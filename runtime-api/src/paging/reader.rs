@@ -351,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_wants_is_counted_until_it_is_gone() {
+    fn what_is_not_wanted_is_counted_until_it_is_gone() {
         let mut reader = Reader::start(Source::from_bytes(vec![1; 1 << 20])).unwrap();
         for id in 0..20 {
             reader.ask(&layer(id, 0, 1 << 20), 16);
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_read_for_nobody_gives_its_room_back() {
+    fn a_cancelled_layer_that_cannot_be_read_gives_its_room_back() {
         let mut reader = Reader::start(Source::from_bytes(vec![1; 1000])).unwrap();
         reader.ask(&layer(1, 2000, 10), 1);
         reader.forget_all_but(&[]);

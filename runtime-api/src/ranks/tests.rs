@@ -179,7 +179,7 @@ fn a_call_that_fails_stops_all_until_it_is_forgotten() {
 }
 
 #[test]
-fn nobody_waits_beyond_the_time_of_a_call() {
+fn no_rank_waits_beyond_the_time_of_a_call() {
     let limit = Duration::from_millis(20);
     let (start, done) = (Instant::now(), Barrier::new(2));
     let results = all(Rank::group(2).unwrap(), |rank| {
@@ -247,7 +247,7 @@ fn ranks_that_begin_anew_all_the_time_wait_for_no_one() {
 }
 
 #[test]
-fn a_rank_that_panics_lets_nobody_wait() {
+fn a_rank_that_panics_lets_no_other_wait() {
     let results = all(Rank::group(3).unwrap(), |rank| {
         rank.begin_call(None);
         if rank.index() == 1 {
