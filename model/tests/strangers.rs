@@ -85,15 +85,17 @@ fn a_part_of_a_model_says_which_one_it_is() {
             assert!(error.contains(words), "{error}");
         }
     }
-    let first = small_model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(2)).file();
+    let first =
+        small_model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(2)).file();
     assert!(refusal(&first).contains("part 1 of 2"));
     // What was merged is whole.
     let whole = small_model().pair("split.no", Value::U16(0)).pair("split.count", Value::U16(1));
     Config::from_gguf(&read(&whole.file()).unwrap()).unwrap();
     let whole = small_model().pair("split.count", Value::U16(0));
     Config::from_gguf(&read(&whole.file()).unwrap()).unwrap();
-    let odd =
-        small_model().pair("split.no", Value::U64(u64::MAX)).pair("split.count", Value::U64(u64::MAX));
+    let odd = small_model()
+        .pair("split.no", Value::U64(u64::MAX))
+        .pair("split.count", Value::U64(u64::MAX));
     assert!(refusal(&odd.file()).contains("split model"));
 }
 
@@ -109,7 +111,10 @@ fn strings_that_end_with_zeros_are_the_strings_without() {
     // But tokens are what they are, and zeros alone are no name.
     let tokens = read(&small_model().pair("t", strings(["a\0"])).file()).unwrap();
     assert_eq!(tokens.metadata().strings("t").unwrap().unwrap().get(0), Some("a\0"));
-    assert!(matches!(read(&small_model().pair("\0", Value::U8(1)).file()), Err(Error::Empty { .. })));
+    assert!(matches!(
+        read(&small_model().pair("\0", Value::U8(1)).file()),
+        Err(Error::Empty { .. })
+    ));
     let twice = small_model().pair("a", Value::U8(1)).pair("a\0", Value::U8(1)).file();
     assert!(matches!(read(&twice), Err(Error::DuplicateKey { .. })));
 }
@@ -129,7 +134,8 @@ fn array(key: &[u8], second: &[u8]) -> Vec<u8> {
 #[test]
 fn text_in_another_encoding_matters_only_where_it_is_needed() {
     let latin1 = || Value::Bytes(b"mod\xe8le".to_vec());
-    let mut shown = small_model().pair("general.description", latin1()).pair("general.name", latin1());
+    let mut shown =
+        small_model().pair("general.description", latin1()).pair("general.name", latin1());
     shown.pairs.push((b"cl\xe9".to_vec(), Value::U8(1)));
     shown.pairs.push((b"cl\xe8".to_vec(), Value::U8(2)));
     let gguf = read(&shown.file()).unwrap();

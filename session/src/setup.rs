@@ -51,7 +51,8 @@ impl Setup<'_> {
     pub(crate) fn settings(&self) -> Settings {
         // No more than there are heads, whose number is a `u32`.
         let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        let (rank, ranks) = self.rank.map_or((0, 1), |rank| (number(rank.index()), number(rank.count())));
+        let (rank, ranks) =
+            self.rank.map_or((0, 1), |rank| (number(rank.index()), number(rank.count())));
         Settings::new(self.context, self.batch)
             .numbers(self.activations, self.cache_type)
             .rank(rank, ranks)
