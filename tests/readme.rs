@@ -6,6 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use sha2::Digest as _;
+
 /// An example without what it begins with: what it shows, and our lints.
 fn shown(example: &str) -> &str {
     let (begin, program) = example.split_once("\n\nuse ").unwrap();
@@ -124,4 +126,30 @@ fn exists(folder: &Path, path: &str) -> bool {
     names.any(|name| {
         name.starts_with(begin) && name.ends_with(end) && exists(&folder.join(&name), rest)
     })
+}
+
+/// Each built guest is listed once, with the size and the digest that it has.
+#[test]
+fn the_list_of_built_guests_is_that_of_the_files() {
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built");
+    let info = fs::read_to_string(built.join("BUILD-INFO")).unwrap();
+    let listed: Vec<_> = info.lines().filter(|line| line.ends_with(".wasm")).collect();
+    let mut files = 0;
+    for entry in fs::read_dir(&built).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if !name.ends_with(".wasm") {
+            continue;
+        }
+        files += 1;
+        assert_eq!(listed.iter().filter(|line| **line == name).count(), 1, "{name}");
+        let bytes = fs::read(&path).unwrap();
+        let entry = info.split_once(&format!("{name}\n")).unwrap().1;
+        let lines: Vec<_> = entry.lines().take(3).map(str::trim).collect();
+        let digest: String =
+            sha2::Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(lines[1], format!("sha256    {digest}"), "{name}");
+        assert_eq!(lines[2], format!("bytes     {}", bytes.len()), "{name}");
+    }
+    assert_eq!(files, listed.len());
 }

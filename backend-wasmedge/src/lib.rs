@@ -6,7 +6,7 @@
 //!
 //! Compiled code takes over the signals SIGSEGV, SIGBUS and SIGFPE of the process whenever it
 //! runs, so it cannot share a process with an engine that catches traps by these signals:
-//! [`claim_signals`](polychord_runtime_api::claim_signals) refuses the one that comes second.
+//! [`claim_signals`](polychord_runtime_api::spi::claim_signals) refuses the one that comes second.
 
 mod aot;
 mod compile_lock;

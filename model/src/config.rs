@@ -254,7 +254,11 @@ impl Keys<'_> {
     /// Factor on positions; refuses kinds of scaling that are more than a factor.
     fn rope_scale(&self) -> Result<f32, Error> {
         let old = self.factor("rope.scale_linear")?;
-        let factor = self.factor("rope.scaling.factor")?.or(old);
+        let key = self.key("rope.scaling.factor");
+        let factor = match self.metadata.get(&key) {
+            Some(_) => self.factor("rope.scaling.factor")?,
+            None => old,
+        };
         let kind = self.metadata.str(&self.key("rope.scaling.type"))?;
         match kind {
             Some("none") => Ok(1.0),

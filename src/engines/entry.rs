@@ -77,14 +77,15 @@ pub struct Variant {
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     variant: Option<String>,
-    pub(super) compiler: Option<CompilerCommand>,
+    compiler: Option<CompilerCommand>,
     isolate: bool,
 }
 
 /// What a backend does for its entry.
 #[derive(Clone, Copy)]
 pub(super) struct Backend {
-    pub(super) open: fn(&EngineOptions) -> Opened,
+    /// Opens the engine: in a variant, and with a program that compiles, if there is to be one.
+    pub(super) open: fn(Option<&str>, Option<&CompilerCommand>) -> Opened,
     pub(super) compile: fn(&[OsString]) -> Result<()>,
 }
 
@@ -106,6 +107,13 @@ pub enum OpenError {
     },
     /// It has no such variant.
     Variant(UnknownName),
+    /// It leaves nothing to choose.
+    NoVariants {
+        /// Which engine.
+        name: &'static str,
+        /// What was asked for.
+        variant: String,
+    },
     /// It does not work on this machine.
     Engine(Error),
 }
@@ -143,7 +151,13 @@ impl EngineEntry {
     /// [`OpenError`] if it is not compiled in, has no such variant, or does not work on this
     /// machine.
     pub fn open(&self, options: &EngineOptions) -> std::result::Result<Arc<dyn Engine>, OpenError> {
-        (self.backend()?.open)(options)
+        let EngineOptions { variant, compiler, isolate } = options;
+        let backend = self.backend()?;
+        if let (None, Some(variant)) = (self.choice, variant) {
+            return Err(OpenError::NoVariants { name: self.name, variant: variant.clone() });
+        }
+        let compiler = compiler.as_ref().filter(|_| *isolate || self.always_isolates);
+        (backend.open)(variant.as_deref(), compiler)
     }
 
     /// Serves a [`CompilerCommand`] of this engine: to be called by the program that it starts,
@@ -188,20 +202,6 @@ impl EngineOptions {
     pub const fn isolate_compiler(mut self) -> Self {
         self.isolate = true;
         self
-    }
-
-    /// The program that compiles, if it is to.
-    #[cfg(any(feature = "wasmer", feature = "wasmtime"))]
-    pub(super) fn isolated(&self) -> Option<&CompilerCommand> {
-        self.compiler.as_ref().filter(|_| self.isolate)
-    }
-
-    /// The variant as the backend knows it.
-    #[cfg(any(feature = "wasmer", feature = "wasmedge"))]
-    pub(super) fn variant<T: polychord_runtime_api::plan::Named>(
-        &self,
-    ) -> std::result::Result<Option<T>, OpenError> {
-        self.variant.as_deref().map(str::parse).transpose().map_err(OpenError::Variant)
     }
 }
 

@@ -32,11 +32,13 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmedge::run_compiler });
 
 #[cfg(feature = "wasmedge")]
-fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
+fn open(
+    variant: Option<&str>,
+    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
+) -> super::entry::Opened {
     use polychord_backend_wasmedge::{Config, WasmEdgeEngine};
 
-    // Without isolation, too, where there is a program for it: LLVM ends the process on some modules.
-    let mode = options.variant()?.unwrap_or_default();
-    let config = Config::new(mode).compiler(options.compiler.clone());
+    let variant = variant.map(str::parse).transpose().map_err(super::entry::OpenError::Variant)?;
+    let config = Config::new(variant.unwrap_or_default()).compiler(compiler.cloned());
     Ok(std::sync::Arc::new(WasmEdgeEngine::with_config(config)?))
 }

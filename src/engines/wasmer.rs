@@ -32,11 +32,15 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmer::run_compiler });
 
 #[cfg(feature = "wasmer")]
-fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
+fn open(
+    variant: Option<&str>,
+    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
+) -> super::entry::Opened {
     use polychord_backend_wasmer::WasmerEngine;
 
-    let engine = WasmerEngine::with_compiler(options.variant()?.unwrap_or_default())?;
-    Ok(match options.isolated() {
+    let variant = variant.map(str::parse).transpose().map_err(super::entry::OpenError::Variant)?;
+    let engine = WasmerEngine::with_compiler(variant.unwrap_or_default())?;
+    Ok(match compiler {
         Some(compiler) => std::sync::Arc::new(engine.isolate(compiler.clone())),
         None => std::sync::Arc::new(engine),
     })

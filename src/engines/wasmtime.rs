@@ -13,9 +13,12 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmtime::run_compiler });
 
 #[cfg(feature = "wasmtime")]
-fn open(options: &super::entry::EngineOptions) -> super::entry::Opened {
+fn open(
+    _variant: Option<&str>,
+    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
+) -> super::entry::Opened {
     let engine = polychord_backend_wasmtime::WasmtimeEngine::new()?;
-    Ok(match options.isolated() {
+    Ok(match compiler {
         Some(compiler) => std::sync::Arc::new(engine.isolate(compiler.clone())),
         None => std::sync::Arc::new(engine),
     })

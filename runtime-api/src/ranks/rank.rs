@@ -1,6 +1,7 @@
 //! One rank of a group, over any transport.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -108,6 +109,9 @@ impl Rank {
     }
 
     /// Waits until all ranks have come here: the end of what they compute together.
+    ///
+    /// No call runs then, and so the wait has no limit of time: a transport over a network has to
+    /// notice by itself that another rank is unreachable, and to fail.
     ///
     /// # Errors
     ///
@@ -226,8 +230,11 @@ struct StopIfPanicking(Rank);
 impl Drop for StopIfPanicking {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.stop("it has panicked, which is a bug of Polychord or of the engine");
-            self.0.leave_call();
+            // A second panic, of the transport, would end the process.
+            _ = catch_unwind(AssertUnwindSafe(|| {
+                self.0.stop("it has panicked, which is a bug of Polychord or of the engine");
+                self.0.leave_call();
+            }));
         }
     }
 }

@@ -70,6 +70,11 @@ pub trait Transport: Send + Sync {
 
     /// Waits until all ranks have finished what they compute together.
     ///
+    /// Either all ranks return from it or none does, as far as the transport can know: a session
+    /// whose rank returned has longer a sequence than one whose rank failed. Where a connection can
+    /// break between the two, the ranks have to agree on the length of the sequence after a failure
+    /// (`Session::truncate`) before they go on.
+    ///
     /// # Errors
     ///
     /// Returns the errors of [`all_gather`](Self::all_gather).

@@ -101,6 +101,7 @@ impl Answer {
 
     fn step(&mut self, session: &mut Session) -> Result<Option<Token>> {
         if let Some(finish) = self.evaluate(session)? {
+            // What was held back is left out, as if it had not been generated.
             self.state = State::Ended(finish);
             return Ok(None);
         }
@@ -157,13 +158,16 @@ impl Answer {
         self.deadline.filter(|end| Instant::now() >= *end).map(|_| Finish::Deadline)
     }
 
-    /// The text that is delivered with a token; with the last one, all that was held back.
+    /// The text that is delivered with a token; with the last one, all that was held back, unless
+    /// the answer was interrupted: then it does not matter when that was noticed.
     fn deliver(&mut self, mut text: String, finish: Option<Finish>) -> String {
-        if finish.is_some() {
+        let is_interrupted = matches!(finish, Some(Finish::Cancelled | Finish::Deadline));
+        if finish.is_some() && !is_interrupted {
             text.push_str(&self.pending.finish());
         }
         let (text, finish) = match self.stops.push(&text) {
             Pushed::Stopped { before, stop } => (before, Some(Finish::Stop(stop))),
+            Pushed::Clear(clear) if is_interrupted => (clear, finish),
             Pushed::Clear(clear) if finish.is_some() => (clear + &self.stops.take_held(), finish),
             Pushed::Clear(clear) => (clear, None),
         };

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 ///
 /// An answer looks at it before each token, and within a long prompt before each batch
 /// ([`SessionOptions::batch`](crate::SessionOptions::batch)), so cancelling takes effect after the
-/// batch that runs. A handle stays cancelled: make a new one for the next answer.
+/// batch that runs (eight batches, where layers are paged). A handle stays cancelled: make a new one for the next answer.
 ///
 /// ```
 /// use polychord_session::{CancelHandle, GenerateOptions};

@@ -60,6 +60,7 @@ impl Generator {
     /// [`Error::EmptyStop`](crate::Error::EmptyStop) if a stop text is empty, and
     /// [`Error::Sampler`](crate::Error::Sampler) if the sampling is out of range.
     pub fn begin(&mut self, sequence: &[u32], options: &GenerateOptions) -> Result<()> {
+        self.answer = None;
         self.answer = Some(Answer::begin(&mut self.session, sequence, options)?);
         Ok(())
     }

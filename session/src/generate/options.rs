@@ -85,7 +85,7 @@ impl GenerateOptions {
     /// Sets the longest time for the answer, counted from when it begins, prompt included.
     ///
     /// The clock is looked at before each token, and within a long prompt before each batch, so
-    /// an answer may take longer by one batch. A call of the guest is never interrupted by it:
+    /// an answer may take longer by one batch (eight, where layers are paged). A call of the guest is never interrupted by it:
     /// that is what [`SessionOptions::call_time`](crate::SessionOptions::call_time) does.
     #[must_use]
     pub fn deadline(mut self, most: impl Into<Option<Duration>>) -> Self {
