@@ -20,7 +20,7 @@ pub trait Connect {
     ///
     /// # Errors
     ///
-    /// Those of the transport.
+    /// Returns the errors of the transport.
     fn group(count: usize) -> Result<Vec<Rank>>;
 }
 
