@@ -91,6 +91,11 @@ impl EngineArgs {
 }
 
 impl Choices {
+    /// One choice, and the defaults for the rest.
+    fn of(option: &'static str, variant: &str) -> Self {
+        Self { isolate_compiler: false, chosen: vec![(option, variant.to_owned())] }
+    }
+
     /// The arguments that make these choices in another run of this program.
     pub(crate) fn args(&self) -> Vec<String> {
         let isolate = self.isolate_compiler.then(|| format!("--{ISOLATE}"));
@@ -126,11 +131,12 @@ pub(crate) struct Opened {
 pub(crate) fn open_all() -> Vec<Opened> {
     let mut all = Vec::new();
     for entry in ENGINES.iter().filter(|entry| entry.is_compiled_in()) {
-        let variants = entry.choice().map_or(&[][..], |choice| choice.variants);
-        let variants = variants.iter().filter(|variant| variant.compiled_in);
         let choices: Vec<_> = match entry.choice() {
             None => vec![Choices::default()],
-            Some(choice) => variants.map(|it| Choices::of(choice.name, it.name)).collect(),
+            Some(choice) => {
+                let variants = choice.variants.iter().filter(|variant| variant.compiled_in);
+                variants.map(|variant| Choices::of(choice.name, variant.name)).collect()
+            }
         };
         for choices in choices {
             let engine = choices.options(entry).and_then(|options| Ok(entry.open(&options)?));
@@ -138,12 +144,6 @@ pub(crate) fn open_all() -> Vec<Opened> {
         }
     }
     all
-}
-
-impl Choices {
-    fn of(option: &'static str, variant: &str) -> Self {
-        Self { isolate_compiler: false, chosen: vec![(option, variant.to_owned())] }
-    }
 }
 
 /// The hidden command by which this program compiles guests for itself.

@@ -1,7 +1,5 @@
 //! What a program can do about an error.
 
-use std::fmt;
-
 use polychord_abi::transformer::status;
 use polychord_model::{chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api as api;
@@ -53,25 +51,20 @@ pub enum ErrorKind {
     Internal,
 }
 
-impl fmt::Display for ErrorKind {
-    /// Its name, such as `context_full`, for logs and for programs in other languages.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unsupported => "unsupported",
-            Self::InvalidFile => "invalid_file",
-            Self::InvalidArgument => "invalid_argument",
-            Self::ContextFull => "context_full",
-            Self::TooLarge => "too_large",
-            Self::OutOfMemory => "out_of_memory",
-            Self::Stopped => "stopped",
-            Self::Rank => "rank",
-            Self::Guest => "guest",
-            Self::Engine => "engine",
-            Self::Io => "io",
-            Self::Internal => "internal",
-        })
-    }
-}
+api::plan::named!(ErrorKind, "kind of error", {
+    Unsupported = "unsupported",
+    InvalidFile = "invalid_file",
+    InvalidArgument = "invalid_argument",
+    ContextFull = "context_full",
+    TooLarge = "too_large",
+    OutOfMemory = "out_of_memory",
+    Stopped = "stopped",
+    Rank = "rank",
+    Guest = "guest",
+    Engine = "engine",
+    Io = "io",
+    Internal = "internal",
+});
 
 impl Error {
     /// What went wrong, for programs that act on it.
@@ -103,16 +96,7 @@ impl Error {
     #[must_use]
     pub fn engine(&self) -> Option<&str> {
         match self {
-            Self::Runtime(error) | Self::Unavailable { reason: error, .. } => match error {
-                api::Error::Compile { engine, .. }
-                | api::Error::Instantiate { engine, .. }
-                | api::Error::Call { engine, .. }
-                | api::Error::EngineVersion { engine, .. }
-                | api::Error::SignalConflict { engine, .. }
-                | api::Error::Unmet { engine, .. }
-                | api::Error::Trap { engine, .. } => Some(engine),
-                _ => None,
-            },
+            Self::Runtime(error) | Self::Unavailable { reason: error, .. } => error.engine(),
             _ => None,
         }
     }
