@@ -35,6 +35,7 @@ mod memories;
 mod model;
 mod ranks;
 mod restart;
+pub mod resume;
 mod roles;
 mod rope;
 mod simd;
