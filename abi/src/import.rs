@@ -25,6 +25,8 @@ pub const WRITE: &str = "memory64_write";
 /// layer mapped loads it before the call. It is not mapped of its own accord between calls, since
 /// the place of a layer that is not loaded belongs to the host, which may have written there.
 pub const MAP_LAYER: &str = "memory64_map_layer";
+/// `(layer: i32) -> i64`: the length of the layer in bytes, or a [`code`](crate::code). Brings nothing in.
+pub const LAYER_BYTES: &str = "memory64_layer_bytes";
 /// `(layer: i32) -> i32`: a hint that the layer will be needed soon. Returns 0 or a
 /// [`code`](crate::code).
 pub const PREFETCH: &str = "memory64_prefetch";

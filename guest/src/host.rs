@@ -7,18 +7,10 @@ use core::cell::Cell;
 use core::ops::Range;
 
 use polychord_abi::transformer::status;
+use polychord_guest::layer::{self, Address};
 
 use crate::roles::IN_BLOCK;
 use crate::{Status, alloc};
-
-// The literals are `polychord_abi::MODULE` and constants of `polychord_abi::import`: these
-// attributes take none.
-#[link(wasm_import_module = "env")]
-unsafe extern "C" {
-    safe fn memory64_map_layer(layer: i32) -> i64;
-    #[link_name = "all_gather"]
-    fn all_gather_import(ptr: *mut f32, chunk: usize, total: usize) -> i32;
-}
 
 /// Bytes that the host has written at `address`, if they are inside the memory.
 pub(crate) fn bytes<'a>(address: usize, len: usize) -> Option<&'a [u8]> {
@@ -80,13 +72,7 @@ fn check(address: u64, len: u64) -> Option<()> {
 
 /// Exchanges floats with all ranks: each has brought `chunk` of them, and the last ones the rest.
 pub(crate) fn all_gather(floats: &mut [f32], chunk: usize) -> Result<(), Status> {
-    let (ptr, total) = (floats.as_mut_ptr(), size_of_val(floats));
-    // SAFETY: the host writes to these bytes alone, which are borrowed exclusively; every bit
-    // pattern is a float.
-    match unsafe { all_gather_import(ptr, chunk * size_of::<f32>(), total) } {
-        0 => Ok(()),
-        _ => Err(status::GATHER_REFUSED),
-    }
+    polychord_guest::all_gather(floats, chunk).map_err(|_| status::GATHER_REFUSED)
 }
 
 /// The layers that one stage has asked for: each is mapped once, and its address is
@@ -136,5 +122,5 @@ impl Layers {
 }
 
 fn map(layer: u32) -> Result<u64, Status> {
-    u64::try_from(memory64_map_layer(layer.cast_signed())).map_err(|_| status::LAYER_REFUSED)
+    layer::address(layer).map(Address::get).map_err(|_| status::LAYER_REFUSED)
 }

@@ -1,8 +1,8 @@
 //! A transformer as a WebAssembly guest: the network that its descriptor describes.
 //!
-//! The contract with the host is `polychord-abi`: [`exports`] holds what the host calls,
-//! `imports` the functions that find weights and other ranks. A call runs through `forward` (the
-//! stages of a network), `attention`, and `kernels` (products with stored weights).
+//! The contract with the host is `polychord-abi`: [`exports`] holds what the host calls, and
+//! `host` asks for weights and other ranks, by the crate `polychord-guest`. A call runs through
+//! `forward` (the stages of a network), `attention`, and `kernels` (products with stored weights).
 //!
 //! # The same bits on every engine
 //!
@@ -42,9 +42,3 @@ mod simd;
 
 /// What a refused call returns: a [`polychord_abi::transformer::status`].
 type Status = i32;
-
-/// A panic is a trap: the engine reports `unreachable`, and nothing is printed.
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    simd::unreachable()
-}

@@ -123,7 +123,7 @@ mod value;
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
 pub use engine::{Engine, Module};
 pub use error::{Error, ErrorKind, LayerProblem, Result, TrapKind, Unmet};
-pub use layers::{CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
+pub use layers::{AddedLayers, CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{
     Backing, LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Region, RegionSpec,

@@ -56,12 +56,12 @@ impl Build {
     /// The build as it comes with this crate; see `scripts/build-guest`.
     pub(crate) const fn wasm(self, relaxed: bool) -> &'static [u8] {
         match (self, relaxed) {
-            (Self::Memory32, false) => polychord_guest::WASM32_PLAIN,
-            (Self::Memory32, true) => polychord_guest::WASM32_RELAXED,
-            (Self::Memory64, false) => polychord_guest::WASM64_PLAIN,
-            (Self::Memory64, true) => polychord_guest::WASM64_RELAXED,
-            (Self::Memories32, false) => polychord_guest::MULTI32_PLAIN,
-            (Self::Memories32, true) => polychord_guest::MULTI32_RELAXED,
+            (Self::Memory32, false) => polychord_transformer::WASM32_PLAIN,
+            (Self::Memory32, true) => polychord_transformer::WASM32_RELAXED,
+            (Self::Memory64, false) => polychord_transformer::WASM64_PLAIN,
+            (Self::Memory64, true) => polychord_transformer::WASM64_RELAXED,
+            (Self::Memories32, false) => polychord_transformer::MULTI32_PLAIN,
+            (Self::Memories32, true) => polychord_transformer::MULTI32_RELAXED,
         }
     }
 

@@ -100,7 +100,28 @@ impl Host {
         self.counters.load(bytes, mapped, took);
         memories.count_load(memory, took);
         tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
+        if when == CallState::Running {
+            self.copied_in_call(&layer.spec, took);
+        }
         Ok(LoadedLayer { address, bytes, method, took, reason })
+    }
+
+    /// Says that a guest got a copy because it asked before the host had loaded the layer.
+    fn copied_in_call(&self, spec: &LayerSpec, took: Duration) {
+        self.counters.copied_in_call();
+        let (layer, name, bytes) = (spec.id.0, &spec.name, spec.bytes);
+        if spec.source.is_mapped() && self.capabilities.mapping {
+            tracing::warn!(
+                layer,
+                name,
+                bytes,
+                ?took,
+                "a running guest asked for a layer that was not loaded: it was copied, though its \
+                 file could be mapped. Load it before the call, by load_layer or add_layers"
+            );
+        } else {
+            tracing::debug!(layer, name, bytes, ?took, "layer copied in the middle of a call");
+        }
     }
 
     /// Copies a layer to its place, from its source or from where its bytes were read to. If that
@@ -247,6 +268,11 @@ impl Host {
     /// Ends the watch over all mapped layers, as the guest's memories are about to go.
     pub(crate) fn forget_mapped(&self) {
         self.state().layers.forget_mapped();
+    }
+
+    /// How long a layer is.
+    pub(crate) fn layer_bytes(&self, id: LayerId) -> Result<u64> {
+        Ok(self.state().layers.get_mut(id)?.spec.bytes)
     }
 
     /// Checks that a layer exists; hints are about nothing else yet.

@@ -59,6 +59,12 @@ pub static HOST_FUNCTIONS: &[HostFunction] = &[
         function: Function::MapLayer,
     },
     HostFunction {
+        name: import::LAYER_BYTES,
+        params: &[Param::I32],
+        result: I64,
+        function: Function::LayerBytes,
+    },
+    HostFunction {
         name: import::PREFETCH,
         params: &[Param::I32],
         result: I32,
@@ -105,6 +111,7 @@ pub(crate) enum Function {
     Read,
     Write,
     MapLayer,
+    LayerBytes,
     Prefetch,
     Release,
     Stats,

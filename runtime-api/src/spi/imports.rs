@@ -85,6 +85,11 @@ fn map_layer(call: &mut Call<'_>) -> Result<i64> {
     to_result(call.host.map_layer(call.guest, layer)?)
 }
 
+fn layer_bytes(call: &mut Call<'_>) -> Result<i64> {
+    call.require_enabled()?;
+    to_result(call.host.layer_bytes(call.layer())?)
+}
+
 fn hint(call: &mut Call<'_>) -> Result<i64> {
     call.require_enabled()?;
     call.host.hint(call.layer())?;
@@ -129,6 +134,7 @@ impl Call<'_> {
             Function::Read => read(self),
             Function::Write => write(self),
             Function::MapLayer => map_layer(self),
+            Function::LayerBytes => layer_bytes(self),
             Function::Prefetch | Function::Release => hint(self),
             Function::Stats => stats(self),
             Function::StatsInto => stats_into(self),

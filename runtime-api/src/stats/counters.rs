@@ -30,6 +30,12 @@ pub struct Stats {
     pub loads: u64,
     /// Layers that were brought in by mapping; a part of `loads`.
     pub maps: u64,
+    /// Layers that were copied because a running guest asked for them, by
+    /// [`memory64_map_layer`](crate::abi::import::MAP_LAYER), before the host had loaded them; a part
+    /// of `loads`. Where it is not 0, [`load_layer`](crate::Runtime::load_layer) or
+    /// [`add_layers`](crate::Runtime#method.add_layers) before the call maps what can be mapped; the log
+    /// names the layers.
+    pub copied_in_calls: u64,
     /// Bytes of all loads.
     pub bytes_loaded: u64,
     /// Time that all loads took, in nanoseconds.
@@ -86,6 +92,7 @@ impl std::iter::Sum for Stats {
             bytes_written: sum.bytes_written + it.bytes_written,
             loads: sum.loads + it.loads,
             maps: sum.maps + it.maps,
+            copied_in_calls: sum.copied_in_calls + it.copied_in_calls,
             bytes_loaded: sum.bytes_loaded + it.bytes_loaded,
             load_nanos: sum.load_nanos + it.load_nanos,
             releases: sum.releases + it.releases,
@@ -112,6 +119,7 @@ pub(crate) struct Counters {
     bytes_written: AtomicU64,
     loads: AtomicU64,
     maps: AtomicU64,
+    copied_in_calls: AtomicU64,
     bytes_loaded: AtomicU64,
     load_nanos: AtomicU64,
     releases: AtomicU64,
@@ -142,6 +150,11 @@ impl Counters {
         self.maps.fetch_add(u64::from(mapped), Relaxed);
         self.bytes_loaded.fetch_add(bytes, Relaxed);
         self.load_nanos.fetch_add(nanos(took), Relaxed);
+    }
+
+    /// Records that a load was a copy because the guest had not waited for the host.
+    pub(crate) fn copied_in_call(&self) {
+        self.copied_in_calls.fetch_add(1, Relaxed);
     }
 
     /// Records one compression: `before` bytes became `after`.
@@ -185,6 +198,7 @@ impl Counters {
             bytes_written: self.bytes_written.load(Relaxed),
             loads: self.loads.load(Relaxed),
             maps: self.maps.load(Relaxed),
+            copied_in_calls: self.copied_in_calls.load(Relaxed),
             bytes_loaded: self.bytes_loaded.load(Relaxed),
             load_nanos: self.load_nanos.load(Relaxed),
             releases: self.releases.load(Relaxed),

@@ -15,6 +15,10 @@ use crate::check::{equal, holds};
 use crate::guest;
 use crate::{Failure, Outcome};
 
+/// Imports that take the number of a layer alone.
+const ON_LAYERS: [&str; 4] =
+    [import::MAP_LAYER, import::LAYER_BYTES, import::PREFETCH, import::RELEASE];
+
 /// -1 as a guest writes it, for any width.
 const MINUS_ONE: u64 = u64::MAX;
 
@@ -33,7 +37,7 @@ pub fn not_enabled<W: Width>(engine: &dyn Engine) -> Outcome {
             probe.refuses(import, &args, NOT_ENABLED)?;
         }
     }
-    for import in [import::MAP_LAYER, import::PREFETCH, import::RELEASE] {
+    for import in ON_LAYERS {
         for layer in [0, 7, MINUS_ONE] {
             probe.refuses(import, &[layer], NOT_ENABLED)?;
         }
@@ -138,7 +142,7 @@ pub fn layers<W: Width>(engine: &dyn Engine) -> Outcome {
     let mut probe = Probe::with_memories::<W>(engine)?;
     // Beside those that exist, and as negative as can be.
     for layer in [0, 1, HOST_LAYER + 1, GUEST_LAYER + 1, i32::MAX as u64, 1 << 31, MINUS_ONE] {
-        for import in [import::MAP_LAYER, import::PREFETCH, import::RELEASE] {
+        for import in ON_LAYERS {
             probe.refuses(import, &[layer], LAYER_NOT_FOUND)?;
         }
         // A layer that does not exist is noticed before a buffer that is too small.

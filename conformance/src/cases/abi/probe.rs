@@ -224,6 +224,7 @@ fn wat<W: Width>(pages: u64) -> String {
         (import::READ, vec!["i64", pointer, pointer], "i32"),
         (import::WRITE, vec!["i64", pointer, pointer], "i32"),
         (import::MAP_LAYER, vec!["i32"], "i64"),
+        (import::LAYER_BYTES, vec!["i32"], "i64"),
         (import::PREFETCH, vec!["i32"], "i32"),
         (import::RELEASE, vec!["i32"], "i32"),
         (import::STATS, vec![], "i64"),

@@ -85,6 +85,10 @@ pub fn maps<W: Width>(engine: &dyn Engine) -> Outcome {
             stats.bytes_loaded += loads * GUEST_LAYER_BYTES;
         })
     };
+    // How long layers are is known before they are brought in.
+    for (layer, bytes) in [(HOST_LAYER, HOST_LAYER_BYTES), (GUEST_LAYER, GUEST_LAYER_BYTES)] {
+        probe.serves(import::LAYER_BYTES, &[layer], bytes, |_| ())?;
+    }
     // Hints are taken for layers that exist, whether or not they do anything.
     probe.serves(import::PREFETCH, &[GUEST_LAYER], 0, |_| ())?;
     map(&mut probe, 1)?;

@@ -11,7 +11,7 @@ use crate::check::equal;
 use crate::{Failure, Outcome};
 
 /// The guest that comes with Polychord; see `scripts/build-guest`.
-const GUEST: &[u8] = polychord_guest::WASM32_PLAIN;
+const GUEST: &[u8] = polychord_transformer::WASM32_PLAIN;
 
 /// A guest with a network, and how many tokens it has seen.
 pub(super) struct Transformer {

@@ -1,0 +1,172 @@
+//! The guests of `guest/examples/` do the same on every engine, and what a program of this machine does.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod common;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use polychord::api::abi::PAGE;
+use polychord::api::abi::code::{LAYER_NOT_FOUND, NOT_ENABLED};
+use polychord::api::{
+    CopyReason, Engine, Error, LayerId, LayerSpec, Limits, LoadMethod, Memory64, MemorySpec,
+    Runtime, Source, SourceRange, Value,
+};
+
+use common::{engines_agree, skip, test_name};
+
+/// Set where a test runs for one engine, in a process of its own.
+const RESULT: &str = "POLYCHORD_TEST_RESULT";
+/// Floats of each layer.
+const FLOATS: usize = 100_000;
+/// Layers that are added before the first call.
+const ADDED: [LayerId; 2] = [LayerId(4), LayerId(0)];
+/// A layer that a guest asks for before the host has loaded it.
+const LATE: LayerId = LayerId(7);
+/// A layer in a memory of the host.
+const IN_HOST: LayerId = LayerId(8);
+
+/// Layers are summed where they lie and in a copy, by guests in Rust, C and C++.
+#[test]
+fn sums_are_the_same_everywhere() {
+    let Some(guests) = built() else { return };
+    let file = weights();
+    engines_agree(test_name!(), |engine| {
+        let mut sums = String::new();
+        for language in ["rust", "c", "cpp"] {
+            for address in ["wasm32", "wasm64"] {
+                let path = guests.join(format!("sum-{language}-{address}.wasm"));
+                let Ok(wasm) = std::fs::read(&path) else {
+                    assert_eq!((language, address), ("cpp", "wasm64"), "{}", path.display());
+                    continue;
+                };
+                let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
+                if address == "wasm64" && !native {
+                    let refused = engine.compile(&wasm);
+                    assert!(matches!(refused, Err(Error::Unmet { .. })), "{language}");
+                    continue;
+                }
+                let added = sum(engine, &wasm, file.path());
+                // Not all engines run all of them: what they compute is one constant.
+                assert!(sums.is_empty() || sums == added, "{language} {address}");
+                sums = added;
+            }
+        }
+        sums
+    });
+}
+
+/// Runs a guest that sums, and returns the bits of the sums.
+fn sum(engine: &Arc<dyn Engine>, wasm: &[u8], file: &Path) -> String {
+    let mut guest = engine.compile(wasm).unwrap().instantiate(&Limits::default()).unwrap();
+    let guest = &mut *guest;
+    #[allow(unsafe_code, reason = "the file belongs to the test alone")]
+    // SAFETY: nothing writes to it.
+    let source = unsafe { Source::open_mapped(file) }.unwrap();
+    let maps = engine.capabilities().mapping;
+
+    let range = |index: usize, id: LayerId| {
+        SourceRange::new(id, format!("layer {}", id.0), start(index), BYTES)
+    };
+    let ranges = ADDED.iter().enumerate().map(|(index, id)| range(index, *id));
+    let added = guest.add_layers(&source, ranges).unwrap();
+    assert_eq!(added.mapped(), if maps { ADDED.len() } else { 0 });
+
+    let mut sums = String::new();
+    for (index, id) in ADDED.into_iter().enumerate() {
+        let expected = native_sum(index);
+        for export in ["sum_mapped", "sum_loaded"] {
+            let sum = call_f64(guest, export, id);
+            assert_eq!(sum.to_bits(), expected.to_bits(), "{export}: {sum}, not {expected}");
+            sums += &format!("{:x} ", sum.to_bits());
+        }
+    }
+    let copied = guest.call("copied", &[]).unwrap();
+    assert_eq!(copied, [Value::I64(if maps { 0 } else { 2 })]);
+    assert_eq!(guest.stats().copied_in_calls, 0);
+
+    // A layer that is not loaded is copied, and that is told.
+    let late = guest.create_memory64(&MemorySpec::guest(16 * PAGE)).unwrap();
+    let place = start(2) % PAGE;
+    guest.register_layer(LayerSpec::of(&range(2, LATE), &source, late, place)).unwrap();
+    assert_eq!(call_f64(guest, "sum_mapped", LATE).to_bits(), native_sum(2).to_bits());
+    assert_eq!(guest.stats().copied_in_calls, 1);
+    let loaded = guest.load_layer(LATE).unwrap();
+    assert_eq!((loaded.method, loaded.reason), (LoadMethod::Copied, Some(CopyReason::GuestRuns)));
+
+    // A layer of the host has no address in the guest, but can be copied.
+    let host = guest.create_memory64(&MemorySpec::host(16 * PAGE)).unwrap();
+    guest.register_layer(LayerSpec::of(&range(0, IN_HOST), &source, host, 0)).unwrap();
+    assert!(call_f64(guest, "sum_mapped", IN_HOST).is_nan());
+    assert_eq!(call_f64(guest, "sum_loaded", IN_HOST).to_bits(), native_sum(0).to_bits());
+    for (id, code) in [(LATE.0, 0), (IN_HOST.0, NOT_ENABLED), (99, LAYER_NOT_FOUND)] {
+        let args = [Value::I32(id.cast_signed())];
+        assert_eq!(guest.call("refusal", &args).unwrap(), [Value::I32(code)]);
+    }
+    sums
+}
+
+fn call_f64(guest: &mut dyn Runtime, export: &str, id: LayerId) -> f64 {
+    match guest.call(export, &[Value::I32(id.0.cast_signed())]).unwrap()[..] {
+        [Value::F64(sum)] => sum,
+        ref other => panic!("{export} returned {other:?}"),
+    }
+}
+
+const BYTES: u64 = 4 * FLOATS as u64;
+
+/// Where a layer begins in the file: not at the begin of a page.
+fn start(index: usize) -> u64 {
+    4096 + index as u64 * (BYTES + 64)
+}
+
+/// The floats of a layer: of all sizes, so that another order would give another sum.
+fn floats(index: usize) -> impl Iterator<Item = f32> {
+    let mut state = 1 + index as u64;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let number = u16::try_from(state >> 48).unwrap();
+        (f32::from(number) - 32_768.0) * f32::from(number & 0xff)
+    })
+    .take(FLOATS)
+}
+
+fn native_sum(index: usize) -> f64 {
+    floats(index).map(f64::from).sum()
+}
+
+/// A file with three layers.
+fn weights() -> tempfile::NamedTempFile {
+    let mut bytes = vec![0; usize::try_from(start(3)).unwrap()];
+    for index in 0..3 {
+        let at = usize::try_from(start(index)).unwrap();
+        for (slot, float) in bytes[at..].chunks_exact_mut(4).zip(floats(index)) {
+            slot.copy_from_slice(&float.to_le_bytes());
+        }
+    }
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&bytes).unwrap();
+    file
+}
+
+/// The folder of the built guests; none where they cannot be built.
+fn built() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-examples");
+    if std::env::var_os(RESULT).is_some() {
+        return Some(folder);
+    }
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/build-guest-examples");
+    let mut command = Command::new(script);
+    command.arg("--strict").arg("--out").arg(&folder);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-examples-target");
+    command.env("POLYCHORD_GUEST_TARGET_DIR", target);
+    match command.status() {
+        Ok(status) if status.success() => Some(folder),
+        failed => {
+            skip(&format!("the guests of guest/examples cannot be built (see above): {failed:?}"));
+            None
+        }
+    }
+}
