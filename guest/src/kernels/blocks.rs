@@ -152,7 +152,8 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     } else {
         let len = w.cols / BLOCK;
         let x = &activations.groups[..y.columns.div_ceil(COLUMNS) * len];
-        columns::multiply::<Tile<T, B, V>>(w, len, x, y, activations.unpacked_blocks);
+        let unpack = unpack::<T, B, V>;
+        columns::multiply::<Tile<T, B, V>>(w, len, x, y, activations.unpacked_blocks, unpack);
     }
 }
 
@@ -169,22 +170,23 @@ fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
     }
 }
 
+/// Unpacks a stored row.
+#[inline(never)]
+fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [UnpackedBlock]) {
+    let powers = black_box(u64x2_splat(POWERS));
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        out.values[..V].copy_from_slice(&T::values(block, powers));
+        let both = u32x4_splat(T::scale(block));
+        (out.scale, out.minimum) = (T::scales(both), minima(both));
+    }
+}
+
 /// Products of a type with many columns.
 struct Tile<T, const B: usize, const V: usize>(PhantomData<T>);
 
 impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
     type Block = UnpackedBlock;
     type Columns = Group;
-
-    #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [UnpackedBlock]) {
-        let powers = black_box(u64x2_splat(POWERS));
-        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-            out.values[..V].copy_from_slice(&T::values(block, powers));
-            let both = u32x4_splat(T::scale(block));
-            (out.scale, out.minimum) = (T::scales(both), minima(both));
-        }
-    }
 
     /// What is a lane for one column is an accumulator here, so that each sum has the one order.
     #[inline(never)]

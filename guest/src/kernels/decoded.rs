@@ -4,10 +4,8 @@
 //! once, into a superblock of another type ([`Decoded`]), and one code multiplies that for all of
 //! them: the guest stays small.
 
-use core::marker::PhantomData;
-
 use super::activations::{Activations, COLUMNS, SUPER};
-use super::columns::{self, Tiles};
+use super::columns;
 use super::groups::{Super, UnpackedSuper};
 use super::order::sum;
 use super::product::Values;
@@ -120,7 +118,8 @@ pub(super) fn multiply<T: Decode<B>, const B: usize>(
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];
-        columns::multiply::<Tile<T, B>>(w, len, x, y, activations.unpacked_supers);
+        let (room, unpack) = (&mut *activations.unpacked_supers, unpack::<T, B>);
+        columns::multiply::<Quarters<Decoded, BYTES>>(w, len, x, y, room, unpack);
     }
 }
 
@@ -142,24 +141,12 @@ fn add(sum: f32, w: &Decoded, x: &Super) -> f32 {
     superblocks::add::<Decoded, BYTES>(sum, &w.0, x)
 }
 
-/// Products of a type with many columns.
-struct Tile<T, const B: usize>(PhantomData<T>);
-
-impl<T: Decode<B>, const B: usize> Tiles for Tile<T, B> {
-    type Block = UnpackedSuper;
-    type Columns = [Super; COLUMNS];
-
-    fn unpack(row: &[u8], out: &mut [UnpackedSuper]) {
-        let mut decoded = Decoded::ZERO;
-        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-            T::decode(block, &mut decoded);
-            unpack_block(&decoded, out);
-        }
-    }
-
-    #[inline(always)]
-    fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
-        Quarters::<Decoded, BYTES>::tile(w, x)
+/// Unpacks a stored row.
+fn unpack<T: Decode<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
+    let mut decoded = Decoded::ZERO;
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        T::decode(block, &mut decoded);
+        unpack_block(&decoded, out);
     }
 }
 

@@ -82,7 +82,8 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];
-        columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers);
+        let unpack = unpack_row::<S, B>;
+        columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers, unpack);
     }
 }
 
@@ -95,19 +96,20 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], 
     }
 }
 
+/// Unpacks a stored row.
+#[inline(never)]
+fn unpack_row<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        unpack::<S, B>(block, out);
+    }
+}
+
 /// Products of a type with many columns.
 pub(super) struct Quarters<S, const B: usize>(PhantomData<S>);
 
 impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
     type Block = UnpackedSuper;
     type Columns = [Super; COLUMNS];
-
-    #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [UnpackedSuper]) {
-        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-            unpack::<S, B>(block, out);
-        }
-    }
 
     #[inline(never)]
     fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
