@@ -5,6 +5,7 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use polychord::api::abi::transformer::{export, status};
@@ -26,6 +27,21 @@ fn weights_are_ggml_s_bit_for_bit() {
         for kind in supported().filter(|kind| !FLOATS.contains(kind)) {
             let (stored, expected) = (data(kind.name()), floats(&data(&format!("{kind}.f32"))));
             assert_same(kind, &Guest::new(engine).expand(kind, &stored, expected.len()), &expected);
+        }
+    });
+}
+
+/// Each entry of a table, and each exponent: of types that have them, in random blocks.
+#[test]
+fn every_entry_of_a_table_is_ggml_s() {
+    let hashes = every();
+    assert_eq!(hashes.len(), 12);
+    each_engine(test_name!(), |engine| {
+        for (kind, expected) in &hashes {
+            let stored = data(&format!("{kind}.every"));
+            let len = stored.len() / kind.block_bytes() as usize * kind.block_elements() as usize;
+            let found = Guest::new(engine).expand(*kind, &stored, len);
+            assert_eq!(hash(&found), *expected, "{kind}");
         }
     });
 }
@@ -83,10 +99,13 @@ fn other_types_are_refused() {
 fn the_tests_expand_weights_as_ggml_does() {
     let known = GgmlType::ALL.iter().filter(|kind| folder().join(kind.name()).exists());
     let known: Vec<_> = known.copied().collect();
-    assert_eq!(known.len(), 10, "{known:?}");
+    assert_eq!(known.len(), 22, "{known:?}");
     for kind in known {
         let expected = floats(&data(&format!("{kind}.f32")));
         assert_same(kind, &ggml::expand(kind, &data(kind.name())), &expected);
+    }
+    for (kind, expected) in every() {
+        assert_eq!(hash(&ggml::expand(kind, &data(&format!("{kind}.every")))), expected, "{kind}");
     }
     let halves = [(0x0001, 5.960_464_5e-8), (0x03ff, 6.097_555e-5), (0x3c01, 1.000_976_6)];
     for (bits, value) in [(0xc000, -2.0), (0x7bff, 65504.0)].into_iter().chain(halves) {
@@ -164,6 +183,22 @@ fn assert_same(kind: GgmlType, found: &[f32], expected: &[f32]) {
 
 fn supported() -> impl Iterator<Item = GgmlType> {
     GgmlType::ALL.iter().copied().filter(|kind| kind.is_supported())
+}
+
+/// Types with random blocks in the data, and the hash of what ggml makes of them.
+fn every() -> Vec<(GgmlType, String)> {
+    let hashes: BTreeMap<String, String> = serde_json::from_slice(&data("every.json")).unwrap();
+    let kind = |name: &str| GgmlType::ALL.iter().find(|kind| kind.name() == name).copied();
+    hashes.into_iter().map(|(name, hash)| (kind(&name).unwrap(), hash)).collect()
+}
+
+/// FNV-1a of the bytes of floats.
+fn hash(weights: &[f32]) -> String {
+    let bytes = weights.iter().flat_map(|weight| weight.to_le_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
+    format!("{hash:016x}")
 }
 
 /// A file of the data; every supported type must have its own.

@@ -150,8 +150,32 @@ pub mod ggml_type {
     pub const Q5_K: u32 = 13;
     /// 256 weights in 210 bytes: 16 groups with 8-bit scale, 6-bit values minus 32.
     pub const Q6_K: u32 = 14;
+    /// 256 weights in 66 bytes: 8 groups with 4-bit scale, entries of a table of 256.
+    pub const IQ2_XXS: u32 = 16;
+    /// 256 weights in 74 bytes: 16 groups with 4-bit scale, entries of a table of 512.
+    pub const IQ2_XS: u32 = 17;
+    /// 256 weights in 98 bytes: 8 groups with 4-bit scale, entries of a table of 256.
+    pub const IQ3_XXS: u32 = 18;
+    /// 256 weights in 50 bytes: 8 groups with 3-bit scale, entries of a table of 2,048.
+    pub const IQ1_S: u32 = 19;
+    /// 32 weights in 18 bytes: f16 scale, 4-bit numbers of 16 values that are not evenly spaced.
+    pub const IQ4_NL: u32 = 20;
+    /// 256 weights in 110 bytes: 8 groups with 4-bit scale, entries of a table of 512.
+    pub const IQ3_S: u32 = 21;
+    /// 256 weights in 82 bytes: 16 groups with 4-bit scale, entries of a table of 1,024.
+    pub const IQ2_S: u32 = 22;
+    /// 256 weights in 136 bytes: 8 groups with 6-bit scale, values as in [`IQ4_NL`].
+    pub const IQ4_XS: u32 = 23;
+    /// 256 weights in 56 bytes: 16 groups with 3-bit scale, entries of a table of 2,048.
+    pub const IQ1_M: u32 = 29;
     /// The upper half of a 32-bit float.
     pub const BF16: u32 = 30;
+    /// 256 weights in 54 bytes: f16 scale, values of -1 to 1, five in a byte.
+    pub const TQ1_0: u32 = 34;
+    /// 256 weights in 66 bytes: f16 scale, 2-bit values minus 1.
+    pub const TQ2_0: u32 = 35;
+    /// 32 weights in 17 bytes: the exponent of a scale, 4-bit floats.
+    pub const MXFP4: u32 = 39;
 }
 
 /// Declares a `#[repr(C)]` structure of numbers together with its bytes, so that the list of

@@ -120,6 +120,48 @@ pub(crate) fn load_i8x8(from: &[u8; 8]) -> v128 {
     unsafe { i16x8_load_extend_i8x8(from.as_ptr().cast()) }
 }
 
+/// Loads eight unsigned bytes as 16-bit integers.
+#[inline(always)]
+pub(crate) fn load_u8x8(from: &[u8; 8]) -> v128 {
+    // SAFETY: the array is 8 readable bytes, and `v128.load8x8_u` asks for no alignment.
+    unsafe { u16x8_load_extend_u8x8(from.as_ptr().cast()) }
+}
+
+/// Loads two times eight bytes.
+#[inline(always)]
+pub(crate) fn load_two([a, b]: [&[i8; 8]; 2]) -> v128 {
+    // SAFETY: the arrays are 8 readable bytes, and neither instruction asks for alignment.
+    unsafe {
+        let first = v128_load64_zero(a.as_ptr().cast());
+        v128_load64_lane::<1>(first, b.as_ptr().cast())
+    }
+}
+
+/// Loads four times four bytes.
+#[inline(always)]
+pub(crate) fn load_four([a, b, c, d]: [&[i8; 4]; 4]) -> v128 {
+    // SAFETY: the arrays are 4 readable bytes, and neither instruction asks for alignment.
+    unsafe {
+        let first = v128_load32_zero(a.as_ptr().cast());
+        let two = v128_load32_lane::<1>(first, b.as_ptr().cast());
+        let three = v128_load32_lane::<2>(two, c.as_ptr().cast());
+        v128_load32_lane::<3>(three, d.as_ptr().cast())
+    }
+}
+
+/// Stores 16 bytes.
+#[inline(always)]
+pub(crate) fn store_bytes(to: &mut [u8; 16], value: v128) {
+    // SAFETY: the array is 16 writable bytes, and `v128.store` asks for no alignment.
+    unsafe { v128_store(to.as_mut_ptr().cast(), value) }
+}
+
+/// Eight numbers below 2^15 as 16-bit integers.
+#[inline(always)]
+pub(crate) fn narrow_eight([a, b, c, d, e, f, g, h]: &[u32; 8]) -> v128 {
+    i16x8_narrow_i32x4(u32x4(*a, *b, *c, *d), u32x4(*e, *f, *g, *h))
+}
+
 /// Has a value computed here, by storing it where nothing reads it.
 ///
 /// Cranelift computes what has no effect as late as it can: after all loads of a straight piece

@@ -33,6 +33,13 @@ pub(super) trait Blocks<const B: usize, const V: usize> {
 
     /// The 16-bit floats of scale (lower half) and minimum (upper half, else anything).
     fn scale(block: &[u8; B]) -> u32;
+
+    /// The scales of four blocks, of what [`scale`](Self::scale) says of each: another type of
+    /// float than that, where a type has one.
+    #[inline(always)]
+    fn scales(stored: v128) -> v128 {
+        super::halves::from_upper_bits(i32x4_shl(stored, 16))
+    }
 }
 
 /// Four blocks of a stored row; if fewer than four, the others are zero.
@@ -75,13 +82,8 @@ impl<'a, T, const B: usize, const N: usize> Four<'a, T, B, N> {
         let (blocks, _) = x.quants.as_chunks::<V>();
         let product = |block: usize| self.product(block, &blocks[block]);
         let products = T::Product::sums([product(0), product(1), product(2), product(3)]);
-        add::<T, B, V>(sum, products, scales(self.both), minima(self.both), x)
+        add::<T, B, V>(sum, products, T::scales(self.both), minima(self.both), x)
     }
-}
-
-#[inline(always)]
-fn scales(both: v128) -> v128 {
-    super::halves::from_upper_bits(i32x4_shl(both, 16))
 }
 
 #[inline(always)]
@@ -150,7 +152,8 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     } else {
         let len = w.cols / BLOCK;
         let x = &activations.groups[..y.columns.div_ceil(COLUMNS) * len];
-        columns::multiply::<Tile<T, B, V>>(w, len, x, y, activations.unpacked_blocks);
+        let unpack = unpack::<T, B, V>;
+        columns::multiply::<Tile<T, B, V>>(w, len, x, y, activations.unpacked_blocks, unpack);
     }
 }
 
@@ -167,22 +170,23 @@ fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
     }
 }
 
+/// Unpacks a stored row.
+#[inline(never)]
+fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [UnpackedBlock]) {
+    let powers = black_box(u64x2_splat(POWERS));
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        out.values[..V].copy_from_slice(&T::values(block, powers));
+        let both = u32x4_splat(T::scale(block));
+        (out.scale, out.minimum) = (T::scales(both), minima(both));
+    }
+}
+
 /// Products of a type with many columns.
 struct Tile<T, const B: usize, const V: usize>(PhantomData<T>);
 
 impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
     type Block = UnpackedBlock;
     type Columns = Group;
-
-    #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [UnpackedBlock]) {
-        let powers = black_box(u64x2_splat(POWERS));
-        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-            out.values[..V].copy_from_slice(&T::values(block, powers));
-            let both = u32x4_splat(T::scale(block));
-            (out.scale, out.minimum) = (scales(both), minima(both));
-        }
-    }
 
     /// What is a lane for one column is an accumulator here, so that each sum has the one order.
     #[inline(never)]

@@ -11,14 +11,12 @@ pub(super) trait Tiles {
     /// A block of each of four columns.
     type Columns;
 
-    /// Unpacks a stored row.
-    fn unpack(row: &[u8], out: &mut [Self::Block]);
-
     /// The products of an unpacked row with four columns each, which are the lanes of the result.
     fn tile<const C: usize>(w: &[Self::Block], x: [&[Self::Columns]; C]) -> [v128; C];
 }
 
-/// Unpacks some rows of `len` blocks once, then multiplies them with every column.
+/// Unpacks some rows of `len` blocks once, each by `unpack`, then multiplies them with every
+/// column. One code for all types that differ in no more than how they are unpacked.
 #[inline(never)]
 pub(super) fn multiply<T: Tiles>(
     w: &Rows<'_>,
@@ -26,13 +24,14 @@ pub(super) fn multiply<T: Tiles>(
     x: &[T::Columns],
     mut y: Output<'_>,
     unpacked: &mut [T::Block],
+    unpack: fn(&[u8], &mut [T::Block]),
 ) {
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
     for (stored, first) in stored.zip((0..w.count()).step_by(HEIGHT)) {
         let stored = stored.chunks_exact(w.row_bytes);
         let rows = first..first + stored.len();
         for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {
-            T::unpack(row, out);
+            unpack(row, out);
         }
         for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
             for (w, row) in unpacked.chunks_exact(len).zip(rows.clone()) {

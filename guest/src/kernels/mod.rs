@@ -8,12 +8,24 @@ mod activations;
 mod bf16;
 mod blocks;
 mod columns;
+mod decoded;
 mod dense;
 mod f16;
 mod f32;
+mod grids;
 mod groups;
 mod halves;
 mod heads;
+mod iq1_m;
+mod iq1_s;
+mod iq2_s;
+mod iq2_xs;
+mod iq2_xxs;
+mod iq3_s;
+mod iq3_xxs;
+mod iq4_nl;
+mod iq4_xs;
+mod mxfp4;
 mod order;
 mod product;
 mod q2_k;
@@ -31,6 +43,8 @@ mod rows;
 mod superblock;
 mod superblocks;
 mod tile;
+mod tq1_0;
+mod tq2_0;
 
 pub(crate) use self::activations::Activations;
 use self::activations::Form;
@@ -118,6 +132,18 @@ kinds! {
     Q4_K q4_k 256 q4_k::BYTES;
     Q5_K q5_k 256 q5_k::BYTES;
     Q6_K q6_k 256 q6_k::BYTES;
+    IQ4_NL iq4_nl 32 iq4_nl::BYTES;
+    IQ4_XS iq4_xs 256 iq4_xs::BYTES;
+    MXFP4 mxfp4 32 mxfp4::BYTES;
+    TQ1_0 tq1_0 256 tq1_0::BYTES;
+    TQ2_0 tq2_0 256 tq2_0::BYTES;
+    IQ3_S iq3_s 256 iq3_s::BYTES;
+    IQ3_XXS iq3_xxs 256 iq3_xxs::BYTES;
+    IQ2_S iq2_s 256 iq2_s::BYTES;
+    IQ2_XS iq2_xs 256 iq2_xs::BYTES;
+    IQ2_XXS iq2_xxs 256 iq2_xxs::BYTES;
+    IQ1_S iq1_s 256 iq1_s::BYTES;
+    IQ1_M iq1_m 256 iq1_m::BYTES;
 }
 
 impl Kind {

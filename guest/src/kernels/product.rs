@@ -97,6 +97,34 @@ impl Product<4> for Bytes {
     }
 }
 
+/// Which values superblocks of a type have: this decides how they are multiplied.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Values {
+    /// Below 32.
+    Small,
+    /// Below 32, and two groups have the same scale.
+    Shared,
+    /// Below 64.
+    Large,
+    /// Within -63..=63.
+    Medium,
+    /// Within -127..=127, and two groups have the same scale.
+    Signed,
+}
+
+impl Values {
+    /// What is added to values when they are multiplied, and taken from the product again.
+    pub(super) const fn bias(self) -> i8 {
+        match self {
+            Self::Medium => MEDIUM_BIAS,
+            _ => 0,
+        }
+    }
+}
+
+/// Makes values within -63..=63 positive where they are multiplied as bytes of seven bits.
+const MEDIUM_BIAS: i8 = if cfg!(target_feature = "relaxed-simd") { 64 } else { 0 };
+
 /// How many vectors the activations of 32 unsigned values take.
 pub(super) const UNSIGNED: usize = if cfg!(target_feature = "relaxed-simd") { 2 } else { 4 };
 /// How many vectors the activations of 16 unsigned values take.
@@ -129,6 +157,29 @@ pub(super) fn split(bytes: v128) -> [v128; HALF] {
 #[inline(always)]
 pub(super) fn split(bytes: v128) -> [v128; HALF] {
     [bytes]
+}
+
+/// 16 signed values in the form in which they are multiplied.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn split_signed(bytes: v128) -> [v128; HALF] {
+    [i16x8_shr(i16x8_shl(bytes, 8), 8), i16x8_shr(bytes, 8)]
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn split_signed(bytes: v128) -> [v128; HALF] {
+    [bytes]
+}
+
+/// 16 values of a superblock in the form in which they are multiplied.
+#[inline(always)]
+pub(super) fn split_of(bytes: v128, of: Values) -> [v128; HALF] {
+    match of {
+        Values::Medium => split_signed(i8x16_add(bytes, i8x16_splat(MEDIUM_BIAS))),
+        Values::Signed => split_signed(bytes),
+        _ => split(bytes),
+    }
 }
 
 /// 32 unsigned values in that form.
@@ -213,14 +264,28 @@ fn four_dots(w: [v128; 4], x: &[v128; 4]) -> v128 {
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    scaled_halves(w.map(split), x, scales)
+}
+
+/// The same for values within -63..=63.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn scaled_medium(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    scaled_halves(w.map(split_signed), x, scales)
+}
+
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+fn scaled_halves(w: [[v128; HALF]; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
     let dot = |i: usize| {
-        let [even, odd] = split(w[i]);
+        let [even, odd] = w[i];
         i32x4_add(i32x4_dot_i16x8(even, x[i][0]), i32x4_dot_i16x8(odd, x[i][1]))
     };
     let both = v128_or(v128_and(dot(0), u32x4_splat(0xffff)), i32x4_shl(dot(1), 16));
     i32x4_dot_i16x8(both, scales)
 }
 
+/// For values below 128: sums are at most 2 * 127 * 127 = 32,258 before they are scaled.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
@@ -228,6 +293,13 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> 
     let low = i16x8_shuffle::<0, 8, 1, 9, 2, 10, 3, 11>(a, b);
     let high = i16x8_shuffle::<4, 12, 5, 13, 6, 14, 7, 15>(a, b);
     i32x4_add(i32x4_dot_i16x8(low, scales), i32x4_dot_i16x8(high, scales))
+}
+
+/// The same for values within -63..=63, and 64 for each of them.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn scaled_medium(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    scaled_pair(w.map(|w| i8x16_add(w, i8x16_splat(MEDIUM_BIAS))), x, scales)
 }
 
 /// [`scaled_pair`] with one scale, for values below 32. Sums are at most 8 * 31 * 127 =
@@ -248,36 +320,72 @@ pub(super) fn scaled_32(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v1
     i32x4_dot_i16x8(unsigned(w, &[x[0][0], x[1][0]]), scales)
 }
 
-/// `scale` times the products of 16 values below 64, below 32 if they are `small`, with four
-/// columns: each 32 bits of the values with the vector that has 32 bits of each column.
+/// [`scaled_32`] for values within -127..=127.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+pub(super) fn scaled_signed(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    let [[a, b], [c, d]] = w.map(split_signed);
+    let [[e, f], [g, h]] = *x;
+    i32x4_mul(signed([a, b, c, d], &[e, f, g, h]), i32x4_shr(scales, 16))
+}
+
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+pub(super) fn scaled_signed(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
+    let dot = |i: usize| i32x4_dot_i16x8(dot_signed(w[i], x[i][0]), scales);
+    i32x4_add(dot(0), dot(1))
+}
+
+/// The product of 16 values within -127..=127 with activations: the values without their signs,
+/// which the activations get. Sums are at most 2 * 127 * 127 = 32,258.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn dot_signed(w: v128, x: v128) -> v128 {
+    let negative = i8x16_lt(w, ZERO);
+    let x = i8x16_sub(v128_xor(x, negative), negative);
+    i16x8_relaxed_dot_i8x16_i7x16(x, i8x16_abs(w))
+}
+
+/// `scale` times the products of 16 values with four columns: each 32 bits of the values with the
+/// vector that has 32 bits of each column.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 pub(super) fn scaled_columns(
     [even, odd]: [[v128; 4]; HALF],
     x: &[v128; 4 * HALF],
     scale: v128,
-    _small: bool,
+    _of: Values,
 ) -> v128 {
     let (x, _) = x.as_chunks::<4>();
     i32x4_mul(add_signed(signed(even, &x[0]), odd, &x[1]), scale)
 }
 
-/// Sums are at most 4 * 63 * 127 = 32,004, or 8 * 31 * 127 = 31,496, before they are scaled.
+/// Before they are scaled, sums are at most 8 * 31 * 127 = 31,496, 4 * 63 * 127 = 32,004, or
+/// 2 * 127 * 127 = 32,258.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 pub(super) fn scaled_columns(
     [w]: [[v128; 4]; HALF],
     x: &[v128; 4 * HALF],
     scale: v128,
-    small: bool,
+    of: Values,
 ) -> v128 {
     let dot = |i: usize| i16x8_relaxed_dot_i8x16_i7x16(x[i], w[i]);
-    let halves = [i16x8_add(dot(0), dot(1)), i16x8_add(dot(2), dot(3))];
-    if small {
-        i32x4_dot_i16x8(i16x8_add(halves[0], halves[1]), scale)
-    } else {
-        let [a, b] = halves.map(|half| i32x4_dot_i16x8(half, scale));
-        i32x4_add(a, b)
+    let scaled = |sums| i32x4_dot_i16x8(sums, scale);
+    match of {
+        Values::Small | Values::Shared => scaled(four_dots(w, x)),
+        Values::Large => {
+            let [a, b] = [i16x8_add(dot(0), dot(1)), i16x8_add(dot(2), dot(3))].map(scaled);
+            i32x4_add(a, b)
+        }
+        Values::Medium => {
+            let [a, b, c, d] = core::array::from_fn(|i| scaled(dot(i)));
+            i32x4_add(i32x4_add(a, b), i32x4_add(c, d))
+        }
+        Values::Signed => {
+            let [a, b, c, d] = core::array::from_fn(|i| scaled(dot_signed(w[i], x[i])));
+            i32x4_add(i32x4_add(a, b), i32x4_add(c, d))
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! 2-bit values in groups with 4-bit scales and minima.
 
+use super::product::Values;
 use super::superblock::{Groups, Superblock, factor, widen};
 use super::superblocks::superblock_format;
 use crate::simd::*;
@@ -15,8 +16,7 @@ pub(super) struct Q2_K;
 impl Superblock<BYTES> for Q2_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
-    const SMALL: bool = true;
-    const SHARED: bool = false;
+    const VALUES: Values = Values::Small;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {

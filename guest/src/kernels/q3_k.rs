@@ -1,5 +1,6 @@
 //! 3-bit values minus 4 in groups with 6-bit scales.
 
+use super::product::Values;
 use super::superblock::{Groups, Superblock, factor, widen};
 use super::superblocks::superblock_format;
 use crate::simd::*;
@@ -15,8 +16,7 @@ pub(super) struct Q3_K;
 impl Superblock<BYTES> for Q3_K {
     const OFFSET: i8 = 4;
     const MINIMUM: bool = false;
-    const SMALL: bool = true;
-    const SHARED: bool = false;
+    const VALUES: Values = Values::Small;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {

@@ -1,5 +1,6 @@
 //! 4-bit values in groups of 32 with 6-bit scales and minima.
 
+use super::product::Values;
 use super::superblock::{Groups, Superblock, factor, widen};
 use super::superblocks::superblock_format;
 use crate::simd::*;
@@ -15,8 +16,7 @@ pub(super) struct Q4_K;
 impl Superblock<BYTES> for Q4_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
-    const SMALL: bool = true;
-    const SHARED: bool = true;
+    const VALUES: Values = Values::Shared;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {

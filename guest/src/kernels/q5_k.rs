@@ -1,5 +1,6 @@
 //! 5-bit values in groups of 32 with 6-bit scales and minima.
 
+use super::product::Values;
 use super::q4_k::{four_nibbles, groups, nibbles};
 use super::superblock::{Groups, Superblock};
 use super::superblocks::superblock_format;
@@ -16,8 +17,7 @@ pub(super) struct Q5_K;
 impl Superblock<BYTES> for Q5_K {
     const OFFSET: i8 = 0;
     const MINIMUM: bool = true;
-    const SMALL: bool = true;
-    const SHARED: bool = true;
+    const VALUES: Values = Values::Shared;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {

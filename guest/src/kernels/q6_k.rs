@@ -1,5 +1,6 @@
 //! 6-bit values minus 32 in groups with 8-bit scales.
 
+use super::product::Values;
 use super::superblock::{Groups, Superblock, factor};
 use super::superblocks::superblock_format;
 use crate::simd::*;
@@ -15,8 +16,7 @@ pub(super) struct Q6_K;
 impl Superblock<BYTES> for Q6_K {
     const OFFSET: i8 = 32;
     const MINIMUM: bool = false;
-    const SMALL: bool = false;
-    const SHARED: bool = false;
+    const VALUES: Values = Values::Large;
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {

@@ -70,7 +70,7 @@ impl Rows<'_> {
         if y.columns == 1 {
             self.multiply_column::<F>(x, y.y);
         } else {
-            self.multiply_columns::<F>(x, y, scratch);
+            self.multiply_columns(x, y, scratch, F::expand);
         }
     }
 
@@ -85,9 +85,15 @@ impl Rows<'_> {
         }
     }
 
-    /// Expands some rows once, then multiplies them with every column.
+    /// Expands some rows once, each by `expand`, then multiplies them with every column.
     #[inline(never)]
-    fn multiply_columns<F: Format>(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
+    fn multiply_columns(
+        &self,
+        x: &[f32],
+        y: Output<'_>,
+        scratch: &mut [f32],
+        expand: fn(&[u8], &mut [f32]),
+    ) {
         let rows = self.count();
         // Even, because tiles are two rows high.
         let height = (SCRATCH / self.cols).max(2) & !1;
@@ -96,7 +102,7 @@ impl Rows<'_> {
             let stored = stored.chunks_exact(self.row_bytes);
             let expanded = &mut scratch[..stored.len() * self.cols];
             for (row, out) in stored.zip(expanded.chunks_exact_mut(self.cols)) {
-                F::expand(row, out);
+                expand(row, out);
             }
             multiply(expanded, x, self.cols, &mut y.y[first..], y.stride);
         }

@@ -4,6 +4,7 @@
 
 use super::halves;
 use super::order::{multiply_add, sum};
+use super::product::Values;
 use super::quantized::signed_bytes;
 use crate::simd::*;
 
@@ -18,15 +19,13 @@ pub(super) trait Superblock<const B: usize> {
     const OFFSET: i8;
     /// Whether groups have a minimum.
     const MINIMUM: bool;
-    /// Whether values are below 32.
-    const SMALL: bool;
-    /// Whether two groups have the same scale, and values below 32.
-    const SHARED: bool;
+    /// Which values there are.
+    const VALUES: Values;
 
     /// The two factors and the numbers of the groups.
     fn groups(block: &[u8; B]) -> Groups;
 
-    /// The 16 stored values of group `group & 15`, none of them negative.
+    /// The 16 stored values of group `group & 15`.
     fn values(block: &[u8; B], group: usize) -> v128;
 
     /// The values of groups `4 * (four & 3)` and the next three, in fewer steps than one by one.
@@ -115,15 +114,25 @@ pub(super) fn dot<S: Superblock<B>, const B: usize>(row: &[u8], x: &[f32]) -> f3
     let weights = x.len() / blocks.len().max(1);
     let mut acc = [ZERO; 4];
     for (block, x) in blocks.iter().zip(x.chunks_exact(weights.max(1))) {
-        let scaled = Scaled::new::<S, B>(block);
-        for (group, x) in x.as_chunks::<16>().0.iter().enumerate() {
-            let (x, _) = x.as_chunks::<4>();
-            scaled.group::<S, B>(block, group, |v, weights| {
-                acc[v] = multiply_add(acc[v], weights, load(&x[v]));
-            });
-        }
+        add::<S, B>(&mut acc, block, x);
     }
     sum(acc)
+}
+
+/// Adds the product of a superblock with `x` to the accumulators of the one order.
+#[inline(always)]
+pub(super) fn add<S: Superblock<B>, const B: usize>(
+    acc: &mut [v128; 4],
+    block: &[u8; B],
+    x: &[f32],
+) {
+    let scaled = Scaled::new::<S, B>(block);
+    for (group, x) in x.as_chunks::<16>().0.iter().enumerate() {
+        let (x, _) = x.as_chunks::<4>();
+        scaled.group::<S, B>(block, group, |v, weights| {
+            acc[v] = multiply_add(acc[v], weights, load(&x[v]));
+        });
+    }
 }
 
 /// Expands a stored row.

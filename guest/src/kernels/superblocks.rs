@@ -12,18 +12,23 @@ use core::marker::PhantomData;
 use super::activations::{Activations, COLUMNS, SUPER};
 use super::columns::{self, Tiles};
 use super::groups::{Super, UnpackedSuper};
-use super::product::{self, HALF};
+use super::product::{self, HALF, Values};
 use super::rows::{Output, Rows};
 use super::superblock::{Groups, Superblock};
 use crate::simd::*;
 
 /// Adds the product of a stored superblock with activations.
 #[inline(always)]
-fn add<S: Superblock<B>, const B: usize>(sum: f32, w: &[u8; B], x: &Super) -> f32 {
+pub(super) fn add<S: Superblock<B>, const B: usize>(sum: f32, w: &[u8; B], x: &Super) -> f32 {
     let groups = S::groups(w);
     let scales = by_quarter(groups.scales);
     let (quants, _) = x.quants.as_chunks::<HALF>().0.as_chunks::<2>().0.as_chunks::<2>();
-    let pair = if S::SHARED { product::scaled_32 } else { product::scaled_pair };
+    let pair = match S::VALUES {
+        Values::Small | Values::Large => product::scaled_pair,
+        Values::Shared => product::scaled_32,
+        Values::Medium => product::scaled_medium,
+        Values::Signed => product::scaled_signed,
+    };
     let add_four = |sum, four: usize| {
         let [a, b, c, d] = S::four_groups(w, four);
         let ([ab, cd], quants) = (scales[four], &quants[four]);
@@ -33,8 +38,8 @@ fn add<S: Superblock<B>, const B: usize>(sum: f32, w: &[u8; B], x: &Super) -> f3
     // No loop, which LLVM would not unroll for all types.
     let mut products = add_four(add_four(add_four(add_four(ZERO, 0), 1), 2), 3);
     let others = with_sums(numbers::<S, B>(&groups), x);
-    if S::OFFSET != 0 {
-        products = i32x4_sub(products, i32x4_mul(others, i32x4_splat(S::OFFSET.into())));
+    if const { offset::<S, B>() } != 0 {
+        products = i32x4_sub(products, i32x4_mul(others, i32x4_splat(offset::<S, B>())));
     }
     let scale = f32x4_extract_lane::<0>(f32x4_mul(groups.d, x.scale));
     let sum = sum + product::sum(products) as f32 * scale;
@@ -45,11 +50,16 @@ fn add<S: Superblock<B>, const B: usize>(sum: f32, w: &[u8; B], x: &Super) -> f3
     sum - product::sum(others) as f32 * scale
 }
 
-/// What the groups' sums of activations are multiplied with: no type has both an offset and
-/// minima.
+/// What is taken from each value as it is multiplied.
+const fn offset<S: Superblock<B>, const B: usize>() -> i32 {
+    S::OFFSET as i32 + S::VALUES.bias() as i32
+}
+
+/// What the groups' sums of activations are multiplied with, if anything: no type has both an
+/// offset and minima.
 #[inline(always)]
 fn numbers<S: Superblock<B>, const B: usize>(groups: &Groups) -> [v128; 2] {
-    const { assert!(S::MINIMUM != (S::OFFSET != 0)) };
+    const { assert!(!(S::MINIMUM && S::OFFSET != 0)) };
     if S::MINIMUM { groups.minima } else { groups.scales }
 }
 
@@ -72,7 +82,8 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];
-        columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers);
+        let unpack = unpack_row::<S, B>;
+        columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers, unpack);
     }
 }
 
@@ -85,27 +96,20 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], 
     }
 }
 
+/// Unpacks a stored row.
+#[inline(never)]
+fn unpack_row<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
+    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+        unpack::<S, B>(block, out);
+    }
+}
+
 /// Products of a type with many columns.
-struct Quarters<S, const B: usize>(PhantomData<S>);
+pub(super) struct Quarters<S, const B: usize>(PhantomData<S>);
 
 impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
     type Block = UnpackedSuper;
     type Columns = [Super; COLUMNS];
-
-    #[inline(never)]
-    fn unpack(row: &[u8], out: &mut [UnpackedSuper]) {
-        for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-            let groups = S::groups(block);
-            (out.d, out.d_min) = (groups.d, groups.d_min);
-            let scales = by_quarter(groups.scales);
-            let numbers = by_quarter(numbers::<S, B>(&groups));
-            for (four, out) in out.quarters.iter_mut().enumerate() {
-                out.values = S::four_groups(block, four).map(product::split);
-                let [[a, b], [c, d]] = scales[four].map(product::scales);
-                (out.scales, out.numbers) = ([a, b, c, d], numbers[four]);
-            }
-        }
-    }
 
     #[inline(never)]
     fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
@@ -122,7 +126,7 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
                     let values = w.values[group].map(four_times);
                     for (sum, x) in products.iter_mut().zip(x) {
                         let x = &x.quants.as_chunks::<{ 4 * HALF }>().0[group];
-                        let scaled = product::scaled_columns(values, x, w.scales[group], S::SMALL);
+                        let scaled = product::scaled_columns(values, x, w.scales[group], S::VALUES);
                         *sum = settle(i32x4_add(*sum, scaled));
                     }
                 }
@@ -132,9 +136,9 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
             }
             for (i, sum) in sums.iter_mut().enumerate() {
                 let (mut product, scale) = (products[i], x[i][block][0].scale);
-                if S::OFFSET != 0 {
-                    product =
-                        i32x4_sub(product, i32x4_mul(others[i], i32x4_splat(S::OFFSET.into())));
+                if const { offset::<S, B>() } != 0 {
+                    let offset = i32x4_splat(offset::<S, B>());
+                    product = i32x4_sub(product, i32x4_mul(others[i], offset));
                 }
                 let product = f32x4_mul(f32x4_convert_i32x4(product), f32x4_mul(w.d, scale));
                 *sum = f32x4_add(*sum, product);
@@ -146,6 +150,20 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
             }
         }
         sums
+    }
+}
+
+/// Unpacks a superblock.
+#[inline(always)]
+pub(super) fn unpack<S: Superblock<B>, const B: usize>(block: &[u8; B], out: &mut UnpackedSuper) {
+    let groups = S::groups(block);
+    (out.d, out.d_min) = (groups.d, groups.d_min);
+    let scales = by_quarter(groups.scales);
+    let numbers = by_quarter(numbers::<S, B>(&groups));
+    for (four, out) in out.quarters.iter_mut().enumerate() {
+        out.values = S::four_groups(block, four).map(|values| product::split_of(values, S::VALUES));
+        let [[a, b], [c, d]] = scales[four].map(product::scales);
+        (out.scales, out.numbers) = ([a, b, c, d], numbers[four]);
     }
 }
 

@@ -123,6 +123,18 @@ impl GgmlType {
                 | ggml_type::Q4_K
                 | ggml_type::Q5_K
                 | ggml_type::Q6_K
+                | ggml_type::IQ4_NL
+                | ggml_type::IQ4_XS
+                | ggml_type::MXFP4
+                | ggml_type::TQ1_0
+                | ggml_type::TQ2_0
+                | ggml_type::IQ3_S
+                | ggml_type::IQ3_XXS
+                | ggml_type::IQ2_S
+                | ggml_type::IQ2_XS
+                | ggml_type::IQ2_XXS
+                | ggml_type::IQ1_S
+                | ggml_type::IQ1_M
         )
     }
 
@@ -159,7 +171,9 @@ mod tests {
     fn supported_names_are_those_of_the_guest() {
         assert_eq!(
             GgmlType::supported_names(),
-            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, BF16"
+            "F32, F16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K, IQ2_XXS, \
+             IQ2_XS, IQ3_XXS, IQ1_S, IQ4_NL, IQ3_S, IQ2_S, IQ4_XS, IQ1_M, BF16, TQ1_0, TQ2_0, \
+             MXFP4"
         );
     }
 }

@@ -1,0 +1,62 @@
+//! Values of `IQ4_NL` in groups of 32 with 6-bit scales.
+
+use super::iq4_nl;
+use super::product::Values;
+use super::quantized::nibbles;
+use super::superblock::{Groups, Superblock, factor};
+use super::superblocks::superblock_format;
+use crate::simd::*;
+
+/// Bytes of a superblock (ggml's `block_iq4_xs`): the factor of scales, 2 bytes of their upper
+/// two bits, 4 bytes of the lower four, and 128 bytes of two numbers of values each.
+pub(super) const BYTES: usize = 136;
+
+/// The type `IQ4_XS`.
+#[allow(non_camel_case_types, reason = "this is ggml's name")]
+pub(super) struct IQ4_XS;
+
+impl Superblock<BYTES> for IQ4_XS {
+    const OFFSET: i8 = 0;
+    const MINIMUM: bool = false;
+    const VALUES: Values = Values::Signed;
+
+    #[inline(always)]
+    fn groups(block: &[u8; BYTES]) -> Groups {
+        let upper = splat_16(part::<2, 2, _, BYTES>(block));
+        let lower = splat_32(part::<4, 4, _, BYTES>(block));
+        let lower = i16x8_shuffle::<0, 0, 0, 0, 1, 1, 1, 1>(lower, lower);
+        // Each lane's bits move to its upper end.
+        let upper =
+            i16x8_mul(upper, u16x8(1 << 14, 1 << 12, 1 << 10, 1 << 8, 1 << 6, 1 << 4, 1 << 2, 1));
+        let lower = i16x8_mul(lower, u16x8(1 << 12, 1 << 8, 1 << 4, 1, 1 << 12, 1 << 8, 1 << 4, 1));
+        let upper = v128_and(u16x8_shr(upper, 10), u16x8_splat(0x30));
+        let scales = i16x8_sub(v128_or(upper, u16x8_shr(lower, 12)), i16x8_splat(32));
+        Groups {
+            d: factor(part::<0, 2, _, BYTES>(block)),
+            d_min: ZERO,
+            // Groups of 16 share theirs in pairs.
+            scales: [
+                i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(scales, scales),
+                i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(scales, scales),
+            ],
+            minima: [ZERO; 2],
+        }
+    }
+
+    /// 16 bytes hold a group in their lower bits and the next one in their upper bits.
+    #[inline(always)]
+    fn values(block: &[u8; BYTES], group: usize) -> v128 {
+        let bytes = sixteen(part::<8, 128, _, BYTES>(block), group >> 1 & 7);
+        let bytes = u16x8_shr(bytes, shift(4 * (group & 1)));
+        i8x16_swizzle(iq4_nl::VALUES, v128_and(bytes, u8x16_splat(15)))
+    }
+
+    #[inline(always)]
+    fn four_groups(block: &[u8; BYTES], four: usize) -> [v128; 4] {
+        let bytes = &part::<8, 128, _, BYTES>(block).as_chunks::<32>().0[four & 3];
+        let [[a, b], [c, d]] = [0, 1].map(|i| nibbles(sixteen(bytes, i)));
+        [a, b, c, d].map(|numbers| i8x16_swizzle(iq4_nl::VALUES, numbers))
+    }
+}
+
+superblock_format!(IQ4_XS);
