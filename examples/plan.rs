@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = Model::open(path)?;
 
     let options = SessionOptions::new().context(64);
-    let shards = options.clone().placement(Placement::Sharded32 { memories: Some(2) });
+    let shards = options.clone().placement(Placement::sharded32(2));
     let placed = model.place(&shards, first.capabilities())?;
     let json = serde_json::to_string_pretty(&placed.plan)?;
     println!("{}: {} bytes of JSON for {} guests", placed.name, json.len(), placed.plan.guests());

@@ -60,9 +60,9 @@ const COUNTED: usize = 20;
 /// One placement for each kind of memory.
 fn placements(memory64: Memory64) -> Vec<Placement> {
     let mut placements =
-        vec![Placement::Resident32, Placement::Sharded32 { memories: Some(2) }, Placement::Multi32];
+        vec![Placement::resident32(), Placement::sharded32(2), Placement::multi32()];
     if matches!(memory64, Memory64::Native { .. }) {
-        placements.push(Placement::Native64);
+        placements.push(Placement::native64());
     }
     placements
 }

@@ -168,12 +168,12 @@ fn everywhere(
     let half = std::fs::metadata(path).unwrap().len() / 2;
     let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = vec![
-        Placement::Resident32,
-        Placement::Sharded32 { memories: Some(2) },
+        Placement::resident32(),
+        Placement::sharded32(2),
         Placement::Paged { resident_bytes: Some(half), policy: Policy::Lru },
-        Placement::Multi32,
+        Placement::multi32(),
     ];
-    placements.extend(native.then_some(Placement::Native64));
+    placements.extend(native.then_some(Placement::native64()));
     let mut transformers = vec![transformer(engine)];
     transformers.extend(Transformer::with_flavor(engine, SimdFlavor::Relaxed));
     let mut expected = None;

@@ -175,17 +175,16 @@ fn halves_are_the_same_everywhere() {
                 assert!(run(&transformer, &options(CacheType::F16)) == expected, "{flavor:?}");
             }
             for (ranks, placement, split) in [
-                (1, Placement::Sharded32 { memories: Some(2) }, Split::CacheApart),
-                (1, Placement::Multi32, Split::ByLayer),
-                (1, Placement::Resident32, Split::ByKind),
-                (2, Placement::Multi32, Split::ByKind),
-                (3, Placement::Resident32, Split::CacheApart),
-                (4, Placement::Resident32, Split::ByLayer),
+                (1, Placement::sharded32(2), Split::CacheApart),
+                (1, Placement::multi32(), Split::ByLayer),
+                (1, Placement::resident32(), Split::ByKind),
+                (2, Placement::multi32(), Split::ByKind),
+                (3, Placement::resident32(), Split::CacheApart),
+                (4, Placement::resident32(), Split::ByLayer),
             ] {
                 let mut options = options(CacheType::F16);
                 options.ranks = Ranks::Exactly(ranks);
-                options.placement = placement;
-                options.split = split;
+                options.placement = placement.with_split(split).unwrap();
                 assert!(run(&transformer, &options) == expected, "{options:?}");
                 options.batch = 1;
                 options.profile = true;
@@ -213,7 +212,7 @@ fn halves_take_half_of_the_memory() {
         let path = Llama::random(shape([9, 3, 32])).save(folder.path());
         let bytes = |cache_type| {
             let mut options = options(cache_type);
-            options.split = Split::CacheApart;
+            options.placement = Placement::Auto { split: Split::CacheApart };
             let session = Transformer::new(engine)
                 .unwrap()
                 .start(&Model::open(&path).unwrap(), &options)

@@ -324,7 +324,7 @@ fn modules_that_are_no_transformer_are_refused() {
         assert!(matches!(error, Error::Guest { operation: "transformer_alloc", .. }), "{error}");
         // Another kind of memory than the placement is about.
         let mut options = SessionOptions::default();
-        options.placement = Placement::Multi32;
+        options.placement = Placement::multi32();
         let transformer = Transformer::from_wasm(engine, &wasm(TRAPS)).unwrap();
         let error = transformer.start(&place.open(false), &options).unwrap_err().to_string();
         assert!(error.contains("built for multi32") && error.contains("for wasm32"), "{error}");

@@ -216,7 +216,7 @@ fn a_long_prompt_can_be_cancelled_and_has_the_same_bits() {
         let resident_bytes = Some(60 * PAGE);
         let paged = Placement::Paged { resident_bytes, policy: Default::default() };
         let mut expected = None;
-        for (placement, ranks) in [(Placement::Auto, 1), (Placement::Auto, 2), (paged, 1)] {
+        for (placement, ranks) in [(Placement::auto(), 1), (Placement::auto(), 2), (paged, 1)] {
             let options = SessionOptions::new()
                 .context(400)
                 .batch(1)
@@ -232,6 +232,9 @@ fn a_long_prompt_can_be_cancelled_and_has_the_same_bits() {
             assert!(generator.next().is_none());
             assert_eq!(generator.finish(), Some(Finish::Deadline));
             assert!(generator.session().position() < 300);
+            // Between batches no logits are computed.
+            let profile = generator.session().profile();
+            assert!(profile.prompt.head.is_zero() && profile.decode.head.is_zero());
             let mut session = generator.into_session();
             session.reset();
             let mut generator = Generator::new(session).unwrap();

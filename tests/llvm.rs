@@ -38,7 +38,8 @@ fn llvm_computes_the_bits_of_cranelift() {
             let path = Llama::random(Shape::of(kind)).save(folder.path());
             let model = Model::open(path).unwrap();
             for activations in [Activations::F32, Activations::Int8] {
-                for (placement, ranks) in [(Placement::Resident32, 1), (Placement::Multi32, 2)] {
+                for (placement, ranks) in [(Placement::resident32(), 1), (Placement::multi32(), 2)]
+                {
                     let mut options = SessionOptions::default();
                     options.activations = activations;
                     let expected = logits(&reference, &model, &options);

@@ -27,7 +27,7 @@ fn numbers_that_cannot_be_are_refused_by_name() {
             change(&mut options);
             transformer.start(&model, &options).map(|_| ()).unwrap_err()
         };
-        let sharded = |memories| Placement::Sharded32 { memories: Some(memories) };
+        let sharded = |memories| Placement::sharded32(memories);
         let numbers: [(&str, Change<'_>); 5] = [
             ("batch of 0", &|it| it.batch = 0),
             ("call_time (in ms) of 0", &|it| it.call_time = Some(Duration::ZERO)),
@@ -119,8 +119,8 @@ fn a_plan_of_a_million_entries_is_refused_at_once() {
 #[test]
 fn engines_that_lack_a_memory_are_told_what_others_have() {
     for (placement, words) in [
-        (Placement::Multi32, "several memories (multi_memory)"),
-        (Placement::Native64, "64-bit memories of that size (native memory64)"),
+        (Placement::multi32(), "several memories (multi_memory)"),
+        (Placement::native64(), "64-bit memories of that size (native memory64)"),
     ] {
         each_engine(test_name!(), |engine| {
             let folder = tempfile::tempdir().unwrap();

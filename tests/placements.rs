@@ -47,21 +47,20 @@ fn no_split_changes_a_bit() {
         let folder = tempfile::tempdir().unwrap();
         let shape = Shape { rope_freqs: true, ..shape() };
         let path = Llama::random(shape).save(folder.path());
-        let expected = logits(&mut start(&transformer, &path, false, Placement::Resident32));
-        let sharded = Placement::Sharded32 { memories: Some(3) };
+        let expected = logits(&mut start(&transformer, &path, false, Placement::resident32()));
+        let sharded = Placement::sharded32(3);
         let mut plans = String::new();
         for (placement, split, memories) in [
             // Embeddings, attention, feed-forward, output, frequencies, and the cache.
-            (Placement::Resident32, Split::ByKind, 6),
-            (Placement::Auto, Split::ByKind, 6),
-            (Placement::Resident32, Split::CacheApart, 2),
-            (Placement::Multi32, Split::ByLayer, 2),
-            (Placement::Multi32, Split::ByKind, 6),
+            (Placement::resident32(), Split::ByKind, 6),
+            (Placement::auto(), Split::ByKind, 6),
+            (Placement::resident32(), Split::CacheApart, 2),
+            (Placement::multi32(), Split::ByLayer, 2),
+            (Placement::multi32(), Split::ByKind, 6),
             (sharded.clone(), Split::CacheApart, 6),
         ] {
             let model = Model::open(&path).unwrap();
-            let mut options = options(placement);
-            options.split = split;
+            let options = options(placement.with_split(split).unwrap());
             let mut session = transformer.start(&model, &options).unwrap();
             assert!(logits(&mut session) == expected, "{options:?}");
             let plan = session.placed().plan.clone();
@@ -79,11 +78,8 @@ fn no_split_changes_a_bit() {
         for (placement, split) in
             [(sharded, Split::ByKind), (paged.clone(), Split::ByKind), (paged, Split::CacheApart)]
         {
-            let model = Model::open(&path).unwrap();
-            let mut options = options(placement);
-            options.split = split;
-            let error = transformer.start(&model, &options).unwrap_err().to_string();
-            assert!(error.contains("only be split by layer"), "{error}");
+            // What makes no sense cannot be asked for.
+            assert_eq!(placement.with_split(split), None);
         }
         plans + &hash(&expected)
     });
@@ -92,13 +88,13 @@ fn no_split_changes_a_bit() {
 fn all_placements(engine: &dyn Engine, transformer: &Transformer, shape: Shape) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = Llama::random(shape.clone()).save(folder.path());
-    let expected = logits(&mut start(transformer, &path, false, Placement::Resident32));
+    let expected = logits(&mut start(transformer, &path, false, Placement::resident32()));
     let weights = std::fs::metadata(&path).unwrap().len();
     // Each part in a memory of its own; with a tied output there is one part less.
     let parts = shape.blocks + if shape.tied { 1 } else { 2 };
-    let mut placements = vec![Placement::Auto];
-    placements.extend([1, 2, 5, parts].map(|n| Placement::Sharded32 { memories: Some(n) }));
-    placements.push(Placement::Multi32);
+    let mut placements = vec![Placement::auto()];
+    placements.extend([1, 2, 5, parts].map(Placement::sharded32));
+    placements.push(Placement::multi32());
     placements.extend(native(engine));
     for policy in [Policy::Pinned, Policy::Lru] {
         for resident in [weights / 2, weights * 3 / 4, weights * 2] {
@@ -127,7 +123,7 @@ fn a_plan_that_was_saved_runs_anywhere() {
         let mut plans = String::new();
         let mut results = Vec::new();
         for placement in [
-            Placement::Sharded32 { memories: Some(3) },
+            Placement::sharded32(3),
             Placement::Paged { resident_bytes: Some(WINDOW), policy: Policy::Pinned },
         ] {
             let first = &mut start(&transformer, &path, false, placement);
@@ -204,8 +200,8 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
             |bytes| Placement::Paged { resident_bytes: Some(bytes), policy: Policy::default() };
         refused(paged(0), &["at once", "262144 bytes", "more than the 0 bytes"]);
         refused(paged(PAGE), &["at once", "262144 bytes", "more than the 65536 bytes"]);
-        refused(Placement::Sharded32 { memories: Some(0) }, &["memories of 0", "1 to 9"]);
-        refused(Placement::Sharded32 { memories: Some(10) }, &["memories of 10", "1 to 9"]);
+        refused(Placement::sharded32(0), &["memories of 0", "1 to 9"]);
+        refused(Placement::sharded32(10), &["memories of 10", "1 to 9"]);
     });
 }
 
@@ -216,7 +212,7 @@ fn a_64_bit_memory_is_had_or_refused_with_the_reason() {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = Model::open(&path).unwrap();
-        let options = options(Placement::Native64);
+        let options = options(Placement::native64());
         let started = Transformer::new(engine).unwrap().start(&model, &options);
         let placed = model.place(&options, engine.capabilities());
         if native(engine).is_some() {
@@ -248,13 +244,13 @@ fn interpreted_64_bit_memories_are_the_same() {
     let path = Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path());
     let interpreter: Arc<dyn Engine> = Arc::new(WasmEdgeEngine::new(Mode::Interpreter).unwrap());
     let transformer = Transformer::new(&interpreter).unwrap();
-    let results = [Placement::Resident32, Placement::Native64]
+    let results = [Placement::resident32(), Placement::native64()]
         .map(|placement| logits(&mut start(&transformer, &path, true, placement)));
     assert!(results[0] == results[1]);
     let first = polychord::available()[0];
     if first != "wasmedge" {
         let transformer = Transformer::new(&polychord::open(first).unwrap()).unwrap();
-        let compiled = logits(&mut start(&transformer, &path, true, Placement::Auto));
+        let compiled = logits(&mut start(&transformer, &path, true, Placement::auto()));
         assert!(compiled == results[0], "{first} and WasmEdge's interpreter differ");
     }
 }
@@ -266,7 +262,7 @@ fn a_plan_that_cannot_be_run_is_refused() {
         let path = Llama::random(shape()).save(folder.path());
         let model = Model::open(&path).unwrap();
         let transformer = Transformer::new(engine).unwrap();
-        let sharded = options(Placement::Sharded32 { memories: Some(2) });
+        let sharded = options(Placement::sharded32(2));
         let good = model.place(&sharded, engine.capabilities()).unwrap().plan;
         let refused = |change: &dyn Fn(&mut Plan), part: &str| {
             let mut plan = good.clone();
@@ -350,10 +346,10 @@ fn the_default_model_is_the_same_everywhere() {
         let two_layers = Model::open(&path).unwrap().layers()[0].bytes + (8 << 20);
         let paged = |policy| Placement::Paged { resident_bytes: Some(two_layers), policy };
         let mut placements = vec![
-            Placement::Resident32,
-            Placement::Sharded32 { memories: Some(2) },
-            Placement::Sharded32 { memories: Some(5) },
-            Placement::Multi32,
+            Placement::resident32(),
+            Placement::sharded32(2),
+            Placement::sharded32(5),
+            Placement::multi32(),
             paged(Policy::Pinned),
             paged(Policy::Lru),
         ];
@@ -368,7 +364,7 @@ fn the_default_model_is_the_same_everywhere() {
 /// The placement in a 64-bit memory, on engines that have those.
 fn native(engine: &dyn Engine) -> Option<Placement> {
     let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
-    native.then_some(Placement::Native64)
+    native.then_some(Placement::native64())
 }
 
 fn options(placement: Placement) -> SessionOptions {
@@ -418,7 +414,7 @@ fn sessions_share_the_pages_of_one_model() {
         let weights = common::large::write(&shape, false, &path);
         let transformer = Transformer::new(engine).unwrap();
         let model = open(&path, true);
-        let mut options = options(Placement::Resident32);
+        let mut options = options(Placement::resident32());
         options.context = Some(4096);
         let run = || {
             let mut session = transformer.start(&model, &options).unwrap();
@@ -481,7 +477,7 @@ fn activations_fit_beside_the_weights() {
         common::large::write(&wide, true, &path);
         let mut session = start(&Transformer::new(engine).unwrap(), &path, false, placement);
         session.eval(&[1]).unwrap();
-        let mut options = options(Placement::Native64);
+        let mut options = options(Placement::native64());
         options.batch = 64;
         options.context = Some(128);
         let model = Model::open(&path).unwrap();

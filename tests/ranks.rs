@@ -73,27 +73,27 @@ fn no_number_of_ranks_changes_a_bit() {
                 options.activations = activations;
                 options
             };
-            let alone = with(1, Placement::Resident32);
+            let alone = with(1, Placement::resident32());
             let expected = logits(&mut start(&transformer, &path, false, &alone));
             let paged = |policy| Placement::Paged { resident_bytes: Some(half), policy };
             for (ranks, mapped, placement) in [
-                (2, true, Placement::Resident32),
-                (2, false, Placement::Sharded32 { memories: Some(3) }),
+                (2, true, Placement::resident32()),
+                (2, false, Placement::sharded32(3)),
                 (2, true, paged(Policy::Pinned)),
-                (3, false, Placement::Resident32),
-                (3, true, Placement::Sharded32 { memories: Some(2) }),
+                (3, false, Placement::resident32()),
+                (3, true, Placement::sharded32(2)),
                 (3, false, paged(Policy::Lru)),
                 // More than heads of keys and values, which some then share, and a rank without
                 // any head.
-                (4, true, Placement::Resident32),
-                (7, true, Placement::Resident32),
-                (9, true, Placement::Auto),
-                (2, true, Placement::Multi32),
-                (3, true, Placement::Native64),
+                (4, true, Placement::resident32()),
+                (7, true, Placement::resident32()),
+                (9, true, Placement::auto()),
+                (2, true, Placement::multi32()),
+                (3, true, Placement::native64()),
             ] {
                 let capabilities = engine.capabilities();
                 let native = matches!(capabilities.memory64, Memory64::Native { .. });
-                if placement == Placement::Native64 && !native {
+                if placement == Placement::native64() && !native {
                     continue;
                 }
                 let options = with(ranks, placement);

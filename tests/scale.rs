@@ -29,13 +29,13 @@ fn beyond_4_gib_every_engine_computes_the_same() {
             return String::new();
         };
         let mut placements = vec![
-            (Placement::Auto, "sharded32"),
-            (Placement::Sharded32 { memories: Some(5) }, "sharded32"),
+            (Placement::auto(), "sharded32"),
+            (Placement::sharded32(5), "sharded32"),
             (paged(2 * GIB), "paged"),
-            (Placement::Multi32, "multi32"),
+            (Placement::multi32(), "multi32"),
         ];
         if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-            placements.push((Placement::Native64, "native64"));
+            placements.push((Placement::native64(), "native64"));
         }
         same_everywhere(engine, &file, &placements)
     });
@@ -49,7 +49,7 @@ fn a_13b_model_in_full() {
         let Some(file) = File::write("13b", GgmlType::Q4_1, false, 9 * GIB) else {
             return String::new();
         };
-        let sharded = Placement::Sharded32 { memories: None };
+        let sharded = Placement::sharded32(None);
         same_everywhere(engine, &file, &[(sharded, "sharded32"), (paged(4 * GIB), "paged")])
     });
 }
@@ -96,7 +96,7 @@ fn a_70b_model_in_many_guests() {
     alone(test_name!(), &[], || {
         let Some(file) = File::write("70b", GgmlType::Q4_K, true, GIB) else { return };
         let engine = polychord::open(polychord::default_engine().unwrap()).unwrap();
-        let sharded = Placement::Sharded32 { memories: None };
+        let sharded = Placement::sharded32(None);
         same_everywhere(&engine, &file, &[(sharded, "sharded32")]);
     });
 }
@@ -115,7 +115,7 @@ fn a_70b_model_in_one_64_bit_memory() {
         let start = Instant::now();
         let model = file.open();
         let transformer = Transformer::new(&engine).unwrap();
-        let mut session = transformer.start(&model, &options(Placement::Native64)).unwrap();
+        let mut session = transformer.start(&model, &options(Placement::native64())).unwrap();
         let ready = start.elapsed();
         assert_eq!(session.load_report().mapped, 82);
         let logits = session.eval(&[1]).unwrap().to_vec();

@@ -10,8 +10,8 @@ use polychord::api::abi::PAGE;
 use polychord::api::{Engine, Memory64, Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    CacheType, Error, ErrorKind, Model, Placement, Profile, Ranks, Session, SessionOptions, Split,
-    Transformer,
+    CacheType, Error, ErrorKind, Model, Placement, Profile, Ranks, Session, SessionOptions,
+    ShardSplit, Split, Transformer,
 };
 use sha2::{Digest, Sha256};
 
@@ -40,16 +40,17 @@ fn hash(bytes: &[u8]) -> String {
 fn all_options(engine: &dyn Engine) -> Vec<SessionOptions> {
     let paged = |policy| Placement::Paged { resident_bytes: Some(3 * PAGE), policy };
     let mut all = vec![
-        options().placement(Placement::Resident32),
-        options().placement(Placement::Resident32).split(Split::ByKind),
-        options().placement(Placement::Sharded32 { memories: Some(3) }),
-        options().placement(Placement::Sharded32 { memories: Some(2) }).split(Split::CacheApart),
+        options().placement(Placement::resident32()),
+        options().placement(Placement::Resident32 { split: Split::ByKind }),
+        options().placement(Placement::sharded32(3)),
+        options()
+            .placement(Placement::Sharded32 { memories: Some(2), split: ShardSplit::CacheApart }),
         options().placement(paged(Policy::Lru)),
         options().placement(paged(Policy::Pinned)),
-        options().placement(Placement::Multi32),
+        options().placement(Placement::multi32()),
     ];
     if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-        all.push(options().placement(Placement::Native64));
+        all.push(options().placement(Placement::native64()));
     }
     let ranks = all.clone().into_iter().map(|options| options.ranks(Ranks::Exactly(2)));
     let ranks: Vec<_> = ranks.collect();
@@ -59,7 +60,7 @@ fn all_options(engine: &dyn Engine) -> Vec<SessionOptions> {
 
 /// What a fresh session computes of a sequence.
 fn fresh(transformer: &Transformer, path: &Path, tokens: &[u32]) -> Vec<u8> {
-    let options = options().placement(Placement::Resident32);
+    let options = options().placement(Placement::resident32());
     eval(&mut transformer.start(&open(path, false), &options).unwrap(), tokens)
 }
 
@@ -144,8 +145,8 @@ fn forks_copy_rounded_caches_and_no_more_than_is_used() {
         let transformer = Transformer::new(engine).unwrap();
         for cache_type in [CacheType::F32, CacheType::F16] {
             let all = [
-                options().placement(Placement::Resident32).split(Split::ByKind),
-                options().placement(Placement::Multi32),
+                options().placement(Placement::Resident32 { split: Split::ByKind }),
+                options().placement(Placement::multi32()),
             ];
             for options in all.map(|options| options.cache_type(cache_type).context(32 << 10)) {
                 let model = open(&path, true);
@@ -255,10 +256,8 @@ fn statistics_name_rank_and_guest() {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let transformer = Transformer::new(engine).unwrap();
-        let options = options()
-            .placement(Placement::Sharded32 { memories: Some(3) })
-            .ranks(Ranks::Exactly(2))
-            .profile();
+        let options =
+            options().placement(Placement::sharded32(3)).ranks(Ranks::Exactly(2)).profile();
         let mut session = transformer.start(&open(&path, false), &options).unwrap();
         eval(&mut session, &TOKENS);
         let stats = session.memory_stats();

@@ -43,15 +43,15 @@ fn placements(engine: &dyn Engine) -> Vec<(&'static str, Vec<Placement>)> {
         (
             "wasm32",
             vec![
-                Placement::Resident32,
-                Placement::Sharded32 { memories: Some(2) },
+                Placement::resident32(),
+                Placement::sharded32(2),
                 Placement::Paged { resident_bytes, policy: Policy::Lru },
             ],
         ),
-        ("multi32", vec![Placement::Multi32]),
+        ("multi32", vec![Placement::multi32()]),
     ];
     if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-        all.push(("wasm64", vec![Placement::Native64]));
+        all.push(("wasm64", vec![Placement::native64()]));
     }
     all
 }
@@ -97,7 +97,7 @@ fn a_session_goes_on_after_a_stop_at_any_store() {
         let path = Llama::random(shape()).save(folder.path());
         let mut counts = String::new();
         let sound = transformer(engine);
-        let alone = options(Placement::Resident32, 1);
+        let alone = options(Placement::resident32(), 1);
         let expected = undisturbed(&mut sound.start(&open(&path, false), &alone).unwrap());
         for (memory, placements) in placements(&**engine) {
             for first in [1, 1_777] {
@@ -135,7 +135,7 @@ fn thousands_of_stops_cost_nothing_that_adds_up() {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = open(&path, false);
-        let alone = options(Placement::Resident32, 1);
+        let alone = options(Placement::resident32(), 1);
         let expected = undisturbed(&mut transformer(engine).start(&model, &alone).unwrap());
         let hostile = trapping(&build("wasm32"), 500, 1_000);
         let hostile = Transformer::from_wasm(engine, &hostile).unwrap();
@@ -159,7 +159,7 @@ fn a_session_goes_on_after_its_time_was_over() {
         let path = Llama::random(Shape { rope_dim: 32, ..wide }).save(folder.path());
         let transformer = transformer(engine);
         let start = |ranks, call_time| {
-            let mut options = options(Placement::Sharded32 { memories: Some(2) }, ranks);
+            let mut options = options(Placement::sharded32(2), ranks);
             options.call_time = call_time;
             transformer.start(&open(&path, true), &options)
         };

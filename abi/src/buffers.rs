@@ -4,6 +4,21 @@
 use crate::network::{Size, Sizes};
 
 /// Numbers of elements of a guest's buffers, none of which grows later.
+///
+/// ```
+/// use polychord_abi::buffers::{Buffers, Run};
+/// use polychord_abi::network::Sizes;
+///
+/// let sizes = Sizes {
+///     vocab: 49_152, dim: 576, ffn: 1_536, heads: 9, kv_heads: 3, head_dim: 64, rope_dim: 64,
+///     ..Sizes::default()
+/// };
+/// let run = Run { context: 2_048, batch: 32, kv_heads: 3, integers: true };
+/// let buffers = Buffers::new(&sizes, &run).expect("no size overflows");
+/// assert_eq!(buffers.logits, 49_152);
+/// // Keys and values of a block, as 32-bit floats: 3 MiB.
+/// assert_eq!(buffers.cache_bytes(4), Some(2 * 3 * 64 * 2_048 * 4));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
     /// `u32`: token ids of a batch.
@@ -33,6 +48,14 @@ pub struct Buffers {
 }
 
 /// Numbers of elements for products with activations of 8 bits.
+///
+/// ```
+/// use polychord_abi::buffers::Integers;
+///
+/// // 32 rows of 576 activations: 5 groups of 128 each, the last one in part.
+/// let room = Integers::new(32, 576).expect("it does not overflow");
+/// assert_eq!(room.groups, 32 * 5);
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Integers {
     /// Groups of [`GROUP`] activations.
@@ -46,6 +69,14 @@ pub struct Integers {
 }
 
 /// How a guest runs a network.
+///
+/// ```
+/// use polychord_abi::buffers::Run;
+///
+/// // The first of two ranks that share four key and value heads.
+/// let run = Run { context: 4_096, batch: 32, kv_heads: 2, integers: true };
+/// assert!(run.batch <= run.context);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Run {
     /// Positions of the cache.

@@ -77,6 +77,15 @@ const _: () = {
 };
 
 /// One line of the table.
+///
+/// ```
+/// use polychord_abi::network::{Role, Size};
+/// use polychord_abi::transformer::role;
+///
+/// let norm = Role::find(role::ATTN_NORM).expect("it is in the table");
+/// assert_eq!(norm.name.replace("{}", "7"), "blk.7.attn_norm.weight");
+/// assert!(norm.is_vector() && norm.cols == Size::Hidden);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Role {
     /// Its number: one of [`role`](mod@role).
@@ -108,6 +117,14 @@ impl Role {
 }
 
 /// The section of a network that a tensor belongs to.
+///
+/// ```
+/// use polychord_abi::network::{ROLES, Section};
+///
+/// let of_block = ROLES.iter().filter(|role| role.section.is_in_block());
+/// assert!(of_block.clone().any(|role| role.section == Section::FeedForward));
+/// assert!(of_block.count() < ROLES.len());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
     /// The embedding of tokens.
@@ -131,6 +148,15 @@ impl Section {
 }
 
 /// Which networks have a tensor; all others must not.
+///
+/// ```
+/// use polychord_abi::network::{Need, feature};
+///
+/// let bias = Need::With(feature::QKV_BIAS);
+/// assert!(bias.is_required(feature::QKV_BIAS));
+/// assert!(!bias.is_allowed(0));
+/// assert!(Need::Optional.is_allowed(0));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// Every network has it.
@@ -163,6 +189,14 @@ impl Need {
 }
 
 /// A number that tensors of a role have rows or columns of, whatever the model.
+///
+/// ```
+/// use polychord_abi::network::{ROLES, Size};
+/// use polychord_abi::transformer::role;
+///
+/// // The output has a row for each token.
+/// assert_eq!(ROLES[role::OUTPUT as usize].rows, Size::Vocab);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// One.
@@ -182,6 +216,14 @@ pub enum Size {
 }
 
 /// The numbers of a network that all sizes follow from. All count elements.
+///
+/// ```
+/// use polychord_abi::network::{Size, Sizes};
+///
+/// let sizes = Sizes { heads: 9, kv_heads: 3, head_dim: 64, ..Sizes::default() };
+/// assert_eq!(sizes.get(Size::Queries), Some(576));
+/// assert_eq!(sizes.get(Size::Keys), Some(192));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sizes {
     /// Number of tokens.

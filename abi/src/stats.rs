@@ -3,6 +3,15 @@
 /// Counters of one guest's 64-bit memory, as `memory64_stats_into` writes them.
 ///
 /// All are totals since the guest was started.
+///
+/// ```
+/// use polychord_abi::Stats;
+///
+/// let stats = Stats { reads: 3, writes: 70_000, errors: 1, ..Stats::default() };
+/// // Each of the four counters of `memory64_stats` stops at 65,535.
+/// assert_eq!(stats.packed(), 1 << 48 | 0xffff << 16 | 3);
+/// assert_eq!(stats.to_le_bytes()[..8], 3_u64.to_le_bytes());
+/// ```
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {

@@ -13,6 +13,13 @@ use wasmedge_sdk::{CompilerOptimizationLevel, CompilerOutputFormat, RunMode};
 use crate::error;
 
 /// How WasmEdge runs guests.
+///
+/// ```
+/// use polychord_backend_wasmedge::Mode;
+///
+/// assert_eq!("interpreter".parse(), Ok(Mode::Interpreter));
+/// assert_eq!(Mode::default().to_string(), "aot");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {

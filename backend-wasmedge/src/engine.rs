@@ -15,6 +15,17 @@ use crate::module::WasmEdgeModule;
 use crate::{NAME, VERSION, memory};
 
 /// WasmEdge, configured for speed and for what is safe in it.
+///
+/// ```
+/// use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
+/// use polychord_runtime_api::{Engine, Limits, Value};
+///
+/// let wasm = wat::parse_str(r#"(module (func (export "seven") (result i32) i32.const 7))"#).unwrap();
+/// let module = WasmEdgeEngine::new(Mode::Interpreter)?.compile(&wasm)?;
+/// let mut guest = module.instantiate(&Limits::default())?;
+/// assert_eq!(guest.call("seven", &[])?, [Value::I32(7)]);
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub struct WasmEdgeEngine {
     capabilities: Arc<Capabilities>,
     /// The cache of compiled guests; none for the interpreter.

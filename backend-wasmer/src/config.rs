@@ -5,6 +5,14 @@ use polychord_runtime_api::{RelaxedSimd, Result};
 use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
 
 /// The compiler that translates guests to native code.
+///
+/// ```
+/// use polychord_backend_wasmer::{Compiler, WasmerEngine};
+///
+/// let engine = WasmerEngine::with_compiler(Compiler::Cranelift)?;
+/// assert_eq!("cranelift".parse(), Ok(Compiler::default()));
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Compiler {

@@ -11,6 +11,17 @@ use crate::config::Compiler;
 use crate::module::WasmerModule;
 
 /// Wasmer, configured for speed and containment.
+///
+/// ```
+/// use polychord_backend_wasmer::WasmerEngine;
+/// use polychord_runtime_api::{Engine, Limits, Value};
+///
+/// let wasm = wat::parse_str(r#"(module (func (export "seven") (result i32) i32.const 7))"#).unwrap();
+/// let module = WasmerEngine::new()?.compile(&wasm)?;
+/// let mut guest = module.instantiate(&Limits::default())?;
+/// assert_eq!(guest.call("seven", &[])?, [Value::I32(7)]);
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,

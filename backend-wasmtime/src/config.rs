@@ -14,13 +14,30 @@ pub(crate) struct Engines {
     engines: [OnceLock<wasmtime::Engine>; 2],
     /// The program that compiles; none if this process does.
     pub(crate) compiler: Option<CompilerCommand>,
+    /// Address space for each memory, where there is little of it.
+    reservation: Option<u64>,
 }
 
 /// Address space reserved for a 64-bit memory, which thus never moves: its pages may be mappings.
 /// 256 GiB let some hundred guests live in a process with 47-bit addresses.
 pub(crate) const WIDE: u64 = 256 << 30;
 
+/// With less address space than this, memories do not get all that their addresses can reach: a
+/// 32-bit one would take 4 GiB.
+const LITTLE: u64 = 12 << 30;
+
 impl Engines {
+    /// Engines for modules that this process compiles, whose memories do not need more address
+    /// space than it may use.
+    ///
+    /// Where that is little, each memory gets a quarter of it. It cannot grow beyond, and code
+    /// checks bounds, which the reservation makes needless otherwise. Another process that compiles
+    /// cannot know of this.
+    pub(crate) fn for_this_process() -> Self {
+        let reservation = limit().filter(|limit| *limit < LITTLE).map(|limit| limit / 4);
+        Self { reservation, ..Self::default() }
+    }
+
     /// Engines whose modules another program compiles.
     pub(crate) fn isolated(compiler: CompilerCommand) -> Self {
         Self { compiler: Some(compiler), ..Self::default() }
@@ -31,13 +48,13 @@ impl Engines {
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        let engine = configure(address)?;
+        let engine = configure(address, self.reservation)?;
         Ok(slot.get_or_init(|| engine))
     }
 }
 
 /// For 32-bit memories guard pages take the place of bounds checks; that is the default.
-fn configure(address: AddressType) -> Result<wasmtime::Engine> {
+fn configure(address: AddressType, reservation: Option<u64>) -> Result<wasmtime::Engine> {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -48,8 +65,21 @@ fn configure(address: AddressType) -> Result<wasmtime::Engine> {
         .wasm_backtrace_max_frames(None)
         .max_wasm_stack(GUEST_STACK)
         .memory_may_move(false);
-    if address == AddressType::I64 {
-        config.memory_reservation(WIDE);
+    match (reservation, address) {
+        (Some(bytes), _) => _ = config.memory_reservation(bytes),
+        (None, AddressType::I64) => _ = config.memory_reservation(WIDE),
+        (None, AddressType::I32) => {}
     }
     wasmtime::Engine::new(&config).map_err(|e| error::instantiate(&e))
+}
+
+/// The most address space that this process may use, if there is a limit (`ulimit -v`).
+#[cfg(unix)]
+fn limit() -> Option<u64> {
+    rustix::process::getrlimit(rustix::process::Resource::As).current
+}
+
+#[cfg(not(unix))]
+const fn limit() -> Option<u64> {
+    None
 }

@@ -11,6 +11,17 @@ use crate::config::{Engines, WIDE};
 use crate::module::WasmtimeModule;
 
 /// Wasmtime with Cranelift, configured for speed and containment.
+///
+/// ```
+/// use polychord_backend_wasmtime::WasmtimeEngine;
+/// use polychord_runtime_api::{Engine, Limits, Value};
+///
+/// let wasm = wat::parse_str(r#"(module (func (export "seven") (result i32) i32.const 7))"#).unwrap();
+/// let module = WasmtimeEngine::new()?.compile(&wasm)?;
+/// let mut guest = module.instantiate(&Limits::default())?;
+/// assert_eq!(guest.call("seven", &[])?, [Value::I32(7)]);
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
 pub struct WasmtimeEngine {
     capabilities: Arc<Capabilities>,
     engines: Arc<Engines>,
@@ -41,7 +52,7 @@ impl WasmtimeEngine {
         capabilities.time_limit = true;
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
-        let engines = Arc::new(Engines::default());
+        let engines = Arc::new(Engines::for_this_process());
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })
     }

@@ -6,6 +6,20 @@ use crate::failure::Outcome;
 use crate::refusal;
 
 /// One promise, and the function that checks it.
+///
+/// ```
+/// use polychord_conformance::{Engine, all};
+///
+/// /// Runs one case by its name.
+/// fn check(engine: &dyn Engine, name: &str) -> Option<String> {
+///     let case = all().into_iter().find(|case| case.name == name)?;
+///     Some(match case.check(engine) {
+///         Ok(()) if case.applies_to(engine) => format!("kept: {}", case.promise),
+///         Ok(()) => "not claimed, and refused as it must be".to_owned(),
+///         Err(failure) => failure.to_string(),
+///     })
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Case {

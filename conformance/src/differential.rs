@@ -29,6 +29,18 @@ pub const VARIABLE: &str = "POLYCHORD_DIFFERENTIAL_CASES";
 const GROUP: &str = "differential";
 
 /// Whether random modules do the same on two engines.
+///
+/// ```no_run
+/// use polychord_conformance::Engine;
+/// use polychord_conformance::differential::Differential;
+///
+/// fn compare(engine: &dyn Engine, reference: &dyn Engine) {
+///     match Differential::new(200, "target/differs").run(engine, reference) {
+///         Ok(summary) => println!("{summary}"),
+///         Err(difference) => panic!("{difference}"),
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Differential {
@@ -44,6 +56,13 @@ pub struct Differential {
 }
 
 /// Counts of what the modules did, to see that enough was compared.
+///
+/// ```
+/// use polychord_conformance::differential::Summary;
+///
+/// let nothing = Summary::default();
+/// assert_eq!(nothing.to_string(), "0 modules agree: 0 calls returned, 0 trapped");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {

@@ -3,6 +3,16 @@
 use crate::{Failure, Outcome};
 
 /// What a backend states about its results before the suite runs.
+///
+/// ```
+/// use polychord_conformance::{ExpectedFailure, Expectations, SpecFloor};
+///
+/// const EXPECTED: Expectations = Expectations::NONE
+///     .failures(&[ExpectedFailure::new("limits/runaway_recursion", "killed by signal")
+///         .because("recursion is not contained", "docs/mine.md#recursion")])
+///     .spec_floors(&[SpecFloor::new("simd", 24_000)]);
+/// assert_eq!(EXPECTED.failures.len(), 1);
+/// ```
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Expectations {
@@ -13,6 +23,14 @@ pub struct Expectations {
 }
 
 /// The least number of directives that pass in a part of the official tests.
+///
+/// ```
+/// use polychord_conformance::SpecFloor;
+/// use polychord_conformance::spec::SUITES;
+///
+/// const FLOOR: SpecFloor = SpecFloor::new("memory64", 10);
+/// assert!(SUITES.iter().any(|suite| suite.name == FLOOR.suite));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct SpecFloor {
@@ -26,6 +44,14 @@ pub struct SpecFloor {
 ///
 /// It must fail, and in this way: if it passes the run fails, so that no entry outlives the
 /// defect that it was made for.
+///
+/// ```
+/// use polychord_conformance::ExpectedFailure;
+///
+/// const KNOWN: ExpectedFailure = ExpectedFailure::new("limits/runaway_recursion", "signal")
+///     .because("recursion is not contained", "docs/mine.md#recursion");
+/// assert!(KNOWN.case.starts_with("limits/"));
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ExpectedFailure {

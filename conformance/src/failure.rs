@@ -5,11 +5,36 @@ use std::fmt;
 use std::panic::Location;
 
 /// The result of a case.
+///
+/// ```
+/// use polychord_conformance::{Engine, Failure, Outcome};
+///
+/// /// A case of one's own, written like those of the suite.
+/// fn compiles_nothing(engine: &dyn Engine) -> Outcome {
+///     match engine.compile(b"") {
+///         Ok(_) => Err(Failure::new("it compiles what is no module")),
+///         Err(_) => Ok(()),
+///     }
+/// }
+/// ```
 pub type Outcome = Result<(), Failure>;
 
 /// Why a case failed, and where in the suite that was noticed.
 ///
 /// Any error turns into a failure by `?`, so a case reads like a program that uses the API.
+///
+/// ```
+/// use polychord_conformance::{Failure, Outcome};
+///
+/// fn number(text: &str) -> Outcome {
+///     // Any error becomes a failure.
+///     let number: u32 = text.parse()?;
+///     if number == 7 { Ok(()) } else { Err(Failure::new(format!("{number} is not 7"))) }
+/// }
+/// assert!(number("7").is_ok());
+/// assert!(number("8").unwrap_err().to_string().contains("8 is not 7"));
+/// assert!(number("x").unwrap_err().to_string().contains("invalid digit"));
+/// ```
 pub struct Failure {
     message: String,
     place: &'static Location<'static>,

@@ -16,6 +16,14 @@ use crate::spec::Counts;
 pub const VARIABLE: &str = "POLYCHORD_CONFORMANCE_RECORD";
 
 /// A line of the record. Exhaustive: a reader of records has to read each kind.
+///
+/// ```
+/// use polychord_conformance::record::Line;
+///
+/// // Each line of a record is one of them.
+/// let line: Line = serde_json::from_str(r#"{"end": {"millis": 1200}}"#).unwrap();
+/// assert!(matches!(line, Line::End { millis: 1200 }));
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Line {
@@ -40,6 +48,15 @@ pub enum Line {
 }
 
 /// What runs on which engine.
+///
+/// ```
+/// use polychord_conformance::record::Start;
+///
+/// fn title(start: &Start) -> String {
+///     let Start { engine, version, execution, .. } = start;
+///     format!("{engine} {version} ({execution}), {} trials", start.trials.len())
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// Version of the suite.
@@ -57,6 +74,14 @@ pub struct Start {
 }
 
 /// How a trial ended.
+///
+/// ```
+/// use polychord_conformance::record::{Mode, Trial};
+///
+/// fn is_a_surprise(trial: &Trial) -> bool {
+///     trial.failure.is_some() && !matches!(trial.mode, Mode::ExpectedFailure { .. })
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Trial {
     /// Its name, `group/name`.
@@ -72,6 +97,14 @@ pub struct Trial {
 }
 
 /// Random modules that were compared with another engine.
+///
+/// ```
+/// use polychord_conformance::record::Differential;
+///
+/// fn show(run: &Differential) -> String {
+///     format!("{} of {} modules compared with {}", run.modules, run.cases, run.reference)
+/// }
+/// ```
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Differential {
     /// The other engine.
@@ -89,6 +122,13 @@ pub struct Differential {
 }
 
 /// What a trial checks on an engine.
+///
+/// ```
+/// use polychord_conformance::record::Mode;
+///
+/// let mode: Mode = serde_json::from_str(r#"{"refused": "memory64"}"#).unwrap();
+/// assert_eq!(mode, Mode::Refused("memory64".into()));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mode {

@@ -26,6 +26,13 @@ mod walk;
 pub use system::{Folder, create_new, free_space, has_trusted_owner, others_may_write, user};
 
 /// Who else may create files in a folder.
+///
+/// ```no_run
+/// use polychord_folders::{Access, Folder};
+///
+/// let cache = Folder::make("/var/cache/mine".as_ref(), Access::Private)?;
+/// # Ok::<(), polychord_folders::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// No other user; the folder belongs to the user who runs this.
@@ -36,6 +43,13 @@ pub enum Access {
 }
 
 /// Why a folder or a file cannot be used.
+///
+/// ```
+/// use polychord_folders::{Access, Error, Folder};
+///
+/// let error = Folder::open("/no/such/folder".as_ref(), Access::Private).unwrap_err();
+/// assert!(matches!(error, Error::Io { .. }), "{error}");
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The system refused an operation.
@@ -59,6 +73,14 @@ pub enum Error {
 }
 
 /// Result with the [`Error`] of this crate.
+///
+/// ```
+/// use polychord_folders::{Folder, Result};
+///
+/// fn settings(folder: &Folder) -> Result<Vec<u8>> {
+///     Ok(folder.read("settings")?.unwrap_or_default())
+/// }
+/// ```
 pub type Result<T> = std::result::Result<T, Error>;
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {

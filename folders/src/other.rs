@@ -7,6 +7,16 @@ use std::path::{Path, PathBuf};
 use crate::{Access, Result, failed, temporary_name};
 
 /// A folder, assumed to be changed by this user alone.
+///
+/// ```no_run
+/// use polychord_folders::{Access, Folder};
+///
+/// let folder = Folder::make("/var/cache/mine".as_ref(), Access::Private)?;
+/// // All of it, or nothing.
+/// folder.replace("greeting", &[b"hello, ", b"world"], 0o600)?;
+/// assert_eq!(folder.read("greeting")?.as_deref(), Some(&b"hello, world"[..]));
+/// # Ok::<(), polychord_folders::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,

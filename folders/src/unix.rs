@@ -13,6 +13,16 @@ use crate::walk::{Made, walk};
 use crate::{Access, Error, Result, failed, temporary_name};
 
 /// A folder that was checked from the root on, by its descriptor.
+///
+/// ```no_run
+/// use polychord_folders::{Access, Folder};
+///
+/// let folder = Folder::make("/var/cache/mine".as_ref(), Access::Private)?;
+/// // All of it, or nothing.
+/// folder.replace("greeting", &[b"hello, ", b"world"], 0o600)?;
+/// assert_eq!(folder.read("greeting")?.as_deref(), Some(&b"hello, world"[..]));
+/// # Ok::<(), polychord_folders::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct Folder {
     fd: OwnedFd,

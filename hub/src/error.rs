@@ -7,6 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Why a model could not be named, found or fetched.
+///
+/// ```
+/// use polychord_hub::{Error, Hub, ModelRef, Silent};
+///
+/// let model = ModelRef::Path("/no/such/model.gguf".into());
+/// let error = Hub::find(&model, &mut Silent).unwrap_err();
+/// assert!(matches!(error, Error::NoSuchFile { .. }));
+/// println!("{}", polychord_hub::chain(&error));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -73,6 +82,16 @@ pub enum Error {
 }
 
 /// Every source of a model failed; the message says why, and what else can be done.
+///
+/// ```
+/// use polychord_hub::{Cause, Unavailable};
+///
+/// /// Whether it is worth trying again later.
+/// fn may_pass(error: &Unavailable) -> bool {
+///     let stalled = |cause: &Cause| matches!(cause, Cause::Stalled(_) | Cause::Connection { .. });
+///     error.attempts().iter().any(|attempt| stalled(attempt.cause()))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Unavailable {
     pub(super) model: String,
@@ -104,6 +123,14 @@ impl fmt::Display for Unavailable {
 impl StdError for Unavailable {}
 
 /// One source that was asked in vain.
+///
+/// ```
+/// use polychord_hub::{Attempt, chain};
+///
+/// fn show(attempt: &Attempt) -> String {
+///     format!("{}: {}", attempt.source_name(), chain(attempt.cause()))
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Attempt {
     pub(super) source: String,
@@ -123,6 +150,13 @@ impl Attempt {
 }
 
 /// Why one source could not provide a model.
+///
+/// ```
+/// use polychord_hub::Cause;
+///
+/// let cause = Cause::Size { expected: 98, found: 7 };
+/// assert_eq!(cause.to_string(), "has 7 bytes, not 98");
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Cause {

@@ -38,6 +38,19 @@ pub use reference::{HfFile, ModelRef};
 use sources::{Pinned, Settings, Source};
 
 /// The models on this machine, and the ways to get more.
+///
+/// ```
+/// use polychord_hub::{Hub, ModelRef};
+///
+/// let hub = Hub::with_cache_dir("/var/cache/models");
+/// let model: ModelRef = "hf:owner/repo/model.gguf".parse()?;
+/// // Asks no network.
+/// match hub.cached(&model) {
+///     Some(path) => println!("{model} is at {}", path.display()),
+///     None => println!("{model} is not in {}", hub.cache_dir().display()),
+/// }
+/// # Ok::<(), polychord_hub::Error>(())
+/// ```
 #[derive(Debug, Clone)]
 pub struct Hub {
     root: PathBuf,

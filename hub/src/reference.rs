@@ -83,6 +83,17 @@ fn bad(text: &str, reason: impl Into<String>) -> Error {
 /// branch, tag or commit) at the end or after the repository.
 ///
 /// Without a revision it is `main` at the time of the first fetch; what is cached stays.
+///
+/// ```
+/// use polychord_hub::ModelRef;
+///
+/// let ModelRef::HuggingFace(file) = "hf:owner/repo/sub/model.gguf@v1".parse()? else {
+///     unreachable!("it begins with hf:")
+/// };
+/// assert_eq!((file.owner(), file.repo()), ("owner", "repo"));
+/// assert_eq!((file.path(), file.revision()), ("sub/model.gguf", "v1"));
+/// # Ok::<(), polychord_hub::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HfFile {
     owner: String,

@@ -40,6 +40,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ErrorKind;
 use crate::gguf::{self, Gguf};
 use ast::Block;
 use date::Date;
@@ -154,6 +155,19 @@ pub enum Error {
         /// What is wrong, and in which line.
         reason: String,
     },
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Gguf(error) => error.kind(),
+            Self::Missing => ErrorKind::Unsupported,
+            Self::Refused { .. } => ErrorKind::InvalidArgument,
+            _ => ErrorKind::InvalidFile,
+        }
+    }
 }
 
 impl ChatTemplate {

@@ -147,7 +147,7 @@ impl Layout {
             role: tensor.role,
             block: tensor.block.unwrap_or(0),
             layer: layer.id.0,
-            kind: tensor.info.kind.number(),
+            kind: tensor.info.dtype.number(),
             rows: tensor.rows,
             cols: tensor.cols,
             offset: tensor.info.offset - layer.start,

@@ -20,7 +20,9 @@ pub mod tokenizer;
 mod activations;
 mod arch;
 mod cache_type;
+mod error_kind;
 
 pub use activations::Activations;
 pub use cache_type::CacheType;
+pub use error_kind::ErrorKind;
 pub use sampler::Sampling;

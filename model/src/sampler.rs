@@ -11,6 +11,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
+use crate::ErrorKind;
+
 /// How to choose the next token. The default is llama.cpp's.
 ///
 /// ```
@@ -86,6 +88,18 @@ pub enum Error {
         /// Number of logits.
         count: usize,
     },
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Option { .. } => ErrorKind::InvalidArgument,
+            // Logits that are no numbers come from weights that are none.
+            Self::Logit { .. } | Self::Empty { .. } => ErrorKind::InvalidFile,
+        }
+    }
 }
 
 impl Sampling {

@@ -96,7 +96,7 @@ fn a_written_file_reads_back() {
         assert_eq!(gguf.tensors().len(), 3);
         let norm = gguf.tensor("output_norm.weight").unwrap();
         assert_eq!(
-            (norm.kind, norm.dims.as_slice(), norm.bytes),
+            (norm.dtype, norm.dims.as_slice(), norm.bytes),
             (GgmlType::F32, [64].as_slice(), 256)
         );
         assert_eq!(norm.offset, gguf.data_offset() + 416, "400 bytes, then aligned");
@@ -276,7 +276,7 @@ fn broken_tensors_are_named() {
         let mut writer = sample();
         writer.tensors[1].kind = kind;
         assert!(
-            matches!(refuse(&writer.file()), Error::TensorType { kind: found, .. } if found == kind)
+            matches!(refuse(&writer.file()), Error::TensorType { dtype: found, .. } if found == kind)
         );
     }
     assert!(matches!(
@@ -349,7 +349,7 @@ proptest! {
         let gguf = read(&writer.file()).unwrap();
         let pairs: Vec<_> = gguf.metadata().iter().map(|(k, v)| (k.as_bytes().to_vec(), v.clone())).collect();
         prop_assert_eq!(pairs, writer.pairs);
-        let read: Vec<_> = gguf.tensors().iter().map(|t| (t.kind, t.dims.clone())).collect();
+        let read: Vec<_> = gguf.tensors().iter().map(|t| (t.dtype, t.dims.clone())).collect();
         prop_assert_eq!(read, tensors);
         for (found, written) in gguf.tensors().iter().zip(&writer.tensors) {
             prop_assert_eq!(found.offset, gguf.data_offset() + written.offset);

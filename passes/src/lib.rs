@@ -25,6 +25,12 @@ mod sections;
 /// Why a module cannot be rewritten.
 ///
 /// Modules that were validated with the features of `polychord-runtime-api` can.
+///
+/// ```
+/// use polychord_passes::{Error, start};
+///
+/// assert!(matches!(start::export(b"not a module"), Err(Error::Invalid(_))));
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -40,4 +46,14 @@ pub enum Error {
 }
 
 /// Result of a pass.
+///
+/// ```
+/// use polychord_passes::{Result, start, stop};
+///
+/// /// Both passes that a time limit needs.
+/// fn stoppable(wasm: &[u8]) -> Result<Vec<u8>> {
+///     let exported = start::export(wasm)?;
+///     Ok(stop::checks(&exported.wasm, stop::Reads::Always)?.wasm)
+/// }
+/// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -26,6 +26,14 @@ use wasmparser::{
 const MARK: &str = "instruction";
 
 /// Why a module cannot be linked.
+///
+/// ```
+/// use polychord_passes::memories::{Unlinkable, link};
+///
+/// let wasm = wat::parse_str(r#"(module (import "instruction" "memory.leap" (func)))"#).unwrap();
+/// let unknown = Unlinkable::Unknown("memory.leap".into());
+/// assert!(link(&wasm).unwrap_err().to_string().contains(&unknown.to_string()));
+/// ```
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Unlinkable {
@@ -38,6 +46,13 @@ pub enum Unlinkable {
 }
 
 /// The instruction that a function stands for.
+///
+/// ```
+/// use polychord_passes::memories::{Mark, Unlinkable};
+///
+/// let mark = Mark::Copy { to: 0, from: 3 };
+/// assert!(Unlinkable::NotCalled(mark).to_string().contains("can only be called"));
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// `memory.copy`.
@@ -61,6 +76,13 @@ struct Linker {
 }
 
 /// The error of [`link`].
+///
+/// ```
+/// use polychord_passes::memories::{Error, link};
+///
+/// let error: Error = link(b"not a module").unwrap_err();
+/// println!("{error}");
+/// ```
 pub type Error = reencode::Error<Unlinkable>;
 
 /// The module with its marked imports turned into instructions.

@@ -9,6 +9,14 @@ use crate::Result;
 use crate::sections::{Replacement, Sections, appended};
 
 /// A module without a start section.
+///
+/// ```
+/// use polychord_passes::start;
+///
+/// let wasm = wat::parse_str("(module (func $begin) (start $begin))").unwrap();
+/// let exported = start::export(&wasm).unwrap();
+/// assert_eq!(exported.start.as_deref(), Some("polychord start"));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WithoutStart<'a> {
     /// The module.

@@ -33,6 +33,15 @@ pub use flag::{FLAG, Reads};
 use shape::Shape;
 
 /// A module whose code checks a flag.
+///
+/// ```
+/// use polychord_passes::stop::{Reads, checks};
+///
+/// let wasm = wat::parse_str(r#"(module (func (export "spin") (loop (br 0))))"#).unwrap();
+/// let stoppable = checks(&wasm, Reads::AfterStores).unwrap();
+/// assert_eq!(stoppable.memory, "polychord stop");
+/// assert!(stoppable.wasm.len() > wasm.len());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stoppable {
     /// The module.

@@ -9,22 +9,30 @@ const RESERVED: u64 = 4 << 30;
 
 /// Adds to the error of a start what the process may use, if that could be the cause.
 pub(crate) fn explain(error: Error, module: &ModuleInfo) -> Error {
-    let Error::Instantiate { engine, reason } = error else { return error };
     let memories = module.shape().memories.len() as u64;
-    match limit().filter(|_| memories > 0) {
-        Some(limit) if is_lack_of_memory(&reason) => Error::OutOfMemory {
+    let Some(limit) = limit().filter(|_| memories > 0) else { return error };
+    match error {
+        Error::Instantiate { engine, reason } if is_lack_of_memory(&reason) => Error::OutOfMemory {
             engine,
             what: "address space for the guest's memories",
             asked: RESERVED.saturating_mul(memories),
-            reason: format!(
-                "{reason}. The process may use {limit} bytes of address space (ulimit -v), and a \
-                 memory reserves at least {RESERVED} bytes of it, however small it is: run with \
-                 ulimit -v unlimited and limit resident memory otherwise (a cgroup), or with \
-                 WasmEdge's interpreter or the example of wasmi, which reserve less"
-            ),
+            reason: advise(&reason, limit),
         },
-        _ => Error::Instantiate { engine, reason },
+        // Of an engine that knows how much it reserves.
+        Error::OutOfMemory { engine, what, asked, reason } => {
+            Error::OutOfMemory { engine, what, asked, reason: advise(&reason, limit) }
+        }
+        error => error,
     }
+}
+
+fn advise(reason: &str, limit: u64) -> String {
+    format!(
+        "{reason}. The process may use {limit} bytes of address space (ulimit -v), and a memory \
+         reserves at least {RESERVED} bytes of it, however small it is: run with ulimit -v unlimited \
+         and limit resident memory otherwise (a cgroup), or with Wasmtime, which reserves less where \
+         there is little"
+    )
 }
 
 /// Whether an engine's text is about memory. No engine has a code for it.

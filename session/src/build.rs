@@ -95,8 +95,8 @@ impl Placement {
     /// The build of the guest that sessions run.
     pub(crate) fn build(&self) -> Build {
         match self {
-            Self::Native64 => Build::Memory64,
-            Self::Multi32 => Build::Memories32,
+            Self::Native64 { .. } => Build::Memory64,
+            Self::Multi32 { .. } => Build::Memories32,
             Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
                 let cached = |memory: &PlannedMemory| memory.region == PlannedMemory::KV;
                 let small = plan.memories.iter().all(|memory| memory.bytes <= MEMORY32);

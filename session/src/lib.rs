@@ -64,7 +64,9 @@ pub use generate::{
 };
 pub use header::{header_of, read_header};
 pub use model::Model;
-pub use options::{Placement, PlacementKind, Ranks, SessionOptions, Split, UnknownRanks};
+pub use options::{
+    MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, UnknownRanks,
+};
 pub use placement::Placed;
 pub use session::{Logits, Session};
 pub use stats::{GuestStats, LoadReport, Phases, Profile, SessionStats};

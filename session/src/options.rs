@@ -2,15 +2,17 @@
 
 mod placement;
 mod ranks;
+mod split;
 
 use std::time::Duration;
 
 use polychord_model::{Activations, CacheType};
 use polychord_runtime_api::{Capabilities, Rank};
 
-pub use self::placement::{Placement, PlacementKind, Split};
+pub use self::placement::{Placement, PlacementKind};
 use self::ranks::check_ranks;
 pub use self::ranks::{Ranks, UnknownRanks};
+pub use self::split::{MultiSplit, ShardSplit, Split};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -26,7 +28,7 @@ use crate::model::Model;
 ///     .context(4096)
 ///     .memory_bytes(2 << 30)
 ///     .call_time(Duration::from_secs(10))
-///     .placement(Placement::Sharded32 { memories: Some(2) })
+///     .placement(Placement::sharded32(2))
 ///     .ranks(Ranks::Auto);
 /// assert_eq!(options.context, Some(4096));
 /// ```
@@ -46,10 +48,9 @@ pub struct SessionOptions {
     /// needs more does not start, and its guests cannot grow beyond it later (those of multi32
     /// only as far as it binds each of their memories).
     pub memory_bytes: Option<u64>,
-    /// Which guests hold which layers; changes speed and memory, never a result.
+    /// Which guests hold which layers, and how their memories are cut; changes speed and memory, never
+    /// a result.
     pub placement: Placement,
-    /// How weights and cache are cut into memories; changes where bytes lie, never a result.
-    pub split: Split,
     /// How activations are multiplied with quantized weights; changes speed and results.
     pub activations: Activations,
     /// How keys and values are stored; changes memory and results.
@@ -78,7 +79,6 @@ impl Default for SessionOptions {
             call_time: None,
             memory_bytes: None,
             placement: Placement::default(),
-            split: Split::default(),
             activations: Activations::default(),
             cache_type: CacheType::default(),
             ranks: Ranks::default(),
@@ -127,13 +127,6 @@ impl SessionOptions {
     #[must_use]
     pub fn placement(mut self, placement: Placement) -> Self {
         self.placement = placement;
-        self
-    }
-
-    /// Sets how weights and cache are cut into memories.
-    #[must_use]
-    pub const fn split(mut self, split: Split) -> Self {
-        self.split = split;
         self
     }
 

@@ -34,6 +34,15 @@ struct Route {
     head: usize,
 }
 
+/// What an evaluation is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Keys and values of its tokens: more tokens follow.
+    Cache,
+    /// Logits, too, of what follows the last token.
+    Logits,
+}
+
 /// Most bytes of hidden state that wait in the host between blocks: 64 MiB.
 const PASS: usize = 64 << 20;
 
@@ -61,21 +70,21 @@ impl Pipeline {
         })
     }
 
-    /// Computes what follows the last of some tokens, together with the other ranks: the first
-    /// that fails stops all, and success of one is success of all.
-    pub(crate) fn eval(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+    /// Computes tokens together with the other ranks: the first that fails stops all, and success
+    /// of one is success of all.
+    pub(crate) fn eval(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         let start = Instant::now();
         self.phases = Phases::default();
-        self.eval_together(tokens, position)?;
+        self.eval_together(tokens, position, result)?;
         self.unfinished = false;
         let (tokens, total) = (tokens.len() as u64, start.elapsed());
         self.profile.add(Phases { tokens, total, ..self.phases }, position);
         Ok(())
     }
 
-    fn eval_together(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+    fn eval_together(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         let _guard = self.rank.as_ref().map(Rank::stop_if_panicking);
-        let done = self.eval_alone(tokens, position);
+        let done = self.eval_alone(tokens, position, result);
         let Some(rank) = &self.rank else { return done };
         match done {
             Ok(()) => Ok(timed(&mut self.phases.ranks, || rank.finish())?),
@@ -100,7 +109,7 @@ impl Pipeline {
         Ok(())
     }
 
-    fn eval_alone(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+    fn eval_alone(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         self.recover(position)?;
         let several = tokens.len() > self.batch;
         let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
@@ -108,6 +117,9 @@ impl Pipeline {
         } else {
             self.eval_by_batch(tokens, position)?
         };
+        if result == Wanted::Cache {
+            return Ok(());
+        }
         self.hand_over(shard, self.route.head, rows)?;
         self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))
     }

@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 use polychord_runtime_api::Rank;
 
 use crate::error::{Error, Result};
-use crate::pipeline::Pipeline;
+use crate::pipeline::{Pipeline, Wanted};
 use crate::setup::Setup;
 use crate::stats::load_report::LoadReport;
 use crate::stats::session_stats::{GuestStats, SessionStats};
@@ -38,13 +38,14 @@ struct Mailbox {
 struct Job {
     tokens: Vec<u32>,
     position: u32,
+    result: Wanted,
     state: State,
 }
 
 enum State {
     /// Nothing; this is how the last job ended.
     Idle(Result<()>),
-    /// To compute what follows the tokens.
+    /// To compute the tokens.
     Eval,
     /// To end.
     Quit,
@@ -82,14 +83,13 @@ impl RankPool {
         Ok(Self { first, others })
     }
 
-    /// Computes what follows the last of some tokens. If ranks fail, the error is that of the
-    /// first one.
-    pub(crate) fn eval(&mut self, tokens: &[u32], position: u32) -> Result<()> {
+    /// Computes tokens. If ranks fail, the error is that of the first one.
+    pub(crate) fn eval(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         for worker in &self.others {
-            worker.begin(tokens, position);
+            worker.begin(tokens, position, result);
         }
         // A panic here belongs to the caller, but no rank may wait for this one.
-        let done = catch_unwind(AssertUnwindSafe(|| self.first.eval(tokens, position)));
+        let done = catch_unwind(AssertUnwindSafe(|| self.first.eval(tokens, position, result)));
         // If it succeeds, the others do.
         if let Ok(Ok(())) = done {
             return Ok(());
@@ -153,7 +153,8 @@ impl RankPool {
 impl Worker {
     fn start(pipeline: Pipeline) -> Result<Self> {
         let rank = pipeline.rank().map_or(0, Rank::index);
-        let job = Job { tokens: Vec::new(), position: 0, state: State::Idle(Ok(())) };
+        let state = State::Idle(Ok(()));
+        let job = Job { tokens: Vec::new(), position: 0, result: Wanted::Logits, state };
         let mailbox = Mailbox {
             pipeline: Mutex::new(pipeline),
             job: Mutex::new(job),
@@ -169,11 +170,12 @@ impl Worker {
     }
 
     /// Lets the worker compute.
-    fn begin(&self, tokens: &[u32], position: u32) {
+    fn begin(&self, tokens: &[u32], position: u32, result: Wanted) {
         let mut job = self.mailbox.wait_while(|state| matches!(state, State::Eval));
         job.tokens.clear();
         job.tokens.extend_from_slice(tokens);
         job.position = position;
+        job.result = result;
         job.state = State::Eval;
         self.mailbox.changed.notify_all();
     }
@@ -201,9 +203,10 @@ impl Mailbox {
             }
             // `begin` and `finish` block until the result is stored, so the job cannot change
             // here.
-            let (tokens, position) = (std::mem::take(&mut job.tokens), job.position);
+            let tokens = std::mem::take(&mut job.tokens);
+            let (position, wanted) = (job.position, job.result);
             drop(job);
-            let result = self.eval(&tokens, position);
+            let result = self.eval(&tokens, position, wanted);
             job = self.job();
             job.tokens = tokens;
             if matches!(job.state, State::Eval) {
@@ -213,9 +216,9 @@ impl Mailbox {
         }
     }
 
-    fn eval(&self, tokens: &[u32], position: u32) -> Result<()> {
+    fn eval(&self, tokens: &[u32], position: u32, wanted: Wanted) -> Result<()> {
         let mut pipeline = self.pipeline();
-        let result = catch_unwind(AssertUnwindSafe(|| pipeline.eval(tokens, position)));
+        let result = catch_unwind(AssertUnwindSafe(|| pipeline.eval(tokens, position, wanted)));
         result.unwrap_or_else(|_| {
             // The others must not wait for this rank; the message of the panic was printed.
             if let Some(rank) = pipeline.rank() {

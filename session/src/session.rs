@@ -7,6 +7,7 @@ use polychord_runtime_api::{Module, PagerStats, Stats};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::SessionOptions;
+use crate::pipeline::Wanted;
 use crate::placement::Placed;
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
@@ -117,6 +118,17 @@ impl Session {
     /// and can go on: what is computed next has the same bits as without the failure. Until
     /// then, [`logits`](Self::logits) has no meaning.
     pub fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
+        self.append(tokens, Wanted::Logits)?;
+        Ok(self.logits())
+    }
+
+    /// Appends tokens to the sequence, of which more follow: [`logits`](Self::logits) has no meaning
+    /// until the next [`eval`](Self::eval).
+    pub(crate) fn extend(&mut self, tokens: &[u32]) -> Result<()> {
+        self.append(tokens, Wanted::Cache)
+    }
+
+    fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -129,12 +141,13 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
-        self.pool.eval(tokens, used)?;
+        self.pool.eval(tokens, used, result)?;
         self.tokens.extend_from_slice(tokens);
-        Ok(self.logits())
+        Ok(())
     }
 
-    /// The logits that the last [`eval`](Self::eval) computed.
+    /// The logits that the last [`eval`](Self::eval) computed. They have no meaning after an answer
+    /// that was interrupted within its prompt.
     #[must_use]
     pub fn logits(&self) -> Logits<'_> {
         Logits(self.pool.logits())
@@ -166,7 +179,7 @@ impl Session {
     /// sequence and logits, which goes its own way from then on.
     ///
     /// Keys and values of the sequence are copied, and nothing is computed again: that takes as long
-    /// as a copy of so many bytes, beside the start of the guests. Weights that are mapped are
+    /// as a copy of their bytes, beside the start of the guests. Weights that are mapped are
     /// shared.
     ///
     /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two

@@ -135,7 +135,6 @@ fn session_options(
     let needed = u32::try_from(prompt.saturating_add(args.max_tokens)).unwrap_or(u32::MAX);
     let mut options = SessionOptions::default();
     options.placement = placement;
-    options.split = args.placement.split;
     options.activations = args.activations;
     options.cache_type = args.cache_type;
     options.ranks = args.ranks;

@@ -101,7 +101,7 @@ fn layer_table(model: Option<&Model>, gguf: &Gguf) -> Table {
         let bytes = tensors.iter().map(|tensor| tensor.bytes).sum();
         let mut types: BTreeMap<&str, usize> = BTreeMap::new();
         for tensor in &tensors {
-            *types.entry(tensor.kind.name()).or_default() += 1;
+            *types.entry(tensor.dtype.name()).or_default() += 1;
         }
         let types: Vec<_> = types.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
         table.add_row([

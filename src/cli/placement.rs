@@ -31,7 +31,7 @@ pub(crate) struct PlacementArgs {
 
     /// How weights and cache are cut into memories
     #[arg(long, value_parser = choice::<Split>(), default_value_t)]
-    pub(crate) split: Split,
+    split: Split,
 }
 
 impl PlacementArgs {
@@ -49,13 +49,17 @@ impl PlacementArgs {
         if self.paging != Policy::default() && self.placement != PlacementKind::Paged {
             return Err(needs("--paging", "paged"));
         }
-        Ok(match self.placement {
-            PlacementKind::Sharded32 => Placement::Sharded32 { memories: self.memories },
+        let placement = match self.placement {
+            PlacementKind::Sharded32 => Placement::sharded32(self.memories),
             PlacementKind::Paged => Placement::Paged {
                 resident_bytes: self.resident.map(|size| size.as_u64()),
                 policy: self.paging,
             },
             kind => kind.into(),
+        };
+        placement.with_split(self.split).ok_or_else(|| {
+            let (split, placement) = (self.split, self.placement);
+            Failure::usage(format!("--placement {placement} cannot be split by {split}"))
         })
     }
 }

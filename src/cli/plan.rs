@@ -45,7 +45,6 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = Model::open(Hub::find(&model, &mut TerminalBar::new())?)?;
     let mut options = SessionOptions::default();
     options.placement = placement;
-    options.split = args.placement.split;
     options.context = args.context;
     options.cache_type = args.cache_type;
     let placed = model.place(&options, engine.capabilities())?;

@@ -85,10 +85,34 @@ pub(crate) fn alone_within(test: &str, bytes: u64, body: impl FnOnce()) {
         body();
         return report("");
     }
+    run_test(limited('d', bytes), test, &[]);
+}
+
+/// Runs the body of a test with every engine that is compiled in, each in a process that may use
+/// at most `bytes` bytes of address space (`RLIMIT_AS`). Returns what it returned with each; in
+/// those processes nothing.
+#[track_caller]
+pub(crate) fn each_engine_in_address_space(
+    test: &str,
+    bytes: u64,
+    body: impl Fn(&Arc<dyn Engine>) -> String,
+) -> Vec<(&'static str, String)> {
+    if let Ok(name) = std::env::var(ENGINE) {
+        report(&body(&polychord::open(&name).unwrap()));
+        return Vec::new();
+    }
+    let run = |name: &'static str| {
+        (name, run_test(limited('v', bytes), test, &[(ENGINE, name.as_ref())]))
+    };
+    polychord::available().into_iter().map(run).collect()
+}
+
+/// This program, within a limit of `ulimit`.
+fn limited(option: char, bytes: u64) -> Command {
     let mut command = Command::new("sh");
-    let limit = format!("ulimit -d {} && exec \"$@\"", bytes / 1024);
+    let limit = format!("ulimit -{option} {} && exec \"$@\"", bytes / 1024);
     command.args(["-c", &limit, "sh"]).arg(std::env::current_exe().unwrap());
-    run_test(command, test, &[]);
+    command
 }
 
 /// Runs one test of this file in another process, and returns what it reported.
@@ -131,9 +155,9 @@ pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
     let wanted = |build: &str| name.as_ref().is_none_or(|name| name.contains(build));
     let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = Vec::new();
-    placements.extend(wanted("wasm32").then_some(Placement::Auto));
-    placements.extend(wanted("multi32").then_some(Placement::Multi32));
-    placements.extend((native && wanted("wasm64")).then_some(Placement::Native64));
+    placements.extend(wanted("wasm32").then_some(Placement::auto()));
+    placements.extend(wanted("multi32").then_some(Placement::multi32()));
+    placements.extend((native && wanted("wasm64")).then_some(Placement::native64()));
     placements
 }
 

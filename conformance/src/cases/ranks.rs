@@ -15,6 +15,25 @@ use crate::{Case, Failure, Outcome};
 pub const CASES: &[Case] = &cases::<Threads>();
 
 /// How the ranks of a group are made: by the transport that a test is about.
+///
+/// ```
+/// use polychord_conformance::cases::ranks::{self, Connect};
+/// use polychord_conformance::{Engine, Result};
+/// use polychord_runtime_api::Rank;
+///
+/// /// Ranks over a transport of one's own; here that of the library.
+/// struct Mine;
+///
+/// impl Connect for Mine {
+///     fn group(count: usize) -> Result<Vec<Rank>> {
+///         Rank::group(count)
+///     }
+/// }
+///
+/// fn check(engine: &dyn Engine) -> bool {
+///     ranks::cases::<Mine>().iter().all(|case| case.check(engine).is_ok())
+/// }
+/// ```
 pub trait Connect {
     /// All ranks of a group, in their order.
     ///

@@ -6,6 +6,14 @@ use std::fmt;
 use super::verdict::Verdict;
 
 /// The outcomes of the directives of a suite, counted.
+///
+/// ```
+/// use polychord_conformance::spec::Counts;
+///
+/// let counts = Counts::default();
+/// assert_eq!(counts.total(), 0);
+/// assert_eq!(counts.to_string(), "0 passed, 0 failed, 0 refused, 0 not expressible");
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Counts {
@@ -23,6 +31,16 @@ pub struct Counts {
 }
 
 /// A directive that failed.
+///
+/// ```
+/// use polychord_conformance::spec::Counts;
+///
+/// fn print(counts: &Counts) {
+///     for failure in &counts.failures {
+///         println!("{}:{}: {}", failure.file, failure.line, failure.message);
+///     }
+/// }
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct Failure {

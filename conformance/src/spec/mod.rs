@@ -21,6 +21,17 @@ pub use counts::{Counts, Failure};
 pub(crate) use verdict::Verdict;
 
 /// A part of the official tests.
+///
+/// ```
+/// use polychord_conformance::Engine;
+/// use polychord_conformance::spec::SUITES;
+///
+/// fn run(engine: &dyn Engine) {
+///     for suite in SUITES {
+///         println!("{}: {}", suite.name, suite.run(engine));
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Suite {

@@ -1,5 +1,6 @@
 //! Errors of reading a network's configuration and tensors.
 
+use crate::ErrorKind;
 use crate::arch::Architecture;
 use crate::gguf::{self, GgmlType};
 
@@ -176,21 +177,40 @@ pub enum Error {
         expected: Vec<u64>,
     },
     /// A tensor type that the guest has no kernels for.
-    #[error("tensor {name:?} has type {kind}, supported are {supported}: quantize the model to one of these, for example with llama-quantize", supported = GgmlType::supported_names())]
+    #[error("tensor {name:?} has type {dtype}, supported are {supported}: quantize the model to one of these, for example with llama-quantize", supported = GgmlType::supported_names())]
     TensorType {
         /// The tensor.
         name: String,
         /// Type of the tensor.
-        kind: GgmlType,
+        dtype: GgmlType,
     },
     /// A vector in a type that the guest only has for matrices.
     #[error(
-        "tensor {name:?} is a vector of type {kind}, but vectors must be F32: convert the model again with a current converter"
+        "tensor {name:?} is a vector of type {dtype}, but vectors must be F32: convert the model again with a current converter"
     )]
     VectorType {
         /// The tensor.
         name: String,
         /// Type of the tensor.
-        kind: GgmlType,
+        dtype: GgmlType,
     },
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Gguf(error) => error.kind(),
+            Self::Split { .. }
+            | Self::Architecture { .. }
+            | Self::Option { .. }
+            | Self::RopeScaling { .. }
+            | Self::ValueLength { .. }
+            | Self::UnknownTensor { .. }
+            | Self::TensorType { .. }
+            | Self::VectorType { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::InvalidFile,
+        }
+    }
 }

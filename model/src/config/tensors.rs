@@ -98,11 +98,11 @@ fn fit<'a>(
     if info.dims[..significant(&info.dims)] != expected[..significant(&expected)] {
         return Err(Error::TensorShape { name: name(), found: info.dims.clone(), expected });
     }
-    if !info.kind.is_supported() {
-        return Err(Error::TensorType { name: name(), kind: info.kind });
+    if !info.dtype.is_supported() {
+        return Err(Error::TensorType { name: name(), dtype: info.dtype });
     }
-    if role.is_vector() && info.kind != GgmlType::F32 {
-        return Err(Error::VectorType { name: name(), kind: info.kind });
+    if role.is_vector() && info.dtype != GgmlType::F32 {
+        return Err(Error::VectorType { name: name(), dtype: info.dtype });
     }
     Ok(ModelTensor { role: role.number, block, rows, cols, info })
 }

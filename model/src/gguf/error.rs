@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::{GgmlType, ValueType};
+use crate::ErrorKind;
 
 const DAMAGED: &str = "the file is damaged or was not downloaded completely: get it again";
 
@@ -220,25 +221,25 @@ pub enum Error {
     },
     /// A tensor type that ggml does not define (any more).
     #[error(
-        "tensor {name:?} has type number {kind} (byte {offset}), which ggml does not define or has removed: quantize the model again with a current tool"
+        "tensor {name:?} has type number {dtype} (byte {offset}), which ggml does not define or has removed: quantize the model again with a current tool"
     )]
     TensorType {
         /// The tensor.
         name: String,
         /// The number found.
-        kind: u32,
+        dtype: u32,
         /// Where it is.
         offset: u64,
     },
     /// Rows that are not whole quantization blocks.
     #[error(
-        "tensor {name:?} has rows of {columns} elements, which is no multiple of the {block} in a block of {kind}; {DAMAGED}"
+        "tensor {name:?} has rows of {columns} elements, which is no multiple of the {block} in a block of {dtype}; {DAMAGED}"
     )]
     Blocks {
         /// The tensor.
         name: String,
         /// Type of the tensor.
-        kind: GgmlType,
+        dtype: GgmlType,
         /// Elements in a row.
         columns: u64,
         /// Elements in a block.
@@ -306,6 +307,18 @@ pub enum Error {
         /// What the file has.
         found: ValueType,
     },
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Open { .. } | Self::Read { .. } => ErrorKind::Io,
+            Self::Version { .. } | Self::BigEndian { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::InvalidFile,
+        }
+    }
 }
 
 fn part(element: &Option<usize>) -> String {

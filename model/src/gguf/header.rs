@@ -147,8 +147,8 @@ fn tensor<R: Read>(reader: &mut Reader<R>) -> Result<RawTensor, Error> {
     let dims = (0..count).map(|_| reader.u64("a dimension")).collect::<Result<Vec<_>, _>>()?;
     let offset = reader.offset();
     let number = reader.u32("a tensor type")?;
-    let Some(kind) = GgmlType::from_number(number) else {
-        return Err(Error::TensorType { name, kind: number, offset });
+    let Some(dtype) = GgmlType::from_number(number) else {
+        return Err(Error::TensorType { name, dtype: number, offset });
     };
-    Ok(RawTensor { name, kind, dims, offset: reader.u64("a tensor offset")? })
+    Ok(RawTensor { name, dtype, dims, offset: reader.u64("a tensor offset")? })
 }

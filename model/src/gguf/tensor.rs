@@ -11,7 +11,7 @@ pub struct TensorInfo {
     /// Unique in the file.
     pub name: String,
     /// How its elements are stored.
-    pub kind: GgmlType,
+    pub dtype: GgmlType,
     /// Elements in each dimension, 1 to 4 of them, none zero; the contiguous one first.
     pub dims: Vec<u64>,
     /// Bytes from the start of the file; a multiple of the file's alignment if
@@ -24,7 +24,7 @@ pub struct TensorInfo {
 /// A tensor as the file lists it, its offset still relative to the data.
 pub(super) struct RawTensor {
     pub(super) name: String,
-    pub(super) kind: GgmlType,
+    pub(super) dtype: GgmlType,
     pub(super) dims: Vec<u64>,
     pub(super) offset: u64,
 }
@@ -39,7 +39,7 @@ pub(super) fn place(
     let mut tensors = Vec::new();
     for tensor in raw {
         let bytes = bytes(&tensor)?;
-        let RawTensor { name, kind, dims, offset } = tensor;
+        let RawTensor { name, dtype, dims, offset } = tensor;
         if !offset.is_multiple_of(alignment) {
             return Err(Error::Misaligned { name, offset, alignment });
         }
@@ -49,7 +49,7 @@ pub(super) fn place(
         let Some(start) = start.filter(|_| inside) else {
             return Err(Error::OutsideFile { name, offset, bytes, data_offset, file_len });
         };
-        tensors.push(TensorInfo { name, kind, dims, offset: start, bytes });
+        tensors.push(TensorInfo { name, dtype, dims, offset: start, bytes });
     }
     check_names(&tensors)?;
     check_overlap(&tensors)?;
@@ -57,17 +57,17 @@ pub(super) fn place(
 }
 
 fn bytes(tensor: &RawTensor) -> Result<u64, Error> {
-    let RawTensor { name, kind, dims, .. } = tensor;
+    let RawTensor { name, dtype, dims, .. } = tensor;
     let shape = || Error::Shape { name: name.clone(), dims: dims.clone() };
     let elements = dims.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
     // More than 63 bits would overflow the signed arithmetic of other readers.
     let elements = elements.filter(|&n| n > 0 && i64::try_from(n).is_ok()).ok_or_else(shape)?;
     let columns = dims[0];
-    let block = kind.block_elements();
+    let block = dtype.block_elements();
     if !columns.is_multiple_of(block) {
-        return Err(Error::Blocks { name: name.clone(), kind: *kind, columns, block });
+        return Err(Error::Blocks { name: name.clone(), dtype: *dtype, columns, block });
     }
-    (elements / block).checked_mul(kind.block_bytes()).ok_or_else(shape)
+    (elements / block).checked_mul(dtype.block_bytes()).ok_or_else(shape)
 }
 
 fn check_names(tensors: &[TensorInfo]) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! Errors of building and using a tokenizer.
 
 use super::models;
-use crate::gguf;
+use crate::{ErrorKind, gguf};
 
 /// Why a tokenizer cannot be built or used.
 #[derive(Debug, thiserror::Error)]
@@ -148,4 +148,17 @@ pub enum Error {
         /// Number of tokens.
         vocab: u32,
     },
+}
+
+impl Error {
+    /// What went wrong, for programs that act on it.
+    #[must_use]
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Gguf(error) => error.kind(),
+            Self::Model { .. } | Self::PreTokenizer { .. } => ErrorKind::Unsupported,
+            Self::UnknownId { .. } | Self::Encode { .. } => ErrorKind::InvalidArgument,
+            _ => ErrorKind::InvalidFile,
+        }
+    }
 }

@@ -9,6 +9,14 @@ pub const FLAG: usize = 0;
 const STORED: u64 = 64;
 
 /// When compiled code reads a word of memory again that it has read before.
+///
+/// ```
+/// use polychord_passes::stop::{Reads, checks};
+///
+/// let wasm = wat::parse_str(r#"(module (func (export "spin") (loop (br 0))))"#).unwrap();
+/// let [always, stores] = [Reads::Always, Reads::AfterStores].map(|reads| checks(&wasm, reads));
+/// assert!(always.unwrap().wasm.len() < stores.unwrap().wasm.len());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
     /// Whenever the module says so, as with LLVM where loads are volatile.

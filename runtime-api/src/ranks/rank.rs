@@ -44,12 +44,20 @@ struct Member {
     transport: Box<dyn Transport>,
     rank: u32,
     ranks: u32,
-    /// Of the call that runs.
-    deadline: Mutex<Option<Deadline>>,
+    time: Mutex<CallTime>,
     /// Whether one of its guests runs, which the transport is told.
     in_call: AtomicBool,
     /// Nanoseconds of all gathers.
     exchange_nanos: AtomicU64,
+}
+
+/// How long others are waited for.
+#[derive(Clone, Copy, Default)]
+struct CallTime {
+    /// Of the call that runs.
+    deadline: Option<Deadline>,
+    /// The limit of the last call.
+    limit: Option<Duration>,
 }
 
 impl Rank {
@@ -84,7 +92,7 @@ impl Rank {
             transport: Box::new(transport),
             rank,
             ranks,
-            deadline: Mutex::default(),
+            time: Mutex::default(),
             in_call: AtomicBool::new(false),
             exchange_nanos: AtomicU64::new(0),
         })))
@@ -110,16 +118,18 @@ impl Rank {
 
     /// Waits until all ranks have come here: the end of what they compute together.
     ///
-    /// No call runs then, and so the wait has no limit of time: a transport over a network has to
-    /// notice by itself that another rank is unreachable, and to fail.
+    /// No call runs then, so the wait may take as long as another call could: by the
+    /// [`call_time`](crate::Limits::call_time) of the guest that this rank has called last. Without one
+    /// it ends only when all have come or one has failed, so a transport over a network should notice
+    /// by itself that another rank is unreachable.
     ///
     /// # Errors
     ///
-    /// [`Error::RankStopped`] if one of them has failed, and [`Error::RanksDisagree`] if one of
+    /// [`Error::RankStopped`] if one of them has failed, or does not come in time, and [`Error::RanksDisagree`] if one of
     /// them gathers instead.
     pub fn finish(&self) -> Result<()> {
-        let deadline = *self.0.deadline();
-        self.or_stop(self.0.transport.finish(deadline))
+        let limit = self.0.time().limit;
+        self.or_stop(self.0.transport.finish(limit.and_then(Deadline::after)))
     }
 
     /// Stops all ranks, unless one has failed before.
@@ -167,7 +177,7 @@ impl Rank {
         if !self.0.in_call.swap(true, Ordering::AcqRel) {
             self.0.transport.enter();
         }
-        *self.0.deadline() = limit.and_then(Deadline::after);
+        *self.0.time() = CallTime { deadline: limit.and_then(Deadline::after), limit };
     }
 
     /// Ends a call. That its time was over while it waited for others is a trap, as elsewhere.
@@ -190,7 +200,7 @@ impl Rank {
 
     /// The end of a call, however it ended.
     fn leave_call(&self) {
-        *self.0.deadline() = None;
+        self.0.time().deadline = None;
         if self.0.in_call.swap(false, Ordering::AcqRel) {
             self.0.transport.exit();
         }
@@ -215,12 +225,12 @@ impl Member {
         check_chunk(chunk, buffer.len() as u64, self.ranks as usize)?;
         // No more than the total, as was just checked.
         let chunk = usize::try_from(chunk).unwrap_or(buffer.len());
-        let deadline = *self.deadline();
+        let deadline = self.time().deadline;
         self.transport.all_gather(buffer, chunk, deadline)
     }
 
-    fn deadline(&self) -> MutexGuard<'_, Option<Deadline>> {
-        self.deadline.lock().unwrap_or_else(PoisonError::into_inner)
+    fn time(&self) -> MutexGuard<'_, CallTime> {
+        self.time.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

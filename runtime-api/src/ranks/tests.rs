@@ -201,6 +201,24 @@ fn no_rank_waits_beyond_the_time_of_a_call() {
 }
 
 #[test]
+fn a_rank_that_does_not_finish_is_waited_for_no_longer_than_a_call() {
+    let limit = Duration::from_millis(50);
+    let ranks = Rank::group(2).unwrap();
+    ranks[0].begin_call(Some(limit));
+    ranks[0].end_call("none", "work", Ok(())).unwrap();
+    let start = Instant::now();
+    let error = ranks[0].finish().unwrap_err();
+    assert!(start.elapsed() >= limit);
+    assert!(matches!(error, Error::RankStopped { rank: 0, .. }), "{error}");
+    assert!(error.to_string().contains("waited for the others beyond 50 ms"), "{error}");
+    // The one that comes late hears of it, and both can begin anew.
+    assert!(matches!(ranks[1].finish(), Err(Error::RankStopped { rank: 0, .. })));
+    ranks[0].renew().unwrap();
+    let finished = all(ranks, |rank| rank.finish());
+    assert!(finished.iter().all(Result::is_ok), "{finished:?}");
+}
+
+#[test]
 fn a_group_has_as_many_ranks_as_can_be() {
     for count in [0, Rank::MAX + 1, usize::MAX] {
         let error = Rank::group(count).map(|_| ()).unwrap_err();

@@ -1,7 +1,7 @@
 //! What a program can do about an error.
 
 use polychord_abi::transformer::status;
-use polychord_model::{chat, config, gguf, sampler, tokenizer};
+use polychord_model as model;
 use polychord_runtime_api as api;
 
 use super::Error;
@@ -66,16 +66,28 @@ api::plan::named!(ErrorKind, "kind of error", {
     Internal = "internal",
 });
 
+impl From<model::ErrorKind> for ErrorKind {
+    fn from(kind: model::ErrorKind) -> Self {
+        match kind {
+            model::ErrorKind::Unsupported => Self::Unsupported,
+            model::ErrorKind::InvalidFile => Self::InvalidFile,
+            model::ErrorKind::InvalidArgument => Self::InvalidArgument,
+            model::ErrorKind::Io => Self::Io,
+            _ => Self::Internal,
+        }
+    }
+}
+
 impl Error {
     /// What went wrong, for programs that act on it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Gguf { reason, .. } => of_gguf(reason),
-            Self::Config { reason, .. } => of_config(reason),
-            Self::Tokenizer(error) => of_tokenizer(error),
-            Self::Chat(error) => of_chat(error),
-            Self::Sampler(error) => of_sampler(error),
+            Self::Gguf { reason, .. } => reason.kind().into(),
+            Self::Config { reason, .. } => reason.kind().into(),
+            Self::Tokenizer(error) => error.kind().into(),
+            Self::Chat(error) => error.kind().into(),
+            Self::Sampler(error) => error.kind().into(),
             Self::Runtime(error) => of_runtime(error),
             Self::Guest { status, .. } => of_status(*status),
             Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
@@ -147,58 +159,5 @@ fn of_runtime(error: &api::Error) -> ErrorKind {
         E::Compile { .. } | E::Instantiate { .. } | E::Call { .. } => ErrorKind::Engine,
         // Calls of the host API that sessions get wrong, and panics.
         _ => ErrorKind::Internal,
-    }
-}
-
-fn of_gguf(error: &gguf::Error) -> ErrorKind {
-    use gguf::Error as E;
-    match error {
-        E::Open { .. } | E::Read { .. } => ErrorKind::Io,
-        E::Version { .. } | E::BigEndian { .. } => ErrorKind::Unsupported,
-        _ => ErrorKind::InvalidFile,
-    }
-}
-
-fn of_config(error: &config::Error) -> ErrorKind {
-    use config::Error as E;
-    match error {
-        E::Gguf(error) => of_gguf(error),
-        E::Split { .. }
-        | E::Architecture { .. }
-        | E::Option { .. }
-        | E::RopeScaling { .. }
-        | E::ValueLength { .. }
-        | E::UnknownTensor { .. }
-        | E::TensorType { .. }
-        | E::VectorType { .. } => ErrorKind::Unsupported,
-        _ => ErrorKind::InvalidFile,
-    }
-}
-
-fn of_tokenizer(error: &tokenizer::Error) -> ErrorKind {
-    use tokenizer::Error as E;
-    match error {
-        E::Gguf(error) => of_gguf(error),
-        E::Model { .. } | E::PreTokenizer { .. } => ErrorKind::Unsupported,
-        E::UnknownId { .. } | E::Encode { .. } => ErrorKind::InvalidArgument,
-        _ => ErrorKind::InvalidFile,
-    }
-}
-
-fn of_chat(error: &chat::Error) -> ErrorKind {
-    use chat::Error as E;
-    match error {
-        E::Gguf(error) => of_gguf(error),
-        E::Missing => ErrorKind::Unsupported,
-        E::Refused { .. } => ErrorKind::InvalidArgument,
-        _ => ErrorKind::InvalidFile,
-    }
-}
-
-fn of_sampler(error: &sampler::Error) -> ErrorKind {
-    match error {
-        sampler::Error::Option { .. } => ErrorKind::InvalidArgument,
-        // Logits that are no numbers come from weights that are none.
-        _ => ErrorKind::InvalidFile,
     }
 }

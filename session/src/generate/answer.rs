@@ -129,11 +129,11 @@ impl Answer {
                 return Ok(Some(finish));
             }
             let rest = &self.tokens[session.tokens().len()..];
-            let piece = &rest[..rest.len().min(most)];
-            session.eval(piece)?;
-            if piece.len() == rest.len() {
+            if rest.len() <= most {
+                session.eval(rest)?;
                 return Ok(None);
             }
+            session.extend(&rest[..most])?;
         }
     }
 

@@ -6,37 +6,64 @@ use std::str::FromStr;
 use polychord_runtime_api::plan::{UnknownName, named};
 use polychord_runtime_api::{Plan, Policy};
 
+use super::split::{MultiSplit, ShardSplit, Split};
+
 /// How a model's layers are spread over guests and their memories.
 ///
+/// Each placement has the ways to split that it knows; one that it does not know cannot be asked for.
+///
 /// ```
-/// use polychord_session::{Placement, SessionOptions};
+/// use polychord_session::{Placement, SessionOptions, Split};
 ///
 /// let paged = Placement::Paged { resident_bytes: Some(6 << 30), policy: Default::default() };
-/// let options = SessionOptions::new().placement(paged);
+/// let options = SessionOptions::new().placement(paged.clone());
 /// # let _ = options;
+///
+/// // By names, as a command line has them.
+/// let placement: Placement = "resident32".parse().unwrap();
+/// assert_eq!(placement, Placement::resident32());
+/// assert_eq!(
+///     placement.with_split(Split::ByKind),
+///     Some(Placement::Resident32 { split: Split::ByKind }),
+/// );
+/// assert_eq!(paged.with_split(Split::ByKind), None);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Placement {
     /// One memory if all fits there; else several, or a window if there is less free memory
     /// than weights.
-    #[default]
-    Auto,
-    /// All layers in one 32-bit memory.
-    Resident32,
+    Auto {
+        /// How weights and cache are cut, if what is chosen has that split; else by layer.
+        split: Split,
+    },
+    /// All layers in one 32-bit guest.
+    Resident32 {
+        /// How weights and cache are cut.
+        split: Split,
+    },
     /// Contiguous runs of layers in several guests, each with its own 32-bit memory and its
     /// own part of the key-value cache.
     Sharded32 {
         /// How many guests; by default as few as have room.
         memories: Option<usize>,
+        /// How weights and cache of each guest are cut.
+        split: ShardSplit,
     },
     /// All layers in several 32-bit memories of one guest, and the cache in one more: for
     /// engines with several memories, and never chosen automatically.
-    Multi32,
-    /// All layers in one 64-bit memory, of any size: for engines that have such memories, and
+    Multi32 {
+        /// How weights are cut.
+        split: MultiSplit,
+    },
+    /// All layers in one 64-bit guest, of any size: for engines that have such memories, and
     /// never chosen automatically, because 32-bit ones are faster.
-    Native64,
-    /// Layers are brought in as they are needed, into windows that are smaller than all of them.
+    Native64 {
+        /// How weights and cache are cut.
+        split: Split,
+    },
+    /// Layers are brought in as they are needed, into windows that are smaller than all of them,
+    /// and hold layers of all kinds.
     Paged {
         /// Bytes of all windows together; by default three quarters of the free memory, which
         /// ranks that copy their weights share.
@@ -55,7 +82,7 @@ pub enum Placement {
 /// use polychord_session::{Placement, PlacementKind};
 ///
 /// let kind: PlacementKind = "sharded32".parse().unwrap();
-/// assert_eq!(Placement::from(kind), Placement::Sharded32 { memories: None });
+/// assert_eq!(Placement::from(kind), Placement::sharded32(None));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -84,14 +111,74 @@ named!(PlacementKind, "placement", {
     Paged = "paged": "Layers share a window, and are read as they are needed",
 });
 
+impl Placement {
+    /// By size and free memory.
+    #[must_use]
+    pub const fn auto() -> Self {
+        Self::Auto { split: Split::ByLayer }
+    }
+
+    /// All layers in one 32-bit memory.
+    #[must_use]
+    pub const fn resident32() -> Self {
+        Self::Resident32 { split: Split::ByLayer }
+    }
+
+    /// Runs of layers in this many guests, or in as few as have room.
+    #[must_use]
+    pub fn sharded32(memories: impl Into<Option<usize>>) -> Self {
+        Self::Sharded32 { memories: memories.into(), split: ShardSplit::ByLayer }
+    }
+
+    /// All layers in several 32-bit memories of one guest.
+    #[must_use]
+    pub const fn multi32() -> Self {
+        Self::Multi32 { split: MultiSplit::ByLayer }
+    }
+
+    /// All layers in one 64-bit memory.
+    #[must_use]
+    pub const fn native64() -> Self {
+        Self::Native64 { split: Split::ByLayer }
+    }
+
+    /// The placement with another split, for those that have it by a name; none if this placement
+    /// does not know it. The cache of [`Multi32`](Self::Multi32) is always apart, and the split of a
+    /// plan is in it.
+    #[must_use]
+    pub fn with_split(self, split: Split) -> Option<Self> {
+        Some(match (self, split) {
+            (Self::Auto { .. }, split) => Self::Auto { split },
+            (Self::Resident32 { .. }, split) => Self::Resident32 { split },
+            (Self::Native64 { .. }, split) => Self::Native64 { split },
+            (Self::Sharded32 { memories, .. }, Split::ByLayer) => {
+                Self::Sharded32 { memories, split: ShardSplit::ByLayer }
+            }
+            (Self::Sharded32 { memories, .. }, Split::CacheApart) => {
+                Self::Sharded32 { memories, split: ShardSplit::CacheApart }
+            }
+            (Self::Multi32 { .. }, Split::ByKind) => Self::Multi32 { split: MultiSplit::ByKind },
+            (Self::Multi32 { .. }, _) => Self::Multi32 { split: MultiSplit::ByLayer },
+            (paged @ Self::Paged { .. }, Split::ByLayer) => paged,
+            _ => return None,
+        })
+    }
+}
+
+impl Default for Placement {
+    fn default() -> Self {
+        Self::auto()
+    }
+}
+
 impl From<PlacementKind> for Placement {
     fn from(kind: PlacementKind) -> Self {
         match kind {
-            PlacementKind::Auto => Self::Auto,
-            PlacementKind::Resident32 => Self::Resident32,
-            PlacementKind::Sharded32 => Self::Sharded32 { memories: None },
-            PlacementKind::Multi32 => Self::Multi32,
-            PlacementKind::Native64 => Self::Native64,
+            PlacementKind::Auto => Self::auto(),
+            PlacementKind::Resident32 => Self::resident32(),
+            PlacementKind::Sharded32 => Self::sharded32(None),
+            PlacementKind::Multi32 => Self::multi32(),
+            PlacementKind::Native64 => Self::native64(),
             PlacementKind::Paged => Self::Paged { resident_bytes: None, policy: Policy::default() },
         }
     }
@@ -109,41 +196,14 @@ impl FromStr for Placement {
 impl fmt::Display for Placement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self {
-            Self::Auto => PlacementKind::Auto,
-            Self::Resident32 => PlacementKind::Resident32,
+            Self::Auto { .. } => PlacementKind::Auto,
+            Self::Resident32 { .. } => PlacementKind::Resident32,
             Self::Sharded32 { .. } => PlacementKind::Sharded32,
-            Self::Multi32 => PlacementKind::Multi32,
-            Self::Native64 => PlacementKind::Native64,
+            Self::Multi32 { .. } => PlacementKind::Multi32,
+            Self::Native64 { .. } => PlacementKind::Native64,
             Self::Paged { .. } => PlacementKind::Paged,
             Self::Planned(_) => return f.pad("planned"),
         };
         kind.fmt(f)
     }
 }
-
-/// How weights and cache are cut into memories; changes where bytes lie, never a result.
-///
-/// ```
-/// use polychord_session::{SessionOptions, Split};
-///
-/// let options = SessionOptions::new().split(Split::CacheApart);
-/// # let _ = options;
-/// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Split {
-    /// Layers of all kinds in one memory of each guest; guests allocate their caches.
-    #[default]
-    ByLayer,
-    /// One guest, with a memory for each kind of tensor (embeddings, attention, feed-forward,
-    /// output) and one for the key-value cache.
-    ByKind,
-    /// Layers of all kinds in one memory of each guest, and its key-value cache in a second one.
-    CacheApart,
-}
-
-named!(Split, "split", {
-    ByLayer = "layer": "One memory for all layers of a guest",
-    ByKind = "kind": "A memory for each kind of tensor and one for the cache, in one guest",
-    CacheApart = "cache-apart": "One memory for all layers of a guest, and one for its cache",
-});

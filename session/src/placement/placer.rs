@@ -15,13 +15,12 @@ use super::sizes::Sizes;
 use crate::build::Build;
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::options::{Placement, SessionOptions, Split, check_number};
+use crate::options::{MultiSplit, Placement, SessionOptions, ShardSplit, Split, check_number};
 
 /// What decides about the placement of a model.
 pub(super) struct Placer<'a> {
     model: &'a Model,
     engine: &'a Capabilities,
-    split: Split,
     sizes: Sizes,
 }
 
@@ -33,7 +32,7 @@ impl<'a> Placer<'a> {
         engine: &'a Capabilities,
     ) -> Result<Self> {
         let sizes = Sizes::new(model, engine, options)?;
-        Ok(Self { model, engine, split: options.split, sizes })
+        Ok(Self { model, engine, sizes })
     }
 
     /// Decides which guests hold which layers, and checks that they may have as much memory.
@@ -48,18 +47,20 @@ impl<'a> Placer<'a> {
 
     fn choose(&self, options: &SessionOptions) -> Result<Placed> {
         match &options.placement {
-            Placement::Auto => self.place_automatically(self.copies(options)?),
-            Placement::Resident32 => self.place_resident("as asked for".into()),
-            Placement::Sharded32 { memories } => self.place_sharded(*memories, "as asked for"),
+            Placement::Auto { split } => self.place_automatically(*split, self.copies(options)?),
+            Placement::Resident32 { split } => self.place_resident(*split, "as asked for".into()),
+            Placement::Sharded32 { memories, split } => {
+                self.place_sharded(*memories, *split, "as asked for")
+            }
             Placement::Paged { resident_bytes, policy } => {
                 let copies = self.copies(options)?;
                 let free = || default_budget(copies);
                 let budget = resident_bytes.or_else(free).unwrap_or(self.sizes.limit / 2);
                 self.place_paged(budget, *policy, "as asked for")
             }
-            Placement::Multi32 => self.place_multi(),
-            Placement::Native64 => {
-                let plan = self.one_guest()?;
+            Placement::Multi32 { split } => self.place_multi(*split),
+            Placement::Native64 { split } => {
+                let plan = self.one_guest(*split)?;
                 self.place_native(plan, "as asked for")
             }
             Placement::Planned(plan) => {
@@ -94,7 +95,7 @@ impl<'a> Placer<'a> {
         Err(Error::MemoryBytes { placement: placed.name, guests, least, limit })
     }
 
-    fn place_automatically(&self, copies: u64) -> Result<Placed> {
+    fn place_automatically(&self, split: Split, copies: u64) -> Result<Placed> {
         let weights: u64 = self.model.layers().iter().map(|layer| layer.bytes).sum();
         if let Some(budget) = default_budget(copies).filter(|budget| *budget < weights) {
             let each = if copies > 1 { " for each rank" } else { "" };
@@ -107,14 +108,19 @@ impl<'a> Placer<'a> {
             .saturating_add(self.sizes.fixed)
             .saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
-        self.place_resident(reason).or_else(|_| {
+        self.place_resident(split, reason).or_else(|_| {
+            let split = match split {
+                Split::CacheApart => ShardSplit::CacheApart,
+                // Kinds are in one guest only.
+                Split::ByLayer | Split::ByKind => ShardSplit::ByLayer,
+            };
             let reason = "as few 32-bit memories as hold weights and cache";
-            self.place_sharded(None, reason)
+            self.place_sharded(None, split, reason)
         })
     }
 
-    fn place_resident(&self, reason: String) -> Result<Placed> {
-        let plan = self.one_guest()?;
+    fn place_resident(&self, split: Split, reason: String) -> Result<Placed> {
+        let plan = self.one_guest(split)?;
         self.check_room("resident32", &plan)?;
         Ok(Placed::in_memory32("resident32", reason, plan, &self.sizes))
     }
@@ -125,7 +131,7 @@ impl<'a> Placer<'a> {
         let (weights, cache) = needs.first().copied().unwrap_or_default();
         let guest_bytes = weights.saturating_add(cache);
         let needs = Requirements::NONE.memory64_bytes(guest_bytes);
-        needs.check(self.engine).map_err(|error| Placement::Native64.unavailable(error))?;
+        needs.check(self.engine).map_err(|error| Placement::native64().unavailable(error))?;
         let (name, reason) = ("native64", reason.to_owned());
         let policy = Policy::default();
         Ok(Placed { name, reason, plan, policy, guest_needs: Vec::new(), guest_bytes })
@@ -133,10 +139,10 @@ impl<'a> Placer<'a> {
 
     /// The fewest memories that hold the layers in order, or one for each kind of tensor; and one for
     /// the cache.
-    fn place_multi(&self) -> Result<Placed> {
-        let plan = match self.split {
-            Split::ByKind => Strategy::ByKind.plan(&self.kinds())?,
-            Split::ByLayer | Split::CacheApart => {
+    fn place_multi(&self, split: MultiSplit) -> Result<Placed> {
+        let plan = match split {
+            MultiSplit::ByKind => Strategy::ByKind.plan(&self.kinds())?,
+            MultiSplit::ByLayer => {
                 Strategy::OneGuest { memory_bytes: self.sizes.limit }.plan(&self.parts())?
             }
         };
@@ -146,7 +152,7 @@ impl<'a> Placer<'a> {
     /// Checks that the guest has a memory for each of a plan's, and one of them for the cache.
     fn check_multi(&self, plan: Plan, reason: &str) -> Result<Placed> {
         let needs = Requirements::NONE.multi_memory();
-        needs.check(self.engine).map_err(|error| Placement::Multi32.unavailable(error))?;
+        needs.check(self.engine).map_err(|error| Placement::multi32().unavailable(error))?;
         self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
         let memories = plan.memories.len();
         let largest = plan.memories.iter().map(|memory| memory.bytes).max().unwrap_or(0);
@@ -162,20 +168,24 @@ impl<'a> Placer<'a> {
         Ok(Placed::in_memory32("multi32", reason, plan, &self.sizes))
     }
 
-    fn one_guest(&self) -> Result<Plan> {
+    fn one_guest(&self, split: Split) -> Result<Plan> {
         let one = Guests::Exactly(1);
-        Ok(match self.split {
+        Ok(match split {
             Split::ByKind => Strategy::ByKind.plan(&self.kinds())?,
             Split::ByLayer => Strategy::ByLayer(one).plan(&self.parts())?,
             Split::CacheApart => Strategy::CacheApart(one).plan(&self.parts())?,
         })
     }
 
-    fn place_sharded(&self, guests: Option<usize>, reason: &str) -> Result<Placed> {
-        let strategy = match self.split {
-            Split::ByLayer => Strategy::ByLayer,
-            Split::CacheApart => Strategy::CacheApart,
-            Split::ByKind => return Err(not_by_kind("several guests")),
+    fn place_sharded(
+        &self,
+        guests: Option<usize>,
+        split: ShardSplit,
+        reason: &str,
+    ) -> Result<Placed> {
+        let strategy = match split {
+            ShardSplit::ByLayer => Strategy::ByLayer,
+            ShardSplit::CacheApart => Strategy::CacheApart,
         };
         let plan = match guests {
             Some(guests) => {
@@ -191,9 +201,6 @@ impl<'a> Placer<'a> {
     }
 
     fn place_paged(&self, resident_bytes: u64, policy: Policy, reason: &str) -> Result<Placed> {
-        if self.split != Split::ByLayer {
-            return Err(not_by_kind("windows, through which all layers are paged"));
-        }
         let plan = self.plan_windows(resident_bytes)?;
         self.check_room("paged", &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
@@ -340,10 +347,6 @@ impl Placed {
         let (policy, guest_needs) = (Policy::default(), Vec::new());
         Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit }
     }
-}
-
-fn not_by_kind(what: &str) -> Error {
-    Error::Plan { reason: format!("{what} can only be split by layer") }
 }
 
 /// How many memories the guest has beside its own, in the build that has several: see

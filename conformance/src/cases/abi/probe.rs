@@ -10,6 +10,16 @@ use crate::guest::{self, PAGE_LEN};
 use crate::{Failure, Outcome};
 
 /// The width of a guest's addresses.
+///
+/// ```
+/// use polychord_conformance::cases::abi::{Wasm32, Wasm64, Width};
+///
+/// fn module<W: Width>() -> String {
+///     format!("(module (memory (export \"memory\") {} 1))", W::INDEX)
+/// }
+/// assert_eq!(Wasm32::SPACE, 1 << 32);
+/// assert!(module::<Wasm64>().contains("i64"));
+/// ```
 pub trait Width {
     /// As the API has it.
     const ADDRESS: AddressType;
@@ -22,10 +32,22 @@ pub trait Width {
 }
 
 /// 32-bit guests.
+///
+/// ```
+/// use polychord_conformance::cases::abi::{Wasm32, Width};
+///
+/// assert_eq!(Wasm32::TYPE, "i32");
+/// ```
 #[derive(Debug)]
 pub struct Wasm32;
 
 /// 64-bit guests.
+///
+/// ```
+/// use polychord_conformance::cases::abi::{Wasm64, Width};
+///
+/// assert_eq!(Wasm64::TYPE, "i64");
+/// ```
 #[derive(Debug)]
 pub struct Wasm64;
 
