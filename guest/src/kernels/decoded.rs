@@ -170,15 +170,6 @@ pub(super) fn odd(numbers: v128) -> v128 {
     i16x8_add(i16x8_shl(numbers, 1), i16x8_splat(1))
 }
 
-/// Each of eight numbers twice.
-#[inline(always)]
-pub(super) fn twice(numbers: v128) -> [v128; 2] {
-    [
-        i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(numbers, numbers),
-        i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(numbers, numbers),
-    ]
-}
-
 /// The values with those negative of which a bit of `signs` is set.
 #[inline(always)]
 pub(super) fn with_signs(values: v128, signs: u16) -> v128 {

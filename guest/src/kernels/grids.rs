@@ -3,6 +3,7 @@
 //! The entries of a table are some of all that there are with three or eight different values, in
 //! ascending order; so a bit for each of these tells everything, and takes less room in the
 //! module than entries would. A table is made of it in memory when it is first used.
+//! `tests/data/kernels/make.py` made the files.
 #![allow(unsafe_code)]
 
 use core::cell::{Cell, UnsafeCell};

@@ -1,8 +1,8 @@
 //! Entries of 2,048 with eight values each, an eighth up or down, and 3-bit scales.
 
-use super::decoded::{Decode, Decoded, decoded_format, odd, twice};
+use super::decoded::{Decode, Decoded, decoded_format, odd};
 use super::grids;
-use super::superblock::factor;
+use super::superblock::{factor, twice};
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_iq1_s`): the factor of scales, 32 bytes of the lower bits of

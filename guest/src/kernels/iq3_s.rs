@@ -1,8 +1,8 @@
 //! Entries of 512 with four values each, signs, and 4-bit scales.
 
-use super::decoded::{Decode, Decoded, decoded_format, odd_scales, twice, with_signs};
+use super::decoded::{Decode, Decoded, decoded_format, odd_scales, with_signs};
 use super::grids;
-use super::superblock::factor;
+use super::superblock::{factor, twice};
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_iq3_s`): the factor of scales, 64 bytes of the lower bits of

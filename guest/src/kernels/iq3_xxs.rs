@@ -1,8 +1,8 @@
 //! Entries of 256 with four values each, signs of even number, and 4-bit scales.
 
-use super::decoded::{Decode, Decoded, decoded_format, even_ones, odd, twice, with_signs};
+use super::decoded::{Decode, Decoded, decoded_format, even_ones, odd, with_signs};
 use super::grids;
-use super::superblock::factor;
+use super::superblock::{factor, twice};
 use crate::simd::*;
 
 /// Bytes of a superblock (ggml's `block_iq3_xxs`): the factor of scales, 64 numbers of entries, and

@@ -3,7 +3,7 @@
 use super::iq4_nl;
 use super::product::Values;
 use super::quantized::nibbles;
-use super::superblock::{Groups, Superblock, factor};
+use super::superblock::{Groups, Superblock, factor, twice};
 use super::superblocks::superblock_format;
 use crate::simd::*;
 
@@ -34,11 +34,7 @@ impl Superblock<BYTES> for IQ4_XS {
         Groups {
             d: factor(part::<0, 2, _, BYTES>(block)),
             d_min: ZERO,
-            // Groups of 16 share theirs in pairs.
-            scales: [
-                i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(scales, scales),
-                i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(scales, scales),
-            ],
+            scales: twice(scales),
             minima: [ZERO; 2],
         }
     }

@@ -3,6 +3,8 @@
 //! Weights are first expanded to exactly the floats that ggml makes of them. One row at a
 //! time in registers ([`Format::dot`]) and tiles of rows and columns ([`tile`]) both keep
 //! to one order of a sum ([`order`]), so that results do not depend on the number of columns.
+//! With activations of 8 bits, types have blocks of 32 ([`blocks`]), superblocks of 256
+//! ([`superblocks`]), or are decoded into these first ([`decoded`]).
 
 mod activations;
 mod bf16;

@@ -267,7 +267,7 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> 
     scaled_halves(w.map(split), x, scales)
 }
 
-/// The same for values within -63..=63.
+/// [`scaled_pair`] for values within -63..=63.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 pub(super) fn scaled_medium(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {
@@ -295,7 +295,7 @@ pub(super) fn scaled_pair(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> 
     i32x4_add(i32x4_dot_i16x8(low, scales), i32x4_dot_i16x8(high, scales))
 }
 
-/// The same for values within -63..=63, and 64 for each of them.
+/// [`scaled_pair`] for values within -63..=63, to each of which 64 is added.
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 pub(super) fn scaled_medium(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -> v128 {

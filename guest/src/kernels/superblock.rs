@@ -57,6 +57,15 @@ pub(super) fn widen(bytes: v128) -> [v128; 2] {
     [u16x8_extend_low_u8x16(bytes), u16x8_extend_high_u8x16(bytes)]
 }
 
+/// Each of eight numbers twice.
+#[inline(always)]
+pub(super) fn twice(numbers: v128) -> [v128; 2] {
+    [
+        i16x8_shuffle::<0, 0, 1, 1, 2, 2, 3, 3>(numbers, numbers),
+        i16x8_shuffle::<4, 4, 5, 5, 6, 6, 7, 7>(numbers, numbers),
+    ]
+}
+
 /// `factor * numbers` for all groups.
 #[inline(always)]
 fn floats(factor: v128, numbers: [v128; 2]) -> [f32; 16] {
