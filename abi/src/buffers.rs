@@ -37,14 +37,29 @@ pub struct Buffers {
     pub scratch: u64,
     /// `f32`: logits of one row.
     pub logits: u64,
-    /// `f64`, for each of two: rotary frequencies.
+    /// `f64`, for each rope: rotary frequencies.
     pub frequencies: u64,
-    /// `f32`: cosines and sines for a batch.
+    /// `f32`, for each rope: cosines and sines for a batch.
     pub rotations: u64,
+    /// Of experts.
+    pub experts: Experts,
     /// What activations of 8 bits take, if they are.
     pub integers: Option<Integers>,
     /// Numbers of the cache's type, for each of two in each block: a context of keys, or of values.
     pub cache: u64,
+}
+
+/// Numbers of elements for experts; zero if there are none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Experts {
+    /// `f32`: for a batch, what experts are chosen by.
+    pub routes: u64,
+    /// `u32` and `f32`, two of the first and one of the other: choices of a batch.
+    pub choices: u64,
+    /// `f32`, for each of two: a row of hidden state for each choice.
+    pub rows: u64,
+    /// `f32`, for each of two: the width of an expert for each choice.
+    pub widths: u64,
 }
 
 /// Numbers of elements for products with activations of 8 bits.
@@ -83,8 +98,6 @@ pub struct Run {
     pub context: u32,
     /// Most rows of a call.
     pub batch: u32,
-    /// Key and value heads that this guest computes: all, unless it is one of several ranks.
-    pub kv_heads: u32,
     /// Whether activations are quantized.
     pub integers: bool,
 }
@@ -109,37 +122,63 @@ pub const SCRATCH: usize = 4096;
 pub const INTEGER_BYTES: &[usize] = &[304, 560, 96, 928];
 
 impl Buffers {
-    /// The buffers of a guest; none if a size overflows.
+    /// The buffers of a guest that holds no block yet; none if a size overflows.
     #[must_use]
     pub fn new(sizes: &Sizes, run: &Run) -> Option<Self> {
-        let (batch, context) = (u64::from(run.batch), u64::from(run.context));
-        let (dim, ffn) = (u64::from(sizes.dim), u64::from(sizes.ffn));
-        let queries = u64::from(sizes.get(Size::Queries)?);
-        let keys = u64::from(run.kv_heads).checked_mul(sizes.head_dim.into())?;
-        let group = u64::from(sizes.heads.checked_div(sizes.kv_heads)?);
-        let widest = dim.max(ffn).max(queries);
+        let (batch, dim) = (u64::from(run.batch), u64::from(sizes.dim));
         Some(Self {
             tokens: batch,
             hidden: batch.checked_mul(dim)?,
-            queries: batch.checked_mul(queries)?,
-            keys: batch.checked_mul(keys)?,
-            ffn: batch.checked_mul(ffn)?,
-            scores: group.min(HEADS as u64).checked_mul(context)?,
-            scratch: scratch(widest),
+            queries: 0,
+            keys: 0,
+            ffn: 0,
+            scores: 0,
+            scratch: scratch(dim),
             logits: sizes.vocab.into(),
             frequencies: u64::from(sizes.rope_dim / 2),
             rotations: batch.checked_mul(sizes.rope_dim.into())?,
+            experts: Experts::default(),
             integers: match run.integers {
-                true => Some(Integers::new(batch, widest)?),
+                true => Some(Integers::new(batch, dim)?),
                 false => None,
             },
-            cache: keys.checked_mul(context)?,
+            cache: 0,
         })
     }
 
-    /// Bytes of all buffers but the cache, at most; none if they overflow.
+    /// Makes room for one more block, of which this guest computes `kv_heads` key and value heads:
+    /// all, unless it is one of several ranks. Buffers are as large as any block needs.
     #[must_use]
-    pub fn bytes(&self) -> Option<u64> {
+    pub fn with_block(self, sizes: &Sizes, kv_heads: u32, run: &Run) -> Option<Self> {
+        let (batch, context) = (u64::from(run.batch), u64::from(run.context));
+        let (dim, ffn) = (u64::from(sizes.dim), u64::from(sizes.ffn.max(sizes.shared_ffn)));
+        let (queries, keys) = (sizes.get(Size::Queries)?, sizes.get(Size::Keys)?);
+        let (queries, keys) = (u64::from(queries), u64::from(keys));
+        let own_keys = u64::from(kv_heads).checked_mul(sizes.head_dim.into())?;
+        let group = u64::from(sizes.heads.checked_div(sizes.kv_heads)?);
+        let widest = dim.max(ffn).max(queries).max(sizes.expert_ffn.into());
+        // Biases are expanded to it.
+        let scratch = scratch(widest).max(queries + 2 * keys);
+        let experts = Experts::new(batch, sizes)?;
+        Some(Self {
+            queries: self.queries.max(batch.checked_mul(queries)?),
+            keys: self.keys.max(batch.checked_mul(keys)?),
+            ffn: self.ffn.max(batch.checked_mul(ffn)?),
+            scores: self.scores.max(group.min(HEADS as u64).checked_mul(context)?),
+            scratch: self.scratch.max(scratch),
+            experts: self.experts.max(experts),
+            integers: match self.integers {
+                Some(integers) => Some(integers.max(Integers::new(batch, widest)?)),
+                None => None,
+            },
+            cache: self.cache.max(own_keys.checked_mul(context)?),
+            ..self
+        })
+    }
+
+    /// Bytes of all buffers but the cache, at most, with `ropes` ropes; none if they overflow.
+    #[must_use]
+    pub fn bytes(&self, ropes: u64) -> Option<u64> {
         let buffers = [
             (4, self.tokens),
             (3 * 4, self.hidden),
@@ -149,8 +188,12 @@ impl Buffers {
             (4, self.scores),
             (4, self.scratch),
             (4, self.logits),
-            (2 * 8, self.frequencies),
-            (4, self.rotations),
+            (8 * ropes, self.frequencies),
+            (4 * ropes, self.rotations),
+            (4, self.experts.routes),
+            (3 * 4, self.experts.choices),
+            (2 * 4, self.experts.rows),
+            (2 * 4, self.experts.widths),
         ];
         let integers = self.integers.unwrap_or_default();
         let integers = INTEGER_BYTES.iter().map(|bytes| *bytes as u64).zip(integers.counts());
@@ -162,6 +205,27 @@ impl Buffers {
     #[must_use]
     pub fn cache_bytes(&self, bytes_of_a_number: u64) -> Option<u64> {
         self.cache.checked_mul(2)?.checked_mul(bytes_of_a_number)
+    }
+}
+
+impl Experts {
+    fn new(batch: u64, sizes: &Sizes) -> Option<Self> {
+        let choices = batch.checked_mul(sizes.experts_used.into())?;
+        Some(Self {
+            routes: batch.checked_mul(sizes.experts.into())?,
+            choices,
+            rows: choices.checked_mul(sizes.dim.into())?,
+            widths: choices.checked_mul(sizes.expert_ffn.into())?,
+        })
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            routes: self.routes.max(other.routes),
+            choices: self.choices.max(other.choices),
+            rows: self.rows.max(other.rows),
+            widths: self.widths.max(other.widths),
+        }
     }
 }
 
@@ -177,6 +241,15 @@ impl Integers {
             unpacked_blocks: (cols / BLOCK as u64).checked_mul(HEIGHT as u64)?,
             unpacked_supers: supers.checked_mul(HEIGHT as u64)?,
         })
+    }
+
+    fn max(self, other: Self) -> Self {
+        Self {
+            groups: self.groups.max(other.groups),
+            supers: self.supers.max(other.supers),
+            unpacked_blocks: self.unpacked_blocks.max(other.unpacked_blocks),
+            unpacked_supers: self.unpacked_supers.max(other.unpacked_supers),
+        }
     }
 
     const fn counts(&self) -> [u64; 4] {

@@ -4,25 +4,68 @@
 //! the host hands over. Shapes are symbolic ([`Size`]), so that the table says nothing about one
 //! model, and a tensor that not all networks have depends on a [`feature`](mod@feature).
 
-use Need::{Optional, Required, Unless, With};
+use Need::{If, Optional};
 use Section::{Attention, Embedding, FeedForward, Output, Rope};
-use Size::{FeedForward as Ffn, Hidden, Keys, One, Queries, RopePairs, Vocab};
+use Size::{
+    ExpertDowns, ExpertRows, ExpertWidth, Experts, FeedForward as Ffn, FusedFeedForward, FusedRows,
+    HeadWidth, Hidden, Keys, One, Queries, QueryHeads, RopePairs, SharedWidth, Vocab,
+};
 
-/// What a network has or does beyond the common ground, as bits of
-/// [`Descriptor::features`](crate::transformer::Descriptor::features).
+/// What a network or a block has or does beyond the common ground, as bits of
+/// [`Descriptor::features`](crate::transformer::Descriptor::features) and
+/// [`Block::features`](crate::transformer::Block::features).
 ///
 /// A guest refuses bits that it does not know, since leaving a part of a network out gives wrong
 /// text.
 pub mod feature {
-    /// Rotation turns element `i` of a head with element `i + rope_dim / 2` (NEOX); without it,
-    /// element `2 * i` with `2 * i + 1` (NORM).
-    pub const ROPE_HALVES: u32 = 1 << 0;
     /// Queries, keys and values have biases.
-    pub const QKV_BIAS: u32 = 1 << 1;
+    pub const QKV_BIAS: u32 = 1 << 0;
     /// The output is computed with the embedding's matrix.
-    pub const TIED_OUTPUT: u32 = 1 << 2;
+    pub const TIED_OUTPUT: u32 = 1 << 1;
+    /// Each head of queries and keys is normalized, with weights of their own.
+    pub const HEAD_NORMS: u32 = 1 << 2;
+    /// All heads of queries, and all of keys, are normalized as one vector.
+    pub const ROW_NORMS: u32 = 1 << 3;
+    /// Queries and keys are normalized after their rotation, not before.
+    pub const LATE_NORMS: u32 = 1 << 4;
+    /// What attention and feed-forward give is normalized before it is added.
+    pub const POST_NORMS: u32 = 1 << 5;
+    /// What goes into attention and feed-forward is the hidden state as it is.
+    pub const NO_PRE_NORMS: u32 = 1 << 6;
+    /// Norms of the hidden state subtract its mean.
+    pub const LAYER_NORM: u32 = 1 << 7;
+    /// Queries, keys and values are rows of one matrix, in this order.
+    pub const FUSED_QKV: u32 = 1 << 8;
+    /// The matrix of `ffn_up` has the rows of the gate, and then those of the other factor.
+    pub const FUSED_GATE: u32 = 1 << 9;
+    /// The feed-forward part has no gate: the function is of its one product.
+    pub const NO_GATE: u32 = 1 << 10;
+    /// The function is GELU, by its form with the hyperbolic tangent, not SiLU.
+    pub const GELU: u32 = 1 << 11;
+    /// The function is the square of what is above zero.
+    pub const RELU_SQUARED: u32 = 1 << 12;
+    /// What attention gives has a bias.
+    pub const ATTN_OUTPUT_BIAS: u32 = 1 << 13;
+    /// The feed-forward part gets what the attention got, not what it made of it.
+    pub const PARALLEL: u32 = 1 << 14;
+    /// The feed-forward part is divided into experts, of which each token chooses some.
+    pub const EXPERTS: u32 = 1 << 15;
+    /// One more expert serves all tokens.
+    pub const SHARED_EXPERT: u32 = 1 << 16;
+    /// What it gives is multiplied by the logistic function of a product.
+    pub const SHARED_GATE: u32 = 1 << 17;
+    /// Experts and their choice have biases.
+    pub const EXPERT_BIAS: u32 = 1 << 18;
+    /// A bias is added for choosing experts alone, not for weighing them.
+    pub const CHOICE_BIAS: u32 = 1 << 19;
+    /// The weights of the experts that were chosen are divided by their sum.
+    pub const EXPERT_RENORM: u32 = 1 << 20;
+    /// Each head attends to nothing with a weight of its own, too.
+    pub const SINKS: u32 = 1 << 21;
+    /// The function is `g * sigmoid(1.702 * g) * (u + 1)`, of factors cut at 7.
+    pub const CLAMPED_GATE: u32 = 1 << 22;
     /// All bits that this version of the contract knows.
-    pub const ALL: u32 = ROPE_HALVES | QKV_BIAS | TIED_OUTPUT;
+    pub const ALL: u32 = (1 << 23) - 1;
 }
 
 /// Declares the numbers of all roles, and the table.
@@ -47,24 +90,54 @@ macro_rules! roles {
     };
 }
 
+use feature as f;
+
 roles! {
-    TOKEN_EMBD = 0: "token_embd.weight", Embedding, [Vocab, Hidden], Required;
-    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], Required;
-    OUTPUT = 2: "output.weight", Output, [Vocab, Hidden], Unless(feature::TIED_OUTPUT);
-    // Divides each frequency.
+    TOKEN_EMBD = 0: "token_embd.weight", Embedding, [Vocab, Hidden], ALWAYS;
+    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], ALWAYS;
+    OUTPUT = 2: "output.weight", Output, [Vocab, Hidden], unless(f::TIED_OUTPUT);
+    // Divides each frequency, as the two others do, of which one is chosen by the context's length.
     ROPE_FREQS = 3: "rope_freqs.weight", Rope, [One, RopePairs], Optional;
-    ATTN_NORM = 4: "blk.{}.attn_norm.weight", Attention, [One, Hidden], Required;
-    ATTN_Q = 5: "blk.{}.attn_q.weight", Attention, [Queries, Hidden], Required;
-    ATTN_K = 6: "blk.{}.attn_k.weight", Attention, [Keys, Hidden], Required;
-    ATTN_V = 7: "blk.{}.attn_v.weight", Attention, [Keys, Hidden], Required;
-    ATTN_OUTPUT = 8: "blk.{}.attn_output.weight", Attention, [Hidden, Queries], Required;
-    FFN_NORM = 9: "blk.{}.ffn_norm.weight", FeedForward, [One, Hidden], Required;
-    FFN_GATE = 10: "blk.{}.ffn_gate.weight", FeedForward, [Ffn, Hidden], Required;
-    FFN_UP = 11: "blk.{}.ffn_up.weight", FeedForward, [Ffn, Hidden], Required;
-    FFN_DOWN = 12: "blk.{}.ffn_down.weight", FeedForward, [Hidden, Ffn], Required;
-    ATTN_Q_BIAS = 13: "blk.{}.attn_q.bias", Attention, [One, Queries], With(feature::QKV_BIAS);
-    ATTN_K_BIAS = 14: "blk.{}.attn_k.bias", Attention, [One, Keys], With(feature::QKV_BIAS);
-    ATTN_V_BIAS = 15: "blk.{}.attn_v.bias", Attention, [One, Keys], With(feature::QKV_BIAS);
+    ATTN_NORM = 4: "blk.{}.attn_norm.weight", Attention, [One, Hidden], unless(f::NO_PRE_NORMS);
+    ATTN_Q = 5: "blk.{}.attn_q.weight", Attention, [Queries, Hidden], unless(f::FUSED_QKV);
+    ATTN_K = 6: "blk.{}.attn_k.weight", Attention, [Keys, Hidden], unless(f::FUSED_QKV);
+    ATTN_V = 7: "blk.{}.attn_v.weight", Attention, [Keys, Hidden], unless(f::FUSED_QKV);
+    ATTN_OUTPUT = 8: "blk.{}.attn_output.weight", Attention, [Hidden, Queries], ALWAYS;
+    FFN_NORM = 9: "blk.{}.ffn_norm.weight", FeedForward, [One, Hidden], unless(f::NO_PRE_NORMS | f::PARALLEL);
+    FFN_GATE = 10: "blk.{}.ffn_gate.weight", FeedForward, [Ffn, Hidden], unless(f::NO_GATE | f::FUSED_GATE | f::EXPERTS);
+    FFN_UP = 11: "blk.{}.ffn_up.weight", FeedForward, [Ffn, Hidden], unless(f::FUSED_GATE | f::EXPERTS);
+    FFN_DOWN = 12: "blk.{}.ffn_down.weight", FeedForward, [Hidden, Ffn], unless(f::EXPERTS);
+    ATTN_Q_BIAS = 13: "blk.{}.attn_q.bias", Attention, [One, Queries], with(f::QKV_BIAS).but(f::FUSED_QKV);
+    ATTN_K_BIAS = 14: "blk.{}.attn_k.bias", Attention, [One, Keys], with(f::QKV_BIAS).but(f::FUSED_QKV);
+    ATTN_V_BIAS = 15: "blk.{}.attn_v.bias", Attention, [One, Keys], with(f::QKV_BIAS).but(f::FUSED_QKV);
+    ROPE_FACTORS_SHORT = 16: "rope_factors_short.weight", Rope, [One, RopePairs], Optional;
+    ROPE_FACTORS_LONG = 17: "rope_factors_long.weight", Rope, [One, RopePairs], Optional;
+    OUTPUT_BIAS = 18: "output.bias", Output, [One, Vocab], Optional;
+    ATTN_QKV = 19: "blk.{}.attn_qkv.weight", Attention, [FusedRows, Hidden], with(f::FUSED_QKV);
+    ATTN_QKV_BIAS = 20: "blk.{}.attn_qkv.bias", Attention, [One, FusedRows], with(f::FUSED_QKV | f::QKV_BIAS);
+    ATTN_OUTPUT_BIAS = 21: "blk.{}.attn_output.bias", Attention, [One, Hidden], with(f::ATTN_OUTPUT_BIAS);
+    ATTN_Q_NORM = 22: "blk.{}.attn_q_norm.weight", Attention, [One, HeadWidth], with(f::HEAD_NORMS);
+    ATTN_K_NORM = 23: "blk.{}.attn_k_norm.weight", Attention, [One, HeadWidth], with(f::HEAD_NORMS);
+    ATTN_Q_ROW_NORM = 24: "blk.{}.attn_q_norm.weight", Attention, [One, Queries], with(f::ROW_NORMS);
+    ATTN_K_ROW_NORM = 25: "blk.{}.attn_k_norm.weight", Attention, [One, Keys], with(f::ROW_NORMS);
+    ATTN_POST_NORM = 26: "blk.{}.post_attention_norm.weight", Attention, [One, Hidden], with(f::POST_NORMS);
+    ATTN_SINKS = 27: "blk.{}.attn_sinks.weight", Attention, [One, QueryHeads], with(f::SINKS);
+    FFN_POST_NORM = 28: "blk.{}.post_ffw_norm.weight", FeedForward, [One, Hidden], with(f::POST_NORMS);
+    FFN_GATE_UP = 29: "blk.{}.ffn_up.weight", FeedForward, [FusedFeedForward, Hidden], with(f::FUSED_GATE).but(f::EXPERTS);
+    ROUTER = 30: "blk.{}.ffn_gate_inp.weight", FeedForward, [Experts, Hidden], with(f::EXPERTS);
+    ROUTER_BIAS = 31: "blk.{}.ffn_gate_inp.bias", FeedForward, [One, Experts], with(f::EXPERTS | f::EXPERT_BIAS);
+    CHOICE_BIAS = 32: "blk.{}.exp_probs_b.bias", FeedForward, [One, Experts], with(f::EXPERTS | f::CHOICE_BIAS);
+    // The experts' matrices one after the other.
+    EXPERT_GATE = 33: "blk.{}.ffn_gate_exps.weight", FeedForward, [ExpertRows, Hidden], with(f::EXPERTS);
+    EXPERT_UP = 34: "blk.{}.ffn_up_exps.weight", FeedForward, [ExpertRows, Hidden], with(f::EXPERTS);
+    EXPERT_DOWN = 35: "blk.{}.ffn_down_exps.weight", FeedForward, [ExpertDowns, ExpertWidth], with(f::EXPERTS);
+    EXPERT_GATE_BIAS = 36: "blk.{}.ffn_gate_exps.bias", FeedForward, [Experts, ExpertWidth], with(f::EXPERTS | f::EXPERT_BIAS);
+    EXPERT_UP_BIAS = 37: "blk.{}.ffn_up_exps.bias", FeedForward, [Experts, ExpertWidth], with(f::EXPERTS | f::EXPERT_BIAS);
+    EXPERT_DOWN_BIAS = 38: "blk.{}.ffn_down_exps.bias", FeedForward, [Experts, Hidden], with(f::EXPERTS | f::EXPERT_BIAS);
+    SHARED_GATE = 39: "blk.{}.ffn_gate_shexp.weight", FeedForward, [SharedWidth, Hidden], with(f::EXPERTS | f::SHARED_EXPERT);
+    SHARED_UP = 40: "blk.{}.ffn_up_shexp.weight", FeedForward, [SharedWidth, Hidden], with(f::EXPERTS | f::SHARED_EXPERT);
+    SHARED_DOWN = 41: "blk.{}.ffn_down_shexp.weight", FeedForward, [Hidden, SharedWidth], with(f::EXPERTS | f::SHARED_EXPERT);
+    SHARED_WEIGHT = 42: "blk.{}.ffn_gate_inp_shexp.weight", FeedForward, [One, Hidden], with(f::EXPERTS | f::SHARED_EXPERT | f::SHARED_GATE);
 }
 
 // Looking a role up is indexing.
@@ -152,39 +225,59 @@ impl Section {
 /// ```
 /// use polychord_abi::network::{Need, feature};
 ///
-/// let bias = Need::With(feature::QKV_BIAS);
+/// let bias = Need::If { with: feature::QKV_BIAS, without: 0 };
 /// assert!(bias.is_required(feature::QKV_BIAS));
 /// assert!(!bias.is_allowed(0));
 /// assert!(Need::Optional.is_allowed(0));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Every network has it.
-    Required,
     /// A network may have it, and uses it then.
     Optional,
-    /// Networks that have this feature.
-    With(u32),
-    /// Networks that lack this feature.
-    Unless(u32),
+    /// Networks that have all of some features, and none of others.
+    If {
+        /// What they have.
+        with: u32,
+        /// What they lack.
+        without: u32,
+    },
+}
+
+/// Every network has it.
+const ALWAYS: Need = with(0);
+
+/// Networks that have all of these features.
+const fn with(features: u32) -> Need {
+    If { with: features, without: 0 }
+}
+
+/// Networks that have none of these features.
+const fn unless(features: u32) -> Need {
+    with(0).but(features)
 }
 
 impl Need {
+    /// Of the networks those that have none of these features.
+    const fn but(self, without: u32) -> Self {
+        match self {
+            If { with, .. } => If { with, without },
+            Optional => Optional,
+        }
+    }
+
     /// Whether a network with these features must have the tensor.
     #[must_use]
     pub const fn is_required(self, features: u32) -> bool {
         match self {
-            Self::Required => true,
-            Self::Optional => false,
-            Self::With(feature) => features & feature != 0,
-            Self::Unless(feature) => features & feature == 0,
+            Optional => false,
+            If { with, without } => features & with == with && features & without == 0,
         }
     }
 
     /// Whether a network with these features may have the tensor.
     #[must_use]
     pub const fn is_allowed(self, features: u32) -> bool {
-        matches!(self, Self::Optional) || self.is_required(features)
+        matches!(self, Optional) || self.is_required(features)
     }
 }
 
@@ -207,15 +300,33 @@ pub enum Size {
     Hidden,
     /// `ffn`.
     FeedForward,
+    /// `2 * ffn`.
+    FusedFeedForward,
+    /// `heads`.
+    QueryHeads,
+    /// `head_dim`.
+    HeadWidth,
     /// `heads * head_dim`.
     Queries,
     /// `kv_heads * head_dim`.
     Keys,
+    /// `(heads + 2 * kv_heads) * head_dim`.
+    FusedRows,
     /// `rope_dim / 2`.
     RopePairs,
+    /// `experts`.
+    Experts,
+    /// `expert_ffn`.
+    ExpertWidth,
+    /// `experts * expert_ffn`.
+    ExpertRows,
+    /// `experts * dim`.
+    ExpertDowns,
+    /// `shared_ffn`.
+    SharedWidth,
 }
 
-/// The numbers of a network that all sizes follow from. All count elements.
+/// The numbers of a network or of one of its blocks that all sizes follow from. All count elements.
 ///
 /// ```
 /// use polychord_abi::network::{Size, Sizes};
@@ -230,7 +341,7 @@ pub struct Sizes {
     pub vocab: u32,
     /// Width of the hidden state.
     pub dim: u32,
-    /// Width of the feed-forward part.
+    /// Width of the feed-forward part; 0 if that is divided into experts.
     pub ffn: u32,
     /// Query heads of a block.
     pub heads: u32,
@@ -240,6 +351,14 @@ pub struct Sizes {
     pub head_dim: u32,
     /// How many of a head's elements are rotated.
     pub rope_dim: u32,
+    /// Number of experts.
+    pub experts: u32,
+    /// How many of them each token chooses.
+    pub experts_used: u32,
+    /// Width of one expert.
+    pub expert_ffn: u32,
+    /// Width of the expert that serves all tokens.
+    pub shared_ffn: u32,
 }
 
 impl Sizes {
@@ -251,9 +370,24 @@ impl Sizes {
             Size::Vocab => Some(self.vocab),
             Size::Hidden => Some(self.dim),
             Size::FeedForward => Some(self.ffn),
+            Size::FusedFeedForward => self.ffn.checked_mul(2),
+            Size::QueryHeads => Some(self.heads),
+            Size::HeadWidth => Some(self.head_dim),
             Size::Queries => self.heads.checked_mul(self.head_dim),
             Size::Keys => self.kv_heads.checked_mul(self.head_dim),
+            Size::FusedRows => match self.kv_heads.checked_mul(2) {
+                Some(others) => match self.heads.checked_add(others) {
+                    Some(all) => all.checked_mul(self.head_dim),
+                    None => None,
+                },
+                None => None,
+            },
             Size::RopePairs => Some(self.rope_dim / 2),
+            Size::Experts => Some(self.experts),
+            Size::ExpertWidth => Some(self.expert_ffn),
+            Size::ExpertRows => self.experts.checked_mul(self.expert_ffn),
+            Size::ExpertDowns => self.experts.checked_mul(self.dim),
+            Size::SharedWidth => Some(self.shared_ffn),
         }
     }
 }

@@ -27,7 +27,8 @@ pub mod export {
     /// `(bytes) -> ptr`: 16-byte aligned memory that is never freed, or null.
     pub const ALLOC: &str = "transformer_alloc";
     /// `(ptr, len) -> status`: takes a [`Descriptor`](super::Descriptor) followed by its
-    /// [`Tensor`](super::Tensor)s, checks them, and allocates caches and activations.
+    /// [`Rope`](super::Rope)s, [`Block`](super::Block)s and [`Tensor`](super::Tensor)s, checks
+    /// them, and allocates caches and activations.
     pub const INIT: &str = "transformer_init";
     /// `() -> ptr`: `u32[batch]`, where the host writes token ids.
     pub const TOKENS: &str = "transformer_tokens";
@@ -71,7 +72,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 8;
+pub const VERSION: i32 = 9;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -105,6 +106,8 @@ pub mod status {
     pub const GATHER_REFUSED: i32 = -112;
     /// The descriptor has a [`feature`](super::feature) that the guest does not know.
     pub const UNKNOWN_FEATURE: i32 = -113;
+    /// A factor that rotary frequencies are divided by is not finite, or not above zero.
+    pub const BAD_FACTORS: i32 = -114;
 }
 
 /// How activations are multiplied with quantized weights.
@@ -225,6 +228,16 @@ macro_rules! structure {
     };
 }
 
+/// How the outputs of a router become the weights of the experts that are chosen.
+pub mod gating {
+    /// The softmax of all; the largest are chosen.
+    pub const SOFTMAX: u32 = 1;
+    /// The logistic function of each; the largest are chosen.
+    pub const SIGMOID: u32 = 2;
+    /// The largest are chosen, and then the softmax of these is taken.
+    pub const SOFTMAX_OF_CHOSEN: u32 = 3;
+}
+
 structure! {
     /// Shape of the network, and how much of it this guest instance holds.
     ///
@@ -239,63 +252,182 @@ structure! {
     pub struct Descriptor {
         /// [`VERSION`], as `u32`.
         pub version: u32,
-        /// Number of [`Tensor`]s that follow.
+        /// Number of [`Rope`]s that follow: at most [`MOST_ROPES`].
+        pub ropes: u32,
+        /// Number of [`Block`]s that this instance holds, and that follow them.
+        pub blocks: u32,
+        /// Number of [`Tensor`]s that follow those.
         pub tensors: u32,
+        /// First block that this instance holds.
+        pub first_block: u32,
+        /// What the network has or does beyond the common ground, but for its blocks: bits of
+        /// [`feature`].
+        pub features: u32,
         /// Token ids are below this.
         pub vocab: u32,
         /// Width of the hidden state (`embedding_length`).
         pub dim: u32,
-        /// Width of the feed-forward part (`feed_forward_length`).
-        pub ffn: u32,
-        /// Query heads of a block (`attention.head_count`).
-        pub heads: u32,
-        /// Key and value heads (`attention.head_count_kv`); divides `heads`.
-        pub kv_heads: u32,
-        /// Width of one head.
-        pub head_dim: u32,
-        /// How many of a head's elements are rotated (`rope.dimension_count`); even.
-        pub rope_dim: u32,
-        /// First block that this instance holds.
-        pub first_block: u32,
-        /// Number of blocks that it holds.
-        pub blocks: u32,
         /// Positions in the key-value cache.
         pub context: u32,
         /// Most rows of hidden state in one call.
         pub batch: u32,
-        /// Added to the mean square before its root (`attention.layer_norm_rms_epsilon`).
-        pub rms_epsilon: f32,
-        /// Base of the rotary frequencies (`rope.freq_base`).
-        pub rope_base: f32,
-        /// Positions are multiplied by this before rotation (1, or 1/factor of linear scaling).
-        pub rope_scale: f32,
+        /// Added to the mean square, or to the variance, before its root
+        /// (`attention.layer_norm_rms_epsilon`, `attention.layer_norm_epsilon`).
+        pub epsilon: f32,
+        /// What rows of the embedding are multiplied by.
+        pub embedding_scale: f32,
+        /// What the results of attention and feed-forward are multiplied by, before they are added.
+        pub residual_scale: f32,
+        /// What logits are multiplied by.
+        pub logit_scale: f32,
+        /// Logits are kept within this by `cap * tanh(logit / cap)`; 0 for none.
+        pub logit_cap: f32,
         /// One of [`activations`].
         pub activations: u32,
         /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
         /// `[blocks][2][kv_heads][context][head_dim]` numbers of `cache_type`, with the heads of this
-        /// rank alone. These are the low 32 bits ...
+        /// rank alone, where each block has as much room as the largest one needs. These are the
+        /// low 32 bits ...
         pub cache_low: u32,
         /// ... and the high ones.
         pub cache_high: u32,
+        /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
+        /// rounded (ties to even; beyond what is finite, to the largest finite one).
+        pub cache_type: u32,
         /// Which of several instances that compute the same blocks together this one is. Each computes
         /// some rows of every product and some heads, and gets the others' by `all_gather`.
         pub rank: u32,
         /// How many of them there are; 1 for an instance that computes all, and never gathers.
         pub ranks: u32,
-        /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
-        /// rounded (ties to even; beyond what is finite, to the largest finite one).
-        pub cache_type: u32,
-        /// What the network has or does beyond the common ground: bits of [`feature`].
+    }
+}
+
+/// Most [`Rope`]s of a network.
+pub const MOST_ROPES: u32 = 4;
+
+structure! {
+    /// How queries and keys are rotated by their position.
+    ///
+    /// The angle of pair `i` is the position times `base^(-2i / dim)`, divided by the factor of the
+    /// pair if there are `factors`; between `yarn_low` and `yarn_high`, more and more of it is
+    /// multiplied by `scale`.
+    pub struct Rope {
+        /// How many of a head's elements are rotated (`rope.dimension_count`); even.
+        pub dim: u32,
+        /// Whether element `i` of a head is turned with element `i + dim / 2` (1, NEOX), or
+        /// element `2 * i` with `2 * i + 1` (0, NORM).
+        pub halves: u32,
+        /// The [`role`] of the factors that frequencies are divided by, or [`NO_FACTORS`].
+        pub factors: u32,
+        /// Base of the frequencies (`rope.freq_base`).
+        pub base: f32,
+        /// Angles are multiplied by this (1, or 1/factor of linear scaling and YaRN).
+        pub scale: f32,
+        /// YaRN: pairs before this one are not scaled.
+        pub yarn_low: f32,
+        /// YaRN: pairs from this one on are scaled in full. Below 0: all are, without YaRN.
+        pub yarn_high: f32,
+        /// Cosines and sines are multiplied by this.
+        pub magnitude: f32,
+    }
+}
+
+/// [`Rope::factors`] where frequencies are not divided.
+pub const NO_FACTORS: u32 = u32::MAX;
+/// [`Block::rope`] where queries and keys are not rotated.
+pub const NO_ROPE: u32 = u32::MAX;
+
+structure! {
+    /// One block of the network.
+    pub struct Block {
+        /// What it has or does beyond the common ground: bits of [`feature`].
         pub features: u32,
+        /// Query heads (`attention.head_count`).
+        pub heads: u32,
+        /// Key and value heads (`attention.head_count_kv`); divides `heads`.
+        pub kv_heads: u32,
+        /// Width of one head (`attention.key_length`).
+        pub head_dim: u32,
+        /// Width of the feed-forward part (`feed_forward_length`); 0 with [`feature::EXPERTS`].
+        pub ffn: u32,
+        /// How many positions, the last ones, are attended to; 0 for all.
+        pub window: u32,
+        /// The number of its [`Rope`], or [`NO_ROPE`].
+        pub rope: u32,
+        /// What products of queries and keys are multiplied by.
+        pub attention_scale: f32,
+        /// They are kept within this by `cap * tanh(score / cap)`; 0 for none.
+        pub attention_cap: f32,
+        /// Queries are multiplied by `1 + temperature * ln(1 + floor(position / temperature_length))`.
+        pub temperature: f32,
+        /// Positions for which the temperature is the same; not 0 if there is a temperature.
+        pub temperature_length: u32,
+        /// Number of experts; 0 without [`feature::EXPERTS`], like those that follow.
+        pub experts: u32,
+        /// How many of them each token chooses.
+        pub experts_used: u32,
+        /// Width of one expert (`expert_feed_forward_length`).
+        pub expert_ffn: u32,
+        /// Width of the expert that serves all tokens.
+        pub shared_ffn: u32,
+        /// One of [`gating`].
+        pub gating: u32,
+        /// What the experts' weights are multiplied by.
+        pub expert_scale: f32,
     }
 }
 
 impl Descriptor {
-    /// The numbers that the sizes of tensors and buffers follow from.
+    /// The numbers that the sizes of tensors outside of blocks follow from; they rotate as the
+    /// first of all ropes does.
     #[must_use]
-    pub const fn sizes(&self) -> Sizes {
-        let Self { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim, .. } = *self;
-        Sizes { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim }
+    pub const fn sizes(&self, rope_dim: u32) -> Sizes {
+        let Self { vocab, dim, .. } = *self;
+        Block::NONE.sizes(vocab, dim, rope_dim)
+    }
+}
+
+impl Block {
+    /// No block.
+    const NONE: Self = Self {
+        features: 0,
+        heads: 0,
+        kv_heads: 0,
+        head_dim: 0,
+        ffn: 0,
+        window: 0,
+        rope: NO_ROPE,
+        attention_scale: 0.0,
+        attention_cap: 0.0,
+        temperature: 0.0,
+        temperature_length: 0,
+        experts: 0,
+        experts_used: 0,
+        expert_ffn: 0,
+        shared_ffn: 0,
+        gating: 0,
+        expert_scale: 0.0,
+    };
+
+    /// The numbers that the sizes of its tensors and buffers follow from, in a network of this
+    /// vocabulary, width and number of elements that are rotated.
+    #[must_use]
+    pub const fn sizes(&self, vocab: u32, dim: u32, rope_dim: u32) -> Sizes {
+        let Self { ffn, heads, kv_heads, head_dim, .. } = *self;
+        let Self { experts, experts_used, expert_ffn, shared_ffn, .. } = *self;
+        Sizes {
+            vocab,
+            dim,
+            ffn,
+            heads,
+            kv_heads,
+            head_dim,
+            rope_dim,
+            experts,
+            experts_used,
+            expert_ffn,
+            shared_ffn,
+        }
     }
 }
 

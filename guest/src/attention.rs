@@ -3,7 +3,7 @@
 use crate::cache::KvBuffer;
 use crate::kernels::HEADS;
 use crate::math;
-use crate::model::Shape;
+use crate::model::BlockShape;
 
 /// Keys and values of one block: `[heads][context][head_dim]` each, for the key and value heads
 /// of this instance.
@@ -16,7 +16,13 @@ pub(crate) struct Cache {
 
 impl Cache {
     /// Stores the keys and values of all heads at a position.
-    pub(crate) fn put(&mut self, shape: &Shape, position: usize, keys: &[f32], values: &[f32]) {
+    pub(crate) fn put(
+        &mut self,
+        shape: &BlockShape,
+        position: usize,
+        keys: &[f32],
+        values: &[f32],
+    ) {
         let (dim, head_len) = (shape.head_dim, shape.context * shape.head_dim);
         let new = keys.chunks_exact(dim).zip(values.chunks_exact(dim));
         for (head, (keys, values)) in new.enumerate() {
@@ -26,22 +32,26 @@ impl Cache {
         }
     }
 
-    /// One row's attention over positions `0..=position`; `scores` has room for a context for each
-    /// of as many query heads as are computed at once.
+    /// One row's attention over the positions that `position` sees; `scores` has room for a context
+    /// for each of as many query heads as are computed at once. Each head may have a sink: one more
+    /// score, which takes its part and gives nothing.
     pub(crate) fn attend(
         &self,
-        shape: &Shape,
+        shape: &BlockShape,
         position: usize,
         queries: &[f32],
+        sinks: Option<&[f32]>,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
         let (dim, context) = (shape.head_dim, shape.context);
-        let scale = 1.0 / libm::sqrtf(dim as f32);
+        let first = shape.first_seen(position);
         let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
         for (head, kv_head) in shape.own_kv_heads().enumerate() {
-            let seen = head * context * dim..(head * context + position + 1) * dim;
+            let start = head * context;
+            let seen = (start + first) * dim..(start + position + 1) * dim;
             let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
+            let mut sinks = sinks.map(|sinks| sinks[group.clone()].iter());
             let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;
             let queries = queries[group.clone()].chunks(HEADS * dim);
             for (queries, out) in queries.zip(out[group].chunks_mut(HEADS * dim)) {
@@ -49,10 +59,28 @@ impl Cache {
                 let mut scales = [0.0; HEADS];
                 let scales = &mut scales[..queries.len() / dim];
                 for (scores, to) in scores.chunks_exact_mut(context).zip(&mut *scales) {
-                    *to = 1.0 / math::softmax(&mut scores[..=position], scale);
+                    let sink = sinks.as_mut().and_then(|sinks| sinks.next().copied());
+                    let scores = &mut scores[..=position - first];
+                    *to = 1.0 / weigh(shape, scores, sink);
                 }
                 self.values.mix(seen.clone(), scores, context, scales, out);
             }
         }
+    }
+}
+
+/// Turns scores into weights, and returns what their sum divides by.
+fn weigh(shape: &BlockShape, scores: &mut [f32], sink: Option<f32>) -> f32 {
+    let scale = shape.attention_scale;
+    if shape.attention_cap == 0.0 && sink.is_none() {
+        return math::softmax(scores, scale);
+    }
+    math::scale(scores, scale);
+    if shape.attention_cap != 0.0 {
+        math::cap(scores, shape.attention_cap);
+    }
+    match sink {
+        Some(sink) => math::softmax_with(scores, sink),
+        None => math::softmax(scores, 1.0),
     }
 }

@@ -6,7 +6,7 @@ use polychord_abi::transformer::{CacheRows, status};
 
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
-use crate::model::Shape;
+use crate::model::{BlockShape, Shape};
 use crate::{Status, alloc};
 
 /// Keys and values of each block, and how many positions of them are filled.
@@ -60,6 +60,7 @@ impl Caches {
     pub(crate) fn extend(
         &mut self,
         block: usize,
+        _shape: &BlockShape,
         positions: Range<usize>,
         fill: impl FnOnce(&mut Cache) -> Result<(), Status>,
     ) -> Result<(), Status> {

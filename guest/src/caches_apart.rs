@@ -7,7 +7,7 @@ use polychord_abi::transformer::{CacheRows, status};
 
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
-use crate::model::Shape;
+use crate::model::{BlockShape, Shape};
 use crate::{Status, alloc, memories};
 
 /// Keys and values of each block, and how many positions of them are filled.
@@ -16,11 +16,8 @@ pub(crate) struct Caches {
     /// Address of the first block's keys.
     address: u64,
     filled: &'static mut [u32],
-    head_dim: usize,
-    /// Keys of one head, and values.
-    head_len: usize,
-    /// Heads of keys, and of values.
-    heads: usize,
+    /// Numbers that a block has room for: of keys, and of values.
+    len: usize,
     /// Bytes of one number.
     width: usize,
 }
@@ -29,16 +26,13 @@ impl Caches {
     /// Room for a context in each block, at an address that the host has set aside.
     pub(crate) fn new(shape: &Shape, blocks: usize, address: Option<u64>) -> Result<Self, Status> {
         let address = address.ok_or(status::BAD_DESCRIPTOR)?;
-        let head_len = shape.head_dim.checked_mul(shape.context).ok_or(status::BAD_SHAPE)?;
         let len = alloc::len(shape.buffers.cache)?;
         let numbers = || KvBuffer::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
         Ok(Self {
             window: Cache { keys: numbers()?, values: numbers()? },
             address,
             filled: alloc::words(blocks).ok_or(status::OUT_OF_MEMORY)?,
-            head_dim: shape.head_dim,
-            head_len,
-            heads: shape.own_kv_heads().len(),
+            len,
             width: shape.cache_type.bytes(),
         })
     }
@@ -75,15 +69,17 @@ impl Caches {
     pub(crate) fn extend(
         &mut self,
         block: usize,
+        shape: &BlockShape,
         positions: Range<usize>,
         fill: impl FnOnce(&mut Cache) -> Result<(), Status>,
     ) -> Result<(), Status> {
         let filled = |position: usize| u32::try_from(position).map_err(|_| status::CONTEXT_FULL);
         // Until the block is done, later positions of its cache are not to be relied on.
         self.filled[block] = filled(positions.start)?;
-        self.each_head(block, 0..positions.start, memories::read)?;
+        let seen = shape.first_seen(positions.start)..positions.start;
+        self.each_head(block, shape, seen, memories::read)?;
         fill(&mut self.window)?;
-        self.each_head(block, positions.clone(), |far, near| memories::write(far, near))?;
+        self.each_head(block, shape, positions.clone(), |far, near| memories::write(far, near))?;
         self.filled[block] = filled(positions.end)?;
         Ok(())
     }
@@ -93,16 +89,17 @@ impl Caches {
     fn each_head(
         &mut self,
         block: usize,
+        shape: &BlockShape,
         positions: Range<usize>,
         copy: impl Fn(u64, &mut [u8]) -> Option<()>,
     ) -> Result<(), Status> {
         let Cache { keys, values } = &mut self.window;
-        let first = 2 * block * self.heads;
+        let dim = shape.head_dim;
         for (kind, numbers) in [keys, values].into_iter().enumerate() {
-            for head in 0..self.heads {
-                let near = head * self.head_len + positions.start * self.head_dim;
-                let part = near..near + positions.len() * self.head_dim;
-                let far = (first + kind * self.heads) as u64 * self.head_len as u64 + near as u64;
+            for head in 0..shape.own_kv_heads().len() {
+                let near = (head * shape.context + positions.start) * dim;
+                let part = near..near + positions.len() * dim;
+                let far = (2 * block + kind) as u64 * self.len as u64 + near as u64;
                 let far = self.address.checked_add(far * self.width as u64);
                 let far = far.ok_or(status::BAD_SHAPE)?;
                 copy(far, numbers.bytes_mut(part)).ok_or(status::LAYER_REFUSED)?;

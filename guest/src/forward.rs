@@ -2,15 +2,18 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{CacheRows, role, status};
+use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 
 use crate::attention::Cache;
+use crate::block::Stage;
 use crate::caches::Caches;
+use crate::experts;
 use crate::host::Layers;
-use crate::kernels::{Activations, Input, Output};
+use crate::kernels::{Activations, Input};
 #[cfg(feature = "multi32")]
 use crate::memories;
-use crate::model::{Block, Description, Globals, Shape, Stored};
+use crate::model::{Block, Description, Globals, Shape};
+use crate::products::{add_bias, norm_rows, product};
 use crate::rope::Rope;
 use crate::{Status, alloc, math};
 
@@ -20,25 +23,26 @@ pub(crate) struct Network {
     globals: Globals,
     blocks: &'static mut [Block],
     caches: Caches,
-    rope: Rope,
+    ropes: &'static mut [Rope],
     buffers: Buffers,
 }
 
 /// Everything that a call writes; sized once.
-struct Buffers {
+pub(crate) struct Buffers {
     tokens: &'static mut [u32],
-    hidden: &'static mut [f32],
-    normed: &'static mut [f32],
-    queries: &'static mut [f32],
-    keys: &'static mut [f32],
-    values: &'static mut [f32],
-    attended: &'static mut [f32],
-    gate: &'static mut [f32],
-    up: &'static mut [f32],
-    residual: &'static mut [f32],
-    scores: &'static mut [f32],
-    scratch: &'static mut [f32],
-    integers: Option<Activations>,
+    pub(crate) hidden: &'static mut [f32],
+    pub(crate) normed: &'static mut [f32],
+    pub(crate) queries: &'static mut [f32],
+    pub(crate) keys: &'static mut [f32],
+    pub(crate) values: &'static mut [f32],
+    pub(crate) attended: &'static mut [f32],
+    pub(crate) gate: &'static mut [f32],
+    pub(crate) up: &'static mut [f32],
+    pub(crate) residual: &'static mut [f32],
+    pub(crate) scores: &'static mut [f32],
+    pub(crate) scratch: &'static mut [f32],
+    pub(crate) integers: Option<Activations>,
+    pub(crate) experts: experts::Buffers,
     logits: &'static mut [f32],
 }
 
@@ -47,10 +51,14 @@ impl Network {
     pub(crate) fn new(description: Description) -> Result<Self, Status> {
         #[cfg(feature = "multi32")]
         memories::prepare(description.longest_row())?;
-        let Description { shape, globals, blocks, cache } = description;
+        let Description { shape, ropes, globals, blocks, cache } = description;
+        let (mut next, mut refused) = (ropes.iter(), status::OUT_OF_MEMORY);
+        let ropes = alloc::filled(ropes.len(), || {
+            Rope::new(next.next()?, &shape).map_err(|status| refused = status).ok()
+        });
         Ok(Self {
             caches: Caches::new(&shape, blocks.len(), cache)?,
-            rope: Rope::new(&shape)?,
+            ropes: ropes.ok_or(refused)?,
             buffers: Buffers::new(&shape)?,
             shape,
             globals,
@@ -62,7 +70,7 @@ impl Network {
     pub(crate) fn restart(&mut self, position: i32) -> Result<(), Status> {
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
         self.caches.truncate(position)?;
-        self.rope.undo_divide();
+        self.ropes.iter_mut().for_each(Rope::undo_divide);
         Ok(())
     }
 
@@ -111,6 +119,7 @@ impl Network {
         for (&token, row) in tokens.iter().zip(rows) {
             table.expand(&layers, token as usize, row)?;
         }
+        math::scale(&mut self.buffers.hidden[..n * self.shape.dim], self.shape.embedding_scale);
         Ok(())
     }
 
@@ -125,7 +134,7 @@ impl Network {
         n: i32,
     ) -> Result<(), Status> {
         self.run_part(first, count, position, n, |stage, block, cache, buffers| {
-            stage.block(block, cache, buffers)
+            stage.run(block, cache, buffers)
         })
     }
 
@@ -140,7 +149,7 @@ impl Network {
     pub(crate) fn feed_forward(&mut self, block: i32, n: i32) -> Result<(), Status> {
         let n = self.rows(n)?;
         let (block, _) = self.range(block, 1)?;
-        let stage = Stage { shape: &self.shape, rope: &self.rope, position: 0, n };
+        let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
         stage.feed_forward(&self.blocks[block], &Layers::new(), &mut self.buffers)
     }
 
@@ -161,27 +170,37 @@ impl Network {
         if (first..first + count).any(|block| self.caches.filled(block) < position) {
             return Err(status::BAD_ORDER);
         }
-        self.prepare_rope(position, n)?;
-        let stage = Stage { shape: &self.shape, rope: &self.rope, position, n };
+        self.prepare_ropes(first..first + count, position, n)?;
+        let stage = Stage { shape: &self.shape, ropes: self.ropes, position, n };
         for block in first..first + count {
             let (weights, buffers) = (&self.blocks[block], &mut self.buffers);
             let positions = position..position + n;
             let fill = |cache: &mut _| part(&stage, weights, cache, buffers);
-            self.caches.extend(block, positions, fill)?;
+            self.caches.extend(block, &weights.shape, positions, fill)?;
         }
         Ok(())
     }
 
-    fn prepare_rope(&mut self, position: usize, n: usize) -> Result<(), Status> {
-        // Once is enough; and not earlier, as its layer may not be there at `INIT`.
-        if let Some(stored) = self.globals.find(role::ROPE_FREQS)
-            && !self.rope.is_divided()
-        {
-            let factors = &mut self.buffers.scratch[..self.shape.rope_dim / 2];
-            stored.expand(&Layers::new(), 0, factors)?;
-            self.rope.divide(factors);
+    /// Prepares the rotations that blocks need.
+    fn prepare_ropes(
+        &mut self,
+        blocks: Range<usize>,
+        position: usize,
+        n: usize,
+    ) -> Result<(), Status> {
+        let mut needed = [false; MOST_ROPES as usize];
+        for rope in self.blocks[blocks].iter().filter_map(|block| block.shape.rope) {
+            needed[rope] = true;
         }
-        self.rope.prepare(position, n);
+        for (rope, _) in self.ropes.iter_mut().zip(needed).filter(|(_, is_needed)| *is_needed) {
+            // Once is enough; and not earlier, as its layer may not be there at `INIT`.
+            if let Some(role) = rope.missing_factors() {
+                let factors = &mut self.buffers.scratch[..rope.pairs()];
+                self.globals.get(role)?.expand(&Layers::new(), 0, factors)?;
+                rope.divide(factors)?;
+            }
+            rope.prepare(position, n);
+        }
         Ok(())
     }
 
@@ -192,28 +211,32 @@ impl Network {
             return Err(status::BAD_BATCH);
         }
         let norm = self.globals.get(role::OUTPUT_NORM)?;
-        let output = if self.shape.tied { role::TOKEN_EMBD } else { role::OUTPUT };
+        let is_tied = self.shape.features & feature::TIED_OUTPUT != 0;
+        let output = if is_tied { role::TOKEN_EMBD } else { role::OUTPUT };
         let output = self.globals.get(output)?;
         let buffers = &mut self.buffers;
         let dim = self.shape.dim;
-        let hidden = &buffers.hidden[row * dim..][..dim];
+        let normed = &mut buffers.normed[..dim];
+        normed.copy_from_slice(&buffers.hidden[row * dim..][..dim]);
         // Layers of one stage stay mapped together.
         let layers = Layers::new();
-        let normed = &mut buffers.normed[..dim];
-        norm_rows(
-            norm,
-            &layers,
-            hidden,
-            normed,
-            &mut buffers.residual[..dim],
-            self.shape.rms_epsilon,
-        )?;
+        let weight = &mut buffers.residual[..dim];
+        let is_layer_norm = self.shape.features & feature::LAYER_NORM != 0;
+        norm_rows(norm, &layers, normed, weight, self.shape.epsilon, is_layer_norm)?;
         let (share, vocab) = (self.shape.share, self.shape.vocab);
         let (own, all) = (share.own(vocab), share.rows(vocab, 1));
         let mut normed = Input::new(normed, buffers.integers.as_mut());
-        product(output, &layers, own, &mut normed, all.own(buffers.logits), buffers.scratch)?;
-        all.gather(buffers.logits)?;
-        math::canonical_nan(buffers.logits);
+        let logits = &mut *buffers.logits;
+        product(output, &layers, own.clone(), &mut normed, all.own(logits), buffers.scratch)?;
+        all.gather(logits)?;
+        if let Some(bias) = self.globals.find(role::OUTPUT_BIAS) {
+            add_bias(bias, &layers, 0, 0..vocab, logits, buffers.scratch)?;
+        }
+        math::scale(logits, self.shape.logit_scale);
+        if self.shape.logit_cap != 0.0 {
+            math::cap(logits, self.shape.logit_cap);
+        }
+        math::canonical_nan(logits);
         Ok(())
     }
 
@@ -257,173 +280,8 @@ impl Buffers {
                 Some(lens) => Some(Activations::new(lens).ok_or(status::OUT_OF_MEMORY)?),
                 None => None,
             },
+            experts: experts::Buffers::new(&lens.experts)?,
             logits: floats(lens.logits)?,
         })
     }
-}
-
-/// What one call has in common for all of its blocks.
-struct Stage<'a> {
-    shape: &'a Shape,
-    rope: &'a Rope,
-    position: usize,
-    n: usize,
-}
-
-impl Stage<'_> {
-    fn block(&self, block: &Block, cache: &mut Cache, buffers: &mut Buffers) -> Result<(), Status> {
-        let layers = Layers::new();
-        self.attention(block, &layers, cache, buffers)?;
-        self.feed_forward(block, &layers, buffers)
-    }
-
-    fn attention(
-        &self,
-        block: &Block,
-        layers: &Layers,
-        cache: &mut Cache,
-        buffers: &mut Buffers,
-    ) -> Result<(), Status> {
-        let (shape, n, dim) = (self.shape, self.n, self.shape.head_dim);
-        let (heads, kv_heads) = (shape.own_heads(), shape.own_kv_heads());
-        let all_heads = shape.share.heads(shape.heads, dim, n);
-        let hidden = &mut buffers.hidden[..n * shape.dim];
-        let normed = &mut buffers.normed[..n * shape.dim];
-        let attended = &mut buffers.attended[..n * shape.query_len];
-        let scratch = &mut *buffers.scratch;
-
-        let norm = block.get(role::ATTN_NORM)?;
-        norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
-        if !heads.is_empty() {
-            let queries = &mut buffers.queries[..n * heads.len() * dim];
-            let keys = &mut buffers.keys[..n * kv_heads.len() * dim];
-            let values = &mut buffers.values[..n * kv_heads.len() * dim];
-            let mut normed = Input::new(normed, buffers.integers.as_mut());
-            let rows = |heads: &Range<usize>| heads.start * dim..heads.end * dim;
-            let [q, k, v] = [role::ATTN_Q, role::ATTN_K, role::ATTN_V];
-            product(block.get(q)?, layers, rows(&heads), &mut normed, queries, scratch)?;
-            product(block.get(k)?, layers, rows(&kv_heads), &mut normed, keys, scratch)?;
-            product(block.get(v)?, layers, rows(&kv_heads), &mut normed, values, scratch)?;
-            let [q, k, v] = [role::ATTN_Q_BIAS, role::ATTN_K_BIAS, role::ATTN_V_BIAS];
-            add_bias(block.find(q), layers, rows(&heads), queries, scratch)?;
-            add_bias(block.find(k), layers, rows(&kv_heads), keys, scratch)?;
-            add_bias(block.find(v), layers, rows(&kv_heads), values, scratch)?;
-
-            let attended = all_heads.own(attended);
-            let (query_len, key_len) = (heads.len() * dim, kv_heads.len() * dim);
-            let rows =
-                queries.chunks_exact_mut(query_len).zip(attended.chunks_exact_mut(query_len));
-            let new = keys.chunks_exact_mut(key_len).zip(values.chunks_exact(key_len));
-            for (row, ((queries, attended), (keys, values))) in rows.zip(new).enumerate() {
-                self.rope.rotate(row, queries, dim);
-                self.rope.rotate(row, keys, dim);
-                cache.put(shape, self.position + row, keys, values);
-                cache.attend(shape, self.position + row, queries, buffers.scores, attended);
-            }
-        }
-
-        let attended = all_heads.gather_rows(attended, buffers.queries)?;
-        let mut attended = Input::new(attended, buffers.integers.as_mut());
-        let output = block.get(role::ATTN_OUTPUT)?;
-        self.add_product(output, layers, &mut attended, buffers.residual, hidden, scratch)
-    }
-
-    fn feed_forward(
-        &self,
-        block: &Block,
-        layers: &Layers,
-        buffers: &mut Buffers,
-    ) -> Result<(), Status> {
-        let (shape, n) = (self.shape, self.n);
-        let (own, all) = (shape.share.own(shape.ffn), shape.share.rows(shape.ffn, n));
-        let hidden = &mut buffers.hidden[..n * shape.dim];
-        let normed = &mut buffers.normed[..n * shape.dim];
-        let gate = &mut buffers.gate[..n * shape.ffn];
-        let scratch = &mut *buffers.scratch;
-
-        let norm = block.get(role::FFN_NORM)?;
-        norm_rows(norm, layers, hidden, normed, &mut scratch[..shape.dim], shape.rms_epsilon)?;
-        let mut normed = Input::new(normed, buffers.integers.as_mut());
-        let own_gate = all.own(gate);
-        let up = &mut buffers.up[..own_gate.len()];
-        let [weights, other] = [role::FFN_GATE, role::FFN_UP];
-        product(block.get(weights)?, layers, own.clone(), &mut normed, own_gate, scratch)?;
-        product(block.get(other)?, layers, own, &mut normed, up, scratch)?;
-        math::swiglu(own_gate, up);
-        let gate = all.gather_rows(gate, buffers.up)?;
-        let mut gate = Input::new(gate, buffers.integers.as_mut());
-        let down = block.get(role::FFN_DOWN)?;
-        self.add_product(down, layers, &mut gate, buffers.residual, hidden, scratch)
-    }
-
-    /// Adds the product of a matrix to the hidden state.
-    fn add_product(
-        &self,
-        stored: &Stored,
-        layers: &Layers,
-        x: &mut Input<'_>,
-        residual: &mut [f32],
-        hidden: &mut [f32],
-        scratch: &mut [f32],
-    ) -> Result<(), Status> {
-        let (share, dim) = (self.shape.share, self.shape.dim);
-        let (own, all) = (share.own(dim), share.rows(dim, self.n));
-        let residual = &mut residual[..hidden.len()];
-        product(stored, layers, own, x, all.own(residual), scratch)?;
-        all.gather(residual)?;
-        all.for_each(|from, to| math::add(&mut hidden[to], &residual[from]));
-        Ok(())
-    }
-}
-
-/// The product of some rows of a matrix with as many columns as `y` has room for.
-fn product(
-    stored: &Stored,
-    layers: &Layers,
-    rows: Range<usize>,
-    x: &mut Input<'_>,
-    y: &mut [f32],
-    scratch: &mut [f32],
-) -> Result<(), Status> {
-    if !rows.is_empty() {
-        let columns = y.len() / rows.len();
-        stored.each_part(layers, rows, |part, first| {
-            x.multiply(part, Output::from_row(y, columns, first), scratch);
-        })?;
-    }
-    Ok(())
-}
-
-/// Adds some elements of a bias, if there is one, to as many columns as `y` has.
-fn add_bias(
-    bias: Option<&Stored>,
-    layers: &Layers,
-    rows: Range<usize>,
-    y: &mut [f32],
-    scratch: &mut [f32],
-) -> Result<(), Status> {
-    let Some(stored) = bias else { return Ok(()) };
-    let bias = &mut scratch[..stored.cols];
-    stored.expand(layers, 0, bias)?;
-    let bias = &bias[rows];
-    y.chunks_exact_mut(bias.len()).for_each(|column| math::add(column, bias));
-    Ok(())
-}
-
-/// Normalizes rows; the stored weights are first copied to `weight`, as their address need
-/// not be aligned.
-fn norm_rows(
-    stored: &Stored,
-    layers: &Layers,
-    rows: &[f32],
-    out: &mut [f32],
-    weight: &mut [f32],
-    epsilon: f32,
-) -> Result<(), Status> {
-    stored.expand(layers, 0, weight)?;
-    let dim = weight.len();
-    for (row, out) in rows.chunks_exact(dim).zip(out.chunks_exact_mut(dim)) {
-        math::rms_norm(row, weight, epsilon, out);
-    }
-    Ok(())
 }

@@ -22,9 +22,11 @@ compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-
 
 mod alloc;
 mod attention;
+mod block;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+mod experts;
 pub mod exports;
 mod forward;
 mod host;
@@ -33,6 +35,7 @@ mod math;
 #[cfg(feature = "multi32")]
 mod memories;
 mod model;
+mod products;
 mod ranks;
 mod restart;
 pub mod resume;

@@ -4,7 +4,9 @@ use core::ops::Range;
 
 use polychord_abi::buffers::{Buffers, Run};
 use polychord_abi::network::{ROLES, Role, Sizes, feature};
-use polychord_abi::transformer::{Descriptor, Tensor, VERSION, activations, ggml_type, status};
+use polychord_abi::transformer::{
+    self, Descriptor, MOST_ROPES, NO_ROPE, Rope, Tensor, VERSION, activations, ggml_type, status,
+};
 
 use crate::kernels::{Kind, Matrix, Rows};
 #[cfg(feature = "multi32")]
@@ -13,38 +15,66 @@ use crate::ranks::Share;
 use crate::roles::{IN_BLOCK, OUTSIDE, PLACES};
 use crate::{Status, alloc, host::Layers};
 
-/// Sizes of the network, none of them zero (but perhaps `blocks`).
+/// Numbers of the network, those of its sizes not zero (but perhaps `blocks`).
 #[derive(Clone, Copy)]
 pub(crate) struct Shape {
     pub(crate) vocab: usize,
     pub(crate) dim: usize,
-    pub(crate) ffn: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) head_dim: usize,
-    pub(crate) rope_dim: usize,
     pub(crate) first_block: usize,
     pub(crate) blocks: usize,
     pub(crate) context: usize,
     pub(crate) batch: usize,
     /// How keys and values are stored.
     pub(crate) cache_type: CacheType,
-    pub(crate) rms_epsilon: f32,
-    pub(crate) rope_base: f32,
-    pub(crate) rope_scale: f32,
-    /// `heads * head_dim`.
-    pub(crate) query_len: usize,
+    pub(crate) epsilon: f32,
+    pub(crate) embedding_scale: f32,
+    pub(crate) residual_scale: f32,
+    pub(crate) logit_scale: f32,
+    pub(crate) logit_cap: f32,
     /// Which part of each product, and which heads, this instance computes.
     pub(crate) share: Share,
-    /// Whether rotation is of the halves of a head, not of pairs of neighbors.
-    pub(crate) rope_halves: bool,
-    /// Whether the output is the embedding.
-    pub(crate) tied: bool,
+    /// Bits of [`feature`].
+    pub(crate) features: u32,
     /// How long everything is that a call writes.
     pub(crate) buffers: Buffers,
 }
 
-impl Shape {
+/// Numbers of one block, those of its sizes not zero unless it has no such part.
+#[derive(Clone, Copy)]
+pub(crate) struct BlockShape {
+    /// Bits of [`feature`].
+    pub(crate) features: u32,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head_dim: usize,
+    /// `heads * head_dim`.
+    pub(crate) query_len: usize,
+    pub(crate) ffn: usize,
+    /// How many positions are attended to, if not all.
+    pub(crate) window: Option<usize>,
+    /// Which of the ropes turns queries and keys, if any.
+    pub(crate) rope: Option<usize>,
+    pub(crate) attention_scale: f32,
+    pub(crate) attention_cap: f32,
+    pub(crate) temperature: f32,
+    pub(crate) temperature_length: usize,
+    pub(crate) experts: usize,
+    pub(crate) experts_used: usize,
+    pub(crate) expert_ffn: usize,
+    pub(crate) shared_ffn: usize,
+    pub(crate) gating: u32,
+    pub(crate) expert_scale: f32,
+    /// Positions of the cache.
+    pub(crate) context: usize,
+    share: Share,
+}
+
+impl BlockShape {
+    /// Whether the block has a feature.
+    pub(crate) const fn has(&self, feature: u32) -> bool {
+        self.features & feature != 0
+    }
+
     /// The query heads that this instance computes.
     pub(crate) fn own_heads(&self) -> Range<usize> {
         self.share.own(self.heads)
@@ -53,6 +83,11 @@ impl Shape {
     /// The key and value heads that they need; two ranks may share one.
     pub(crate) fn own_kv_heads(&self) -> Range<usize> {
         own_kv_heads(self.share, self.heads, self.kv_heads)
+    }
+
+    /// The first position that `position` attends to.
+    pub(crate) fn first_seen(&self, position: usize) -> usize {
+        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
     }
 }
 
@@ -146,8 +181,23 @@ impl Stored {
 #[derive(Clone, Copy)]
 pub(crate) struct Tensors<const N: usize>([Option<Stored>; N]);
 
-/// The tensors of one block: [`read`] has made sure that it has all that it needs.
-pub(crate) type Block = Tensors<IN_BLOCK>;
+/// One block: [`read`] has made sure that it has all tensors that it needs.
+pub(crate) struct Block {
+    pub(crate) shape: BlockShape,
+    tensors: Tensors<IN_BLOCK>,
+}
+
+impl Block {
+    /// The tensor of a role, where it is there.
+    pub(crate) fn find(&self, role: u32) -> Option<&Stored> {
+        self.tensors.find(role)
+    }
+
+    /// The tensor of a role that has to be there.
+    pub(crate) fn get(&self, role: u32) -> Result<&Stored, Status> {
+        self.tensors.get(role)
+    }
+}
 
 /// Tensors outside of blocks; an instance that holds a part of the network lacks some.
 pub(crate) type Globals = Tensors<OUTSIDE>;
@@ -169,6 +219,7 @@ impl<const N: usize> Tensors<N> {
 /// A checked descriptor.
 pub(crate) struct Description {
     pub(crate) shape: Shape,
+    pub(crate) ropes: &'static [Rope],
     pub(crate) globals: Globals,
     pub(crate) blocks: &'static mut [Block],
     /// Where the host wants keys and values, if it does not leave that to us.
@@ -179,129 +230,234 @@ pub(crate) struct Description {
 impl Description {
     /// Bytes of the longest row of any tensor.
     pub(crate) fn longest_row(&self) -> usize {
-        let blocks = self.blocks.iter().flat_map(|block| &block.0);
+        let blocks = self.blocks.iter().flat_map(|block| &block.tensors.0);
         let all = self.globals.0.iter().chain(blocks).flatten();
         all.map(|tensor| tensor.row_bytes).max().unwrap_or(0)
     }
 }
 
+/// The bytes of a descriptor, divided into its parts.
+struct Parts<'a> {
+    model: Descriptor,
+    ropes: &'a [[u8; Rope::SIZE]],
+    blocks: &'a [[u8; transformer::Block::SIZE]],
+    tensors: &'a [[u8; Tensor::SIZE]],
+}
+
+impl<'a> Parts<'a> {
+    fn new(bytes: &'a [u8]) -> Option<Self> {
+        let (header, rest) = bytes.split_first_chunk()?;
+        let model = Descriptor::from_le_bytes(header);
+        let (ropes, rest) = records(rest, model.ropes)?;
+        let (blocks, rest) = records(rest, model.blocks)?;
+        let (tensors, rest) = records(rest, model.tensors)?;
+        let good = model.version == VERSION.cast_unsigned() && rest.is_empty();
+        good.then_some(Self { model, ropes, blocks, tensors })
+    }
+}
+
+/// The first records of some bytes, if there are as many, and the bytes after them.
+fn records<const N: usize>(bytes: &[u8], count: u32) -> Option<(&[[u8; N]], &[u8])> {
+    let (records, rest) = bytes.split_at_checked((count as usize).checked_mul(N)?)?;
+    Some((records.as_chunks().0, rest))
+}
+
 /// Reads and checks a descriptor.
 pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
-    let (header, records) = bytes.split_first_chunk().ok_or(status::BAD_DESCRIPTOR)?;
-    let model = Descriptor::from_le_bytes(header);
-    let (records, rest) = records.as_chunks::<{ Tensor::SIZE }>();
-    let counted = u32::try_from(records.len()).is_ok_and(|count| count == model.tensors);
-    if model.version != VERSION.cast_unsigned() || !counted || !rest.is_empty() {
-        return Err(status::BAD_DESCRIPTOR);
-    }
+    let Parts { model, ropes, blocks: shapes, tensors } =
+        Parts::new(bytes).ok_or(status::BAD_DESCRIPTOR)?;
     if model.features & !feature::ALL != 0 {
         return Err(status::UNKNOWN_FEATURE);
     }
-    let (shape, sizes) = (check_shape(&model)?, model.sizes());
-    let needed = |role: &&Role| role.section.is_in_block() && role.need.is_required(model.features);
-    // Each block needs some records: a lie about their number must not cost memory.
-    if records.len() / ROLES.iter().filter(needed).count().max(1) < shape.blocks {
-        return Err(status::MISSING_TENSOR);
-    }
+    let ropes = read_ropes(ropes)?;
+    let rope_dim = ropes.first().map_or(0, |rope| rope.dim);
+    let sizes = model.sizes(rope_dim);
+    let mut shape = check_shape(&model, &sizes)?;
+    let mut next = shapes.iter();
+    let blocks = alloc::filled(shapes.len(), || {
+        let block = transformer::Block::from_le_bytes(next.next()?);
+        Some((block, Tensors::<IN_BLOCK>::NONE))
+    });
+    let blocks = blocks.ok_or(status::OUT_OF_MEMORY)?;
     let mut globals = Globals::NONE;
-    let blocks = alloc::filled(shape.blocks, || Some(Block::NONE)).ok_or(status::OUT_OF_MEMORY)?;
-    for record in records {
+    for record in tensors {
         let tensor = Tensor::from_le_bytes(record);
         let role = Role::find(tensor.role).ok_or(status::BAD_DESCRIPTOR)?;
-        let place = place(role, &tensor, &shape, &mut globals, blocks)?;
-        if place.is_some() || !role.need.is_allowed(model.features) {
+        let number = PLACES[tensor.role as usize];
+        let (place, sizes, features) = if role.section.is_in_block() {
+            let index = (tensor.block as usize).checked_sub(shape.first_block);
+            let block = index.and_then(|index| blocks.get_mut(index));
+            let (block, its) = block.ok_or(status::BAD_BLOCK)?;
+            (&mut its.0[number], block.sizes(model.vocab, model.dim, rope_dim), block.features)
+        } else if tensor.block == 0 {
+            (&mut globals.0[number], sizes, model.features)
+        } else {
+            return Err(status::BAD_BLOCK);
+        };
+        if place.is_some() || !role.need.is_allowed(features) {
             return Err(status::MISSING_TENSOR);
         }
         *place = Some(check_tensor(role, &tensor, &sizes)?);
     }
-    let is_whole =
-        |block: &Block| ROLES.iter().filter(needed).all(|role| block.find(role.number).is_some());
-    if !blocks.iter().all(is_whole) {
-        return Err(status::MISSING_TENSOR);
-    }
+    let run = run(&model);
+    let mut next = blocks.iter();
+    let mut refused = status::OUT_OF_MEMORY;
+    let whole = alloc::filled(blocks.len(), || {
+        let (block, tensors) = next.next()?;
+        let sizes = block.sizes(model.vocab, model.dim, rope_dim);
+        let checked = check_block(block, &shape, ropes).and_then(|its| {
+            let kv_heads =
+                u32::try_from(its.own_kv_heads().len()).map_err(|_| status::BAD_SHAPE)?;
+            let buffers = shape.buffers.with_block(&sizes, kv_heads, &run);
+            shape.buffers = buffers.ok_or(status::BAD_SHAPE)?;
+            let needed =
+                |role: &&Role| role.section.is_in_block() && role.need.is_required(block.features);
+            let is_whole =
+                ROLES.iter().filter(needed).all(|role| tensors.find(role.number).is_some());
+            if is_whole {
+                Ok(Block { shape: its, tensors: *tensors })
+            } else {
+                Err(status::MISSING_TENSOR)
+            }
+        });
+        checked.map_err(|status| refused = status).ok()
+    });
+    let blocks = whole.ok_or(refused)?;
     let cache = u64::from(model.cache_high) << 32 | u64::from(model.cache_low);
     let cache = (cache != 0).then_some(cache);
-    Ok(Description { shape, globals, blocks, cache })
+    Ok(Description { shape, ropes, globals, blocks, cache })
 }
 
-/// Where a tensor goes.
-fn place<'a>(
-    role: &Role,
-    tensor: &Tensor,
-    shape: &Shape,
-    globals: &'a mut Globals,
-    blocks: &'a mut [Block],
-) -> Result<&'a mut Option<Stored>, Status> {
-    let place = PLACES[role.number as usize];
-    if role.section.is_in_block() {
-        let block = (tensor.block as usize).checked_sub(shape.first_block);
-        let block = block.and_then(|block| blocks.get_mut(block)).ok_or(status::BAD_BLOCK)?;
-        return Ok(&mut block.0[place]);
+fn run(model: &Descriptor) -> Run {
+    Run {
+        context: model.context,
+        batch: model.batch,
+        integers: model.activations == activations::INT8,
     }
-    if tensor.block != 0 {
-        return Err(status::BAD_BLOCK);
-    }
-    Ok(&mut globals.0[place])
 }
 
-fn check_shape(model: &Descriptor) -> Result<Shape, Status> {
-    let product = |a: u32, b: u32| (a as usize).checked_mul(b as usize).ok_or(status::BAD_SHAPE);
-    let sizes = [
-        model.vocab,
-        model.dim,
-        model.ffn,
-        model.heads,
-        model.kv_heads,
-        model.head_dim,
-        model.rope_dim,
-        model.context,
-        model.batch,
-    ];
-    let positive = |x: f32| x.is_finite() && x > 0.0;
-    let good = sizes.iter().all(|&size| size != 0)
-        && model.heads.is_multiple_of(model.kv_heads)
-        && model.rope_dim.is_multiple_of(2)
-        && model.rope_dim <= model.head_dim
+fn positive(number: f32) -> bool {
+    number.is_finite() && number > 0.0
+}
+
+/// Whether a number is finite and not below zero.
+fn natural(number: f32) -> bool {
+    number.is_finite() && number >= 0.0
+}
+
+fn read_ropes(records: &[[u8; Rope::SIZE]]) -> Result<&'static [Rope], Status> {
+    if records.len() > MOST_ROPES as usize {
+        return Err(status::BAD_DESCRIPTOR);
+    }
+    let mut next = records.iter();
+    let ropes = alloc::filled(records.len(), || next.next().map(Rope::from_le_bytes));
+    let ropes = &*ropes.ok_or(status::OUT_OF_MEMORY)?;
+    // Factors, and the buffers of all, have the first one's size.
+    let first = ropes.first().map_or(0, |rope| rope.dim);
+    let good = |rope: &Rope| {
+        rope.dim != 0
+            && rope.dim.is_multiple_of(2)
+            && rope.dim <= first
+            && rope.halves <= 1
+            && positive(rope.base)
+            && positive(rope.scale)
+            && rope.yarn_low.is_finite()
+            && rope.yarn_high.is_finite()
+            && positive(rope.magnitude)
+    };
+    if ropes.iter().all(good) { Ok(ropes) } else { Err(status::BAD_SHAPE) }
+}
+
+fn check_shape(model: &Descriptor, sizes: &Sizes) -> Result<Shape, Status> {
+    let good = [model.vocab, model.dim, model.context, model.batch].iter().all(|&size| size != 0)
         && model.first_block.checked_add(model.blocks).is_some()
-        && model.rms_epsilon.is_finite()
-        && model.rms_epsilon >= 0.0
+        && natural(model.epsilon)
+        && positive(model.embedding_scale)
+        && positive(model.residual_scale)
+        && positive(model.logit_scale)
+        && natural(model.logit_cap)
         && matches!(model.activations, activations::F32 | activations::INT8)
-        && model.rank < model.ranks
-        && positive(model.rope_base)
-        && positive(model.rope_scale);
+        && model.rank < model.ranks;
     if !good {
         return Err(status::BAD_SHAPE);
     }
-    let share = Share { rank: model.rank as usize, ranks: model.ranks as usize };
-    let kv_heads = own_kv_heads(share, model.heads as usize, model.kv_heads as usize).len();
-    let run = Run {
-        context: model.context,
-        batch: model.batch,
-        kv_heads: u32::try_from(kv_heads).map_err(|_| status::BAD_SHAPE)?,
-        integers: model.activations == activations::INT8,
-    };
     Ok(Shape {
         vocab: model.vocab as usize,
         dim: model.dim as usize,
-        ffn: model.ffn as usize,
-        heads: model.heads as usize,
-        kv_heads: model.kv_heads as usize,
-        head_dim: model.head_dim as usize,
-        rope_dim: model.rope_dim as usize,
         first_block: model.first_block as usize,
         blocks: model.blocks as usize,
         context: model.context as usize,
         batch: model.batch as usize,
         cache_type: CacheType::new(model.cache_type)?,
-        rms_epsilon: model.rms_epsilon,
-        rope_base: model.rope_base,
-        rope_scale: model.rope_scale,
-        query_len: product(model.heads, model.head_dim)?,
-        share,
-        rope_halves: model.features & feature::ROPE_HALVES != 0,
-        tied: model.features & feature::TIED_OUTPUT != 0,
-        buffers: Buffers::new(&model.sizes(), &run).ok_or(status::BAD_SHAPE)?,
+        epsilon: model.epsilon,
+        embedding_scale: model.embedding_scale,
+        residual_scale: model.residual_scale,
+        logit_scale: model.logit_scale,
+        logit_cap: model.logit_cap,
+        share: Share { rank: model.rank as usize, ranks: model.ranks as usize },
+        features: model.features,
+        buffers: Buffers::new(sizes, &run(model)).ok_or(status::BAD_SHAPE)?,
     })
+}
+
+fn check_block(
+    block: &transformer::Block,
+    shape: &Shape,
+    ropes: &[Rope],
+) -> Result<BlockShape, Status> {
+    let rope = (block.rope != NO_ROPE).then_some(block.rope as usize);
+    let turned = rope.map(|rope| ropes.get(rope).ok_or(status::BAD_DESCRIPTOR)).transpose()?;
+    let has = |feature: u32| block.features & feature != 0;
+    if block.features & !feature::ALL != 0 {
+        return Err(status::UNKNOWN_FEATURE);
+    }
+    let good = block.heads != 0
+        && block.kv_heads != 0
+        && block.heads.is_multiple_of(block.kv_heads)
+        && block.head_dim != 0
+        && turned.is_none_or(|rope| rope.dim <= block.head_dim)
+        && positive(block.attention_scale)
+        && natural(block.attention_cap)
+        && natural(block.temperature)
+        && (block.temperature == 0.0 || block.temperature_length != 0)
+        && if has(feature::EXPERTS) { good_experts(block) } else { block.ffn != 0 }
+        // The two need the same buffer.
+        && !(has(feature::PARALLEL) && has(feature::POST_NORMS));
+    let query_len = (block.heads as usize).checked_mul(block.head_dim as usize);
+    let query_len = query_len.filter(|_| good).ok_or(status::BAD_SHAPE)?;
+    Ok(BlockShape {
+        features: block.features,
+        heads: block.heads as usize,
+        kv_heads: block.kv_heads as usize,
+        head_dim: block.head_dim as usize,
+        query_len,
+        ffn: block.ffn as usize,
+        window: (block.window != 0).then_some(block.window as usize),
+        rope,
+        attention_scale: block.attention_scale,
+        attention_cap: block.attention_cap,
+        temperature: block.temperature,
+        temperature_length: block.temperature_length as usize,
+        experts: block.experts as usize,
+        experts_used: block.experts_used as usize,
+        expert_ffn: block.expert_ffn as usize,
+        shared_ffn: block.shared_ffn as usize,
+        gating: block.gating,
+        expert_scale: block.expert_scale,
+        context: shape.context,
+        share: shape.share,
+    })
+}
+
+fn good_experts(block: &transformer::Block) -> bool {
+    use polychord_abi::transformer::gating::{SIGMOID, SOFTMAX, SOFTMAX_OF_CHOSEN};
+
+    let shared = block.features & feature::SHARED_EXPERT != 0;
+    (1..=block.experts).contains(&block.experts_used)
+        && block.expert_ffn != 0
+        && (block.shared_ffn != 0) == shared
+        && matches!(block.gating, SOFTMAX | SIGMOID | SOFTMAX_OF_CHOSEN)
+        && positive(block.expert_scale)
 }
 
 fn check_tensor(role: &Role, tensor: &Tensor, sizes: &Sizes) -> Result<Stored, Status> {

@@ -43,6 +43,11 @@ impl Share {
         Stack { share: self, n, units: rows, unit: 1 }
     }
 
+    /// The results of rows for `n` columns that each rank has computed in full.
+    pub(crate) fn whole(self, rows: usize, n: usize) -> Stack {
+        Stack { share: Self { rank: 0, ranks: 1 }, n, units: rows, unit: 1 }
+    }
+
     /// The results of heads for `n` columns.
     pub(crate) fn heads(self, heads: usize, head_dim: usize, n: usize) -> Stack {
         Stack { share: self, n, units: heads, unit: head_dim }

@@ -1,7 +1,7 @@
 //! Rotary position embedding: of neighbors (elements 2i and 2i + 1 of a head), or of halves
 //! (elements i and i + `rope_dim` / 2).
 
-use polychord_abi::transformer::status;
+use polychord_abi::transformer::{self, NO_FACTORS, status};
 
 use crate::{Status, alloc, model::Shape};
 
@@ -9,52 +9,73 @@ use crate::{Status, alloc, model::Shape};
 pub(crate) struct Rope {
     /// One frequency for each pair; `f64` so that far positions keep their angle.
     base: &'static mut [f64],
+    /// The role of the factors that divide them, if there are any.
+    factors: Option<u32>,
+    is_divided: bool,
     /// The frequencies divided by the factors of the model.
     divided: &'static mut [f64],
-    is_divided: bool,
     /// Whether halves are rotated.
     halves: bool,
     /// Positions are multiplied by this.
     scale: f64,
+    /// Cosines and sines are multiplied by this.
+    magnitude: f64,
     /// `[batch][pairs]` of cosine and sine; not written before use.
     rotations: &'static mut [f32],
 }
 
 impl Rope {
-    /// The frequencies `base^(-2i / rope_dim)`.
-    pub(crate) fn new(shape: &Shape) -> Result<Self, Status> {
-        let pairs = alloc::len(shape.buffers.frequencies)?;
-        let step = -2.0 / shape.rope_dim as f64;
+    /// The frequencies `base^(-2i / dim)`, where YaRN's are scaled.
+    pub(crate) fn new(rope: &transformer::Rope, shape: &Shape) -> Result<Self, Status> {
+        let pairs = rope.dim as usize / 2;
+        let step = -2.0 / f64::from(rope.dim);
+        let is_yarn = rope.yarn_high >= 0.0;
         let mut index = 0.0;
         let base = alloc::filled(pairs, || {
-            let power = libm::pow(f64::from(shape.rope_base), step * index);
+            let mut power = libm::pow(f64::from(rope.base), step * index);
+            if is_yarn {
+                power *= yarn(rope, index);
+            }
             index += 1.0;
             Some(power)
         });
-        let rotations = alloc::len(shape.buffers.rotations)?;
+        let factors = (rope.factors != NO_FACTORS).then_some(rope.factors);
+        let divided = if factors.is_some() { pairs } else { 0 };
+        let rotations = alloc::floats(shape.batch.checked_mul(2 * pairs).ok_or(status::BAD_SHAPE)?);
         Ok(Self {
             base: base.ok_or(status::OUT_OF_MEMORY)?,
-            divided: alloc::filled(pairs, || Some(0.0)).ok_or(status::OUT_OF_MEMORY)?,
+            factors,
             is_divided: false,
-            halves: shape.rope_halves,
-            scale: f64::from(shape.rope_scale),
-            rotations: alloc::floats(rotations).ok_or(status::OUT_OF_MEMORY)?,
+            divided: alloc::filled(divided, || Some(0.0)).ok_or(status::OUT_OF_MEMORY)?,
+            halves: rope.halves != 0,
+            scale: if is_yarn { 1.0 } else { rope.scale.into() },
+            magnitude: rope.magnitude.into(),
+            rotations: rotations.ok_or(status::OUT_OF_MEMORY)?,
         })
+    }
+
+    /// The role of the factors that frequencies are to be divided by, until that was done.
+    pub(crate) const fn missing_factors(&self) -> Option<u32> {
+        if self.is_divided { None } else { self.factors }
     }
 
     /// Divides each frequency by its factor.
     ///
     /// The base stays, so that a call that is stopped on the way divides nothing twice.
-    pub(crate) fn divide(&mut self, factors: &[f32]) {
+    pub(crate) fn divide(&mut self, factors: &[f32]) -> Result<(), Status> {
+        if factors.iter().any(|factor| !(factor.is_finite() && *factor > 0.0)) {
+            return Err(status::BAD_FACTORS);
+        }
         for ((divided, base), factor) in self.divided.iter_mut().zip(&*self.base).zip(factors) {
             *divided = base / f64::from(*factor);
         }
         self.is_divided = true;
+        Ok(())
     }
 
-    /// Whether that was done.
-    pub(crate) const fn is_divided(&self) -> bool {
-        self.is_divided
+    /// How many factors there are.
+    pub(crate) const fn pairs(&self) -> usize {
+        self.base.len()
     }
 
     /// Lets it be done again.
@@ -71,7 +92,7 @@ impl Rope {
             let position = position as f64 * self.scale;
             for (rotation, inverse) in row.as_chunks_mut().0.iter_mut().zip(inverse) {
                 let (sin, cos) = libm::sincos(position * inverse);
-                *rotation = [cos as f32, sin as f32];
+                *rotation = [(cos * self.magnitude) as f32, (sin * self.magnitude) as f32];
             }
         }
     }
@@ -94,6 +115,15 @@ impl Rope {
             }
         }
     }
+}
+
+/// What YaRN multiplies the frequency of a pair by: 1 for fast ones, the scale for slow ones.
+fn yarn(rope: &transformer::Rope, pair: f64) -> f64 {
+    let (low, high) = (f64::from(rope.yarn_low), f64::from(rope.yarn_high));
+    let width = high - low;
+    let width = if width < 0.001 { 0.001 } else { width };
+    let slow = ((pair - low) / width).clamp(0.0, 1.0);
+    f64::from(rope.scale) * slow + (1.0 - slow)
 }
 
 /// Turns a point by an angle with this cosine and sine.

@@ -1,6 +1,9 @@
 //! Shape of a network, and what each tensor of the file is for.
 
 mod error;
+mod experts;
+mod keys;
+mod rope;
 mod tensors;
 
 use polychord_abi::network::{ROLES, Sizes, feature, role};
@@ -9,6 +12,10 @@ use crate::arch::Architecture;
 use crate::gguf::{Gguf, Metadata, Value};
 
 pub use error::Error;
+pub(crate) use experts::Experts;
+pub(crate) use keys::Keys;
+use keys::in_range;
+pub use polychord_abi::transformer::{Block, NO_ROPE, Rope, gating};
 pub use tensors::ModelTensor;
 use tensors::Network;
 
@@ -36,30 +43,39 @@ pub struct Config {
     pub blocks: u32,
     /// Width of the hidden state.
     pub dim: u32,
-    /// Width of the feed-forward part.
+    /// Width of the feed-forward part, of the widest block; of all experts together where it is
+    /// divided.
     pub ffn: u32,
-    /// Query heads of a block.
+    /// Query heads of a block, of the one that has most.
     pub heads: u32,
-    /// Key and value heads of a block; divides `heads`.
+    /// Key and value heads of a block; divides its query heads.
     pub kv_heads: u32,
     /// Width of one head.
     pub head_dim: u32,
-    /// How many elements of a head are rotated; even, at most `head_dim`.
-    pub rope_dim: u32,
-    /// Base of the rotary frequencies.
-    pub rope_base: f32,
-    /// Positions are multiplied by this before rotation: 1, or 1/factor of linear scaling.
-    pub rope_scale: f32,
-    /// Added to the mean square before its root.
-    pub rms_epsilon: f32,
+    /// Added to the mean square, or to the variance, before its root.
+    pub epsilon: f32,
     /// Longest sequence that the model was trained for.
     pub context_length: u32,
     /// Number of tokens; ids are below this.
     pub vocab: u32,
     /// Whether the output matrix is the embedding.
     pub tied: bool,
-    /// What the network has or does beyond the common ground: bits of [`feature`].
+    /// What rows of the embedding are multiplied by.
+    pub embedding_scale: f32,
+    /// What the results of attention and feed-forward are multiplied by, before they are added.
+    pub residual_scale: f32,
+    /// What logits are multiplied by.
+    pub logit_scale: f32,
+    /// Logits are kept within this by `cap * tanh(logit / cap)`; 0 for none.
+    pub logit_cap: f32,
+    /// Contexts above this use other factors of their rotation, if there are two kinds of them.
+    pub long_context: Option<u32>,
+    /// What the network has or does beyond the common ground, but for its blocks: bits of [`feature`].
     pub features: u32,
+    /// How queries and keys are rotated, in at most four ways: that of most blocks first.
+    pub ropes: Vec<Rope>,
+    /// Each block.
+    pub layers: Vec<Block>,
 }
 
 impl Config {
@@ -78,40 +94,124 @@ impl Config {
         let metadata = gguf.metadata();
         check_whole(metadata)?;
         let architecture = architecture(metadata)?;
-        let keys = Keys { metadata, prefix: architecture.name };
+        let keys = Keys::new(gguf, architecture);
         let features = architecture.features_of(gguf);
-        keys.refuse_options()?;
-        let dim = keys.required("embedding_length", u32::MAX)?;
-        let heads = keys.required("attention.head_count", MAX_HEADS)?;
-        let kv_heads = keys.optional("attention.head_count_kv", MAX_HEADS)?.unwrap_or(heads);
-        let head_dim = keys.head_dim(dim, heads)?;
-        let config = Self {
-            blocks: keys.required("block_count", MAX_BLOCKS)?,
-            dim,
-            ffn: keys.required("feed_forward_length", u32::MAX)?,
-            heads,
-            kv_heads,
-            head_dim,
-            rope_dim: keys.optional("rope.dimension_count", u32::MAX)?.unwrap_or(head_dim),
-            rope_base: keys.positive("rope.freq_base")?.unwrap_or(10_000.0),
-            rope_scale: keys.rope_scale()?,
-            rms_epsilon: keys.required_positive("attention.layer_norm_rms_epsilon")?,
-            context_length: keys.required("context_length", u32::MAX)?,
-            vocab: vocab(gguf, &keys)?,
-            tied: features & feature::TIED_OUTPUT != 0,
-            features,
-        };
+        let (mut config, skipped) = Self::common(&keys, features)?;
+        config.read_factors(&keys)?;
+        (architecture.read)(&keys, &mut config)?;
+        keys.refuse_unread()?;
         config.check()?;
-        let (architecture, blocks, sizes) = (architecture.name, config.blocks, config.sizes());
-        let tensors = Network { architecture, blocks, features, sizes }.tensors(gguf)?;
+        let tensors = Network { architecture, config: &config, skipped }.tensors(gguf)?;
         Ok((config, tensors))
     }
 
-    /// The numbers that the sizes of tensors and buffers follow from.
+    /// The network as the keys that all have describe it, and the number of blocks that are there
+    /// for something else.
+    fn common(keys: &Keys<'_>, features: u32) -> Result<(Self, u32), Error> {
+        let all = keys.required("block_count", MAX_BLOCKS)?;
+        // Predict further tokens, behind the network.
+        let skipped = keys.count("nextn_predict_layers", MAX_BLOCKS)?.unwrap_or(0);
+        if skipped >= all {
+            let key = keys.key("nextn_predict_layers");
+            return Err(Error::Range { key, value: skipped.into(), most: all - 1 });
+        }
+        let dim = keys.required("embedding_length", u32::MAX)?;
+        let per_block = |name, most| keys.per_block(name, most, all);
+        let ffn = per_block("feed_forward_length", u32::MAX)?;
+        let ffn = ffn.ok_or_else(|| keys.missing("feed_forward_length"))?;
+        let heads = per_block("attention.head_count", MAX_HEADS)?;
+        let heads = heads.ok_or_else(|| keys.missing("attention.head_count"))?;
+        let kv_heads = per_block("attention.head_count_kv", MAX_HEADS)?;
+        let kv_heads = kv_heads.unwrap_or_else(|| heads.clone());
+        let head_dim = keys.head_dim(dim, most(&heads))?;
+        let context_length = keys.required("context_length", u32::MAX)?;
+        let attention_scale = keys.factor("attention.scale")?;
+        #[expect(clippy::cast_precision_loss, reason = "heads are not that wide")]
+        let attention_scale = attention_scale.unwrap_or(1.0 / (head_dim as f32).sqrt());
+        let block = |number: usize| Block {
+            features,
+            heads: heads[number],
+            kv_heads: kv_heads[number],
+            head_dim,
+            ffn: ffn[number],
+            attention_scale,
+            ..Block::default()
+        };
+        let blocks = all - skipped;
+        let config = Self {
+            blocks,
+            dim,
+            ffn: most(&ffn),
+            heads: most(&heads),
+            kv_heads: most(&kv_heads),
+            head_dim,
+            epsilon: keys.required_positive(keys.architecture.epsilon)?,
+            context_length,
+            vocab: vocab(keys.gguf, keys)?,
+            tied: features & feature::TIED_OUTPUT != 0,
+            embedding_scale: 1.0,
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: 0.0,
+            long_context: None,
+            features,
+            ropes: vec![keys.rope(head_dim, context_length)?],
+            layers: (0..blocks as usize).map(block).collect(),
+        };
+        Ok((config, skipped))
+    }
+
+    /// Lets the rope be divided by the factors of the file, if it has them: by one list, or by one
+    /// of two, for contexts up to the one that the model was first trained for, and for longer ones.
+    fn read_factors(&mut self, keys: &Keys<'_>) -> Result<(), Error> {
+        let is_there = |role: u32| keys.gguf.tensor(ROLES[role as usize].name).is_some();
+        if is_there(role::ROPE_FREQS) {
+            self.ropes.iter_mut().for_each(|rope| rope.factors = role::ROPE_FREQS);
+        }
+        let both = [role::ROPE_FACTORS_SHORT, role::ROPE_FACTORS_LONG];
+        let missing = both.into_iter().find(|role| !is_there(*role));
+        match missing {
+            Some(_) if !both.into_iter().any(is_there) => {}
+            Some(role) => {
+                let name = ROLES[role as usize].name.to_owned();
+                return Err(Error::MissingTensor { name });
+            }
+            None => {
+                let name = "rope.scaling.original_context_length";
+                self.long_context = Some(keys.required(name, u32::MAX)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a rope as the first one, but for its base, that scales nothing; returns its number.
+    pub(crate) fn add_plain_rope(&mut self, base: f32) -> u32 {
+        let plain = Rope {
+            base,
+            scale: 1.0,
+            yarn_low: -1.0,
+            yarn_high: -1.0,
+            magnitude: 1.0,
+            ..self.ropes[0]
+        };
+        self.ropes.push(plain);
+        // At most four.
+        u32::try_from(self.ropes.len() - 1).unwrap_or(NO_ROPE)
+    }
+
+    /// Calls `change` with the number of each block, and the block.
+    pub(crate) fn each(&mut self, change: impl FnMut(usize, &mut Block)) {
+        let mut change = change;
+        self.layers.iter_mut().enumerate().for_each(|(number, block)| change(number, block));
+    }
+
+    /// The numbers that the sizes of the tensors and buffers of a block follow from; without one,
+    /// of what is outside of blocks.
     #[must_use]
-    pub const fn sizes(&self) -> Sizes {
-        let Self { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim, .. } = *self;
-        Sizes { vocab, dim, ffn, heads, kv_heads, head_dim, rope_dim }
+    pub fn sizes(&self, block: Option<u32>) -> Sizes {
+        let block = block.and_then(|block| self.layers.get(block as usize)).copied();
+        let rope_dim = self.ropes.first().map_or(0, |rope| rope.dim);
+        block.unwrap_or_default().sizes(self.vocab, self.dim, rope_dim)
     }
 
     /// Width of all query heads of a block together.
@@ -127,18 +227,31 @@ impl Config {
     }
 
     fn check(&self) -> Result<(), Error> {
-        let Self { heads, kv_heads, head_dim, rope_dim, .. } = *self;
-        if !heads.is_multiple_of(kv_heads) {
-            return Err(Error::HeadGroups { heads, kv_heads });
-        }
-        if heads.checked_mul(head_dim).is_none() {
-            return Err(Error::HeadWidth { heads, head_dim });
-        }
-        if !rope_dim.is_multiple_of(2) || rope_dim > head_dim {
-            return Err(Error::RopeDim { rope_dim, head_dim });
+        for block in &self.layers {
+            let Block { heads, kv_heads, head_dim, .. } = *block;
+            if !heads.is_multiple_of(kv_heads) {
+                return Err(Error::HeadGroups { heads, kv_heads });
+            }
+            if heads.checked_add(2 * kv_heads).and_then(|all| all.checked_mul(head_dim)).is_none() {
+                return Err(Error::HeadWidth { heads, head_dim });
+            }
+            for rope in &self.ropes {
+                if !rope.dim.is_multiple_of(2) || rope.dim > head_dim {
+                    return Err(Error::RopeDim { rope_dim: rope.dim, head_dim });
+                }
+            }
+            let Block { ffn, experts, expert_ffn, .. } = *block;
+            let widest = expert_ffn.max(self.dim);
+            if ffn.checked_mul(2).is_none() || experts.checked_mul(widest).is_none() {
+                return Err(Error::FeedForwardWidth { ffn, experts, width: widest });
+            }
         }
         Ok(())
     }
+}
+
+fn most(numbers: &[u32]) -> u32 {
+    numbers.iter().copied().max().unwrap_or(1)
 }
 
 /// Refuses a part of a model whose tensors are in several files, each of which is a GGUF file.
@@ -180,55 +293,7 @@ fn vocab(gguf: &Gguf, keys: &Keys<'_>) -> Result<u32, Error> {
     in_range(name.to_owned(), rows, u32::MAX)
 }
 
-fn in_range(key: String, value: u64, most: u32) -> Result<u32, Error> {
-    match u32::try_from(value) {
-        Ok(value) if (1..=most).contains(&value) => Ok(value),
-        _ => Err(Error::Range { key, value, most }),
-    }
-}
-
-/// Access to the keys that start with the architecture's name.
-struct Keys<'a> {
-    metadata: &'a Metadata,
-    prefix: &'static str,
-}
-
 impl Keys<'_> {
-    fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.prefix)
-    }
-
-    fn optional(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
-        let key = self.key(name);
-        let value = match self.metadata.get(&key) {
-            // One number for each block.
-            Some(Value::Array(array)) => match array.uniform() {
-                Some(value) => Some(value),
-                None => return Err(Error::PerBlock { key }),
-            },
-            _ => self.metadata.u64(&key)?,
-        };
-        value.map(|value| in_range(key, value, most)).transpose()
-    }
-
-    fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
-        let missing = || Error::Missing { key: self.key(name) };
-        self.optional(name, most)?.ok_or_else(missing)
-    }
-
-    fn positive(&self, name: &str) -> Result<Option<f32>, Error> {
-        let key = self.key(name);
-        match self.metadata.f32(&key)? {
-            Some(value) if !(value.is_finite() && value > 0.0) => Err(Error::Float { key, value }),
-            value => Ok(value),
-        }
-    }
-
-    fn required_positive(&self, name: &str) -> Result<f32, Error> {
-        let missing = || Error::Missing { key: self.key(name) };
-        self.positive(name)?.ok_or_else(missing)
-    }
-
     fn head_dim(&self, dim: u32, heads: u32) -> Result<u32, Error> {
         let keys = self.optional("attention.key_length", u32::MAX)?;
         let values = self.optional("attention.value_length", u32::MAX)?;
@@ -241,54 +306,5 @@ impl Keys<'_> {
             Some(values) if values != width => Err(Error::ValueLength { keys: width, values }),
             _ => Ok(width),
         }
-    }
-
-    /// A factor above zero; zero, which some converters write, is none.
-    fn factor(&self, name: &str) -> Result<Option<f32>, Error> {
-        match self.metadata.f32(&self.key(name))? {
-            Some(0.0) => Ok(None),
-            _ => self.positive(name),
-        }
-    }
-
-    /// Factor on positions; refuses kinds of scaling that are more than a factor.
-    fn rope_scale(&self) -> Result<f32, Error> {
-        let old = self.factor("rope.scale_linear")?;
-        let key = self.key("rope.scaling.factor");
-        let factor = match self.metadata.get(&key) {
-            Some(_) => self.factor("rope.scaling.factor")?,
-            None => old,
-        };
-        let kind = self.metadata.str(&self.key("rope.scaling.type"))?;
-        match kind {
-            Some("none") => Ok(1.0),
-            Some("linear") | None => Ok(1.0 / factor.unwrap_or(1.0)),
-            Some(kind) => Err(Error::RopeScaling { kind: kind.to_owned() }),
-        }
-    }
-
-    /// Refuses options that would change the computation.
-    fn refuse_options(&self) -> Result<(), Error> {
-        let neutral_integers = [("expert_count", 0), ("expert_used_count", 0)];
-        for (name, neutral) in neutral_integers {
-            let key = self.key(name);
-            if let Some(value) = self.metadata.u64(&key)?.filter(|&value| value != neutral) {
-                return Err(Error::Option { key, value: value.to_string() });
-            }
-        }
-        let neutral_floats =
-            ["logit_scale", "residual_scale", "embedding_scale", "rope.scaling.attn_factor"];
-        for name in neutral_floats {
-            let key = self.key(name);
-            #[allow(clippy::float_cmp, reason = "only exactly 1 changes nothing")]
-            if let Some(value) = self.metadata.f32(&key)?.filter(|&value| value != 1.0) {
-                return Err(Error::Option { key, value: value.to_string() });
-            }
-        }
-        let key = self.key("attention.causal");
-        if self.metadata.bool(&key)? == Some(false) {
-            return Err(Error::Option { key, value: "false".to_owned() });
-        }
-        Ok(())
     }
 }

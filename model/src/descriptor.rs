@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use polychord_abi::transformer::{Descriptor, Tensor, VERSION};
+use polychord_abi::network::role;
+use polychord_abi::transformer::{Descriptor, Rope, Tensor, VERSION};
 
 use crate::activations::Activations;
 use crate::cache_type::CacheType;
@@ -51,45 +52,60 @@ impl Settings {
     }
 }
 
-/// Describes the shape of a network to a guest that holds the blocks `blocks` of it.
+/// Describes the network to a guest that holds the blocks `blocks` of it, and these tensors, as
+/// `transformer_init` takes it; `cache` is the address of memory for keys and values, or 0.
 #[must_use]
-pub fn header(config: &Config, settings: &Settings, blocks: Range<u32>) -> Descriptor {
+pub fn bytes(
+    config: &Config,
+    settings: &Settings,
+    blocks: Range<u32>,
+    cache: u64,
+    tensors: &[Tensor],
+) -> Vec<u8> {
     let Settings { context, batch, activations, cache_type, rank, ranks } = *settings;
-    Descriptor {
-        version: VERSION.cast_unsigned(),
-        vocab: config.vocab,
-        dim: config.dim,
-        ffn: config.ffn,
-        heads: config.heads,
-        kv_heads: config.kv_heads,
-        head_dim: config.head_dim,
-        rope_dim: config.rope_dim,
-        first_block: blocks.start,
-        blocks: blocks.end - blocks.start,
-        context,
-        batch,
-        rms_epsilon: config.rms_epsilon,
-        rope_base: config.rope_base,
-        rope_scale: config.rope_scale,
-        activations: activations.number(),
-        rank,
-        cache_type: cache_type.number(),
-        ranks,
-        features: config.features,
-        ..Descriptor::default()
-    }
-}
-
-/// A header and tensors, as `transformer_init` takes them; `cache` is the address of memory
-/// for keys and values, or 0.
-#[must_use]
-pub fn bytes(header: Descriptor, cache: u64, tensors: &[Tensor]) -> Vec<u8> {
+    let ropes = ropes(config, context);
+    let layers = config.layers.get(blocks.start as usize..blocks.end as usize).unwrap_or(&[]);
     // The number of roles in each of 4,096 blocks, at most.
-    let count = u32::try_from(tensors.len()).unwrap_or(u32::MAX);
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let [cache_low, cache_high] = [cache & u64::from(u32::MAX), cache >> 32]
         .map(|half| u32::try_from(half).unwrap_or(u32::MAX));
-    let header = Descriptor { tensors: count, cache_low, cache_high, ..header };
+    let header = Descriptor {
+        version: VERSION.cast_unsigned(),
+        ropes: count(ropes.len()),
+        blocks: count(layers.len()),
+        tensors: count(tensors.len()),
+        first_block: blocks.start,
+        features: config.features,
+        vocab: config.vocab,
+        dim: config.dim,
+        context,
+        batch,
+        epsilon: config.epsilon,
+        embedding_scale: config.embedding_scale,
+        residual_scale: config.residual_scale,
+        logit_scale: config.logit_scale,
+        logit_cap: config.logit_cap,
+        activations: activations.number(),
+        cache_low,
+        cache_high,
+        cache_type: cache_type.number(),
+        rank,
+        ranks,
+    };
     let mut bytes = header.to_le_bytes().to_vec();
+    ropes.iter().for_each(|rope| bytes.extend(rope.to_le_bytes()));
+    layers.iter().for_each(|block| bytes.extend(block.to_le_bytes()));
     tensors.iter().for_each(|tensor| bytes.extend(tensor.to_le_bytes()));
     bytes
+}
+
+/// The ropes of a network, with the factors that a context of this length takes.
+fn ropes(config: &Config, context: u32) -> Vec<Rope> {
+    let mut ropes = config.ropes.clone();
+    if let Some(original) = config.long_context {
+        let is_long = context > original;
+        let role = if is_long { role::ROPE_FACTORS_LONG } else { role::ROPE_FACTORS_SHORT };
+        ropes.iter_mut().for_each(|rope| rope.factors = role);
+    }
+    ropes
 }

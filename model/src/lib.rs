@@ -12,6 +12,7 @@
 pub mod chat;
 pub mod config;
 pub mod descriptor;
+pub mod families;
 pub mod gguf;
 pub mod layout;
 pub mod sampler;

@@ -5,7 +5,7 @@
 mod support;
 
 use polychord_abi::transformer::{feature, role};
-use polychord_model::config::{Config, Error};
+use polychord_model::config::{Block, Config, Error, NO_ROPE, gating};
 use polychord_model::gguf::{Array, GgmlType, Value};
 use support::{Writer, read, string, strings, test_data};
 
@@ -53,9 +53,11 @@ fn a_small_model_is_read() {
     let gguf = read(&model().file()).unwrap();
     let (config, tensors) = Config::from_gguf(&gguf).unwrap();
     assert_eq!((config.dim, config.ffn, config.blocks, config.vocab), (64, 96, 1, 40));
-    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.rope_dim), (4, 2, 16, 16));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim), (4, 2, 16));
     assert_eq!((config.q_dim(), config.kv_dim(), config.context_length), (64, 32, 128));
-    assert_eq!((config.rope_base, config.rope_scale, config.rms_epsilon), (10_000.0, 1.0, 1e-5));
+    let [rope] = config.ropes[..] else { panic!("{:?}", config.ropes) };
+    assert_eq!((rope.dim, rope.base, rope.scale, rope.halves), (16, 10_000.0, 1.0, 0));
+    assert_eq!((config.epsilon, config.layers[0].attention_scale), (1e-5, 0.25));
     assert!(config.tied);
     let roles: Vec<u32> = tensors.iter().map(|tensor| tensor.role).collect();
     assert_eq!(roles, [0, 4, 5, 6, 7, 8, 9, 10, 11, 12, 1]);
@@ -78,7 +80,9 @@ fn optional_parts_are_read() {
         .tensor("rope_freqs.weight", GgmlType::F32, &[8]);
     let gguf = read(&writer.file()).unwrap();
     let (config, tensors) = Config::from_gguf(&gguf).unwrap();
-    assert_eq!((config.rope_base, config.rope_scale, config.tied), (5e5, 0.25, false));
+    let rope = config.ropes[0];
+    assert_eq!((rope.base, rope.scale, rope.factors), (5e5, 0.25, role::ROPE_FREQS));
+    assert!(!config.tied);
     assert_eq!(tensors[1].role, role::ROPE_FREQS);
     assert_eq!(tensors.last().unwrap().role, role::OUTPUT);
 }
@@ -104,12 +108,17 @@ fn harmless_mistakes_of_converters_are_overlooked() {
 #[test]
 fn other_architectures_and_options_are_named() {
     assert!(
-        matches!(error(&with("general.architecture", string("gemma3"))), Error::Architecture { found } if found == "gemma3")
+        matches!(error(&with("general.architecture", string("mamba"))), Error::Architecture { found } if found == "mamba")
     );
-    for key in ["llama.expert_count", "llama.expert_used_count"] {
-        assert!(
-            matches!(error(&with(key, Value::U32(8))), Error::Option { key: named, .. } if named == key)
-        );
+    for name in [
+        "attn_logit_softcapping",
+        "residual_scale",
+        "attention.temperature_scale",
+        "ssm.state_size",
+    ] {
+        let key = format!("llama.{name}");
+        let message = error(&with(&key, Value::F32(8.0))).to_string();
+        assert!(message.contains(&key) && message.contains("is 8"), "{message}");
     }
     assert!(matches!(error(&with("llama.logit_scale", Value::F32(0.5))), Error::Option { .. }));
     assert!(matches!(
@@ -117,7 +126,7 @@ fn other_architectures_and_options_are_named() {
         Error::Option { .. }
     ));
     assert!(
-        matches!(error(&with("llama.rope.scaling.type", string("yarn"))), Error::RopeScaling { kind } if kind == "yarn")
+        matches!(error(&with("llama.rope.scaling.type", string("dynamic"))), Error::RopeScaling { kind } if kind == "dynamic")
     );
 }
 
@@ -179,7 +188,16 @@ fn missing_and_impossible_values_are_named() {
     let differ = Value::Array(Array::U32(vec![96, 64]));
     assert!(matches!(
         error(&with("llama.feed_forward_length", differ)),
+        Error::ArrayLength { key, found: 2, blocks: 1 } if key == "llama.feed_forward_length"
+    ));
+    let floats = Value::Array(Array::F32(vec![96.0]));
+    assert!(matches!(
+        error(&with("llama.feed_forward_length", floats)),
         Error::PerBlock { key } if key == "llama.feed_forward_length"
+    ));
+    assert!(matches!(
+        error(&with("llama.feed_forward_length", Value::U32(u32::MAX))),
+        Error::FeedForwardWidth { .. }
     ));
     assert!(matches!(
         error(&with("tokenizer.ggml.tokens", strings(["a"]))),
@@ -195,7 +213,7 @@ fn every_tensor_is_needed_and_no_other_allowed() {
         assert!(matches!(error(&writer), Error::MissingTensor { name: named } if named == *name));
     }
     for name in
-        ["blk.0.attn_output.bias", "blk.0.ffn_gate_inp.weight", "blk.1.attn_norm.weight", "other"]
+        ["blk.0.ffn_up.bias", "blk.0.ffn_gate_inp.weight", "blk.1.attn_norm.weight", "other"]
     {
         let writer = model().tensor(name, GgmlType::F32, &[64]);
         assert!(
@@ -229,8 +247,140 @@ fn qwen2_is_read_by_its_own_keys() {
     }
     let gguf = read(&writer.file()).unwrap();
     let (config, tensors) = Config::from_gguf(&gguf).unwrap();
-    let features = feature::ROPE_HALVES | feature::QKV_BIAS | feature::TIED_OUTPUT;
-    assert_eq!((config.features, config.rms_epsilon, tensors.len()), (features, 1e-6, 14));
+    let features = feature::QKV_BIAS | feature::TIED_OUTPUT;
+    assert_eq!((config.features, config.epsilon, tensors.len()), (features, 1e-6, 14));
+    assert_eq!(config.ropes[0].halves, 1);
+}
+
+/// A network of another family, with the same sizes as [`model`] and no tensors of blocks.
+fn family(name: &str, pairs: &[(&str, Value)]) -> Writer {
+    let mut writer = Writer::default().pair("general.architecture", string(name));
+    let sizes = [
+        ("block_count", 4),
+        ("context_length", 128),
+        ("embedding_length", 64),
+        ("feed_forward_length", 96),
+        ("attention.head_count", 4),
+        ("attention.head_count_kv", 2),
+    ];
+    let floats = ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon"];
+    for (key, value) in sizes
+        .map(|(key, value)| (key, Value::U32(value)))
+        .into_iter()
+        .chain(floats.map(|key| (key, Value::F32(1e-6))))
+    {
+        if !pairs.iter().any(|(other, _)| *other == key) {
+            writer = writer.pair(&format!("{name}.{key}"), value);
+        }
+    }
+    for (key, value) in pairs {
+        writer = writer.pair(&format!("{name}.{key}"), value.clone());
+    }
+    writer.tensor("token_embd.weight", GgmlType::F32, &[64, 40])
+}
+
+/// Each says which key or tensor, with which numbers.
+#[test]
+fn what_experts_cannot_be_is_named() {
+    let refused = |pairs: &[(&str, Value)], part: &str| {
+        let message = error(&family("qwen3moe", pairs)).to_string();
+        assert!(message.contains(part), "{message}");
+    };
+    let count = |value| ("expert_count", Value::U32(value));
+    let used = |value| ("expert_used_count", Value::U32(value));
+    refused(&[], "\"qwen3moe.expert_count\" is missing");
+    refused(&[count(8)], "\"qwen3moe.expert_used_count\" is missing");
+    refused(&[count(1_000_000_000), used(2)], "is 1000000000, allowed are 1 to 65536");
+    refused(&[count(8), used(9)], "is 9, allowed are 1 to 8");
+    refused(&[count(8), used(2), ("expert_gating_func", Value::U32(4))], "is 4");
+    refused(&[count(8), used(2), ("expert_weights_scale", Value::F32(f32::NAN))], "is NaN");
+    refused(&[count(8), used(2), ("expert_group_count", Value::U32(4))], "expert_group_count");
+    refused(&[count(8), ("expert_used_count", string("2"))], "expert_used_count");
+    let wide = ("expert_feed_forward_length", Value::U32(u32::MAX));
+    refused(&[count(8), used(2), wide], "8 experts");
+    refused(&[count(8), used(2)], "blk.0.attn_norm.weight");
+    let message = error(&with("llama.expert_used_count", Value::U32(2))).to_string();
+    assert!(message.contains("expert_count"), "{message}");
+}
+
+#[test]
+fn windows_are_numbers_or_arrays() {
+    let refused = |name: &str, pairs: &[(&str, Value)], part: &str| {
+        let message = error(&family(name, pairs)).to_string();
+        assert!(message.contains(part), "{message}");
+    };
+    let window = ("attention.sliding_window", Value::U32(8));
+    let pattern =
+        |local: Vec<bool>| ("attention.sliding_window_pattern", Value::Array(Array::Bool(local)));
+    refused("gemma3", &[window.clone(), pattern(vec![true])], "has 1 elements for 4 blocks");
+    refused("gemma3", &[("attention.sliding_window_pattern", Value::U32(0))], "is 0");
+    refused("gemma3", &[("attention.sliding_window", Value::F32(8.0))], "sliding_window");
+    refused("gemma3", &[("rope.freq_base_swa", Value::F32(f32::NAN))], "rope.freq_base_swa");
+    refused("gemma2", &[("attn_logit_softcapping", Value::F32(-1.0))], "is -1");
+    refused("cohere2", &[window], "\"cohere2.logit_scale\" is missing");
+    refused("gpt-oss", &[], "expert_count");
+    refused("granite", &[], "\"granite.logit_scale\" is missing");
+    refused("qwen3", &[("attention.sliding_window", Value::U32(8))], "sliding_window");
+}
+
+/// What an array says of each block is there in each block.
+#[test]
+fn blocks_may_differ() {
+    let mut writer = model()
+        .without("llama.block_count")
+        .without("llama.feed_forward_length")
+        .pair("llama.block_count", Value::U32(2))
+        .pair("llama.feed_forward_length", Value::Array(Array::I32(vec![96, 32])));
+    for (name, dims) in TENSORS.into_iter().filter(|(name, _)| name.starts_with("blk.")) {
+        let dims: Vec<u64> = dims.iter().map(|dim| if *dim == 96 { 32 } else { *dim }).collect();
+        let kind = if dims.len() == 1 { GgmlType::F32 } else { GgmlType::Q4_1 };
+        writer = writer.tensor(&name.replace("blk.0", "blk.1"), kind, &dims);
+    }
+    let (config, _) = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap();
+    assert_eq!(config.layers.iter().map(|block| block.ffn).collect::<Vec<_>>(), [96, 32]);
+    assert_eq!(config.ffn, 96);
+}
+
+/// Mixtral: a Llama with experts.
+#[test]
+fn experts_are_read() {
+    let mut writer = model()
+        .pair("llama.expert_count", Value::U32(8))
+        .pair("llama.expert_used_count", Value::U32(2));
+    let is_dense = |name: &[u8]| name.starts_with(b"blk.0.ffn_") && !name.ends_with(b"norm.weight");
+    writer.tensors.retain(|tensor| !is_dense(&tensor.name));
+    let writer = writer
+        .tensor("blk.0.ffn_gate_inp.weight", GgmlType::F32, &[64, 8])
+        .tensor("blk.0.ffn_gate_exps.weight", GgmlType::Q4_0, &[64, 96, 8])
+        .tensor("blk.0.ffn_up_exps.weight", GgmlType::Q4_0, &[64, 96, 8])
+        .tensor("blk.0.ffn_down_exps.weight", GgmlType::Q4_0, &[96, 64, 8]);
+    let (config, _) = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap();
+    let Block { experts, experts_used, expert_ffn, ffn, gating: weighs, features, rope, .. } =
+        config.layers[0];
+    assert_eq!((experts, experts_used, expert_ffn, ffn, rope), (8, 2, 96, 0, 0));
+    assert_eq!(weighs, gating::SOFTMAX);
+    assert!(features & feature::EXPERTS != 0 && features & feature::EXPERT_RENORM != 0);
+    let mut wrong = writer;
+    let down = wrong.tensors.iter_mut().find(|it| it.name.ends_with(b"down_exps.weight")).unwrap();
+    down.dims = vec![96, 8, 64];
+    assert!(
+        matches!(error(&wrong), Error::TensorShape { expected, .. } if expected == [96, 64, 8])
+    );
+}
+
+#[test]
+fn blocks_that_do_not_rotate_are_told() {
+    let mut writer = family("smollm3", &[]);
+    for block in 0..4 {
+        for (name, dims) in TENSORS.into_iter().filter(|(name, _)| name.starts_with("blk.")) {
+            let name = name.replace("blk.0", &format!("blk.{block}"));
+            writer = writer.tensor(&name, GgmlType::F32, dims);
+        }
+    }
+    let writer = writer.tensor("output_norm.weight", GgmlType::F32, &[64]);
+    let (config, _) = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap();
+    let ropes: Vec<_> = config.layers.iter().map(|block| block.rope).collect();
+    assert_eq!(ropes, [0, 0, 0, NO_ROPE]);
 }
 
 /// Biases of queries, keys and values are used where they are, but then in each block.
@@ -292,8 +442,8 @@ fn smollm2_is_read() {
     let gguf = support::open(path);
     let (config, tensors) = Config::from_gguf(&gguf).unwrap();
     assert_eq!((config.dim, config.ffn, config.blocks, config.vocab), (576, 1536, 30, 49_152));
-    assert_eq!((config.heads, config.kv_heads, config.head_dim, config.rope_dim), (9, 3, 64, 64));
-    assert_eq!((config.rope_base, config.tied, tensors.len()), (1e5, true, 272));
+    assert_eq!((config.heads, config.kv_heads, config.head_dim), (9, 3, 64));
+    assert_eq!((config.ropes[0].base, config.tied, tensors.len()), (1e5, true, 272));
 }
 
 #[test]

@@ -79,6 +79,9 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         status::UNKNOWN_FEATURE => {
             "it does not know a feature of the network: use the guest that comes with this host"
         }
+        status::BAD_FACTORS => {
+            "a factor of rotary frequencies is not finite or not above zero: the file is damaged"
+        }
         _ => "for a reason that this host does not know",
     };
     reason.to_owned()

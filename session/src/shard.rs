@@ -99,8 +99,8 @@ impl Shard {
         let ids: BTreeSet<_> = layers.iter().map(|it| it.source.id.0).collect();
         let held = |tensor: &&Tensor| ids.contains(&tensor.layer);
         let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
-        let header = descriptor::header(model.config(), &setup.settings(), blocks.clone());
-        let descriptor = descriptor::bytes(header, cache, &tensors);
+        let (config, settings) = (model.config(), setup.settings());
+        let descriptor = descriptor::bytes(config, &settings, blocks.clone(), cache, &tensors);
         initialize(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = setup.batch as usize;

@@ -43,10 +43,15 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let ready = start.elapsed();
 
     let mut recorder = Recorder::new(args)?;
-    let mut output = Output { args, text: String::new(), ids: Vec::new() };
+    // Ids need none.
+    let tokenizer = match args.prompt_ids {
+        Some(_) => model.tokenizer().ok(),
+        None => Some(model.tokenizer()?),
+    };
+    let as_ids = args.ids || tokenizer.is_none();
+    let mut output = Output { args, as_ids, text: String::new(), ids: Vec::new() };
     let generating = Instant::now();
     let mut first = Duration::ZERO;
-    let tokenizer = model.tokenizer()?;
     let mut ended = false;
     let max_tokens = args.max_tokens.min(room(&session, &prompt));
     let mut generation = Generation::new(&mut session, tokenizer, &prompt, &sampling, max_tokens)?;
@@ -109,6 +114,9 @@ fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure> {
 }
 
 fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
+    if let Some(ids) = &args.prompt_ids {
+        return Ok(ids.clone());
+    }
     let prompt = args.prompt()?;
     let tokenizer = model.tokenizer()?;
     if !args.chat {
@@ -190,6 +198,8 @@ fn load(
 /// What goes to stdout while tokens come.
 struct Output<'a> {
     args: &'a Args,
+    /// Whether ids are printed in place of text.
+    as_ids: bool,
     text: String,
     ids: Vec<u32>,
 }
@@ -198,7 +208,7 @@ impl Output<'_> {
     fn push(&mut self, id: u32, text: &str) -> Result<(), Failure> {
         let mut stdout = std::io::stdout();
         if !self.args.json {
-            if self.args.ids {
+            if self.as_ids {
                 let space = if self.ids.is_empty() { "" } else { " " };
                 write!(stdout, "{space}{id}")?;
             } else {

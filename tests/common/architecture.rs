@@ -1,6 +1,7 @@
 //! Small models whose weights follow from the names of their tensors, as other programs make them
 //! too: those that `tests/data/architectures` has llama.cpp's results for.
 #![allow(clippy::cast_possible_truncation, reason = "small models")]
+#![allow(clippy::cast_precision_loss, reason = "small models")]
 
 use polychord::model::gguf::GgmlType;
 use sha2::{Digest, Sha256};
@@ -8,136 +9,370 @@ use sha2::{Digest, Sha256};
 use super::ggml::Random;
 use super::gguf::Writer;
 
-/// What a model looks like; queries, keys and values have biases.
+/// What a model looks like: `model` of the test data. What is not there is 0.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct Shape {
+    dim: usize,
+    layers: usize,
+    heads: usize,
+    kv: usize,
+    /// Width of a head, if it is not `dim / heads`.
+    hd: usize,
+    ffn: usize,
+    tied: bool,
+    base: f32,
+    eps: f32,
+    ctx: usize,
+    /// The pre-tokenizer, or `spm`.
+    vocab: String,
+    /// How many elements of a head are rotated, if not all.
+    rot: usize,
+    /// Deviations.
+    emb: f64,
+    out: f64,
+    qk: f64,
+    g_attn: f64,
+    g_ffn: f64,
+    post: f64,
+    outnorm: f64,
+    qkv_bias: f64,
+    fused_qkv: bool,
+    window: usize,
+    experts: usize,
+    used: usize,
+    ff_exp: usize,
+    shexp: usize,
+    qk_norm: f64,
+    attn_bias: bool,
+    /// Kind, factor and original length.
+    scaling: Option<(String, f32, u32)>,
+    attn_factor: f32,
+    beta: Option<(f32, f32)>,
+    log_mul: f32,
+    temp: f32,
+    rope_freqs: Option<(f64, f64, f64, f64)>,
+    longrope: u32,
+    attn_cap: f32,
+    final_cap: f32,
+    scales: Option<(f32, f32, f32, f32)>,
+}
+
+/// A model of one architecture.
 #[derive(Clone, Debug)]
 pub(crate) struct Family {
-    pub(crate) architecture: &'static str,
-    /// The pre-tokenizer.
-    pub(crate) pre: &'static str,
+    pub(crate) architecture: String,
     pub(crate) seed: u64,
-    pub(crate) dim: usize,
-    pub(crate) blocks: usize,
-    pub(crate) heads: usize,
-    pub(crate) kv_heads: usize,
-    pub(crate) ffn: usize,
-    pub(crate) rope_base: f32,
-    pub(crate) tied: bool,
-    /// Deviation of the embedding.
-    pub(crate) embedding: f64,
-    /// How large the results of a block's parts are.
-    pub(crate) gain: f64,
+    pub(crate) shape: Shape,
+}
+
+/// A file in the making.
+struct File<'a> {
+    family: &'a Family,
+    writer: Writer,
+    vocab: usize,
 }
 
 impl Family {
-    /// A configuration of Qwen 2, by its name in the test data.
-    pub(crate) fn qwen2(config: &str) -> Self {
-        let small = Self {
-            architecture: "qwen2",
-            pre: "qwen2",
-            seed: 20,
-            dim: 64,
-            blocks: 4,
-            heads: 4,
-            kv_heads: 2,
-            ffn: 96,
-            rope_base: 10_000.0,
-            tied: false,
-            embedding: 1.0,
-            gain: 1.0,
-        };
-        match config {
-            "wide" => Self {
-                seed: 21,
-                dim: 96,
-                blocks: 3,
-                heads: 6,
-                kv_heads: 1,
-                ffn: 128,
-                rope_base: 1e6,
-                ..small
-            },
-            "tied" => Self { seed: 22, blocks: 5, tied: true, embedding: 0.3, gain: 2.5, ..small },
-            _ => small,
-        }
-    }
-
     /// The model as a GGUF file.
     pub(crate) fn file(&self) -> Vec<u8> {
-        let (mut writer, vocab) = self.metadata();
-        let Self { dim, ffn, .. } = *self;
-        let head = dim / self.heads;
-        let mut put = |name: &str, dims: &[usize], deviation: f64, mean: f32| {
-            let factor = (deviation / 37_837.227_4) as f32;
-            let weights = self.integers(name, dims.iter().product());
-            let weights = weights.map(|x| x * factor + mean);
-            let bytes: Vec<_> = weights.flat_map(f32::to_le_bytes).collect();
-            let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
-            writer.tensor(name, GgmlType::F32, &dims, &bytes);
-        };
-        let matrix = |cols: usize, gain: f64| gain * (cols as f64).powf(-0.5);
-        put("token_embd.weight", &[vocab, dim], self.embedding, 0.0);
-        if !self.tied {
-            put("output.weight", &[vocab, dim], matrix(dim, 3.0), 0.0);
+        let mut file = File { family: self, writer: Writer::default(), vocab: 0 };
+        file.metadata();
+        file.outside();
+        for block in 0..self.shape.layers {
+            file.attention(block);
+            file.feed_forward(block);
         }
-        put("output_norm.weight", &[dim], 0.2, 1.0);
-        for block in 0..self.blocks {
-            let name = |tensor: &str| format!("blk.{block}.{tensor}");
-            put(&name("attn_norm.weight"), &[dim], 0.2, 1.0);
-            for (part, heads, gain, bias) in [
-                ("attn_q", self.heads, 1.5, 1.0),
-                ("attn_k", self.kv_heads, 1.5, 1.0),
-                ("attn_v", self.kv_heads, 1.0, 0.3),
-            ] {
-                let rows = heads * head;
-                put(&name(&format!("{part}.weight")), &[rows, dim], matrix(dim, gain), 0.0);
-                put(&name(&format!("{part}.bias")), &[rows], 0.7 * bias, 0.0);
-            }
-            put(&name("attn_output.weight"), &[dim, dim], matrix(dim, 2.0 * self.gain), 0.0);
-            put(&name("ffn_norm.weight"), &[dim], 0.2, 1.0);
-            put(&name("ffn_gate.weight"), &[ffn, dim], matrix(dim, 1.0), 0.0);
-            put(&name("ffn_up.weight"), &[ffn, dim], matrix(dim, 1.0), 0.0);
-            put(&name("ffn_down.weight"), &[dim, ffn], matrix(ffn, 1.5 * self.gain), 0.0);
-        }
-        let mut file = writer.file();
-        file.resize(file.len().next_multiple_of(32), 0);
-        file
+        let mut bytes = file.writer.file();
+        bytes.resize(bytes.len().next_multiple_of(32), 0);
+        bytes
     }
 
-    /// The sums of four 16-bit numbers each, around zero.
-    fn integers(&self, name: &str, count: usize) -> impl Iterator<Item = f32> {
+    fn is(&self, names: &[&str]) -> bool {
+        names.contains(&self.architecture.as_str())
+    }
+
+    fn head(&self) -> usize {
+        if self.shape.hd == 0 { self.shape.dim / self.shape.heads } else { self.shape.hd }
+    }
+
+    fn rotated(&self) -> usize {
+        if self.shape.rot == 0 { self.head() } else { self.shape.rot }
+    }
+
+    fn expert_width(&self) -> usize {
+        if self.shape.ff_exp == 0 { self.shape.ffn } else { self.shape.ff_exp }
+    }
+
+    /// Numbers of a normal distribution, more or less: sums of four of 16 bits each.
+    fn normal(&self, name: &str, count: usize, deviation: f64, mean: f64) -> Vec<f32> {
         let hash = Sha256::digest(format!("{}:{name}", self.seed));
         let mut random = Random(hash.first_chunk().map_or(0, |key| u64::from_le_bytes(*key)));
-        (0..count).map(move |_| {
+        let factor = (deviation / 37_837.227_4) as f32;
+        let one = |_| {
             let z = random.next();
             let sum: u64 = [z, z >> 16, z >> 32, z >> 48].iter().map(|part| part & 0xffff).sum();
-            sum as f32 - 131_070.0
-        })
+            (sum as f32 - 131_070.0) * factor + mean as f32
+        };
+        (0..count).map(one).collect()
     }
+}
 
-    /// A file with its metadata, before its tensors, and the number of its tokens.
-    fn metadata(&self) -> (Writer, usize) {
-        let mut writer = Writer::default();
-        let key = |name: &str| format!("{}.{name}", self.architecture);
-        writer.text("general.architecture", self.architecture);
+impl File<'_> {
+    fn metadata(&mut self) {
+        let Family { architecture, shape, .. } = self.family;
+        let writer = &mut self.writer;
+        let key = |name: &str| format!("{architecture}.{name}");
+        writer.text("general.architecture", architecture);
         writer.text("general.name", "small random model");
         writer.u32("general.quantization_version", 2);
         for (name, value) in [
-            ("block_count", self.blocks),
-            ("context_length", 2048),
-            ("embedding_length", self.dim),
-            ("feed_forward_length", self.ffn),
-            ("attention.head_count", self.heads),
+            ("block_count", shape.layers),
+            ("context_length", shape.ctx),
+            ("embedding_length", shape.dim),
+            ("feed_forward_length", shape.ffn),
+            ("attention.head_count", shape.heads),
         ] {
             writer.u32(&key(name), value as u32);
         }
-        writer.f32(&key("attention.layer_norm_rms_epsilon"), 1e-6);
-        writer.f32(&key("rope.freq_base"), self.rope_base);
-        writer.u32(&key("attention.head_count_kv"), self.kv_heads as u32);
-        writer.u32(&key("rope.dimension_count"), (self.dim / self.heads) as u32);
-        let vocab = put_vocabulary(&mut writer, self.pre);
-        writer.u32(&key("vocab_size"), vocab as u32);
-        (writer, vocab)
+        let rms = if self.family.is(&["cohere2"]) { "" } else { "rms_" };
+        writer.f32(&key(&format!("attention.layer_norm_{rms}epsilon")), shape.eps);
+        writer.f32(&key("rope.freq_base"), shape.base);
+        writer.u32(&key("attention.head_count_kv"), shape.kv as u32);
+        writer.u32(&key("rope.dimension_count"), self.family.rotated() as u32);
+        let head = self.family.head();
+        let names_head = ["gemma", "gpt-oss", "qwen3"];
+        if head != shape.dim / shape.heads
+            || names_head.iter().any(|start| architecture.starts_with(start))
+        {
+            writer.u32(&key("attention.key_length"), head as u32);
+            writer.u32(&key("attention.value_length"), head as u32);
+        }
+        if let Some((kind, factor, original)) = &shape.scaling {
+            writer.text(&key("rope.scaling.type"), kind);
+            writer.f32(&key("rope.scaling.factor"), *factor);
+            if *original != 0 {
+                writer.u32(&key("rope.scaling.original_context_length"), *original);
+            }
+        }
+        if shape.longrope != 0 {
+            writer.u32(&key("rope.scaling.original_context_length"), shape.longrope);
+        }
+        let mut float = |name: &str, value: f32| {
+            if value != 0.0 {
+                writer.f32(&key(name), value);
+            }
+        };
+        float("rope.scaling.attn_factor", shape.attn_factor);
+        let (fast, slow) = shape.beta.unwrap_or_default();
+        float("rope.scaling.yarn_beta_fast", fast);
+        float("rope.scaling.yarn_beta_slow", slow);
+        float("rope.scaling.yarn_log_multiplier", shape.log_mul);
+        float("attention.temperature_scale", shape.temp);
+        if shape.window != 0 {
+            writer.u32(&key("attention.sliding_window"), shape.window as u32);
+        }
+        let mut float = |name: &str, value: f32| {
+            if value != 0.0 {
+                writer.f32(&key(name), value);
+            }
+        };
+        float("attn_logit_softcapping", shape.attn_cap);
+        float("final_logit_softcapping", shape.final_cap);
+        let (embedding, residual, logits, attention) = shape.scales.unwrap_or_default();
+        float("embedding_scale", embedding);
+        float("residual_scale", residual);
+        float("attention.scale", attention);
+        float("logit_scale", logits);
+        for (name, value) in [
+            ("expert_count", shape.experts),
+            ("expert_used_count", shape.used),
+            ("expert_feed_forward_length", shape.ff_exp),
+            ("expert_shared_feed_forward_length", shape.shexp),
+        ] {
+            if value != 0 {
+                writer.u32(&key(name), value as u32);
+            }
+        }
+        self.vocab = match shape.vocab.as_str() {
+            "spm" => put_pieces(writer),
+            pre => put_vocabulary(writer, pre),
+        };
+        writer.u32(&key("vocab_size"), self.vocab as u32);
     }
+
+    fn outside(&mut self) {
+        let Family { shape, .. } = self.family;
+        let (vocab, dim, rotated) = (self.vocab, shape.dim, self.family.rotated());
+        self.put("token_embd.weight", &[vocab, dim], shape.emb, 0.0);
+        if !shape.tied {
+            self.matrix("output.weight", vocab, dim, shape.out);
+        }
+        self.vector("output_norm.weight", dim, shape.outnorm, 0.2);
+        if let Some((factor, low, high, original)) = shape.rope_freqs {
+            let factor = |pair: usize| {
+                let power = 2.0 * pair as f64 / rotated as f64;
+                let length = 2.0 * std::f64::consts::PI * f64::from(shape.base).powf(power);
+                let x = (original / length - low) / (high - low);
+                if length < original / high {
+                    1.0
+                } else if length > original / low {
+                    factor
+                } else {
+                    1.0 / ((1.0 - x) / factor + x)
+                }
+            };
+            let factors: Vec<_> = (0..rotated / 2).map(|pair| factor(pair) as f32).collect();
+            self.floats("rope_freqs.weight", &[rotated / 2], &factors);
+        }
+        if shape.longrope != 0 {
+            let pairs = (0..rotated / 2).map(|pair| pair as f64);
+            let long: Vec<_> =
+                pairs.clone().map(|i| (1.0 + 0.7 * i * (1.0 + i / 8.0)) as f32).collect();
+            let short: Vec<_> = pairs.map(|i| (1.0 + 0.05 * i) as f32).collect();
+            self.floats("rope_factors_long.weight", &[rotated / 2], &long);
+            self.floats("rope_factors_short.weight", &[rotated / 2], &short);
+        }
+    }
+
+    fn attention(&mut self, block: usize) {
+        let Family { shape, .. } = self.family;
+        let (family, dim, head) = (self.family, shape.dim, self.family.head());
+        let name = |tensor: &str| format!("blk.{block}.{tensor}");
+        if !family.is(&["olmo2", "exaone4"]) {
+            self.vector(&name("attn_norm.weight"), dim, 1.0, 0.2);
+        }
+        let parts = [
+            ("attn_q", shape.heads * head, shape.qk),
+            ("attn_k", shape.kv * head, shape.qk),
+            ("attn_v", shape.kv * head, 1.0),
+        ];
+        if shape.fused_qkv {
+            let part = |(part, rows, gain): (&str, usize, f64)| {
+                let name = name(&format!("{part}.weight"));
+                family.normal(&name, rows * dim, deviation(dim, gain), 0.0)
+            };
+            let rows = parts.iter().map(|(_, rows, _)| rows).sum();
+            self.floats(&name("attn_qkv.weight"), &[rows, dim], &parts.map(part).concat());
+        } else {
+            for (part, rows, gain) in parts {
+                self.matrix(&name(&format!("{part}.weight")), rows, dim, gain);
+                if shape.qkv_bias != 0.0 || shape.attn_bias {
+                    let bias = if shape.qkv_bias == 0.0 { 0.5 } else { shape.qkv_bias };
+                    let bias = bias * if part == "attn_v" { 0.3 } else { 1.0 };
+                    self.vector(&name(&format!("{part}.bias")), rows, 0.0, bias);
+                }
+            }
+            if shape.qk_norm != 0.0 {
+                let rows = family.is(&["olmo2"]);
+                let [q, k] = [shape.heads, shape.kv].map(|heads| if rows { heads } else { 1 });
+                self.vector(&name("attn_q_norm.weight"), q * head, shape.qk_norm, 0.2);
+                self.vector(&name("attn_k_norm.weight"), k * head, shape.qk_norm, 0.2);
+            }
+        }
+        let output = name("attn_output.weight");
+        self.matrix(&output, dim, shape.heads * head, 2.0 * shape.g_attn);
+        if family.is(&["gpt-oss"]) || shape.attn_bias {
+            self.vector(&name("attn_output.bias"), dim, 0.0, 0.3);
+        }
+        if family.is(&["gpt-oss"]) {
+            self.vector(&name("attn_sinks.weight"), shape.heads, 1.0, 1.0);
+        }
+        if family.is(&["gemma2", "gemma3", "olmo2", "glm4", "exaone4"]) {
+            for norm in ["post_attention_norm.weight", "post_ffw_norm.weight"] {
+                self.vector(&name(norm), dim, shape.post, 0.2 * shape.post);
+            }
+        }
+        match family.architecture.as_str() {
+            "gpt-oss" | "seed_oss" => {
+                self.vector(&name("post_attention_norm.weight"), dim, 1.0, 0.2)
+            }
+            "olmo2" | "exaone4" | "cohere2" => {}
+            _ => self.vector(&name("ffn_norm.weight"), dim, 1.0, 0.2),
+        }
+    }
+
+    fn feed_forward(&mut self, block: usize) {
+        let Family { shape, .. } = self.family;
+        let (family, dim, ffn) = (self.family, shape.dim, shape.ffn);
+        let name = |tensor: &str| format!("blk.{block}.{tensor}");
+        if shape.experts == 0 {
+            if family.is(&["phi3", "glm4"]) {
+                self.matrix(&name("ffn_up.weight"), 2 * ffn, dim, 1.0);
+            } else {
+                if !family.is(&["arcee"]) {
+                    self.matrix(&name("ffn_gate.weight"), ffn, dim, 1.0);
+                }
+                self.matrix(&name("ffn_up.weight"), ffn, dim, 1.0);
+            }
+            self.matrix(&name("ffn_down.weight"), dim, ffn, shape.g_ffn * 1.5);
+            return;
+        }
+        let (count, width) = (shape.experts, family.expert_width());
+        self.matrix(&name("ffn_gate_inp.weight"), count, dim, 2.0);
+        for (part, rows, cols, gain) in [
+            ("ffn_gate_exps.weight", width, dim, 1.0),
+            ("ffn_up_exps.weight", width, dim, 1.0),
+            ("ffn_down_exps.weight", dim, width, shape.g_ffn * 2.0),
+        ] {
+            self.put(&name(part), &[count, rows, cols], deviation(cols, gain), 0.0);
+        }
+        if family.is(&["gpt-oss"]) {
+            self.vector(&name("ffn_gate_inp.bias"), count, 0.0, 0.5);
+            self.put(&name("ffn_gate_exps.bias"), &[count, width], 0.5, 0.0);
+            self.put(&name("ffn_up_exps.bias"), &[count, width], 0.5, 0.0);
+            self.put(&name("ffn_down_exps.bias"), &[count, dim], 0.3, 0.0);
+        }
+        if shape.shexp != 0 {
+            self.matrix(&name("ffn_gate_shexp.weight"), shape.shexp, dim, 1.0);
+            self.matrix(&name("ffn_up_shexp.weight"), shape.shexp, dim, 1.0);
+            self.matrix(&name("ffn_down_shexp.weight"), dim, shape.shexp, shape.g_ffn * 1.5);
+        }
+        if family.is(&["qwen2moe"]) {
+            self.vector(&name("ffn_gate_inp_shexp.weight"), dim, 0.0, 0.2);
+        }
+    }
+
+    fn matrix(&mut self, name: &str, rows: usize, cols: usize, gain: f64) {
+        self.put(name, &[rows, cols], deviation(cols, gain), 0.0);
+    }
+
+    fn vector(&mut self, name: &str, len: usize, mean: f64, deviation: f64) {
+        self.put(name, &[len], deviation, mean);
+    }
+
+    fn put(&mut self, name: &str, dims: &[usize], deviation: f64, mean: f64) {
+        let weights = self.family.normal(name, dims.iter().product(), deviation, mean);
+        self.floats(name, dims, &weights);
+    }
+
+    fn floats(&mut self, name: &str, dims: &[usize], weights: &[f32]) {
+        let bytes: Vec<_> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
+        self.writer.tensor(name, GgmlType::F32, &dims, &bytes);
+    }
+}
+
+fn deviation(cols: usize, gain: f64) -> f64 {
+    gain * (cols as f64).powf(-0.5)
+}
+
+/// A vocabulary of bytes; returns the number of its tokens.
+fn put_pieces(writer: &mut Writer) -> usize {
+    let special = ["<unk>", "<s>", "</s>"].map(String::from);
+    let bytes = (0..=255).map(|byte| format!("<0x{byte:02X}>"));
+    let tokens: Vec<String> = special.into_iter().chain(bytes).collect();
+    let types: Vec<_> = [2, 3, 3].into_iter().chain([6; 256]).collect();
+    writer.text("tokenizer.ggml.model", "llama");
+    writer.texts("tokenizer.ggml.tokens", &tokens);
+    writer.f32s("tokenizer.ggml.scores", &vec![0.0; tokens.len()]);
+    writer.i32s("tokenizer.ggml.token_type", &types);
+    writer.u32("tokenizer.ggml.bos_token_id", 1);
+    writer.u32("tokenizer.ggml.eos_token_id", 2);
+    writer.u32("tokenizer.ggml.unknown_token_id", 0);
+    writer.bool("tokenizer.ggml.add_bos_token", true);
+    writer.bool("tokenizer.ggml.add_space_prefix", false);
+    tokens.len()
 }
 
 /// A byte-level vocabulary with some merges; returns the number of its tokens.

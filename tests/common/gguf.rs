@@ -60,6 +60,12 @@ impl Writer {
         self.pair(key, 9, &bytes);
     }
 
+    pub(crate) fn f32s(&mut self, key: &str, values: &[f32]) {
+        let mut bytes = array(6, values.len());
+        values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));
+        self.pair(key, 9, &bytes);
+    }
+
     /// Appends a tensor; the contiguous dimension is the first.
     pub(crate) fn tensor(&mut self, name: &str, kind: GgmlType, dims: &[u64], data: &[u8]) {
         let start = self.declare(name, kind, dims, data.len() as u64);

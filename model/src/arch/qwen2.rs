@@ -2,10 +2,9 @@
 
 use polychord_abi::network::feature;
 
-use super::Architecture;
+use super::{Architecture, Pairs};
 
 pub(super) const QWEN2: Architecture = Architecture {
-    name: "qwen2",
-    features: feature::ROPE_HALVES | feature::QKV_BIAS,
-    optional: feature::TIED_OUTPUT,
+    features: feature::QKV_BIAS,
+    ..Architecture::new("qwen2", "Qwen 2 and 2.5", Pairs::Halves)
 };

@@ -56,6 +56,30 @@ pub enum Error {
         /// The key.
         key: String,
     },
+    /// An array with a number for each block that has another length.
+    #[error(
+        "{key:?} has {found} elements for {blocks} blocks: the file is damaged or mixes parts of different models"
+    )]
+    ArrayLength {
+        /// The key.
+        key: String,
+        /// Elements of the array.
+        found: usize,
+        /// Number of blocks.
+        blocks: u32,
+    },
+    /// A feed-forward part that is too wide, or has too many experts.
+    #[error(
+        "a feed-forward part of {ffn} elements, or {experts} experts of {width} rows, overflow 32 bits: the file is damaged or not a usable model"
+    )]
+    FeedForwardWidth {
+        /// Width of what is not divided.
+        ffn: u32,
+        /// Number of experts.
+        experts: u32,
+        /// Rows of the widest matrix of one.
+        width: u32,
+    },
     /// A float that must be finite and above zero.
     #[error(
         "{key:?} is {value}, it must be a finite number above 0: the file is damaged or not a usable model"
@@ -68,7 +92,7 @@ pub enum Error {
     },
     /// An option that changes the computation in a way the guest does not implement.
     #[error(
-        "{key:?} is {value}, which is not supported: choose a plain model (no experts, no scales, causal)"
+        "{key:?} is {value}, which is not supported: leaving it out would give wrong text: choose another model of this family, or another family (docs/families.md lists them)"
     )]
     Option {
         /// The key.
@@ -78,7 +102,7 @@ pub enum Error {
     },
     /// Rotary scaling other than linear.
     #[error(
-        "rotary scaling {kind:?} is not supported, only \"none\" and \"linear\" are: choose a model without it"
+        "rotary scaling {kind:?} is not supported, only \"none\", \"linear\", \"yarn\" and \"longrope\" are: choose a model with one of these"
     )]
     RopeScaling {
         /// The kind found.

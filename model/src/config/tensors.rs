@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use polychord_abi::network::{ROLES, Role, Section, Sizes};
+use polychord_abi::network::{ROLES, Role, Section, Size, Sizes};
 
+use super::Config;
 use super::error::Error;
+use crate::arch::Architecture;
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 
 /// A tensor of the network: what it is for, and where it is.
@@ -24,40 +26,50 @@ pub struct ModelTensor<'a> {
 }
 
 /// What decides which tensors a file has to have, and of which shapes.
-pub(super) struct Network {
-    pub(super) architecture: &'static str,
-    pub(super) blocks: u32,
-    pub(super) features: u32,
-    pub(super) sizes: Sizes,
+pub(super) struct Network<'a> {
+    pub(super) architecture: &'static Architecture,
+    pub(super) config: &'a Config,
+    /// Blocks behind the network that are not looked at.
+    pub(super) skipped: u32,
 }
 
-impl Network {
+impl Network<'_> {
     /// Finds every tensor of the network, and refuses all others.
     pub(super) fn tensors<'a>(&self, gguf: &'a Gguf) -> Result<Vec<ModelTensor<'a>>, Error> {
+        let Self { architecture, config, skipped } = *self;
         let mut rest: HashMap<&str, &TensorInfo> =
             gguf.tensors().iter().map(|info| (info.name.as_str(), info)).collect();
         let mut table = Vec::with_capacity(rest.len());
-        for (role, block) in in_order(self.blocks) {
-            if !role.need.is_allowed(self.features) {
+        for (role, block) in in_order(config.blocks) {
+            let layer = block.and_then(|block| config.layers.get(block as usize));
+            let features = layer.map_or(config.features, |layer| layer.features);
+            if !role.need.is_allowed(features) {
                 continue;
             }
             let name = match block {
-                Some(block) => role.name.replace("{}", &block.to_string()),
-                None => role.name.to_owned(),
+                Some(block) => architecture.name_of(role.number).replace("{}", &block.to_string()),
+                None => architecture.name_of(role.number).to_owned(),
             };
             match rest.remove(name.as_str()) {
-                Some(info) => table.push(fit(info, role, &self.sizes, block)?),
-                None if role.need.is_required(self.features) => {
+                Some(info) => table.push(fit(info, role, &config.sizes(block), block)?),
+                None if role.need.is_required(features) => {
                     return Err(Error::MissingTensor { name });
                 }
                 None => {}
             }
         }
+        let blocks = config.blocks;
+        let is_skipped = |name: &str| {
+            let number = name.strip_prefix("blk.").and_then(|rest| rest.split('.').next());
+            let number = number.and_then(|number| number.parse::<u32>().ok());
+            number.is_some_and(|number| (blocks..blocks + skipped).contains(&number))
+        };
         // The first in file order, so that the message does not vary.
-        match gguf.tensors().iter().find(|info| rest.contains_key(info.name.as_str())) {
+        let mut others = gguf.tensors().iter().filter(|info| rest.contains_key(info.name.as_str()));
+        match others.find(|info| !is_skipped(&info.name)) {
             Some(info) => {
-                let Self { architecture, blocks, .. } = *self;
-                Err(Error::UnknownTensor { name: info.name.clone(), architecture, blocks })
+                let (name, architecture) = (info.name.clone(), architecture.name);
+                Err(Error::UnknownTensor { name, architecture, blocks })
             }
             None => Ok(table),
         }
@@ -88,9 +100,12 @@ fn fit<'a>(
     // They do not overflow: the configuration was checked.
     let size = |size| sizes.get(size).unwrap_or(u32::MAX);
     let (rows, cols) = (size(role.rows), size(role.cols));
-    let expected: Vec<u64> = match role.is_vector() {
-        true => vec![cols.into()],
-        false => vec![cols.into(), rows.into()],
+    let expected: Vec<u64> = match role.rows {
+        Size::One => vec![cols.into()],
+        // One matrix for each expert.
+        Size::ExpertRows => vec![cols.into(), sizes.expert_ffn.into(), sizes.experts.into()],
+        Size::ExpertDowns => vec![cols.into(), sizes.dim.into(), sizes.experts.into()],
+        _ => vec![cols.into(), rows.into()],
     };
     // Writers may drop or keep trailing dimensions of 1.
     let significant =

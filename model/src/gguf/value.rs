@@ -164,6 +164,24 @@ impl Array {
         self.len() == 0
     }
 
+    /// All elements, if they are integers that are not negative.
+    pub(crate) fn numbers(&self) -> Option<Vec<u64>> {
+        fn of<T: Copy + TryInto<u64>>(all: &[T]) -> Option<Vec<u64>> {
+            all.iter().map(|it| (*it).try_into().ok()).collect()
+        }
+        match self {
+            Self::U8(all) => of(all),
+            Self::I8(all) => of(all),
+            Self::U16(all) => of(all),
+            Self::I16(all) => of(all),
+            Self::U32(all) => of(all),
+            Self::I32(all) => of(all),
+            Self::U64(all) => of(all),
+            Self::I64(all) => of(all),
+            Self::F32(_) | Self::F64(_) | Self::Bool(_) | Self::String(_) => None,
+        }
+    }
+
     /// The integer that all elements are, if they are one that is not negative.
     pub(crate) fn uniform(&self) -> Option<u64> {
         fn of<T: Copy + PartialEq + TryInto<u64>>(all: &[T]) -> Option<u64> {

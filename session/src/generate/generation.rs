@@ -28,7 +28,7 @@ use crate::session::{Logits, Session};
 /// ```
 pub struct Generation<'a> {
     session: &'a mut Session,
-    tokenizer: &'a Tokenizer,
+    tokenizer: Option<&'a Tokenizer>,
     decoder: Option<Decoder<'a>>,
     sampler: Sampler,
     /// Prompt and answer, for the repeat penalty.
@@ -57,7 +57,8 @@ pub struct Token {
 }
 
 impl<'a> Generation<'a> {
-    /// Continues a prompt by at most `max_tokens` tokens.
+    /// Continues a prompt by at most `max_tokens` tokens. Without a tokenizer (`None`) tokens have
+    /// no text, and none ends the answer.
     ///
     /// # Errors
     ///
@@ -65,11 +66,12 @@ impl<'a> Generation<'a> {
     /// is checked when the first token is asked for.
     pub fn new(
         session: &'a mut Session,
-        tokenizer: &'a Tokenizer,
+        tokenizer: impl Into<Option<&'a Tokenizer>>,
         prompt: &[u32],
         sampling: &Sampling,
         max_tokens: usize,
     ) -> Result<Self> {
+        let tokenizer = tokenizer.into();
         // There is no room for more in the session.
         let room = prompt.len().saturating_add(max_tokens).min(session.context() as usize + 1);
         let mut tokens = Vec::with_capacity(room.max(prompt.len()));
@@ -77,7 +79,7 @@ impl<'a> Generation<'a> {
         Ok(Self {
             session,
             tokenizer,
-            decoder: Some(tokenizer.decoder()),
+            decoder: tokenizer.map(Tokenizer::decoder),
             sampler: Sampler::new(sampling)?,
             tokens,
             seen: 0,
@@ -97,7 +99,7 @@ impl<'a> Generation<'a> {
         let id = self.sampler.sample(logits.iter(), &self.tokens)?;
         self.tokens.push(id);
         self.remaining -= 1;
-        let is_end = self.tokenizer.is_end_of_generation(id);
+        let is_end = self.tokenizer.is_some_and(|it| it.is_end_of_generation(id));
         let text = self.text_of(id, is_end)?;
         if is_end {
             self.remaining = 0;

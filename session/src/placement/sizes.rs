@@ -33,11 +33,17 @@ impl Sizes {
         let batch = options.batch_of(context)?;
         let config = model.config();
         let integers = options.activations == Activations::Int8;
+        let run = Run { context, batch, integers };
         // One of several ranks needs no more than a guest that is alone.
-        let run = Run { context, batch, kv_heads: config.kv_heads, integers };
-        let buffers = Buffers::new(&config.sizes(), &run);
+        let block = |buffers: Buffers, block: u32| {
+            let sizes = config.sizes(Some(block));
+            buffers.with_block(&sizes, sizes.kv_heads, &run)
+        };
+        let outside = Buffers::new(&config.sizes(None), &run);
+        let buffers = outside.and_then(|buffers| (0..config.blocks).try_fold(buffers, block));
+        let ropes = config.ropes.len() as u64;
         let cache = buffers.and_then(|it| it.cache_bytes(options.cache_type.bytes()));
-        let fixed = buffers.and_then(|it| it.bytes()?.checked_add(GUEST));
+        let fixed = buffers.and_then(|it| it.bytes(ropes)?.checked_add(GUEST));
         Ok(Self {
             limit: engine.memory32_max_bytes,
             // What overflows fits nowhere.

@@ -2,7 +2,9 @@
 //! for.
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::abi::transformer::{Descriptor, Tensor, VERSION, ggml_type, role};
+use polychord_runtime_api::abi::transformer::{
+    Block, Descriptor, NO_FACTORS, Rope, Tensor, VERSION, ggml_type, role,
+};
 
 use crate::guest::{PAGE_LEN, pattern};
 
@@ -85,20 +87,38 @@ fn header(tensors: u32) -> Vec<u8> {
         tensors,
         vocab: VOCAB,
         dim: DIM,
-        ffn: FFN,
-        heads: HEADS,
-        kv_heads: KV_HEADS,
-        head_dim: HEAD_DIM,
-        rope_dim: HEAD_DIM,
+        ropes: 1,
         blocks: BLOCKS,
         context: CONTEXT,
         batch: BATCH,
-        rms_epsilon: 1e-5,
-        rope_base: 10_000.0,
-        rope_scale: 1.0,
+        epsilon: 1e-5,
+        embedding_scale: 1.0,
+        residual_scale: 1.0,
+        logit_scale: 1.0,
         ..Descriptor::default()
     };
-    model.to_le_bytes().to_vec()
+    let rope = Rope {
+        dim: HEAD_DIM,
+        factors: NO_FACTORS,
+        base: 10_000.0,
+        scale: 1.0,
+        yarn_low: -1.0,
+        yarn_high: -1.0,
+        magnitude: 1.0,
+        ..Rope::default()
+    };
+    let block = Block {
+        heads: HEADS,
+        kv_heads: KV_HEADS,
+        head_dim: HEAD_DIM,
+        ffn: FFN,
+        attention_scale: 0.25,
+        ..Block::default()
+    };
+    let mut bytes = model.to_le_bytes().to_vec();
+    bytes.extend(rope.to_le_bytes());
+    (0..BLOCKS).for_each(|_| bytes.extend(block.to_le_bytes()));
+    bytes
 }
 
 const fn shapes(layer: u32) -> &'static [Shape] {

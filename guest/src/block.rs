@@ -1,0 +1,386 @@
+//! One block: attention, and the feed-forward part.
+
+use core::ops::Range;
+
+use polychord_abi::transformer::{feature, role};
+
+use crate::attention::Cache;
+use crate::forward::Buffers;
+use crate::host::Layers;
+use crate::kernels::Input;
+use crate::math::{self, Activation};
+use crate::model::{Block, BlockShape, Shape, Stored};
+use crate::products::{add_bias, norm_rows, product};
+use crate::ranks::Stack;
+use crate::rope::Rope;
+use crate::{Status, experts};
+
+/// What one call has in common for all of its blocks.
+pub(crate) struct Stage<'a> {
+    pub(crate) shape: &'a Shape,
+    pub(crate) ropes: &'a [Rope],
+    pub(crate) position: usize,
+    pub(crate) n: usize,
+}
+
+/// Which matrix a projection is a part of, with its bias: from which row on.
+struct Projection<'a> {
+    weights: &'a Stored,
+    bias: Option<&'a Stored>,
+    first: usize,
+}
+
+impl Stage<'_> {
+    /// Runs a block.
+    pub(crate) fn run(
+        &self,
+        block: &Block,
+        cache: &mut Cache,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let layers = Layers::new();
+        self.attention(block, &layers, cache, buffers)?;
+        self.feed_forward(block, &layers, buffers)
+    }
+
+    /// The first half of a block.
+    pub(crate) fn attention(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        cache: &mut Cache,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let (its, n) = (&block.shape, self.n);
+        self.norm(block, role::ATTN_NORM, layers, buffers)?;
+        let all_heads = self.shape.share.heads(its.heads, its.head_dim, n);
+        if its.has(feature::ROW_NORMS) {
+            self.project_normed_rows(block, layers, buffers)?;
+        } else if !its.own_heads().is_empty() {
+            self.project(block, layers, buffers)?;
+        }
+        if !its.own_heads().is_empty() {
+            self.attend(block, layers, cache, buffers, &all_heads)?;
+        }
+        let attended = &mut buffers.attended[..n * its.query_len];
+        let attended = all_heads.gather_rows(attended, buffers.queries)?;
+        let mut attended = Input::new(attended, buffers.integers.as_mut());
+        let output = block.get(role::ATTN_OUTPUT)?;
+        let bias = block.find(role::ATTN_OUTPUT_BIAS);
+        let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
+        let stack = self.project_back(output, bias, layers, &mut attended, residual, scratch)?;
+        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)
+    }
+
+    /// The second half of a block.
+    pub(crate) fn feed_forward(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        // Else it is what the attention got.
+        if !block.shape.has(feature::PARALLEL) {
+            self.norm(block, role::FFN_NORM, layers, buffers)?;
+        }
+        let stack = if block.shape.has(feature::EXPERTS) {
+            experts::run(self, block, layers, buffers)?
+        } else {
+            self.dense(block, layers, buffers)?
+        };
+        self.add(&stack, block, role::FFN_POST_NORM, layers, buffers)
+    }
+
+    /// What is computed from the hidden state: normalized, if the block has such a norm.
+    fn norm(
+        &self,
+        block: &Block,
+        role: u32,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let len = self.n * self.shape.dim;
+        let normed = &mut buffers.normed[..len];
+        normed.copy_from_slice(&buffers.hidden[..len]);
+        let Some(norm) = block.find(role) else { return Ok(()) };
+        let weight = &mut buffers.scratch[..self.shape.dim];
+        let is_layer_norm = block.shape.has(feature::LAYER_NORM);
+        norm_rows(norm, layers, normed, weight, self.shape.epsilon, is_layer_norm)
+    }
+
+    /// Queries, keys and values of this rank's heads.
+    fn project(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<(), Status> {
+        let (its, n) = (&block.shape, self.n);
+        let mut normed =
+            Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
+        let (heads, kv_heads) = (its.own_heads(), its.own_kv_heads());
+        let scratch = &mut *buffers.scratch;
+        let mut to = |projection: Projection<'_>, heads: &Range<usize>, to: &mut [f32]| {
+            let rows = heads.start * its.head_dim..heads.end * its.head_dim;
+            let to = &mut to[..n * rows.len()];
+            projection.multiply(layers, rows, &mut normed, to, scratch)
+        };
+        let [queries, keys, values] = projections(block)?;
+        to(queries, &heads, buffers.queries)?;
+        to(keys, &kv_heads, buffers.keys)?;
+        to(values, &kv_heads, buffers.values)
+    }
+
+    /// Queries, keys and values, where all queries, and all keys, are normalized as one vector:
+    /// each rank needs all of them before it takes its own.
+    fn project_normed_rows(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let (its, n, dim) = (&block.shape, self.n, block.shape.head_dim);
+        let mut normed =
+            Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
+        let scratch = &mut *buffers.scratch;
+        let [queries, keys, values] = projections(block)?;
+        let norms = [role::ATTN_Q_ROW_NORM, role::ATTN_K_ROW_NORM];
+        for (projection, norm, heads, own, to, spare) in [
+            (
+                queries,
+                norms[0],
+                its.heads,
+                its.own_heads(),
+                &mut *buffers.queries,
+                &mut *buffers.attended,
+            ),
+            (
+                keys,
+                norms[1],
+                its.kv_heads,
+                its.own_kv_heads(),
+                &mut *buffers.keys,
+                &mut *buffers.values,
+            ),
+        ] {
+            let all = self.shape.share.heads(heads, dim, n);
+            let stacked = &mut spare[..n * heads * dim];
+            let part = self.shape.share.own(heads);
+            let part = part.start * dim..part.end * dim;
+            projection.multiply(layers, part, &mut normed, all.own(stacked), scratch)?;
+            all.gather(stacked)?;
+            let rows = &mut to[..stacked.len()];
+            all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));
+            let weight = &mut scratch[..heads * dim];
+            norm_rows(block.get(norm)?, layers, rows, weight, self.shape.epsilon, false)?;
+            // Moves to the front, row by row.
+            for row in 0..n {
+                let from = (row * heads + own.start) * dim..(row * heads + own.end) * dim;
+                rows.copy_within(from, row * own.len() * dim);
+            }
+        }
+        let own = its.own_kv_heads();
+        let rows = own.start * dim..own.end * dim;
+        let to = &mut buffers.values[..n * rows.len()];
+        values.multiply(layers, rows, &mut normed, to, scratch)
+    }
+
+    /// Lets this rank's heads attend, row by row, as keys and values go to the cache.
+    fn attend(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        cache: &mut Cache,
+        buffers: &mut Buffers,
+        all_heads: &Stack,
+    ) -> Result<(), Status> {
+        let (its, n, dim) = (&block.shape, self.n, block.shape.head_dim);
+        let (heads, kv_heads) = (its.own_heads().len(), its.own_kv_heads().len());
+        let queries = &mut buffers.queries[..n * heads * dim];
+        let keys = &mut buffers.keys[..n * kv_heads * dim];
+        let values = &buffers.values[..n * kv_heads * dim];
+        let rope = its.rope.and_then(|rope| self.ropes.get(rope));
+        let rotate = |queries: &mut [f32], keys: &mut [f32]| {
+            let Some(rope) = rope else { return };
+            for (row, queries) in queries.chunks_exact_mut(heads * dim).enumerate() {
+                rope.rotate(row, queries, dim);
+            }
+            for (row, keys) in keys.chunks_exact_mut(kv_heads * dim).enumerate() {
+                rope.rotate(row, keys, dim);
+            }
+        };
+        let is_late = its.has(feature::LATE_NORMS);
+        if is_late {
+            rotate(queries, keys);
+        }
+        for (norm, rows) in [(role::ATTN_Q_NORM, &mut *queries), (role::ATTN_K_NORM, &mut *keys)] {
+            if let Some(norm) = block.find(norm) {
+                let weight = &mut buffers.scratch[..dim];
+                norm_rows(norm, layers, rows, weight, self.shape.epsilon, false)?;
+            }
+        }
+        if !is_late {
+            rotate(queries, keys);
+        }
+        let sinks = match block.find(role::ATTN_SINKS) {
+            Some(sinks) => {
+                let all = &mut buffers.scratch[..its.heads];
+                sinks.expand(layers, 0, all)?;
+                Some(&all[its.own_heads()])
+            }
+            None => None,
+        };
+        let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);
+        let rows =
+            queries.chunks_exact_mut(heads * dim).zip(attended.chunks_exact_mut(heads * dim));
+        let new = keys.chunks_exact(kv_heads * dim).zip(values.chunks_exact(kv_heads * dim));
+        let positions = self.position..;
+        for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
+            heat(its, position, queries);
+            cache.put(its, position, keys, values);
+            cache.attend(its, position, queries, sinks, buffers.scores, attended);
+        }
+        Ok(())
+    }
+
+    /// The feed-forward part that is one for all tokens.
+    fn dense(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<Stack, Status> {
+        let (its, n) = (&block.shape, self.n);
+        let [gate, up] = match (block.find(role::FFN_GATE), block.find(role::FFN_GATE_UP)) {
+            (_, Some(both)) => [Some((both, 0)), Some((both, its.ffn))],
+            (Some(gate), None) => [Some((gate, 0)), Some((block.get(role::FFN_UP)?, 0))],
+            (None, None) => [Some((block.get(role::FFN_UP)?, 0)), None],
+        };
+        let down = block.get(role::FFN_DOWN)?;
+        let mut normed =
+            Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
+        let all = self.shape.share.rows(its.ffn, n);
+        let own = self.shape.share.own(its.ffn);
+        let mut multiply = |from: Option<(&Stored, usize)>, to: &mut [f32]| {
+            let Some((weights, first)) = from else { return Ok(()) };
+            let rows = first + own.start..first + own.end;
+            product(weights, layers, rows, &mut normed, to, buffers.scratch)
+        };
+        let stacked = &mut buffers.gate[..n * its.ffn];
+        let own_gate = all.own(stacked);
+        multiply(gate, own_gate)?;
+        let own_up = &mut buffers.up[..own_gate.len()];
+        multiply(up, own_up)?;
+        match up {
+            Some(_) => activation(its).gated(own_gate, own_up),
+            None => activation(its).plain(own_gate),
+        }
+        let inner = all.gather_rows(stacked, buffers.up)?;
+        let mut inner = Input::new(inner, buffers.integers.as_mut());
+        let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
+        self.project_back(down, None, layers, &mut inner, residual, scratch)
+    }
+
+    /// The product of a matrix with as many rows as the hidden state is wide, stacked.
+    fn project_back(
+        &self,
+        weights: &Stored,
+        bias: Option<&Stored>,
+        layers: &Layers,
+        x: &mut Input<'_>,
+        residual: &mut [f32],
+        scratch: &mut [f32],
+    ) -> Result<Stack, Status> {
+        let (share, dim) = (self.shape.share, self.shape.dim);
+        let (own, all) = (share.own(dim), share.rows(dim, self.n));
+        let residual = &mut residual[..self.n * dim];
+        let to = all.own(residual);
+        Projection { weights, bias, first: 0 }.multiply(layers, own, x, to, scratch)?;
+        all.gather(residual)?;
+        Ok(all)
+    }
+
+    /// Adds what a half of the block gave to the hidden state.
+    fn add(
+        &self,
+        stack: &Stack,
+        block: &Block,
+        norm: u32,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let len = self.n * self.shape.dim;
+        let (hidden, residual) = (&mut buffers.hidden[..len], &mut buffers.residual[..len]);
+        let scale = self.shape.residual_scale;
+        let Some(norm) = block.find(norm) else {
+            math::scale(residual, scale);
+            stack.for_each(|from, to| math::add(&mut hidden[to], &residual[from]));
+            return Ok(());
+        };
+        let rows = &mut buffers.normed[..len];
+        stack.for_each(|from, to| rows[to].copy_from_slice(&residual[from]));
+        let weight = &mut buffers.scratch[..self.shape.dim];
+        let is_layer_norm = block.shape.has(feature::LAYER_NORM);
+        norm_rows(norm, layers, rows, weight, self.shape.epsilon, is_layer_norm)?;
+        math::scale(rows, scale);
+        math::add(hidden, rows);
+        Ok(())
+    }
+}
+
+impl Projection<'_> {
+    /// The product of some of its rows, with their biases.
+    fn multiply(
+        &self,
+        layers: &Layers,
+        rows: Range<usize>,
+        x: &mut Input<'_>,
+        y: &mut [f32],
+        scratch: &mut [f32],
+    ) -> Result<(), Status> {
+        let rows = self.first + rows.start..self.first + rows.end;
+        product(self.weights, layers, rows.clone(), x, y, scratch)?;
+        match self.bias {
+            Some(bias) => add_bias(bias, layers, 0, rows, y, scratch),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Where queries, keys and values are: in a matrix each, or in one.
+fn projections(block: &Block) -> Result<[Projection<'_>; 3], Status> {
+    let its = &block.shape;
+    if let Some(weights) = block.find(role::ATTN_QKV) {
+        let bias = block.find(role::ATTN_QKV_BIAS);
+        let keys = its.kv_heads * its.head_dim;
+        let firsts = [0, its.query_len, its.query_len + keys];
+        return Ok(firsts.map(|first| Projection { weights, bias, first }));
+    }
+    let of = |weights, bias| {
+        let (weights, bias) = (block.get(weights)?, block.find(bias));
+        Ok::<_, Status>(Projection { weights, bias, first: 0 })
+    };
+    Ok([
+        of(role::ATTN_Q, role::ATTN_Q_BIAS)?,
+        of(role::ATTN_K, role::ATTN_K_BIAS)?,
+        of(role::ATTN_V, role::ATTN_V_BIAS)?,
+    ])
+}
+
+/// Multiplies queries by the temperature of their position.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
+    if shape.temperature != 0.0 {
+        let step = (position / shape.temperature_length) as f64;
+        let heat = 1.0 + f64::from(shape.temperature) * libm::log(1.0 + step);
+        math::scale(queries, heat as f32);
+    }
+}
+
+/// The function of a block's feed-forward part.
+pub(crate) const fn activation(shape: &BlockShape) -> Activation {
+    if shape.has(feature::GELU) {
+        Activation::Gelu
+    } else if shape.has(feature::RELU_SQUARED) {
+        Activation::ReluSquared
+    } else if shape.has(feature::CLAMPED_GATE) {
+        Activation::Clamped
+    } else {
+        Activation::Silu
+    }
+}

@@ -1,0 +1,306 @@
+//! Feed-forward parts that are divided into experts, of which each token chooses some.
+//!
+//! What a token gets depends neither on the batch nor on the rank: its experts are chosen from
+//! products that each rank computes in full, of equal ones the first; their results are added in
+//! the order in which they were chosen. Tokens that have chosen the same expert are computed
+//! together, so that its weights are read once.
+
+use polychord_abi::buffers;
+use polychord_abi::transformer::{feature, gating, role, status};
+
+use crate::block::{Stage, activation};
+use crate::forward;
+use crate::host::Layers;
+use crate::kernels::{self, Input};
+use crate::model::{Block, BlockShape};
+use crate::products::{add_bias, product};
+use crate::ranks::Stack;
+use crate::{Status, alloc, math};
+
+/// What experts write; empty where there are none. A *choice* is a token with one of its experts.
+pub(crate) struct Buffers {
+    /// `[n][experts]`: what they are chosen by.
+    routes: &'static mut [f32],
+    /// `[n][used]`: which expert each choice is of, and then its place in `order`.
+    chosen: &'static mut [u32],
+    /// `[n][used]`: the weight of each choice.
+    weights: &'static mut [f32],
+    /// The choices, ordered by their experts.
+    order: &'static mut [u32],
+    /// `[n * used][dim]`, in that order: the hidden state.
+    rows: &'static mut [f32],
+    /// `[n * used][dim]`, in that order: what experts made of it.
+    results: &'static mut [f32],
+    /// `[n * used][expert_ffn]`, in that order.
+    gate: &'static mut [f32],
+    /// The same for the other factor.
+    up: &'static mut [f32],
+}
+
+impl Buffers {
+    /// Room for the choices of a batch.
+    pub(crate) fn new(lens: &buffers::Experts) -> Result<Self, Status> {
+        let floats = |len: u64| alloc::floats(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
+        let words = |len: u64| alloc::words(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
+        Ok(Self {
+            routes: floats(lens.routes)?,
+            chosen: words(lens.choices)?,
+            weights: floats(lens.choices)?,
+            order: words(lens.choices)?,
+            rows: floats(lens.rows)?,
+            results: floats(lens.rows)?,
+            gate: floats(lens.widths)?,
+            up: floats(lens.widths)?,
+        })
+    }
+}
+
+/// Runs the experts of a block on the normalized rows; their sum is in the buffer `residual`.
+pub(crate) fn run(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut forward::Buffers,
+) -> Result<Stack, Status> {
+    route(stage, block, layers, buffers)?;
+    let its = &block.shape;
+    for row in 0..stage.n {
+        let routes = &mut buffers.experts.routes[row * its.experts..][..its.experts];
+        let choices = row * its.experts_used..(row + 1) * its.experts_used;
+        let chosen = &mut buffers.experts.chosen[choices.clone()];
+        let choice_bias = match block.find(role::CHOICE_BIAS) {
+            Some(bias) => {
+                let to = &mut buffers.scratch[..its.experts];
+                bias.expand(layers, 0, to)?;
+                Some(&*to)
+            }
+            None => None,
+        };
+        choose(its, routes, choice_bias, chosen, &mut buffers.experts.weights[choices]);
+    }
+    compute(stage, block, layers, buffers)?;
+    sum(stage, its, buffers);
+    if its.has(feature::SHARED_EXPERT) {
+        add_shared(stage, block, layers, buffers)?;
+    }
+    // In rows already: as if one rank had computed it.
+    Ok(stage.shape.share.whole(stage.shape.dim, stage.n))
+}
+
+/// The products that experts are chosen by.
+fn route(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut forward::Buffers,
+) -> Result<(), Status> {
+    let experts = block.shape.experts;
+    let normed = &buffers.normed[..stage.n * stage.shape.dim];
+    let routes = &mut buffers.experts.routes[..stage.n * experts];
+    // Never of 8 bits: a small error here chooses another expert.
+    let mut normed = Input::new(normed, None);
+    let scratch = &mut *buffers.scratch;
+    product(block.get(role::ROUTER)?, layers, 0..experts, &mut normed, routes, scratch)?;
+    match block.find(role::ROUTER_BIAS) {
+        Some(bias) => add_bias(bias, layers, 0, 0..experts, routes, scratch),
+        None => Ok(()),
+    }
+}
+
+/// Chooses the experts of one token, the best one first, and weighs them.
+fn choose(
+    shape: &BlockShape,
+    routes: &mut [f32],
+    bias: Option<&[f32]>,
+    chosen: &mut [u32],
+    weights: &mut [f32],
+) {
+    match shape.gating {
+        gating::SOFTMAX => {
+            let sum = math::softmax(routes, 1.0);
+            routes.iter_mut().for_each(|route| *route /= sum);
+        }
+        gating::SIGMOID => math::logistic(routes),
+        _ => {}
+    }
+    let score = |expert: usize| bias.map_or(routes[expert], |bias| routes[expert] + bias[expert]);
+    for (slot, weight) in weights.iter_mut().enumerate() {
+        let (before, rest) = chosen.split_at_mut(slot);
+        let mut best: Option<(u32, f32)> = None;
+        for (index, expert) in (0..shape.experts).zip(0..) {
+            let score = score(index);
+            let is_better = best.is_none_or(|(_, highest)| score > highest);
+            if is_better && !before.contains(&expert) {
+                best = Some((expert, score));
+            }
+        }
+        let expert = best.map_or(0, |(expert, _)| expert);
+        rest.iter_mut().take(1).for_each(|it| *it = expert);
+        *weight = routes[expert as usize];
+    }
+    if shape.gating == gating::SOFTMAX_OF_CHOSEN {
+        let sum = math::softmax(weights, 1.0);
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    if shape.has(feature::EXPERT_RENORM) {
+        let sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
+        // As llama.cpp has it: the smallest normal number of 16 bits.
+        let sum = if sum < 6.103_515_6e-5 { 6.103_515_6e-5 } else { sum };
+        weights.iter_mut().for_each(|weight| *weight /= sum);
+    }
+    math::scale(weights, shape.expert_scale);
+}
+
+/// Lets each expert compute the tokens that have chosen it.
+fn compute(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut forward::Buffers,
+) -> Result<(), Status> {
+    let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
+    let choices = stage.n * its.experts_used;
+    let Buffers { chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let (chosen, order) = (&mut chosen[..choices], &mut order[..choices]);
+    sort(its.experts, chosen, order);
+    for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
+        let from = *choice as usize / its.experts_used * dim;
+        row.copy_from_slice(&buffers.normed[from..from + dim]);
+    }
+    let roles = [role::EXPERT_GATE, role::EXPERT_UP, role::EXPERT_DOWN];
+    let [gates, ups, downs] = roles.map(|role| block.get(role));
+    let (gates, ups, downs) = (gates?, ups?, downs?);
+    let scratch = &mut *buffers.scratch;
+
+    let (own, all) = (share.own(its.expert_ffn), share.rows(its.expert_ffn, choices));
+    let stacked = &mut gate[..choices * its.expert_ffn];
+    let own_gate = all.own(stacked);
+    each_expert(chosen, order, |expert, places| {
+        let x = &rows[places.start * dim..places.end * dim];
+        let mut x = Input::new(x, buffers.integers.as_mut());
+        let part = places.start * own.len()..places.end * own.len();
+        let (gate, up) = (&mut own_gate[part], &mut up[..places.len() * own.len()]);
+        let first = expert * its.expert_ffn;
+        let matrix = first + own.start..first + own.end;
+        product(gates, layers, matrix.clone(), &mut x, gate, scratch)?;
+        product(ups, layers, matrix, &mut x, up, scratch)?;
+        if let Some(bias) = block.find(role::EXPERT_GATE_BIAS) {
+            add_bias(bias, layers, expert, own.clone(), gate, scratch)?;
+        }
+        if let Some(bias) = block.find(role::EXPERT_UP_BIAS) {
+            add_bias(bias, layers, expert, own.clone(), up, scratch)?;
+        }
+        activation(its).gated(gate, up);
+        Ok(())
+    })?;
+    let inner = all.gather_rows(stacked, up)?;
+
+    let (own, all) = (share.own(dim), share.rows(dim, choices));
+    let stacked = &mut results[..choices * dim];
+    let own_results = all.own(stacked);
+    each_expert(chosen, order, |expert, places| {
+        let x = &inner[places.start * its.expert_ffn..places.end * its.expert_ffn];
+        let mut x = Input::new(x, buffers.integers.as_mut());
+        let part = &mut own_results[places.start * own.len()..places.end * own.len()];
+        let first = expert * dim;
+        let matrix = first + own.start..first + own.end;
+        product(downs, layers, matrix, &mut x, part, scratch)?;
+        match block.find(role::EXPERT_DOWN_BIAS) {
+            Some(bias) => add_bias(bias, layers, expert, own.clone(), part, scratch),
+            None => Ok(()),
+        }
+    })?;
+    all.gather(stacked)?;
+    let rows = &mut rows[..choices * dim];
+    all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));
+    Ok(())
+}
+
+/// Orders choices by their experts, and those of one expert as they are.
+fn sort(experts: usize, chosen: &[u32], order: &mut [u32]) {
+    let mut slots = order.iter_mut();
+    for expert in 0..experts {
+        for (choice, _) in (0..).zip(chosen).filter(|(_, its)| **its as usize == expert) {
+            slots.next().into_iter().for_each(|slot| *slot = choice);
+        }
+    }
+}
+
+/// Calls `run` with each expert that was chosen, and the places of its choices in the order.
+fn each_expert(
+    chosen: &[u32],
+    order: &[u32],
+    mut run: impl FnMut(usize, core::ops::Range<usize>) -> Result<(), Status>,
+) -> Result<(), Status> {
+    let expert_of = |choice: &u32| chosen[*choice as usize];
+    let mut start = 0;
+    for group in order.chunk_by(|a, b| expert_of(a) == expert_of(b)) {
+        let end = start + group.len();
+        run(expert_of(&group[0]) as usize, start..end)?;
+        start = end;
+    }
+    Ok(())
+}
+
+/// Adds what the experts of each token gave, in the order in which they were chosen.
+fn sum(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut forward::Buffers) {
+    let (dim, used) = (stage.shape.dim, shape.experts_used);
+    let Buffers { chosen, weights, order, rows, .. } = &mut buffers.experts;
+    for (place, choice) in (0..).zip(&order[..stage.n * used]) {
+        chosen[*choice as usize] = place;
+    }
+    let tokens = buffers.residual[..stage.n * dim].chunks_exact_mut(dim);
+    let choices = chosen.chunks_exact(used).zip(weights.chunks_exact(used));
+    for (token, (places, weights)) in tokens.zip(choices) {
+        token.fill(0.0);
+        for (place, weight) in places.iter().zip(weights) {
+            math::add_scaled(token, *weight, &rows[*place as usize * dim..][..dim]);
+        }
+    }
+}
+
+/// Adds what the expert for all tokens gives.
+fn add_shared(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut forward::Buffers,
+) -> Result<(), Status> {
+    let (its, n, dim, share) = (&block.shape, stage.n, stage.shape.dim, stage.shape.share);
+    let (own, all) = (share.own(its.shared_ffn), share.rows(its.shared_ffn, n));
+    let rows = &buffers.normed[..n * dim];
+    let mut normed = Input::new(rows, buffers.integers.as_mut());
+    let scratch = &mut *buffers.scratch;
+    let stacked = &mut buffers.gate[..n * its.shared_ffn];
+    let gate = all.own(stacked);
+    let up = &mut buffers.up[..gate.len()];
+    let gates = block.get(role::SHARED_GATE)?;
+    product(gates, layers, own.clone(), &mut normed, gate, scratch)?;
+    product(block.get(role::SHARED_UP)?, layers, own, &mut normed, up, scratch)?;
+    activation(its).gated(gate, up);
+    let inner = all.gather_rows(stacked, buffers.up)?;
+
+    let (own, all) = (share.own(dim), share.rows(dim, n));
+    let mut inner = Input::new(inner, buffers.integers.as_mut());
+    let stacked = &mut buffers.experts.results[..n * dim];
+    let down = block.get(role::SHARED_DOWN)?;
+    product(down, layers, own, &mut inner, all.own(stacked), scratch)?;
+    let given = all.gather_rows(stacked, buffers.experts.rows)?;
+    let weight = match block.find(role::SHARED_WEIGHT) {
+        Some(weight) => {
+            weight.expand(layers, 0, &mut scratch[..dim])?;
+            Some(&scratch[..dim])
+        }
+        None => None,
+    };
+    let sums = buffers.residual[..n * dim].chunks_exact_mut(dim);
+    for (sum, (given, row)) in sums.zip(given.chunks_exact(dim).zip(rows.chunks_exact(dim))) {
+        match weight {
+            Some(weight) => {
+                math::add_scaled(sum, math::logistic_of(kernels::dot(row, weight)), given);
+            }
+            None => math::add(sum, given),
+        }
+    }
+    Ok(())
+}

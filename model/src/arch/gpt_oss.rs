@@ -1,0 +1,28 @@
+//! gpt-oss: experts with biases, sinks, and a window in every other block.
+
+use polychord_abi::network::{feature, role};
+
+use super::{Architecture, Pairs, Result};
+use crate::config::{Config, Experts, Keys, gating};
+
+pub(super) const GPT_OSS: Architecture = Architecture {
+    features: feature::QKV_BIAS
+        | feature::ATTN_OUTPUT_BIAS
+        | feature::SINKS
+        | feature::EXPERT_BIAS
+        | feature::CLAMPED_GATE,
+    optional: feature::FUSED_QKV,
+    names: &[(role::FFN_NORM, "blk.{}.post_attention_norm.weight")],
+    read,
+    ..Architecture::new("gpt-oss", "gpt-oss", Pairs::Halves)
+};
+
+fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    let width = keys.expert_width(config.ffn)?;
+    let experts = Experts::softmax(width).gating(gating::SOFTMAX_OF_CHOSEN);
+    config.require_experts(keys, experts)?;
+    let window = keys.window()?.ok_or_else(|| keys.missing("attention.sliding_window"))?;
+    let local = keys.local_blocks(config, 2)?;
+    config.each(|number, block| block.window = if local[number] { window } else { 0 });
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! The keys of one architecture, and which of them were read.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use super::error::Error;
+use super::{Config, MAX_BLOCKS};
+use crate::arch::Architecture;
+use crate::gguf::{Array, Gguf, Metadata, Value};
+
+/// Keys that change what is computed, by the end of their name, with the value that changes
+/// nothing beside 0 and false.
+///
+/// What an architecture has and no code reads is refused by them, not left out.
+const COMPUTED: &[(&str, f64)] = &[
+    ("attention.clamp_kqv", 0.0),
+    ("attention.key_length_mla", 0.0),
+    ("attention.key_length_swa", 0.0),
+    ("attention.kv_lora_rank", 0.0),
+    ("attention.max_alibi_bias", 0.0),
+    ("attention.output_scale", 1.0),
+    ("attention.q_lora_rank", 0.0),
+    ("attention.recurrent_layers", 0.0),
+    ("attention.rope_pattern", 0.0),
+    ("attention.shared_kv_layers", 0.0),
+    ("attention.sliding_window", 0.0),
+    ("attention.temperature_scale", 0.0),
+    ("attention.value_length_swa", 0.0),
+    ("attn_logit_softcapping", 0.0),
+    ("embedding_length_per_layer_input", 0.0),
+    ("embedding_scale", 1.0),
+    ("expert_count", 0.0),
+    ("expert_gating_func", 0.0),
+    ("expert_group_count", 1.0),
+    ("expert_group_used_count", 1.0),
+    ("expert_shared_count", 0.0),
+    ("expert_shared_feed_forward_length", 0.0),
+    ("expert_used_count", 0.0),
+    ("expert_weights_norm", 0.0),
+    ("expert_weights_scale", 1.0),
+    ("final_logit_softcapping", 0.0),
+    ("full_attention_interval", 0.0),
+    ("interleave_moe_layer_step", 0.0),
+    ("leading_dense_block_count", 0.0),
+    ("logit_scale", 1.0),
+    ("moe_every_n_layers", 0.0),
+    ("pooling_type", 0.0),
+    ("residual_scale", 1.0),
+    ("rope.dimension_sections", 0.0),
+    ("router_logit_softcapping", 0.0),
+    ("shortconv.l_cache", 0.0),
+    ("ssm.conv_kernel", 0.0),
+    ("ssm.state_size", 0.0),
+    ("use_parallel_residual", 0.0),
+];
+
+/// Access to the keys that begin with an architecture's name.
+pub(crate) struct Keys<'a> {
+    pub(super) gguf: &'a Gguf,
+    pub(super) metadata: &'a Metadata,
+    pub(super) architecture: &'static Architecture,
+    read: RefCell<BTreeSet<String>>,
+}
+
+impl<'a> Keys<'a> {
+    pub(super) fn new(gguf: &'a Gguf, architecture: &'static Architecture) -> Self {
+        Self { gguf, metadata: gguf.metadata(), architecture, read: RefCell::default() }
+    }
+
+    /// The whole name of a key, which counts as read.
+    pub(super) fn key(&self, name: &str) -> String {
+        self.read.borrow_mut().insert(name.to_owned());
+        format!("{}.{name}", self.architecture.name)
+    }
+
+    /// Whether a key is there.
+    pub(crate) fn is_there(&self, name: &str) -> bool {
+        self.metadata.get(&self.key(name)).is_some()
+    }
+
+    /// The error of a key that is not there.
+    pub(crate) fn missing(&self, name: &str) -> Error {
+        Error::Missing { key: self.key(name) }
+    }
+
+    /// A number that is not zero, the same for all blocks.
+    pub(crate) fn optional(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
+        let key = self.key(name);
+        let value = match self.metadata.get(&key) {
+            // One number for each block.
+            Some(Value::Array(array)) => match array.uniform() {
+                Some(value) => Some(value),
+                None => return Err(Error::PerBlock { key }),
+            },
+            _ => self.metadata.u64(&key)?,
+        };
+        value.map(|value| in_range(key, value, most)).transpose()
+    }
+
+    /// A number as [`optional`](Self::optional) has it, where 0 says that there is none.
+    pub(crate) fn count(&self, name: &str, most: u32) -> Result<Option<u32>, Error> {
+        match self.metadata.get(&self.key(name)).and_then(Value::as_u64) {
+            Some(0) => Ok(None),
+            _ => self.optional(name, most),
+        }
+    }
+
+    pub(super) fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
+        self.optional(name, most)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// A number for each of `blocks` blocks: one for all, or an array of them.
+    pub(super) fn per_block(
+        &self,
+        name: &str,
+        most: u32,
+        blocks: u32,
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let key = self.key(name);
+        let numbers = match self.metadata.get(&key) {
+            Some(Value::Array(array)) if array.uniform().is_none() => array.numbers(),
+            _ => {
+                let one = self.optional(name, most)?;
+                return Ok(one.map(|one| vec![one; blocks as usize]));
+            }
+        };
+        let Some(numbers) = numbers else { return Err(Error::PerBlock { key }) };
+        if numbers.len() != blocks as usize {
+            return Err(Error::ArrayLength { key, found: numbers.len(), blocks });
+        }
+        let all = numbers.into_iter().map(|number| in_range(key.clone(), number, most));
+        all.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A float above zero.
+    pub(crate) fn positive(&self, name: &str) -> Result<Option<f32>, Error> {
+        let key = self.key(name);
+        match self.metadata.f32(&key)? {
+            Some(value) if !(value.is_finite() && value > 0.0) => Err(Error::Float { key, value }),
+            value => Ok(value),
+        }
+    }
+
+    pub(super) fn required_positive(&self, name: &str) -> Result<f32, Error> {
+        self.positive(name)?.ok_or_else(|| self.missing(name))
+    }
+
+    /// A factor above zero; zero, which some converters write, is none.
+    pub(crate) fn factor(&self, name: &str) -> Result<Option<f32>, Error> {
+        match self.metadata.f32(&self.key(name))? {
+            Some(0.0) => Ok(None),
+            _ => self.positive(name),
+        }
+    }
+
+    /// A soft cap, where 0 says that there is none.
+    pub(crate) fn cap(&self, name: &str) -> Result<Option<f32>, Error> {
+        match self.metadata.f32(&self.key(name))? {
+            Some(0.0) => Ok(Some(0.0)),
+            _ => self.positive(name),
+        }
+    }
+
+    /// A yes or a no.
+    pub(crate) fn bool(&self, name: &str) -> Result<Option<bool>, Error> {
+        Ok(self.metadata.bool(&self.key(name))?)
+    }
+
+    /// How many positions are attended to in blocks that have a window; 0 says that none has.
+    pub(crate) fn window(&self) -> Result<Option<u32>, Error> {
+        self.count("attention.sliding_window", u32::MAX)
+    }
+
+    /// Which blocks have a window: by an array, or all but the last of every so many, by a
+    /// number in the file or the one given.
+    pub(crate) fn local_blocks(&self, config: &Config, every: u32) -> Result<Vec<bool>, Error> {
+        let key = self.key("attention.sliding_window_pattern");
+        let blocks = config.blocks;
+        let every = match self.metadata.get(&key) {
+            Some(Value::Array(Array::Bool(local))) => {
+                // It may say something about blocks that are not run, too.
+                if local.len() < blocks as usize {
+                    return Err(Error::ArrayLength { key, found: local.len(), blocks });
+                }
+                return Ok(local[..blocks as usize].to_vec());
+            }
+            Some(_) => self.required("attention.sliding_window_pattern", MAX_BLOCKS)?,
+            None => every,
+        };
+        Ok((0..blocks).map(|number| number % every < every - 1).collect())
+    }
+
+    /// The width of an expert: that of all, divided among those that a token chooses, if the file
+    /// does not say.
+    pub(crate) fn expert_width(&self, ffn: u32) -> Result<u32, Error> {
+        let used = self.count("expert_used_count", u32::MAX)?.unwrap_or(1);
+        let width = self.count("expert_feed_forward_length", u32::MAX)?;
+        Ok(width.unwrap_or((ffn / used).max(1)))
+    }
+
+    /// Refuses what would change the computation and was not read.
+    pub(super) fn refuse_unread(&self) -> Result<(), Error> {
+        let key = self.key("attention.causal");
+        if self.metadata.bool(&key)? == Some(false) {
+            return Err(Error::Option { key, value: "false".to_owned() });
+        }
+        for (name, neutral) in COMPUTED {
+            if self.read.borrow().contains(*name) || self.architecture.ignored.contains(name) {
+                continue;
+            }
+            let key = format!("{}.{name}", self.architecture.name);
+            if let Some(value) = self.metadata.get(&key).filter(|it| !is_neutral(it, *neutral)) {
+                return Err(Error::Option { key, value: value.to_string() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a value is 0, false, or another that changes nothing.
+#[expect(clippy::float_cmp, reason = "only exactly that changes nothing")]
+fn is_neutral(value: &Value, neutral: f64) -> bool {
+    let number = match value {
+        Value::F32(number) => f64::from(*number),
+        Value::F64(number) => *number,
+        Value::Bool(value) => f64::from(u8::from(*value)),
+        other => match other.as_u64() {
+            Some(0) => 0.0,
+            Some(1) => 1.0,
+            _ => return false,
+        },
+    };
+    number == neutral || number == 0.0
+}
+
+/// Checks that a number is not zero, and not too large.
+pub(super) fn in_range(key: String, value: u64, most: u32) -> Result<u32, Error> {
+    match u32::try_from(value) {
+        Ok(value) if (1..=most).contains(&value) => Ok(value),
+        _ => Err(Error::Range { key, value, most }),
+    }
+}
