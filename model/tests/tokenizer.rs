@@ -194,9 +194,9 @@ fn broken_byte_level_vocabularies_are_refused() {
     }
     let error = build(&replace("tokenizer.ggml.model", string("bert"))).unwrap_err();
     assert!(error.to_string().contains("bert"), "{error}");
-    let error = build(&replace("tokenizer.ggml.pre", string("tekken"))).unwrap_err();
+    let error = build(&replace("tokenizer.ggml.pre", string("kimi-k2"))).unwrap_err();
     assert!(
-        error.to_string().contains("tekken") && error.to_string().contains("smollm"),
+        error.to_string().contains("kimi-k2") && error.to_string().contains("smollm"),
         "{error}"
     );
     let types = "tokenizer.ggml.token_type";
