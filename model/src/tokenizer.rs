@@ -154,9 +154,7 @@ impl Tokenizer {
         for part in parts {
             match (part, &self.algorithm) {
                 (Span::Token(id), _) => ids.push(id),
-                (Span::Text(text), Algorithm::Bpe(bpe)) => {
-                    bpe.encode(&self.vocab, text, &mut ids)
-                }
+                (Span::Text(text), Algorithm::Bpe(bpe)) => bpe.encode(&self.vocab, text, &mut ids),
                 (Span::Text(text), Algorithm::Spm(spm)) => {
                     spm.encode(&self.vocab, text, after_special, &mut ids)
                 }

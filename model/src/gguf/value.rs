@@ -215,8 +215,25 @@ impl StringArray {
         strings.ends.push(strings.text.len());
     }
 
-    /// Appends what may not be UTF-8, as it can be shown.
-    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+    /// Strings that may not be UTF-8, one after the other, and where each ends. Those that are not
+    /// are kept as they can be shown.
+    pub(super) fn from_bytes(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
+        let bytes = match String::from_utf8(bytes) {
+            // All at once, which is much faster than one by one.
+            Ok(text) if ends.iter().all(|end| text.is_char_boundary(*end)) => {
+                return Self(Arc::new(Strings { text, ends, invalid: None }));
+            }
+            Ok(text) => text.into_bytes(),
+            Err(error) => error.into_bytes(),
+        };
+        let (mut strings, mut start) = (Self::default(), 0);
+        for end in ends {
+            strings.push_bytes(&bytes[std::mem::replace(&mut start, end)..end]);
+        }
+        strings
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return self.push(text);
         }
@@ -278,6 +295,16 @@ impl Metadata {
         self.by_key.insert(key.clone(), self.pairs.len());
         self.pairs.push((key, value));
         Ok(())
+    }
+
+    /// The pairs but for those of some keys.
+    pub(super) fn without(self, keys: &[&str]) -> Self {
+        let mut rest = Self::default();
+        for (key, value) in self.pairs.into_iter().filter(|(key, _)| !keys.contains(&&**key)) {
+            // Each is there once.
+            _ = rest.insert(key, value);
+        }
+        rest
     }
 
     /// Number of pairs.

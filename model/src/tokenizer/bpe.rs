@@ -33,8 +33,7 @@ impl Bpe {
         let merges = metadata.strings(key)?.ok_or(Error::Missing { key })?;
         check(merges, vocab)?;
         // Of two equal ones the first counts.
-        let merges = Index::new(merges, |_, _| Ok::<_, Error>(()))?;
-        Ok(Self { pre, merges })
+        Ok(Self { pre, merges: Index::new(merges) })
     }
 
     /// Appends the ids of `text`.

@@ -190,9 +190,10 @@ pub(super) fn deepseek_llm_letters(text: &str) -> usize {
 
 /// `\s?[!-/:-~！-／：-～‘-‟　-。]+`, but for the ideographic space, which is white space alone.
 pub(super) fn deepseek_llm_marks(text: &str) -> usize {
-    after_any_space(text, |c| {
-        matches!(c, '!'..='/' | ':'..='~' | '！'..='／' | '：'..='～' | '‘'..='‟' | '、'..='。')
-    })
+    after_any_space(
+        text,
+        |c| matches!(c, '!'..='/' | ':'..='~' | '！'..='／' | '：'..='～' | '‘'..='‟' | '、'..='。'),
+    )
 }
 
 /// `\s?\p{L}+`

@@ -72,13 +72,7 @@ const GPT4O: &[Step] = &[Step::Words(&[
 const DEEPSEEK3: &[Step] = &[
     THREE_NUMBERS,
     Step::Words(&[p::han_and_kana]),
-    Step::Words(&[
-        p::ascii_word,
-        p::deepseek_letters,
-        p::deepseek_others,
-        p::line_ends,
-        p::spaces,
-    ]),
+    Step::Words(&[p::ascii_word, p::deepseek_letters, p::deepseek_others, p::line_ends, p::spaces]),
 ];
 
 /// A rule that looks at merges alone and begins no sequence.
@@ -194,13 +188,7 @@ const RULES: &[Rule] = &[
     ),
     rule(
         &["tekken"],
-        &[Step::Words(&[
-            p::cased_letters,
-            p::number,
-            p::others_to_slash,
-            p::line_ends,
-            p::spaces,
-        ])],
+        &[Step::Words(&[p::cased_letters, p::number, p::others_to_slash, p::line_ends, p::spaces])],
     )
     .whole(Whole::All)
     .adds_bos(),
@@ -275,10 +263,7 @@ const RULES: &[Rule] = &[
         ])],
     ),
     rule(&["laguna"], &[Step::Words(&[p::line, p::line_feeds]), QWEN2]),
-    rule(
-        &["falcon"],
-        &[Step::Words(&[p::falcon_marks]), GPT2, Step::Words(&[p::three_digits])],
-    ),
+    rule(&["falcon"], &[Step::Words(&[p::falcon_marks]), GPT2, Step::Words(&[p::three_digits])]),
     rule(&["bloom", "gpt3-finnish", "poro-chat"], &[Step::Words(&[p::bloom_word])]),
     rule(&["viking"], &[Step::Words(&[p::bloom_word]), NUMBER]),
     rule(&[GEMMA4], &[Step::Words(&[p::line, p::line_feeds])]).whole(Whole::LineFeeds).adds_bos(),

@@ -56,10 +56,11 @@ impl Vocab {
         let texts = metadata.strings(key)?.ok_or(Error::Missing { key })?.clone();
         check_limits(&texts)?;
         let size = u32::try_from(texts.len()).unwrap_or(u32::MAX);
-        let ids = Index::new(&texts, |first, second| {
+        let ids = Index::new(&texts);
+        if let Some((first, second)) = ids.duplicate() {
             let text = texts.get(first as usize).unwrap_or_default().to_owned();
-            Err(Error::DuplicateToken { first, second, text })
-        })?;
+            return Err(Error::DuplicateToken { first, second, text });
+        }
         let types = types(metadata, &texts, spelling)?;
         // llama.cpp's defaults; byte-level vocabularies have none.
         let default = |id: u32| Some(id).filter(|&id| spelling == Spelling::Spm && id < size);
@@ -135,7 +136,9 @@ impl Vocab {
         match (self.token_type(id)?, self.spelling) {
             (TokenType::UserDefined, _) => to.extend(text.bytes()),
             (TokenType::Normal, Spelling::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
-            (TokenType::Normal, Spelling::Spm | Spelling::Raw) => to.extend(text.replace('▁', " ").bytes()),
+            (TokenType::Normal, Spelling::Spm | Spelling::Raw) => {
+                to.extend(text.replace('▁', " ").bytes())
+            }
             (TokenType::Byte, _) => to.extend(bytes::parse_hex(text)),
             (
                 TokenType::Undefined | TokenType::Unknown | TokenType::Control | TokenType::Unused,
