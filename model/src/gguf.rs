@@ -16,7 +16,7 @@ mod value_type;
 
 pub use error::Error;
 pub use ggml_type::GgmlType;
-pub use parts::Part;
+pub use polychord_plan::Part;
 pub use tensor::TensorInfo;
 pub use value::{Array, Metadata, StringArray, Value};
 pub use value_type::ValueType;

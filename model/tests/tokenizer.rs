@@ -380,7 +380,7 @@ fn tokens_that_end_an_answer_are_found_by_name_and_by_key() {
     let found = |texts: &[(&str, i32)]| ends(&build(&of(texts)).unwrap());
     assert_eq!(found(&[("<|eot_id|>", 1), ("x", 1), ("<end_of_turn>", 4)]), [257, 259]);
     assert_eq!(found(&[("<fim_pad>", 1), ("<|fim_pad|>", 3)]), [257], "one of a kind");
-    assert_eq!(found(&[("<|fim_middle|>", 1)]), []);
+    assert!(found(&[("<|fim_middle|>", 1)]).is_empty());
     // Harmony ends messages, not answers, by <|end|>; Gemma 4 has a plain </s>.
     assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3), ("<|call|>", 3)]), [258, 259]);
     assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3)]), [257, 258]);

@@ -46,6 +46,7 @@ pub mod stats;
 
 mod build;
 mod error;
+mod files;
 mod header;
 mod model;
 mod pipeline;
@@ -57,6 +58,7 @@ mod transformer;
 
 pub use build::SimdFlavor;
 pub use error::{Error, ErrorKind, Result};
+pub use files::open_source;
 pub use generate::{
     CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Token,
 };

@@ -3,65 +3,13 @@
 use std::collections::HashSet;
 
 use polychord_abi::PAGE;
+use polychord_plan::Part;
 
 use super::{Error, Gguf, Metadata};
 
 const NO: &str = "split.no";
 const COUNT: &str = "split.count";
 const TENSORS: &str = "split.tensors.count";
-
-/// Which part of a split model a file is.
-///
-/// ```
-/// use polychord_model::gguf::Part;
-///
-/// let part = Part::of_name("model-00002-of-00003.gguf").unwrap();
-/// assert_eq!((part.number, part.count), (1, 3));
-/// assert_eq!(part.name_of("model-00002-of-00003.gguf", 0).unwrap(), "model-00001-of-00003.gguf");
-/// assert_eq!(Part::of_name("model.gguf"), None);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Part {
-    /// Its number, from 0; people count them from 1.
-    pub number: u32,
-    /// How many there are.
-    pub count: u32,
-}
-
-impl Part {
-    /// What the name of a file says: `-00001-of-00003.gguf` at its end.
-    #[must_use]
-    pub fn of_name(name: &str) -> Option<Self> {
-        let (_, number, count) = cut(name)?;
-        let digits = |text: &str| -> Option<u32> {
-            text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
-        };
-        let (number, count) = (digits(number)?, digits(count)?);
-        let number = number.checked_sub(1).filter(|number| *number < count)?;
-        Some(Self { number, count })
-    }
-
-    /// The name of another part, given the name of this one.
-    #[must_use]
-    pub fn name_of(self, name: &str, number: u32) -> Option<String> {
-        let (stem, ..) = cut(name)?;
-        let number = number.checked_add(1).filter(|number| *number <= self.count)?;
-        let suffix = &name[name.len() - SUFFIX.len()..];
-        Some(format!("{stem}-{number:05}-of-{:05}{suffix}", self.count))
-    }
-}
-
-const SUFFIX: &str = ".gguf";
-
-/// What stands before the numbers of a part's name, and the numbers.
-fn cut(name: &str) -> Option<(&str, &str, &str)> {
-    let end = name.len().checked_sub(SUFFIX.len())?;
-    let stem = name.get(..end).filter(|_| name[end..].eq_ignore_ascii_case(SUFFIX))?;
-    let (stem, count) = stem.rsplit_once("-of-")?;
-    let (stem, number) = stem.rsplit_once('-')?;
-    (number.len() == 5 && count.len() == 5).then_some((stem, number, count))
-}
 
 impl Gguf {
     /// Which part of a split model the file is; none if it is a whole one.
@@ -75,7 +23,7 @@ impl Gguf {
         let Some(count) = number(COUNT)?.filter(|count| *count > 1) else { return Ok(None) };
         let no = number(NO)?.unwrap_or(0);
         match (u32::try_from(no), u32::try_from(count)) {
-            (Ok(number), Ok(count)) if number < count => Ok(Some(Part { number, count })),
+            (Ok(number), Ok(count)) if number < count => Ok(Some(Part::new(number, count))),
             _ => {
                 let problem = format!("{NO} is {no}, and {COUNT} {count}");
                 Err(Error::Part { part: no.saturating_add(1), count, problem })

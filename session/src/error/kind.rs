@@ -153,7 +153,7 @@ fn of_runtime(error: &api::Error) -> ErrorKind {
 fn of_gguf(error: &gguf::Error) -> ErrorKind {
     use gguf::Error as E;
     match error {
-        E::Open { .. } | E::Read { .. } => ErrorKind::Io,
+        E::Open { .. } | E::Read { .. } | E::PartMissing { .. } => ErrorKind::Io,
         E::Version { .. } | E::BigEndian { .. } => ErrorKind::Unsupported,
         _ => ErrorKind::InvalidFile,
     }
