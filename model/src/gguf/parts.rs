@@ -19,7 +19,7 @@ impl Gguf {
     /// [`Error::WrongType`] if the keys have other values than numbers, and [`Error::Part`] if the
     /// number is none of so many parts.
     pub fn part(&self) -> Result<Option<Part>, Error> {
-        let number = |key| Ok::<_, Error>(self.metadata.u64(key)?);
+        let number = |key| self.metadata.u64(key);
         let Some(count) = number(COUNT)?.filter(|count| *count > 1) else { return Ok(None) };
         let no = number(NO)?.unwrap_or(0);
         match (u32::try_from(no), u32::try_from(count)) {
