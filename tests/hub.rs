@@ -17,6 +17,8 @@ fn names_are_read_and_written_alike() {
         "model.gguf",
         "/some where/model",
         "hf:owner/repo/file.gguf",
+        "hf:owner/repo",
+        "hf:owner/repo:Q8_0@v1",
         "hf:owner/repo.x/a/b/file-Q4_1.GGUF@refs/pr/7",
     ] {
         assert_eq!(parse(text).unwrap().to_string(), text);
@@ -45,7 +47,10 @@ fn bad_names_are_refused_with_the_reason() {
         ("  ", "empty"),
         ("hf:", "repository is missing"),
         ("hf:owner", "repository is missing"),
-        ("hf:owner/repo", "path of the file is missing"),
+        ("hf:owner/repo:", "tag has an empty part"),
+        ("hf:owner/repo:a:b", "two tags"),
+        ("hf:owner/repo@a:b@c", "two revisions"),
+        ("hf:owner/repo:a/b", "character ':'"),
         ("hf:owner/repo/", "path has an empty part"),
         ("hf:/repo/f.gguf", "owner has an empty part"),
         ("hf://owner/repo/f.gguf", "owner has an empty part"),

@@ -50,10 +50,15 @@ impl Caches {
     }
 
     /// Where the keys (`index` even) or the values of a block are.
-    pub(crate) fn rows(&self, shape: &Shape, index: usize) -> Result<CacheRows, Status> {
+    pub(crate) fn rows(
+        &self,
+        shape: &Shape,
+        block: &BlockShape,
+        index: usize,
+    ) -> Result<CacheRows, Status> {
         let (Cache { keys, values }, _) = &self.0[index / 2];
         let numbers = if index.is_multiple_of(2) { keys } else { values };
-        shape.cache_rows(index, numbers.address())
+        shape.cache_rows(block, index, numbers.address())
     }
 
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.

@@ -59,10 +59,15 @@ impl Caches {
     }
 
     /// Where the keys (`index` even) or the values of a block are.
-    pub(crate) fn rows(&self, shape: &Shape, index: usize) -> Result<CacheRows, Status> {
-        let before = (index * self.heads) as u64 * self.head_len as u64 * self.width as u64;
+    pub(crate) fn rows(
+        &self,
+        shape: &Shape,
+        block: &BlockShape,
+        index: usize,
+    ) -> Result<CacheRows, Status> {
+        let before = index as u64 * self.len as u64 * self.width as u64;
         let address = self.address.checked_add(before).ok_or(status::BAD_SHAPE)?;
-        shape.cache_rows(index, address)
+        shape.cache_rows(block, index, address)
     }
 
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.

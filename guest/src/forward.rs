@@ -77,10 +77,8 @@ impl Network {
     /// Where the keys (`index` even) or the values of a block are.
     pub(crate) fn cache_rows(&self, index: i32) -> Result<CacheRows, Status> {
         let index = usize::try_from(index).map_err(|_| status::BAD_BLOCK)?;
-        if index / 2 >= self.blocks.len() {
-            return Err(status::BAD_BLOCK);
-        }
-        self.caches.rows(&self.shape, index)
+        let block = self.blocks.get(index / 2).ok_or(status::BAD_BLOCK)?;
+        self.caches.rows(&self.shape, &block.shape, index)
     }
 
     /// Goes on after `position` positions, whose keys and values the host has put into the caches.

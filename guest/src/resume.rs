@@ -6,7 +6,7 @@ use core::cell::Cell;
 
 use polychord_abi::transformer::{CacheRows, cache_part, status};
 
-use crate::model::Shape;
+use crate::model::{BlockShape, Shape};
 use crate::{Status, exports};
 
 /// What the last call of `CACHE` has described.
@@ -46,20 +46,25 @@ pub extern "C" fn transformer_resume(position: i32) -> Status {
 
 impl Shape {
     /// The keys (`index` even) or the values of a block, whose first row is at `address`.
-    pub(crate) fn cache_rows(&self, index: usize, address: u64) -> Result<CacheRows, Status> {
+    pub(crate) fn cache_rows(
+        &self,
+        block: &BlockShape,
+        index: usize,
+        address: u64,
+    ) -> Result<CacheRows, Status> {
         let number = |number: usize| u32::try_from(number).map_err(|_| status::BAD_SHAPE);
-        let row_bytes = self.head_dim.checked_mul(self.cache_type.bytes());
+        let row_bytes = block.head_dim.checked_mul(self.cache_type.bytes());
         let row_bytes = number(row_bytes.ok_or(status::BAD_SHAPE)?)?;
-        let heads = self.own_kv_heads();
+        let heads = block.own_kv_heads();
         Ok(CacheRows {
             address,
-            stride: u64::from(row_bytes) * self.context as u64,
+            stride: u64::from(row_bytes) * block.context as u64,
             row_bytes,
             block: number(self.first_block + index / 2)?,
             part: if index.is_multiple_of(2) { cache_part::KEYS } else { cache_part::VALUES },
             first_head: number(heads.start)?,
             heads: number(heads.len())?,
-            positions: number(self.context)?,
+            positions: number(block.context)?,
         })
     }
 }

@@ -59,7 +59,12 @@ impl Slot {
     pub(super) fn new(root: &Path, name: &str) -> Self {
         let digest = digest::hash_text(name);
         let key = format!("{}-{}", digest.get(..16).unwrap_or(&digest), folders::user());
-        Self { root: root.into(), file: root.join("models").join(name), key }
+        Self { root: root.into(), file: Self::folder(root, name), key }
+    }
+
+    /// A folder below `models`.
+    pub(super) fn folder(root: &Path, name: &str) -> PathBuf {
+        root.join("models").join(name)
     }
 
     /// The model's path, if it is there and good. Reads all of it only if it changed since it was

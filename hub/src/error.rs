@@ -22,7 +22,8 @@ pub enum Error {
     /// The text does not name a model.
     #[error(
         "`{text}` does not name a model: {reason} (expected a path to a .gguf file, \
-         `hf:owner/repo/path/file.gguf` with an optional `@revision`, or `{default}`)",
+         `hf:owner/repo/path/file.gguf` or `hf:owner/repo:TAG` with an optional `@revision`, or \
+         `{default}`)",
         default = super::default_name::DEFAULT_NAME
     )]
     Reference {
@@ -30,6 +31,15 @@ pub enum Error {
         text: String,
         /// What is wrong with it.
         reason: String,
+    },
+
+    /// A repository has no file that could be meant.
+    #[error("{repo} has no such GGUF model{}", listing(has))]
+    NotInRepository {
+        /// The repository and the tag that was asked for.
+        repo: String,
+        /// The GGUF files that it has.
+        has: Vec<String>,
     },
 
     /// The path names no readable file.
@@ -79,6 +89,18 @@ pub enum Error {
     /// Every source failed.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
+}
+
+/// What a repository has in place of what was asked for.
+fn listing(has: &[String]) -> String {
+    const SHOWN: usize = 20;
+    if has.is_empty() {
+        return ": it has no GGUF file at all; look for one with GGUF in its name".into();
+    }
+    let more = has.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let shown = has.get(..has.len().min(SHOWN)).unwrap_or_default().join(", ");
+    format!("; name one of its files or their types: {shown}{more}")
 }
 
 /// Every source of a model failed; the message says why, and what else can be done.
@@ -185,6 +207,19 @@ pub enum Cause {
     /// Nothing arrived for a while.
     #[error("time-out: nothing arrived for {} s; try again later", .0.as_secs_f32())]
     Stalled(Duration),
+
+    /// The server's list of files cannot be read.
+    #[error("{url} answered with no list of files: {problem}")]
+    Listing {
+        /// What was asked for.
+        url: String,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+
+    /// The source was not asked.
+    #[error("not asked, since nothing may be fetched (--offline or HF_HUB_OFFLINE)")]
+    Offline,
 
     /// The file is shorter or longer than it must be.
     #[error("has {found} bytes, not {expected}")]

@@ -19,7 +19,7 @@ use ureq::{Agent, Body};
 use super::cache::unique;
 use super::digest::{self, Expected, Sink, Verified};
 use super::error::{Cause, Context as _, require_space};
-use super::reference::HfFile;
+use super::reference::{HfFile, HfRepo};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -140,6 +140,69 @@ fn find_local(cache: &Path, file: &HfFile) -> Option<PathBuf> {
     let by_commit =
         || Some(repo.pointer_path(file.revision()).join(file.path())).filter(|p| p.is_file());
     repo.get(file.path()).or_else(by_commit)
+}
+
+/// Where Hugging Face's own tools keep the files of a repository, if they do.
+pub(super) fn local_folder(settings: &Settings, repo: &HfRepo) -> Option<PathBuf> {
+    let id = format!("{}/{}", repo.owner(), repo.repo());
+    let known = Repo::with_revision(id, RepoType::Model, repo.revision().into());
+    let cache = settings.cache.as_ref()?;
+    let refs = cache.join(known.folder_name()).join("refs").join(repo.revision());
+    let commit = fs::read_to_string(refs).unwrap_or_else(|_| repo.revision().into());
+    // A name of a folder, and nothing else.
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let commit = commit.trim();
+    let is_name = commit.chars().all(is_plain) && !commit.starts_with('.');
+    is_name.then(|| Cache::new(cache.clone()).repo(known).pointer_path(commit))
+}
+
+/// Most bytes of a list of files, and most lists that are read one after the other.
+const LIST_BYTES: u64 = 8 << 20;
+const LISTS: usize = 16;
+
+/// The paths of all files of a repository, in the order of the server.
+pub(super) fn list(settings: &Settings, repo: &HfRepo) -> Result<Vec<String>, Cause> {
+    let endpoint = settings.endpoint.trim_end_matches('/');
+    let revision = repo.revision().replace('/', "%2F");
+    let (owner, name) = (repo.owner(), repo.repo());
+    let mut at = format!("{endpoint}/api/models/{owner}/{name}/tree/{revision}?recursive=true");
+    let agent = settings.agent();
+    let mut paths = Vec::new();
+    for _ in 0..LISTS {
+        let request = authorized(agent.get(&at), settings);
+        let mut response = request.call().map_err(|e| connection(&at, settings, e))?;
+        check_status(&at, &response)?;
+        let text = response.body_mut().with_config().limit(LIST_BYTES).read_to_string();
+        let text = text.map_err(|e| connection(&at, settings, e))?;
+        paths.extend(
+            paths_of(&text).map_err(|problem| Cause::Listing { url: at.clone(), problem })?,
+        );
+        // Nowhere else, whoever answers.
+        let next = header(response.headers(), "link").and_then(next_page);
+        match next.filter(|next| origin(next) == origin(endpoint)) {
+            Some(next) => next.clone_into(&mut at),
+            None => break,
+        }
+    }
+    Ok(paths)
+}
+
+/// The paths in a list of files.
+fn paths_of(text: &str) -> Result<Vec<String>, String> {
+    #[derive(serde::Deserialize)]
+    struct Entry {
+        path: String,
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let entries: Vec<Entry> = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    Ok(entries.into_iter().filter(|it| it.kind == "file").map(|it| it.path).collect())
+}
+
+/// The address in `<https://...>; rel="next"`.
+fn next_page(link: &str) -> Option<&str> {
+    let is_next = |part: &&str| part.contains("rel=\"next\"");
+    link.split(',').find(is_next)?.split_once('<')?.1.split_once('>').map(|(address, _)| address)
 }
 
 /// Where a download goes.

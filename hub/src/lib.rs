@@ -14,6 +14,7 @@
 //! time changed.
 
 mod cache;
+mod choice;
 mod default_name;
 mod digest;
 mod error;
@@ -34,7 +35,7 @@ pub use default_name::DEFAULT_NAME;
 use digest::Expected;
 pub use error::{Attempt, Cause, Error, Unavailable, chain};
 pub use progress::{Progress, Silent};
-pub use reference::{HfFile, ModelRef};
+pub use reference::{HfFile, HfRepo, ModelRef};
 use sources::{Pinned, Settings, Source};
 
 /// The models on this machine, and the ways to get more.
@@ -91,6 +92,14 @@ impl Hub {
         Self { root: folder.into(), settings: Settings::from_env(), pinned: sources::DEFAULT }
     }
 
+    /// Touches no network, as with `HF_HUB_OFFLINE`, and starts no pip: what is on this machine has to
+    /// do.
+    #[must_use]
+    pub fn offline(mut self, offline: bool) -> Self {
+        self.settings.offline = offline;
+        self
+    }
+
     /// The folder of the cache.
     pub fn cache_dir(&self) -> &Path {
         &self.root
@@ -100,7 +109,11 @@ impl Hub {
     pub fn cached(&self, model: &ModelRef) -> Option<PathBuf> {
         match model {
             ModelRef::Path(path) => path.is_file().then(|| path.clone()),
-            ModelRef::HuggingFace(file) => self.slot_of(file).valid(&Expected::default()),
+            ModelRef::HuggingFace(file) => self.cached_parts(file),
+            ModelRef::Repository(repo) => {
+                let paths = choice::files_below(&self.folder_of(repo));
+                self.cached_parts(&repo.file(choice::choose(&paths, repo.tag())?)?)
+            }
             ModelRef::Default => self.default_slot().valid(&self.pinned.expected()),
         }
     }
@@ -108,7 +121,11 @@ impl Hub {
     /// The path of `model`; fetches it first if it is not cached, or damaged.
     ///
     /// Waits if another process is fetching the same model. An interrupted download from Hugging Face
-    /// goes on where it stopped.
+    /// goes on where it stopped. Of a model in several parts all are fetched, and the path is that of
+    /// the first, beside which the others lie.
+    ///
+    /// Of a repository, a file that is cached is preferred where no better one could be in the
+    /// repository, which is then not asked.
     ///
     /// # Errors
     ///
@@ -116,14 +133,14 @@ impl Hub {
     /// - [`Error::Cache`] if the cache folder cannot be used.
     /// - [`Error::UnsafeCache`] if another user could exchange what is written there.
     /// - [`Error::Unavailable`] if no source could provide the model.
+    /// - [`Error::NotInRepository`] if a repository has no file that could be meant.
     pub fn resolve(&self, model: &ModelRef, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
         match model {
             ModelRef::Path(path) => existing_file(path),
-            ModelRef::HuggingFace(file) => {
-                let sources = [Source::LocalCache(file.clone()), Source::HuggingFace(file.clone())];
-                let other_ways = sources::ways_to(file, &self.root);
-                let request = Request { model, sources: &sources, other_ways };
-                self.obtain(&self.slot_of(file), &Expected::default(), request, progress)
+            ModelRef::HuggingFace(file) => self.obtain_parts(file, progress),
+            ModelRef::Repository(repo) => {
+                let file = self.choose(repo, progress)?;
+                self.obtain_parts(&file, progress)
             }
             ModelRef::Default => {
                 let request = Request {
@@ -134,6 +151,73 @@ impl Hub {
                 self.obtain(&self.default_slot(), &self.pinned.expected(), request, progress)
             }
         }
+    }
+
+    /// The file of a repository that is meant.
+    fn choose(&self, repo: &HfRepo, progress: &mut dyn Progress) -> Result<HfFile, Error> {
+        let settings = &self.settings.hugging_face;
+        let mut cached = choice::files_below(&self.folder_of(repo));
+        if let Some(folder) = huggingface::local_folder(settings, repo) {
+            cached.extend(choice::files_below(&folder));
+        }
+        let here = choice::choose(&cached, repo.tag());
+        if let Some(file) = here.filter(|path| choice::is_best(path, repo.tag())) {
+            return repo.file(file).ok_or_else(|| self.not_in(repo, &cached));
+        }
+        let listed = match self.settings.is_offline() {
+            true => Err(Cause::Offline),
+            false => huggingface::list(settings, repo),
+        };
+        match (listed, here) {
+            (Ok(paths), _) => {
+                let file = choice::choose(&paths, repo.tag()).and_then(|path| repo.file(path));
+                file.ok_or_else(|| self.not_in(repo, &paths))
+            }
+            (Err(cause), Some(here)) => {
+                let cause = chain(&cause);
+                progress.warn(&format!("cannot ask what is in {repo} ({cause}): taking {here}"));
+                repo.file(here).ok_or_else(|| self.not_in(repo, &cached))
+            }
+            (Err(cause), None) => {
+                let source = format!("Hugging Face ({}/{})", repo.owner(), repo.repo());
+                let attempts = vec![Attempt { source, cause }];
+                let other_ways = sources::ways_to(repo.owner(), repo.repo(), &self.root);
+                Err(Unavailable { model: repo.to_string(), attempts, other_ways }.into())
+            }
+        }
+    }
+
+    fn not_in(&self, repo: &HfRepo, paths: &[String]) -> Error {
+        let has = paths.iter().filter(|path| path.ends_with(".gguf")).cloned().collect();
+        Error::NotInRepository { repo: repo.to_string(), has }
+    }
+
+    /// The first part of a model, if all are cached.
+    fn cached_parts(&self, file: &HfFile) -> Option<PathBuf> {
+        let valid = |file: &HfFile| self.slot_of(file).valid(&Expected::default());
+        let paths: Vec<_> = file.parts().iter().map(valid).collect::<Option<_>>()?;
+        paths.into_iter().next()
+    }
+
+    /// Finds or fetches all parts of a model; gives the path of the first.
+    fn obtain_parts(&self, file: &HfFile, progress: &mut dyn Progress) -> Result<PathBuf, Error> {
+        let mut first = None;
+        for file in file.parts() {
+            let sources = [Source::LocalCache(file.clone()), Source::HuggingFace(file.clone())];
+            let request = Request {
+                model: &ModelRef::HuggingFace(file.clone()),
+                sources: &sources,
+                other_ways: sources::ways_to(file.owner(), file.repo(), &self.root),
+            };
+            let slot = self.slot_of(&file);
+            let path = self.obtain(&slot, &Expected::default(), request, progress)?;
+            first.get_or_insert(path);
+        }
+        // There is always one.
+        first.ok_or_else(|| Error::Reference {
+            text: file.to_string(),
+            reason: "it is part of nothing".into(),
+        })
     }
 
     /// Finds the model in its slot, or fetches it from the first source that has it.
@@ -181,15 +265,22 @@ impl Hub {
                 }
             }
         }
+        if attempts.is_empty() {
+            let source = request.sources.last().map(Source::to_string).unwrap_or_default();
+            attempts.push(Attempt { source, cause: Cause::Offline });
+        }
         let model = request.model.to_string();
         Err(Unavailable { model, attempts, other_ways: request.other_ways }.into())
     }
 
     fn slot_of(&self, file: &HfFile) -> Slot {
-        // `~` stands in no name or revision.
-        let revision = file.revision().replace('/', "~");
-        let (owner, repo, path) = (file.owner(), file.repo(), file.path());
-        Slot::new(&self.root, &format!("hf/{owner}/{repo}/{revision}/{path}"))
+        let folder = folder(file.owner(), file.repo(), file.revision());
+        Slot::new(&self.root, &format!("{folder}/{}", file.path()))
+    }
+
+    /// Where the cached files of a repository are.
+    fn folder_of(&self, repo: &HfRepo) -> PathBuf {
+        Slot::folder(&self.root, &folder(repo.owner(), repo.repo(), repo.revision()))
     }
 
     fn default_slot(&self) -> Slot {
@@ -202,6 +293,12 @@ struct Request<'a> {
     model: &'a ModelRef,
     sources: &'a [Source],
     other_ways: Vec<String>,
+}
+
+/// The folder of a repository, below that of models.
+fn folder(owner: &str, repo: &str, revision: &str) -> String {
+    // `~` stands in no name or revision.
+    format!("hf/{owner}/{repo}/{}", revision.replace('/', "~"))
 }
 
 fn existing_file(path: &Path) -> Result<PathBuf, Error> {

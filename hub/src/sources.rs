@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use polychord_runtime_api::plan::Part;
+
 use super::cache::{Guard, unique};
 use super::digest::{Expected, Verified};
 use super::error::Cause;
@@ -64,15 +66,11 @@ impl Pinned {
     }
 }
 
-/// What else can be done where `file` cannot be fetched.
-pub(super) fn ways_to(file: &HfFile, root: &Path) -> Vec<String> {
+/// What else can be done where a file of a repository cannot be fetched.
+pub(super) fn ways_to(owner: &str, repo: &str, root: &Path) -> Vec<String> {
     vec![
         "give the path of a GGUF file: --model path/to/model.gguf".into(),
-        format!(
-            "set HF_ENDPOINT to a mirror, or HF_TOKEN if {}/{} wants one",
-            file.owner(),
-            file.repo()
-        ),
+        format!("set HF_ENDPOINT to a mirror, or HF_TOKEN if {owner}/{repo} wants one"),
         "leave out --model for the default model, which pip can fetch too".into(),
         another_cache(root),
     ]
@@ -85,13 +83,24 @@ fn another_cache(root: &Path) -> String {
 /// How every source is reached.
 #[derive(Debug, Clone)]
 pub(super) struct Settings {
+    /// Whether nothing is fetched, from anywhere.
+    pub(super) offline: bool,
     pub(super) hugging_face: huggingface::Settings,
     pub(super) pip: wheel::Settings,
 }
 
 impl Settings {
     pub(super) fn from_env() -> Self {
-        Self { hugging_face: huggingface::Settings::from_env(), pip: wheel::Settings::default() }
+        Self {
+            offline: false,
+            hugging_face: huggingface::Settings::from_env(),
+            pip: wheel::Settings::default(),
+        }
+    }
+
+    /// Whether Hugging Face is not asked.
+    pub(super) fn is_offline(&self) -> bool {
+        self.offline || self.hugging_face.offline
     }
 }
 
@@ -120,7 +129,8 @@ impl Source {
         let (hf, work) = (&settings.hugging_face, guard.work());
         match self {
             Self::LocalCache(file) => huggingface::from_local_cache(hf, file, expected, work),
-            Self::HuggingFace(_) if hf.offline => Ok(None),
+            Self::HuggingFace(_) if settings.is_offline() => Ok(None),
+            Self::Wheel(_) if settings.offline => Ok(None),
             Self::HuggingFace(file) => {
                 advanced(0, expected.size);
                 // Alone, one name will do, and what an earlier run left is worth having.
@@ -140,7 +150,13 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::LocalCache(_) => f.write_str("the cache of Hugging Face's tools"),
-            Self::HuggingFace(file) => write!(f, "Hugging Face ({}/{})", file.owner(), file.repo()),
+            Self::HuggingFace(file) => {
+                write!(f, "Hugging Face ({}/{}", file.owner(), file.repo())?;
+                match Part::of_name(file.path()) {
+                    Some(part) => write!(f, ", part {} of {})", part.number + 1, part.count),
+                    None => f.write_str(")"),
+                }
+            }
             Self::Wheel(spec) => write!(f, "pip ({})", spec.requirement),
         }
     }

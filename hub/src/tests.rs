@@ -3,6 +3,7 @@
 
 mod huggingface;
 mod pip;
+mod repositories;
 mod server;
 mod sharing;
 
@@ -55,7 +56,11 @@ fn hub(root: &Path, bytes: &[u8]) -> Hub {
         stall: Duration::from_secs(20),
         patience: Duration::from_secs(15),
     };
-    Hub { root: root.into(), settings: Settings { hugging_face, pip }, pinned: pinned(bytes) }
+    Hub {
+        root: root.into(),
+        settings: Settings { offline: false, hugging_face, pip },
+        pinned: pinned(bytes),
+    }
 }
 
 /// Runs a shell script as pip. Not by its own name: another test's fork may hold it open for writing.

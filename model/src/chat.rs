@@ -16,6 +16,7 @@
 mod access;
 mod ast;
 mod checks;
+mod data;
 mod date;
 mod dict_builder;
 mod equality;
@@ -35,6 +36,7 @@ mod show;
 mod strings;
 mod text;
 mod value;
+mod variables;
 
 use std::time::SystemTime;
 
@@ -51,7 +53,9 @@ use run::Run;
 use text::Origin;
 use value::{List, Value};
 
+pub use data::{Fields, Json};
 pub use rendered::Rendered;
+pub use variables::Variables;
 
 /// One turn of a conversation.
 ///
@@ -68,12 +72,35 @@ pub struct Message {
     pub role: String,
     /// What is said.
     pub content: String,
+    /// What else templates ask about: `tool_calls`, `tool_call_id`, `name`, `reasoning_content`.
+    #[serde(flatten, default, skip_serializing_if = "Fields::is_empty")]
+    pub more: Fields,
 }
 
 impl Message {
     /// A turn of `role`.
     pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
+        Self { role: role.into(), content: content.into(), more: Fields::default() }
+    }
+
+    /// Adds what templates ask about beside the content, in the form of the `OpenAI` API: the
+    /// `tool_calls` of an answer, the `tool_call_id` and `name` of a result, the
+    /// `reasoning_content` before an answer. Text in it counts as the content does: control tokens
+    /// stay text.
+    ///
+    /// ```
+    /// use polychord_model::chat::{Json, Message};
+    ///
+    /// let calls: Json =
+    ///     r#"[{"type": "function", "function": {"name": "clock", "arguments": {}}}]"#.parse()?;
+    /// let turn = Message::new("assistant", "").with("tool_calls", calls);
+    /// assert!(turn.more.get("tool_calls").is_some());
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<Json>) -> Self {
+        self.more.set(name, value);
+        self
     }
 }
 
@@ -251,24 +278,47 @@ impl ChatTemplate {
         messages: &[Message],
         generation_prompt: GenerationPrompt,
     ) -> Result<Rendered, Error> {
-        on_known_stack(|| self.run(messages, generation_prompt)).map_err(Error::from)
+        self.render_with(messages, generation_prompt, &Variables::new())
+    }
+
+    /// The conversation as text, with tools and whatever else the template may know.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`render`](Self::render).
+    pub fn render_with(
+        &self,
+        messages: &[Message],
+        generation_prompt: GenerationPrompt,
+        variables: &Variables,
+    ) -> Result<Rendered, Error> {
+        on_known_stack(|| self.run(messages, generation_prompt, variables)).map_err(Error::from)
     }
 
     fn run(
         &self,
         messages: &[Message],
         generation_prompt: GenerationPrompt,
+        variables: &Variables,
     ) -> Result<Rendered, Stop> {
-        let said = messages.iter().map(|m| m.role.len() + m.content.len()).sum();
+        let bytes = |message: &Message| {
+            let more = message.more.iter().map(|(name, json)| name.len() + variables::bytes(json));
+            more.fold(message.role.len() + message.content.len(), usize::saturating_add)
+        };
+        let said = messages.iter().map(bytes).fold(variables.bytes(), usize::saturating_add);
         let meter = &Meter::new(Limits::new(messages.len(), said));
         let mut run = Run::new(meter, self.date)?;
+        // First, so that what is always there is what it should be.
+        for (name, value) in variables.others(meter) {
+            run.define(name, value?)?;
+        }
         let messages = messages.iter().map(|message| message_value(meter, message));
         run.define("messages", Value::List(List::collect(meter, messages)?))?;
         let add = generation_prompt == GenerationPrompt::Add;
         run.define("add_generation_prompt", Value::Bool(add))?;
         run.define("bos_token", Value::str(meter, &self.bos)?)?;
         run.define("eos_token", Value::str(meter, &self.eos)?)?;
-        run.define("tools", Value::None)?;
+        run.define("tools", variables.tools_value(meter)?)?;
         run.define("documents", Value::None)?;
         run.template(&self.block).map(Rendered::new)
     }
@@ -282,6 +332,10 @@ fn message_value(meter: &Meter, message: &Message) -> Result<Value, Stop> {
     dict.set(Value::str(meter, "role")?, Value::text(meter, &message.role, origin)?)?;
     let content = Value::text(meter, &message.content, Origin::Message)?;
     dict.set(Value::str(meter, "content")?, content)?;
+    for (name, json) in message.more.iter() {
+        let name = Value::text(meter, name, Origin::Message)?;
+        dict.set(name, variables::value(meter, json)?)?;
+    }
     Ok(Value::Dict(dict.finish()))
 }
 

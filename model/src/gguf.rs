@@ -8,6 +8,7 @@ mod error;
 mod foreign;
 mod ggml_type;
 mod header;
+mod parts;
 mod reader;
 mod tensor;
 mod value;
@@ -15,6 +16,7 @@ mod value_type;
 
 pub use error::Error;
 pub use ggml_type::GgmlType;
+pub use polychord_plan::Part;
 pub use tensor::TensorInfo;
 pub use value::{Array, Metadata, StringArray, Value};
 pub use value_type::ValueType;
@@ -44,6 +46,7 @@ pub struct Gguf {
     data_offset: u64,
     metadata: Metadata,
     tensors: Vec<TensorInfo>,
+    parts: u32,
 }
 
 impl Gguf {
@@ -59,7 +62,7 @@ impl Gguf {
         self.alignment
     }
 
-    /// Length of the whole file in bytes.
+    /// Length of the whole file in bytes, or of all files together.
     #[must_use]
     pub fn file_len(&self) -> u64 {
         self.file_len
@@ -81,6 +84,12 @@ impl Gguf {
     #[must_use]
     pub fn tensors(&self) -> &[TensorInfo] {
         &self.tensors
+    }
+
+    /// How many files it was [`joined`](Self::joined) from; 1 for one file, whole or not.
+    #[must_use]
+    pub fn parts(&self) -> u32 {
+        self.parts
     }
 
     /// The tensor with this name.

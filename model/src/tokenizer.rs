@@ -1,14 +1,21 @@
 //! Text to token ids and back, as llama.cpp does it, from the vocabulary in a GGUF file.
 //!
-//! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`) and SentencePiece BPE
-//! (`llama`).
+//! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`), BPE over plain text (`gemma4`)
+//! and SentencePiece BPE (`llama`).
+//!
+//! Opening a vocabulary makes one pass over its tokens and one over its merges; all else is made
+//! when it is first needed, or looked up in the metadata, which are shared.
 
 mod bpe;
 mod bytes;
+mod classes;
 mod decoder;
 mod end;
 mod error;
+mod index;
+mod joiner;
 mod models;
+mod patterns;
 mod special;
 mod split;
 mod spm;
@@ -41,12 +48,13 @@ pub struct Tokenizer {
     vocab: Vocab,
     specials: Specials,
     algorithm: Algorithm,
-    end_of_generation: Vec<bool>,
+    /// In order.
+    end_of_generation: Vec<u32>,
 }
 
 #[derive(Debug)]
 enum Algorithm {
-    Bpe(Box<Bpe>),
+    Bpe(Bpe),
     Spm(Spm),
 }
 
@@ -63,15 +71,18 @@ impl Tokenizer {
         let (spelling, default_bos) = match metadata.str(key)?.ok_or(Error::Missing { key })? {
             models::BPE => (Spelling::Bpe, None),
             models::SPM => (Spelling::Spm, Some(true)),
+            models::GEMMA4 => (Spelling::Raw, None),
             found => return Err(Error::Model { found: found.to_owned() }),
         };
         let pre = split::PreTokenizer::from_metadata(metadata, spelling)?;
         let add_bos = default_bos.unwrap_or(pre.adds_bos());
         let mut vocab = Vocab::from_metadata(metadata, spelling, add_bos)?;
         let end_of_generation = end::mark(&mut vocab, metadata)?;
-        let specials = Specials::new(&vocab)?;
+        // Of names that are not UTF-8 nothing is known.
+        let name = metadata.str("general.name").ok().flatten().unwrap_or_default();
+        let specials = Specials::new(&vocab, name)?;
         let algorithm = match spelling {
-            Spelling::Bpe => Algorithm::Bpe(Box::new(Bpe::new(&vocab, metadata, pre)?)),
+            Spelling::Bpe | Spelling::Raw => Algorithm::Bpe(Bpe::new(&vocab, metadata, pre)?),
             Spelling::Spm => Algorithm::Spm(Spm::new(&vocab, metadata)?),
         };
         Ok(Self { vocab, specials, algorithm, end_of_generation })
@@ -90,7 +101,7 @@ impl Tokenizer {
     ///
     /// [`Error::Encode`] if the tokenizer fails on the text.
     pub fn encode(&self, text: &str, special: SpecialTokens) -> Result<Vec<u32>, Error> {
-        self.encode_parts(self.specials.split(text, special))
+        Ok(self.encode_parts(self.specials.split(&self.vocab, text, special)?))
     }
 
     /// Ids of a text that is to be continued: those of [`Self::encode`] after the
@@ -133,23 +144,24 @@ impl Tokenizer {
     /// Returns the errors of [`Self::encode`].
     pub fn encode_chat(&self, conversation: &Rendered) -> Result<Vec<u32>, Error> {
         let (text, trusted) = (conversation.as_str(), conversation.template_ranges());
-        Ok(self.begun(self.encode_parts(self.specials.split_trusted(text, trusted))?))
+        let parts = self.specials.split_trusted(&self.vocab, text, trusted)?;
+        Ok(self.begun(self.encode_parts(parts)))
     }
 
-    fn encode_parts(&self, parts: Vec<Span<'_>>) -> Result<Vec<u32>, Error> {
+    fn encode_parts(&self, parts: Vec<Span<'_>>) -> Vec<u32> {
         let mut ids = Vec::new();
         let mut after_special = true;
         for part in parts {
             match (part, &self.algorithm) {
                 (Span::Token(id), _) => ids.push(id),
-                (Span::Text(text), Algorithm::Bpe(bpe)) => bpe.encode(text, &mut ids)?,
+                (Span::Text(text), Algorithm::Bpe(bpe)) => bpe.encode(&self.vocab, text, &mut ids),
                 (Span::Text(text), Algorithm::Spm(spm)) => {
-                    spm.encode(text, after_special, &mut ids)
+                    spm.encode(&self.vocab, text, after_special, &mut ids)
                 }
             }
             after_special = matches!(part, Span::Token(_));
         }
-        Ok(ids)
+        ids
     }
 
     /// Puts the beginning-of-sequence token in front, if it is wanted and not there.
@@ -182,11 +194,7 @@ impl Tokenizer {
     /// Whether a model that chooses this token wants to stop.
     #[must_use]
     pub fn is_end_of_generation(&self, id: u32) -> bool {
-        usize::try_from(id)
-            .ok()
-            .and_then(|id| self.end_of_generation.get(id))
-            .copied()
-            .unwrap_or(false)
+        self.end_of_generation.binary_search(&id).is_ok()
     }
 
     /// Number of tokens; ids are below this.

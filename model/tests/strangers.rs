@@ -81,7 +81,7 @@ fn a_part_of_a_model_says_which_one_it_is() {
     for number in [Value::U16(1), Value::I32(1), Value::U64(1)] {
         let part = Writer::default().pair("split.no", number).pair("split.count", Value::U16(3));
         let error = refusal(&part.file());
-        for words in ["part 2 of 3", "first part", "00001-of-00003", "--merge"] {
+        for words in ["part 2 of 3", "by its path", "in one folder"] {
             assert!(error.contains(words), "{error}");
         }
     }

@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::collections::BTreeMap;
+
 use polychord_model::gguf::{Array, Value};
 use polychord_model::tokenizer::{Error, SpecialTokens, Tokenizer};
 use serde_json::Value as Json;
@@ -50,6 +52,56 @@ fn llama_spm_is_exact() {
 #[test]
 fn qwen2_is_exact() {
     check_vectors("ggml-vocab-qwen2.gguf", include_str!("data/tokenizer/tok-qwen2.jsonl"));
+}
+
+#[test]
+fn qwen35_is_exact() {
+    check_vectors("ggml-vocab-qwen35.gguf", include_str!("data/tokenizer/tok-qwen2.jsonl"));
+}
+
+#[test]
+fn deepseek_llm_is_exact() {
+    check_vectors(
+        "ggml-vocab-deepseek-llm.gguf",
+        include_str!("data/tokenizer/tok-deepseek-llm.jsonl"),
+    );
+}
+
+#[test]
+fn phi_3_is_exact() {
+    check_vectors("ggml-vocab-phi-3.gguf", include_str!("data/tokenizer/tok-llama-spm.jsonl"));
+}
+
+#[test]
+fn gemma_4_is_exact() {
+    check_vectors("ggml-vocab-gemma-4.gguf", include_str!("data/tokenizer/tok-gemma-4.jsonl"));
+}
+
+/// What llama.cpp 0.5.0 makes of these texts with the vocabulary of Qwen2 and the rules of others.
+#[test]
+fn all_rules_cut_as_llama_cpp_does() {
+    let Some(path) = test_data("ggml-vocab-qwen2.gguf") else { return };
+    let qwen2 = support::open(path);
+    let pre = "tokenizer.ggml.pre";
+    let mut tokenizers = BTreeMap::new();
+    let mut wrong = Vec::new();
+    for line in include_str!("data/tokenizer/pre.jsonl").lines() {
+        let vector: Json = serde_json::from_str(line).unwrap();
+        let (name, text) = (vector["pre"].as_str().unwrap(), vector["text"].as_str().unwrap());
+        let expected: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
+        let tokenizer = tokenizers.entry(name.to_owned()).or_insert_with(|| {
+            let with =
+                |writer: Writer, (key, value): (&str, &Value)| writer.pair(key, value.clone());
+            let writer = qwen2.metadata().iter().fold(Writer::default(), with);
+            build(&writer.without(pre).pair(pre, string(name))).unwrap()
+        });
+        let ids = tokenizer.encode(text, SpecialTokens::AsText).unwrap();
+        if ids != expected {
+            wrong.push(format!("{name}: {text:?}: {ids:?}, expected {expected:?}"));
+        }
+    }
+    assert_eq!(tokenizers.len(), 23);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
@@ -194,9 +246,9 @@ fn broken_byte_level_vocabularies_are_refused() {
     }
     let error = build(&replace("tokenizer.ggml.model", string("bert"))).unwrap_err();
     assert!(error.to_string().contains("bert"), "{error}");
-    let error = build(&replace("tokenizer.ggml.pre", string("tekken"))).unwrap_err();
+    let error = build(&replace("tokenizer.ggml.pre", string("kimi-k2"))).unwrap_err();
     assert!(
-        error.to_string().contains("tekken") && error.to_string().contains("smollm"),
+        error.to_string().contains("kimi-k2") && error.to_string().contains("smollm"),
         "{error}"
     );
     let types = "tokenizer.ggml.token_type";
@@ -284,6 +336,76 @@ fn broken_sentence_piece_vocabularies_are_refused() {
         tokenizer.decode(&tokenizer.encode("aaa a", SpecialTokens::AsText).unwrap()).unwrap(),
         "aaa a"
     );
+}
+
+#[test]
+fn plain_text_is_merged_and_falls_back_to_bytes() {
+    let tokens = ["<pad>", "<bos>", "▁", "a", "▁a", "\n", "\n\n", "<0xC3>", "<0xA9>", "<|turn>"];
+    let kinds = [3, 3, 1, 1, 1, 1, 1, 6, 6, 3];
+    let writer = Writer::default()
+        .pair("tokenizer.ggml.model", string("gemma4"))
+        .pair("tokenizer.ggml.tokens", strings(tokens))
+        .pair("tokenizer.ggml.token_type", Value::Array(Array::I32(kinds.to_vec())))
+        .pair("tokenizer.ggml.merges", strings(["▁ a"]))
+        .pair("tokenizer.ggml.bos_token_id", Value::U32(1))
+        .pair("tokenizer.ggml.add_bos_token", Value::Bool(false));
+    let gemma = build(&writer).unwrap();
+    let ids = gemma.encode_prompt(" a é\n\n\n\n<|turn>", SpecialTokens::Parse).unwrap();
+    // The beginning is added whatever the key says; line feeds are one token only if there is one.
+    assert_eq!(ids, [1, 4, 2, 7, 8, 5, 5, 5, 5, 9]);
+    assert_eq!(gemma.encode("\n\n", SpecialTokens::Parse).unwrap(), [6]);
+    assert_eq!(gemma.decode(&[4, 2, 7, 8, 5]).unwrap(), " a é\n");
+    let error = build(&writer.without("tokenizer.ggml.bos_token_id")).unwrap_err();
+    assert!(matches!(error, Error::NothingToAdd { .. }), "{error}");
+}
+
+#[test]
+fn special_tokens_of_phi_3_take_the_white_space_behind_them() {
+    let tokens = [&SPM[..], &[("<|end|>", 0.0, 3), ("<|user|>", 0.0, 4)]].concat();
+    let phi = sentence_piece(&tokens);
+    let ids = |writer: &Writer, text| build(writer).unwrap().encode(text, SpecialTokens::Parse);
+    let named = phi.clone().pair("general.name", string("Phi-3.5-mini"));
+    assert_eq!(ids(&named, "<|user|>\n a<|end|> \n").unwrap(), [7, 3, 6]);
+    assert_eq!(ids(&named, "<s> a").unwrap(), [1, 5, 3], "not this one");
+    assert_eq!(ids(&phi, "<|end|> a").unwrap(), [6, 5, 3]);
+}
+
+fn ends(tokenizer: &Tokenizer) -> Vec<u32> {
+    (0..tokenizer.vocab_size()).filter(|&id| tokenizer.is_end_of_generation(id)).collect()
+}
+
+#[test]
+fn tokens_that_end_an_answer_are_found_by_name_and_by_key() {
+    let of = |texts: &[(&str, i32)]| byte_level(&["a b"], texts);
+    let found = |texts: &[(&str, i32)]| ends(&build(&of(texts)).unwrap());
+    assert_eq!(found(&[("<|eot_id|>", 1), ("x", 1), ("<end_of_turn>", 4)]), [257, 259]);
+    assert_eq!(found(&[("<fim_pad>", 1), ("<|fim_pad|>", 3)]), [257], "one of a kind");
+    assert!(found(&[("<|fim_middle|>", 1)]).is_empty());
+    // Harmony ends messages, not answers, by <|end|>; Gemma 4 has a plain </s>.
+    assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3), ("<|call|>", 3)]), [258, 259]);
+    assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3)]), [257, 258]);
+    assert_eq!(found(&[("</s>", 1), ("<|tool_response>", 3)]), [258]);
+    let keyed = of(&[("!", 1), ("?", 1)])
+        .pair("tokenizer.ggml.eom_token_id", Value::U32(257))
+        .pair("tokenizer.ggml.fim_sep_token_id", Value::U32(258));
+    assert_eq!(ends(&build(&keyed).unwrap()), [257, 258]);
+    let harmony = of(&[("<|channel|>", 3), ("<|end|>", 3), ("<|return|>", 3), ("<|call|>", 3)]);
+    let harmony = build(&harmony).unwrap();
+    assert_eq!(harmony.decode(&[257, 258, 259]).unwrap(), "<|channel|><|end|>", "shown");
+}
+
+#[test]
+fn merges_of_unknown_tokens_do_no_harm() {
+    let tokens: Vec<_> = (b'a'..=b'z').map(|byte| char::from(byte).to_string()).collect();
+    let writer = Writer::default()
+        .pair("tokenizer.ggml.model", string("gpt2"))
+        .pair("tokenizer.ggml.pre", string("gpt-2"))
+        .pair("tokenizer.ggml.tokens", strings(tokens.iter().map(String::as_str).chain(["ab"])))
+        .pair("tokenizer.ggml.merges", strings(["a b", "É È", "x y", "ab q"]));
+    let bpe = build(&writer).unwrap();
+    // What a merge makes that is no token is spelled byte by byte.
+    assert_eq!(bpe.encode("abqxy", SpecialTokens::AsText).unwrap(), [0, 1, 16, 23, 24]);
+    assert_eq!(bpe.encode("abxq", SpecialTokens::AsText).unwrap(), [26, 23, 16]);
 }
 
 #[test]

@@ -30,14 +30,19 @@ pub fn read_header(path: impl AsRef<Path>) -> Result<Gguf, Error> {
 }
 
 /// Reads the header of an open file, the one whose layers are loaded later, whatever is found by
-/// its path then.
+/// its path then; of a model in several parts those of all ([`Gguf::joined`]).
 ///
 /// Only the header is read, by plain buffered reads, so that a file that is truncated meanwhile
 /// gives an error and not a signal.
 ///
 /// # Errors
 ///
-/// Returns the errors of [`Gguf::read`].
+/// Returns the errors of [`Gguf::read`] and [`Gguf::joined`].
 pub fn header_of(source: &Source) -> Result<Gguf, Error> {
-    Gguf::read(BufReader::with_capacity(64 * 1024, source.reader()), source.len())
+    let read =
+        |part: &Source| Gguf::read(BufReader::with_capacity(64 * 1024, part.reader()), part.len());
+    if source.parts().count() == 1 {
+        return source.parts().next().map_or_else(|| read(source), |(_, part)| read(part));
+    }
+    Gguf::joined(source.parts().map(|(_, part)| read(part)).collect::<Result<_, _>>()?)
 }

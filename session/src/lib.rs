@@ -48,6 +48,7 @@ mod build;
 mod caches;
 mod calls;
 mod error;
+mod files;
 mod header;
 mod model;
 mod pipeline;
@@ -59,6 +60,7 @@ mod transformer;
 
 pub use build::SimdFlavor;
 pub use error::{Error, ErrorKind, Result};
+pub use files::open_source;
 pub use generate::{
     CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Token,
 };

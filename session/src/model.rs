@@ -11,6 +11,7 @@ use polychord_model::tokenizer::Tokenizer;
 use polychord_runtime_api::{Plan, Source, SourceRange};
 
 use crate::error::{Error, Result};
+use crate::files::open_with;
 use crate::header::header_of;
 
 /// A model file: its header in memory, its tensors on disk.
@@ -42,15 +43,18 @@ struct Opened {
 }
 
 impl Model {
-    /// Opens a model whose weights are copied into guests.
+    /// Opens a model whose weights are copied into guests. One that is split over several files is
+    /// opened by any of them: they are in one folder, under names that end in
+    /// `-00001-of-00003.gguf` and so on.
     ///
     /// # Errors
     ///
     /// [`Error::Runtime`] if the file cannot be opened, [`Error::Gguf`] if it is damaged or
-    /// no GGUF file, and [`Error::Config`] if it is no network that the guest computes.
+    /// no GGUF file, or other parts of it are not there, and [`Error::Config`] if it is no network that the guest computes.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let source = Source::open(&path)?;
-        Self::from_source(path, source)
+        let path = path.as_ref();
+        let (source, gguf) = open_with(path, &|path| Source::open(path))?;
+        Self::from_header(path, source, gguf)
     }
 
     /// Opens a model whose pages are mapped into guests, copy-on-write, where engine and
@@ -62,17 +66,21 @@ impl Model {
     ///
     /// # Safety
     ///
-    /// While a session of this model lives, the file must not be written to or truncated:
-    /// see [`Source::open_mapped`].
+    /// While a session of this model lives, neither the file nor, if it is one of several parts,
+    /// another part may be written to or truncated: see [`Source::open_mapped`].
     #[allow(unsafe_code, reason = "the contract is the caller's")]
     pub unsafe fn open_mapped(path: impl AsRef<Path>) -> Result<Self> {
-        // SAFETY: the caller has made this promise to us.
-        let source = unsafe { Source::open_mapped(&path)? };
-        Self::from_source(path, source)
+        let path = path.as_ref();
+        let (source, gguf) = open_with(path, &|path| {
+            // SAFETY: the caller has made this promise to us, for all parts of the model.
+            unsafe { Source::open_mapped(path) }
+        })?;
+        Self::from_header(path, source, gguf)
     }
 
     /// Takes a model from a source that is open: its header and its weights are from the same
-    /// file, whatever is found by a path. `path` names it in errors.
+    /// file, whatever is found by a path. `path` names it in errors. All parts of a model that is
+    /// split have to be in the source: see [`open_source`](crate::open_source).
     ///
     /// # Errors
     ///
@@ -80,8 +88,12 @@ impl Model {
     pub fn from_source(path: impl AsRef<Path>, source: Source) -> Result<Self> {
         let path = path.as_ref();
         let wrong_file = |reason| Error::Gguf { path: path.to_owned(), reason };
-        let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let gguf = header_of(&source).map_err(wrong_file)?;
+        Self::from_header(path, source, gguf)
+    }
+
+    fn from_header(path: &Path, source: Source, gguf: Gguf) -> Result<Self> {
+        let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         let tokenizer = OnceLock::new();

@@ -12,11 +12,11 @@ use std::time::Duration;
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
 use indicatif::{ProgressBar, ProgressStyle};
-use polychord::hub::{Hub, ModelRef};
+use polychord::hub::ModelRef;
 
 use super::engine::Choices;
+use super::model::FindArgs;
 use super::program::this_program;
-use super::progress::TerminalBar;
 use super::{Failure, terminal};
 use results::{Comparison, Entry, Outcome, are_identical};
 
@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for SmolLM2-135M-Instruct
     #[arg(short, long)]
     model: Option<ModelRef>,
+
+    #[command(flatten)]
+    find: FindArgs,
 
     /// Most tokens to generate; -1 is as many as the context has room for
     #[arg(short = 'n', long, value_name = "N", default_value = "32",
@@ -79,7 +82,7 @@ enum Loads {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engines = engines(args)?;
     let model = args.model.clone().unwrap_or_default();
-    let model = Hub::find(&model, &mut TerminalBar::new())?;
+    let model = args.find.find(&model)?;
     let mut runs = Vec::new();
     for engine in engines {
         for load in args.load.names() {

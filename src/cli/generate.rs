@@ -9,7 +9,7 @@ use std::io::Write;
 use std::time::{Duration, Instant};
 
 use polychord::api::Capabilities;
-use polychord::hub::{Hub, Progress};
+use polychord::hub::Progress as _;
 use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::chat::{GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
@@ -27,7 +27,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let placement = args.placement()?;
     let engine = args.engine.open()?;
     let model_ref = args.model.clone().unwrap_or_default();
-    let path = Hub::find(&model_ref, &mut TerminalBar::new())?;
+    let path = args.find.find(&model_ref)?;
     let start = Instant::now();
     let model = open(&path, args.load)?;
     let opened = start.elapsed();
@@ -120,8 +120,7 @@ fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
     let prompt = args.prompt()?;
     let tokenizer = model.tokenizer()?;
     if !args.chat {
-        let special =
-            if args.no_parse_special { SpecialTokens::AsText } else { SpecialTokens::Parse };
+        let special = if args.no_special { SpecialTokens::AsText } else { SpecialTokens::Parse };
         return Ok(tokenizer
             .encode_prompt(&prompt, special)
             .map_err(polychord::model::Error::from)?);

@@ -5,15 +5,17 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
-use polychord::api::{Source, SourceRange};
-use polychord::hub::{Hub, ModelRef};
+use polychord::api::SourceRange;
+use polychord::hub::ModelRef;
+use polychord::model::chat::{self, ChatTemplate};
 use polychord::model::config::Config;
 use polychord::model::gguf::{Gguf, TensorInfo, Value};
-use polychord::model::{Model, Placement, SessionOptions, header_of};
+use polychord::model::tokenizer::Tokenizer;
+use polychord::model::{Model, Placement, SessionOptions, header_of, open_source};
 
 use super::engine::EngineArgs;
+use super::model::FindArgs;
 use super::placement::read_plan;
-use super::progress::TerminalBar;
 use super::terminal::Plain;
 use super::{Failure, draw, size, terminal};
 
@@ -21,6 +23,9 @@ use super::{Failure, draw, size, terminal};
 pub(crate) struct Args {
     /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for the default
     model: Option<ModelRef>,
+
+    #[command(flatten)]
+    find: FindArgs,
 
     /// Print all metadata, without shortening
     #[arg(long)]
@@ -36,24 +41,27 @@ pub(crate) struct Args {
 
 /// Prints a model's metadata and layers, and whether the guest can run it.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let path = Hub::find(&args.model.clone().unwrap_or_default(), &mut TerminalBar::new())?;
+    let path = args.find.find(&args.model.clone().unwrap_or_default())?;
     // Opened once, so that all of this is about one file.
-    let source = Source::open(&path)?;
+    let source = open_source(&path)?;
     let gguf = header_of(&source)?;
     let model = Model::from_source(&path, source);
     let mut out = Plain::new(std::io::stdout().lock());
     writeln!(
         out,
-        "{}\nGGUF version {}, {}, {} tensors aligned to {} bytes\n",
+        "{}\nGGUF version {}, {}{}, {} tensors aligned to {} bytes\n",
         terminal::line(path.display()),
         gguf.version(),
         size::bytes(gguf.file_len()),
+        if gguf.parts() > 1 { format!(" in {} files", gguf.parts()) } else { String::new() },
         gguf.tensors().len(),
         gguf.alignment()
     )?;
     writeln!(out, "{}\n", metadata_table(&gguf, args.full))?;
     writeln!(out, "{}\n", layer_table(model.as_ref().ok(), &gguf))?;
     writeln!(out, "{}", verdict(&gguf))?;
+    writeln!(out, "{}", vocabulary(&gguf))?;
+    writeln!(out, "{}", template(&gguf))?;
     if let Some(plan) = &args.plan {
         write!(out, "\n{}", draw_plan(&args.engine, &model?, plan.as_deref())?)?;
     }
@@ -155,6 +163,34 @@ fn verdict(gguf: &Gguf) -> String {
             config.context_length
         ),
         Err(error) => format!("Polychord cannot run this model: {error}."),
+    }
+}
+
+/// Which tokens the model has, and at which an answer ends, or why they cannot be used.
+fn vocabulary(gguf: &Gguf) -> String {
+    let tokenizer = match Tokenizer::from_gguf(gguf) {
+        Ok(tokenizer) => tokenizer,
+        Err(error) => return format!("Polychord cannot use its vocabulary: {error}."),
+    };
+    let key = |key| gguf.metadata().str(key).ok().flatten().unwrap_or("none");
+    let kinds = [key("tokenizer.ggml.model"), key("tokenizer.ggml.pre")].map(terminal::line);
+    let ends = (0..tokenizer.vocab_size()).filter(|id| tokenizer.is_end_of_generation(*id));
+    let ends: Vec<_> =
+        ends.map(|id| terminal::line(tokenizer.token_text(id).unwrap_or_default())).collect();
+    format!(
+        "Its vocabulary ({}, cut as {}) can be used; an answer ends at {}.",
+        kinds[0],
+        kinds[1],
+        if ends.is_empty() { "no token".into() } else { ends.join(" ") }
+    )
+}
+
+/// Whether the model can be talked to, or why not.
+fn template(gguf: &Gguf) -> String {
+    match ChatTemplate::from_gguf(gguf) {
+        Ok(_) => "Its chat template can be used (--chat).".into(),
+        Err(chat::Error::Missing) => "It has no chat template.".into(),
+        Err(error) => format!("Polychord cannot use its chat template: {error}."),
     }
 }
 

@@ -8,6 +8,7 @@ mod engines;
 mod failure;
 mod generate;
 mod inspect;
+mod model;
 mod placement;
 mod plan;
 mod program;

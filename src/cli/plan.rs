@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use polychord::hub::{Hub, ModelRef};
+use polychord::hub::ModelRef;
 use polychord::model::{CacheType, Model, SessionOptions};
 
 use super::choice::choice;
 use super::engine::EngineArgs;
+use super::model::FindArgs;
 use super::placement::PlacementArgs;
-use super::progress::TerminalBar;
 use super::terminal::Plain;
 use super::{Failure, draw};
 
@@ -17,6 +17,9 @@ use super::{Failure, draw};
 pub(crate) struct Args {
     /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for the default
     model: Option<ModelRef>,
+
+    #[command(flatten)]
+    find: FindArgs,
 
     /// Write the plan to a file, as JSON, for `generate --plan`
     #[arg(short, long, value_name = "FILE")]
@@ -42,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let placement = args.placement.placement()?;
     let engine = args.engine.open()?;
     let model = args.model.clone().unwrap_or_default();
-    let model = Model::open(Hub::find(&model, &mut TerminalBar::new())?)?;
+    let model = Model::open(args.find.find(&model)?)?;
     let mut options = SessionOptions::default();
     options.placement = placement;
     options.context = args.context;

@@ -2,21 +2,25 @@
 
 use std::io::{IsTerminal as _, Write};
 
-use polychord::hub::{Hub, ModelRef};
+use polychord::hub::ModelRef;
 
-use super::progress::TerminalBar;
+use super::model::FindArgs;
 use super::{Failure, terminal};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Which model: `hf:owner/repo/file.gguf`, a path, or nothing for the default
+    /// Which model: `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, a path, or nothing for the
+    /// default
     model: Option<ModelRef>,
+
+    #[command(flatten)]
+    find: FindArgs,
 }
 
 /// Fetches a model and prints where it is.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = args.model.clone().unwrap_or_default();
-    let path = Hub::find(&model, &mut TerminalBar::new())?;
+    let path = args.find.find(&model)?;
     let mut stdout = std::io::stdout();
     // A script needs the path as it is.
     match stdout.is_terminal() {

@@ -34,6 +34,14 @@ impl Writer {
         self.pair(key, 4, &value.to_le_bytes());
     }
 
+    pub(crate) fn u16(&mut self, key: &str, value: u16) {
+        self.pair(key, 2, &value.to_le_bytes());
+    }
+
+    pub(crate) fn i32(&mut self, key: &str, value: i32) {
+        self.pair(key, 5, &value.to_le_bytes());
+    }
+
     pub(crate) fn f32(&mut self, key: &str, value: f32) {
         self.pair(key, 6, &value.to_le_bytes());
     }

@@ -247,6 +247,31 @@ impl Llama {
     }
 }
 
+impl Llama {
+    /// Writes the file in parts, as llama.cpp splits files: about as many tensors in each, wherever
+    /// that cuts a block.
+    pub(crate) fn save_parts(&self, folder: &Path, count: u16) -> Vec<PathBuf> {
+        let each = self.tensors.len().div_ceil(count.into());
+        let mut paths = Vec::new();
+        for (number, tensors) in (0..).zip(self.tensors.chunks(each)) {
+            let mut writer = match number {
+                0 => self.shape.metadata(&self.architecture, self.end),
+                _ => Writer::default(),
+            };
+            writer.u16("split.no", number);
+            writer.u16("split.count", count);
+            writer.i32("split.tensors.count", self.tensors.len() as i32);
+            for Tensor { name, kind, dims, bytes } in tensors {
+                writer.tensor(name, *kind, dims, bytes);
+            }
+            let path = folder.join(format!("model-{:05}-of-{count:05}.gguf", number + 1));
+            std::fs::write(&path, writer.file()).unwrap();
+            paths.push(path);
+        }
+        paths
+    }
+}
+
 /// A vocabulary of printable ASCII, space and line feed, as byte-level BPE without merges.
 fn put_vocabulary(writer: &mut Writer, vocab: usize, end: usize) {
     const NORMAL: i32 = 1;

@@ -23,6 +23,10 @@ pub(super) struct Behavior {
     pub(super) wrong_range: bool,
     /// Sends those who ask for `/owner` to `/renamed`.
     pub(super) renamed: bool,
+    /// The address of the server itself.
+    pub(super) host: Option<String>,
+    /// The list of files of a repository, and with it a list that follows.
+    pub(super) listing: Option<Vec<&'static str>>,
     /// Sends `GET` to this other server.
     pub(super) store: Option<String>,
 }
@@ -39,6 +43,8 @@ impl Behavior {
             ignore_range: false,
             wrong_range: false,
             renamed: false,
+            host: None,
+            listing: None,
             store: None,
         }
     }
@@ -54,6 +60,7 @@ impl Server {
     pub(super) fn start(behavior: Behavior) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let behavior = Behavior { host: Some(url.clone()), ..behavior };
         let behavior = Arc::new(Mutex::new(behavior));
         let requests = Arc::default();
         let server = Self { url, behavior: Arc::clone(&behavior), requests: Arc::clone(&requests) };
@@ -92,6 +99,34 @@ fn serve(stream: &TcpStream, behavior: &Mutex<Behavior>, requests: &Mutex<Vec<St
     let _ = answer(stream, &request, &behavior);
 }
 
+/// One file for each request, with the address of the next.
+fn list(mut stream: &TcpStream, path: &str, is: &Behavior) -> std::io::Result<()> {
+    let Some(files) = &is.listing else {
+        return write!(stream, "HTTP/1.1 404 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+    };
+    let at: usize = path.split_once("cursor=").map_or(0, |(_, at)| at.parse().unwrap_or(0));
+    let next = if at + 1 < files.len() {
+        let host = is.host.as_deref().unwrap_or_default();
+        format!(
+            "link: <{host}/api/models/owner/repo/tree/main?cursor={}>; rel=\"next\"\r\n",
+            at + 1
+        )
+    } else {
+        String::new()
+    };
+    let body = match files.get(at) {
+        Some(file) => format!(
+            "[{{\"type\":\"directory\",\"path\":\"sub\"}},{{\"type\":\"file\",\"path\":\"{file}\",\"size\":1}}]"
+        ),
+        None => "[]".into(),
+    };
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\n{next}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 fn answer(mut stream: &TcpStream, request: &str, is: &Behavior) -> std::io::Result<()> {
     let path = request.split(' ').nth(1).unwrap_or("/");
     if is.renamed && path.starts_with("/owner") {
@@ -100,6 +135,9 @@ fn answer(mut stream: &TcpStream, request: &str, is: &Behavior) -> std::io::Resu
             stream,
             "HTTP/1.1 307 Moved\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
         );
+    }
+    if path.starts_with("/api/models/owner/repo/tree/main") {
+        return list(stream, path, is);
     }
     if is.status != 200 {
         return write!(

@@ -13,7 +13,7 @@ pub enum Error {
     Gguf(#[from] gguf::Error),
     /// A part of a model.
     #[error(
-        "the file is part {part} of {count} of a split model, which cannot be run in parts yet: give the first part, whose name has 00001-of-{count:05}, to `llama-gguf-split --merge FIRST.gguf WHOLE.gguf`, and run the whole"
+        "the file is part {part} of {count} of a split model, and the others were not given with it: open it by its path, with all parts in one folder under the names that they were downloaded under"
     )]
     Split {
         /// Which part, from 1.

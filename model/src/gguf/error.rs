@@ -287,6 +287,44 @@ pub enum Error {
         /// Where the second starts, in bytes from the start of the file.
         start: u64,
     },
+    /// A part of a split model that does not fit to the others.
+    #[error(
+        "part {part} of {count} of the model cannot be used: {problem}; download all parts again"
+    )]
+    Part {
+        /// Which part, from 1.
+        part: u64,
+        /// How many there should be.
+        count: u64,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A part of a split model that is not where the others are.
+    #[error(
+        "part {part} of {count} of the model is missing: cannot open {path:?}: {source}; all parts have to be in one folder, under the names that they were downloaded under"
+    )]
+    PartMissing {
+        /// Which part, from 1.
+        part: u32,
+        /// How many there should be.
+        count: u32,
+        /// Where it should be.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A part of a split model whose name does not tell where the others are.
+    #[error(
+        "{path:?} is part {part} of {count} of a model, but its name does not end in -{part:05}-of-{count:05}.gguf, so the others cannot be found: give all parts their names back, or join them with llama-gguf-split --merge (not with cat)"
+    )]
+    PartName {
+        /// Which part, from 1.
+        part: u32,
+        /// How many there are.
+        count: u32,
+        /// The path as given.
+        path: PathBuf,
+    },
     /// A key that is needed and absent.
     #[error(
         "key {key:?} is missing: the file does not hold what this model needs; convert the model again with a current converter"
@@ -314,7 +352,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Open { .. } | Self::Read { .. } => ErrorKind::Io,
+            Self::Open { .. } | Self::Read { .. } | Self::PartMissing { .. } => ErrorKind::Io,
             Self::Version { .. } | Self::BigEndian { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::InvalidFile,
         }

@@ -35,7 +35,8 @@ impl Gguf {
         let raw = (0..tensor_count).map(|_| tensor(&mut reader)).collect::<Result<Vec<_>, _>>()?;
         let data_offset = reader.offset().next_multiple_of(alignment);
         let tensors = tensor::place(raw, alignment, data_offset, file_len)?;
-        Ok(Self { version, alignment, file_len, data_offset, metadata, tensors })
+        let parts = 1;
+        Ok(Self { version, alignment, file_len, data_offset, metadata, tensors, parts })
     }
 }
 

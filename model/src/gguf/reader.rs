@@ -20,11 +20,14 @@ pub(super) struct Reader<R> {
     inner: R,
     offset: u64,
     file_len: u64,
+    /// Bytes that were read before they were asked for, from `used` on.
+    ahead: Vec<u8>,
+    used: usize,
 }
 
 impl<R: Read> Reader<R> {
     pub(super) fn new(inner: R, file_len: u64) -> Self {
-        Self { inner, offset: 0, file_len }
+        Self { inner, offset: 0, file_len, ahead: Vec::new(), used: 0 }
     }
 
     /// Bytes from the start of the file.
@@ -102,16 +105,18 @@ impl<R: Read> Reader<R> {
     /// Reads a count and as many strings.
     pub(super) fn strings(&mut self) -> Result<StringArray, Error> {
         let count = self.count("array elements", 8, MAX_HEADER)?;
-        let mut strings = StringArray::default();
-        let mut bytes = Vec::new();
-        for _ in 0..count {
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for left in (1..=count).rev() {
             let what = "a string of an array";
+            if self.used == self.ahead.len() {
+                // Each string that is left has a length at least.
+                self.look_ahead(left.saturating_mul(8))?;
+            }
             let len = self.count(what, 1, MAX_HEADER)?;
-            bytes.clear();
             self.append(what, len, &mut bytes)?;
-            strings.push_bytes(&bytes);
+            ends.push(bytes.len());
         }
-        Ok(strings)
+        Ok(StringArray::from_bytes(bytes, ends))
     }
 
     /// The next bytes, up to a number or the end of the file.
@@ -127,6 +132,13 @@ impl<R: Read> Reader<R> {
 
     fn append(&mut self, what: &'static str, len: u64, to: &mut Vec<u8>) -> Result<(), Error> {
         self.check(what, len)?;
+        let end = usize::try_from(len).ok().and_then(|len| self.used.checked_add(len));
+        if let Some(bytes) = end.and_then(|end| self.ahead.get(self.used..end)) {
+            to.extend_from_slice(bytes);
+            self.used += bytes.len();
+            self.offset += len;
+            return Ok(());
+        }
         let mut left = len;
         while left > 0 {
             let step = left.min(STEP);
@@ -177,10 +189,25 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
+    /// Reads some of the next `len` bytes, which are part of the header, or are missing: that is
+    /// found when they are asked for.
+    fn look_ahead(&mut self, len: u64) -> Result<(), Error> {
+        let (what, offset) = ("array elements", self.offset);
+        let len = len.min(STEP).min(self.file_len - offset);
+        self.used = 0;
+        self.ahead.clear();
+        let read = (&mut self.inner).take(len).read_to_end(&mut self.ahead);
+        read.map(|_| ()).map_err(|source| Error::Read { what, offset, source })
+    }
+
     /// Fills `to`, for which [`Self::check`] has passed.
     fn fill(&mut self, what: &'static str, to: &mut [u8]) -> Result<(), Error> {
         let len = to.len() as u64;
-        self.inner.read_exact(to).map_err(|source| match source.kind() {
+        let known = self.ahead.get(self.used..).unwrap_or_default();
+        let (now, later) = to.split_at_mut(known.len().min(to.len()));
+        now.copy_from_slice(&known[..now.len()]);
+        self.used += now.len();
+        self.inner.read_exact(later).map_err(|source| match source.kind() {
             // The file shrank since its length was taken.
             ErrorKind::UnexpectedEof => self.truncated(what, len),
             _ => Error::Read { what, offset: self.offset, source },

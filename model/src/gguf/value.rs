@@ -1,6 +1,7 @@
 //! Metadata values, and how they are looked up by key and type.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::error::Error;
 use super::value_type::ValueType;
@@ -202,9 +203,12 @@ impl Array {
     }
 }
 
-/// Many strings in one allocation: vocabularies have hundreds of thousands.
+/// Many strings in one allocation: vocabularies have hundreds of thousands. Clones share it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StringArray {
+pub struct StringArray(Arc<Strings>);
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Strings {
     text: String,
     ends: Vec<usize>,
     /// The first that was not UTF-8, if there was one.
@@ -224,43 +228,64 @@ pub(super) fn shown(bytes: &[u8]) -> String {
 impl StringArray {
     /// Appends one string.
     pub fn push(&mut self, string: &str) {
-        self.text.push_str(string);
-        self.ends.push(self.text.len());
+        let strings = Arc::make_mut(&mut self.0);
+        strings.text.push_str(string);
+        strings.ends.push(strings.text.len());
     }
 
-    /// Appends what may not be UTF-8, as it can be shown.
-    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+    /// Strings that may not be UTF-8, one after the other, and where each ends. Those that are not
+    /// are kept as they can be shown.
+    pub(super) fn from_bytes(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
+        let bytes = match String::from_utf8(bytes) {
+            // All at once, which is much faster than one by one.
+            Ok(text) if ends.iter().all(|end| text.is_char_boundary(*end)) => {
+                return Self(Arc::new(Strings { text, ends, invalid: None }));
+            }
+            Ok(text) => text.into_bytes(),
+            Err(error) => error.into_bytes(),
+        };
+        let (mut strings, mut start) = (Self::default(), 0);
+        for end in ends {
+            strings.push_bytes(&bytes[std::mem::replace(&mut start, end)..end]);
+        }
+        strings
+    }
+
+    fn push_bytes(&mut self, bytes: &[u8]) {
         if let Ok(text) = std::str::from_utf8(bytes) {
             return self.push(text);
         }
-        self.invalid.get_or_insert(self.len());
+        let len = self.len();
+        Arc::make_mut(&mut self.0).invalid.get_or_insert(len);
         self.push(&shown(bytes));
     }
 
     /// Number of strings.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.0.ends.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.0.ends.is_empty()
     }
 
     /// The string at `index`.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
-        let end = *self.ends.get(index)?;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before]);
-        self.text.get(start..end)
+        let Strings { text, ends, .. } = &*self.0;
+        let end = *ends.get(index)?;
+        let start = index.checked_sub(1).map_or(0, |before| ends[before]);
+        text.get(start..end)
     }
 
     /// All strings in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        let Strings { text, ends, .. } = &*self.0;
         let mut start = 0;
-        self.ends.iter().map(move |&end| &self.text[std::mem::replace(&mut start, end)..end])
+        ends.iter().map(move |&end| &text[std::mem::replace(&mut start, end)..end])
     }
 }
 
@@ -288,6 +313,16 @@ impl Metadata {
         self.by_key.insert(key.clone(), self.pairs.len());
         self.pairs.push((key, value));
         Ok(())
+    }
+
+    /// The pairs but for those of some keys.
+    pub(super) fn without(self, keys: &[&str]) -> Self {
+        let mut rest = Self::default();
+        for (key, value) in self.pairs.into_iter().filter(|(key, _)| !keys.contains(&&**key)) {
+            // Each is there once.
+            _ = rest.insert(key, value);
+        }
+        rest
     }
 
     /// Number of pairs.
@@ -374,7 +409,7 @@ impl Metadata {
             Value::Array(Array::String(v)) => Some(v),
             _ => None,
         })?;
-        match strings.and_then(|strings| Some((strings, strings.invalid?))) {
+        match strings.and_then(|strings| Some((strings, strings.0.invalid?))) {
             Some((strings, index)) => {
                 let text = strings.get(index).unwrap_or_default().to_owned();
                 Err(not_utf8(key, Some(index), text))

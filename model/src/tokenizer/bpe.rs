@@ -1,26 +1,26 @@
-//! Byte-level BPE, as GPT-2 and Llama 3 use it.
+//! BPE by ranks of merges, as GPT-2, Llama 3 and Gemma 4 use it.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
 
-use tokenizers::Model as _;
-use tokenizers::models::bpe::{BPE, Vocab as Vocabulary};
-
+use super::index::Index;
+use super::joiner::{Ranked, join};
 use super::special::controls;
-use super::vocab::Vocab;
-use super::{Error, bytes, split::PreTokenizer};
+use super::split::PreTokenizer;
+use super::vocab::{Spelling, Vocab};
+use super::{Error, bytes};
 use crate::gguf::{Metadata, StringArray};
 
 const MAX_MERGES: usize = 1 << 22;
 
-/// Byte-level BPE: words are spelled in GPT-2's characters, then merged by rank.
+/// How many merges are looked at to see whether they are of this vocabulary.
+const SAMPLE: usize = 16;
+
+/// BPE: words are spelled as the vocabulary does it, then merged by rank.
 #[derive(Debug)]
 pub(super) struct Bpe {
     pre: PreTokenizer,
-    merger: BPE,
-    /// The character of each byte, if the vocabulary has it.
-    characters: Vec<Option<char>>,
-    /// Control tokens that merges of text might end in, as text is spelled without merges.
-    spelled: HashMap<u32, Vec<u32>>,
+    /// Merges by their text: two tokens with a space between them.
+    merges: Index,
 }
 
 impl Bpe {
@@ -29,106 +29,115 @@ impl Bpe {
         metadata: &Metadata,
         pre: PreTokenizer,
     ) -> Result<Self, Error> {
-        let mut tokens = Vocabulary::new();
-        for (id, text, _) in vocab.iter().filter(|(_, text, _)| !text.is_empty()) {
-            if let Some(first) = tokens.insert(text.to_owned(), id) {
-                return Err(Error::DuplicateToken { first, second: id, text: text.to_owned() });
-            }
-        }
-        let known = |c: &char| tokens.contains_key(&*c.encode_utf8(&mut [0; 4]));
-        let characters = (0..=255).map(bytes::to_char).map(|c| Some(c).filter(known)).collect();
-        let spelled = spelled(vocab, &tokens);
         let key = "tokenizer.ggml.merges";
-        let entries = metadata.strings(key)?.ok_or(Error::Missing { key })?;
-        let merger = BPE::builder()
-            .vocab_and_merges(tokens, merges(entries)?)
-            .ignore_merges(pre.whole_words())
-            .build()
-            .map_err(|error| wrong_merge(vocab, entries, &error.to_string()))?;
-        Ok(Self { pre, merger, characters, spelled })
+        let merges = metadata.strings(key)?.ok_or(Error::Missing { key })?;
+        check(merges, vocab)?;
+        // Of two equal ones the first counts.
+        Ok(Self { pre, merges: Index::new(merges) })
     }
 
     /// Appends the ids of `text`.
-    pub(super) fn encode(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
+    pub(super) fn encode(&self, vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
+        let escaped;
+        let text = match vocab.spelling() {
+            Spelling::Bpe => text,
+            Spelling::Raw | Spelling::Spm => {
+                escaped = text.replace(' ', "▁");
+                &escaped
+            }
+        };
         let mut spelled = String::new();
+        let mut merges = Merges { index: &self.merges, entry: String::new() };
         for word in self.pre.split(text) {
-            for byte in word.bytes() {
-                match self.characters[usize::from(byte)] {
-                    Some(c) => spelled.push(c),
-                    // What stands on either side of a byte without a token cannot merge.
-                    None => self.merge(&mut spelled, ids)?,
-                }
-            }
-            self.merge(&mut spelled, ids)?;
-        }
-        Ok(())
-    }
-
-    /// Appends the ids of `spelled` and empties it.
-    fn merge(&self, spelled: &mut String, ids: &mut Vec<u32>) -> Result<(), Error> {
-        let tokens = self.merger.tokenize(spelled);
-        let tokens = tokens.map_err(|error| Error::Encode { reason: error.to_string() })?;
-        for token in &tokens {
-            match self.spelled.get(&token.id) {
-                // Control tokens are looked for beforehand; text never becomes one.
-                Some(spelled) => ids.extend(spelled),
-                None => ids.push(token.id),
+            let word = if vocab.spelling() == Spelling::Bpe {
+                spelled.clear();
+                spelled.extend(word.bytes().map(bytes::to_char));
+                &spelled
+            } else {
+                word
+            };
+            match vocab.find(word).filter(|_| self.pre.is_whole(word)) {
+                Some(id) => append(vocab, word, id, ids),
+                None => join(word, &mut merges).for_each(|piece| match vocab.find(piece) {
+                    Some(id) => append(vocab, piece, id, ids),
+                    None => spell(vocab, piece, ids),
+                }),
             }
         }
-        spelled.clear();
-        Ok(())
     }
 }
 
-/// Control tokens whose characters are all tokens, with those.
-fn spelled(vocab: &Vocab, tokens: &Vocabulary) -> HashMap<u32, Vec<u32>> {
-    let spell = |text: &str| -> Option<Vec<u32>> {
-        text.chars().map(|c| tokens.get(&*c.encode_utf8(&mut [0; 4])).copied()).collect()
+/// Appends a token of text. Control tokens are looked for beforehand; text never becomes one.
+fn append(vocab: &Vocab, text: &str, id: u32, ids: &mut Vec<u32>) {
+    let is_control = vocab.token_type(id).is_some_and(|kind| controls(text, kind));
+    let characters = || -> Option<Vec<u32>> {
+        text.chars().map(|c| vocab.find(c.encode_utf8(&mut [0; 4]))).collect()
     };
-    vocab
-        .iter()
-        .filter(|&(_, text, kind)| controls(text, kind) && text.chars().nth(1).is_some())
-        .filter_map(|(id, text, _)| Some((id, spell(text)?)))
-        .collect()
+    match characters().filter(|_| is_control && text.chars().nth(1).is_some()) {
+        Some(characters) => ids.extend(characters),
+        None => ids.push(id),
+    }
 }
 
-/// Pairs of tokens to merge, the first ones first.
-fn merges(entries: &StringArray) -> Result<Vec<(String, String)>, Error> {
-    let (count, limit) = (entries.len(), MAX_MERGES);
+/// Appends what is no token, byte by byte. Bytes that the vocabulary lacks are left out.
+fn spell(vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
+    for byte in text.bytes() {
+        let id = match vocab.spelling() {
+            Spelling::Bpe if byte.is_ascii() => {
+                vocab.find(char::from(byte).encode_utf8(&mut [0; 4]))
+            }
+            Spelling::Bpe => None,
+            Spelling::Raw | Spelling::Spm => vocab.find(&bytes::to_hex(byte)),
+        };
+        ids.extend(id);
+    }
+}
+
+/// Ranks of merges, looked up by their text.
+struct Merges<'a> {
+    index: &'a Index,
+    /// Room for the text that is looked up.
+    entry: String,
+}
+
+impl Ranked for Merges<'_> {
+    type Rank = Reverse<u32>;
+
+    fn rank(&mut self, whole: &str, split: usize) -> Option<Self::Rank> {
+        self.entry.clear();
+        self.entry.push_str(&whole[..split]);
+        self.entry.push(' ');
+        self.entry.push_str(&whole[split..]);
+        self.index.find(&self.entry).map(Reverse)
+    }
+}
+
+/// Checks that there are not too many merges, that each is a pair, and that they are of this
+/// vocabulary. Single ones may be of tokens that it lacks: they never come up, or make what is
+/// spelled byte by byte then, as in llama.cpp.
+fn check(merges: &StringArray, vocab: &Vocab) -> Result<(), Error> {
+    let (count, limit) = (merges.len(), MAX_MERGES);
     if count > limit {
         return Err(Error::Limit { what: "merges", count, limit });
     }
-    let mut seen = HashSet::with_capacity(count);
-    let mut merges = Vec::with_capacity(count);
-    for (index, entry) in entries.iter().enumerate() {
-        let wrong = || Error::Merge { index, text: entry.to_owned() };
-        let (left, right) = pair(entry).ok_or_else(wrong)?;
-        // Of two equal ones the first counts.
-        if seen.insert(entry) {
-            merges.push((left.to_owned(), right.to_owned()));
-        }
+    let wrong = |index, text: &str| Err(Error::Merge { index, text: text.to_owned() });
+    if let Some((index, entry)) = merges.iter().enumerate().find(|(_, it)| pair(it).is_none()) {
+        return wrong(index, entry);
     }
-    Ok(merges)
+    let known = |text: &str| vocab.find(text).is_some();
+    let good = |entry: &str| {
+        let (left, right) = pair(entry)?;
+        Some(known(left) && known(right) && known(&format!("{left}{right}")))
+    };
+    match merges.get(0).filter(|_| !merges.iter().take(SAMPLE).any(|it| good(it) == Some(true))) {
+        Some(first) => wrong(0, first),
+        None => Ok(()),
+    }
 }
 
 /// The two tokens of an entry, separated by a space; the first may itself begin with one.
 fn pair(entry: &str) -> Option<(&str, &str)> {
     let first = entry.chars().next()?.len_utf8();
-    let space = first + entry[first..].find(' ')?;
-    Some((&entry[..space], &entry[space + 1..]))
-}
-
-/// The merge for which the library refused the vocabulary with `reason`, which names none.
-fn wrong_merge(vocab: &Vocab, entries: &StringArray, reason: &str) -> Error {
-    let tokens: HashSet<&str> = vocab.iter().map(|(_, text, _)| text).collect();
-    let known = |text: &str| !text.is_empty() && tokens.contains(text);
-    let good = |entry: &str| {
-        pair(entry).is_some_and(|(left, right)| {
-            known(left) && known(right) && known(&format!("{left}{right}"))
-        })
-    };
-    match entries.iter().enumerate().find(|(_, entry)| !good(entry)) {
-        Some((index, entry)) => Error::Merge { index, text: entry.to_owned() },
-        None => Error::Build { reason: reason.to_owned() },
-    }
+    let space = first + entry.as_bytes()[first..].iter().position(|byte| *byte == b' ')?;
+    Some((&entry[..space], &entry[space + 1..])).filter(|(_, right)| !right.is_empty())
 }

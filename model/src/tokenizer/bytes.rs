@@ -33,6 +33,11 @@ pub(super) fn append(c: char, to: &mut Vec<u8>) {
     }
 }
 
+/// How SentencePiece spells a byte: `<0x0A>`.
+pub(super) fn to_hex(byte: u8) -> String {
+    format!("<0x{byte:02X}>")
+}
+
 /// The byte that SentencePiece spells as `<0x0A>`.
 pub(super) fn parse_hex(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;

@@ -20,9 +20,10 @@ pub enum Error {
     },
     /// A kind of tokenizer that is not supported.
     #[error(
-        "tokenizer.ggml.model {found:?} is not supported, only {:?} and {:?} are: choose a model with one of these",
+        "tokenizer.ggml.model {found:?} is not supported, only {:?}, {:?} and {:?} are: choose a model with one of these",
         models::BPE,
-        models::SPM
+        models::SPM,
+        models::GEMMA4
     )]
     Model {
         /// What the key says.

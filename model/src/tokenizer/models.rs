@@ -4,3 +4,5 @@
 pub(super) const BPE: &str = "gpt2";
 /// SentencePiece BPE, whatever the network is.
 pub(super) const SPM: &str = "llama";
+/// BPE by merges over plain text, as Gemma 4 has it.
+pub(super) const GEMMA4: &str = "gemma4";

@@ -1,6 +1,7 @@
 //! Special tokens in text, and which of them steer the model.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
@@ -17,6 +18,8 @@ pub(super) struct Specials {
     when_asked: Finder,
     /// User-defined tokens that no conversation is built of.
     in_messages: Finder,
+    /// Tokens that take the white space behind them, in order.
+    strips: Vec<u32>,
 }
 
 /// Whether the texts of control tokens become those tokens.
@@ -48,47 +51,56 @@ pub(super) enum Span<'a> {
 }
 
 impl Specials {
-    pub(super) fn new(vocab: &Vocab) -> Result<Self, Error> {
+    /// Of a model with this name, which decides about white space.
+    pub(super) fn new(vocab: &Vocab, model_name: &str) -> Result<Self, Error> {
         let user_defined = |token_type| token_type == TokenType::UserDefined;
         let special = |token_type| {
             matches!(token_type, TokenType::UserDefined | TokenType::Control | TokenType::Unknown)
         };
+        let when_asked = Finder::new(vocab, |_, token_type| special(token_type))?;
         Ok(Self {
             always: Finder::new(vocab, |_, token_type| user_defined(token_type))?,
-            when_asked: Finder::new(vocab, |_, token_type| special(token_type))?,
             in_messages: Finder::new(vocab, |text, token_type| {
                 user_defined(token_type) && !controls(text, token_type)
             })?,
+            strips: strips(vocab, model_name, &when_asked.ids),
+            when_asked,
         })
     }
 
     /// Cuts `text` at user-defined tokens and, if asked to, at control tokens.
-    pub(super) fn split<'a>(&self, text: &'a str, special: SpecialTokens) -> Vec<Span<'a>> {
+    pub(super) fn split<'a>(
+        &self,
+        vocab: &Vocab,
+        text: &'a str,
+        special: SpecialTokens,
+    ) -> Result<Vec<Span<'a>>, Error> {
         let finder = match special {
             SpecialTokens::Parse => &self.when_asked,
             SpecialTokens::AsText => &self.always,
         };
-        cut(text, |from| finder.find(text, from..text.len()))
+        self.cut(text, |from| finder.find(vocab, text, from..text.len()))
     }
 
     /// Cuts `text` at special tokens that lie in one of the `trusted` ranges, which are in
     /// order, and everywhere at tokens that are mere text.
     pub(super) fn split_trusted<'a>(
         &self,
+        vocab: &Vocab,
         text: &'a str,
         trusted: impl Iterator<Item = Range<usize>>,
-    ) -> Vec<Span<'a>> {
+    ) -> Result<Vec<Span<'a>>, Error> {
         let mut trusted = trusted.peekable();
         let (mut special, mut plain) = (None, None);
         let mut plain_ended = false;
-        cut(text, |from| {
+        self.cut(text, |from| {
             // What was found is kept until it is passed, so no byte is searched twice.
             if special.as_ref().is_none_or(|found: &Found| found.range.start < from) {
                 special = None;
                 while let Some(range) = trusted.peek() {
                     let start = range.start.max(from);
                     if start < range.end {
-                        special = self.when_asked.find(text, start..range.end);
+                        special = self.when_asked.find(vocab, text, start..range.end)?;
                     }
                     if special.is_some() {
                         break;
@@ -97,18 +109,58 @@ impl Specials {
                 }
             }
             if !plain_ended && plain.as_ref().is_none_or(|found: &Found| found.range.start < from) {
-                plain = self.in_messages.find(text, from..text.len());
+                plain = self.in_messages.find(vocab, text, from..text.len())?;
                 plain_ended = plain.is_none();
             }
-            match (&special, &plain) {
+            Ok(match (&special, &plain) {
                 (Some(special), Some(plain)) => {
                     let key = |found: &Found| (found.range.start, usize::MAX - found.range.end);
                     Some(if key(plain) < key(special) { plain } else { special }.clone())
                 }
                 (special, plain) => special.as_ref().or(plain.as_ref()).cloned(),
-            }
+            })
         })
     }
+
+    /// Cuts `text` where `find` finds the next token.
+    fn cut<'a>(
+        &self,
+        text: &'a str,
+        mut find: impl FnMut(usize) -> Result<Option<Found>, Error>,
+    ) -> Result<Vec<Span<'a>>, Error> {
+        let mut parts = Vec::new();
+        let mut done = 0;
+        while let Some(Found { id, range }) = find(done)? {
+            if range.start > done {
+                parts.push(Span::Text(&text[done..range.start]));
+            }
+            parts.push(Span::Token(id));
+            done = range.end;
+            if self.strips.binary_search(&id).is_ok() {
+                let is_space = |byte: &u8| matches!(byte, b' ' | b'\t'..=b'\r');
+                done += text.as_bytes()[done..].iter().take_while(|byte| is_space(byte)).count();
+            }
+        }
+        if done < text.len() {
+            parts.push(Span::Text(&text[done..]));
+        }
+        Ok(parts)
+    }
+}
+
+/// The special tokens that take the white space behind them. The metadata do not say so: it is
+/// known of Phi-3 alone, by its name.
+fn strips(vocab: &Vocab, model_name: &str, specials: &[u32]) -> Vec<u32> {
+    let name = model_name.to_ascii_lowercase();
+    if !name.contains("phi-3") && !name.contains("phi3") {
+        return Vec::new();
+    }
+    let keeps = ["<unk>", "<s>", "<|endoftext|>"];
+    let mut ids: Vec<_> = specials.iter().copied().chain(vocab.find("</s>")).collect();
+    ids.retain(|id| vocab.text(*id).is_some_and(|text| !keeps.contains(&text)));
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
 
 /// Whether a token may steer the model: control tokens, and user-defined ones that look like it
@@ -122,23 +174,6 @@ pub(super) fn controls(text: &str, token_type: TokenType) -> bool {
     }
 }
 
-/// Cuts `text` where `find` finds the next token.
-fn cut(text: &str, mut find: impl FnMut(usize) -> Option<Found>) -> Vec<Span<'_>> {
-    let mut parts = Vec::new();
-    let mut done = 0;
-    while let Some(Found { id, range }) = find(done) {
-        if range.start > done {
-            parts.push(Span::Text(&text[done..range.start]));
-        }
-        parts.push(Span::Token(id));
-        done = range.end;
-    }
-    if done < text.len() {
-        parts.push(Span::Text(&text[done..]));
-    }
-    parts
-}
-
 /// A token in a text.
 #[derive(Clone, Debug)]
 struct Found {
@@ -146,32 +181,42 @@ struct Found {
     range: Range<usize>,
 }
 
+/// Finds some tokens. Most runs need one or two of these, and the one over all unused tokens of a
+/// large vocabulary takes longer than its text, so each is made when it is first needed.
 #[derive(Debug)]
 struct Finder {
-    automaton: AhoCorasick,
     ids: Vec<u32>,
+    automaton: OnceLock<AhoCorasick>,
 }
 
 impl Finder {
     fn new(vocab: &Vocab, wanted: impl Fn(&str, TokenType) -> bool) -> Result<Self, Error> {
-        let (ids, texts): (Vec<_>, Vec<_>) = vocab
-            .iter()
-            .filter(|&(_, text, token_type)| wanted(text, token_type) && !text.is_empty())
-            .map(|(id, text, _)| (id, text))
-            .unzip();
-        let count = texts.iter().map(|text| text.len()).sum();
+        let (mut ids, mut count) = (Vec::new(), 0);
+        for (id, text, token_type) in vocab.iter().filter(|(_, text, _)| !text.is_empty()) {
+            if wanted(text, token_type) {
+                ids.push(id);
+                count += text.len();
+            }
+        }
         if count > MAX_BYTES {
             return Err(Error::Limit { what: "bytes of special tokens", count, limit: MAX_BYTES });
         }
-        let automaton = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts)
-            .map_err(|error| Error::Build { reason: error.to_string() })?;
-        Ok(Self { automaton, ids })
+        Ok(Self { ids, automaton: OnceLock::new() })
     }
 
-    fn find(&self, text: &str, range: Range<usize>) -> Option<Found> {
-        let found = self.automaton.find(Input::new(text).range(range))?;
-        Some(Found { id: self.ids[found.pattern().as_usize()], range: found.range() })
+    fn find(&self, vocab: &Vocab, text: &str, range: Range<usize>) -> Result<Option<Found>, Error> {
+        let automaton = match self.automaton.get() {
+            Some(automaton) => automaton,
+            None => {
+                let texts = self.ids.iter().map(|id| vocab.text(*id).unwrap_or_default());
+                let automaton = AhoCorasick::builder()
+                    .match_kind(MatchKind::LeftmostLongest)
+                    .build(texts)
+                    .map_err(|error| Error::Build { reason: error.to_string() })?;
+                self.automaton.get_or_init(|| automaton)
+            }
+        };
+        let found = automaton.find(Input::new(text).range(range));
+        Ok(found.map(|it| Found { id: self.ids[it.pattern().as_usize()], range: it.range() }))
     }
 }

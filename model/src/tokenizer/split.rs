@@ -1,66 +1,113 @@
 //! Cuts text into words before BPE, as each model wants it.
 
-use regex::Regex;
-
 use super::Error;
+use super::patterns::{self as p, Alternative};
 use super::vocab::Spelling;
 use crate::gguf::Metadata;
 
 /// Cuts text into words, inside of which BPE merges; `tokenizer.ggml.pre` names one.
-#[derive(Debug)]
-pub(super) struct PreTokenizer {
-    rule: &'static Rule,
-    cuts: Vec<(Regex, LineEnds)>,
-}
-
-/// What white space that ends a line and stands before a word does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum LineEnds {
-    /// The line end is like all other white space.
-    Space,
-    /// The line end stays whole: the pattern has an alternative of its own for it.
-    Whole,
-}
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PreTokenizer(&'static Rule);
 
 /// One way of cutting, and the models' names for it.
 #[derive(Debug)]
 struct Rule {
     names: &'static [&'static str],
     /// Applied one after the other, each to the pieces that the one before left.
-    patterns: &'static [Pattern],
-    /// A word that is a token is that token, whatever merges would make of it.
-    whole_words: bool,
+    steps: &'static [Step],
+    whole: Whole,
     add_bos: bool,
 }
 
-type Pattern = (&'static str, LineEnds);
+/// One pass over the pieces of a text.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    /// Cuts out what the first alternative matches that matches anything.
+    Words(&'static [Alternative]),
+    /// Cuts off white space at the end: `\s+$`.
+    SpaceAtEnd,
+}
 
-// llama.cpp's expressions, without `\s+(?!\S)|\s+`, which is `\s+` with `shorten`.
-const GPT2: Pattern =
-    (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+", LineEnds::Space);
-const LLAMA3: Pattern = (
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+",
-    LineEnds::Whole,
-);
-const QWEN2: Pattern = (
-    r"(?:'[sS]|'[tT]|'[rR][eE]|'[vV][eE]|'[mM]|'[lL][lL]|'[dD])|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+",
-    LineEnds::Whole,
-);
+/// Which words that are tokens are those tokens, whatever merges would make of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whole {
+    None,
+    /// Line feeds alone.
+    LineFeeds,
+    All,
+}
+
+const GPT2: Step = Step::Words(&[
+    p::contraction,
+    p::spaced_letters,
+    p::spaced_numbers,
+    p::spaced_others,
+    p::spaces,
+]);
+const NUMBER: Step = Step::Words(&[p::number]);
+const THREE_NUMBERS: Step = Step::Words(&[p::three_numbers]);
+const LLAMA3: Step = Step::Words(&[
+    p::any_contraction,
+    p::led_letters,
+    p::three_numbers,
+    p::others_to_line_end,
+    p::line_ends,
+    p::spaces,
+]);
+const QWEN2: Step = Step::Words(&[
+    p::any_contraction,
+    p::led_letters,
+    p::number,
+    p::others_to_line_end,
+    p::line_ends,
+    p::spaces,
+]);
+const GPT4O: &[Step] = &[Step::Words(&[
+    p::cased_letters_contracted,
+    p::three_numbers,
+    p::others_to_slash,
+    p::line_ends,
+    p::spaces,
+])];
+const DEEPSEEK3: &[Step] = &[
+    THREE_NUMBERS,
+    Step::Words(&[p::han_and_kana]),
+    Step::Words(&[p::ascii_word, p::deepseek_letters, p::deepseek_others, p::line_ends, p::spaces]),
+];
+
+/// A rule that looks at merges alone and begins no sequence.
+const fn rule(names: &'static [&'static str], steps: &'static [Step]) -> Rule {
+    Rule { names, steps, whole: Whole::None, add_bos: false }
+}
+
+impl Rule {
+    const fn whole(mut self, whole: Whole) -> Self {
+        self.whole = whole;
+        self
+    }
+
+    const fn adds_bos(mut self) -> Self {
+        self.add_bos = true;
+        self
+    }
+}
+
+/// What `tokenizer.ggml.model` names in place of `tokenizer.ggml.pre`.
+const GEMMA4: &str = "gemma4";
+const DEFAULT: &str = "default";
 
 const RULES: &[Rule] = &[
-    Rule {
-        names: &["default"],
-        patterns: &[
-            (r"[\p{P}\$\+<=>\^~\|]+", LineEnds::Space),
+    rule(
+        &[DEFAULT],
+        &[
+            Step::Words(&[p::default_marks]),
             GPT2,
-            (r"\p{N}+", LineEnds::Space),
-            ("[0-9][0-9][0-9]", LineEnds::Space),
+            Step::Words(&[p::numbers]),
+            Step::Words(&[p::three_digits]),
         ],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &[
+    ),
+    rule(
+        &[
             "gpt-2",
             "phi-2",
             "jina-es",
@@ -76,13 +123,12 @@ const RULES: &[Rule] = &[
             "jais",
             "trillion",
             "granite-docling",
+            "exaone4",
         ],
-        patterns: &[GPT2],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &[
+        &[GPT2],
+    ),
+    rule(
+        &[
             "llama-bpe",
             "llama3",
             "llama-v3",
@@ -93,67 +139,193 @@ const RULES: &[Rule] = &[
             "lfm2",
             "jina-v5-nano",
         ],
-        patterns: &[LLAMA3],
-        whole_words: true,
-        add_bos: true,
-    },
-    Rule { names: &["dbrx", "smaug-bpe"], patterns: &[LLAMA3], whole_words: false, add_bos: false },
-    Rule {
-        names: &["smollm", "starcoder", "refact", "command-r", "codeshell", "exaone"],
-        patterns: &[(r"\p{N}", LineEnds::Space), GPT2],
-        whole_words: false,
-        add_bos: false,
-    },
-    Rule {
-        names: &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "stablelm2"],
-        patterns: &[QWEN2],
-        whole_words: false,
-        add_bos: false,
-    },
+        &[LLAMA3],
+    )
+    .whole(Whole::All)
+    .adds_bos(),
+    rule(&["dbrx", "smaug-bpe", "chatglm-bpe"], &[LLAMA3]),
+    rule(&["glm4", "glm5"], &[LLAMA3]).whole(Whole::All),
+    rule(
+        &[
+            "smollm",
+            "starcoder",
+            "refact",
+            "command-r",
+            "codeshell",
+            "exaone",
+            "minerva-7b",
+            "mellum2",
+        ],
+        &[NUMBER, GPT2],
+    ),
+    rule(
+        &[
+            "qwen2",
+            "deepseek-r1-qwen",
+            "kormo",
+            "f2llmv2",
+            "stablelm2",
+            "megrez",
+            "hunyuan",
+            "solar-open",
+            "grok-2",
+            "bailingmoe",
+            "bailingmoe2",
+            "llada-moe",
+        ],
+        &[QWEN2],
+    ),
+    rule(
+        &["qwen35"],
+        &[Step::Words(&[
+            p::any_contraction,
+            p::led_letters_and_marks,
+            p::number,
+            p::unmarked_others_to_line_end,
+            p::line_ends,
+            p::spaces,
+        ])],
+    ),
+    rule(
+        &["tekken"],
+        &[Step::Words(&[p::cased_letters, p::number, p::others_to_slash, p::line_ends, p::spaces])],
+    )
+    .whole(Whole::All)
+    .adds_bos(),
+    rule(&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], GPT4O),
+    rule(
+        &["deepseek-llm"],
+        &[
+            Step::Words(&[p::line_end]),
+            Step::Words(&[p::deepseek_llm_letters]),
+            Step::Words(&[p::deepseek_llm_marks]),
+            Step::SpaceAtEnd,
+            Step::Words(&[p::deepseek_scripts]),
+            Step::Words(&[p::numbers]),
+        ],
+    ),
+    rule(
+        &["deepseek-coder"],
+        &[
+            Step::Words(&[p::line_end]),
+            Step::Words(&[p::any_spaced_letters]),
+            Step::Words(&[p::any_spaced_marks]),
+            Step::Words(&[p::deepseek_scripts]),
+            NUMBER,
+        ],
+    ),
+    rule(&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], DEEPSEEK3),
+    rule(
+        &["seed-coder"],
+        &[Step::Words(&[
+            p::any_contraction,
+            p::led_letters,
+            p::number,
+            p::spaced_others,
+            p::line_ends,
+            p::spaces,
+        ])],
+    ),
+    rule(
+        &["exaone-moe"],
+        &[Step::Words(&[
+            p::any_contraction,
+            p::led_letters_with_spaces,
+            p::number,
+            p::others_to_one_slash,
+            p::line_ends,
+            p::spaces,
+        ])],
+    ),
+    rule(
+        &["minicpm5"],
+        &[
+            THREE_NUMBERS,
+            Step::Words(&[
+                p::any_contraction,
+                p::led_letters,
+                p::numbers,
+                p::others_to_line_end,
+                p::line_ends,
+                p::spaces,
+            ]),
+        ],
+    )
+    .whole(Whole::All),
+    rule(
+        &["ufakzeka"],
+        &[Step::Words(&[
+            p::led_letters,
+            p::number,
+            p::others_to_line_end,
+            p::line_ends,
+            p::spaces,
+        ])],
+    ),
+    rule(&["laguna"], &[Step::Words(&[p::line, p::line_feeds]), QWEN2]),
+    rule(&["falcon"], &[Step::Words(&[p::falcon_marks]), GPT2, Step::Words(&[p::three_digits])]),
+    rule(&["bloom", "gpt3-finnish", "poro-chat"], &[Step::Words(&[p::bloom_word])]),
+    rule(&["viking"], &[Step::Words(&[p::bloom_word]), NUMBER]),
+    rule(&[GEMMA4], &[Step::Words(&[p::line, p::line_feeds])]).whole(Whole::LineFeeds).adds_bos(),
 ];
 
 impl PreTokenizer {
     /// The one that the metadata name; SentencePiece has none, whatever they name.
     pub(super) fn from_metadata(metadata: &Metadata, spelling: Spelling) -> Result<Self, Error> {
         let name = match spelling {
-            Spelling::Spm => "default",
+            Spelling::Spm => DEFAULT,
+            Spelling::Raw => GEMMA4,
             Spelling::Bpe => match metadata.str("tokenizer.ggml.pre")? {
                 Some(name) if !name.is_empty() => name,
                 _ => {
                     tracing::warn!(
                         "tokenizer.ggml.pre is missing: text may be cut differently than in training"
                     );
-                    "default"
+                    DEFAULT
                 }
             },
         };
-        let Some(rule) = RULES.iter().find(|rule| rule.names.contains(&name)) else {
-            let names: Vec<_> = RULES.iter().flat_map(|rule| rule.names).copied().collect();
-            return Err(Error::PreTokenizer {
-                found: name.to_owned(),
-                supported: names.join(", "),
-            });
-        };
-        let compile = |&(pattern, ends): &Pattern| Ok((Regex::new(pattern)?, ends));
-        let cuts: Result<_, regex::Error> = rule.patterns.iter().map(compile).collect();
-        let cuts = cuts.map_err(|error| Error::Build { reason: error.to_string() })?;
-        Ok(Self { rule, cuts })
+        // Its vocabulary is spelled otherwise, which another key says.
+        let mut rules =
+            RULES.iter().filter(|rule| spelling == Spelling::Raw || !rule.names.contains(&GEMMA4));
+        match rules.clone().find(|rule| rule.names.contains(&name)) {
+            Some(rule) => Ok(Self(rule)),
+            None => {
+                let names: Vec<_> = rules.by_ref().flat_map(|rule| rule.names).copied().collect();
+                let (found, supported) = (name.to_owned(), names.join(", "));
+                Err(Error::PreTokenizer { found, supported })
+            }
+        }
     }
 
-    pub(super) fn whole_words(&self) -> bool {
-        self.rule.whole_words
+    /// Whether a word that is a token is that token, whatever merges would make of it.
+    pub(super) fn is_whole(self, word: &str) -> bool {
+        match self.0.whole {
+            Whole::None => false,
+            Whole::LineFeeds => word.bytes().all(|byte| byte == b'\n'),
+            Whole::All => true,
+        }
     }
 
-    pub(super) fn adds_bos(&self) -> bool {
-        self.rule.add_bos
+    pub(super) fn adds_bos(self) -> bool {
+        self.0.add_bos
     }
 
     /// The words of `text`; together they are all of it.
     pub(super) fn split<'a>(&self, text: &'a str) -> Vec<&'a str> {
         let mut pieces = vec![text];
-        for (pattern, line_ends) in &self.cuts {
+        for step in self.0.steps {
             let mut finer = Vec::new();
-            pieces.into_iter().for_each(|piece| split_by(pattern, *line_ends, piece, &mut finer));
+            for piece in pieces {
+                match step {
+                    Step::Words(alternatives) => cut(alternatives, piece, &mut finer),
+                    Step::SpaceAtEnd => {
+                        let end = piece.trim_end_matches(p::is_space).len();
+                        let (front, back) = piece.split_at(end);
+                        finer.extend([front, back].into_iter().filter(|part| !part.is_empty()));
+                    }
+                }
+            }
             pieces = finer;
         }
         pieces
@@ -161,29 +333,23 @@ impl PreTokenizer {
 }
 
 /// Cuts `text` into matches and what is between them.
-fn split_by<'a>(pattern: &Regex, line_ends: LineEnds, text: &'a str, to: &mut Vec<&'a str>) {
-    let mut done = 0;
-    while let Some(found) = pattern.find_at(text, done) {
-        if found.start() > done {
-            to.push(&text[done..found.start()]);
+fn cut<'a>(alternatives: &[Alternative], text: &'a str, to: &mut Vec<&'a str>) {
+    let (mut done, mut at) = (0, 0);
+    while let Some(c) = text[at..].chars().next() {
+        let rest = &text[at..];
+        match alternatives.iter().map(|matches| matches(rest)).find(|end| *end > 0) {
+            None => at += c.len_utf8(),
+            Some(end) => {
+                if at > done {
+                    to.push(&text[done..at]);
+                }
+                to.push(&rest[..end]);
+                at += end;
+                done = at;
+            }
         }
-        let end = shorten(text, found.start(), found.end(), line_ends);
-        to.push(&text[found.start()..end]);
-        done = end;
     }
     if done < text.len() {
         to.push(&text[done..]);
     }
-}
-
-/// White space before a word gives its last character to that word.
-///
-/// This is `\s+(?!\S)|\s+`, which needs no backtracking this way, so that a prompt of many
-/// spaces takes no more than linear time.
-fn shorten(text: &str, start: usize, end: usize, line_ends: LineEnds) -> usize {
-    let found = &text[start..end];
-    let last = found.chars().next_back().map_or(0, char::len_utf8);
-    let spaces = found.chars().all(char::is_whitespace);
-    let whole = line_ends == LineEnds::Whole && found.ends_with(['\r', '\n']);
-    if spaces && !whole && end < text.len() && found.len() > last { end - last } else { end }
 }

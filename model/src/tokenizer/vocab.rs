@@ -1,5 +1,6 @@
 //! The vocabulary of a file: texts, types and roles of its tokens.
 
+use super::index::Index;
 use super::{Error, bytes};
 use crate::gguf::{Metadata, StringArray};
 
@@ -12,8 +13,10 @@ const MAX_TOKEN: usize = 4096;
 pub(super) enum Spelling {
     /// Each byte is written as one character (GPT-2's table).
     Bpe,
-    /// Plain text with `▁` for a space; `<0x00>` for single bytes.
+    /// Plain text with `▁` for a space; `<0x00>` for single bytes. Neighbors join by scores.
     Spm,
+    /// As [`Self::Spm`], but neighbors join by merges, as in byte-level vocabularies.
+    Raw,
 }
 
 /// `tokenizer.ggml.token_type`.
@@ -33,6 +36,7 @@ pub(super) enum TokenType {
 pub(super) struct Vocab {
     spelling: Spelling,
     texts: StringArray,
+    ids: Index,
     types: Vec<TokenType>,
     size: u32,
     pub(super) bos: Option<u32>,
@@ -52,12 +56,22 @@ impl Vocab {
         let texts = metadata.strings(key)?.ok_or(Error::Missing { key })?.clone();
         check_limits(&texts)?;
         let size = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        let ids = Index::new(&texts);
+        if let Some((first, second)) = ids.duplicate() {
+            let text = texts.get(first as usize).unwrap_or_default().to_owned();
+            return Err(Error::DuplicateToken { first, second, text });
+        }
         let types = types(metadata, &texts, spelling)?;
         // llama.cpp's defaults; byte-level vocabularies have none.
         let default = |id: u32| Some(id).filter(|&id| spelling == Spelling::Spm && id < size);
         let flag = |key, default| Ok::<_, Error>(metadata.bool(key)?.unwrap_or(default));
         let (bos_key, eos_key) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
-        let (add_bos, add_eos) = (flag(bos_key, add_bos)?, flag(eos_key, false)?);
+        let (mut add_bos, add_eos) = (flag(bos_key, add_bos)?, flag(eos_key, false)?);
+        if spelling == Spelling::Raw && !add_bos {
+            // Gemma 4 does not work without, whatever early files say.
+            tracing::warn!(key = bos_key, "the key is false: the token is added all the same");
+            add_bos = true;
+        }
         let special = |name: &str, is_added, id| {
             let find = if is_added { required_id } else { special_id };
             Ok::<_, Error>(find(metadata, name, size)?.or(default(id)))
@@ -65,6 +79,7 @@ impl Vocab {
         let vocab = Self {
             spelling,
             texts,
+            ids,
             types,
             size,
             bos: special("bos", add_bos, 1)?,
@@ -80,6 +95,15 @@ impl Vocab {
             return Err(Error::NothingToAdd { key: eos_key });
         }
         Ok(vocab)
+    }
+
+    pub(super) fn spelling(&self) -> Spelling {
+        self.spelling
+    }
+
+    /// The token of exactly this text.
+    pub(super) fn find(&self, text: &str) -> Option<u32> {
+        self.ids.find(text)
     }
 
     pub(super) fn size(&self) -> u32 {
@@ -112,7 +136,9 @@ impl Vocab {
         match (self.token_type(id)?, self.spelling) {
             (TokenType::UserDefined, _) => to.extend(text.bytes()),
             (TokenType::Normal, Spelling::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
-            (TokenType::Normal, Spelling::Spm) => to.extend(text.replace('▁', " ").bytes()),
+            (TokenType::Normal, Spelling::Spm | Spelling::Raw) => {
+                to.extend(text.replace('▁', " ").bytes())
+            }
             (TokenType::Byte, _) => to.extend(bytes::parse_hex(text)),
             (
                 TokenType::Undefined | TokenType::Unknown | TokenType::Control | TokenType::Unused,
@@ -166,7 +192,7 @@ fn token_type(id: u32, number: i32, text: &str, spelling: Spelling) -> Result<To
         4 => Ok(TokenType::UserDefined),
         5 => Ok(TokenType::Unused),
         // Byte-level vocabularies spell bytes by GPT-2's table, so this form is not theirs.
-        6 if spelling == Spelling::Spm && bytes::parse_hex(text).is_none() => {
+        6 if spelling != Spelling::Bpe && bytes::parse_hex(text).is_none() => {
             Err(Error::ByteToken { id, text: text.to_owned() })
         }
         6 => Ok(TokenType::Byte),

@@ -101,6 +101,14 @@ impl LayerSpec {
             bytes: range.bytes,
         }
     }
+
+    /// The layer as one of the part of its source that it lies in, whose pages can be mapped.
+    fn in_its_part(mut self) -> Self {
+        let (part, offset) = self.source.part_of(self.source_offset, self.bytes);
+        let part = part.clone();
+        (self.source, self.source_offset) = (part, offset);
+        self
+    }
 }
 
 /// Where a layer is, after it was loaded.
@@ -232,6 +240,7 @@ impl Layers {
         memory_bytes: u64,
         extent: u64,
     ) -> Result<()> {
+        let spec = spec.in_its_part();
         if let Err((problem, reason)) = self.check(&spec, memory_bytes, extent) {
             let LayerSpec { id, name, .. } = spec;
             return Err(Error::InvalidLayer { layer: id.0, name, problem, reason });
@@ -324,6 +333,14 @@ impl Layers {
         }
         check_range("its source", spec.source_offset, spec.bytes, spec.source.len())
             .map_err(|error| (LayerProblem::Source, error.to_string()))?;
+        if spec.source.is_joined() {
+            let reason = format!(
+                "bytes {}..{} of its source are in no part of it as a whole; make it two layers",
+                spec.source_offset,
+                spec.source_offset + spec.bytes
+            );
+            return Err((LayerProblem::Source, reason));
+        }
         self.check_anonymous(spec)?;
         self.check_overlap(spec)
     }

@@ -1,4 +1,4 @@
-//! Where the bytes of layers come from: files, memory, or a compressed store.
+//! Where the bytes of layers come from: files, memory, a compressed store, or several of these.
 
 mod regular;
 
@@ -36,6 +36,8 @@ enum Kind {
     },
     Bytes(Vec<u8>),
     Anonymous(CompressedStore),
+    /// Where each part begins; in order.
+    Parts(Vec<(u64, Source)>),
     /// Twos of which only some can be read, as of a disk that fails.
     #[cfg(test)]
     Broken {
@@ -79,6 +81,62 @@ impl Source {
         Self(Arc::new(Kind::Bytes(bytes)))
     }
 
+    /// Several sources as one, as a model that is split over several files: each with the byte at
+    /// which it begins. What is between them has no bytes. A layer that lies in one of them is
+    /// mapped or copied from there as if it had been given alone.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Source;
+    ///
+    /// let [first, second] = [vec![1; 100], vec![2; 100]].map(Source::from_bytes);
+    /// let both = Source::joined([(0, first), (65_536, second)])?;
+    /// let mut byte = [0];
+    /// both.read_at(65_540, &mut byte)?;
+    /// assert_eq!((both.len(), byte), (65_636, [2]));
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] if one begins before the end of the one before it, or ends beyond 64
+    /// bits.
+    pub fn joined(parts: impl IntoIterator<Item = (u64, Self)>) -> Result<Self> {
+        let parts: Vec<_> = parts.into_iter().collect();
+        let mut end = 0;
+        for (offset, part) in &parts {
+            let (offset, len) = (*offset, part.len());
+            let next = offset.checked_add(len).filter(|_| offset >= end);
+            let operation = "join a source behind others";
+            end = next.ok_or(Error::OutOfRange { operation, offset, len, size: end })?;
+        }
+        Ok(Self(Arc::new(Kind::Parts(parts))))
+    }
+
+    /// The sources that it was [`joined`](Self::joined) from, with the byte at which each begins; of
+    /// any other it is the only one.
+    pub fn parts(&self) -> impl Iterator<Item = (u64, &Self)> {
+        let (parts, alone) = match &*self.0 {
+            Kind::Parts(parts) => (parts.as_slice(), None),
+            _ => (&[][..], Some((0, self))),
+        };
+        parts.iter().map(|(start, part)| (*start, part)).chain(alone)
+    }
+
+    /// Whether it was joined from others.
+    pub(crate) fn is_joined(&self) -> bool {
+        matches!(&*self.0, Kind::Parts(_))
+    }
+
+    /// The part in which bytes lie, and where in it they begin. Those that no part has all of are
+    /// in the whole.
+    pub(crate) fn part_of(&self, offset: u64, len: u64) -> (&Self, u64) {
+        let found = self.parts().find(|(start, part)| {
+            let end = offset.checked_add(len);
+            *start <= offset && end.is_some_and(|end| end <= start.saturating_add(part.len()))
+        });
+        found.map_or((self, offset), |(start, part)| (part, offset - start))
+    }
+
     /// Bytes of which no more than `whole` are read before reading fails.
     #[cfg(test)]
     pub(crate) fn broken(len: u64, whole: usize) -> Self {
@@ -112,6 +170,7 @@ impl Source {
             Kind::File { len, .. } => *len,
             Kind::Bytes(bytes) => bytes.len() as u64,
             Kind::Anonymous(anonymous) => anonymous.len(),
+            Kind::Parts(parts) => parts.last().map_or(0, |(start, part)| start + part.len()),
             #[cfg(test)]
             Kind::Broken { len, .. } => *len,
         }
@@ -126,7 +185,7 @@ impl Source {
     /// Whether pages of a file may be mapped, and are not always copied.
     #[must_use]
     pub fn is_mapped(&self) -> bool {
-        self.mapped_file().is_some()
+        self.parts().all(|(_, part)| part.mapped_file().is_some())
     }
 
     /// Fills `out` from `offset` on, or leaves it as it is if the source ends before.
@@ -156,6 +215,14 @@ impl Source {
                 Ok(())
             }
             Kind::Anonymous(anonymous) => anonymous.read(offset, out),
+            Kind::Parts(_) => {
+                let (part, at) = self.part_of(offset, out.len() as u64);
+                if !part.is_same(self) {
+                    return part.read_at(at, out);
+                }
+                let (len, size) = (out.len() as u64, self.len());
+                Err(Error::OutOfRange { operation: "read", offset, len, size })
+            }
             #[cfg(test)]
             Kind::Broken { whole, .. } => {
                 let whole = (*whole).min(out.len());
@@ -183,7 +250,8 @@ impl Source {
     /// Asks the system to read bytes into its cache that will be needed soon, until it should
     /// stop. May wait for the disk.
     pub(crate) fn read_ahead(&self, offset: u64, len: u64, stop: &AtomicBool) {
-        let Kind::File { file, .. } = &*self.0 else { return };
+        let (part, offset) = self.part_of(offset, len);
+        let Kind::File { file, .. } = &*part.0 else { return };
         let end = offset.saturating_add(len);
         let mut at = offset;
         // What is asked for at once beyond the system's own limit for a request is ignored.
@@ -196,7 +264,8 @@ impl Source {
     /// Whether the system has bytes of a file in its cache, as far as samples of them show. False
     /// if it does not tell.
     pub(crate) fn is_cached(&self, offset: u64, len: u64) -> bool {
-        let Kind::File { file, .. } = &*self.0 else { return false };
+        let (part, offset) = self.part_of(offset, len);
+        let Kind::File { file, .. } = &*part.0 else { return false };
         let Some(last) = len.checked_sub(1).and_then(|len| offset.checked_add(len)) else {
             return false;
         };
@@ -206,7 +275,7 @@ impl Source {
 
     /// Whether the bytes are in a file.
     pub(crate) fn is_file(&self) -> bool {
-        matches!(&*self.0, Kind::File { .. })
+        self.parts().all(|(_, part)| matches!(&*part.0, Kind::File { .. }))
     }
 
     /// The file, if its pages may be mapped.

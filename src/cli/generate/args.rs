@@ -10,6 +10,7 @@ use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdF
 use super::Failure;
 use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
+use crate::cli::model::FindArgs;
 use crate::cli::placement::{PlacementArgs, read_plan};
 
 #[derive(Debug, clap::Args)]
@@ -23,9 +24,13 @@ pub(crate) struct Args {
         conflicts_with_all = ["prompt", "chat", "no_parse_special"])]
     pub(crate) prompt_ids: Option<Vec<u32>>,
 
-    /// The model: a path, `hf:owner/repo/file.gguf`, or nothing for SmolLM2-135M-Instruct
+    /// The model: a path, `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, or nothing for
+    /// SmolLM2-135M-Instruct
     #[arg(short, long)]
     pub(crate) model: Option<ModelRef>,
+
+    #[command(flatten)]
+    pub(crate) find: FindArgs,
 
     #[command(flatten)]
     pub(crate) engine: EngineArgs,
@@ -93,8 +98,8 @@ pub(crate) struct Args {
 
     /// Keep the texts of special tokens in the prompt (`<|im_end|>`) as text. In the message of
     /// `--chat` they always stay text
-    #[arg(long)]
-    pub(crate) no_parse_special: bool,
+    #[arg(long, alias = "no-parse-special")]
+    pub(crate) no_special: bool,
 
     /// Print token ids in place of text
     #[arg(long, conflicts_with = "json")]
