@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// Token ids to continue in place of a text, with commas between them (1,5,9): the model needs
     /// no tokenizer then, and ids are printed if it has none
     #[arg(long, value_name = "IDS", value_delimiter = ',', num_args = 1,
-        conflicts_with_all = ["prompt", "chat", "no_parse_special"])]
+        conflicts_with_all = ["prompt", "chat", "no_special"])]
     pub(crate) prompt_ids: Option<Vec<u32>>,
 
     /// The model: a path, `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, or nothing for
