@@ -118,6 +118,7 @@ mod module_limits;
 mod names;
 mod runtime;
 mod stack;
+mod typed;
 mod value;
 
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
@@ -142,4 +143,5 @@ pub use polychord_plan::{
 pub use ranks::Rank;
 pub use runtime::Runtime;
 pub use stats::{Histogram, PageFaults, Stats};
+pub use typed::{Arguments, Native, Returned};
 pub use value::{AddressType, FunctionType, Value, ValueType};

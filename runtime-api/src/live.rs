@@ -244,7 +244,8 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
         let ty = function(module, export, args)?;
         if ty.results.len() != results.len() {
             let given = args.iter().map(|value| value.ty());
-            return Err(signature(export, ty, given, Some(results.len())));
+            let room = format!(" with room for {} results", results.len());
+            return Err(signature_error(export, ty, given, &room));
         }
         self.run(export, args, results)
     }
@@ -261,20 +262,31 @@ fn function<'a>(module: &'a ModuleInfo, export: &str, args: &[Value]) -> Result<
     if given.clone().eq(ty.params.iter().copied()) {
         return Ok(ty);
     }
-    Err(signature(export, ty, given, None))
+    Err(signature_error(export, ty, given, ""))
 }
 
-/// The error of a call that has other arguments than the function, or room for another number of results.
-fn signature(
+/// The error of a typed call that wants other results than the function has.
+pub(crate) fn signature(
+    export: &str,
+    ty: &FunctionType,
+    given: &[ValueType],
+    wanted: &[ValueType],
+) -> Error {
+    let wanted: Vec<_> = wanted.iter().map(ToString::to_string).collect();
+    let results = format!(" -> ({})", wanted.join(", "));
+    signature_error(export, ty, given.iter().copied(), &results)
+}
+
+/// The error of a call that has other arguments than the function, or asks for other results.
+fn signature_error(
     export: &str,
     ty: &FunctionType,
     given: impl Iterator<Item = ValueType>,
-    room: Option<usize>,
+    results: &str,
 ) -> Error {
     let given: Vec<_> = given.map(|ty| ty.to_string()).collect();
-    let room = room.map(|count| format!(" with room for {count} results")).unwrap_or_default();
     let (export, expected) = (export.to_owned(), ty.to_string());
-    Error::Signature { export, expected, given: format!("({}){room}", given.join(", ")) }
+    Error::Signature { export, expected, given: format!("({}){results}", given.join(", ")) }
 }
 
 const fn length(range: Range<u64>) -> u64 {
