@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::spi::{TimeLimit, Variant, WholePages};
-use polychord_runtime_api::{LinearMemories, ModuleInfo, Result, Value};
+use polychord_runtime_api::{
+    LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, Value,
+};
 use wasmedge_sdk::config::Config;
 use wasmedge_sdk::{AsInstance, Instance, Module, Store};
 use wasmedge_sys::ffi;
@@ -101,45 +103,42 @@ impl OwnedInstance {
     ) -> Result<Self> {
         let failed = |e: Box<_>| error::instantiate(&e);
         let imports = imports::define(info, &shared)?;
-        let owned = imports
-            .into_iter()
-            .map(|(name, imports)| (name, NonNull::from(Box::leak(Box::new(imports)))));
-        let (names, owned): (Vec<_>, Vec<_>) = owned.unzip();
+        let made = |index: usize| {
+            let import = info.imports().get(index)?;
+            Some((imports.get(&import.module)?, &import.name))
+        };
+        let imported = |index: usize| {
+            let (module, name) = made(index)?;
+            Some((index, find_global(module, name)?))
+        };
+        let imported = (0..info.imports().len()).filter_map(imported).collect();
+        let given = |memory: &ExportedMemory| {
+            let (module, name) = made(memory.import?)?;
+            find_memory(module, name)
+        };
+        let given: Vec<_> = info.memories().iter().map(given).collect();
+        let leak = |(name, imports)| (name, NonNull::from(Box::leak(Box::new(imports))));
+        let (names, owned): (Vec<_>, Vec<_>) = imports.into_iter().map(leak).unzip();
         let owned = Owned(owned);
         let borrow = |imports: &NonNull<Imports>| {
             // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
             // `owned` in every case, is the only one to use this borrow.
             unsafe { &mut *imports.as_ptr() }
         };
-        let instances = names.iter().cloned().zip(owned.0.iter().map(borrow)).collect();
+        let instances = names.into_iter().zip(owned.0.iter().map(borrow)).collect();
         let mut store = Store::new(Some(config), instances).map_err(failed)?;
         let instance = store.register_active_module(module).map_err(failed)?;
-        let made = |index: usize| {
-            let import = info.imports().get(index)?;
-            let at = names.iter().position(|name| *name == import.module)?;
-            Some((owned.0.get(at)?, &import.name))
-        };
-        let memories = info.memories().iter().filter_map(|memory| match memory.import {
-            // SAFETY: the imports live in `owned`.
-            Some(index) => {
-                made(index).and_then(|(it, name)| find_memory(unsafe { it.as_ref() }, name))
-            }
-            None => find_memory(&instance, &memory.name),
-        });
-        let functions = ExportedFunction::all(&instance);
+        let memories = info.memories().iter().zip(given);
+        let memories = memories
+            .filter_map(|(memory, given)| given.or_else(|| find_memory(&instance, &memory.name)));
         let globals = info.exports().iter().filter_map(|export| {
             Some((export.name.clone(), find_global(&instance, &export.name)?))
         });
-        let imported = (0..info.imports().len()).filter_map(|index| {
-            let (it, name) = made(index)?;
-            // SAFETY: the imports live in `owned`.
-            Some((index, find_global(unsafe { it.as_ref() }, name)?))
-        });
         let parts = Parts {
             memories: memories.collect(),
-            functions: functions.into_iter().collect(),
+            functions: ExportedFunction::all(&instance).into_iter().collect(),
             globals: globals.collect(),
-            imported: imported.collect(),
+            imported,
         };
         shared.set(parts);
         Ok(Self { instance, _store: store, _imports: owned, shared })

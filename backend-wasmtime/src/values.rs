@@ -41,7 +41,7 @@ pub(crate) fn from_raw(raw: ValRaw, ty: ValueType) -> Value {
         ValueType::I64 => Value::I64(raw.get_i64()),
         ValueType::F32 => Value::F32(f32::from_bits(raw.get_f32())),
         ValueType::F64 => Value::F64(f64::from_bits(raw.get_f64())),
-        ValueType::V128 => Value::V128(u128::from_le_bytes(raw.get_v128())),
+        ValueType::V128 => Value::V128(raw.get_v128()),
         _ => Value::I32(raw.get_i32()),
     }
 }
@@ -54,6 +54,6 @@ pub(crate) fn to_raw(value: Value, ty: ValueType) -> ValRaw {
         ValRaw::i64,
         |value| ValRaw::f32(value.to_bits()),
         |value| ValRaw::f64(value.to_bits()),
-        |value| ValRaw::v128(value),
+        ValRaw::v128,
     )
 }
