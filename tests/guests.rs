@@ -12,7 +12,7 @@ use polychord::api::abi::PAGE;
 use polychord::api::abi::code::{LAYER_NOT_FOUND, NOT_ENABLED};
 use polychord::api::{
     CopyReason, Engine, Error, LayerId, LayerSpec, Limits, LoadMethod, Memory64, MemorySpec,
-    Runtime, Source, SourceRange, Value,
+    Runtime, Source, SourceRange,
 };
 
 use common::{engines_agree, skip, test_name};
@@ -58,6 +58,80 @@ fn sums_are_the_same_everywhere() {
     });
 }
 
+/// What docs/guests.md tells a reader to write and to type makes guests that run.
+#[test]
+fn the_docs_make_guests() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests-of-docs");
+    if std::env::var_os(RESULT).is_none() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).unwrap();
+        if let Err(reason) = type_docs(&folder) {
+            return skip(&format!("docs/guests.md cannot be carried out: {reason}"));
+        }
+    }
+    let file = weights();
+    engines_agree(test_name!(), |engine| {
+        let mut bits = String::new();
+        for name in ["target/wasm32-unknown-unknown/release/weights.wasm", "weights-c.wasm"] {
+            let wasm = std::fs::read(folder.join("weights").join(name)).unwrap();
+            let mut guest = engine.compile(&wasm).unwrap().instantiate(&Limits::default()).unwrap();
+            let source = Source::open(file.path()).unwrap();
+            let range = SourceRange::new(LayerId(0), "weights", start(1), BYTES);
+            guest.add_layers(&source, [range]).unwrap();
+            let sum = call_f64(&mut *guest, "sum", LayerId(0));
+            assert_eq!(sum.to_bits(), native_sum(1).to_bits(), "{name}");
+            assert!(call_f64(&mut *guest, "sum", LayerId(1)).is_nan(), "{name}");
+            bits += &format!("{:x} ", sum.to_bits());
+        }
+        bits
+    });
+}
+
+/// Writes the files of docs/guests.md and types its commands, in its order.
+fn type_docs(folder: &Path) -> Result<(), String> {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let docs = std::fs::read_to_string(Path::new(root).join("docs/guests.md")).unwrap();
+    let mut script = String::from("set -ex\n");
+    let (mut before, mut commands, mut files) = ("", 0, 0);
+    let mut lines = docs.lines();
+    while let Some(line) = lines.next() {
+        if let Some(language) = line.strip_prefix("```").filter(|language| !language.is_empty()) {
+            let block: Vec<_> = lines.by_ref().take_while(|line| *line != "```").collect();
+            let name = before.strip_prefix('`').and_then(|name| name.strip_suffix("`:"));
+            if language == "console" {
+                commands += block.len();
+                for command in block {
+                    script += &format!("{}\n", command.strip_prefix("$ ").unwrap());
+                    if command == "$ cd weights" {
+                        // What is built of the standard library stays for the next time.
+                        script += "ln -sfn \"$BUILT\" target\n";
+                    }
+                }
+            } else if let Some(name) = name {
+                files += 1;
+                let copy = folder.join(format!("file-{files}"));
+                std::fs::write(&copy, block.join("\n") + "\n").unwrap();
+                script += &format!("cp '{}' {name}\n", copy.display());
+            }
+        }
+        before = if line.is_empty() { before } else { line };
+    }
+    assert_eq!((files, commands), (2, 6), "docs/guests.md has other files and commands");
+    let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests-of-docs-target");
+    std::fs::create_dir_all(&built).unwrap();
+    let status = Command::new(Path::new(root).join("scripts/with-guest-compilers"))
+        .args(["bash", "-c", &script])
+        .current_dir(folder)
+        .env_remove("CARGO_TARGET_DIR")
+        .envs([("POLYCHORD", root.as_ref()), ("BUILT", built.as_os_str())])
+        .env("CARGO_UNSTABLE_BUILD_STD", "core,panic_abort")
+        .status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        failed => Err(format!("{failed:?}, see above")),
+    }
+}
+
 /// Runs a guest that sums, and returns the bits of the sums.
 fn sum(engine: &Arc<dyn Engine>, wasm: &[u8], file: &Path) -> String {
     let mut guest = engine.compile(wasm).unwrap().instantiate(&Limits::default()).unwrap();
@@ -83,8 +157,8 @@ fn sum(engine: &Arc<dyn Engine>, wasm: &[u8], file: &Path) -> String {
             sums += &format!("{:x} ", sum.to_bits());
         }
     }
-    let copied = guest.call("copied", &[]).unwrap();
-    assert_eq!(copied, [Value::I64(if maps { 0 } else { 2 })]);
+    let copied: u64 = guest.call_typed("copied", ()).unwrap();
+    assert_eq!(copied, if maps { 0 } else { 2 });
     assert_eq!(guest.stats().copied_in_calls, 0);
 
     // A layer that is not loaded is copied, and that is told.
@@ -102,17 +176,13 @@ fn sum(engine: &Arc<dyn Engine>, wasm: &[u8], file: &Path) -> String {
     assert!(call_f64(guest, "sum_mapped", IN_HOST).is_nan());
     assert_eq!(call_f64(guest, "sum_loaded", IN_HOST).to_bits(), native_sum(0).to_bits());
     for (id, code) in [(LATE.0, 0), (IN_HOST.0, NOT_ENABLED), (99, LAYER_NOT_FOUND)] {
-        let args = [Value::I32(id.cast_signed())];
-        assert_eq!(guest.call("refusal", &args).unwrap(), [Value::I32(code)]);
+        assert_eq!(guest.call_typed::<_, i32>("refusal", (id,)).unwrap(), code);
     }
     sums
 }
 
 fn call_f64(guest: &mut dyn Runtime, export: &str, id: LayerId) -> f64 {
-    match guest.call(export, &[Value::I32(id.0.cast_signed())]).unwrap()[..] {
-        [Value::F64(sum)] => sum,
-        ref other => panic!("{export} returned {other:?}"),
-    }
+    guest.call_typed(export, (id.0,)).unwrap()
 }
 
 const BYTES: u64 = 4 * FLOATS as u64;

@@ -52,6 +52,7 @@ impl WasmtimeEngine {
         capabilities.time_limit = true;
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
+        capabilities.reentrance = true;
         let engines = Arc::new(Engines::for_this_process());
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })

@@ -7,7 +7,7 @@ use crate::Error;
 
 /// The call of the host that runs: what is mapped borrows from it.
 ///
-/// [`call`] makes it, and nobody else can:
+/// [`call`] makes it, and no other code can:
 ///
 /// ```compile_fail
 /// let call = polychord_guest::Call { is_inner: false };
