@@ -11,18 +11,17 @@ const RESERVED: u64 = 4 << 30;
 pub(crate) fn explain(error: Error, module: &ModuleInfo) -> Error {
     let memories = module.shape().memories.len() as u64;
     let Some(limit) = limit().filter(|_| memories > 0) else { return error };
-    match error {
-        Error::Instantiate { engine, reason } if is_lack_of_memory(&reason) => Error::OutOfMemory {
-            engine,
-            what: "address space for the guest's memories",
-            asked: RESERVED.saturating_mul(memories),
-            reason: advise(&reason, limit),
-        },
-        // Of an engine that knows how much it reserves.
-        Error::OutOfMemory { engine, what, asked, reason } => {
-            Error::OutOfMemory { engine, what, asked, reason: advise(&reason, limit) }
-        }
-        error => error,
+    let (engine, asked, reason) = match error {
+        Error::Instantiate { engine, reason } if is_lack_of_memory(&reason) => (engine, 0, reason),
+        // Of an engine that has noticed it by itself, and may know how much it reserves.
+        Error::OutOfMemory { engine, asked, reason, .. } => (engine, asked, reason),
+        error => return error,
+    };
+    Error::OutOfMemory {
+        engine,
+        what: "address space for the guest's memories",
+        asked: asked.max(RESERVED.saturating_mul(memories)),
+        reason: advise(&reason, limit),
     }
 }
 

@@ -41,10 +41,10 @@ named!(Split, "split", {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ShardSplit {
-    /// As [`Split::ByLayer`], in each guest.
+    /// One memory for the layers of each guest, which allocates its cache.
     #[default]
     ByLayer,
-    /// As [`Split::CacheApart`], in each guest.
+    /// One memory for the layers of each guest, and one for its cache.
     CacheApart,
 }
 
