@@ -179,6 +179,7 @@ const HOSTILE: &str = r#"(module
     (func (export "transformer_logits") (result i32) (i32.const 131072))
     (func (export "transformer_embed") (param i32) (result i32) (i32.const 0))
     (func (export "transformer_restart") (param i32) (result i32) (i32.const 0))
+    (func (export "transformer_cache") (param i32) (result i32) (i32.const 0))
     (func (export "transformer_blocks") (param i32 i32 i32 i32) (result i32)
         (if (i32.eq (global.get $rank) (i32.const 1)) (then RANK_1))
         (select (i32.const -112) (i32.const 0)

@@ -10,12 +10,13 @@ use polychord::api::abi::PAGE;
 use polychord::api::{Engine, Memory64, Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    Error, ErrorKind, Model, Placement, Ranks, Session, SessionOptions, Split, Transformer,
+    CacheType, Error, ErrorKind, Model, Placement, Profile, Ranks, Session, SessionOptions, Split,
+    Transformer,
 };
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
-use common::{each_engine, engines_agree, open};
+use common::{each_engine, engines_agree, open, test_name};
 
 fn shape() -> Shape {
     Shape { rope_freqs: true, blocks: 4, ..Shape::of(GgmlType::Q4_0) }
@@ -110,6 +111,9 @@ fn forks_go_their_own_ways() {
             assert_eq!(session.fork().unwrap().position(), 0);
             let seen = eval(&mut session, &TOKENS);
             let mut fork = session.fork().unwrap();
+            // Copied, not computed again.
+            let profile = fork.profile();
+            assert_eq!((profile.prompt.tokens, profile.decode.tokens), (0, 0), "{options:?}");
             assert_eq!(fork.tokens(), TOKENS);
             assert!(fork.logits().as_bytes() == seen, "{options:?}");
             assert_eq!(fork.placed(), session.placed());
@@ -119,7 +123,48 @@ fn forks_go_their_own_ways() {
             assert!(two == expected(&[&TOKENS[..], &[9, 10]].concat()), "{options:?}");
             drop(session);
             fork.truncate(2).unwrap();
-            assert!(eval(&mut fork, &[4]) == expected(&[1, 50, 4]), "{options:?}");
+            // Forks can be forked, also after a failure.
+            assert!(fork.eval(&[5, u32::MAX]).is_err());
+            let mut third = fork.fork().unwrap();
+            drop(fork);
+            assert_eq!(third.profile(), Profile::default());
+            for (len, token) in [(3, 4), (4, 9), (5, 4)] {
+                let sequence = [1, 50, 4, 9, 4];
+                assert!(eval(&mut third, &[token]) == expected(&sequence[..len]), "{options:?}");
+            }
+        }
+    });
+}
+
+#[test]
+fn forks_copy_rounded_caches_and_no_more_than_is_used() {
+    each_engine(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(Shape { context: 32 << 10, ..shape() }).save(folder.path());
+        let transformer = Transformer::new(engine).unwrap();
+        for cache_type in [CacheType::F32, CacheType::F16] {
+            let all = [
+                options().placement(Placement::Resident32).split(Split::ByKind),
+                options().placement(Placement::Multi32),
+            ];
+            for options in all.map(|options| options.cache_type(cache_type).context(32 << 10)) {
+                let model = open(&path, true);
+                let mut session = transformer.start(&model, &options).unwrap();
+                eval(&mut session, &TOKENS);
+                let mut fork = session.fork().unwrap();
+                let kv = |session: &Session| {
+                    let guest = session.memory_stats().remove(0);
+                    let kv = guest.memories.into_iter().find(|it| it.regions[0].name == "kv");
+                    let kv = kv.unwrap();
+                    (kv.resident_bytes.unwrap(), kv.regions[0].bytes)
+                };
+                let ((used, _), (copied, all)) = (kv(&session), kv(&fork));
+                assert!(0 < copied && copied <= used, "{copied} of {used}");
+                // Pages of 4 KiB may become 64 KiB, no more.
+                assert!(copied < all / 8, "{copied} of {all}: {options:?}");
+                let expected = eval(&mut session, &[8, 9]);
+                assert!(eval(&mut fork, &[8, 9]) == expected, "{options:?}");
+            }
         }
     });
 }
@@ -143,6 +188,11 @@ fn sessions_of_one_given_rank_each_compute_together() {
             assert!(stats.iter().all(|guest| guest.rank == rank.index()) && stats.len() == 1);
             let got = [eval(&mut session, &TOKENS), eval(&mut session, &[9])];
             assert!(got == expected, "rank {}", rank.index());
+            // Each forks when it likes to; then both sessions compute in the same order.
+            let mut fork = session.fork().unwrap();
+            fork.truncate(13).unwrap();
+            assert!(eval(&mut fork, &[9]) == expected[1]);
+            drop(fork);
             // What one of them refuses fails for all.
             let refused = session.eval(&[if rank.index() == 0 { u32::MAX } else { 1 }]);
             let refused = refused.map(|_| ()).unwrap_err().kind();

@@ -54,6 +54,13 @@ pub mod export {
     /// that was. The cache has `position` positions then, of those that were complete before the
     /// stopped call; it may not be called while another call runs.
     pub const RESTART: &str = "transformer_restart";
+    /// `(index: i32) -> ptr`: a description of one of the caches that this instance holds, as a
+    /// [`CacheRows`](super::CacheRows) that is valid until the next call; null behind the last of
+    /// them. Addresses never change after [`INIT`]. An instance without blocks has no caches.
+    pub const CACHE: &str = "transformer_cache";
+    /// `(position: i32) -> status`: the cache of each block has `position` positions now, whatever
+    /// it had before: the host has put them where [`CACHE`] says.
+    pub const RESUME: &str = "transformer_resume";
     /// `(type: i32, src: ptr, dst: ptr, n: ptr) -> status`: expands `n` weights of a
     /// [`ggml_type`](super::ggml_type) to `f32`; for checking kernels against ggml.
     pub const DEQUANTIZE: &str = "kernel_dequantize";
@@ -110,6 +117,14 @@ pub mod activations {
     /// Quantized to 8 bits in blocks, as ggml does it, for integer products; where weights are
     /// floats, as they are.
     pub const INT8: u32 = 1;
+}
+
+/// What the rows of a cache are: [`CacheRows::part`].
+pub mod cache_part {
+    /// Keys, rotated.
+    pub const KEYS: u32 = 0;
+    /// Values.
+    pub const VALUES: u32 = 1;
 }
 
 /// Tensor types by their number in ggml (`enum ggml_type` of ggml.h).
@@ -197,12 +212,21 @@ pub mod gating {
     pub const SIGMOID: u32 = 2;
     /// The largest are chosen, and then the softmax of these is taken.
     pub const SOFTMAX_OF_CHOSEN: u32 = 3;
+    /// The largest are chosen, and then the logistic function of each of these is taken.
+    pub const SIGMOID_OF_CHOSEN: u32 = 4;
 }
 
 structure! {
     /// Shape of the network, and how much of it this guest instance holds.
     ///
     /// Sizes count elements unless they say otherwise.
+    ///
+    /// ```
+    /// use polychord_abi::transformer::{Descriptor, VERSION};
+    ///
+    /// let descriptor = Descriptor { version: VERSION as u32, vocab: 49_152, ..Descriptor::default() };
+    /// assert_eq!(descriptor.to_le_bytes()[..4], VERSION.to_le_bytes());
+    /// ```
     pub struct Descriptor {
         /// [`VERSION`], as `u32`.
         pub version: u32,
@@ -304,7 +328,8 @@ structure! {
         pub head_dim: u32,
         /// Width of the feed-forward part (`feed_forward_length`); 0 with [`feature::EXPERTS`].
         pub ffn: u32,
-        /// How many positions, the last ones, are attended to; 0 for all.
+        /// How many positions, the last ones, are attended to; 0 for all. With
+        /// [`feature::CHUNKS`], those since the last multiple of this.
         pub window: u32,
         /// The number of its [`Rope`], or [`NO_ROPE`].
         pub rope: u32,
@@ -312,10 +337,14 @@ structure! {
         pub attention_scale: f32,
         /// They are kept within this by `cap * tanh(score / cap)`; 0 for none.
         pub attention_cap: f32,
-        /// Queries are multiplied by `1 + temperature * ln(1 + floor(position / temperature_length))`.
+        /// Queries are multiplied by `1 + temperature * ln(1 + floor((position +
+        /// temperature_offset) / temperature_length))`.
         pub temperature: f32,
+        /// Added to the position.
+        pub temperature_offset: u32,
         /// Positions for which the temperature is the same; not 0 if there is a temperature.
         pub temperature_length: u32,
+
         /// Number of experts; 0 without [`feature::EXPERTS`], like those that follow.
         pub experts: u32,
         /// How many of them each token chooses.
@@ -354,6 +383,7 @@ impl Block {
         attention_scale: 0.0,
         attention_cap: 0.0,
         temperature: 0.0,
+        temperature_offset: 0,
         temperature_length: 0,
         experts: 0,
         experts_used: 0,
@@ -387,6 +417,15 @@ impl Block {
 
 structure! {
     /// Where one tensor is, and how it is stored.
+    ///
+    /// ```
+    /// use polychord_abi::transformer::{Tensor, ggml_type, role};
+    ///
+    /// let norm = Tensor {
+    ///     role: role::OUTPUT_NORM, kind: ggml_type::F32, rows: 1, cols: 576, ..Tensor::default()
+    /// };
+    /// assert_eq!(Tensor::from_le_bytes(&norm.to_le_bytes()), norm);
+    /// ```
     pub struct Tensor {
         /// A [`role`].
         pub role: u32,
@@ -402,5 +441,45 @@ structure! {
         pub cols: u32,
         /// Bytes from the layer's first byte to the tensor's.
         pub offset: u64,
+    }
+}
+
+structure! {
+    /// Where the keys or the values of one block are: for each head a row for each position.
+    ///
+    /// The row of position `p` of the `h`-th head here is at `address + h * stride + p * row_bytes`.
+    /// What a row means depends on the block, the part, the head, and the type of the cache; not on
+    /// the context, the placement, or the number of ranks. So rows may go into another instance
+    /// that holds the same block and head, at the same position.
+    ///
+    /// ```
+    /// use polychord_abi::transformer::{CacheRows, cache_part};
+    ///
+    /// let keys = CacheRows {
+    ///     address: 1 << 20, stride: 64 * 256, row_bytes: 256, block: 3, part: cache_part::KEYS,
+    ///     first_head: 0, heads: 3, positions: 64,
+    /// };
+    /// // The fifth position of the last head.
+    /// assert_eq!(keys.address + 2 * keys.stride + 4 * 256, (1 << 20) + 33_792);
+    /// assert_eq!(CacheRows::from_le_bytes(&keys.to_le_bytes()), keys);
+    /// ```
+    pub struct CacheRows {
+        /// Address of the first row. In a guest that exports several 32-bit memories, bits 32 and
+        /// up are the index of the memory, as for layers.
+        pub address: u64,
+        /// Bytes from a head to the next.
+        pub stride: u64,
+        /// Bytes of one row; rows of a head follow each other.
+        pub row_bytes: u32,
+        /// The block, by its number in the network.
+        pub block: u32,
+        /// One of [`cache_part`].
+        pub part: u32,
+        /// The first head that is here, by its number in the block.
+        pub first_head: u32,
+        /// How many heads there are; several ranks may hold the same ones.
+        pub heads: u32,
+        /// How many positions there is room for.
+        pub positions: u32,
     }
 }

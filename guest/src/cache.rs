@@ -40,6 +40,16 @@ impl KvBuffer {
         })
     }
 
+    /// Where the first one is.
+    #[cfg(not(feature = "multi32"))]
+    pub(crate) fn address(&self) -> u64 {
+        let address = match self {
+            Self::F32(numbers) => numbers.as_ptr().expose_provenance(),
+            Self::F16(numbers) => numbers.as_ptr().expose_provenance(),
+        };
+        address as u64
+    }
+
     /// Stores floats from number `at` on.
     pub(crate) fn put(&mut self, at: usize, new: &[f32]) {
         match self {

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::status;
+use polychord_abi::transformer::{CacheRows, status};
 
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
@@ -39,6 +39,26 @@ impl Caches {
             *filled = position.min(*filled);
         }
         Ok(())
+    }
+
+    /// Lets each block have that many positions, which the host has filled.
+    pub(crate) fn resume(&mut self, position: usize) -> Result<(), Status> {
+        for (_, filled) in &mut *self.0 {
+            *filled = position;
+        }
+        Ok(())
+    }
+
+    /// Where the keys (`index` even) or the values of a block are.
+    pub(crate) fn rows(
+        &self,
+        shape: &Shape,
+        block: &BlockShape,
+        index: usize,
+    ) -> Result<CacheRows, Status> {
+        let (Cache { keys, values }, _) = &self.0[index / 2];
+        let numbers = if index.is_multiple_of(2) { keys } else { values };
+        shape.cache_rows(block, index, numbers.address())
     }
 
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.

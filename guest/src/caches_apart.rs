@@ -3,7 +3,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::status;
+use polychord_abi::transformer::{CacheRows, status};
 
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
@@ -49,6 +49,25 @@ impl Caches {
             *filled = position.min(*filled);
         }
         Ok(())
+    }
+
+    /// Lets each block have that many positions, which the host has filled.
+    pub(crate) fn resume(&mut self, position: usize) -> Result<(), Status> {
+        let position = u32::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
+        self.filled.fill(position);
+        Ok(())
+    }
+
+    /// Where the keys (`index` even) or the values of a block are.
+    pub(crate) fn rows(
+        &self,
+        shape: &Shape,
+        block: &BlockShape,
+        index: usize,
+    ) -> Result<CacheRows, Status> {
+        let before = index as u64 * self.len as u64 * self.width as u64;
+        let address = self.address.checked_add(before).ok_or(status::BAD_SHAPE)?;
+        shape.cache_rows(block, index, address)
     }
 
     /// Lets `fill` put keys and values at `positions` of a block, those before being there.

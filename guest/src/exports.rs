@@ -237,7 +237,7 @@ pub(crate) fn restart(position: i32) -> Status {
 }
 
 /// Runs a call on the network that `INIT` has made.
-fn with<T>(call: impl FnOnce(&mut Network) -> Result<T, Status>) -> Result<T, Status> {
+pub(crate) fn with<T>(call: impl FnOnce(&mut Network) -> Result<T, Status>) -> Result<T, Status> {
     let mut network = GLOBAL.network.get().ok_or(status::BAD_ORDER)?;
     if GLOBAL.busy.replace(true) {
         return Err(status::BAD_ORDER);
@@ -249,6 +249,7 @@ fn with<T>(call: impl FnOnce(&mut Network) -> Result<T, Status>) -> Result<T, St
     result
 }
 
-fn code(result: Result<(), Status>) -> Status {
+/// What an export returns.
+pub(crate) fn code(result: Result<(), Status>) -> Status {
     result.map_or_else(|refused| refused, |()| status::OK)
 }

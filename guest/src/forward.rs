@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{MOST_ROPES, feature, role, status};
+use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 
 use crate::attention::Cache;
 use crate::block::Stage;
@@ -72,6 +72,23 @@ impl Network {
         self.caches.truncate(position)?;
         self.ropes.iter_mut().for_each(Rope::undo_divide);
         Ok(())
+    }
+
+    /// Where the keys (`index` even) or the values of a block are.
+    pub(crate) fn cache_rows(&self, index: i32) -> Result<CacheRows, Status> {
+        let index = usize::try_from(index).map_err(|_| status::BAD_BLOCK)?;
+        if index / 2 >= self.blocks.len() {
+            return Err(status::BAD_BLOCK);
+        }
+        self.caches.rows(&self.shape, &self.blocks[index / 2].shape, index)
+    }
+
+    /// Goes on after `position` positions, whose keys and values the host has put into the caches.
+    pub(crate) fn resume(&mut self, position: i32) -> Result<(), Status> {
+        match usize::try_from(position) {
+            Ok(position) if position <= self.shape.context => self.caches.resume(position),
+            _ => Err(status::CONTEXT_FULL),
+        }
     }
 
     /// Where the host writes token ids.

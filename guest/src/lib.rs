@@ -38,6 +38,7 @@ mod model;
 mod products;
 mod ranks;
 mod restart;
+pub mod resume;
 mod roles;
 mod rope;
 mod simd;

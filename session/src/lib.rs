@@ -45,6 +45,8 @@ pub mod placement;
 pub mod stats;
 
 mod build;
+mod caches;
+mod calls;
 mod error;
 mod header;
 mod model;

@@ -203,6 +203,12 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Takes over the first `positions` positions of another pipeline of the same plan and rank.
+    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
+        let mut pairs = self.shards.iter_mut().zip(&other.shards);
+        pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))
+    }
+
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
         self.shards[self.route.head].logits()

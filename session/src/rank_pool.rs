@@ -113,6 +113,16 @@ impl RankPool {
         first_error.map_or(done, Err)
     }
 
+    /// Takes over the first `positions` positions of a pool that was started in the same way, by
+    /// copying: nothing is computed, and no rank waits for another.
+    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
+        self.first.continue_from(&other.first, positions)?;
+        let mut pairs = self.others.iter().zip(&other.others);
+        pairs.try_for_each(|(worker, other)| {
+            worker.mailbox.pipeline().continue_from(&other.mailbox.pipeline(), positions)
+        })
+    }
+
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
         self.first.logits()

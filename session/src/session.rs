@@ -165,22 +165,23 @@ impl Session {
     /// Starts a second session of the same model, module, options and placement, with the same
     /// sequence and logits, which goes its own way from then on.
     ///
-    /// Guests do not tell where they keep keys and values, so these are not copied: the second
-    /// session evaluates the tokens of the first one, which takes as long as a prompt of that
-    /// length. Weights that are mapped are shared.
+    /// Keys and values of the sequence are copied, and nothing is computed again: that takes as long
+    /// as a copy of so many bytes, beside the start of the guests. Weights that are mapped are
+    /// shared.
     ///
-    /// With a rank that was given ([`SessionOptions::rank`]), all ranks have to fork at the same
-    /// time, as they have to evaluate.
+    /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two
+    /// sessions then evaluate in the same order on all ranks.
     ///
     /// # Errors
     ///
-    /// Returns the errors of starting a session, and of [`eval`](Self::eval).
+    /// Returns the errors of starting a session.
     pub fn fork(&self) -> Result<Self> {
         let Self { module, model, options, .. } = self;
         let placed = self.placed.clone();
         let mut fork = Self::start_placed(module, model, options, placed, &mut |_| ())?;
         if !self.tokens.is_empty() {
-            fork.eval(&self.tokens)?;
+            fork.pool.continue_from(&self.pool, self.position())?;
+            fork.tokens.extend_from_slice(&self.tokens);
         }
         Ok(fork)
     }

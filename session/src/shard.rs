@@ -4,15 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use polychord_abi::transformer::{self, Tensor, export, status};
+use polychord_abi::transformer::{self, Tensor, export};
 use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
-use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    AddressType, LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager,
-    PlannedLayer, PlannedMemory, Rank, RegionSpec, Runtime, Value,
+    LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager, PlannedLayer,
+    PlannedMemory, Rank, RegionSpec, Runtime, Value,
 };
 
+use crate::caches::Caches;
+use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::setup::{Held, Setup};
@@ -28,6 +29,7 @@ pub(crate) struct Shard {
     /// The layers of each part, and the pager that brings them in, if they are not always there.
     paged: Option<Paged>,
     parts: Option<Parts>,
+    caches: Caches,
     tokens: usize,
     hidden: usize,
     logits: Range<usize>,
@@ -108,6 +110,7 @@ impl Shard {
             hidden: pointer(&mut *runtime, export::HIDDEN, &[], rows * dim * 4)?,
             logits: logits..logits + vocab * 4,
             row_bytes: dim * 4,
+            caches: Caches::of(&mut *runtime, blocks.len())?,
             runtime,
             blocks,
             paged,
@@ -123,6 +126,17 @@ impl Shard {
     /// Makes the guest usable after a call that was stopped; its cache keeps `position` positions.
     pub(crate) fn restart(&mut self, position: u32) -> Result<()> {
         self.stage(export::RESTART, &[Value::I32(position.cast_signed())])
+    }
+
+    /// Takes over the first `positions` positions of another guest's sequence, and its logits. It holds
+    /// the same blocks for the same rank.
+    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
+        self.caches.copy(&mut *self.runtime, &other.caches, &*other.runtime, positions)?;
+        self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])?;
+        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
+        let logits = logits.ok_or_else(|| outside(export::LOGITS))?;
+        logits.copy_from_slice(other.logits());
+        Ok(())
     }
 
     /// Hidden state of tokens, as many as the batch allows.
@@ -357,103 +371,4 @@ fn initialize(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
     runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
     let at = address(runtime, at)?;
     call_status(runtime, export::INIT, &[at, len])
-}
-
-/// Calls an export that returns a pointer to `len` bytes, and checks that they are there.
-fn pointer(
-    runtime: &mut dyn Runtime,
-    operation: &'static str,
-    args: &[Value],
-    len: usize,
-) -> Result<usize> {
-    let number = first_number(operation, &runtime.call(operation, args)?)?;
-    let start = usize::try_from(number).map_err(|_| outside(operation))?;
-    if start == 0 && operation == export::ALLOC {
-        let status = status::OUT_OF_MEMORY;
-        return Err(Error::Guest { operation, status, reason: explain(runtime, status) });
-    }
-    let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
-    match end {
-        Some(_) if start != 0 => Ok(start),
-        _ => Err(outside(operation)),
-    }
-}
-
-fn call_status(runtime: &mut dyn Runtime, operation: &'static str, args: &[Value]) -> Result<()> {
-    let mut result = [Value::I32(status::OK)];
-    runtime.call_into(operation, args, &mut result)?;
-    match result[0].as_i32() {
-        Some(status::OK) => Ok(()),
-        Some(status) => Err(Error::Guest { operation, status, reason: explain(runtime, status) }),
-        None => Err(outside(operation)),
-    }
-}
-
-/// The result of a function that returns an address or an unsigned number.
-fn first_number(operation: &'static str, results: &[Value]) -> Result<u64> {
-    match results.first() {
-        Some(Value::I32(number)) => Ok(number.cast_unsigned().into()),
-        Some(Value::I64(number)) => Ok(number.cast_unsigned()),
-        _ => Err(outside(operation)),
-    }
-}
-
-fn outside(operation: &'static str) -> Error {
-    let reason = "its result is not in its memory, so it is no transformer guest".into();
-    Error::Guest { operation, status: 0, reason }
-}
-
-fn explain(runtime: &dyn Runtime, status: i32) -> String {
-    let reason = match status {
-        status::BAD_DESCRIPTOR => "it does not understand the descriptor",
-        status::BAD_SHAPE => "a size of the network is impossible",
-        status::MISSING_TENSOR => {
-            "a tensor is missing or given twice, or the network has none like it"
-        }
-        status::UNSUPPORTED_TYPE => "it has no kernel for a tensor's type",
-        status::OUT_OF_MEMORY => "its memory cannot grow any more",
-        status::BAD_BATCH => "the batch is empty or too large",
-        status::CONTEXT_FULL => "the context is full",
-        status::BAD_TOKEN => "a token is not in the vocabulary",
-        status::BAD_BLOCK => "it does not hold these blocks",
-        status::BAD_ORDER => "calls came in the wrong order",
-        status::LAYER_REFUSED => {
-            return format!("a layer cannot be loaded: {}", last_refusal(runtime));
-        }
-        status::GATHER_REFUSED => {
-            return format!("the ranks do not compute together: {}", last_refusal(runtime));
-        }
-        status::UNKNOWN_FEATURE => {
-            "it does not know a feature of the network: use the guest that comes with this host"
-        }
-        status::BAD_FACTORS => {
-            "a factor of rotary frequencies is not finite or not above zero: the file is damaged"
-        }
-        _ => "for a reason that this host does not know",
-    };
-    reason.to_owned()
-}
-
-fn last_refusal(runtime: &dyn Runtime) -> String {
-    runtime.host().last_refusal().map(|error| error.to_string()).unwrap_or_default()
-}
-
-/// An address or a length in a guest's memory, as wide as its addresses.
-fn address(runtime: &dyn Runtime, number: usize) -> Result<Value> {
-    Ok(match runtime.host().module().address() {
-        AddressType::I32 => Value::I32(int(number)?),
-        AddressType::I64 => Value::I64((number as u64).cast_signed()),
-    })
-}
-
-/// A size as a guest takes it.
-fn int(size: usize) -> Result<i32> {
-    u32::try_from(size).map(u32::cast_signed).map_err(|_| {
-        Error::Runtime(api::Error::TooLarge {
-            what: "an argument".into(),
-            asked: size as u64,
-            limit: u32::MAX.into(),
-            limited_by: "a 32-bit guest".into(),
-        })
-    })
 }
