@@ -64,8 +64,20 @@ pub mod feature {
     pub const SINKS: u32 = 1 << 21;
     /// The function is `g * sigmoid(1.702 * g) * (u + 1)`, of factors cut at 7.
     pub const CLAMPED_GATE: u32 = 1 << 22;
+    /// Windows begin at multiples of their length.
+    pub const CHUNKS: u32 = 1 << 23;
+    /// Heads of queries and keys are normalized after their rotation, without weights.
+    pub const UNIT_NORMS: u32 = 1 << 24;
+    /// Heads of values are normalized, without weights.
+    pub const VALUE_NORMS: u32 = 1 << 25;
+    /// Values are the keys as they were projected.
+    pub const KEYS_AS_VALUES: u32 = 1 << 26;
+    /// What the block gives, with what it got, is multiplied by a number.
+    pub const BLOCK_SCALE: u32 = 1 << 27;
+    /// What goes into an expert is multiplied by its weight, not what comes out of it.
+    pub const WEIGHED_INPUT: u32 = 1 << 28;
     /// All bits that this version of the contract knows.
-    pub const ALL: u32 = (1 << 23) - 1;
+    pub const ALL: u32 = (1 << 29) - 1;
 }
 
 /// Declares the numbers of all roles, and the table.
@@ -101,7 +113,7 @@ roles! {
     ATTN_NORM = 4: "blk.{}.attn_norm.weight", Attention, [One, Hidden], unless(f::NO_PRE_NORMS);
     ATTN_Q = 5: "blk.{}.attn_q.weight", Attention, [Queries, Hidden], unless(f::FUSED_QKV);
     ATTN_K = 6: "blk.{}.attn_k.weight", Attention, [Keys, Hidden], unless(f::FUSED_QKV);
-    ATTN_V = 7: "blk.{}.attn_v.weight", Attention, [Keys, Hidden], unless(f::FUSED_QKV);
+    ATTN_V = 7: "blk.{}.attn_v.weight", Attention, [Keys, Hidden], unless(f::FUSED_QKV | f::KEYS_AS_VALUES);
     ATTN_OUTPUT = 8: "blk.{}.attn_output.weight", Attention, [Hidden, Queries], ALWAYS;
     FFN_NORM = 9: "blk.{}.ffn_norm.weight", FeedForward, [One, Hidden], unless(f::NO_PRE_NORMS | f::PARALLEL);
     FFN_GATE = 10: "blk.{}.ffn_gate.weight", FeedForward, [Ffn, Hidden], unless(f::NO_GATE | f::FUSED_GATE | f::EXPERTS);
@@ -109,7 +121,7 @@ roles! {
     FFN_DOWN = 12: "blk.{}.ffn_down.weight", FeedForward, [Hidden, Ffn], unless(f::EXPERTS);
     ATTN_Q_BIAS = 13: "blk.{}.attn_q.bias", Attention, [One, Queries], with(f::QKV_BIAS).but(f::FUSED_QKV);
     ATTN_K_BIAS = 14: "blk.{}.attn_k.bias", Attention, [One, Keys], with(f::QKV_BIAS).but(f::FUSED_QKV);
-    ATTN_V_BIAS = 15: "blk.{}.attn_v.bias", Attention, [One, Keys], with(f::QKV_BIAS).but(f::FUSED_QKV);
+    ATTN_V_BIAS = 15: "blk.{}.attn_v.bias", Attention, [One, Keys], with(f::QKV_BIAS).but(f::FUSED_QKV | f::KEYS_AS_VALUES);
     ROPE_FACTORS_SHORT = 16: "rope_factors_short.weight", Rope, [One, RopePairs], Optional;
     ROPE_FACTORS_LONG = 17: "rope_factors_long.weight", Rope, [One, RopePairs], Optional;
     OUTPUT_BIAS = 18: "output.bias", Output, [One, Vocab], Optional;
@@ -138,6 +150,7 @@ roles! {
     SHARED_UP = 40: "blk.{}.ffn_up_shexp.weight", FeedForward, [SharedWidth, Hidden], with(f::EXPERTS | f::SHARED_EXPERT);
     SHARED_DOWN = 41: "blk.{}.ffn_down_shexp.weight", FeedForward, [Hidden, SharedWidth], with(f::EXPERTS | f::SHARED_EXPERT);
     SHARED_WEIGHT = 42: "blk.{}.ffn_gate_inp_shexp.weight", FeedForward, [One, Hidden], with(f::EXPERTS | f::SHARED_EXPERT | f::SHARED_GATE);
+    BLOCK_SCALE = 43: "blk.{}.layer_output_scale.weight", FeedForward, [One, One], with(f::BLOCK_SCALE);
 }
 
 // Looking a role up is indexing.

@@ -236,6 +236,8 @@ pub mod gating {
     pub const SIGMOID: u32 = 2;
     /// The largest are chosen, and then the softmax of these is taken.
     pub const SOFTMAX_OF_CHOSEN: u32 = 3;
+    /// The largest are chosen, and then the logistic function of each of these is taken.
+    pub const SIGMOID_OF_CHOSEN: u32 = 4;
 }
 
 structure! {
@@ -350,7 +352,8 @@ structure! {
         pub head_dim: u32,
         /// Width of the feed-forward part (`feed_forward_length`); 0 with [`feature::EXPERTS`].
         pub ffn: u32,
-        /// How many positions, the last ones, are attended to; 0 for all.
+        /// How many positions, the last ones, are attended to; 0 for all. With
+        /// [`feature::CHUNKS`], those since the last multiple of this.
         pub window: u32,
         /// The number of its [`Rope`], or [`NO_ROPE`].
         pub rope: u32,
@@ -358,10 +361,14 @@ structure! {
         pub attention_scale: f32,
         /// They are kept within this by `cap * tanh(score / cap)`; 0 for none.
         pub attention_cap: f32,
-        /// Queries are multiplied by `1 + temperature * ln(1 + floor(position / temperature_length))`.
+        /// Queries are multiplied by `1 + temperature * ln(1 + floor((position +
+        /// temperature_offset) / temperature_length))`.
         pub temperature: f32,
+        /// Added to the position.
+        pub temperature_offset: u32,
         /// Positions for which the temperature is the same; not 0 if there is a temperature.
         pub temperature_length: u32,
+
         /// Number of experts; 0 without [`feature::EXPERTS`], like those that follow.
         pub experts: u32,
         /// How many of them each token chooses.
@@ -400,6 +407,7 @@ impl Block {
         attention_scale: 0.0,
         attention_cap: 0.0,
         temperature: 0.0,
+        temperature_offset: 0,
         temperature_length: 0,
         experts: 0,
         experts_used: 0,

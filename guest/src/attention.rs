@@ -33,8 +33,8 @@ impl Cache {
     }
 
     /// One row's attention over the positions that `position` sees; `scores` has room for a context
-    /// for each of as many query heads as are computed at once. Each head may have a sink: one more
-    /// score, which takes its part and gives nothing.
+    /// for each of as many query heads as are computed at once. Each head of the block
+    /// may have a sink: one more score, which takes its part and gives nothing.
     pub(crate) fn attend(
         &self,
         shape: &BlockShape,

@@ -88,7 +88,13 @@ impl Stage<'_> {
         } else {
             self.dense(block, layers, buffers)?
         };
-        self.add(&stack, block, role::FFN_POST_NORM, layers, buffers)
+        self.add(&stack, block, role::FFN_POST_NORM, layers, buffers)?;
+        if let Some(scale) = block.find(role::BLOCK_SCALE) {
+            let to = &mut buffers.scratch[..1];
+            scale.expand(layers, 0, to)?;
+            math::scale(&mut buffers.hidden[..self.n * self.shape.dim], to[0]);
+        }
+        Ok(())
     }
 
     /// What is computed from the hidden state: normalized, if the block has such a norm.
@@ -120,10 +126,13 @@ impl Stage<'_> {
             let to = &mut to[..n * rows.len()];
             projection.multiply(layers, rows, &mut normed, to, scratch)
         };
-        let [queries, keys, values] = projections(block)?;
+        let ([queries, keys], values) = projections(block)?;
         to(queries, &heads, buffers.queries)?;
         to(keys, &kv_heads, buffers.keys)?;
-        to(values, &kv_heads, buffers.values)
+        match values {
+            Some(values) => to(values, &kv_heads, buffers.values),
+            None => Ok(()),
+        }
     }
 
     /// Queries, keys and values, where all queries, and all keys, are normalized as one vector:
@@ -138,7 +147,7 @@ impl Stage<'_> {
         let mut normed =
             Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
         let scratch = &mut *buffers.scratch;
-        let [queries, keys, values] = projections(block)?;
+        let ([queries, keys], values) = projections(block)?;
         let norms = [role::ATTN_Q_ROW_NORM, role::ATTN_K_ROW_NORM];
         for (projection, norm, heads, own, to, spare) in [
             (
@@ -174,6 +183,7 @@ impl Stage<'_> {
                 rows.copy_within(from, row * own.len() * dim);
             }
         }
+        let Some(values) = values else { return Ok(()) };
         let own = its.own_kv_heads();
         let rows = own.start * dim..own.end * dim;
         let to = &mut buffers.values[..n * rows.len()];
@@ -193,7 +203,16 @@ impl Stage<'_> {
         let (heads, kv_heads) = (its.own_heads().len(), its.own_kv_heads().len());
         let queries = &mut buffers.queries[..n * heads * dim];
         let keys = &mut buffers.keys[..n * kv_heads * dim];
-        let values = &buffers.values[..n * kv_heads * dim];
+        let values = &mut buffers.values[..n * kv_heads * dim];
+        if its.has(feature::KEYS_AS_VALUES) {
+            values.copy_from_slice(keys);
+        }
+        let unit = |rows: &mut [f32]| {
+            rows.chunks_exact_mut(dim).for_each(|head| math::unit_norm(head, self.shape.epsilon));
+        };
+        if its.has(feature::VALUE_NORMS) {
+            unit(values);
+        }
         let rope = its.rope.and_then(|rope| self.ropes.get(rope));
         let rotate = |queries: &mut [f32], keys: &mut [f32]| {
             let Some(rope) = rope else { return };
@@ -217,11 +236,15 @@ impl Stage<'_> {
         if !is_late {
             rotate(queries, keys);
         }
+        if its.has(feature::UNIT_NORMS) {
+            unit(queries);
+            unit(keys);
+        }
         let sinks = match block.find(role::ATTN_SINKS) {
             Some(sinks) => {
                 let all = &mut buffers.scratch[..its.heads];
                 sinks.expand(layers, 0, all)?;
-                Some(&all[its.own_heads()])
+                Some(&*all)
             }
             None => None,
         };
@@ -342,30 +365,32 @@ impl Projection<'_> {
     }
 }
 
-/// Where queries, keys and values are: in a matrix each, or in one.
-fn projections(block: &Block) -> Result<[Projection<'_>; 3], Status> {
+/// Where queries and keys are, and values, unless those are the keys: in a matrix each, or in one.
+fn projections(block: &Block) -> Result<([Projection<'_>; 2], Option<Projection<'_>>), Status> {
     let its = &block.shape;
     if let Some(weights) = block.find(role::ATTN_QKV) {
         let bias = block.find(role::ATTN_QKV_BIAS);
         let keys = its.kv_heads * its.head_dim;
-        let firsts = [0, its.query_len, its.query_len + keys];
-        return Ok(firsts.map(|first| Projection { weights, bias, first }));
+        let part = |first| Projection { weights, bias, first };
+        return Ok(([part(0), part(its.query_len)], Some(part(its.query_len + keys))));
     }
     let of = |weights, bias| {
         let (weights, bias) = (block.get(weights)?, block.find(bias));
         Ok::<_, Status>(Projection { weights, bias, first: 0 })
     };
-    Ok([
-        of(role::ATTN_Q, role::ATTN_Q_BIAS)?,
-        of(role::ATTN_K, role::ATTN_K_BIAS)?,
-        of(role::ATTN_V, role::ATTN_V_BIAS)?,
-    ])
+    let values = match its.has(feature::KEYS_AS_VALUES) {
+        true => None,
+        false => Some(of(role::ATTN_V, role::ATTN_V_BIAS)?),
+    };
+    let queries = of(role::ATTN_Q, role::ATTN_Q_BIAS)?;
+    Ok(([queries, of(role::ATTN_K, role::ATTN_K_BIAS)?], values))
 }
 
 /// Multiplies queries by the temperature of their position.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
 fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
     if shape.temperature != 0.0 {
+        let position = position.saturating_add(shape.temperature_offset);
         let step = (position / shape.temperature_length) as f64;
         let heat = 1.0 + f64::from(shape.temperature) * libm::log(1.0 + step);
         math::scale(queries, heat as f32);

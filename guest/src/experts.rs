@@ -138,9 +138,13 @@ fn choose(
         rest.iter_mut().take(1).for_each(|it| *it = expert);
         *weight = routes[expert as usize];
     }
-    if shape.gating == gating::SOFTMAX_OF_CHOSEN {
-        let sum = math::softmax(weights, 1.0);
-        weights.iter_mut().for_each(|weight| *weight /= sum);
+    match shape.gating {
+        gating::SOFTMAX_OF_CHOSEN => {
+            let sum = math::softmax(weights, 1.0);
+            weights.iter_mut().for_each(|weight| *weight /= sum);
+        }
+        gating::SIGMOID_OF_CHOSEN => math::logistic(weights),
+        _ => {}
     }
     if shape.has(feature::EXPERT_RENORM) {
         let sum = weights.iter().fold(0.0, |sum, weight| sum + weight);
@@ -160,12 +164,15 @@ fn compute(
 ) -> Result<(), Status> {
     let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
     let choices = stage.n * its.experts_used;
-    let Buffers { chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let Buffers { chosen, weights, order, rows, results, gate, up, .. } = &mut buffers.experts;
     let (chosen, order) = (&mut chosen[..choices], &mut order[..choices]);
     sort(its.experts, chosen, order);
     for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
         let from = *choice as usize / its.experts_used * dim;
         row.copy_from_slice(&buffers.normed[from..from + dim]);
+        if its.has(feature::WEIGHED_INPUT) {
+            math::scale(row, weights[*choice as usize]);
+        }
     }
     let roles = [role::EXPERT_GATE, role::EXPERT_UP, role::EXPERT_DOWN];
     let [gates, ups, downs] = roles.map(|role| block.get(role));
@@ -254,7 +261,8 @@ fn sum(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut forward::Buffers) {
     for (token, (places, weights)) in tokens.zip(choices) {
         token.fill(0.0);
         for (place, weight) in places.iter().zip(weights) {
-            math::add_scaled(token, *weight, &rows[*place as usize * dim..][..dim]);
+            let weight = if shape.has(feature::WEIGHED_INPUT) { 1.0 } else { *weight };
+            math::add_scaled(token, weight, &rows[*place as usize * dim..][..dim]);
         }
     }
 }

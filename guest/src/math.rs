@@ -153,6 +153,12 @@ pub(crate) fn rms_norm(x: &mut [f32], weight: &[f32], epsilon: f32) {
     each(x, weight, |x, weight| f32x4_mul(f32x4_mul(x, scale), weight));
 }
 
+/// `x = x / sqrt(mean(x^2) + epsilon)`.
+pub(crate) fn unit_norm(x: &mut [f32], epsilon: f32) {
+    let mean = kernels::dot(x, x) / x.len() as f32;
+    scale(x, 1.0 / libm::sqrtf(mean + epsilon));
+}
+
 /// [`rms_norm`] of `x` less its mean.
 pub(crate) fn layer_norm(x: &mut [f32], weight: &[f32], epsilon: f32) {
     // In `f64`, and in order: a mean near zero is a difference of large sums.

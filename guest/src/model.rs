@@ -57,6 +57,7 @@ pub(crate) struct BlockShape {
     pub(crate) attention_scale: f32,
     pub(crate) attention_cap: f32,
     pub(crate) temperature: f32,
+    pub(crate) temperature_offset: usize,
     pub(crate) temperature_length: usize,
     pub(crate) experts: usize,
     pub(crate) experts_used: usize,
@@ -87,7 +88,11 @@ impl BlockShape {
 
     /// The first position that `position` attends to.
     pub(crate) fn first_seen(&self, position: usize) -> usize {
-        self.window.map_or(0, |window| (position + 1).saturating_sub(window))
+        match self.window {
+            Some(window) if self.has(feature::CHUNKS) => position / window * window,
+            Some(window) => (position + 1).saturating_sub(window),
+            None => 0,
+        }
     }
 }
 
@@ -437,6 +442,7 @@ fn check_block(
         attention_scale: block.attention_scale,
         attention_cap: block.attention_cap,
         temperature: block.temperature,
+        temperature_offset: block.temperature_offset as usize,
         temperature_length: block.temperature_length as usize,
         experts: block.experts as usize,
         experts_used: block.experts_used as usize,
@@ -450,13 +456,13 @@ fn check_block(
 }
 
 fn good_experts(block: &transformer::Block) -> bool {
-    use polychord_abi::transformer::gating::{SIGMOID, SOFTMAX, SOFTMAX_OF_CHOSEN};
+    use polychord_abi::transformer::gating::{SIGMOID_OF_CHOSEN, SOFTMAX};
 
     let shared = block.features & feature::SHARED_EXPERT != 0;
     (1..=block.experts).contains(&block.experts_used)
         && block.expert_ffn != 0
         && (block.shared_ffn != 0) == shared
-        && matches!(block.gating, SOFTMAX | SIGMOID | SOFTMAX_OF_CHOSEN)
+        && (SOFTMAX..=SIGMOID_OF_CHOSEN).contains(&block.gating)
         && positive(block.expert_scale)
 }
 

@@ -235,9 +235,10 @@ impl Config {
             if heads.checked_add(2 * kv_heads).and_then(|all| all.checked_mul(head_dim)).is_none() {
                 return Err(Error::HeadWidth { heads, head_dim });
             }
-            for rope in &self.ropes {
-                if !rope.dim.is_multiple_of(2) || rope.dim > head_dim {
-                    return Err(Error::RopeDim { rope_dim: rope.dim, head_dim });
+            if let Some(rope) = self.ropes.get(block.rope as usize) {
+                let widest = head_dim.min(self.ropes[0].dim);
+                if !rope.dim.is_multiple_of(2) || rope.dim > widest {
+                    return Err(Error::RopeDim { rope_dim: rope.dim, head_dim: widest });
                 }
             }
             let Block { ffn, experts, expert_ffn, .. } = *block;

@@ -26,6 +26,7 @@ const NAMES: &[(u32, &str)] = &[
     (feature::HEAD_NORMS, "norms of heads"),
     (feature::LATE_NORMS, "after rotation"),
     (feature::ROW_NORMS, "norms of all heads together"),
+    (feature::VALUE_NORMS, "norms of values"),
     (feature::SINKS, "attention sinks"),
     (feature::FUSED_GATE, "gate and factor in one matrix"),
     (feature::NO_GATE, "no gate"),
@@ -33,6 +34,7 @@ const NAMES: &[(u32, &str)] = &[
     (feature::RELU_SQUARED, "squared ReLU"),
     (feature::CLAMPED_GATE, "clamped gate"),
     (feature::EXPERT_BIAS, "biases of experts"),
+    (feature::BLOCK_SCALE, "a scale of each block"),
 ];
 
 impl Family {

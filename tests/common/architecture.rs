@@ -56,6 +56,22 @@ pub(crate) struct Shape {
     attn_cap: f32,
     final_cap: f32,
     scales: Option<(f32, f32, f32, f32)>,
+    moe_step: usize,
+    /// Which blocks have a window, and how wide their heads are.
+    swa: Vec<u8>,
+    hd_swa: usize,
+    kv_full: usize,
+    no_v: bool,
+    /// How matrices are stored, if not as 32-bit floats.
+    #[serde(skip)]
+    kind: Option<GgmlType>,
+}
+
+impl Shape {
+    /// With matrices of this type.
+    pub(crate) fn quantized(self, kind: GgmlType) -> Self {
+        Self { kind: Some(kind), ..self }
+    }
 }
 
 /// A model of one architecture.
@@ -94,6 +110,20 @@ impl Family {
 
     fn head(&self) -> usize {
         if self.shape.hd == 0 { self.shape.dim / self.shape.heads } else { self.shape.hd }
+    }
+
+    fn is_local(&self, block: usize) -> bool {
+        self.shape.swa.get(block) == Some(&1)
+    }
+
+    /// How wide the heads of a block are, and how many of keys and values there are.
+    fn heads_of(&self, block: usize) -> (usize, usize) {
+        let Shape { kv, kv_full, hd_swa, .. } = self.shape;
+        match (self.shape.swa.is_empty(), self.is_local(block)) {
+            (false, true) => (hd_swa, kv),
+            (false, false) if kv_full != 0 => (self.head(), kv_full),
+            _ => (self.head(), kv),
+        }
     }
 
     fn rotated(&self) -> usize {
@@ -138,7 +168,15 @@ impl File<'_> {
         let rms = if self.family.is(&["cohere2"]) { "" } else { "rms_" };
         writer.f32(&key(&format!("attention.layer_norm_{rms}epsilon")), shape.eps);
         writer.f32(&key("rope.freq_base"), shape.base);
-        writer.u32(&key("attention.head_count_kv"), shape.kv as u32);
+        let full = if shape.kv_full == 0 { shape.kv } else { shape.kv_full };
+        let kv = |local: &u8| if *local == 1 { shape.kv as i32 } else { full as i32 };
+        match shape.swa.as_slice() {
+            [] => writer.u32(&key("attention.head_count_kv"), shape.kv as u32),
+            local => {
+                let each: Vec<_> = local.iter().map(kv).collect();
+                writer.i32s(&key("attention.head_count_kv"), &each);
+            }
+        }
         writer.u32(&key("rope.dimension_count"), self.family.rotated() as u32);
         let head = self.family.head();
         let names_head = ["gemma", "gpt-oss", "qwen3"];
@@ -194,6 +232,23 @@ impl File<'_> {
                 writer.u32(&key(name), value as u32);
             }
         }
+        if shape.moe_step != 0 {
+            writer.u32(&key("interleave_moe_layer_step"), shape.moe_step as u32);
+        }
+        if !shape.swa.is_empty() {
+            let local: Vec<_> = shape.swa.iter().map(|local| *local == 1).collect();
+            writer.bools(&key("attention.sliding_window_pattern"), &local);
+            writer.f32(&key("rope.freq_base_swa"), 10_000.0);
+            for name in [
+                "attention.key_length_swa",
+                "attention.value_length_swa",
+                "rope.dimension_count_swa",
+            ] {
+                writer.u32(&key(name), shape.hd_swa as u32);
+            }
+            writer.u32(&key("embedding_length_per_layer_input"), 0);
+            writer.u32(&key("attention.shared_kv_layers"), 0);
+        }
         self.vocab = match shape.vocab.as_str() {
             "spm" => put_pieces(writer),
             pre => put_vocabulary(writer, pre),
@@ -204,6 +259,7 @@ impl File<'_> {
     fn outside(&mut self) {
         let Family { shape, .. } = self.family;
         let (vocab, dim, rotated) = (self.vocab, shape.dim, self.family.rotated());
+        let family_is_gemma4 = self.family.is(&["gemma4"]);
         self.put("token_embd.weight", &[vocab, dim], shape.emb, 0.0);
         if !shape.tied {
             self.matrix("output.weight", vocab, dim, shape.out);
@@ -225,6 +281,12 @@ impl File<'_> {
             let factors: Vec<_> = (0..rotated / 2).map(|pair| factor(pair) as f32).collect();
             self.floats("rope_freqs.weight", &[rotated / 2], &factors);
         }
+        if family_is_gemma4 {
+            let pairs = self.family.head() / 2;
+            let factors: Vec<_> =
+                (0..pairs).map(|pair| if pair < pairs / 4 { 1.0 } else { 1e30 }).collect();
+            self.floats("rope_freqs.weight", &[pairs], &factors);
+        }
         if shape.longrope != 0 {
             let pairs = (0..rotated / 2).map(|pair| pair as f64);
             let long: Vec<_> =
@@ -237,15 +299,16 @@ impl File<'_> {
 
     fn attention(&mut self, block: usize) {
         let Family { shape, .. } = self.family;
-        let (family, dim, head) = (self.family, shape.dim, self.family.head());
+        let (family, dim) = (self.family, shape.dim);
+        let (head, kv) = family.heads_of(block);
         let name = |tensor: &str| format!("blk.{block}.{tensor}");
         if !family.is(&["olmo2", "exaone4"]) {
             self.vector(&name("attn_norm.weight"), dim, 1.0, 0.2);
         }
         let parts = [
             ("attn_q", shape.heads * head, shape.qk),
-            ("attn_k", shape.kv * head, shape.qk),
-            ("attn_v", shape.kv * head, 1.0),
+            ("attn_k", kv * head, shape.qk),
+            ("attn_v", kv * head, 1.0),
         ];
         if shape.fused_qkv {
             let part = |(part, rows, gain): (&str, usize, f64)| {
@@ -256,6 +319,9 @@ impl File<'_> {
             self.floats(&name("attn_qkv.weight"), &[rows, dim], &parts.map(part).concat());
         } else {
             for (part, rows, gain) in parts {
+                if part == "attn_v" && shape.no_v && !family.is_local(block) {
+                    continue;
+                }
                 self.matrix(&name(&format!("{part}.weight")), rows, dim, gain);
                 if shape.qkv_bias != 0.0 || shape.attn_bias {
                     let bias = if shape.qkv_bias == 0.0 { 0.5 } else { shape.qkv_bias };
@@ -265,20 +331,21 @@ impl File<'_> {
             }
             if shape.qk_norm != 0.0 {
                 let rows = family.is(&["olmo2"]);
-                let [q, k] = [shape.heads, shape.kv].map(|heads| if rows { heads } else { 1 });
+                let [q, k] = [shape.heads, kv].map(|heads| if rows { heads } else { 1 });
                 self.vector(&name("attn_q_norm.weight"), q * head, shape.qk_norm, 0.2);
                 self.vector(&name("attn_k_norm.weight"), k * head, shape.qk_norm, 0.2);
             }
         }
         let output = name("attn_output.weight");
-        self.matrix(&output, dim, shape.heads * head, 2.0 * shape.g_attn);
+        let gain = if family.is(&["gemma4"]) { 1.0 } else { 2.0 * shape.g_attn };
+        self.matrix(&output, dim, shape.heads * head, gain);
         if family.is(&["gpt-oss"]) || shape.attn_bias {
             self.vector(&name("attn_output.bias"), dim, 0.0, 0.3);
         }
         if family.is(&["gpt-oss"]) {
             self.vector(&name("attn_sinks.weight"), shape.heads, 1.0, 1.0);
         }
-        if family.is(&["gemma2", "gemma3", "olmo2", "glm4", "exaone4"]) {
+        if family.is(&["gemma2", "gemma3", "gemma4", "olmo2", "glm4", "exaone4"]) {
             for norm in ["post_attention_norm.weight", "post_ffw_norm.weight"] {
                 self.vector(&name(norm), dim, shape.post, 0.2 * shape.post);
             }
@@ -296,7 +363,8 @@ impl File<'_> {
         let Family { shape, .. } = self.family;
         let (family, dim, ffn) = (self.family, shape.dim, shape.ffn);
         let name = |tensor: &str| format!("blk.{block}.{tensor}");
-        if shape.experts == 0 {
+        let is_dense = shape.moe_step > 0 && !(block + 1).is_multiple_of(shape.moe_step);
+        if shape.experts == 0 || is_dense {
             if family.is(&["phi3", "glm4"]) {
                 self.matrix(&name("ffn_up.weight"), 2 * ffn, dim, 1.0);
             } else {
@@ -306,6 +374,9 @@ impl File<'_> {
                 self.matrix(&name("ffn_up.weight"), ffn, dim, 1.0);
             }
             self.matrix(&name("ffn_down.weight"), dim, ffn, shape.g_ffn * 1.5);
+            if family.is(&["gemma4"]) {
+                self.vector(&name("layer_output_scale.weight"), 1, 0.9, 0.1);
+            }
             return;
         }
         let (count, width) = (shape.experts, family.expert_width());
@@ -323,10 +394,11 @@ impl File<'_> {
             self.put(&name("ffn_up_exps.bias"), &[count, width], 0.5, 0.0);
             self.put(&name("ffn_down_exps.bias"), &[count, dim], 0.3, 0.0);
         }
-        if shape.shexp != 0 {
-            self.matrix(&name("ffn_gate_shexp.weight"), shape.shexp, dim, 1.0);
-            self.matrix(&name("ffn_up_shexp.weight"), shape.shexp, dim, 1.0);
-            self.matrix(&name("ffn_down_shexp.weight"), dim, shape.shexp, shape.g_ffn * 1.5);
+        let shared = if family.is(&["llama4"]) { width } else { shape.shexp };
+        if shared != 0 {
+            self.matrix(&name("ffn_gate_shexp.weight"), shared, dim, 1.0);
+            self.matrix(&name("ffn_up_shexp.weight"), shared, dim, 1.0);
+            self.matrix(&name("ffn_down_shexp.weight"), dim, shared, shape.g_ffn * 1.5);
         }
         if family.is(&["qwen2moe"]) {
             self.vector(&name("ffn_gate_inp_shexp.weight"), dim, 0.0, 0.2);
@@ -347,6 +419,14 @@ impl File<'_> {
     }
 
     fn floats(&mut self, name: &str, dims: &[usize], weights: &[f32]) {
+        let stored = self.family.shape.kind.filter(|_| dims.len() > 1);
+        if let Some(kind) = stored {
+            let seed =
+                weights.iter().fold(1, |seed: u64, x| seed.rotate_left(5) ^ u64::from(x.to_bits()));
+            let bytes = super::ggml::random(kind, weights.len(), 0.1, &mut Random(seed));
+            let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
+            return self.writer.tensor(name, kind, &dims, &bytes);
+        }
         let bytes: Vec<_> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
         self.writer.tensor(name, GgmlType::F32, &dims, &bytes);

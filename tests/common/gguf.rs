@@ -68,6 +68,12 @@ impl Writer {
         self.pair(key, 9, &bytes);
     }
 
+    pub(crate) fn bools(&mut self, key: &str, values: &[bool]) {
+        let mut bytes = array(7, values.len());
+        bytes.extend(values.iter().map(|value| u8::from(*value)));
+        self.pair(key, 9, &bytes);
+    }
+
     pub(crate) fn f32s(&mut self, key: &str, values: &[f32]) {
         let mut bytes = array(6, values.len());
         values.iter().for_each(|value| bytes.extend(value.to_le_bytes()));

@@ -17,6 +17,7 @@ macro_rules! architectures {
 
 architectures! {
     llama::LLAMA;
+    llama4::LLAMA4;
     mistral3::MISTRAL3;
     ernie4_5::ERNIE4_5;
     internlm2::INTERNLM2;
@@ -34,6 +35,7 @@ architectures! {
     gemma::GEMMA;
     gemma2::GEMMA2;
     gemma3::GEMMA3;
+    gemma4::GEMMA4;
     phi3::PHI3;
     olmo2::OLMO2;
     exaone4::EXAONE4;

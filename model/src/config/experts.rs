@@ -62,6 +62,16 @@ impl Config {
         keys: &Keys<'_>,
         experts: Experts,
     ) -> Result<(), Error> {
+        self.require_experts_in(keys, experts, |_| true)
+    }
+
+    /// Divides the blocks of some numbers into experts.
+    pub(crate) fn require_experts_in(
+        &mut self,
+        keys: &Keys<'_>,
+        experts: Experts,
+        is_divided: impl Fn(usize) -> bool,
+    ) -> Result<(), Error> {
         let count = keys.required("expert_count", MAX_EXPERTS)?;
         let used = keys.required("expert_used_count", count)?;
         let scale = keys.factor("expert_weights_scale")?.unwrap_or(1.0);
@@ -72,7 +82,10 @@ impl Config {
             None => {}
         }
         let gating = keys.count("expert_gating_func", gating::SOFTMAX_OF_CHOSEN)?;
-        self.each(|_, block| {
+        self.each(|number, block| {
+            if !is_divided(number) {
+                return;
+            }
             block.features |= features;
             block.ffn = 0;
             block.experts = count;

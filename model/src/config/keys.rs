@@ -46,7 +46,9 @@ const COMPUTED: &[(&str, f64)] = &[
     ("moe_every_n_layers", 0.0),
     ("pooling_type", 0.0),
     ("residual_scale", 1.0),
+    ("rope.dimension_count_swa", 0.0),
     ("rope.dimension_sections", 0.0),
+    ("rope.freq_base_swa", 0.0),
     ("router_logit_softcapping", 0.0),
     ("shortconv.l_cache", 0.0),
     ("ssm.conv_kernel", 0.0),
@@ -76,6 +78,23 @@ impl<'a> Keys<'a> {
     /// Whether a key is there.
     pub(crate) fn is_there(&self, name: &str) -> bool {
         self.metadata.get(&self.key(name)).is_some()
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub(crate) fn has_tensor(&self, name: &str) -> bool {
+        self.gguf.tensor(name).is_some()
+    }
+
+    /// An integer, which may be 0.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Error> {
+        Ok(self.metadata.u64(&self.key(name))?)
+    }
+
+    /// The error of a key whose value is not implemented.
+    pub(crate) fn refused(&self, name: &str) -> Error {
+        let key = self.key(name);
+        let value = self.metadata.get(&key).map_or_else(String::new, ToString::to_string);
+        Error::Option { key, value }
     }
 
     /// The error of a key that is not there.
@@ -174,6 +193,12 @@ impl<'a> Keys<'a> {
     /// Which blocks have a window: by an array, or all but the last of every so many, by a
     /// number in the file or the one given.
     pub(crate) fn local_blocks(&self, config: &Config, every: u32) -> Result<Vec<bool>, Error> {
+        // As it is without the key, too.
+        if self.metadata.f32(&format!("{}.rope.freq_base_swa", self.architecture.name))?
+            == Some(config.ropes[0].base)
+        {
+            self.key("rope.freq_base_swa");
+        }
         let key = self.key("attention.sliding_window_pattern");
         let blocks = config.blocks;
         let every = match self.metadata.get(&key) {

@@ -1,0 +1,106 @@
+//! Real models of other families than the default one against llama.cpp, token for token: Gemma 3
+//! 270M and Qwen2.5-Coder-0.5B, which `scripts/real-models` fetches.
+//!
+//! llama.cpp computed with the weights of the same files, expanded to 32-bit floats.
+#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "shown by --nocapture")]
+#![allow(clippy::print_stderr, reason = "what is not tested is said")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use polychord::model::{Activations, Session, SessionOptions};
+
+use common::{engines_agree, open, transformer};
+
+/// What llama.cpp computed: greedy ids, and the ten highest logits before each.
+#[derive(serde::Deserialize)]
+struct Golden {
+    prompt_ids: Vec<u32>,
+    gen_ids: Vec<u32>,
+    steps: Vec<Step>,
+}
+
+#[derive(serde::Deserialize)]
+struct Step {
+    top10: Vec<(usize, f32)>,
+}
+
+/// llama.cpp computes GELU by a table of 16-bit floats, and the guest exactly: logits differ by more
+/// than sums of another order do. Measured was at most a third of that.
+#[test]
+fn gemma_3_270m_is_llama_cpp_s() {
+    let goldens = [
+        include_str!("data/goldens/gemma-3-270m.p1.json"),
+        include_str!("data/goldens/gemma-3-270m.p2.json"),
+    ];
+    check("gemma_3_270m_is_llama_cpp_s", "gemma-3-270m-q4_k_m.gguf", &goldens, 0.3);
+}
+
+#[test]
+fn qwen_2_5_coder_is_llama_cpp_s() {
+    let goldens = [
+        include_str!("data/goldens/qwen2.5-coder-0.5b.p1.json"),
+        include_str!("data/goldens/qwen2.5-coder-0.5b.p2.json"),
+    ];
+    check("qwen_2_5_coder_is_llama_cpp_s", "qwen2.5-coder-0.5b.gguf", &goldens, 1e-3);
+}
+
+fn check(test: &str, name: &str, goldens: &[&str], tolerance: f32) {
+    let Some(path) = folder().map(|folder| folder.join(name)) else { return };
+    engines_agree(test, |engine| {
+        let transformer = transformer(engine);
+        let mut options = SessionOptions::default();
+        options.activations = Activations::F32;
+        options.context = Some(1024);
+        let mut session = transformer.start(&open(&path, true), &options).unwrap();
+        let all = goldens.iter().map(|golden| follow(&mut session, golden, name, tolerance));
+        all.collect::<Vec<_>>().concat()
+    });
+}
+
+/// Runs a prompt and what follows it, and compares each step; returns all ids and highest logits.
+fn follow(session: &mut Session, golden: &str, name: &str, tolerance: f32) -> String {
+    let golden: Golden = serde_json::from_str(golden).unwrap();
+    session.reset();
+    let (mut next, mut worst, mut bits) = (golden.prompt_ids.clone(), 0.0_f32, String::new());
+    for (number, (step, id)) in golden.steps.iter().zip(&golden.gen_ids).enumerate() {
+        let logits = session.eval(&next).unwrap().to_vec();
+        for (id, logit) in &step.top10 {
+            worst = worst.max((logits[*id] - logit).abs());
+            bits += &format!("{:08x}", logits[*id].to_bits());
+        }
+        let highest = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).unwrap().0;
+        assert_eq!(highest, *id as usize, "{name}, step {number}, off by {worst}");
+        next = vec![*id];
+    }
+    println!("{name}: off by {worst:e}, allowed is {tolerance:e}");
+    assert!(worst <= tolerance, "{name}: off by {worst}, allowed is {tolerance}");
+    bits
+}
+
+/// Where the models are, or nothing, which is said.
+fn folder() -> Option<PathBuf> {
+    if let Some(folder) = std::env::var_os("POLYCHORD_REAL_MODELS") {
+        return Some(folder.into());
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/real-models");
+    let done = Command::new(script).output();
+    match done {
+        Ok(done) if done.status.success() => {
+            Some(String::from_utf8_lossy(&done.stdout).trim_end().into())
+        }
+        other => {
+            let reason = other.map_or_else(
+                |error| error.to_string(),
+                |done| String::from_utf8_lossy(&done.stderr).into_owned(),
+            );
+            eprintln!("############################################################");
+            eprintln!("# Real models are NOT tested: {}", reason.trim());
+            eprintln!("############################################################");
+            None
+        }
+    }
+}
