@@ -156,6 +156,21 @@ pub(crate) fn store_bytes(to: &mut [u8; 16], value: v128) {
     unsafe { v128_store(to.as_mut_ptr().cast(), value) }
 }
 
+/// The 16-bit integers of a vector.
+#[inline(always)]
+pub(crate) fn eight(v: v128) -> [u16; 8] {
+    [
+        u16x8_extract_lane::<0>(v),
+        u16x8_extract_lane::<1>(v),
+        u16x8_extract_lane::<2>(v),
+        u16x8_extract_lane::<3>(v),
+        u16x8_extract_lane::<4>(v),
+        u16x8_extract_lane::<5>(v),
+        u16x8_extract_lane::<6>(v),
+        u16x8_extract_lane::<7>(v),
+    ]
+}
+
 /// Eight numbers below 2^15 as 16-bit integers.
 #[inline(always)]
 pub(crate) fn narrow_eight([a, b, c, d, e, f, g, h]: &[u32; 8]) -> v128 {

@@ -19,16 +19,17 @@ impl Decode<BYTES> for IQ3_S {
     fn decode(block: &[u8; BYTES], to: &mut Decoded) {
         let grid = grids::IQ3_S.entries();
         let (lower, _) = part::<2, 64, _, BYTES>(block).as_chunks::<8>();
-        let (signs, _) = part::<74, 32, _, BYTES>(block).as_chunks::<4>();
+        let (signs, _) = part::<74, 32, _, BYTES>(block).as_chunks::<2>().0.as_chunks::<2>();
         let upper = part::<66, 8, _, BYTES>(block);
         for (i, ((lower, signs), upper)) in lower.iter().zip(signs).zip(upper).enumerate() {
-            let upper = usize::from(*upper);
-            let entry = |i: usize| &grid[usize::from(lower[i]) | (upper >> i & 1) << 8];
-            let [a, b, c, d] = *signs;
-            let first = load_four([entry(0), entry(1), entry(2), entry(3)]);
-            let last = load_four([entry(4), entry(5), entry(6), entry(7)]);
-            to.set(2 * i, with_signs(first, u16::from_le_bytes([a, b])));
-            to.set(2 * i + 1, with_signs(last, u16::from_le_bytes([c, d])));
+            let bits = u16x8(1, 2, 4, 8, 16, 32, 64, 128);
+            let is_set = i16x8_eq(v128_and(u16x8_splat((*upper).into()), bits), bits);
+            let numbers = v128_or(load_u8x8(lower), v128_and(is_set, u16x8_splat(256)));
+            let entries = eight(numbers).map(|number| &grid[usize::from(number & 511)]);
+            let [a, b, c, d, e, f, g, h] = entries;
+            let [first, last] = *signs;
+            to.set(2 * i, with_signs(load_four([a, b, c, d]), u16::from_le_bytes(first)));
+            to.set(2 * i + 1, with_signs(load_four([e, f, g, h]), u16::from_le_bytes(last)));
         }
         // Each scale is that of two groups.
         let [a, b, c, d] = *part::<106, 4, _, BYTES>(block);

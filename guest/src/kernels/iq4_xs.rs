@@ -3,7 +3,7 @@
 use super::iq4_nl;
 use super::product::Values;
 use super::quantized::nibbles;
-use super::superblock::{Groups, Superblock, factor, twice};
+use super::superblock::{Groups, Superblock, factor, widen};
 use super::superblocks::superblock_format;
 use crate::simd::*;
 
@@ -22,19 +22,21 @@ impl Superblock<BYTES> for IQ4_XS {
 
     #[inline(always)]
     fn groups(block: &[u8; BYTES]) -> Groups {
-        let upper = splat_16(part::<2, 2, _, BYTES>(block));
-        let lower = splat_32(part::<4, 4, _, BYTES>(block));
-        let lower = i16x8_shuffle::<0, 0, 0, 0, 1, 1, 1, 1>(lower, lower);
-        // Each lane's bits move to its upper end.
-        let upper =
-            i16x8_mul(upper, u16x8(1 << 14, 1 << 12, 1 << 10, 1 << 8, 1 << 6, 1 << 4, 1 << 2, 1));
-        let lower = i16x8_mul(lower, u16x8(1 << 12, 1 << 8, 1 << 4, 1, 1 << 12, 1 << 8, 1 << 4, 1));
-        let upper = v128_and(u16x8_shr(upper, 10), u16x8_splat(0x30));
-        let scales = i16x8_sub(v128_or(upper, u16x8_shr(lower, 12)), i16x8_splat(32));
+        let [a, b] = *part::<2, 2, _, BYTES>(block);
+        let lower = u32::from_le_bytes(*part::<4, 4, _, BYTES>(block));
+        // Four bits in each byte: the upper bits of two groups.
+        let upper = u32::from(a) | u32::from(b) << 16;
+        let upper = (upper | upper << 4) & 0x0f0f_0f0f;
+        let even = lower & 0x0f0f_0f0f | upper << 4 & 0x3030_3030;
+        let odd = lower >> 4 & 0x0f0f_0f0f | upper << 2 & 0x3030_3030;
+        let scales = u32x4(even, odd, 0, 0);
+        // Groups of 16 share theirs in pairs.
+        let scales =
+            i8x16_shuffle::<0, 0, 4, 4, 1, 1, 5, 5, 2, 2, 6, 6, 3, 3, 7, 7>(scales, scales);
         Groups {
             d: factor(part::<0, 2, _, BYTES>(block)),
             d_min: ZERO,
-            scales: twice(scales),
+            scales: widen(scales).map(|scales| i16x8_sub(scales, i16x8_splat(32))),
             minima: [ZERO; 2],
         }
     }

@@ -341,7 +341,9 @@ pub(super) fn scaled_signed(w: [v128; 2], x: &[[v128; HALF]; 2], scales: v128) -
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
 fn dot_signed(w: v128, x: v128) -> v128 {
-    let negative = i8x16_lt(w, ZERO);
+    // Zero has no sign that counts, and LLVM would make a shift of less than zero, for which
+    // x86-64 has no instruction.
+    let negative = i8x16_lt(w, i8x16_splat(1));
     let x = i8x16_sub(v128_xor(x, negative), negative);
     i16x8_relaxed_dot_i8x16_i7x16(x, i8x16_abs(w))
 }
