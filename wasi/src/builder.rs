@@ -192,7 +192,7 @@ impl WasiBuilder {
     /// What can be said to a guest: text that ends with a zero byte.
     fn check(&self) -> Result<()> {
         let zero = "it has a zero byte, which would end it";
-        for arg in self.args.iter().filter(|arg| arg.contains('\0')) {
+        if let Some(arg) = self.args.iter().find(|arg| arg.contains('\0')) {
             return Err(Error::Text { what: "argument", text: arg.clone(), reason: zero });
         }
         for (name, value) in &self.env {

@@ -209,8 +209,13 @@ fn parts<'c, T: HasWasi>(
     function: &'static str,
     caller: &'c mut Caller<'_>,
 ) -> Result<(&'c mut [u8], &'c mut Wasi), HostError> {
+    let interrupter = caller.interrupter();
     match caller.memory_and_state::<T>() {
-        Some((memory, state)) => Ok((memory, state.wasi())),
+        Some((memory, state)) => {
+            let wasi = state.wasi();
+            wasi.stop.know(interrupter);
+            Ok((memory, wasi))
+        }
         None => {
             let state = std::any::type_name::<T>();
             let reason = format!("it has no state of the type {state}: see Instantiation::state");
