@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,9 +13,9 @@ use common::llama::{Llama, Shape};
 use common::{each_engine, test_name};
 use polychord::api::spi::Host;
 use polychord::api::{
-    Capabilities, Engine, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
-    MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region, Result, Runtime,
-    Stats, Value,
+    Capabilities, Engine, Instantiation, Interrupter, LayerId, LayerSpec, LinearMemories,
+    LoadedLayer, MemoryId, MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region,
+    Result, Runtime, Stats, Value,
 };
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Ranks, SessionOptions, Transformer};
@@ -59,8 +60,8 @@ impl Module for PanicsModule {
         self.inner.capabilities()
     }
 
-    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        let inner = self.inner.instantiate(limits)?;
+    fn instantiate_with(&self, with: Instantiation<'_>) -> Result<Box<dyn Runtime>> {
+        let inner = self.inner.instantiate_with(with)?;
         Ok(Box::new(PanicsRuntime { inner, next: self.next.clone() }))
     }
 }
@@ -124,6 +125,11 @@ impl Runtime for PanicsRuntime {
         memory_address(self: &Self, memory: MemoryId) -> Result<Option<u64>>;
         stats(self: &Self) -> Stats;
         memory_stats(self: &Self) -> Vec<MemoryStats>;
+        global(self: &mut Self, name: &str) -> Result<Value>;
+        set_global(self: &mut Self, name: &str, value: Value) -> Result<()>;
+        interrupter(self: &Self) -> Result<Interrupter>;
+        state_any(self: &Self) -> Option<&(dyn Any + Send)>;
+        state_any_mut(self: &mut Self) -> Option<&mut (dyn Any + Send)>;
     }
 }
 

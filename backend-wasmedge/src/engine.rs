@@ -107,6 +107,7 @@ fn capabilities(mode: Mode) -> Capabilities {
     // Runaway recursion ends the process when compiled, and fills memory when interpreted.
     capabilities.stack_overflow_trap = false;
     capabilities.threads = true;
+    capabilities.reentrance = true;
     capabilities
 }
 

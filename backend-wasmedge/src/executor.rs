@@ -16,8 +16,11 @@ use crate::memory::ExportedFunction;
 /// WasmEdge's executor, which calls functions of instances.
 pub(crate) struct Executor(NonNull<ffi::WasmEdge_ExecutorContext>);
 
-// SAFETY: an executor is bound to no thread; its methods need it exclusively or run one call.
+// SAFETY: an executor is bound to no thread.
 unsafe impl Send for Executor {}
+// SAFETY: it is used by the owner of its guest only, one thread at a time; and what a call changes in
+// it WasmEdge keeps for the thread, and puts back for the outer call.
+unsafe impl Sync for Executor {}
 
 impl Executor {
     pub(crate) fn new() -> Option<Self> {
@@ -31,9 +34,9 @@ impl Executor {
     /// # Safety
     ///
     /// `args` and `results` have the number and types that the function has, and its
-    /// instance lives until this returns.
+    /// instance lives until this returns. No other thread runs a guest of this executor meanwhile.
     pub(crate) unsafe fn invoke(
-        &mut self,
+        &self,
         function: ExportedFunction,
         args: &[ffi::WasmEdge_Value],
         results: &mut [ffi::WasmEdge_Value],
@@ -61,7 +64,7 @@ impl Drop for Executor {
 }
 
 /// The code of an error, if it is one.
-fn check(result: ffi::WasmEdge_Result) -> Result<(), u32> {
+pub(crate) fn check(result: ffi::WasmEdge_Result) -> Result<(), u32> {
     // SAFETY: reads a number in a plain value.
     if unsafe { ffi::WasmEdge_ResultOK(result) } {
         return Ok(());

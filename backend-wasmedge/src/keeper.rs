@@ -87,7 +87,7 @@ fn sleep_in_guest(
     let mut store = Store::new(Some(config), [("k".to_owned(), &mut imports)].into())?;
     let instance = store.register_active_module(module)?;
     let function = ExportedFunction::find(&instance, "f");
-    if let (Some(function), Some(mut executor)) = (function, Executor::new()) {
+    if let (Some(function), Some(executor)) = (function, Executor::new()) {
         // SAFETY: the function has neither arguments nor results, and `instance` lives until the
         // end of this one.
         _ = unsafe { executor.invoke(function, &[], &mut []) };

@@ -18,6 +18,7 @@ mod guest;
 mod handlers;
 mod imports;
 mod keeper;
+mod live;
 mod memory;
 mod module;
 mod shape;

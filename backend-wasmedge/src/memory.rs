@@ -2,19 +2,24 @@
 //! pointers into each other need.
 #![allow(unsafe_code)]
 
-use std::collections::BTreeMap;
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
-use polychord_runtime_api::{LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result};
+use polychord_runtime_api::spi::{TimeLimit, Variant, WholePages};
+use polychord_runtime_api::{
+    LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, Value,
+};
 use wasmedge_sdk::config::Config;
-use wasmedge_sdk::{AsInstance, ImportObject, Instance, Module, Store, WasmEdgeResult};
+use wasmedge_sdk::{AsInstance, Instance, Module, Store};
 use wasmedge_sys::ffi;
 
-use crate::NAME;
+use crate::error;
+use crate::executor::check;
+use crate::imports::{self, Imports};
+use crate::live::{Parts, Shared};
+use crate::values::{from_engine, to_engine};
 
 /// Whether WasmEdge's allocator maps its memories on this machine. Elsewhere it is `realloc`.
 pub(crate) const MAPPING: bool =
@@ -44,31 +49,20 @@ pub(crate) fn check_address_space() -> std::io::Result<()> {
     Ok(())
 }
 
-/// The host functions as one module, and their state.
-pub(crate) type Imports = ImportObject<State>;
-
-/// The state that host functions find.
-pub(crate) struct State {
-    pub(crate) host: Arc<Host>,
-    /// Not set until the guest has started.
-    pub(crate) memories: Arc<OnceLock<Vec<LinearMemory>>>,
-}
-
-/// An instance with the store and the host functions that it points into.
+/// An instance with the store and the functions of the host that it points into.
 pub(crate) struct OwnedInstance {
-    // Fields are dropped in this order: the instance uses the store and the imports, and the
-    // store points to the imports.
+    // Fields are dropped in this order: the instance uses the store and the imports, the store
+    // points to the imports, and their functions to what is shared.
     instance: Instance,
     _store: Store<'static, Imports>,
     _imports: Owned,
-    memories: Vec<LinearMemory>,
-    functions: BTreeMap<String, ExportedFunction>,
+    shared: Arc<Shared>,
 }
 
-/// Imports on the heap, owned by a pointer and not a `Box`, because a store borrows them.
-struct Owned(NonNull<Imports>);
+/// Imports on the heap, owned by pointers and not `Box`es, because a store borrows them.
+struct Owned(Vec<NonNull<Imports>>);
 
-// SAFETY: owns what it points to, like a `Box`, and `Imports` are `Send`.
+// SAFETY: owns what it points to, like `Box`es, and `Imports` are `Send`.
 unsafe impl Send for Owned {}
 
 /// A memory of an instance, as WasmEdge's C interface knows it.
@@ -88,62 +82,118 @@ pub(crate) struct ExportedFunction(NonNull<ffi::WasmEdge_FunctionInstanceContext
 // SAFETY: a function is plain data for WasmEdge, bound to no thread; its caller owns the guest.
 unsafe impl Send for ExportedFunction {}
 
+/// A global of an instance, as WasmEdge's C interface knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Global(NonNull<ffi::WasmEdge_GlobalInstanceContext>);
+
+// SAFETY: a global is plain data for WasmEdge, bound to no thread; who uses it owns the guest.
+unsafe impl Send for Global {}
+// SAFETY: as above.
+unsafe impl Sync for Global {}
+// SAFETY: as for `Global`: the functions are called by the owner of the guest only.
+unsafe impl Sync for ExportedFunction {}
+
 impl OwnedInstance {
-    /// Makes an instance with these exported memories, and runs its start function.
+    /// Makes an instance with what `shared` says that it imports.
     pub(crate) fn start(
         config: &Config,
         module: &Module,
-        imports: Imports,
-        exported: &ModuleInfo,
-    ) -> WasmEdgeResult<Self> {
-        let owned = Owned(NonNull::from(Box::leak(Box::new(imports))));
-        // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
-        // `owned` in every case, is the only one to use this borrow.
-        let borrowed = unsafe { &mut *owned.0.as_ptr() };
-        let instances = [(polychord_runtime_api::abi::MODULE.to_owned(), borrowed)].into();
-        let mut store = Store::new(Some(config), instances)?;
-        let instance = store.register_active_module(module)?;
-        let find = |memory: &ExportedMemory| LinearMemory::find(&instance, &memory.name);
-        let memories = exported.memories().iter().filter_map(find).collect();
-        let find = |name: &String| {
-            ExportedFunction::find(&instance, name).map(|function| (name.clone(), function))
+        shared: Arc<Shared>,
+        info: &ModuleInfo,
+    ) -> Result<Self> {
+        let failed = |e: Box<_>| error::instantiate(&e);
+        let imports = imports::define(info, &shared)?;
+        let made = |index: usize| {
+            let import = info.imports().get(index)?;
+            Some((imports.get(&import.module)?, &import.name))
         };
-        let functions = exported.functions().keys().filter_map(find).collect();
-        Ok(Self { instance, _store: store, _imports: owned, memories, functions })
+        let imported = |index: usize| {
+            let (module, name) = made(index)?;
+            Some((index, find_global(module, name)?))
+        };
+        let imported = (0..info.imports().len()).filter_map(imported).collect();
+        let given = |memory: &ExportedMemory| {
+            let (module, name) = made(memory.import?)?;
+            find_memory(module, name)
+        };
+        let given: Vec<_> = info.memories().iter().map(given).collect();
+        let leak = |(name, imports)| (name, NonNull::from(Box::leak(Box::new(imports))));
+        let (names, owned): (Vec<_>, Vec<_>) = imports.into_iter().map(leak).unzip();
+        let owned = Owned(owned);
+        let borrow = |imports: &NonNull<Imports>| {
+            // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
+            // `owned` in every case, is the only one to use this borrow.
+            unsafe { &mut *imports.as_ptr() }
+        };
+        let instances = names.into_iter().zip(owned.0.iter().map(borrow)).collect();
+        let mut store = Store::new(Some(config), instances).map_err(failed)?;
+        let instance = store.register_active_module(module).map_err(failed)?;
+        let memories = info.memories().iter().zip(given);
+        let memories = memories
+            .filter_map(|(memory, given)| given.or_else(|| find_memory(&instance, &memory.name)));
+        let globals = info.exports().iter().filter_map(|export| {
+            Some((export.name.clone(), find_global(&instance, &export.name)?))
+        });
+        let parts = Parts {
+            memories: memories.collect(),
+            functions: ExportedFunction::all(&instance).into_iter().collect(),
+            globals: globals.collect(),
+            imported,
+        };
+        shared.set(parts);
+        Ok(Self { instance, _store: store, _imports: owned, shared })
     }
 
-    /// The time limit of an instance of this variant. It must not outlive the guest.
+    /// What stops an instance of this variant. It must not outlive the guest.
     pub(crate) fn time_limit(&self, variant: &Variant<'_, Module>) -> Result<TimeLimit> {
         let memory = |name: &str| {
-            let (base, _) = LinearMemory::find(&self.instance, name)?.data()?;
+            let (base, _) = find_memory(&self.instance, name)?.data()?;
             Some(base)
         };
         // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
         // the instance is dropped, which the guest's runtime owns together with the limit.
-        unsafe { variant.time_limit(NAME, memory) }
+        unsafe { variant.time_limit(&self.shared.host, memory) }
     }
 
-    /// The function that the guest exports by this name.
-    pub(crate) fn function(&self, name: &str) -> Option<ExportedFunction> {
-        let known = self.functions.get(name).copied();
-        known.or_else(|| ExportedFunction::find(&self.instance, name))
+    /// What the functions of the host have, too.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
-    /// The memories that the guest exports, by the index that the host knows them by.
+    /// The memories of the guest, by the index that the host knows them by.
     pub(crate) fn memories(&self) -> &[LinearMemory] {
-        &self.memories
+        &self.shared.parts().memories
+    }
+}
+
+fn find_memory(instance: &impl AsInstance, name: &str) -> Option<LinearMemory> {
+    let memory = instance.get_memory_ref(name).ok()?;
+    // SAFETY: only takes the pointer out; the instance owns what it points to.
+    let context = unsafe { memory.as_ptr() };
+    NonNull::new(context.cast_mut()).map(LinearMemory)
+}
+
+fn find_global(instance: &impl AsInstance, name: &str) -> Option<Global> {
+    let global = instance.get_global(name).ok()?;
+    // SAFETY: only takes the pointer out; the instance owns what it points to.
+    let context = unsafe { global.as_ptr() };
+    NonNull::new(context.cast_mut()).map(Global)
+}
+
+impl Global {
+    /// Its value now.
+    pub(crate) fn get(self) -> Value {
+        // SAFETY: `self` is made by `find_global` and kept by a guest and its functions of the host
+        // only, which do not outlive the instance that owns the global.
+        from_engine(unsafe { ffi::WasmEdge_GlobalInstanceGetValue(self.0.as_ptr()) })
     }
 
-    /// Grows a memory by whole pages. The size before, or nothing if it stays as it is.
-    pub(crate) fn grow(&mut self, index: usize, pages: u64) -> Option<u64> {
-        let memory = *self.memories.get(index)?;
-        let before = memory.pages();
-        // SAFETY: the memory is the instance's, which lives in `self`; the exclusive borrow
-        // excludes slices of it.
-        let result = unsafe { ffi::WasmEdge_MemoryInstanceGrowPage(memory.0.as_ptr(), pages) };
-        // SAFETY: reads a number in a plain value.
-        let ok = unsafe { ffi::WasmEdge_ResultOK(result) };
-        (ok && memory.pages() == before + pages).then_some(before)
+    /// Sets it to a value of its type.
+    pub(crate) fn set(self, value: Value) -> Result<()> {
+        // SAFETY: as above; WasmEdge refuses what does not fit.
+        let result =
+            unsafe { ffi::WasmEdge_GlobalInstanceSetValue(self.0.as_ptr(), to_engine(value)) };
+        check(result).map_err(|code| error::call(code, "setting a global"))
     }
 }
 
@@ -152,12 +202,12 @@ impl LinearMemories for OwnedInstance {
         // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
         // and nothing that writes or grows (`linear_memory_mut`, `grow`, running the guest) is
         // possible meanwhile, because all of it borrows `self` exclusively.
-        self.memories.get(index).map_or(&[], |memory| unsafe { memory.bytes() })
+        self.memories().get(index).map_or(&[], |memory| unsafe { memory.bytes() })
     }
 
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
         // SAFETY: as above, and the exclusive borrow of `self` excludes every other slice.
-        self.memories.get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
+        self.memories().get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
     }
 
     fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
@@ -183,6 +233,12 @@ impl ExportedFunction {
         NonNull::new(unsafe { function.as_ptr() }).map(Self)
     }
 
+    /// All functions that an instance exports, also those that its module did not.
+    fn all(instance: &Instance) -> Vec<(String, Self)> {
+        let names = instance.func_names().unwrap_or_default().into_iter();
+        names.filter_map(|name| Some((name.clone(), Self::find(instance, &name)?))).collect()
+    }
+
     /// What it points to, for as long as its instance lives.
     pub(crate) const fn as_ptr(self) -> *const ffi::WasmEdge_FunctionInstanceContext {
         self.0.as_ptr()
@@ -190,16 +246,22 @@ impl ExportedFunction {
 }
 
 impl LinearMemory {
-    fn find(instance: &Instance, name: &str) -> Option<Self> {
-        let memory = instance.get_memory_ref(name).ok()?;
-        // SAFETY: only takes the pointer out; the instance owns what it points to.
-        let context = unsafe { memory.as_ptr() };
-        NonNull::new(context.cast_mut()).map(Self)
+    /// Grows it by whole pages. The size before, or nothing if it stays as it is.
+    ///
+    /// # Safety
+    ///
+    /// No slice of the memory is in use.
+    pub(crate) unsafe fn grow(self, pages: u64) -> Option<u64> {
+        let before = self.pages();
+        // SAFETY: the memory is that of an instance that lives (see `pages`); the rest is the
+        // caller's promise.
+        let result = unsafe { ffi::WasmEdge_MemoryInstanceGrowPage(self.0.as_ptr(), pages) };
+        (check(result).is_ok() && self.pages() == before + pages).then_some(before)
     }
 
     /// Its size now, in pages.
     pub(crate) fn pages(self) -> u64 {
-        // SAFETY: `self` is made by `find` and kept by a `OwnedInstance` and its host functions only,
+        // SAFETY: `self` is made by `find_memory` and kept by a guest and its functions of the host only,
         // which do not outlive the instance that owns the memory.
         unsafe { ffi::WasmEdge_MemoryInstanceGetPageSize(self.0.as_ptr()) }
     }
@@ -210,7 +272,7 @@ impl LinearMemory {
     ///
     /// For as long as the result is used, the instance lives, its memory does not grow and
     /// is not written to.
-    unsafe fn bytes<'a>(self) -> &'a [u8] {
+    pub(crate) unsafe fn bytes<'a>(self) -> &'a [u8] {
         let Some((data, len)) = self.data() else { return &[] };
         // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
         unsafe { slice::from_raw_parts(data.as_ptr(), len) }
@@ -222,7 +284,7 @@ impl LinearMemory {
     ///
     /// For as long as the result is used, the instance lives, its memory does not grow and
     /// nothing else reads or writes it.
-    unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
+    pub(crate) unsafe fn bytes_mut<'a>(self) -> &'a mut [u8] {
         let Some((data, len)) = self.data() else { return &mut [] };
         // SAFETY: `data` and `len` are the whole memory; the rest is the caller's promise.
         unsafe { slice::from_raw_parts_mut(data.as_ptr(), len) }
@@ -239,32 +301,12 @@ impl LinearMemory {
     }
 }
 
-impl State {
-    fn memory(&self, index: usize) -> Option<&LinearMemory> {
-        self.memories.get()?.get(index)
-    }
-}
-
-/// For host functions, which borrow the state that they are given.
-impl LinearMemories for State {
-    fn linear_memory(&self, index: usize) -> &[u8] {
-        // SAFETY: the state is used by a host function only, so the guest is in the middle of
-        // a call: its instance lives, it waits for the result (guests have no threads), and
-        // its caller has the `OwnedInstance` borrowed exclusively. The borrow of the state
-        // excludes `linear_memory_mut`.
-        self.memory(index).map_or(&[], |memory| unsafe { memory.bytes() })
-    }
-
-    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        // SAFETY: as above, and the exclusive borrow excludes every other slice.
-        self.memory(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
-    }
-}
-
 impl Drop for Owned {
     fn drop(&mut self) {
-        // SAFETY: made from a `Box` in `OwnedInstance::start`, owned here alone, and the store that
-        // borrowed it was dropped before: see the order of fields in `OwnedInstance`.
-        drop(unsafe { Box::from_raw(self.0.as_ptr()) });
+        for imports in &self.0 {
+            // SAFETY: made from a `Box` in `OwnedInstance::start`, owned here alone, and the store that
+            // borrowed it was dropped before: see the order of fields in `OwnedInstance`.
+            drop(unsafe { Box::from_raw(imports.as_ptr()) });
+        }
     }
 }

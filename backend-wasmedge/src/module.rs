@@ -1,6 +1,6 @@
 //! Compiled modules of WasmEdge, and how a guest starts.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::spi::{Module, Reads, Start, Started, Variants};
@@ -9,9 +9,10 @@ use polychord_runtime_api::{Error, Limits, ModuleInfo, Result};
 use crate::aot::Cache;
 use crate::config::{MAX_PAGES64, Mode, runtime_config};
 use crate::guest::Guest;
-use crate::memory::{OwnedInstance, RESERVED, State, check_address_space};
+use crate::live::Shared;
+use crate::memory::{OwnedInstance, RESERVED, check_address_space};
 use crate::shape::Shape;
-use crate::{NAME, error, imports, keeper};
+use crate::{NAME, error, keeper};
 
 /// A compiled guest.
 pub(crate) struct WasmEdgeModule {
@@ -45,12 +46,15 @@ impl WasmEdgeModule {
         load(cache, wasm)
     }
 
-    /// Why a guest could not start, if it is for lack of address space.
-    fn no_room(&self) -> Option<Error> {
-        self.info.memory()?;
-        let reason = check_address_space().err()?.to_string();
-        let what = "address space for the guest's memory";
-        Some(Error::OutOfMemory { engine: NAME, what, asked: RESERVED, reason })
+    /// Says so if a guest could not start for lack of address space.
+    fn explain(&self, error: Error) -> Error {
+        let no_room = || {
+            self.info.memory()?;
+            let reason = check_address_space().err()?.to_string();
+            let what = "address space for the guest's memory";
+            Some(Error::OutOfMemory { engine: NAME, what, asked: RESERVED, reason })
+        };
+        no_room().unwrap_or(error)
     }
 }
 
@@ -62,9 +66,8 @@ impl Module for WasmEdgeModule {
         if self.info.grows_tables() {
             self.shape.check_tables(host.limits())?;
         }
-        let limit = host.limits().call_time;
         let compile = |wasm: &[u8]| self.compile_limited(wasm);
-        let variant = self.modules.choose(limit, NAME, Reads::Always, compile)?;
+        let variant = self.modules.choose(host.limits(), NAME, Reads::Always, compile)?;
         if variant.has_flag() {
             // The flag has a page of its own.
             self.shape.check_below_a_page(pages)?;
@@ -72,23 +75,14 @@ impl Module for WasmEdgeModule {
         }
         let mode = if self.cache.is_some() { Mode::Aot } else { Mode::Interpreter };
         let config = runtime_config(mode, pages)?;
-        let memories = Arc::new(OnceLock::new());
-        let imports =
-            imports::define(&self.info, State { host: host.clone(), memories: memories.clone() })
-                .map_err(|e| error::instantiate(&e))?;
-        let instance = OwnedInstance::start(&config, variant.module(), imports, &self.info)
-            .map_err(|e| self.no_room().unwrap_or_else(|| error::instantiate(&e)))?;
+        let shared = Arc::new(Shared::new(host, start.imports().to_vec())?);
+        let instance = OwnedInstance::start(&config, variant.module(), shared, &self.info)
+            .map_err(|error| self.explain(error))?;
         for (made, declared) in instance.memories().iter().zip(self.info.memories()) {
             check_real_size(declared.min_bytes, made.pages().saturating_mul(PAGE))?;
         }
         let time = instance.time_limit(&variant)?;
-        let mut guest = Guest::new(time, instance)?;
-        if let Some(export) = self.shape.start() {
-            guest.call(export, "the start function", &[], &mut [])?;
-        }
-        // Host functions find the memories from here on.
-        _ = memories.set(guest.memories().to_vec());
-        Ok(start.finish(guest))
+        Ok(start.finish(Guest::new(time, instance)))
     }
 }
 

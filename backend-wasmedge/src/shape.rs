@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use polychord_passes::{start, tables};
+use polychord_passes::tables;
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Limits, Result};
 use wasmparser::{BinaryReaderError, MemoryType, Operator, Parser, Payload, TableType};
@@ -15,8 +15,6 @@ use crate::{NAME, error};
 pub(crate) struct Shape {
     memories: Vec<MemoryType>,
     tables: Vec<TableType>,
-    /// The name that the start function is exported by.
-    start: Option<String>,
     /// Most elements of a table, which is fixed when the module is compiled.
     table_limit: u64,
 }
@@ -26,9 +24,8 @@ pub(crate) struct Shape {
 const LOOPS: u32 = 2_000;
 
 impl Shape {
-    /// Reads a module, and changes it in two ways. Its start function is exported and not run on
-    /// its own, because WasmEdge cannot stop it there. And its tables have a limit, because
-    /// WasmEdge ends the process when one grows beyond the machine's memory.
+    /// Reads a module, and limits its tables, because WasmEdge ends the process when one grows beyond
+    /// the machine's memory.
     pub(crate) fn read(wasm: &[u8], table_limit: u64) -> Result<(Self, Cow<'_, [u8]>)> {
         let mut shape = Self { table_limit, ..Self::default() };
         for payload in Parser::new(0).parse_all(wasm) {
@@ -47,20 +44,8 @@ impl Shape {
         }
         shape.check_largest()?;
         let failed = |error: polychord_passes::Error| error::compile(&error.to_string());
-        let exported = start::export(wasm).map_err(failed)?;
-        shape.start = exported.start;
-        let rewritten = match exported.wasm {
-            Cow::Borrowed(wasm) => tables::limit(wasm, table_limit).map_err(failed)?,
-            Cow::Owned(wasm) => {
-                tables::limit(&wasm, table_limit).map_err(failed)?.into_owned().into()
-            }
-        };
-        Ok((shape, rewritten))
-    }
-
-    /// The name that the start function is exported by, if there is one.
-    pub(crate) fn start(&self) -> Option<&str> {
-        self.start.as_deref()
+        let limited = tables::limit(wasm, table_limit).map_err(failed)?;
+        Ok((shape, limited))
     }
 
     /// Refuses code that would keep LLVM busy for minutes once it looks at a time limit in every
@@ -169,13 +154,11 @@ mod tests {
     }
 
     #[test]
-    fn both_changes_are_made() {
-        let text = "(module (table 1 funcref) (func $f) (start $f))";
-        let wasm = wat::parse_str(text).unwrap();
-        let (shape, rewritten) = Shape::read(&wasm, TABLE_ELEMENTS).unwrap();
-        assert!(shape.start().is_some());
+    fn tables_are_limited() {
+        let wasm = wat::parse_str("(module (table 1 funcref))").unwrap();
+        let (_, rewritten) = Shape::read(&wasm, TABLE_ELEMENTS).unwrap();
         let (again, same) = Shape::read(&rewritten, TABLE_ELEMENTS).unwrap();
-        assert_eq!((again.start(), again.tables[0].maximum), (None, Some(TABLE_ELEMENTS)));
+        assert_eq!(again.tables[0].maximum, Some(TABLE_ELEMENTS));
         assert_eq!(same, rewritten);
     }
 

@@ -10,14 +10,17 @@ pub(crate) fn to_type(ty: &FunctionType) -> FuncType {
 }
 
 pub(crate) fn to_engine(value: Value) -> ffi::WasmEdge_Value {
-    let value = value.convert(
+    to_wasm(value).as_raw()
+}
+
+pub(crate) fn to_wasm(value: Value) -> WasmValue {
+    value.convert(
         WasmValue::from_i32,
         WasmValue::from_i64,
         WasmValue::from_f32,
         WasmValue::from_f64,
         |value| WasmValue::from_v128(value.cast_signed()),
-    );
-    value.as_raw()
+    )
 }
 
 /// Only the types of [`ValueType`] occur: others cannot be called or imported.

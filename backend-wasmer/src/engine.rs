@@ -50,6 +50,7 @@ impl WasmerEngine {
         capabilities.time_limit = true;
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
+        capabilities.reentrance = true;
         Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
     }
 

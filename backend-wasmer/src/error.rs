@@ -13,8 +13,13 @@ pub(crate) fn compile(error: &CompileError) -> Error {
 pub(crate) fn instantiate(error: InstantiationError) -> Error {
     match error {
         InstantiationError::Start(error) => call(error, "the start function"),
-        error => Error::Instantiate { engine: NAME, reason: error.to_string() },
+        error => other(error),
     }
+}
+
+/// The error of something that cannot be made for a guest.
+pub(crate) fn other(reason: impl ToString) -> Error {
+    Error::Instantiate { engine: NAME, reason: reason.to_string() }
 }
 
 /// The error of a call: a trap in all but strange cases.

@@ -2,7 +2,7 @@
 //! while a call by values allocates several times.
 
 use polychord_runtime_api::Value;
-use wasmer::{AsStoreRef, Function, RuntimeError, Store, TypedFunction};
+use wasmer::{AsStoreMut, AsStoreRef, Function, RuntimeError, TypedFunction};
 
 use crate::values::{from_engine, to_engine};
 
@@ -35,7 +35,7 @@ impl Exported {
     /// Calls it. Numbers and types of `args` and `results` are those of the function.
     pub(crate) fn call(
         &self,
-        store: &mut Store,
+        store: &mut impl AsStoreMut,
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), RuntimeError> {
@@ -62,7 +62,7 @@ impl Exported {
 
     fn call_by_values(
         &self,
-        store: &mut Store,
+        store: &mut impl AsStoreMut,
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), RuntimeError> {

@@ -12,6 +12,7 @@ mod guest;
 mod imports;
 mod isolated;
 mod limits;
+mod live;
 mod memory;
 mod module;
 mod values;

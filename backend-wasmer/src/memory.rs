@@ -5,10 +5,8 @@ use std::ptr::NonNull;
 use std::slice;
 
 use polychord_runtime_api::Result;
-use polychord_runtime_api::spi::{TimeLimit, Variant};
+use polychord_runtime_api::spi::{Host, TimeLimit, Variant};
 use wasmer::{AsStoreMut, AsStoreRef, Instance, Memory, MemoryView, Module};
-
-use crate::NAME;
 
 /// The bytes of a memory; empty if there is none.
 pub(crate) fn bytes<'a>(memory: Option<&Memory>, store: &'a impl AsStoreRef) -> &'a [u8] {
@@ -38,6 +36,7 @@ fn len(view: &MemoryView<'_>) -> usize {
 /// The time limit of an instance of this variant.
 pub(crate) fn time_limit(
     variant: &Variant<'_, Module>,
+    host: &Host,
     instance: &Instance,
     store: &impl AsStoreRef,
 ) -> Result<TimeLimit> {
@@ -45,5 +44,5 @@ pub(crate) fn time_limit(
         |name: &str| NonNull::new(instance.exports.get_memory(name).ok()?.view(store).data_ptr());
     // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
     // the store is dropped, which the guest's runtime owns together with the limit.
-    unsafe { variant.time_limit(NAME, memory) }
+    unsafe { variant.time_limit(host, memory) }
 }

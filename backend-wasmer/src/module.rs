@@ -7,10 +7,10 @@ use polychord_runtime_api::{ModuleInfo, Result};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, Instance, Store};
 
-use crate::function::Exported;
 use crate::guest::Guest;
 use crate::imports::{self, State};
 use crate::limits::Limited;
+use crate::live::{Live, Parts, Shared};
 use crate::{NAME, error, isolated, memory};
 
 /// A compiled guest.
@@ -51,35 +51,18 @@ impl Module for WasmerModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);
-        let limit = host.limits().call_time;
-        let variant = self.modules.choose(limit, NAME, Reads::AfterStores, compile)?;
+        let variant = self.modules.choose(host.limits(), NAME, Reads::AfterStores, compile)?;
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();
         engine.set_tunables(Limited::new(host.memory_limit(), host.table_limit()));
         let mut store = Store::new(engine);
-        let env = FunctionEnv::new(&mut store, State::new(host));
-        let imports = self.info.imports().iter();
-        let imports: Vec<_> =
-            imports.map(|import| imports::define(&mut store, &env, import)).collect();
+        let shared = Arc::new(Shared::new(host.clone()));
+        let env = FunctionEnv::new(&mut store, State(shared.clone()));
+        let imports = start.define(|item| imports::define(&mut store, &env, item))?;
         let instance = Instance::new_by_index(&mut store, variant.module(), &imports);
         let instance = instance.map_err(error::instantiate)?;
-        let time = memory::time_limit(&variant, &instance, &store)?;
-        let exported = self.info.memories().iter();
-        let memories: Vec<_> = exported
-            .filter_map(|memory| instance.exports.get_memory(&memory.name).ok().cloned())
-            .collect();
-        let functions = self.info.functions().keys().map(String::as_str).chain(variant.start());
-        let functions = functions.filter_map(|name| {
-            let function = instance.exports.get_function(name).ok()?;
-            Some((name.to_owned(), Exported::new(function, &store)))
-        });
-        let functions = functions.collect();
-        let mut guest = Guest { time, store, functions, memories };
-        if let Some(export) = variant.start() {
-            guest.call(export, "the start function", &[], &mut [])?;
-        }
-        // Host functions find the memories from here on.
-        env.as_mut(&mut guest.store).memories.clone_from(&guest.memories);
-        Ok(start.finish(guest))
+        let time = memory::time_limit(&variant, &host, &instance, &store)?;
+        shared.set(Parts::find(&instance, &imports, &self.info, &store));
+        Ok(start.finish(Guest { time, live: Live { store, shared } }))
     }
 }

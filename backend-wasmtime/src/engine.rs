@@ -41,6 +41,7 @@ impl WasmtimeEngine {
         capabilities.time_limit = true;
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
+        capabilities.reentrance = true;
         let engines = Arc::new(Engines::default());
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })

@@ -1,5 +1,6 @@
 //! Wasmtime's errors as Polychord's.
 
+use polychord_runtime_api::spi::Item;
 use polychord_runtime_api::{Error, TrapKind};
 use wasmtime::Trap;
 
@@ -16,6 +17,11 @@ pub(crate) fn instantiate(error: &wasmtime::Error) -> Error {
 /// The error of an instantiation, which may be a trap of the start function.
 pub(crate) fn start(error: &wasmtime::Error) -> Error {
     if error.is::<Trap>() { call(error, "the start function") } else { instantiate(error) }
+}
+
+/// The error of an import of a kind that this crate does not know.
+pub(crate) fn unknown(item: &Item) -> Error {
+    Error::Instantiate { engine: NAME, reason: format!("it imports {item:?}") }
 }
 
 /// The error of a call: a trap in all but strange cases.

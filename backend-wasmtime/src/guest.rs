@@ -1,71 +1,48 @@
 //! A live guest: its memories, its growth and its calls.
 
-use polychord_runtime_api::spi::{Instance as GuestInstance, TimeLimit, WholePages};
-use polychord_runtime_api::{Error, LinearMemories, Result, Value};
-use wasmtime::{Instance, Store, Val};
+use polychord_runtime_api::spi::{GlobalAt, Instance, TimeLimit, WholePages};
+use polychord_runtime_api::{LinearMemories, Result, Value};
+use wasmtime::Store;
 
-use crate::memory::{self, State, bytes, bytes_mut};
-use crate::values::{from_engine, to_engine};
-use crate::{NAME, error};
+use crate::live::{Live, State};
+use crate::memory;
 
 /// A live guest.
 pub(crate) struct Guest {
+    // Dropped first: it uses a memory of the store.
     pub(crate) time: TimeLimit,
-    pub(crate) store: Store<State>,
-    pub(crate) instance: Instance,
-    /// Arguments and results of the last call, kept so that the next one allocates nothing.
-    pub(crate) values: Vec<Val>,
+    pub(crate) live: Live<Store<State>>,
 }
 
 impl LinearMemories for Guest {
     fn linear_memory(&self, index: usize) -> &[u8] {
-        bytes(&self.store, index)
+        self.live.linear_memory(index)
     }
 
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        bytes_mut(&mut self.store, index)
+        self.live.linear_memory_mut(index)
     }
 
     fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
-        memory::whole_pages(&mut self.store, index)
+        memory::whole_pages(&mut self.live.0, index)
     }
 }
 
-impl GuestInstance for Guest {
+impl Instance for Guest {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        let memory = self.store.data().memories.get(memory).copied();
-        let before = match memory {
-            Some(memory) => memory.grow(&mut self.store, pages).map_err(|e| e.to_string()),
-            None => Err("it has none of this index".to_owned()),
-        };
-        before.map_err(|reason| Error::cannot_grow(NAME, pages, reason))
+        self.live.grow(memory, pages)
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        self.call(export, export, args, results)
+        let Self { time, live } = self;
+        time.run(|| live.invoke(export, args, results))
     }
-}
 
-impl Guest {
-    /// Calls a function, which errors call `operation`, under the time limit.
-    pub(crate) fn call(
-        &mut self,
-        export: &str,
-        operation: &str,
-        args: &[Value],
-        results: &mut [Value],
-    ) -> Result<()> {
-        let Self { time, store, instance, values } = self;
-        let function = instance.get_func(&mut *store, export);
-        let function = function.ok_or_else(|| Error::missing_export(export))?;
-        values.clear();
-        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
-        let (given, out) = values.split_at_mut(args.len());
-        let mut call = || function.call(&mut *store, given, out);
-        let done = time.run(|| call().map_err(|error| error::call(&error, operation)));
-        for (result, value) in results.iter_mut().zip(out) {
-            *result = from_engine(value);
-        }
-        done
+    fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {
+        self.live.global(at)
+    }
+
+    fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()> {
+        self.live.set_global(at, value)
     }
 }

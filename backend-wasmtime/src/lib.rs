@@ -9,6 +9,7 @@ mod error;
 mod guest;
 mod imports;
 mod isolated;
+mod live;
 mod memory;
 mod module;
 mod values;

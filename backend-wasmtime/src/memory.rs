@@ -1,25 +1,15 @@
 //! The memories of a Wasmtime store: their bytes, and the limits on their growth.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use polychord_runtime_api::Result;
 use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
 use wasmtime::{
-    AsContextMut, Instance, Memory, Module, Store, StoreContext, StoreContextMut, StoreLimits,
+    AsContextMut, Instance, Module, Store, StoreContext, StoreContextMut, StoreLimits,
     StoreLimitsBuilder,
 };
 
-use crate::NAME;
-
-/// The state of a store, which host functions and limits find there.
-pub(crate) struct State {
-    pub(crate) host: Arc<Host>,
-    /// The exported ones, by the index that the host knows them by. None until the guest has
-    /// started.
-    pub(crate) memories: Vec<Memory>,
-    pub(crate) limits: StoreLimits,
-}
+use crate::live::State;
 
 /// The bytes of a memory; empty if there is none of this index.
 pub(crate) fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {
@@ -62,6 +52,7 @@ pub(crate) fn whole_pages(store: &mut Store<State>, index: usize) -> Option<Whol
 #[allow(unsafe_code, reason = "the contract of the flag is met here")]
 pub(crate) fn time_limit(
     variant: &Variant<'_, Module>,
+    host: &Host,
     instance: Instance,
     mut store: impl AsContextMut,
 ) -> Result<TimeLimit> {
@@ -71,7 +62,7 @@ pub(crate) fn time_limit(
     };
     // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
     // the store is dropped, which the guest's runtime owns together with the limit.
-    unsafe { variant.time_limit(NAME, memory) }
+    unsafe { variant.time_limit(host, memory) }
 }
 
 /// Limits for the growth that guests ask for, of each memory and of each table.

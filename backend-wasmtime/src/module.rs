@@ -9,7 +9,7 @@ use wasmtime::{Instance, Store};
 
 use crate::config::Engines;
 use crate::guest::Guest;
-use crate::memory::State;
+use crate::live::{Live, State};
 use crate::{NAME, error, imports, isolated, memory};
 
 /// A compiled guest.
@@ -38,29 +38,32 @@ impl Module for WasmtimeModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
-        let limit = host.limits().call_time;
-        let variant = self.modules.choose(limit, NAME, Reads::AfterStores, compile)?;
+        let variant = self.modules.choose(host.limits(), NAME, Reads::AfterStores, compile)?;
         let module = variant.module();
         let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());
         // The page of a time limit's flag may be beyond the limit.
         let first = if variant.has_flag() { memory_bytes.max(PAGE) } else { memory_bytes };
-        let state = State { host, memories: Vec::new(), limits: memory::limits(first, elements) };
+        let state = State {
+            host: host.clone(),
+            instance: None,
+            imports: Vec::new(),
+            memories: Vec::new(),
+            limits: memory::limits(first, elements),
+            values: Vec::new(),
+        };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
-        let imports: Vec<_> =
-            self.info.imports().iter().map(|import| imports::define(&mut store, import)).collect();
+        let imports = start.define(|item| imports::define(&mut store, item))?;
         let instance = Instance::new(&mut store, module, &imports).map_err(|e| error::start(&e))?;
-        store.data_mut().limits = memory::limits(memory_bytes, elements);
-        let time = memory::time_limit(&variant, instance, &mut store)?;
-        let mut guest = Guest { time, store, instance, values: Vec::new() };
-        if let Some(export) = variant.start() {
-            guest.call(export, "the start function", &[], &mut [])?;
-        }
-        // Host functions find the memories from here on.
-        let exported = self.info.memories().iter();
-        let memories =
-            exported.filter_map(|memory| instance.get_memory(&mut guest.store, &memory.name));
-        guest.store.data_mut().memories = memories.collect();
-        Ok(start.finish(guest))
+        let memories = self.info.memories().iter().filter_map(|memory| match memory.import {
+            Some(index) => imports.get(index)?.clone().into_memory(),
+            None => instance.get_memory(&mut store, &memory.name),
+        });
+        let memories = memories.collect();
+        let time = memory::time_limit(&variant, &host, instance, &mut store)?;
+        let state = store.data_mut();
+        (state.instance, state.imports, state.memories) = (Some(instance), imports, memories);
+        state.limits = memory::limits(memory_bytes, elements);
+        Ok(start.finish(Guest { time, live: Live(store) }))
     }
 }

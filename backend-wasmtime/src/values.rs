@@ -1,7 +1,7 @@
 //! Numbers and types, as Polychord and as Wasmtime represent them.
 
 use polychord_runtime_api::{Value, ValueType};
-use wasmtime::{Val, ValType};
+use wasmtime::{Val, ValRaw, ValType};
 
 pub(crate) fn to_type(ty: ValueType) -> ValType {
     ty.zero().convert(
@@ -33,4 +33,27 @@ pub(crate) fn from_engine(value: &Val) -> Value {
         Val::V128(value) => Value::V128(value.as_u128()),
         _ => Value::I32(0),
     }
+}
+
+/// A value of this type, as compiled code has stored it.
+pub(crate) fn from_raw(raw: ValRaw, ty: ValueType) -> Value {
+    match ty {
+        ValueType::I64 => Value::I64(raw.get_i64()),
+        ValueType::F32 => Value::F32(f32::from_bits(raw.get_f32())),
+        ValueType::F64 => Value::F64(f64::from_bits(raw.get_f64())),
+        ValueType::V128 => Value::V128(raw.get_v128()),
+        _ => Value::I32(raw.get_i32()),
+    }
+}
+
+/// A value as compiled code finds it; a zero of the type if it has another one.
+pub(crate) fn to_raw(value: Value, ty: ValueType) -> ValRaw {
+    let value = if value.ty() == ty { value } else { ty.zero() };
+    value.convert(
+        ValRaw::i32,
+        ValRaw::i64,
+        |value| ValRaw::f32(value.to_bits()),
+        |value| ValRaw::f64(value.to_bits()),
+        ValRaw::v128,
+    )
 }

@@ -42,6 +42,9 @@ pub struct Capabilities {
     pub stack_overflow_trap: bool,
     /// Whether many guests may run at once, each on a thread of its own.
     pub threads: bool,
+    /// Whether a function of the host may call the guest that has called it
+    /// ([`Caller::call`](crate::imports::Caller::call)).
+    pub reentrance: bool,
 }
 
 /// How the engine provides 64-bit memories.
@@ -125,6 +128,8 @@ pub struct Requirements {
     pub stack_overflow_trap: bool,
     /// Many guests at once.
     pub threads: bool,
+    /// Calls of a guest within its own calls.
+    pub reentrance: bool,
 }
 
 impl Capabilities {
@@ -144,6 +149,7 @@ impl Capabilities {
             time_limit: false,
             stack_overflow_trap: false,
             threads: false,
+            reentrance: false,
         }
     }
 }
@@ -159,6 +165,7 @@ impl Requirements {
         time_limit: false,
         stack_overflow_trap: false,
         threads: false,
+        reentrance: false,
     };
 
     /// Adds the need for a native 64-bit memory of at least this many bytes.
@@ -217,6 +224,13 @@ impl Requirements {
         self
     }
 
+    /// Adds the need for calls of a guest within its own calls.
+    #[must_use]
+    pub const fn reentrance(mut self) -> Self {
+        self.reentrance = true;
+        self
+    }
+
     /// Compares with what an engine offers.
     ///
     /// # Errors
@@ -232,6 +246,7 @@ impl Requirements {
             ("time_limit", self.time_limit, has.time_limit),
             ("stack_overflow_trap", self.stack_overflow_trap, has.stack_overflow_trap),
             ("threads", self.threads, has.threads),
+            ("reentrance", self.reentrance, has.reentrance),
         ];
         for (field, needed, offered) in flags {
             if needed && !offered {
@@ -278,12 +293,20 @@ mod tests {
             time_limit: true,
             stack_overflow_trap: true,
             threads: true,
+            reentrance: true,
         };
         let Err(Error::Unmet { unmet, .. }) = needs.check(&has) else { panic!("must be refused") };
         let fields: Vec<_> = unmet.iter().map(|unmet| unmet.field).collect();
         assert_eq!(
             fields,
-            ["memory64_bytes", "memory32_bytes", "relaxed_simd", "mapping", "time_limit"]
+            [
+                "memory64_bytes",
+                "memory32_bytes",
+                "relaxed_simd",
+                "mapping",
+                "time_limit",
+                "reentrance"
+            ]
         );
         assert!(Requirements::default().check(&has).is_ok());
     }

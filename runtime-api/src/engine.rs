@@ -7,6 +7,8 @@ use std::sync::Arc;
 use crate::capability::{Capabilities, Requirements};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::imports::{self, ExportType, ImportType};
+use crate::instantiation::Instantiation;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::module::ModuleInfo;
@@ -42,8 +44,7 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`Error::InvalidModule`] for bytes that are no module, [`Error::TooComplex`] for a module
-    /// that could take too much to compile, [`Error::Import`] for an import that no host offers,
-    /// [`Error::Unmet`] for a feature that this engine lacks, and [`Error::Compile`] if the engine
+    /// that could take too much to compile, [`Error::Unmet`] for a feature that this engine lacks, and [`Error::Compile`] if the engine
     /// refuses it all the same, or panics.
     fn compile(&self, wasm: &[u8]) -> Result<Arc<dyn Module>> {
         self.compile_within(wasm, &ModuleLimits::default())
@@ -78,14 +79,36 @@ pub trait Module: Send + Sync {
     /// What its engine can do.
     fn capabilities(&self) -> &Arc<Capabilities>;
 
-    /// Checks the limits against the engine and starts a guest.
+    /// Everything that the module imports, in its order.
+    fn imports(&self) -> &[ImportType] {
+        self.info().imports()
+    }
+
+    /// Everything that the module exports, in its order.
+    fn exports(&self) -> &[ExportType] {
+        self.info().exports()
+    }
+
+    /// Checks the limits against the engine and starts a guest that imports nothing but the functions
+    /// of the module `env`.
     ///
     /// # Errors
     ///
-    /// [`Error::Unmet`] if the engine cannot enforce a limit, [`Error::TooLarge`] if the memories
+    /// Returns the errors of [`instantiate_with`](Self::instantiate_with).
+    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
+        self.instantiate_with(Instantiation::new(limits))
+    }
+
+    /// Checks the limits against the engine and the imports against the module, and starts a guest.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Imports`] with every import that is missing or has another type, [`Error::Unmet`] if
+    /// the engine cannot enforce a limit, [`Error::TooLarge`] if the memories
     /// or tables that the guest starts with are beyond them, [`Error::Trap`] if its start function
-    /// traps, and [`Error::Instantiate`] if the engine cannot make it.
-    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>>;
+    /// traps (or what else ends it: [`Error::Host`], [`Error::Exit`]), and [`Error::Instantiate`] if
+    /// the engine cannot make it.
+    fn instantiate_with(&self, with: Instantiation<'_>) -> Result<Box<dyn Runtime>>;
 }
 
 /// What a backend translated, with what was found out about it before.
@@ -93,6 +116,8 @@ struct Compiled {
     capabilities: Arc<Capabilities>,
     info: Arc<ModuleInfo>,
     module: Arc<dyn spi::Module>,
+    /// The name that the start function is exported by, if there is one.
+    start: Option<String>,
 }
 
 impl<E: spi::Engine + ?Sized> Engine for E {
@@ -106,15 +131,21 @@ impl<E: spi::Engine + ?Sized> Engine for E {
         let info = info.map_err(|error| explain(error, |field| self.why_not(field)))?;
         let info = Arc::new(info);
         let _span = tracing::debug_span!("compile", engine = capabilities.engine).entered();
+        let failed = |error: polychord_passes::Error| {
+            let reason = format!("its start function cannot be exported: {error}");
+            Error::Compile { engine: capabilities.engine, reason }
+        };
+        // The host calls it: under the limits of any other call, and once the memories are known.
+        let exported = polychord_passes::start::export(wasm).map_err(failed)?;
         // A panic in the engine's compiler must not take the embedder down.
-        let translate = || stack::with_room(|| self.translate(wasm, info.clone()));
+        let translate = || stack::with_room(|| self.translate(&exported.wasm, info.clone()));
         let compiled = catch_unwind(AssertUnwindSafe(translate));
         let module = compiled.unwrap_or_else(|_| {
             let reason = "its compiler panicked, which is a defect of the engine: report it to its \
                           authors, and try another engine";
             Err(Error::Compile { engine: capabilities.engine, reason: reason.into() })
         })?;
-        Ok(Arc::new(Compiled { capabilities, info, module }))
+        Ok(Arc::new(Compiled { capabilities, info, module, start: exported.start }))
     }
 }
 
@@ -142,14 +173,20 @@ impl Module for Compiled {
         &self.capabilities
     }
 
-    fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        let needs = Requirements { time_limit: limits.call_time.is_some(), ..Default::default() };
+    fn instantiate_with(&self, with: Instantiation<'_>) -> Result<Box<dyn Runtime>> {
+        let Instantiation { limits, imports, state } = with;
+        let needs = Requirements { time_limit: limits.can_be_stopped(), ..Default::default() };
         needs.check(&self.capabilities)?;
-        let host = Host::new(self.capabilities.clone(), self.info.clone(), limits.clone())?;
-        let started = stack::with_room(|| self.module.start(Start::new(Arc::new(host))));
+        let host = Arc::new(Host::new(self.capabilities.clone(), self.info.clone(), limits)?);
+        let imports = imports::resolve(&host, imports)?;
+        let started = stack::with_room(|| self.module.start(Start::new(host, imports)));
         let started = started.map_err(|error| address_space::explain(error, &self.info))?;
         let (host, instance) = started.into_parts();
-        Ok(Box::new(LiveGuest::new(host, instance)))
+        let mut guest = LiveGuest::new(host, instance, state);
+        if let Some(export) = &self.start {
+            guest.start(export)?;
+        }
+        Ok(Box::new(guest))
     }
 }
 

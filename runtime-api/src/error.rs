@@ -22,7 +22,8 @@ pub use self::kind::ErrorKind;
 pub use self::layer_problem::LayerProblem;
 pub use self::trap::TrapKind;
 pub use self::unmet::Unmet;
-use self::words::{in_function, join, list, memories, setter};
+use self::words::{in_function, join, list, memories, setter, unmatched_imports};
+use crate::imports::Unmatched;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -75,20 +76,94 @@ pub enum Error {
         /// What the engine says.
         reason: String,
     },
-    /// The module asks for something that the host does not offer.
+    /// Something cannot be offered to guests as it is described.
     #[error(
-        "the guest imports {}.{}, which the host cannot supply: {}",
+        "{}.{} cannot be offered to guests: {}",
         Printable(module),
         Printable(name),
         Printable(reason)
     )]
     Import {
-        /// Module part of the import.
+        /// Module part of its name.
         module: String,
-        /// Name part of the import.
+        /// Name part of its name.
         name: String,
-        /// Why not, and what would be possible.
+        /// Why not, and what to do.
         reason: String,
+    },
+    /// The guest imports what the host does not supply, or not in this type.
+    #[error("the guest imports what the host does not supply: {}", unmatched_imports(unmatched))]
+    Imports {
+        /// Every import that is not matched.
+        unmatched: Vec<Unmatched>,
+    },
+    /// A function of the host has ended the guest's call.
+    #[error(
+        "{}.{}, which the guest has called, failed: {}",
+        Printable(module),
+        Printable(name),
+        Printable(source)
+    )]
+    Host {
+        /// Which engine runs the guest.
+        engine: &'static str,
+        /// Module part of the function's name.
+        module: String,
+        /// Name part of the function's name.
+        name: String,
+        /// Why: the function's own error, or [`HostPanic`](crate::imports::HostPanic).
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The guest has ended its program with a code. This is no failure, but the end of the call.
+    #[error("the guest has ended with code {code}")]
+    Exit {
+        /// The code: 0 by convention if all is well.
+        code: i32,
+    },
+    /// A running call cannot be stopped.
+    #[error(
+        "the guest was not started so that its calls can be stopped: start it with \
+         Limits::interruptible, or with a time limit"
+    )]
+    NotInterruptible,
+    /// There is no such global.
+    #[error(
+        "the guest has no global {} that the host can use; it has {}",
+        Printable(global),
+        Printable(list(available))
+    )]
+    MissingGlobal {
+        /// What was asked for.
+        global: String,
+        /// The globals that there are.
+        available: Vec<String>,
+    },
+    /// A global cannot be set to a value.
+    #[error(
+        "the global {} has type {}, and cannot be set to {}",
+        Printable(global),
+        Printable(expected),
+        Printable(given)
+    )]
+    GlobalType {
+        /// The global.
+        global: String,
+        /// Its type, with `mut` if it can change.
+        expected: String,
+        /// The value.
+        given: String,
+    },
+    /// Bytes of a guest that should be text are none.
+    #[error(
+        "the {len} bytes at {ptr:#x} of the guest's memory are no text: only the first {valid} are UTF-8"
+    )]
+    NotText {
+        /// Where they are.
+        ptr: u64,
+        /// How many.
+        len: u64,
+        /// How many of them are text.
+        valid: u64,
     },
     /// The engine could not make an instance.
     #[error("{engine} cannot start the guest: {}", Printable(reason))]

@@ -1,17 +1,23 @@
 //! The host's side of a guest: what it is made of, its limits, its rank and its refusals.
 //!
+//! - `calls`: what is kept while the guest calls functions of the host.
 //! - `memories`: making, growing and copying memories of 64-bit addresses.
 //! - `layers`: bringing layers into memories, and taking them out.
 
+mod calls;
 mod layers;
 mod memories;
 
+use std::any::Any;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use self::layers::CallState;
 use crate::capability::Capabilities;
+use crate::interrupt::Switch;
 use crate::layers::layer::Layers;
 use crate::limits::Limits;
 use crate::memory::segment::LinearMemories;
@@ -40,7 +46,6 @@ use crate::{Error, Result};
 ///     }
 /// }
 /// ```
-#[derive(Debug)]
 pub struct Host {
     capabilities: Arc<Capabilities>,
     module: Arc<ModuleInfo>,
@@ -48,7 +53,24 @@ pub struct Host {
     counters: Counters,
     /// Set if the guest computes together with others.
     rank: OnceLock<Rank>,
+    /// Set if a running call can be stopped.
+    switch: OnceLock<Arc<Switch>>,
+    /// How many calls of the guest run within each other.
+    depth: AtomicU32,
+    /// The state of the user, while the guest runs and no function of the host has it.
+    user: Mutex<Option<UserState>>,
+    /// Why a function of the host has ended the call, until the call has ended.
+    pending: Mutex<Option<Error>>,
     state: Mutex<State>,
+}
+
+/// A value of the user that belongs to one guest.
+pub(crate) type UserState = Box<dyn Any + Send>;
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Host").field("engine", &self.capabilities.engine).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -80,6 +102,10 @@ impl Host {
             limits,
             counters: Counters::default(),
             rank: OnceLock::new(),
+            switch: OnceLock::new(),
+            depth: AtomicU32::new(0),
+            user: Mutex::default(),
+            pending: Mutex::default(),
             state: Mutex::default(),
         };
         host.module.shape().check(&host.limits, host.memory_limit(), &host.limited_by())?;

@@ -9,7 +9,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::memory::segment::LinearMemories;
-use crate::module::ModuleInfo;
+use crate::module::{GlobalAt, ModuleInfo};
 use crate::spi::Instance;
 use crate::value::Value;
 use crate::{Error, Result};
@@ -45,7 +45,7 @@ impl Idle {
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
         let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
         let idle = Self { memories: Vec::new(), stuck: None };
-        LiveGuest::new(Arc::new(host), Box::new(idle))
+        LiveGuest::new(Arc::new(host), Box::new(idle), None)
     }
 }
 
@@ -63,6 +63,7 @@ pub(crate) fn capabilities() -> Capabilities {
         time_limit: false,
         stack_overflow_trap: false,
         threads: true,
+        reentrance: false,
     }
 }
 
@@ -88,6 +89,14 @@ impl Instance for Idle {
     }
 
     fn invoke(&mut self, _: &str, _: &[Value], _: &mut [Value]) -> Result<()> {
+        Ok(())
+    }
+
+    fn global(&mut self, _: GlobalAt<'_>) -> Result<Value> {
+        Ok(Value::I32(0))
+    }
+
+    fn set_global(&mut self, _: GlobalAt<'_>, _: Value) -> Result<()> {
         Ok(())
     }
 }

@@ -70,7 +70,7 @@
 //! | what | checked by | refused with |
 //! | --- | --- | --- |
 //! | bytes of a module: syntax, types, exports | [`ModuleInfo::parse`], in [`Engine::compile`] | [`Error::InvalidModule`] |
-//! | its imports, against [`spi::imports::HOST_FUNCTIONS`] | [`ModuleInfo::parse`] | [`Error::Import`] |
+//! | its imports: names and types, against [`Imports`] | [`Module::instantiate_with`] | [`Error::Imports`], with all that do not match |
 //! | features that the engine lacks | [`ModuleInfo::parse`], [`Requirements::check`] | [`Error::Unmet`] |
 //! | what compiling it may cost | [`ModuleLimits`], counted while it is validated | [`Error::TooComplex`] |
 //! | memories and tables that a guest starts with | [`Module::instantiate`], against [`Limits`] | [`Error::TooLarge`], [`Error::TooMany`] |
@@ -80,13 +80,15 @@
 //! | layers: number, place, source, overlap | [`Runtime::register_layer`] | [`Error::InvalidLayer`] |
 //! | files: what they are, and whether they have shrunk | [`Source::open`], and each load and call | [`Error::NotAFile`], [`Error::Truncated`] |
 //! | plans from elsewhere | [`Plan::from_json`], [`Plan::validate`] | [`plan::Error::InvalidPlan`] |
-//! | pointers and lengths of a guest | [`spi::imports::HostFunction::call`], before anything is read | a negative [`abi::code`] |
+//! | pointers and lengths that a guest passes to functions of `env` | [`imports::LAYER_FUNCTIONS`], before anything is read | a negative [`abi::code`] |
+//! | pointers and lengths that a guest passes to functions of the user | [`Caller`], before anything is read | [`Error::PointerOutOfBounds`] |
 //! | sizes of exchanges among ranks | [`Rank`], before the [`Transport`](ranks::Transport) | [`Error::BadChunk`] |
 //!
 //! # Modules
 //!
 //! | module | has |
 //! | --- | --- |
+//! | [`imports`] | what guests import: functions, memories and globals of the program that runs them |
 //! | [`memory`] | memories of 64-bit addresses, their regions, and the guest's linear memories |
 //! | [`layers`] | layers and their sources |
 //! | [`paging`] | layers that share a window |
@@ -96,6 +98,7 @@
 //! | [`spi`] | what backends implement |
 //! | [`abi`] | what guests import |
 
+pub mod imports;
 pub mod layers;
 pub mod memory;
 pub mod paging;
@@ -110,6 +113,8 @@ mod error;
 mod host;
 #[cfg(test)]
 mod idle;
+mod instantiation;
+mod interrupt;
 mod limits;
 mod live;
 mod module;
@@ -123,6 +128,9 @@ mod value;
 pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
 pub use engine::{Engine, Module};
 pub use error::{Error, ErrorKind, LayerProblem, Result, TrapKind, Unmet};
+pub use imports::{Caller, HostError, Imports};
+pub use instantiation::Instantiation;
+pub use interrupt::Interrupter;
 pub use layers::{CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{

@@ -38,6 +38,10 @@ pub struct Limits {
     pub table_elements: u64,
     /// Longest time that a call of the guest may take; none by default.
     pub call_time: Option<Duration>,
+    /// Whether a running call can be stopped by an [`Interrupter`](crate::Interrupter); it can where
+    /// there is a [`call_time`](Self::call_time), and not otherwise by default. Code that can be
+    /// stopped is slower by what it takes to look at a flag in each loop.
+    pub interruptible: bool,
 }
 
 /// Most elements of a table: far more than a compiler emits, far less than a machine has.
@@ -86,6 +90,18 @@ impl Limits {
         self
     }
 
+    /// Sets whether a running call can be stopped from another thread.
+    #[must_use]
+    pub const fn interruptible(mut self, can: bool) -> Self {
+        self.interruptible = can;
+        self
+    }
+
+    /// Whether anything can stop a running call.
+    pub(crate) const fn can_be_stopped(&self) -> bool {
+        self.interruptible || self.call_time.is_some()
+    }
+
     /// Most bytes of all linear memories together.
     #[must_use]
     pub const fn total(&self) -> u64 {
@@ -105,6 +121,7 @@ impl Default for Limits {
             tables: 16,
             table_elements: TABLE_ELEMENTS,
             call_time: None,
+            interruptible: false,
         }
     }
 }

@@ -1,36 +1,44 @@
 //! The host API of a live guest, for all engines.
 
+use std::any::Any;
 use std::ops::Range;
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
 use polychord_plan::LayerId;
 
-use crate::host::{CallState, Host};
+use crate::host::{CallState, Host, UserState};
+use crate::interrupt::{self, Interrupter};
 use crate::layers::layer::{LayerSpec, LoadedLayer};
 use crate::memory::region::{MemoryKind, MemorySpec, Region};
 use crate::memory::segment::{self, LinearMemories, Segment};
 use crate::memory::stats::{MemoryId, MemoryStats};
-use crate::module::ModuleInfo;
 use crate::ranks::Rank;
 use crate::runtime::Runtime;
 use crate::spi::Instance;
 use crate::stats::Stats;
-use crate::value::{FunctionType, Value, ValueType};
+use crate::value::{Value, ValueType};
 use crate::{Error, Result, stack};
 
 /// A live guest: the instance that an engine made, and the host that serves it.
 ///
 /// The two are put together when the guest starts and never apart again, so nothing that the host
 /// does to pages can be about those of another guest.
-pub(crate) struct LiveGuest<I: Instance + ?Sized = dyn Instance> {
+pub(crate) struct LiveGuest<I: Instance + ?Sized = dyn Instance + Send> {
     host: Arc<Host>,
+    /// The user's state, while the guest does not run.
+    state: Option<UserState>,
     instance: Box<I>,
 }
 
 impl<I: Instance + ?Sized> LiveGuest<I> {
-    pub(crate) const fn new(host: Arc<Host>, instance: Box<I>) -> Self {
-        Self { host, instance }
+    pub(crate) const fn new(host: Arc<Host>, instance: Box<I>, state: Option<UserState>) -> Self {
+        Self { host, state, instance }
+    }
+
+    /// Runs the module's start function, which was exported by this name for that.
+    pub(crate) fn start(&mut self, export: &str) -> Result<()> {
+        self.run(export, &[], &mut []).map_err(|error| error.within("the start function"))
     }
 
     /// The host, as host functions have it.
@@ -48,7 +56,7 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
     /// Calls a function that the module has.
     fn run(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         let _span = tracing::trace_span!("call", export).entered();
-        let Self { host, instance } = self;
+        let Self { host, instance, state } = self;
         let rank = host.rank();
         if let Some(rank) = rank {
             rank.begin_call(host.limits().call_time);
@@ -56,7 +64,15 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         // An engine that panics ends the call, for all ranks.
         let _guard = rank.map(Rank::stop_if_panicking);
         host.before_use();
+        let has_state = state.is_some();
+        if let Some(state) = state.take() {
+            host.give_state(state);
+        }
         let done = stack::with_room(|| instance.invoke(export, args, results));
+        if has_state {
+            *state = host.take_state();
+        }
+        let done = host.end_of_call(done);
         // What was lost explains whatever followed from it.
         let done = host.counted(host.after_use()).and(done);
         match rank {
@@ -144,7 +160,7 @@ impl<I: Instance + ?Sized> LinearMemories for LiveGuest<I> {
     }
 }
 
-impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
+impl<I: Instance + Send + ?Sized> Runtime for LiveGuest<I> {
     fn host(&self) -> &Host {
         &self.host
     }
@@ -177,22 +193,22 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
     }
 
     fn load_layer(&mut self, id: LayerId) -> Result<LoadedLayer> {
-        let Self { host, instance } = self;
+        let Self { host, instance, .. } = self;
         host.counted(host.load_layer(instance, id, CallState::Idle, None))
     }
 
     fn load_layer_from(&mut self, id: LayerId, bytes: &[u8]) -> Result<LoadedLayer> {
-        let Self { host, instance } = self;
+        let Self { host, instance, .. } = self;
         host.counted(host.load_layer(instance, id, CallState::Idle, Some(bytes)))
     }
 
     fn release_layer(&mut self, id: LayerId) -> Result<()> {
-        let Self { host, instance } = self;
+        let Self { host, instance, .. } = self;
         host.counted(host.release_layer(instance, id))
     }
 
     fn unregister_layer(&mut self, id: LayerId) -> Result<()> {
-        let Self { host, instance } = self;
+        let Self { host, instance, .. } = self;
         host.counted(host.unregister_layer(instance, id))
     }
 
@@ -207,7 +223,7 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
     }
 
     fn write_memory64(&mut self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
-        let Self { host, instance } = self;
+        let Self { host, instance, .. } = self;
         let written = host
             .address(memory, offset, data.len() as u64)
             .and_then(|address| host.write(instance, address, data));
@@ -233,48 +249,40 @@ impl<I: Instance + ?Sized> Runtime for LiveGuest<I> {
     }
 
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
-        let ty = function(self.host().module(), export, args)?;
+        let ty = self.host().module().check_call(export, args, None)?;
         let mut results: Vec<_> = ty.results.iter().copied().map(ValueType::zero).collect();
         self.run(export, args, &mut results)?;
         Ok(results)
     }
 
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let module = self.host().module();
-        let ty = function(module, export, args)?;
-        if ty.results.len() != results.len() {
-            let given = args.iter().map(|value| value.ty());
-            return Err(signature(export, ty, given, Some(results.len())));
-        }
+        self.host().module().check_call(export, args, Some(results.len()))?;
         self.run(export, args, results)
     }
-}
 
-/// The type of an exported function that takes these arguments.
-fn function<'a>(module: &'a ModuleInfo, export: &str, args: &[Value]) -> Result<&'a FunctionType> {
-    let functions = module.functions();
-    let Some(ty) = functions.get(export) else {
-        let available = functions.keys().cloned().collect();
-        return Err(Error::MissingExport { export: export.to_owned(), available });
-    };
-    let given = args.iter().map(|value| value.ty());
-    if given.clone().eq(ty.params.iter().copied()) {
-        return Ok(ty);
+    fn global(&mut self, name: &str) -> Result<Value> {
+        let Self { host, instance, .. } = self;
+        let (at, _) = host.module().global(name)?;
+        instance.global(at)
     }
-    Err(signature(export, ty, given, None))
-}
 
-/// The error of a call that has other arguments than the function, or room for another number of results.
-fn signature(
-    export: &str,
-    ty: &FunctionType,
-    given: impl Iterator<Item = ValueType>,
-    room: Option<usize>,
-) -> Error {
-    let given: Vec<_> = given.map(|ty| ty.to_string()).collect();
-    let room = room.map(|count| format!(" with room for {count} results")).unwrap_or_default();
-    let (export, expected) = (export.to_owned(), ty.to_string());
-    Error::Signature { export, expected, given: format!("({}){room}", given.join(", ")) }
+    fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
+        let Self { host, instance, .. } = self;
+        let at = host.module().global_to_set(name, value)?;
+        instance.set_global(at, value)
+    }
+
+    fn interrupter(&self) -> Result<Interrupter> {
+        interrupt::interrupter(self.host.switch())
+    }
+
+    fn state_any(&self) -> Option<&(dyn Any + Send)> {
+        self.state.as_deref()
+    }
+
+    fn state_any_mut(&mut self) -> Option<&mut (dyn Any + Send)> {
+        self.state.as_deref_mut()
+    }
 }
 
 const fn length(range: Range<u64>) -> u64 {

@@ -1,24 +1,25 @@
 //! What a module imports, exports and declares, read once for all engines.
 
 mod bounds;
+mod calls;
+mod externs;
 mod proposals;
 mod shape;
-mod signature;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use self::bounds::{accepted_features, invalid};
-use wasmparser::types::{EntityType, TypesRef};
-use wasmparser::{Parser, Payload, ValType, WasmFeatures};
+use self::externs::extern_type;
+use wasmparser::types::TypesRef;
+use wasmparser::{Parser, Payload, WasmFeatures};
 
 pub(crate) use self::shape::Shape;
-pub(crate) use self::signature::{Function, find};
-pub use self::signature::{HOST_FUNCTIONS, HostFunction};
 use crate::capability::{Capabilities, Memory64, RelaxedSimd};
 use crate::error::{Error, Result, Unmet};
+use crate::imports::{ExportType, ExternType, ImportType, MemoryType};
 use crate::limits::Limits;
 use crate::module_limits::ModuleLimits;
-use crate::value::{AddressType, FunctionType, ValueType};
+use crate::value::{AddressType, FunctionType};
 
 /// What a module imports and exports, read from its bytes once for all engines.
 ///
@@ -32,7 +33,8 @@ use crate::value::{AddressType, FunctionType, ValueType};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ModuleInfo {
-    imports: Vec<Import>,
+    imports: Vec<ImportType>,
+    exports: Vec<ExportType>,
     functions: BTreeMap<String, FunctionType>,
     memories: Vec<LinearMemory>,
     /// Names of all exported memories, whatever the host makes of them.
@@ -41,27 +43,23 @@ pub struct ModuleInfo {
     grows_tables: bool,
 }
 
-/// A function that a module imports from the host.
+/// Where a global of a guest is.
 ///
 /// ```
-/// use polychord_runtime_api::ModuleInfo;
+/// use polychord_runtime_api::spi::GlobalAt;
 ///
-/// fn show(info: &ModuleInfo) {
-///     for import in info.imports() {
-///         println!("{} {}", import.function.name, import.ty);
-///     }
-/// }
+/// assert_ne!(GlobalAt::Export("count"), GlobalAt::Import(0));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Import {
-    /// Which of [`HOST_FUNCTIONS`].
-    pub function: &'static HostFunction,
-    /// Its type, for the address type of the module.
-    pub ty: FunctionType,
+pub enum GlobalAt<'a> {
+    /// It is exported by this name.
+    Export(&'a str),
+    /// It is the import of this index, in [`ModuleInfo::imports`].
+    Import(usize),
 }
 
-/// A linear memory that a module exports.
+/// A linear memory that a module exports or imports.
 ///
 /// ```
 /// use polychord_runtime_api::ModuleInfo;
@@ -73,8 +71,11 @@ pub struct Import {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LinearMemory {
-    /// The name that it is exported by.
+    /// The name that it is exported by; if it is imported only, the name of its import.
     pub name: String,
+    /// Which of the module's imports it is, by the index in [`ModuleInfo::imports`]; none if it is
+    /// the module's own.
+    pub import: Option<usize>,
     /// Type of its addresses.
     pub address: AddressType,
     /// Size at the start, in bytes.
@@ -109,38 +110,46 @@ impl ModuleInfo {
         let types = valid.types.as_ref();
         let mut info = Self {
             imports: Vec::new(),
+            exports: Vec::new(),
             functions: BTreeMap::new(),
             memories: Vec::new(),
             memory_names: Vec::new(),
             shape: Shape::read(types),
             grows_tables: valid.grows_tables,
         };
-        // Exports first: the type of addresses decides the signatures of imports.
+        // Imports come before exports.
         let mut memories = Vec::new();
         for payload in Parser::new(0).parse_all(wasm) {
-            if let Payload::ExportSection(exports) = payload.map_err(|error| invalid(&error))? {
-                for export in exports {
-                    let export = export.map_err(|error| invalid(&error))?;
-                    info.read_export(&export, types, &mut memories);
+            match payload.map_err(|error| invalid(&error))? {
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports() {
+                        let import = import.map_err(|error| invalid(&error))?;
+                        info.read_import(&import, types, &mut memories);
+                    }
                 }
+                Payload::ExportSection(exports) => {
+                    for export in exports {
+                        let export = export.map_err(|error| invalid(&error))?;
+                        info.read_export(&export, types, &mut memories);
+                    }
+                }
+                _ => {}
             }
         }
-        info.memory_names = memories.iter().map(|(_, memory)| memory.name.clone()).collect();
         info.memories = in_order(memories);
-        for payload in Parser::new(0).parse_all(wasm) {
-            if let Payload::ImportSection(section) = payload.map_err(|error| invalid(&error))? {
-                for import in section.into_imports() {
-                    info.read_import(&import.map_err(|error| invalid(&error))?, types)?;
-                }
-            }
-        }
         Ok(info)
     }
 
-    /// The functions that the module imports, in its order.
+    /// All that the module imports, in its order.
     #[must_use]
-    pub fn imports(&self) -> &[Import] {
+    pub fn imports(&self) -> &[ImportType] {
         &self.imports
+    }
+
+    /// All that the module exports, in its order.
+    #[must_use]
+    pub fn exports(&self) -> &[ExportType] {
+        &self.exports
     }
 
     /// The exported functions by name. Functions whose types are beyond [`ValueType`] are
@@ -150,15 +159,17 @@ impl ModuleInfo {
         &self.functions
     }
 
-    /// The exported memories by the index that the host knows them by: first the one named
-    /// `memory`, which the pointers of host imports are about, then the others in the module's
-    /// order. None if none has that name.
+    /// The memories that the module exports or imports, by the index that the host knows them by:
+    /// first the one that the pointers of host imports are about, which is exported as `memory` or
+    /// else the first that is imported; then the others in the module's order. None if there is no
+    /// such memory.
     #[must_use]
     pub fn memories(&self) -> &[LinearMemory] {
         &self.memories
     }
 
-    /// The memory that the module exports as `memory`.
+    /// The memory of index 0: the one that the module exports as `memory`, or else the first that
+    /// it imports.
     #[must_use]
     pub fn memory(&self) -> Option<&LinearMemory> {
         self.memories.first()
@@ -187,73 +198,87 @@ impl ModuleInfo {
         &self.shape
     }
 
-    /// The type of addresses in the memory named `memory`; 32-bit if there is none.
+    /// The type of addresses in the memory of index 0; 32-bit if there is none.
     #[must_use]
     pub fn address(&self) -> AddressType {
         self.memory().map(|memory| memory.address).unwrap_or_default()
+    }
+
+    fn read_import(
+        &mut self,
+        import: &wasmparser::Import<'_>,
+        types: TypesRef<'_>,
+        memories: &mut Vec<Named>,
+    ) {
+        let Some(ty) = types.entity_type_from_import(import) else { return };
+        let ty = extern_type(ty, types);
+        if let ExternType::Memory(ty) = &ty {
+            // Imported memories come first in the module's own count.
+            let index = u32::try_from(memories.len()).unwrap_or(u32::MAX);
+            let memory = LinearMemory::new(import.name, *ty, Some(self.imports.len()));
+            memories.push(Named { index, exported: false, memory });
+        }
+        let (module, name) = (import.module.to_owned(), import.name.to_owned());
+        self.imports.push(ImportType { module, name, ty });
     }
 
     fn read_export(
         &mut self,
         export: &wasmparser::Export<'_>,
         types: TypesRef<'_>,
-        memories: &mut Vec<(u32, LinearMemory)>,
+        memories: &mut Vec<Named>,
     ) {
-        match types.entity_type_from_export(export) {
-            Some(EntityType::Func(id)) => {
-                let ty = function_type(types[id].unwrap_func());
-                self.functions.extend(ty.map(|ty| (export.name.to_owned(), ty)));
-            }
-            Some(EntityType::Memory(ty)) => {
-                let bytes = |pages: u64| pages.saturating_mul(polychord_abi::PAGE);
-                let memory = LinearMemory {
-                    name: export.name.to_owned(),
-                    address: if ty.memory64 { AddressType::I64 } else { AddressType::I32 },
-                    min_bytes: bytes(ty.initial),
-                    max_bytes: ty.maximum.map(bytes),
-                };
-                memories.push((export.index, memory));
+        let Some(ty) = types.entity_type_from_export(export) else { return };
+        let ty = extern_type(ty, types);
+        let name = export.name.to_owned();
+        match &ty {
+            ExternType::Function(ty) => _ = self.functions.insert(name.clone(), ty.clone()),
+            ExternType::Memory(ty) => {
+                self.memory_names.push(name.clone());
+                let index = export.index;
+                let same = memories.iter().find(|named| named.index == index && !named.exported);
+                let import = same.and_then(|named| named.memory.import);
+                let memory = LinearMemory::new(export.name, *ty, import);
+                memories.push(Named { index, exported: true, memory });
             }
             _ => {}
         }
-    }
-
-    fn read_import(&mut self, import: &wasmparser::Import<'_>, types: TypesRef<'_>) -> Result<()> {
-        let refuse = |reason: String| {
-            let (module, name) = (import.module.to_owned(), import.name.to_owned());
-            Err(Error::Import { module, name, reason })
-        };
-        let Some(EntityType::Func(id)) = types.entity_type_from_import(import) else {
-            return refuse("only functions can be imported".into());
-        };
-        let function = find(import.name).filter(|_| import.module == polychord_abi::MODULE);
-        let Some(function) = function else {
-            let names: Vec<_> = HOST_FUNCTIONS.iter().map(|f| f.name).collect();
-            let offered = names.join(", ");
-            return refuse(format!("module {} offers {offered}", polychord_abi::MODULE));
-        };
-        let ty = function.ty(self.address());
-        let given = function_type(types[id].unwrap_func());
-        if given.as_ref() != Some(&ty) {
-            let given = given.map_or("another type".into(), |given| given.to_string());
-            return refuse(format!("its type is {ty}, but the guest declares {given}"));
-        }
-        self.imports.push(Import { function, ty });
-        Ok(())
+        self.exports.push(ExportType { name, ty });
     }
 }
 
-/// Exported memories in the order of [`ModuleInfo::memories`], each once, though it may be
-/// exported by several names.
-fn in_order(mut memories: Vec<(u32, LinearMemory)>) -> Vec<LinearMemory> {
-    let Some(at) = memories.iter().position(|(_, memory)| memory.name == MEMORY) else {
-        return Vec::new();
-    };
-    let main = memories.swap_remove(at);
-    let mut seen = BTreeSet::from([main.0]);
-    memories.retain(|(index, _)| seen.insert(*index));
-    memories.sort_by_key(|(index, _)| *index);
-    std::iter::once(main).chain(memories).map(|(_, memory)| memory).collect()
+impl LinearMemory {
+    pub(crate) fn new(name: &str, ty: MemoryType, import: Option<usize>) -> Self {
+        let bytes = |pages: u64| pages.saturating_mul(polychord_abi::PAGE);
+        Self {
+            name: name.to_owned(),
+            import,
+            address: ty.address,
+            min_bytes: bytes(ty.min_pages),
+            max_bytes: ty.max_pages.map(bytes),
+        }
+    }
+}
+
+/// A memory with its index in the module.
+struct Named {
+    index: u32,
+    /// Whether the name is that of an export, and not that of an import.
+    exported: bool,
+    memory: LinearMemory,
+}
+
+/// Memories in the order of [`ModuleInfo::memories`], each once, though it may be exported by several
+/// names, or imported and exported. The list has imports before exports.
+fn in_order(mut all: Vec<Named>) -> Vec<LinearMemory> {
+    let main = all.iter().position(|named| named.exported && named.memory.name == MEMORY);
+    let main = main.or_else(|| all.iter().position(|named| !named.exported));
+    let Some(main) = main.map(|at| all.remove(at)) else { return Vec::new() };
+    let mut seen = BTreeSet::from([main.index]);
+    // The first export names it; the name of an import does where there is none.
+    all.sort_by_key(|named| (named.index, !named.exported));
+    all.retain(|named| seen.insert(named.index));
+    std::iter::once(main).chain(all).map(|named| named.memory).collect()
 }
 
 /// Refuses a module that uses a feature which the engine does not claim.
@@ -285,20 +310,4 @@ fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> 
         return Ok(());
     }
     Err(Error::Unmet { engine: engine.engine, unmet })
-}
-
-fn function_type(ty: &wasmparser::FuncType) -> Option<FunctionType> {
-    let convert = |types: &[ValType]| types.iter().map(value_type).collect::<Option<Vec<_>>>();
-    Some(FunctionType { params: convert(ty.params())?, results: convert(ty.results())? })
-}
-
-const fn value_type(ty: &ValType) -> Option<ValueType> {
-    match ty {
-        ValType::I32 => Some(ValueType::I32),
-        ValType::I64 => Some(ValueType::I64),
-        ValType::F32 => Some(ValueType::F32),
-        ValType::F64 => Some(ValueType::F64),
-        ValType::V128 => Some(ValueType::V128),
-        ValType::Ref(_) => None,
-    }
 }

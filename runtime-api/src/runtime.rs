@@ -1,9 +1,12 @@
 //! The host API of one live guest.
 
+use std::any::Any;
+
 use polychord_plan::LayerId;
 
 use crate::Result;
 use crate::host::Host;
+use crate::interrupt::Interrupter;
 use crate::layers::layer::{LayerSpec, LoadedLayer};
 use crate::memory::region::{MemorySpec, Region};
 use crate::memory::segment::LinearMemories;
@@ -55,13 +58,13 @@ pub trait Runtime: LinearMemories + Send {
     /// The host's side of this guest: its limits, its module and its last refusal.
     fn host(&self) -> &Host;
 
-    /// The linear memory that the guest exports as `memory`; empty if it exports none. Others
-    /// are seen by [`linear_memory`](LinearMemories::linear_memory).
+    /// The linear memory of index 0, which the guest exports as `memory` or else imports as its first;
+    /// empty if there is none. Others are seen by [`linear_memory`](LinearMemories::linear_memory).
     fn memory(&self) -> &[u8] {
         self.linear_memory(0)
     }
 
-    /// The linear memory that the guest exports as `memory`, mutably.
+    /// The linear memory of index 0, mutably.
     fn memory_mut(&mut self) -> &mut [u8] {
         self.linear_memory_mut(0)
     }
@@ -212,4 +215,50 @@ pub trait Runtime: LinearMemories + Send {
     /// Returns the errors of [`call`](Self::call), and [`Error::Signature`](crate::Error::Signature)
     /// if it has another number of results.
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
+
+    /// The value of a global that the guest exports by this name, or else imports by it. An import
+    /// may be named with its module, `env.name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingGlobal`](crate::Error::MissingGlobal) if there is none of this name, or one of
+    /// references.
+    fn global(&mut self, name: &str) -> Result<Value>;
+
+    /// Sets a global, named as for [`global`](Self::global).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingGlobal`](crate::Error::MissingGlobal), and
+    /// [`Error::GlobalType`](crate::Error::GlobalType) if it cannot change, or has another type.
+    fn set_global(&mut self, name: &str, value: Value) -> Result<()>;
+
+    /// What stops a running call of this guest from another thread.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotInterruptible`](crate::Error::NotInterruptible) if the guest was started without
+    /// [`Limits::interruptible`](crate::Limits::interruptible) and without a time limit.
+    fn interrupter(&self) -> Result<Interrupter>;
+
+    /// The user's state of this guest; [`state`](#method.state) has it by its type.
+    fn state_any(&self) -> Option<&(dyn Any + Send)>;
+
+    /// The user's state of this guest, mutably.
+    fn state_any_mut(&mut self) -> Option<&mut (dyn Any + Send)>;
+}
+
+impl dyn Runtime + '_ {
+    /// The state that this guest was given by
+    /// [`Instantiation::state`](crate::Instantiation::state), if it has this type.
+    #[must_use]
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.state_any()?.downcast_ref()
+    }
+
+    /// The state of this guest, mutably.
+    #[must_use]
+    pub fn state_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        self.state_any_mut()?.downcast_mut()
+    }
 }

@@ -25,6 +25,12 @@ pub(crate) fn with_room<T>(run: impl FnOnce() -> T) -> T {
     stacker::maybe_grow(GUEST_STACK + BESIDE, NEW, run)
 }
 
+/// Whether there is room for a call within a call. Guests of an engine may have stacks of their own,
+/// and it is the host's that such calls use up.
+pub(crate) fn has_room_for_more() -> bool {
+    stacker::remaining_stack().is_none_or(|left| left >= BESIDE / 2)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,10 @@ pub mod abi;
 pub mod call;
 pub mod compile;
 pub mod determinism;
+pub mod globals;
 pub mod host_api;
+pub mod imports;
+pub mod interrupt;
 pub mod limits;
 pub mod mapping;
 pub mod memory;
@@ -19,7 +22,7 @@ pub mod wasi;
 
 /// Version of the suite. The second number grows with new cases, the first one when a case
 /// that existed promises something else.
-pub const VERSION: &str = "2.0";
+pub const VERSION: &str = "3.0";
 
 /// All cases, group by group.
 #[must_use]
@@ -38,6 +41,9 @@ pub const GROUPS: &[&[Case]] = &[
     mapping::CASES,
     limits::CASES,
     stops::CASES,
+    imports::CASES,
+    globals::CASES,
+    interrupt::CASES,
     threads::CASES,
     ranks::CASES,
     determinism::CASES,

@@ -110,7 +110,7 @@ impl Script<'_> {
             Ok(wasm) => {
                 let verdict = match self.engine.compile(&wasm) {
                     // What it imports matters once it is instantiated.
-                    Ok(_) | Err(Error::Import { .. }) => Passed,
+                    Ok(_) => Passed,
                     Err(error) => refusal(&error),
                 };
                 self.definitions.insert(name, wasm);
@@ -235,8 +235,7 @@ impl Script<'_> {
         };
         match self.engine.compile(&wasm) {
             Err(Error::InvalidModule { .. }) => Passed,
-            // Imports are checked last.
-            Err(error) if !matches!(error, Error::Import { .. }) => refusal(&error),
+            Err(error) => refusal(&error),
             // Scripts of other proposals are older than several memories in a module.
             _ if matches!(message, "zero byte expected" | "multiple memories") => {
                 not_expressible("modules that a later proposal made valid")

@@ -78,14 +78,14 @@ impl<'a> World<'a> {
     /// Instantiates a module.
     pub(super) fn start(&mut self, wasm: &[u8]) -> std::result::Result<Id, Stop> {
         let imports = match self.engine.compile(wasm) {
-            Ok(module) => {
+            Ok(module) if module.imports().is_empty() => {
                 let runtime = module.instantiate(&limits())?;
                 let id = self.add(wasm, Vec::new());
                 let log = vec![Event::Start(id)];
                 self.run(Guest { parts: vec![id], log, runtime, linked: false });
                 return Ok(id);
             }
-            Err(Error::Import { .. }) => self.resolve(wasm)?,
+            Ok(_) => self.resolve(wasm)?,
             Err(error) => return Err(error.into()),
         };
         let id = self.add(wasm, imports);

@@ -1,12 +1,13 @@
 //! An engine that passes everything on to another one, except where a defect steps in.
 
+use std::any::Any;
 use std::sync::Arc;
 
 use polychord_runtime_api::spi::Host;
 use polychord_runtime_api::{
-    Capabilities, Engine, LayerId, LayerSpec, Limits, LinearMemories, LoadedLayer, MemoryId,
-    MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region, Result, Runtime,
-    Stats, Value, ValueType,
+    Capabilities, Engine, Instantiation, Interrupter, LayerId, LayerSpec, Limits, LinearMemories,
+    LoadedLayer, MemoryId, MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region,
+    Result, Runtime, Stats, Value, ValueType,
 };
 
 /// One deliberate mistake: overrides what it does wrong.
@@ -19,6 +20,14 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
 
     fn instantiate(&self, module: &dyn Module, limits: &Limits) -> Result<Box<dyn Runtime>> {
         module.instantiate(limits)
+    }
+
+    fn instantiate_with(
+        &self,
+        module: &dyn Module,
+        with: Instantiation<'_>,
+    ) -> Result<Box<dyn Runtime>> {
+        module.instantiate_with(with)
     }
 
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
@@ -82,6 +91,18 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
 
     fn stats(&self, guest: &Guest) -> Stats {
         guest.inner.stats()
+    }
+
+    fn global(&self, guest: &mut Guest, name: &str) -> Result<Value> {
+        guest.inner.global(name)
+    }
+
+    fn set_global(&self, guest: &mut Guest, name: &str, value: Value) -> Result<()> {
+        guest.inner.set_global(name, value)
+    }
+
+    fn interrupter(&self, guest: &Guest) -> Result<Interrupter> {
+        guest.inner.interrupter()
     }
 
     /// Whether guests are never taken down.
@@ -157,11 +178,20 @@ impl Module for DoubleModule {
     }
 
     fn instantiate(&self, limits: &Limits) -> Result<Box<dyn Runtime>> {
-        let inner = self.defect.instantiate(&*self.inner, limits)?;
+        Ok(self.wrap(self.defect.instantiate(&*self.inner, limits)?))
+    }
+
+    fn instantiate_with(&self, with: Instantiation<'_>) -> Result<Box<dyn Runtime>> {
+        Ok(self.wrap(self.defect.instantiate_with(&*self.inner, with)?))
+    }
+}
+
+impl DoubleModule {
+    fn wrap(&self, inner: Box<dyn Runtime>) -> Box<dyn Runtime> {
         let thread = std::thread::current().id();
         let first_size = inner.memory().len();
         let guest = Guest { inner, old_memory: Vec::new(), first_size, thread };
-        Ok(Box::new(DoubleRuntime { guest: Some(guest), defect: self.defect }))
+        Box::new(DoubleRuntime { guest: Some(guest), defect: self.defect })
     }
 }
 
@@ -285,5 +315,27 @@ impl Runtime for DoubleRuntime {
 
     fn call_into(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         self.guest_mut().inner.call_into(export, args, results)
+    }
+
+    fn global(&mut self, name: &str) -> Result<Value> {
+        let defect = self.defect;
+        defect.global(self.guest_mut(), name)
+    }
+
+    fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
+        let defect = self.defect;
+        defect.set_global(self.guest_mut(), name, value)
+    }
+
+    fn interrupter(&self) -> Result<Interrupter> {
+        self.defect.interrupter(self.guest())
+    }
+
+    fn state_any(&self) -> Option<&(dyn Any + Send)> {
+        self.guest().inner.state_any()
+    }
+
+    fn state_any_mut(&mut self) -> Option<&mut (dyn Any + Send)> {
+        self.guest_mut().inner.state_any_mut()
     }
 }

@@ -41,6 +41,7 @@ impl WasmiEngine {
         capabilities.time_limit = false;
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
+        capabilities.reentrance = true;
         let mut config = Config::default();
         config.wasm_multi_memory(true).wasm_memory64(true).wasm_relaxed_simd(true);
         Ok(Self { capabilities: Arc::new(capabilities), engine: wasmi::Engine::new(&config) })

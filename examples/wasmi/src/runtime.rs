@@ -1,12 +1,18 @@
-//! Compiled modules, live guests, their memory and their host functions.
+//! Compiled modules, live guests, their memories and globals, and what they import.
 
 use std::sync::Arc;
 
-use polychord_runtime_api::spi::{Host, Import, Instance as GuestInstance, Module, Start, Started};
-use polychord_runtime_api::{Error, LinearMemories, ModuleInfo, Result, Value, ValueType};
+use polychord_runtime_api::spi::{
+    GlobalAt, GlobalType, Host, HostFunction, Instance as GuestInstance, Item, MemoryType, Module,
+    Start, Started, Stopped, with_values,
+};
+use polychord_runtime_api::{
+    AddressType, Error, LinearMemories, ModuleInfo, Result, Value, ValueType,
+};
 use wasmi::{
-    Caller, Extern, F32, F64, Func, FuncType, Instance, Memory, Store, StoreContext,
-    StoreContextMut, StoreLimits, StoreLimitsBuilder, V128, Val, ValType,
+    AsContext, AsContextMut, Caller, Extern, F32, F64, Func, FuncType, Global, Instance, Memory,
+    Mutability, Store, StoreContext, StoreContextMut, StoreLimits, StoreLimitsBuilder, V128, Val,
+    ValType,
 };
 
 use crate::{NAME, error};
@@ -17,17 +23,18 @@ pub(crate) struct WasmiModule {
     info: Arc<ModuleInfo>,
 }
 
-/// A live guest.
-struct WasmiRuntime {
-    store: Store<State>,
-    instance: Instance,
-}
+/// A guest, by its store or by what wasmi gives to a function of the host: between calls, and in the
+/// middle of one.
+struct Live<C>(C);
 
-/// The state of a store, which host functions and limits find there.
+/// The state of a store, which functions of the host and limits find there.
 struct State {
     host: Arc<Host>,
-    /// The exported ones, by the index that the host knows them by. None until the guest has
-    /// started.
+    /// None until the guest is there.
+    instance: Option<Instance>,
+    /// What the guest imports, in its order.
+    imports: Vec<Extern>,
+    /// By the index that the host knows them by.
     memories: Vec<Memory>,
     limits: StoreLimits,
 }
@@ -45,78 +52,132 @@ impl Module for WasmiModule {
             .memory_size(usize::try_from(host.memory_limit()).unwrap_or(usize::MAX))
             .table_elements(usize::try_from(host.table_limit()).unwrap_or(usize::MAX))
             .build();
-        let state = State { host, memories: Vec::new(), limits };
+        let (instance, imports, memories) = (None, Vec::new(), Vec::new());
+        let state = State { host, instance, imports, memories, limits };
         let mut store = Store::new(self.module.engine(), state);
         store.limiter(|state| &mut state.limits);
-        let imports: Vec<_> =
-            self.info.imports().iter().map(|import| define(&mut store, import)).collect();
+        let imports = start.define(|item| define(&mut store, item))?;
         let instance = Instance::new(&mut store, &self.module, &imports)
             .map_err(|e| error::call(&e, "the start function"))?;
-        let exported = self.info.memories().iter();
-        let memories = exported.filter_map(|memory| instance.get_memory(&store, &memory.name));
-        store.data_mut().memories = memories.collect();
-        Ok(start.finish(WasmiRuntime { store, instance }))
+        let memories = self.info.memories().iter().filter_map(|memory| match memory.import {
+            Some(index) => imports.get(index)?.into_memory(),
+            None => instance.get_memory(&store, &memory.name),
+        });
+        let memories = memories.collect();
+        let state = store.data_mut();
+        (state.instance, state.imports, state.memories) = (Some(instance), imports, memories);
+        Ok(start.finish(Live(store)))
     }
 }
 
-impl LinearMemories for WasmiRuntime {
+impl<C: AsContextMut<Data = State>> LinearMemories for Live<C> {
     fn linear_memory(&self, index: usize) -> &[u8] {
-        bytes(&self.store, index)
+        bytes(self.0.as_context(), index)
     }
 
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        bytes_mut(&mut self.store, index)
+        bytes_mut(self.0.as_context_mut(), index)
     }
 }
 
-impl GuestInstance for WasmiRuntime {
+impl<C: AsContextMut<Data = State>> GuestInstance for Live<C> {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        let memory = self.store.data().memories.get(memory).copied();
+        let memory = self.0.as_context().data().memories.get(memory).copied();
         let before = match memory {
-            Some(memory) => memory.grow(&mut self.store, pages).map_err(|e| e.to_string()),
+            Some(memory) => memory.grow(&mut self.0, pages).map_err(|e| e.to_string()),
             None => Err("it has none of this index".to_owned()),
         };
         before.map_err(|reason| Error::cannot_grow(NAME, pages, reason))
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let function = self.instance.get_func(&self.store, export);
+        let instance = self.0.as_context().data().instance;
+        let function = instance.and_then(|instance| instance.get_func(&self.0, export));
         let function = function.ok_or_else(|| Error::missing_export(export))?;
         let args: Vec<_> = args.iter().map(|value| to_engine(*value)).collect();
         let mut out: Vec<_> = results.iter().map(|value| to_engine(*value)).collect();
-        let called = function.call(&mut self.store, &args, &mut out);
+        let called = function.call(&mut self.0, &args, &mut out);
         called.map_err(|e| error::call(&e, export))?;
         for (result, value) in results.iter_mut().zip(&out) {
             *result = from_engine(value);
         }
         Ok(())
     }
+
+    fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {
+        let global = find(&self.0, at)?;
+        Ok(from_engine(&global.get(&self.0)))
+    }
+
+    fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()> {
+        let global = find(&self.0, at)?;
+        let set = global.set(&mut self.0, to_engine(value));
+        set.map_err(|error| Error::call(NAME, "setting a global", None, error))
+    }
 }
 
-fn define(store: &mut Store<State>, import: &Import) -> Extern {
+fn find(store: &impl AsContext<Data = State>, at: GlobalAt<'_>) -> Result<Global> {
+    let state = store.as_context();
+    let global = match at {
+        GlobalAt::Export(name) => state.data().instance.and_then(|it| it.get_global(store, name)),
+        GlobalAt::Import(index) => state.data().imports.get(index).and_then(|it| it.into_global()),
+        _ => None,
+    };
+    global.ok_or_else(|| Error::lost_global(NAME, at))
+}
+
+/// Something that a guest imports.
+fn define(store: &mut Store<State>, item: &Item) -> Result<Extern> {
+    match item {
+        Item::Function(function) => Ok(function_of(store, function).into()),
+        Item::Memory(ty) => memory(store, *ty).map(Extern::from),
+        Item::Global(ty, value) => Ok(global(store, *ty, *value).into()),
+        other => Err(refuse(format!("it imports {other:?}"))),
+    }
+}
+
+fn refuse(reason: impl ToString) -> Error {
+    Error::Instantiate { engine: NAME, reason: reason.to_string() }
+}
+
+fn memory(store: &mut Store<State>, ty: MemoryType) -> Result<Memory> {
+    let ty = match ty.address {
+        AddressType::I64 => wasmi::MemoryType::new64(ty.min_pages, ty.max_pages),
+        AddressType::I32 => {
+            let pages = |pages: u64| u32::try_from(pages).unwrap_or(u32::MAX).min(1 << 16);
+            wasmi::MemoryType::new(pages(ty.min_pages), ty.max_pages.map(pages))
+        }
+    };
+    Memory::new(store, ty).map_err(refuse)
+}
+
+fn global(store: &mut Store<State>, ty: GlobalType, value: Value) -> Global {
+    let mutability = if ty.mutable { Mutability::Var } else { Mutability::Const };
+    Global::new(store, to_engine(value), mutability)
+}
+
+fn function_of(store: &mut Store<State>, function: &HostFunction) -> Func {
     let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
-    let ty = FuncType::new(convert(&import.ty.params), convert(&import.ty.results));
-    let function = import.function;
+    let ty = function.ty();
+    let ty = FuncType::new(convert(&ty.params), convert(&ty.results));
+    let function = function.clone();
     let serve = move |caller: Caller<'_, State>, params: &[Val], results: &mut [Val]| {
         let host = caller.data().host.clone();
-        let params = params.iter().map(from_engine);
-        results[0] = to_engine(function.serve(&host, &mut InCall(caller), params));
-        Ok(())
+        let served = with_values(params.len() + results.len(), |values| {
+            let (args, out) = values.split_at_mut(params.len());
+            for (arg, param) in args.iter_mut().zip(params) {
+                *arg = from_engine(param);
+            }
+            function.call(&host, &mut Live(caller), args, out)?;
+            for (result, value) in results.iter_mut().zip(out) {
+                *result = to_engine(*value);
+            }
+            Ok(())
+        });
+        // The host knows why, and tells the caller.
+        served.map_err(|stopped: Stopped| wasmi::Error::new(stopped.to_string()))
     };
-    Func::new(store, ty, serve).into()
-}
-
-/// The memories of a guest that has called the host.
-struct InCall<'a>(Caller<'a, State>);
-
-impl LinearMemories for InCall<'_> {
-    fn linear_memory(&self, index: usize) -> &[u8] {
-        bytes(&self.0, index)
-    }
-
-    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        bytes_mut(&mut self.0, index)
-    }
+    Func::new(store, ty, serve)
 }
 
 fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {

@@ -10,7 +10,7 @@ impl Error {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::InvalidModule { .. } | Self::TooComplex { .. } | Self::Import { .. } => {
+            Self::InvalidModule { .. } | Self::TooComplex { .. } | Self::Imports { .. } => {
                 ErrorKind::InvalidModule
             }
             Self::Unmet { .. } => ErrorKind::Unsupported,
@@ -20,7 +20,13 @@ impl Error {
             | Self::EngineVersion { .. }
             | Self::SignalConflict { .. } => ErrorKind::Engine,
             Self::Trap { .. } => ErrorKind::Trap,
+            Self::Host { .. } => ErrorKind::Host,
+            Self::Exit { .. } => ErrorKind::Exit,
             Self::Signature { .. }
+            | Self::Import { .. }
+            | Self::GlobalType { .. }
+            | Self::NotText { .. }
+            | Self::NotInterruptible
             | Self::NotEnabled { .. }
             | Self::NoGuestMemory { .. }
             | Self::InvalidMemory { .. }
@@ -31,6 +37,7 @@ impl Error {
             | Self::RankNumber { .. }
             | Self::HasRank { .. } => ErrorKind::InvalidInput,
             Self::MissingExport { .. }
+            | Self::MissingGlobal { .. }
             | Self::MemoryNotFound { .. }
             | Self::RegionNotFound { .. }
             | Self::LayerNotFound { .. } => ErrorKind::NotFound,
@@ -61,6 +68,7 @@ impl Error {
             | Self::SignalConflict { engine, .. }
             | Self::Unmet { engine, .. }
             | Self::Trap { engine, .. }
+            | Self::Host { engine, .. }
             | Self::OutOfMemory { engine, .. } => Some(*engine),
             _ => None,
         }
@@ -71,6 +79,8 @@ impl Error {
     pub fn operation(&self) -> Option<&str> {
         match self {
             Self::Call { operation, .. } | Self::Trap { operation, .. } => Some(operation),
+            Self::Host { name, .. } | Self::Import { name, .. } => Some(name),
+            Self::MissingGlobal { global, .. } | Self::GlobalType { global, .. } => Some(global),
             Self::MissingExport { export, .. } | Self::Signature { export, .. } => Some(export),
             Self::Panic { operation }
             | Self::NotEnabled { operation, .. }
@@ -81,6 +91,16 @@ impl Error {
             | Self::BufferTooSmall { operation, .. }
             | Self::Io { operation, .. } => Some(operation),
             _ => None,
+        }
+    }
+
+    /// The same error, of guest code that runs as something else than the export that was called.
+    pub(crate) fn within(self, place: &str) -> Self {
+        let operation = place.to_owned();
+        match self {
+            Self::Trap { engine, kind, .. } => Self::Trap { engine, operation, kind },
+            Self::Call { engine, reason, .. } => Self::Call { engine, operation, reason },
+            other => other,
         }
     }
 

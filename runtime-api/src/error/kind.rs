@@ -22,6 +22,10 @@ pub enum ErrorKind {
     Engine,
     /// The guest was stopped by a trap, its time limit included.
     Trap,
+    /// A function of the host has ended the call.
+    Host,
+    /// The guest has ended its program, with a code.
+    Exit,
     /// A description, an argument or a number is not possible.
     InvalidInput,
     /// There is no memory, region, layer or export of this name.
@@ -44,6 +48,8 @@ polychord_plan::named!(ErrorKind, "kind of error", { InvalidModule = "invalid_mo
     Unsupported = "unsupported",
     Engine = "engine",
     Trap = "trap",
+    Host = "host",
+    Exit = "exit",
     InvalidInput = "invalid_input",
     NotFound = "not_found",
     Limit = "limit",

@@ -13,6 +13,12 @@ fn errors_have_no_hidden_characters() {
         Error::InvalidModule { offset: 0, reason: text() },
         Error::Compile { engine: "e", reason: text() },
         Error::Import { module: text(), name: text(), reason: text() },
+        Error::Imports {
+            unmatched: vec![Unmatched { module: text(), name: text(), reason: text() }],
+        },
+        Error::Host { engine: "e", module: text(), name: text(), source: text().into() },
+        Error::MissingGlobal { global: text(), available: vec![text()] },
+        Error::GlobalType { global: text(), expected: text(), given: text() },
         Error::Instantiate { engine: "e", reason: text() },
         Error::Call { engine: "e", operation: text(), reason: text() },
         Error::Trap { engine: "e", operation: text(), kind: TrapKind::Other },

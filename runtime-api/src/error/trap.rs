@@ -36,6 +36,8 @@ pub enum TrapKind {
     StackOverflow,
     /// The call took longer than [`Limits::call_time`](crate::Limits::call_time).
     DeadlineExceeded(Duration),
+    /// The call was stopped by an [`Interrupter`](crate::Interrupter).
+    Interrupted,
     /// Another trap, which only this engine has.
     Other,
 }
@@ -57,6 +59,7 @@ impl fmt::Display for TrapKind {
             Self::DeadlineExceeded(limit) => {
                 write!(f, "the time limit of {} ms was exceeded", limit.as_millis())
             }
+            Self::Interrupted => f.write_str("it was interrupted"),
             Self::Other => f.write_str("a trap that only this engine has"),
         }
     }

@@ -1,6 +1,7 @@
 //! Parts of messages.
 
 use super::unmet::Unmet;
+use crate::imports::Unmatched;
 
 /// What raises a limit.
 pub(super) fn setter(what: &str) -> &str {
@@ -24,6 +25,14 @@ pub(super) fn in_function(function: Option<u32>) -> String {
 pub(super) fn join(unmet: &[Unmet]) -> String {
     let all: Vec<_> = unmet.iter().map(ToString::to_string).collect();
     all.join("; ")
+}
+
+pub(super) fn unmatched_imports(all: &[Unmatched]) -> String {
+    let shown: Vec<_> = all.iter().take(SHOWN).map(ToString::to_string).collect();
+    match all.len().saturating_sub(SHOWN) {
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
 }
 
 pub(super) fn list(names: &[String]) -> String {

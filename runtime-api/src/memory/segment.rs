@@ -175,9 +175,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::imports::MemoryType;
 
     fn memory(address: AddressType) -> LinearMemory {
-        LinearMemory { name: "memory".into(), address, min_bytes: 0, max_bytes: None }
+        LinearMemory::new("memory", MemoryType::new(0).address(address), None)
     }
 
     #[test]

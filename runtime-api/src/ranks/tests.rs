@@ -281,6 +281,24 @@ impl crate::LinearMemories for Broken {
     }
 }
 
+impl crate::spi::Instance for Broken {
+    fn grow(&mut self, _: usize, _: u64) -> Result<u64> {
+        unreachable!()
+    }
+
+    fn invoke(&mut self, _: &str, _: &[crate::Value], _: &mut [crate::Value]) -> Result<()> {
+        unreachable!()
+    }
+
+    fn global(&mut self, _: crate::spi::GlobalAt<'_>) -> Result<crate::Value> {
+        unreachable!()
+    }
+
+    fn set_global(&mut self, _: crate::spi::GlobalAt<'_>, _: crate::Value) -> Result<()> {
+        unreachable!()
+    }
+}
+
 #[test]
 fn a_panic_in_all_gather_stops_the_rank() {
     use crate::Runtime as _;
@@ -291,10 +309,11 @@ fn a_panic_in_all_gather_stops_the_rank() {
         let mut guest = crate::idle::Idle::start(1);
         guest.join(rank.clone()).unwrap();
         let args = [crate::Value::I32(0); 3];
-        let function = crate::module::find("all_gather").unwrap();
+        let function = crate::imports::layer_function("all_gather");
         let host = guest.shared_host();
-        let code = function.call(&host, &mut Broken, &args);
-        assert_eq!(code, crate::Value::I32(polychord_abi::code::INTERNAL));
+        let mut result = [crate::Value::I32(0)];
+        function.call(&host, &mut Broken, &args, &mut result).unwrap();
+        assert_eq!(result, [crate::Value::I32(polychord_abi::code::INTERNAL)]);
         host.last_refusal().unwrap().to_string()
     });
     assert!(results[0].contains("rank 1 of 2 has stopped"), "{results:?}");

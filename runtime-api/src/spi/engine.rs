@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::Result;
 use crate::capability::Capabilities;
 use crate::module::ModuleInfo;
-use crate::spi::instance::{Start, Started};
+use crate::spi::start::{Start, Started};
 
 /// A WebAssembly engine, as a backend implements it: what it can do, and how it translates.
 ///
@@ -69,7 +69,8 @@ pub trait Engine: fmt::Debug + Send + Sync {
     /// What this engine can do as it is configured.
     fn capabilities(&self) -> &Arc<Capabilities>;
 
-    /// Compiles a module that has been validated, and of which `info` tells what it declares.
+    /// Compiles a module that has been validated, and of which `info` tells what it declares. It has
+    /// no start function: if there was one it is exported, and called by the host.
     ///
     /// # Errors
     ///
@@ -107,19 +108,20 @@ pub trait Engine: fmt::Debug + Send + Sync {
 /// # impl Instance for Guest {
 /// #     fn grow(&mut self, _: usize, _: u64) -> Result<u64> { Ok(0) }
 /// #     fn invoke(&mut self, _: &str, _: &[polychord_runtime_api::Value], _: &mut [polychord_runtime_api::Value]) -> Result<()> { Ok(()) }
+/// #     fn global(&mut self, _: spi::GlobalAt<'_>) -> Result<polychord_runtime_api::Value> { Ok(0.into()) }
+/// #     fn set_global(&mut self, _: spi::GlobalAt<'_>, _: polychord_runtime_api::Value) -> Result<()> { Ok(()) }
 /// # }
 /// # fn instantiate(_: Arc<spi::Host>) -> Result<Guest> { Ok(Guest) }
 /// ```
 pub trait Module: Send + Sync {
-    /// Makes an instance that uses the host of `start` for its imports, and runs its start
-    /// function.
+    /// Makes an instance with the imports of `start`.
     ///
-    /// Only [`Module::instantiate`](crate::Module::instantiate) makes a [`Start`], after it has
-    /// checked the limits.
+    /// Only [`Module::instantiate_with`](crate::Module::instantiate_with) makes a [`Start`], after it
+    /// has checked limits and imports.
     ///
     /// # Errors
     ///
-    /// [`Error::Trap`](crate::Error::Trap) if the start function traps, and
+    /// [`Error::Trap`](crate::Error::Trap) if a segment does not fit, and
     /// [`Error::Instantiate`](crate::Error::Instantiate) if the engine cannot make the instance.
     fn start(&self, start: Start) -> Result<Started>;
 }

@@ -1,20 +1,21 @@
-//! What a backend makes of a module: an instance, and how it gets to the host.
-
-use std::fmt;
-use std::sync::Arc;
+//! What a backend makes of a module: an instance.
 
 use crate::Result;
-use crate::host::Host;
 use crate::memory::segment::LinearMemories;
+use crate::module::GlobalAt;
 use crate::value::Value;
 
 /// An instance of a module, as its engine has it: what a backend implements.
 ///
-/// It grows and calls, and shows its [`LinearMemories`]. What a user sees is a
+/// It grows and calls, and shows its [`LinearMemories`] and globals. What a user sees is a
 /// [`Runtime`](crate::Runtime), which has the instance for itself.
 ///
+/// A backend implements it twice: for a guest that no call runs in, which
+/// [`Start::finish`](crate::spi::Start::finish) takes, and for a guest that is in the middle of a call,
+/// which it gives to [`HostFunction::call`](crate::spi::HostFunction::call).
+///
 /// ```
-/// use polychord_runtime_api::spi::Instance;
+/// use polychord_runtime_api::spi::{GlobalAt, Instance};
 /// use polychord_runtime_api::{LinearMemories, Result, Value};
 ///
 /// /// A guest with one memory, whose functions return zeros.
@@ -41,12 +42,20 @@ use crate::value::Value;
 ///         results.iter_mut().for_each(|result| *result = result.ty().zero());
 ///         Ok(())
 ///     }
+///
+///     fn global(&mut self, _at: GlobalAt<'_>) -> Result<Value> {
+///         Ok(Value::I32(0))
+///     }
+///
+///     fn set_global(&mut self, _at: GlobalAt<'_>, _value: Value) -> Result<()> {
+///         Ok(())
+///     }
 /// }
 ///
 /// assert_eq!(Zeros(Vec::new()).grow(0, 2)?, 0);
 /// # Ok::<(), polychord_runtime_api::Error>(())
 /// ```
-pub trait Instance: LinearMemories + Send {
+pub trait Instance: LinearMemories {
     /// Grows the linear memory of this index by whole pages of 64 KiB and returns its size
     /// before, in pages. Called with a size that the limits allow.
     ///
@@ -62,96 +71,19 @@ pub trait Instance: LinearMemories + Send {
     ///
     /// [`Error::Trap`](crate::Error::Trap) if the guest traps or exceeds its time.
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()>;
-}
 
-/// The permission to start one guest: [`Module::instantiate`](crate::Module::instantiate) makes
-/// it, and the backend uses it up.
-///
-/// ```
-/// use polychord_runtime_api::spi::{Instance, Start, Started};
-///
-/// fn finish(start: Start, instance: impl Instance + 'static) -> Started {
-///     println!("at most {} bytes in each memory", start.host().memory_limit());
-///     start.finish(instance)
-/// }
-/// ```
-///
-/// It has no other maker and cannot be copied, so no second guest starts with the host of the first:
-///
-/// ```compile_fail,E0451
-/// fn again(host: std::sync::Arc<polychord_runtime_api::spi::Host>) -> polychord_runtime_api::spi::Start {
-///     polychord_runtime_api::spi::Start { host }
-/// }
-/// ```
-///
-/// ```compile_fail,E0599
-/// fn twice(start: polychord_runtime_api::spi::Start) {
-///     let other = start.clone();
-/// }
-/// ```
-#[derive(Debug)]
-pub struct Start {
-    host: Arc<Host>,
-}
+    /// The value of a global. Called with one that the module has, of a number or a vector.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`](crate::Error::Call) if the engine has it not.
+    fn global(&mut self, at: GlobalAt<'_>) -> Result<Value>;
 
-/// A guest that has started, on its way to the user.
-///
-/// Its instance is reached through the [`Runtime`](crate::Runtime) alone from here on, so that it is not used or
-/// dropped beside the host that looks after its pages. An engine that wraps another one passes
-/// this on as it is:
-///
-/// ```
-/// use polychord_runtime_api::Result;
-/// use polychord_runtime_api::spi::{Module, Start, Started};
-///
-/// struct Wrapper<M>(M);
-///
-/// impl<M: Module> Module for Wrapper<M> {
-///     fn start(&self, start: Start) -> Result<Started> {
-///         self.0.start(start)
-///     }
-/// }
-/// ```
-///
-/// What is in it stays there:
-///
-/// ```compile_fail,E0616
-/// fn open(started: polychord_runtime_api::spi::Started) {
-///     let instance = started.instance;
-/// }
-/// ```
-pub struct Started {
-    host: Arc<Host>,
-    instance: Box<dyn Instance>,
-}
-
-impl Start {
-    pub(crate) const fn new(host: Arc<Host>) -> Self {
-        Self { host }
-    }
-
-    /// The host's side of the guest, for its imports and limits.
-    #[must_use]
-    pub const fn host(&self) -> &Arc<Host> {
-        &self.host
-    }
-
-    /// Hands over the instance, of which the start function has run.
-    #[must_use]
-    pub fn finish(self, instance: impl Instance + 'static) -> Started {
-        Started { host: self.host, instance: Box::new(instance) }
-    }
-}
-
-impl Started {
-    /// The guest's two halves, for the runtime that keeps them together.
-    pub(crate) fn into_parts(self) -> (Arc<Host>, Box<dyn Instance>) {
-        (self.host, self.instance)
-    }
-}
-
-impl fmt::Debug for Started {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Started").field("host", &self.host).finish_non_exhaustive()
-    }
+    /// Sets a global. Called with one that the module has and that can change, and a value of its
+    /// type.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Call`](crate::Error::Call) if the engine has it not.
+    fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()>;
 }

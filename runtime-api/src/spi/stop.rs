@@ -1,22 +1,25 @@
-//! Stopping guests whose time is over, by a word in their memory.
+//! Stopping guests by a word in their memory: the variant of a module that looks at it.
 #![allow(unsafe_code)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Instant;
 
 use polychord_passes::stop::FLAG;
 pub use polychord_passes::stop::Reads;
 
+use crate::host::Host;
+use crate::interrupt::{Cause, Switch};
+use crate::limits::Limits;
 use crate::spi::watchdog::Watchdog;
-use crate::{Error, Result, TrapKind};
+use crate::{Error, Result};
 
-/// How long each call of one guest may take.
+/// How long each call of one guest may take, and what else may stop it.
 ///
-/// Code of a guest that has a limit looks at a word in its memory where functions and loops begin
-/// (see [`polychord_passes::stop`]). The watchdog sets the word from its own thread.
+/// Code of a guest that has a limit, or that can be interrupted, looks at a word in its memory where
+/// functions and loops begin (see [`polychord_passes::stop`]). The watchdog, or an
+/// [`Interrupter`](crate::Interrupter), sets the word from its own thread.
 ///
 /// ```
 /// use polychord_runtime_api::Result;
@@ -27,81 +30,56 @@ use crate::{Error, Result, TrapKind};
 /// }
 /// ```
 #[derive(Debug)]
-pub struct TimeLimit(Option<(Duration, Word)>);
-
-/// The address of the word that stops a guest when it is not zero.
-#[derive(Clone, Copy, Debug)]
-struct Word(NonNull<AtomicU32>);
-
-// SAFETY: by the contract of `TimeLimit::new` the word is there for as long as anything has its
-// address, and it is only used by atomic operations.
-unsafe impl Send for Word {}
-// SAFETY: as above.
-unsafe impl Sync for Word {}
+pub struct TimeLimit(Option<Arc<Switch>>);
 
 impl TimeLimit {
-    /// Calls are stopped after `limit` by a word in the memory that the pass has added to the
-    /// guest.
-    ///
-    /// # Safety
-    ///
-    /// `memory` is the first byte of that memory: at least a page that is readable, writable and
-    /// aligned to its size, stays where it is for as long as the result lives, and is used by
-    /// nothing but compiled code of the guest.
-    const unsafe fn new(limit: Duration, memory: NonNull<u8>) -> Self {
-        // SAFETY: the word lies within the page, by the caller's promise.
-        Self(Some((limit, Word(unsafe { memory.byte_add(FLAG) }.cast()))))
-    }
-
-    /// Runs guest code, and stops it when its time is over. The trap that stops it becomes
-    /// [`TrapKind::DeadlineExceeded`].
+    /// Runs guest code, and stops it when its time is over, or when it is interrupted: it traps by
+    /// [`TrapKind::Unreachable`](crate::TrapKind::Unreachable), which becomes the kind of trap that
+    /// it is when the call has ended.
     ///
     /// # Errors
     ///
     /// Returns the errors of `run`, and [`Error::NoWatchdog`](crate::Error::NoWatchdog) if nothing could stop
     /// the guest; it was not run then.
     pub fn run<T>(&self, run: impl FnOnce() -> Result<T>) -> Result<T> {
-        let Some((limit, word)) = self.0 else { return run() };
+        let Some(switch) = &self.0 else { return run() };
+        let _running = switch.begin();
         // A limit beyond what the clock can express never comes.
-        let Some(deadline) = Instant::now().checked_add(limit) else { return run() };
-        word.set(0);
-        let alarm = Watchdog::set(deadline, move || word.set(1))?;
-        let result = run();
-        // Nothing writes to the word from here on.
-        drop(alarm);
-        match result {
-            Err(Error::Trap { engine, operation, kind: TrapKind::Unreachable })
-                if Instant::now() >= deadline =>
-            {
-                Err(Error::Trap { engine, operation, kind: TrapKind::DeadlineExceeded(limit) })
+        let deadline = switch.limit().and_then(|limit| Instant::now().checked_add(limit));
+        let alarm = match deadline {
+            Some(deadline) => {
+                let switch = switch.clone();
+                Some(Watchdog::set(deadline, move || _ = switch.stop(Cause::Deadline))?)
             }
-            result => result,
+            None => None,
+        };
+        let result = run();
+        // Nothing stops the next call because of this one.
+        drop(alarm);
+        result
+    }
+}
+
+impl Drop for TimeLimit {
+    fn drop(&mut self) {
+        if let Some(switch) = &self.0 {
+            switch.close();
         }
     }
 }
 
-impl Word {
-    fn set(self, value: u32) {
-        // SAFETY: the word is there, by the contract of `TimeLimit::new`: it is set through the
-        // `TimeLimit` and by an alarm that is dropped before `TimeLimit::run` ends.
-        unsafe { self.0.as_ref() }.store(value, Ordering::Relaxed);
-    }
-}
-
-/// A module as an engine compiled it, in two variants: the code of guests with a time limit
-/// looks at a flag, which costs some speed, so it is compiled when the first such guest starts.
+/// A module as an engine compiled it, in two variants: the code of guests that can be
+/// stopped looks at a flag, which costs some speed, so it is compiled when the first such guest starts.
 ///
 /// ```
-/// use std::time::Duration;
-///
-/// use polychord_runtime_api::Result;
 /// use polychord_runtime_api::spi::{Reads, Variants};
+/// use polychord_runtime_api::{Limits, Result};
 ///
 /// /// Stands for what an engine compiled.
 /// type Code = Vec<u8>;
 ///
-/// fn code(variants: &Variants<Code>, limit: Option<Duration>, reads: Reads) -> Result<usize> {
-///     let variant = variants.choose(limit, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
+/// fn code(variants: &Variants<Code>, limits: &Limits, reads: Reads) -> Result<usize> {
+///     let variant = variants.choose(limits, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
 ///     Ok(variant.module().len())
 /// }
 /// ```
@@ -115,34 +93,32 @@ pub struct Variants<M> {
     compiling: Mutex<()>,
 }
 
-/// The variant for guests with a time limit.
+/// The variant for guests that can be stopped.
 #[derive(Debug)]
 struct Stoppable<M> {
     module: M,
     /// The name that the memory with the flag is exported by.
     memory: String,
-    /// The name of the function to be called when the guest starts. Engines would run a start
-    /// function before anyone could find the flag, so it is none of the module's any more.
-    start: Option<String>,
 }
 
 /// The variant of a module that one guest runs.
 ///
 /// ```
-/// use polychord_runtime_api::Result;
 /// use polychord_runtime_api::spi::{Reads, Variants};
+/// use polychord_runtime_api::{Limits, Result};
 ///
-/// /// The code of a guest without a time limit, which looks at no flag.
+/// /// The code of a guest that nothing stops, which looks at no flag.
 /// fn plain(variants: &Variants<Vec<u8>>, reads: Reads) -> Result<&[u8]> {
-///     let variant = variants.choose(None, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
+///     let limits = Limits::default();
+///     let variant = variants.choose(&limits, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
 ///     Ok(variant.module())
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Variant<'a, M> {
     module: &'a M,
-    /// The names of the flag's memory and of the start function, if the guest has a time limit.
-    limited: Option<(Duration, &'a str, Option<&'a str>)>,
+    /// The name of the flag's memory, if the guest can be stopped.
+    flag: Option<&'a str>,
 }
 
 impl<M> Variants<M> {
@@ -152,7 +128,7 @@ impl<M> Variants<M> {
         Self { wasm: wasm.into(), plain, stoppable, compiling }
     }
 
-    /// The variant for a guest whose calls may take `limit`. The one with a flag is compiled when it
+    /// The variant for a guest with these limits. The one with a flag is compiled when it
     /// is first asked for, by one thread at a time. `reads` says what makes the engine's code read
     /// the flag again.
     ///
@@ -162,16 +138,16 @@ impl<M> Variants<M> {
     /// cannot be rewritten, or if `compile` panics.
     pub fn choose(
         &self,
-        limit: Option<Duration>,
+        limits: &Limits,
         engine: &'static str,
         reads: Reads,
         compile: impl FnOnce(&[u8]) -> Result<M>,
     ) -> Result<Variant<'_, M>> {
-        let Some(limit) = limit else {
-            return Ok(Variant { module: &self.plain, limited: None });
-        };
-        let Stoppable { module, memory, start } = self.stoppable(engine, reads, compile)?;
-        Ok(Variant { module, limited: Some((limit, memory, start.as_deref())) })
+        if !limits.can_be_stopped() {
+            return Ok(Variant { module: &self.plain, flag: None });
+        }
+        let Stoppable { module, memory } = self.stoppable(engine, reads, compile)?;
+        Ok(Variant { module, flag: Some(memory) })
     }
 
     fn stoppable(
@@ -191,16 +167,14 @@ impl<M> Variants<M> {
             engine,
             reason: format!("it cannot be made stoppable: {error}"),
         };
-        let without_start = polychord_passes::start::export(&self.wasm).map_err(failed)?;
-        let checked = polychord_passes::stop::checks(&without_start.wasm, reads).map_err(failed)?;
+        let checked = polychord_passes::stop::checks(&self.wasm, reads).map_err(failed)?;
         let module = catch_unwind(AssertUnwindSafe(|| compile(&checked.wasm)));
         let module = module.unwrap_or_else(|_| {
             let reason = "its compiler panicked on the code of a guest with a time limit, which is \
                           a defect of the engine: report it to its authors, and try another engine";
             Err(Error::Compile { engine, reason: reason.into() })
         })?;
-        let (memory, start) = (checked.memory, without_start.start);
-        Ok(self.stoppable.get_or_init(|| Stoppable { module, memory, start }))
+        Ok(self.stoppable.get_or_init(|| Stoppable { module, memory: checked.memory }))
     }
 }
 
@@ -214,21 +188,11 @@ impl<'a, M> Variant<'a, M> {
     /// Whether its code looks at a flag, which has a memory of one page.
     #[must_use]
     pub const fn has_flag(&self) -> bool {
-        self.limited.is_some()
+        self.flag.is_some()
     }
 
-    /// The name of the function that the backend calls as the start function, under the time limit;
-    /// none if the engine itself runs what the module declares.
-    #[must_use]
-    pub const fn start(&self) -> Option<&'a str> {
-        match self.limited {
-            Some((_, _, start)) => start,
-            None => None,
-        }
-    }
-
-    /// The time limit of an instance of this variant. `memory` finds the first byte of the memory
-    /// that the instance exports by a name; it is not called for a guest without a limit.
+    /// What stops an instance of this variant. `memory` finds the first byte of the memory that the
+    /// instance exports by a name; it is not called for a guest that nothing stops.
     ///
     /// # Errors
     ///
@@ -241,22 +205,28 @@ impl<'a, M> Variant<'a, M> {
     /// used by nothing but compiled code of the guest.
     pub unsafe fn time_limit(
         &self,
-        engine: &'static str,
+        host: &Host,
         memory: impl FnOnce(&str) -> Option<NonNull<u8>>,
     ) -> Result<TimeLimit> {
-        let Some((limit, name, _)) = self.limited else { return Ok(TimeLimit(None)) };
+        let Some(name) = self.flag else { return Ok(TimeLimit(None)) };
+        let engine = host.capabilities().engine;
         let reason = "it has not the memory of one page that its time limit needs";
         let memory =
             memory(name).ok_or_else(|| Error::Instantiate { engine, reason: reason.to_owned() })?;
-        // SAFETY: the caller's promise about `memory`.
-        Ok(unsafe { TimeLimit::new(limit, memory) })
+        // SAFETY: the word lies within the page, by the caller's promise.
+        let word = unsafe { memory.byte_add(FLAG) }.cast();
+        // SAFETY: by the caller's promise, up to the end of the result, which closes the switch.
+        let switch = Arc::new(unsafe { Switch::new(host.limits().call_time, word) });
+        host.set_switch(switch.clone());
+        Ok(TimeLimit(Some(switch)))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
+    use std::time::Duration;
 
     use super::*;
 

@@ -1,18 +1,10 @@
-//! What the backends' translations have in common: values, calls of host functions, and the errors
-//! of calls and of growth.
-
-use std::sync::Arc;
+//! What the backends' translations have in common: values, and the errors of calls and of growth.
 
 use polychord_abi::PAGE;
 
 use crate::error::{Error, TrapKind};
-use crate::host::Host;
-use crate::memory::LinearMemories;
-use crate::spi::imports::HostFunction;
+use crate::module::GlobalAt;
 use crate::value::Value;
-
-/// Most parameters of a host function.
-const MAX_PARAMS: usize = 4;
 
 impl Value {
     /// The value as an engine represents it, made by the function for its type.
@@ -34,22 +26,14 @@ impl Value {
     }
 }
 
-impl HostFunction {
-    /// Serves a call, as [`call`](Self::call) does, with parameters that the engine yields one by
-    /// one. Allocates nothing.
-    pub fn serve(
-        &self,
-        host: &Arc<Host>,
-        guest: &mut dyn LinearMemories,
-        params: impl IntoIterator<Item = Value>,
-    ) -> Value {
-        let mut args = [Value::I32(0); MAX_PARAMS];
-        let mut len = 0;
-        for (arg, param) in args.iter_mut().zip(params) {
-            *arg = param;
-            len += 1;
-        }
-        self.call(host, guest, &args[..len])
+/// Room for the values of a call: on the stack, unless they are very many.
+pub fn with_values<T>(count: usize, run: impl FnOnce(&mut [Value]) -> T) -> T {
+    const FEW: usize = 4;
+    const MANY: usize = 32;
+    match count {
+        0..=FEW => run(&mut [Value::I32(0); FEW][..count]),
+        5..=MANY => run(&mut [Value::I32(0); MANY][..count]),
+        _ => run(&mut vec![Value::I32(0); count]),
     }
 }
 
@@ -75,6 +59,13 @@ impl Error {
         Self::MissingExport { export: export.to_owned(), available: Vec::new() }
     }
 
+    /// The error of an engine that does not have a global which its module has.
+    #[must_use]
+    pub fn lost_global(engine: &'static str, at: GlobalAt<'_>) -> Self {
+        let reason = "the engine does not have this global".to_owned();
+        Self::Call { engine, operation: format!("{at:?}"), reason }
+    }
+
     /// The error of an instance whose memory does not grow by `pages` pages of 64 KiB.
     #[must_use]
     pub fn cannot_grow(engine: &'static str, pages: u64, reason: impl ToString) -> Self {
@@ -83,20 +74,6 @@ impl Error {
             what: "growing the guest's memory",
             asked: pages.saturating_mul(PAGE),
             reason: reason.to_string(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::spi::imports::HOST_FUNCTIONS;
-    use crate::value::AddressType;
-
-    #[test]
-    fn no_host_function_has_more_parameters() {
-        for function in HOST_FUNCTIONS {
-            assert!(function.ty(AddressType::I64).params.len() <= MAX_PARAMS, "{}", function.name);
         }
     }
 }

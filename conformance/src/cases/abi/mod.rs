@@ -84,7 +84,7 @@ pub const CASES: &[Case] = &[
     ),
     case(
         "abi/start_function",
-        "in its start function a guest may call imports, but has no memory for them yet",
+        "in its start function a guest may call imports, which find its memory",
         NOTHING,
         start_function,
     ),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Memory64, Module, ModuleLimits, RelaxedSimd, Result,
+    Capabilities, Engine, Error, Limits, Memory64, Module, ModuleLimits, RelaxedSimd, Result,
 };
 
 use super::Entry;
@@ -92,9 +92,10 @@ impl Defect for TakesAnything {
 struct LinksAnything;
 impl Defect for LinksAnything {
     fn compile(&self, engine: &dyn Engine, wasm: &[u8]) -> Result<Arc<dyn Module>> {
-        match engine.compile(wasm) {
-            Err(Error::Import { .. }) => empty(engine),
-            other => other,
+        let module = engine.compile(wasm)?;
+        match module.instantiate(&Limits::default()) {
+            Err(Error::Imports { .. }) => empty(engine),
+            _ => Ok(module),
         }
     }
 }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod call;
 mod compile;
 mod host_api;
+mod imports;
 mod limits;
 mod mapping;
 mod memory;
@@ -52,6 +53,7 @@ pub(crate) static DEFECTS: &[&[Entry]] = &[
     host_api::DEFECTS,
     mapping::DEFECTS,
     limits::DEFECTS,
+    imports::DEFECTS,
     threads::DEFECTS,
     ranks::DEFECTS,
     arithmetic::DEFECTS,

@@ -1,54 +1,148 @@
-//! The host side of every function that a guest may import, for all engines.
-//!
-//! A backend defines the functions of [`ModuleInfo::imports`](crate::ModuleInfo::imports) by
-//! passing each call on to [`HostFunction::call`], with the guest's memories as they are then.
+//! The functions of the module `env`, which every guest may import: they serve its 64-bit memories,
+//! layers and ranks. They are functions of the host like any others.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::LazyLock;
 
-use polychord_abi::{Stats, code};
+use polychord_abi::{MODULE, Stats, code, import};
 use polychord_plan::LayerId;
 
+use super::caller::Caller;
+use super::function::HostFunction;
+use super::{Imports, Item};
 use crate::host::{ANY_KIND, Host};
-use crate::memory::segment::LinearMemories;
-use crate::module::Function;
-pub use crate::module::{HOST_FUNCTIONS, HostFunction};
 use crate::ranks::{self, Rank};
-use crate::value::{AddressType, Value, ValueType};
+use crate::spi::Instance;
+use crate::value::{AddressType, FunctionType, Value, ValueType};
 use crate::{Error, Result};
 
-/// One call of a host function.
+/// A function of the module `env`.
+///
+/// ```
+/// use polychord_runtime_api::AddressType;
+/// use polychord_runtime_api::imports::LAYER_FUNCTIONS;
+///
+/// for function in LAYER_FUNCTIONS {
+///     println!("{} {}", function.name, function.ty(AddressType::I32));
+/// }
+/// ```
+#[derive(Debug)]
+pub struct LayerFunction {
+    /// Its name in module [`polychord_abi::MODULE`].
+    pub name: &'static str,
+    params: &'static [Param],
+    result: ValueType,
+    serve: fn(&mut Call<'_>) -> Result<i64>,
+}
+
+/// The functions of the module `env`.
+pub static LAYER_FUNCTIONS: &[LayerFunction] = &[
+    offer(import::IS_ENABLED, &[], I32, is_enabled),
+    offer(import::LOAD_LAYER, &[Param::I32, Param::Address, Param::Address], I32, load_layer),
+    offer(import::READ, &[Param::I64, Param::Address, Param::Address], I32, read),
+    offer(import::WRITE, &[Param::I64, Param::Address, Param::Address], I32, write),
+    offer(import::MAP_LAYER, &[Param::I32], I64, map_layer),
+    offer(import::PREFETCH, &[Param::I32], I32, hint),
+    offer(import::RELEASE, &[Param::I32], I32, hint),
+    offer(import::STATS, &[], I64, stats),
+    offer(import::STATS_INTO, &[Param::Address, Param::Address], I32, stats_into),
+    offer(import::ALL_GATHER, &[Param::Address, Param::Address, Param::Address], I32, all_gather),
+];
+
+const I32: ValueType = ValueType::I32;
+const I64: ValueType = ValueType::I64;
+
+/// A parameter of such a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Param {
+    I32,
+    I64,
+    /// A pointer or length: as wide as the guest's addresses.
+    Address,
+}
+
+const fn offer(
+    name: &'static str,
+    params: &'static [Param],
+    result: ValueType,
+    serve: fn(&mut Call<'_>) -> Result<i64>,
+) -> LayerFunction {
+    LayerFunction { name, params, result, serve }
+}
+
+/// The functions, for guests with this type of addresses.
+pub(super) fn imports(address: AddressType) -> &'static Imports {
+    static NARROW: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I32));
+    static WIDE: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I64));
+    match address {
+        AddressType::I32 => &NARROW,
+        AddressType::I64 => &WIDE,
+    }
+}
+
+fn all(address: AddressType) -> Imports {
+    let items = LAYER_FUNCTIONS
+        .iter()
+        .map(|function| (function.name.to_owned(), Item::Function(function.for_guests(address))));
+    Imports {
+        modules: [(MODULE.to_owned(), items.collect())]
+            .into_iter()
+            .collect::<std::collections::BTreeMap<_, _>>()
+            .into(),
+    }
+}
+
+/// Whether this is the name of one of these functions.
+pub(super) fn is_reserved(module: &str, name: &str) -> bool {
+    module == MODULE && LAYER_FUNCTIONS.iter().any(|function| function.name == name)
+}
+
+impl LayerFunction {
+    /// Its type for a guest with this type of addresses.
+    #[must_use]
+    pub fn ty(&self, address: AddressType) -> FunctionType {
+        let param = |param: &Param| match param {
+            Param::I32 => I32,
+            Param::I64 => I64,
+            Param::Address => address.value_type(),
+        };
+        let params = self.params.iter().map(param).collect();
+        FunctionType { params, results: vec![self.result] }
+    }
+
+    fn for_guests(&'static self, address: AddressType) -> HostFunction {
+        HostFunction::new(MODULE, self.name, self.ty(address), |caller, args, results| {
+            let number = self.serve(caller, args);
+            if let [result] = results {
+                *result = match self.result {
+                    I64 => Value::I64(number),
+                    _ => Value::I32(i32::try_from(number).unwrap_or(code::INTERNAL)),
+                };
+            }
+            Ok(())
+        })
+    }
+
+    /// Serves a call. Never fails: every refusal is a negative [`code`], and a panic, too, and counts
+    /// in the statistics.
+    fn serve(&self, caller: &mut Caller<'_>, args: &[Value]) -> i64 {
+        let (host, guest) = caller.parts();
+        let mut call = Call { name: self.name, host, guest, args };
+        match catch_unwind(AssertUnwindSafe(|| (self.serve)(&mut call))) {
+            Ok(Ok(number)) => number,
+            Ok(Err(error)) => host.refuse(error).code().into(),
+            Err(_) => host.refuse(Error::Panic { operation: self.name }).code().into(),
+        }
+    }
+}
+
+/// One call of such a function.
 struct Call<'a> {
     name: &'static str,
     host: &'a Host,
-    guest: &'a mut dyn LinearMemories,
+    guest: &'a mut dyn Instance,
     args: &'a [Value],
-}
-
-impl HostFunction {
-    /// Serves a call. `guest` is the guest's linear memories as they are now, and `args` have
-    /// the types of [`ty`](Self::ty). Pointers are about the memory of index 0.
-    ///
-    /// Never panics and never fails: every refusal is a negative
-    /// [`code`] and counts in the statistics.
-    pub fn call(&self, host: &Arc<Host>, guest: &mut dyn LinearMemories, args: &[Value]) -> Value {
-        let mut call = Call { name: self.name, host, guest, args };
-        // No panic may cross the boundary: for some engines it would be undefined behavior.
-        let result = catch_unwind(AssertUnwindSafe(|| call.serve(self.function)));
-        let number = match result {
-            Ok(Ok(number)) => number,
-            Ok(Err(error)) => i64::from(host.refuse(error).code()),
-            Err(_) => {
-                host.refuse(Error::Panic { operation: self.name });
-                i64::from(code::INTERNAL)
-            }
-        };
-        if self.result == ValueType::I64 {
-            return Value::I64(number);
-        }
-        Value::I32(i32::try_from(number).unwrap_or(code::INTERNAL))
-    }
 }
 
 fn is_enabled(call: &mut Call<'_>) -> Result<i64> {
@@ -122,20 +216,6 @@ fn all_gather(call: &mut Call<'_>) -> Result<i64> {
 }
 
 impl Call<'_> {
-    fn serve(&mut self, function: Function) -> Result<i64> {
-        match function {
-            Function::IsEnabled => is_enabled(self),
-            Function::LoadLayer => load_layer(self),
-            Function::Read => read(self),
-            Function::Write => write(self),
-            Function::MapLayer => map_layer(self),
-            Function::Prefetch | Function::Release => hint(self),
-            Function::Stats => stats(self),
-            Function::StatsInto => stats_into(self),
-            Function::AllGather => all_gather(self),
-        }
-    }
-
     fn require_enabled(&self) -> Result<()> {
         if self.host.is_enabled() {
             return Ok(());

@@ -1,0 +1,93 @@
+//! A guest in its store: what is the same between its calls and in the middle of one.
+
+use std::sync::Arc;
+
+use polychord_runtime_api::spi::{GlobalAt, Host, Instance as GuestInstance};
+use polychord_runtime_api::{Error, LinearMemories, Result, Value};
+use wasmtime::{AsContextMut, Extern, Global, Instance, Memory, StoreLimits, Val};
+
+use crate::memory::{bytes, bytes_mut};
+use crate::values::{from_engine, to_engine};
+use crate::{NAME, error};
+
+/// The state of a store, which functions of the host and limits find there.
+pub(crate) struct State {
+    pub(crate) host: Arc<Host>,
+    /// None until the guest is there.
+    pub(crate) instance: Option<Instance>,
+    /// What the guest imports, in its order.
+    pub(crate) imports: Vec<Extern>,
+    /// By the index that the host knows them by.
+    pub(crate) memories: Vec<Memory>,
+    pub(crate) limits: StoreLimits,
+    /// Arguments and results of the last call, kept so that the next one allocates nothing.
+    pub(crate) values: Vec<Val>,
+}
+
+/// A guest, by its store or by what Wasmtime gives to a function of the host.
+pub(crate) struct Live<C>(pub(crate) C);
+
+impl<C: AsContextMut<Data = State>> LinearMemories for Live<C> {
+    fn linear_memory(&self, index: usize) -> &[u8] {
+        bytes(self.0.as_context(), index)
+    }
+
+    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        bytes_mut(self.0.as_context_mut(), index)
+    }
+}
+
+impl<C: AsContextMut<Data = State>> GuestInstance for Live<C> {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        let memory = self.0.as_context().data().memories.get(memory).copied();
+        let before = match memory {
+            Some(memory) => memory.grow(&mut self.0, pages).map_err(|e| e.to_string()),
+            None => Err("it has none of this index".to_owned()),
+        };
+        before.map_err(|reason| Error::cannot_grow(NAME, pages, reason))
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        let mut store = self.0.as_context_mut();
+        let function = store.data().instance.and_then(|it| it.get_func(&mut store, export));
+        let function = function.ok_or_else(|| Error::missing_export(export))?;
+        // A call within a call finds none, and makes its own.
+        let mut values = std::mem::take(&mut store.data_mut().values);
+        values.clear();
+        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
+        let (given, out) = values.split_at_mut(args.len());
+        let done = function.call(&mut store, given, out);
+        for (result, value) in results.iter_mut().zip(out) {
+            *result = from_engine(value);
+        }
+        store.data_mut().values = values;
+        done.map_err(|error| error::call(&error, export))
+    }
+
+    fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {
+        let global = self.find(at)?;
+        Ok(from_engine(&global.get(&mut self.0)))
+    }
+
+    fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()> {
+        let global = self.find(at)?;
+        let set = global.set(&mut self.0, to_engine(value));
+        set.map_err(|error| error::call(&error, "setting a global"))
+    }
+}
+
+impl<C: AsContextMut<Data = State>> Live<C> {
+    fn find(&mut self, at: GlobalAt<'_>) -> Result<Global> {
+        let mut store = self.0.as_context_mut();
+        let global = match at {
+            GlobalAt::Export(name) => {
+                store.data().instance.and_then(|it| it.get_global(&mut store, name))
+            }
+            GlobalAt::Import(index) => {
+                store.data().imports.get(index).cloned().and_then(Extern::into_global)
+            }
+            _ => None,
+        };
+        global.ok_or_else(|| Error::lost_global(NAME, at))
+    }
+}

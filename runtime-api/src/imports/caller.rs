@@ -1,0 +1,348 @@
+//! What a function of the host may use of the guest that has called it.
+
+use std::any::Any;
+use std::cell::OnceCell;
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use polychord_plan::LayerId;
+
+use crate::host::{CallState, Host, UserState};
+use crate::memory::MemoryId;
+use crate::spi::Instance;
+use crate::stats::Stats;
+use crate::value::Value;
+use crate::{Error, Result};
+
+/// The guest that has called a function of the host, for as long as that function runs.
+///
+/// Pointers are about the guest's memory of index 0: the one that it exports as `memory`, else the
+/// first that it imports. They are checked against the memory as it is then.
+///
+/// ```
+/// use polychord_runtime_api::imports::{Caller, HostError, Imports};
+///
+/// /// What one guest has written.
+/// #[derive(Default)]
+/// struct Log(Vec<u8>);
+///
+/// fn write(caller: &mut Caller<'_>, (ptr, len): (u32, u32)) -> Result<u32, HostError> {
+///     let range = caller.range(ptr, len)?;
+///     let (memory, log) = caller.memory_and_state::<Log>().ok_or(HostError::new("no log"))?;
+///     log.0.extend_from_slice(&memory[range]);
+///     Ok(len)
+/// }
+///
+/// Imports::new().function("host", "write", write)?;
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
+pub struct Caller<'a> {
+    host: &'a Arc<Host>,
+    guest: &'a mut dyn Instance,
+    /// The user's state, if the function has asked for it: no call pays for what it does not use.
+    state: OnceCell<Option<UserState>>,
+}
+
+/// What pointers of functions are about.
+const POINTERS: usize = 0;
+
+impl<'a> Caller<'a> {
+    pub(super) fn new(host: &'a Arc<Host>, guest: &'a mut dyn Instance) -> Self {
+        Self { host, guest, state: OnceCell::new() }
+    }
+
+    /// The state of this guest, if it was given one of this type by
+    /// [`Instantiation::state`](crate::Instantiation::state).
+    #[must_use]
+    pub fn state<T: 'static>(&self) -> Option<&T> {
+        self.state.get_or_init(|| self.host.take_state()).as_ref()?.downcast_ref()
+    }
+
+    /// The state of this guest, mutably.
+    #[must_use]
+    pub fn state_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        self.state.get_or_init(|| self.host.take_state());
+        self.state.get_mut()?.as_mut()?.downcast_mut()
+    }
+
+    /// The guest's memory of index 0, and its state.
+    #[must_use]
+    pub fn memory_and_state<T: 'static>(&mut self) -> Option<(&mut [u8], &mut T)> {
+        self.state.get_or_init(|| self.host.take_state());
+        let state = self.state.get_mut()?.as_mut()?.downcast_mut()?;
+        Some((self.guest.linear_memory_mut(POINTERS), state))
+    }
+
+    /// The bytes of the guest's memory of index 0, as it is now.
+    #[must_use]
+    pub fn memory(&self) -> &[u8] {
+        self.guest.linear_memory(POINTERS)
+    }
+
+    /// The bytes of the guest's memory of index 0, mutably.
+    #[must_use]
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        self.guest.linear_memory_mut(POINTERS)
+    }
+
+    /// The bytes of a memory by its index in [`ModuleInfo::memories`](crate::ModuleInfo::memories);
+    /// empty if there is none.
+    #[must_use]
+    pub fn linear_memory(&self, index: usize) -> &[u8] {
+        self.guest.linear_memory(index)
+    }
+
+    /// The bytes of a memory by its index, mutably.
+    #[must_use]
+    pub fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
+        self.guest.linear_memory_mut(index)
+    }
+
+    /// The index of the memory that the guest exports by a name.
+    #[must_use]
+    pub fn memory_index(&self, export: &str) -> Option<usize> {
+        self.host.module().memories().iter().position(|memory| memory.name == export)
+    }
+
+    /// Makes the memory of this index larger by whole pages of 64 KiB. Its size before, in pages.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooLarge`] beyond the guest's limits, and [`Error::OutOfMemory`] if the engine
+    /// cannot.
+    pub fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        self.host.check_growth(&*self.guest, memory, pages)?;
+        self.guest.grow(memory, pages)
+    }
+
+    /// The `len` bytes at `ptr`, as a range of [`memory`](Self::memory).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    pub fn range(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<Range<usize>> {
+        let (ptr, len) = (ptr.into(), len.into());
+        let size = self.memory().len();
+        let range = ptr.checked_add(len).and_then(|end| {
+            let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(end).ok()?);
+            (end <= size).then_some(start..end)
+        });
+        let operation = "a function of the host";
+        range.ok_or(Error::PointerOutOfBounds { operation, ptr, len, size: size as u64 })
+    }
+
+    /// The `len` bytes at `ptr`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    pub fn read(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&[u8]> {
+        let range = self.range(ptr, len)?;
+        Ok(&self.memory()[range])
+    }
+
+    /// The `len` bytes at `ptr`, to be written to.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    pub fn slice_mut(&mut self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&mut [u8]> {
+        let range = self.range(ptr, len)?;
+        Ok(&mut self.memory_mut()[range])
+    }
+
+    /// Writes bytes at `ptr`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory; nothing is written then.
+    pub fn write(&mut self, ptr: impl Into<u64>, bytes: &[u8]) -> Result<()> {
+        self.slice_mut(ptr, bytes.len() as u64)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    /// The text of `len` bytes at `ptr`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`], and [`Error::NotText`] if the bytes are no UTF-8.
+    pub fn read_str(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&str> {
+        let (ptr, len) = (ptr.into(), len.into());
+        std::str::from_utf8(self.read(ptr, len)?).map_err(|error| Error::NotText {
+            ptr,
+            len,
+            valid: error.valid_up_to() as u64,
+        })
+    }
+
+    /// The number at `ptr`, least significant byte first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if it leaves the guest's memory.
+    pub fn read_value<T: Bytes>(&self, ptr: impl Into<u64>) -> Result<T> {
+        Ok(T::read(self.read(ptr, size_of::<T>() as u64)?))
+    }
+
+    /// Writes a number at `ptr`, least significant byte first.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if it leaves the guest's memory.
+    pub fn write_value<T: Bytes>(&mut self, ptr: impl Into<u64>, value: T) -> Result<()> {
+        value.write(self.slice_mut(ptr, size_of::<T>() as u64)?);
+        Ok(())
+    }
+
+    /// Calls a function that the guest exports, from within the guest's own call. The time limit is
+    /// that of the outer call.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Runtime::call_into`](crate::Runtime::call_into), and [`Error::Unmet`] if the
+    /// engine cannot run a guest within a call of the same guest
+    /// ([`Capabilities::reentrance`](crate::Capabilities::reentrance)). Calls within calls that go
+    /// too deep end in a trap, [`TrapKind::StackOverflow`](crate::TrapKind::StackOverflow).
+    pub fn call(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        self.host.module().check_call(export, args, Some(results.len()))?;
+        let _deeper = self.host.go_deeper(export)?;
+        self.give_state_back();
+        let done = self.guest.invoke(export, args, results);
+        self.host.end_of_call(done)
+    }
+
+    /// What a function that the guest exports has to be called with, if there is one.
+    #[must_use]
+    pub fn export(&self, name: &str) -> Option<&crate::FunctionType> {
+        self.host.module().functions().get(name)
+    }
+
+    /// The value of a global, by the name that [`Runtime::global`](crate::Runtime::global) takes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingGlobal`] if there is none of this name.
+    pub fn global(&mut self, name: &str) -> Result<Value> {
+        let (at, _) = self.host.module().global(name)?;
+        self.guest.global(at)
+    }
+
+    /// Sets a global.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingGlobal`] if there is none of this name, and [`Error::GlobalType`] if it does
+    /// not change, or has another type.
+    pub fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
+        let at = self.host.module().global_to_set(name, value)?;
+        self.guest.set_global(at, value)
+    }
+
+    /// The host's side of the guest: its module, its limits and its last refusal.
+    #[must_use]
+    pub fn host(&self) -> &Host {
+        self.host
+    }
+
+    /// What the guest's memories were used for.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.host.stats(&*self.guest)
+    }
+
+    /// Copies from a memory that was made by `create_memory64`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Runtime::read_memory64`](crate::Runtime::read_memory64).
+    pub fn read_memory64(&self, memory: MemoryId, offset: u64, out: &mut [u8]) -> Result<()> {
+        let address = self.host.address(memory, offset, out.len() as u64)?;
+        self.host.read(&*self.guest, address, out)
+    }
+
+    /// Copies to a memory that was made by `create_memory64`.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Runtime::write_memory64`](crate::Runtime::write_memory64).
+    pub fn write_memory64(&mut self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
+        let address = self.host.address(memory, offset, data.len() as u64)?;
+        self.host.write(self.guest, address, data)
+    }
+
+    /// Brings a layer into its memory by copying it, unless it is there already: pages of files are
+    /// mapped only while no guest runs. Its address in the guest; none for a memory in the host.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Runtime::load_layer`](crate::Runtime::load_layer).
+    pub fn load_layer(&mut self, layer: LayerId) -> Result<Option<u64>> {
+        let loaded = self.host.load_layer(self.guest, layer, CallState::Running, None)?;
+        Ok(loaded.address)
+    }
+
+    /// The guest itself, for functions of our own.
+    pub(super) fn parts(&mut self) -> (&'a Arc<Host>, &mut dyn Instance) {
+        (self.host, self.guest)
+    }
+
+    fn give_state_back(&mut self) {
+        if let Some(Some(state)) = self.state.take() {
+            self.host.give_state(state);
+        }
+    }
+}
+
+impl Drop for Caller<'_> {
+    fn drop(&mut self) {
+        self.give_state_back();
+    }
+}
+
+impl fmt::Debug for Caller<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+/// A number with as many bytes in the guest's memory as it has in Rust.
+///
+/// ```
+/// use polychord_runtime_api::imports::Caller;
+///
+/// fn sum(caller: &Caller<'_>, at: u32) -> polychord_runtime_api::Result<u64> {
+///     let (a, b): (u32, u16) = (caller.read_value(at)?, caller.read_value(at + 4)?);
+///     Ok(u64::from(a) + u64::from(b))
+/// }
+/// ```
+pub trait Bytes: Copy + Any + sealed::Sealed {
+    #[doc(hidden)]
+    fn read(bytes: &[u8]) -> Self;
+    #[doc(hidden)]
+    fn write(self, bytes: &mut [u8]);
+}
+
+mod sealed {
+    pub trait Sealed {}
+}
+
+macro_rules! bytes {
+    ($($number:ty)*) => {$(
+        impl sealed::Sealed for $number {}
+
+        impl Bytes for $number {
+            fn read(bytes: &[u8]) -> Self {
+                let mut own = [0; size_of::<Self>()];
+                own.copy_from_slice(bytes);
+                Self::from_le_bytes(own)
+            }
+
+            fn write(self, bytes: &mut [u8]) {
+                bytes.copy_from_slice(&self.to_le_bytes());
+            }
+        }
+    )*};
+}
+
+bytes! { u8 i8 u16 i16 u32 i32 u64 i64 u128 i128 f32 f64 }
