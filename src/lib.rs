@@ -78,6 +78,7 @@
 //! | [`api::spi`] | what the backend of an engine implements |
 //! | [`api::abi`] | what guests import |
 #![cfg_attr(feature = "hub", doc = "| [`hub`] | the model cache, by the feature `hub` |")]
+#![cfg_attr(feature = "wasi", doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |")]
 //! | `wasmer`, `wasmtime`, `wasmedge` | one engine each, by the feature of its name, for settings beyond [`EngineOptions`] |
 //!
 //! # Cookbook
@@ -237,3 +238,5 @@ pub use polychord_backend_wasmtime as wasmtime;
 #[cfg(feature = "hub")]
 pub use polychord_hub as hub;
 pub use polychord_runtime_api as api;
+#[cfg(feature = "wasi")]
+pub use polychord_wasi as wasi;

@@ -34,7 +34,7 @@ fn a_split_model_gives_the_bits_of_a_whole_one_wherever_it_lives() {
             let report = session.load_report();
             (logits(&mut session, [3, 1, 4]), report.mapped, report.copied)
         };
-        let (expected, ..) = run(&whole, false, Placement::Resident32);
+        let (expected, ..) = run(&whole, false, Placement::resident32());
         let mut placements = vec![
             Placement::Auto,
             Placement::Sharded32 { memories: Some(3) },

@@ -79,6 +79,14 @@ impl Interrupter {
     pub fn interrupt(&self) -> bool {
         self.0.stop(Cause::Interrupter)
     }
+
+    /// Whether the call of the guest that is running has been stopped, by hand or by its time limit, and
+    /// has not ended yet. A function of the host that waits looks at it, and returns: the guest's call then
+    /// ends as soon as it goes on.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        self.0.is_stopping()
+    }
 }
 
 impl Switch {
@@ -113,6 +121,11 @@ impl Switch {
             state.set(1);
         }
         state.running
+    }
+
+    fn is_stopping(&self) -> bool {
+        let state = self.state();
+        state.running && state.cause.is_some()
     }
 
     /// The word is about to go.

@@ -1,5 +1,6 @@
-//! `polychord compare`: one prompt, several engines, one answer.
+//! `polychord compare`: one prompt or one guest, several engines, one answer.
 
+mod guest;
 mod profile;
 mod results;
 mod show;
@@ -60,6 +61,9 @@ pub(crate) struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
+
+    #[command(flatten)]
+    guest: guest::Args,
 }
 
 /// The load modes to compare.
@@ -81,6 +85,9 @@ enum Loads {
 /// it was.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engines = engines(args)?;
+    if let Some(guest) = args.guest.path() {
+        return guest::compare(guest, args, &engines);
+    }
     let model = args.model.clone().unwrap_or_default();
     let model = args.find.find(&model)?;
     let mut runs = Vec::new();

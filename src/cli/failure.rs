@@ -30,6 +30,11 @@ impl Failure {
         ExitCode::from(if self.usage { 2 } else { 1 })
     }
 
+    /// Whether the command line itself is at fault.
+    pub(crate) const fn is_usage(&self) -> bool {
+        self.usage
+    }
+
     /// The error and its causes as one paragraph.
     pub(crate) fn message(&self) -> String {
         let mut message = self.error.to_string();

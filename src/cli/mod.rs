@@ -14,6 +14,7 @@ mod plan;
 mod program;
 mod progress;
 mod pull;
+mod run;
 mod size;
 mod terminal;
 
@@ -38,6 +39,11 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
+    /// Run a guest of one's own: a WASI command, or a function of any module
+    ///
+    /// Ends with the guest's exit code; with 124 if its time was over, 134 if it trapped, 130 if it was
+    /// interrupted, 125 if it could not be run, and 2 if the command line is at fault.
+    Run(Box<run::Args>),
     /// Fetch a model into the cache
     Pull(pull::Args),
     /// Show the engines of this build and what they can do
@@ -60,6 +66,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Run(args) => return run::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Plan(args) => plan::run(&args),

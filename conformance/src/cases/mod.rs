@@ -18,6 +18,7 @@ pub mod stops;
 pub mod threads;
 pub mod transformer;
 pub mod traps;
+pub mod wasi;
 
 /// Version of the suite. The second number grows with new cases, the first one when a case
 /// that existed promises something else.
@@ -47,6 +48,7 @@ pub const GROUPS: &[&[Case]] = &[
     ranks::CASES,
     determinism::CASES,
     transformer::CASES,
+    wasi::CASES,
 ];
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use polychord_plan::LayerId;
 
 use crate::host::{CallState, Host, UserState};
+use crate::interrupt::Interrupter;
 use crate::memory::MemoryId;
 use crate::spi::Instance;
 use crate::stats::Stats;
@@ -238,6 +239,12 @@ impl<'a> Caller<'a> {
     pub fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
         let at = self.host.module().global_to_set(name, value)?;
         self.guest.set_global(at, value)
+    }
+
+    /// What stops the call that is running; none for a guest that cannot be stopped.
+    #[must_use]
+    pub fn interrupter(&self) -> Option<Interrupter> {
+        self.host.switch().cloned().map(Interrupter::new)
     }
 
     /// The host's side of the guest: its module, its limits and its last refusal.

@@ -29,14 +29,9 @@ pub(super) fn print(comparison: &Comparison) -> Result<(), Failure> {
 }
 
 fn table(comparison: &Comparison, paint: Paint) -> Table {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_FULL_CONDENSED);
-    if !paint.0 {
-        table.force_no_tty();
-    }
-    let header =
-        ["engine", "version", "mode", "load", "tokens", "tokens/s", "", "peak memory", "logits"];
-    table.set_header(header.map(|name| Cell::new(name).add_attribute(Attribute::Bold)));
+    let mut table = paint.table(&[
+        "engine", "version", "mode", "load", "tokens", "tokens/s", "", "peak memory", "logits",
+    ]);
     let reference = comparison.runs.iter().find_map(Entry::run);
     let fastest =
         comparison.runs.iter().filter_map(Entry::run).filter_map(|run| run.tokens_per_second);
@@ -108,22 +103,34 @@ fn verdict(comparison: &Comparison, paint: Paint) -> String {
     paint.apply("1;31", &format!("✗ {problem}"))
 }
 
-fn short(hash: &str) -> &str {
+pub(super) fn short(hash: &str) -> &str {
     hash.get(..16).unwrap_or(hash)
 }
 
 /// Whether to write in color.
 #[derive(Clone, Copy)]
-struct Paint(bool);
+pub(super) struct Paint(bool);
 
 impl Paint {
-    fn for_stdout() -> Self {
+    pub(super) fn for_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self(std::io::stdout().is_terminal() && !refused)
     }
 
+    /// A table without rows.
+    pub(super) fn table(self, header: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_FULL_CONDENSED);
+        if !self.0 {
+            table.force_no_tty();
+        }
+        let bold = |name: &&str| Cell::new(name).add_attribute(Attribute::Bold);
+        table.set_header(header.iter().map(bold));
+        table
+    }
+
     /// Text in the style of a Select Graphic Rendition code.
-    fn apply(self, code: &str, text: &str) -> String {
+    pub(super) fn apply(self, code: &str, text: &str) -> String {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
 }

@@ -1,0 +1,46 @@
+//! How a guest came to its end.
+
+use std::process::ExitCode;
+
+use polychord::api::{Error, TrapKind};
+use serde::{Deserialize, Serialize};
+
+use super::Status;
+use crate::cli::Failure;
+
+/// How a guest came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ending {
+    /// By itself, with this code.
+    Exited(i32),
+    /// Otherwise: what happened, and what the shell is told.
+    Failed { error: String, status: u8 },
+}
+
+impl Ending {
+    /// The end of a call.
+    pub(super) fn of<T>(result: Result<T, Error>) -> (Option<T>, Self) {
+        let error = match result {
+            Ok(value) => return (Some(value), Self::Exited(0)),
+            Err(Error::Exit { code }) => return (None, Self::Exited(code)),
+            Err(error) => error,
+        };
+        let status = match error {
+            Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. } => Status::Time,
+            Error::Trap { kind: TrapKind::Interrupted, .. } => Status::Interrupted,
+            Error::Trap { .. } | Error::Host { .. } => Status::Trapped,
+            _ => Status::Refused,
+        };
+        let error = Failure::from(error).message();
+        (None, Self::Failed { error, status: status as u8 })
+    }
+
+    /// What the shell is told. It knows codes up to 255.
+    pub(super) fn code(&self) -> ExitCode {
+        match self {
+            Self::Exited(code) => ExitCode::from(u8::try_from(*code).unwrap_or(u8::MAX)),
+            Self::Failed { status, .. } => ExitCode::from(*status),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! A model for a guest of one's own.
+
+use polychord::api::{LayerSpec, MemorySpec, Plan, Runtime, Source, SourceRange};
+use polychord::hub::{Hub, ModelRef};
+use polychord::model::{Model, header_of};
+
+use crate::cli::Failure;
+use crate::cli::progress::TerminalBar;
+
+/// Brings the layers of a model into a guest, mapped where the engine allows it.
+pub(super) fn add(guest: &mut dyn Runtime, model: &ModelRef) -> Result<(), Failure> {
+    let path = Hub::find(model, &mut TerminalBar::new())?;
+    let source = open(&path)?;
+    // What our own guest cannot compute may still be what this one can: a layer for each tensor.
+    let layers = match Model::from_source(&path, source.clone()) {
+        Ok(model) => model.layers().to_vec(),
+        Err(_) => tensors(&source)?,
+    };
+    add_layers(guest, &source, layers)
+}
+
+/// The help says that the file must not change.
+#[allow(unsafe_code, reason = "who runs the command has made the promise")]
+fn open(path: &std::path::Path) -> Result<Source, Failure> {
+    if !cfg!(target_os = "linux") {
+        return Ok(Source::open(path)?);
+    }
+    // SAFETY: the caller of the command has promised it, by its documentation.
+    Ok(unsafe { Source::open_mapped(path)? })
+}
+
+/// The tensors of a file, in the order of the file, as layers.
+fn tensors(source: &Source) -> Result<Vec<SourceRange>, Failure> {
+    let gguf = header_of(source)?;
+    let mut tensors: Vec<_> = gguf.tensors().iter().collect();
+    tensors.sort_by_key(|tensor| tensor.offset);
+    let layer = |(number, tensor): (u32, &&polychord::model::gguf::TensorInfo)| {
+        let id = polychord::api::LayerId(number);
+        SourceRange::new(id, tensor.name.as_str(), tensor.offset, tensor.bytes)
+    };
+    Ok((0..).zip(&tensors).map(layer).collect())
+}
+
+fn add_layers(
+    guest: &mut dyn Runtime,
+    source: &Source,
+    layers: Vec<SourceRange>,
+) -> Result<(), Failure> {
+    let plan = Plan::resident(layers)?;
+    let Some(memory) = plan.memories.first() else { return Ok(()) };
+    let memory = guest.create_memory64(&MemorySpec::guest(memory.bytes))?;
+    for layer in &plan.layers {
+        let id = layer.source.id;
+        guest.register_layer(LayerSpec::of(&layer.source, source, memory, layer.offset))?;
+        guest.load_layer(id)?;
+    }
+    Ok(())
+}

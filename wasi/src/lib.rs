@@ -1,0 +1,33 @@
+//! WASI preview 1 for guests of one's own, the same on every engine.
+//!
+//! A guest that a C or Rust compiler made for WASI imports functions of the module
+//! `wasi_snapshot_preview1`. [`add_to_imports`] defines them, once for all guests; a [`WasiBuilder`] makes
+//! the context of one guest: its arguments, environment, directories, standard streams, clocks and random
+//! numbers.
+//!
+//! None of the engines' own implementations of WASI is used: the functions are those of `wasi-common`,
+//! over the bytes of the guest's memory, and of `cap-std`, which keeps paths in their directories.
+#![forbid(unsafe_code)]
+
+mod access;
+mod answer;
+mod builder;
+mod context;
+mod directory;
+mod error;
+mod functions;
+mod guard;
+mod random;
+mod stdio;
+mod stop;
+mod time;
+mod wait;
+
+pub use access::Access;
+pub use builder::WasiBuilder;
+pub use context::{HasWasi, Wasi};
+pub use error::{Error, Result};
+pub use functions::{MODULE, add_to_imports};
+pub use random::Random;
+pub use stdio::{Input, Output};
+pub use time::Clock;
