@@ -238,9 +238,9 @@ fn all(files: impl Iterator<Item = TestFile<'static>>, options: &Options) -> [us
     })
 }
 
-/// Segments of 1 MiB, so that small memories have several.
+/// Segments of 2 MiB, so that small memories have several.
 fn small(dispatch: Dispatch) -> Options {
-    let options = Options::default().segment_pages(16).max_memory(60 << 20).cut_maximum(true);
+    let options = Options::default().segment_pages(32).max_memory(60 << 20).cut_maximum(true);
     options.dispatch(dispatch)
 }
 

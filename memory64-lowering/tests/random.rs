@@ -37,6 +37,7 @@ fn module(bytes: &[u8]) -> Option<Vec<u8>> {
         max_table_elements: 64,
         table_max_size_required: true,
         gc_enabled: false,
+        reference_types_enabled: false,
         exceptions_enabled: false,
         threads_enabled: false,
         relaxed_simd_enabled: false,
@@ -186,12 +187,12 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut input = Unstructured::new(bytes);
     let mut body = String::new();
     let mut loops = 0;
-    for _ in 0..input.int_in_range(1..=60).ok()? {
+    for _ in 0..input.int_in_range(1..=30).ok()? {
         let local = ["$p", "$q", "$r"][input.int_in_range(0..=2).ok()?];
         let other = ["$p", "$q", "$r"][input.int_in_range(0..=2).ok()?];
         let offset: u16 = input.arbitrary().ok()?;
         let offset =
-            u32::from(offset) % [8, 64, 70_000, 200_000][input.int_in_range(0..=3).ok()?];
+            u32::from(offset) % [8, 64, 64, 70_000][input.int_in_range(0..=3).ok()?];
         let step: i8 = input.arbitrary().ok()?;
         let address = match input.int_in_range(0..=4).ok()? {
             0 | 1 => format!("(local.get {local})"),
@@ -221,7 +222,7 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
             ),
             11 if loops < 2 => {
                 loops += 1;
-                "(local.set $n (i64.const 3)) (loop".to_owned()
+                format!("(local.set $n{loops} (i64.const 3)) (loop")
             }
             _ => format!(
                 "(f32.store offset={offset} {address} (f32.load offset={offset} {address}))"
@@ -230,12 +231,13 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
         body.push_str(&statement);
         body.push('\n');
     }
-    for _ in 0..loops {
-        body.push_str(
-            "(br_if 0 (i64.ne (i64.const 0) (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))",
-        );
+    for number in (1..=loops).rev() {
+        body.push_str(&format!(
+            "(br_if 0 (i64.ne (i64.const 0)
+                (local.tee $n{number} (i64.sub (local.get $n{number}) (i64.const 1))))))",
+        ));
     }
-    let pages = input.int_in_range(1..=5).ok()?;
+    let pages = input.int_in_range(5..=8).ok()?;
     let data: String =
         (0..=255).map(|byte: u8| format!("\\{:02x}", byte.wrapping_mul(37))).collect();
     let pieces: String = (0..pages * 4)
@@ -244,11 +246,11 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
     wat::parse_str(format!(
         "(module (memory (export \"memory\") i64 {pages} 8) {pieces}
             (func (export \"f\") (param $p i64) (param $q i64) (result i64 v128)
-                (local $r i64) (local $x i64) (local $v v128) (local $n i64)
+                (local $r i64) (local $x i64) (local $v v128) (local $n1 i64) (local $n2 i64)
                 (local.set $q (i64.add (local.get $q) (i64.const {})))
                 {body}
                 (local.get $x) (local.get $v)))",
-        input.int_in_range(0..=300_000).ok()?,
+        input.int_in_range(0..=200_000).ok()?,
     ))
     .ok()
 }
@@ -258,7 +260,7 @@ fn random_straight_code_does_the_same() {
     let counts = run(prop::collection::vec(any::<u8>(), 64..1024), cases() * 2, straight);
     println!("modules, returned, trapped: {counts:?}");
     assert!(
-        counts[0] > cases() && counts[1] > cases() / 2 && counts[2] > cases() / 4,
+        counts[0] > cases() && counts[1] > cases() / 3 && counts[2] > cases() / 4,
         "{counts:?}"
     );
 }

@@ -36,7 +36,8 @@ fn maximums_beyond_the_largest_memory_are_refused_or_cut() {
     let text = error.to_string();
     assert!(text.contains("8590000128") && text.contains("8589934592"), "{text}");
     let cut = options.clone().cut_maximum(true);
-    let lowered = lower(&wasm("(module (memory i64 1 0x1000000000000))"), &cut).unwrap();
+    let huge = wasm("(module (memory i64 1 0x1000000000000))");
+    let lowered = lower(&huge, &cut).unwrap();
     assert_eq!(lowered.report.memories[0].maximum, 131_072);
     let error = refused("(module (memory i64 131073))", &cut);
     assert!(error.to_string().contains("begins with 8590000128 bytes"), "{error}");
@@ -88,7 +89,8 @@ fn components_objects_and_lowered_modules_are_refused() {
         let text = format!("(module (memory i64 1) (@custom \"{section}\" \"\"))");
         assert!(matches!(refused(&text, &Options::default()), Error::Relocatable { .. }));
     }
-    let once = lower(&wasm("(module (memory i64 1))"), &Options::default()).unwrap();
+    let module = wasm("(module (memory i64 1))");
+    let once = lower(&module, &Options::default()).unwrap();
     assert!(matches!(lower(&once.wasm, &Options::default()), Err(Error::Lowered)));
     assert!(matches!(lower(b"", &Options::default()), Err(Error::Invalid(_))));
     assert!(matches!(lower(b"\0asm\x01\0\0\0\x05", &Options::default()), Err(Error::Invalid(_))));
@@ -131,7 +133,8 @@ fn sections_stay_where_they_stay_true() {
         (memory $m i64 1) (memory $n 1)
         (func $f (param $p i64) (drop (i32.load (local.get $p))))
         (@custom "last" "3") (@custom "sourceMappingURL" "4"))"#;
-    let lowered = lower(&wasm(text), &Options::default().max_memory(8 << 30)).unwrap();
+    let module = wasm(text);
+    let lowered = lower(&module, &Options::default().max_memory(8 << 30)).unwrap();
     assert_eq!(lowered.report.dropped, [".debug_info", "sourceMappingURL"]);
     let mut custom = Vec::new();
     let mut names = Vec::new();

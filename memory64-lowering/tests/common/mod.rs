@@ -6,19 +6,20 @@ use polychord_memory64_lowering::{Layout, Options, lower, segment_name};
 use wasmtime::{Config, Engine, Instance, Linker, Memory, Module, Store, Trap, Val};
 
 /// An engine with memory64.
-pub fn native() -> Engine {
+pub(crate) fn native() -> Engine {
     engine(true, 4 << 30)
 }
 
 /// An engine without memory64, on which only lowered modules run.
-pub fn without() -> Engine {
+pub(crate) fn without() -> Engine {
     engine(false, 4 << 30)
 }
 
-pub fn engine(memory64: bool, reservation: u64) -> Engine {
+pub(crate) fn engine(memory64: bool, reservation: u64) -> Engine {
     let mut config = Config::new();
     config.wasm_memory64(memory64).wasm_multi_memory(true);
-    config.memory_reservation(reservation);
+    // Traps are many, and where they came from is never asked.
+    config.wasm_backtrace_max_frames(None).memory_reservation(reservation);
     if reservation < 4 << 30 {
         config.memory_guard_size(0).memory_reservation_for_growth(0);
     }
@@ -26,17 +27,17 @@ pub fn engine(memory64: bool, reservation: u64) -> Engine {
 }
 
 /// A running module, native or lowered.
-pub struct Guest {
-    pub store: Store<()>,
-    pub instance: Instance,
+pub(crate) struct Guest {
+    pub(crate) store: Store<()>,
+    pub(crate) instance: Instance,
     layout: Option<Layout>,
 }
 
 /// What a call did: its results as bits, or why it trapped.
-pub type Outcome = Result<Vec<String>, String>;
+pub(crate) type Outcome = Result<Vec<String>, String>;
 
 impl Guest {
-    pub fn start(engine: &Engine, wasm: &[u8]) -> Result<Self, String> {
+    pub(crate) fn start(engine: &Engine, wasm: &[u8]) -> Result<Self, String> {
         let module = Module::new(engine, wasm).map_err(|error| format!("{error:?}"))?;
         let mut store = Store::new(engine, ());
         let linker = Linker::new(engine);
@@ -44,7 +45,7 @@ impl Guest {
         Ok(Self { store, instance, layout: Layout::read(wasm).unwrap() })
     }
 
-    pub fn call(&mut self, name: &str, args: &[Val]) -> Outcome {
+    pub(crate) fn call(&mut self, name: &str, args: &[Val]) -> Outcome {
         let function = self.instance.get_func(&mut self.store, name).unwrap();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
         match function.call(&mut self.store, args, &mut results) {
@@ -54,13 +55,13 @@ impl Guest {
     }
 
     /// Calls a function whose arguments and result are numbers.
-    pub fn number(&mut self, name: &str, args: &[i64]) -> Result<i64, String> {
+    pub(crate) fn number(&mut self, name: &str, args: &[i64]) -> Result<i64, String> {
         let args: Vec<_> = args.iter().map(|arg| Val::I64(*arg)).collect();
         self.call(name, &args).map(|results| results.first().map_or(0, |it| it.parse().unwrap()))
     }
 
     /// Bytes of an exported memory in pieces, seen as one.
-    pub fn bytes(&mut self, name: &str) -> Vec<u8> {
+    pub(crate) fn bytes(&mut self, name: &str) -> Vec<u8> {
         self.memories(name).iter().flat_map(|it| it.data(&self.store).to_vec()).collect()
     }
 
@@ -77,7 +78,7 @@ impl Guest {
 }
 
 /// A value, with all bits of numbers.
-pub fn show(value: &Val) -> String {
+pub(crate) fn show(value: &Val) -> String {
     match value {
         Val::I32(x) => x.to_string(),
         Val::I64(x) => x.to_string(),
@@ -90,7 +91,7 @@ pub fn show(value: &Val) -> String {
 }
 
 /// The kind of a trap, or the text of another error.
-pub fn reason(error: &wasmtime::Error) -> String {
+pub(crate) fn reason(error: &wasmtime::Error) -> String {
     match error.downcast_ref::<Trap>() {
         Some(trap) => format!("trap: {trap:?}"),
         None => format!("error: {}", error.root_cause()),
@@ -98,7 +99,7 @@ pub fn reason(error: &wasmtime::Error) -> String {
 }
 
 /// The same module on an engine with memory64, and lowered on one without.
-pub fn pair(wat: &str, options: &Options) -> [Guest; 2] {
+pub(crate) fn pair(wat: &str, options: &Options) -> [Guest; 2] {
     let wasm = wat::parse_str(wat).unwrap();
     let lowered = lower(&wasm, options).unwrap();
     assert!(!lowered.report.memories.is_empty() || !lowered.report.tables.is_empty());
