@@ -55,8 +55,8 @@ fn main() {
             let growth = report.code_after as f64 / report.code_before as f64;
             writeln!(
                 out,
-                "{name}: code x {growth:.2}, {} checked, {} proved in {} regions",
-                report.checked, report.proved, report.regions
+                "{name}: code x {growth:.2}, {} checked, {} proved in {} regions and {} loops",
+                report.checked, report.proved, report.regions, report.loops
             )
             .unwrap();
             guests.push(Guest::new(&name, &without, &lowered.wasm, true, above));

@@ -6,7 +6,8 @@ use wasmparser::{FunctionBody, Operator};
 
 use crate::access::Access;
 use crate::helpers::{Helper, Helpers};
-use crate::regions::{Part, ends_run};
+use crate::loops::{self, Twice};
+use crate::regions::{Check, Part, ends_run};
 use crate::renumber::Renumber;
 use crate::sections::sized;
 use crate::shape::Shape;
@@ -26,8 +27,8 @@ pub(crate) struct Coder<'a> {
 /// An operator, and where its bytes are in the module.
 pub(crate) struct Placed<'a> {
     pub(crate) operator: Operator<'a>,
-    start: usize,
-    end: usize,
+    pub(crate) start: usize,
+    pub(crate) end: usize,
 }
 
 /// Most operators that are looked at together.
@@ -83,6 +84,20 @@ impl<'a> Coder<'a> {
                 self.run(&mut out, &run, &locals)?;
                 run.clear();
             }
+            if self.dispatch == Dispatch::Regions
+                && !unreachable.is_here()
+                && matches!(
+                    placed.operator,
+                    Operator::Loop { blockty: wasmparser::BlockType::Empty }
+                )
+                && let Some(twice) = Twice::of(&reader, self.views, &locals)?
+            {
+                self.twice(&mut out, &twice)?;
+                for _ in &twice.body {
+                    reader.read()?;
+                }
+                continue;
+            }
             if ends {
                 unreachable.passes(&placed.operator);
                 self.operator(&mut out, &placed, Known::Nothing)?;
@@ -128,12 +143,7 @@ impl<'a> Coder<'a> {
                 continue;
             }
             self.report.regions += 1;
-            for (index, check) in part.checks.iter().enumerate() {
-                check.emit(&mut out.code);
-                if index > 0 {
-                    I::I32And.encode(&mut out.code);
-                }
-            }
+            self.checks(out, &part.checks);
             out.emit(&[I::If(BlockType::Empty)]);
             let mut proved = part.proved.iter().peekable();
             for (index, placed) in now.iter().enumerate() {
@@ -148,6 +158,57 @@ impl<'a> Coder<'a> {
             out.emit(&[I::End]);
         }
         Ok(())
+    }
+
+    /// A loop in two copies.
+    fn twice(&mut self, out: &mut Writer, twice: &Twice<'a>) -> Result<()> {
+        self.report.loops += 1;
+        let (block, again) = (I::Block(BlockType::Empty), I::Loop(BlockType::Empty));
+        out.emit(&[block.clone(), block, again.clone()]);
+        self.checks(out, &twice.checks);
+        // Out of the loop, and of the block whose end the other copy is behind.
+        out.emit(&[I::I32Eqz, I::BrIf(1)]);
+        self.copy(out, twice, 2, &twice.proved)?;
+        out.emit(&[I::Br(1), I::End, again]);
+        self.copy(out, twice, 1, &[])?;
+        out.emit(&[I::End]);
+        Ok(())
+    }
+
+    /// The body of a loop that is `more` blocks deeper than before.
+    fn copy(
+        &mut self,
+        out: &mut Writer,
+        twice: &Twice<'a>,
+        more: u32,
+        proved: &[usize],
+    ) -> Result<()> {
+        let mut depth = 0_u32;
+        let mut proved = proved.iter().peekable();
+        for (index, placed) in twice.body.iter().enumerate() {
+            match placed.operator {
+                Operator::Block { .. } | Operator::If { .. } => depth += 1,
+                Operator::End => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if let Some(branch) = loops::branch(&placed.operator, depth, more)? {
+                out.emit(&[branch]);
+                continue;
+            }
+            let known = proved.next_if(|proved| **proved == index);
+            self.operator(out, placed, known.map_or(Known::Nothing, |_| Known::First))?;
+        }
+        Ok(())
+    }
+
+    /// Pushes whether all checks succeed.
+    fn checks(&self, out: &mut Writer, checks: &[Check]) {
+        for (index, check) in checks.iter().enumerate() {
+            check.emit(&mut out.code);
+            if index > 0 {
+                I::I32And.encode(&mut out.code);
+            }
+        }
     }
 
     fn operator(&mut self, out: &mut Writer, placed: &Placed<'a>, known: Known) -> Result<()> {
@@ -392,6 +453,6 @@ impl Unreachable {
     }
 }
 
-fn position(at: u64) -> usize {
+pub(crate) fn position(at: u64) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
 }

@@ -28,6 +28,7 @@ mod declare;
 mod error;
 mod helpers;
 mod layout;
+mod loops;
 mod names;
 mod options;
 mod regions;
@@ -91,6 +92,8 @@ pub struct Report {
     pub proved: u64,
     /// Pieces of code that are there twice, once without checks.
     pub regions: u64,
+    /// Innermost loops that are there twice, once without checks.
+    pub loops: u64,
     /// Functions that were added.
     pub helpers: u64,
     /// Custom sections that are left out since they would not be true any more.

@@ -112,7 +112,10 @@ impl Options {
         }
         // Beyond are no addresses that code could count in an `i64`.
         let wanted = "a multiple of 65,536 bytes, from 65,536 to 2^62";
-        if self.max_memory == 0 || !self.max_memory.is_multiple_of(PAGE) || self.max_memory > 1 << 62 {
+        if self.max_memory == 0
+            || !self.max_memory.is_multiple_of(PAGE)
+            || self.max_memory > 1 << 62
+        {
             return refused("max_memory", self.max_memory, wanted);
         }
         Ok(())

@@ -36,7 +36,7 @@ type Base = Vec<u32>;
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Value {
+pub(crate) enum Value {
     Sum {
         base: Base,
         add: i64,
@@ -47,7 +47,7 @@ enum Value {
 }
 
 /// An access whose address is a sum.
-struct Fact {
+pub(crate) struct Fact {
     position: usize,
     memory: u32,
     base: Base,
@@ -144,15 +144,15 @@ impl Check {
 }
 
 /// Accesses with the same base in the same memory.
-struct Group {
+pub(crate) struct Group {
     base: Base,
     start: i64,
     below: i64,
-    positions: Vec<usize>,
+    pub(crate) positions: Vec<usize>,
 }
 
 impl Group {
-    fn of(facts: &[Fact], views: &Views) -> Vec<Self> {
+    pub(crate) fn of(facts: &[Fact], views: &Views) -> Vec<Self> {
         let mut bounds: HashMap<(u32, &Base), (i64, i64, Vec<usize>)> = HashMap::new();
         for fact in facts {
             let entry = bounds.entry((fact.memory, &fact.base));
@@ -174,7 +174,7 @@ impl Group {
     }
 
     /// Those for which fewer checks are left than there were.
-    fn worth_it(groups: &[Self]) -> Vec<&Self> {
+    pub(crate) fn worth_it(groups: &[Self]) -> Vec<&Self> {
         let several = |least: usize| {
             let chosen = groups.iter().filter(|group| group.positions.len() >= least);
             let chosen: Vec<_> = chosen.take(SUMS).collect();
@@ -186,28 +186,34 @@ impl Group {
         if all.is_empty() { several(2) } else { all }
     }
 
-    fn check(&self) -> Check {
+    pub(crate) fn check(&self) -> Check {
         Check { locals: self.base.clone(), add: self.start, below: self.below }
     }
 }
 
 /// Follows the values of a part.
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     views: &'a Views,
     types: &'a [ValType],
-    stack: Vec<Value>,
-    locals: HashMap<u32, Value>,
-    facts: Vec<Fact>,
+    pub(crate) stack: Vec<Value>,
+    pub(crate) locals: HashMap<u32, Value>,
+    pub(crate) facts: Vec<Fact>,
     /// Accesses at constant addresses in the first segment.
-    always: Vec<usize>,
+    pub(crate) always: Vec<usize>,
     /// Positions at which the stack was as it was at the beginning.
     even: Vec<usize>,
     /// How often an address was made of what an operator gave to a local.
     since: HashMap<usize, usize>,
+    /// The operator that gave a local what has just become an address for the second time.
+    shared: Option<usize>,
+    /// Accesses to divided memories.
+    pub(crate) accesses: usize,
+    /// The last store of 64 bits, if nothing was stored since: memory, address and value.
+    stored: Option<(u32, Value, Value)>,
 }
 
 impl<'a> Walk<'a> {
-    fn new(views: &'a Views, types: &'a [ValType]) -> Self {
+    pub(crate) fn new(views: &'a Views, types: &'a [ValType]) -> Self {
         Self {
             views,
             types,
@@ -217,35 +223,51 @@ impl<'a> Walk<'a> {
             always: Vec::new(),
             even: Vec::new(),
             since: HashMap::new(),
+            shared: None,
+            accesses: 0,
+            stored: None,
         }
     }
 
     /// How many operators are a part: they leave the stack as it was, and nothing below is touched.
     fn walk(&mut self, run: &[Placed<'_>]) -> usize {
         for (position, placed) in run.iter().enumerate() {
-            let operator = &placed.operator;
-            let Some((pops, pushes)) = operator.operator_arity(&NoModule) else { break };
-            let (pops, pushes) = (pops as usize, pushes as usize);
-            if self.stack.len() < pops || !self.may_set(operator) {
+            if !self.may_set(&placed.operator) || !self.step(position, &placed.operator) {
                 break;
             }
-            let operands = self.stack.split_off(self.stack.len() - pops);
-            if let Some(begun) = self.access(position, operator, &operands)
-                && let Some(cut) = self.even.iter().find(|even| **even > begun)
-            {
+            if let Some(cut) = self.cut() {
                 // What follows has a base that is known from here on, and is a part of its own.
-                return *cut;
-            }
-            let value = self.value(position, operator, operands);
-            self.stack.resize(self.stack.len() + pushes, Value::Anything);
-            if let (1, Some(top)) = (pushes, self.stack.last_mut()) {
-                *top = value;
+                return cut;
             }
             if self.stack.is_empty() {
                 self.even.push(position + 1);
             }
         }
         self.even.last().copied().unwrap_or(0)
+    }
+
+    /// Follows one operator; false if it touches what was on the stack before, or is not known.
+    pub(crate) fn step(&mut self, position: usize, operator: &Operator<'_>) -> bool {
+        let Some((pops, pushes)) = operator.operator_arity(&NoModule) else { return false };
+        let (pops, pushes) = (pops as usize, pushes as usize);
+        if self.stack.len() < pops {
+            return false;
+        }
+        let operands = self.stack.split_off(self.stack.len() - pops);
+        self.access(position, operator, &operands);
+        let value = self.value(position, operator, &operands);
+        self.remember(operator, operands);
+        self.stack.resize(self.stack.len() + pushes, Value::Anything);
+        if let (1, Some(top)) = (pushes, self.stack.last_mut()) {
+            *top = value;
+        }
+        true
+    }
+
+    /// Where a part has to end so that the next one knows an address that accesses share.
+    fn cut(&mut self) -> Option<usize> {
+        let begun = self.shared.take()?;
+        self.even.iter().find(|even| **even > begun).copied()
     }
 
     /// Whether a local may be set in a block: one without a default value would lose it behind it.
@@ -257,42 +279,37 @@ impl<'a> Walk<'a> {
         !matches!(self.types.get(*local_index as usize), None | Some(ValType::Ref(_)))
     }
 
-    /// Notes an access. If it is the second whose address a local has that got it from an operator of
-    /// the part, then the position of that operator.
-    fn access(
-        &mut self,
-        position: usize,
-        operator: &Operator<'_>,
-        operands: &[Value],
-    ) -> Option<usize> {
-        let access = Access::of(operator)?;
-        let view = self.views.wide(access.memory)?;
-        let end = i64::try_from(access.end()).ok().filter(|end| *end < FAR)?;
-        match operands.first()? {
-            Value::Sum { base, add } if base.is_empty() => {
+    /// Notes an access to a divided memory.
+    fn access(&mut self, position: usize, operator: &Operator<'_>, operands: &[Value]) {
+        let Some(access) = Access::of(operator) else { return };
+        let Some(view) = self.views.wide(access.memory) else { return };
+        self.accesses += 1;
+        let Some(end) = i64::try_from(access.end()).ok().filter(|end| *end < FAR) else { return };
+        match operands.first() {
+            Some(Value::Sum { base, add }) if base.is_empty() => {
                 let end = u128::from(add.cast_unsigned()) + access.end();
                 if end <= view.segment().into() {
                     self.always.push(position);
                 }
-                None
             }
-            Value::Sum { base, add } if (-FAR..FAR).contains(add) => {
+            Some(Value::Sum { base, add }) if (-FAR..FAR).contains(add) => {
                 let (memory, base) = (access.memory, base.clone());
                 self.facts.push(Fact { position, memory, base, start: *add, end: *add + end });
-                None
             }
-            Value::Since(begun) => {
+            Some(Value::Since(begun)) => {
                 let count = self.since.entry(*begun).or_default();
                 *count += 1;
-                (*count == 2).then_some(*begun)
+                if *count == 2 {
+                    self.shared = Some(*begun);
+                }
             }
-            _ => None,
+            _ => {}
         }
     }
 
     /// The value that an operator leaves, if it leaves one.
-    fn value(&mut self, position: usize, operator: &Operator<'_>, operands: Vec<Value>) -> Value {
-        match (operator, &operands[..]) {
+    fn value(&mut self, position: usize, operator: &Operator<'_>, operands: &[Value]) -> Value {
+        match (operator, operands) {
             (Operator::LocalGet { local_index }, _) => self.local(*local_index),
             (
                 Operator::LocalSet { local_index } | Operator::LocalTee { local_index },
@@ -306,9 +323,44 @@ impl<'a> Walk<'a> {
                 Value::Since(position)
             }
             (Operator::I64Const { value }, _) => Value::Sum { base: Vec::new(), add: *value },
+            (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
             (Operator::I64Add, [a, b]) => a.plus(b),
             (Operator::I64Sub, [a, Value::Sum { base, add }]) if base.is_empty() => {
                 a.plus(&Value::Sum { base: Vec::new(), add: add.wrapping_neg() })
+            }
+            _ => Value::Anything,
+        }
+    }
+
+    /// What was stored last, where it was.
+    fn remember(&mut self, operator: &Operator<'_>, operands: Vec<Value>) {
+        match (operator, <[Value; 2]>::try_from(operands)) {
+            (Operator::I64Store { .. }, Ok([address, value])) => {
+                self.stored = Access::of(operator)
+                    .filter(|access| self.views.wide(access.memory).is_some())
+                    .map(|access| (access.memory, address.at(access.offset), value));
+            }
+            (Operator::LocalSet { .. } | Operator::GlobalSet { .. } | Operator::Drop, _) => {}
+            _ if operator.operator_arity(&NoModule).is_none_or(|(_, pushes)| pushes == 0) => {
+                self.forget();
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what was stored, which may be something else by now.
+    pub(crate) fn forget(&mut self) {
+        self.stored = None;
+    }
+
+    /// What is loaded, if it was stored just before: compilers are kept from knowing a value so.
+    fn loaded(&self, operator: &Operator<'_>, address: &Value) -> Value {
+        let Some(access) = Access::of(operator) else { return Value::Anything };
+        match &self.stored {
+            Some((memory, stored @ Value::Sum { .. }, value))
+                if *memory == access.memory && *stored == address.at(access.offset) =>
+            {
+                value.clone()
             }
             _ => Value::Anything,
         }
@@ -324,6 +376,14 @@ impl<'a> Walk<'a> {
 }
 
 impl Value {
+    /// The address that an access with an offset is at.
+    fn at(&self, offset: u64) -> Self {
+        match i64::try_from(offset) {
+            Ok(add) if add < FAR => self.plus(&Self::Sum { base: Vec::new(), add }),
+            _ => Self::Anything,
+        }
+    }
+
     /// The sum, as far as it is known.
     fn plus(&self, other: &Self) -> Self {
         match (self, other) {
