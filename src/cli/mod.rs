@@ -8,6 +8,7 @@ mod engines;
 mod failure;
 mod generate;
 mod inspect;
+mod lower;
 mod model;
 mod placement;
 mod plan;
@@ -52,6 +53,8 @@ enum Command {
     Plan(plan::Args),
     /// Show what is in a model file, and whether it can be run
     Inspect(inspect::Args),
+    /// Rewrite a module with 64-bit memories so that engines without memory64 run it
+    Lower(lower::Args),
     #[command(hide = true)]
     CompileGuest(engine::CompileArgs),
 }
@@ -71,6 +74,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Engines(args) => engines::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Lower(args) => lower::run(&args),
         Command::CompileGuest(args) => engine::compile(&args),
     };
     match done {

@@ -1,0 +1,170 @@
+//! Innermost loops, of which there are two copies: one for as long as all that a check tells is in the
+//! first segment, and one that goes on from there.
+//!
+//! ```text
+//! block $done
+//!   block $slow
+//!     loop $fast    ;; leaves for $slow at the head of an iteration
+//!     end
+//!     br $done
+//!   end
+//!   loop
+//!   end
+//! end
+//! ```
+//!
+//! What lives from one iteration to the next is in locals, so either copy can go on where the other
+//! was; and the first one has no calls, around which compilers would have to save what is in registers.
+
+use wasm_encoder::Instruction as I;
+use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
+
+use crate::Result;
+use crate::code::{Placed, position};
+use crate::regions::{Check, Group, Value, Walk, ends_run};
+use crate::view::Views;
+
+/// Most operators of a loop that is copied.
+const LONGEST: usize = 4096;
+
+/// Most sums of locals that are checked at the head of a loop.
+const SUMS: usize = 12;
+
+/// An innermost loop that is worth two copies.
+pub(crate) struct Twice<'a> {
+    /// Its operators, without `loop`, and with `end`.
+    pub(crate) body: Vec<Placed<'a>>,
+    pub(crate) checks: Vec<Check>,
+    /// Positions of the accesses that the checks are about.
+    pub(crate) proved: Vec<usize>,
+}
+
+/// A block in a loop.
+struct Frame {
+    /// Values on the stack when it begins.
+    height: usize,
+    results: usize,
+    unreachable: bool,
+}
+
+impl<'a> Twice<'a> {
+    /// Looks at a loop whose body a reader is at.
+    pub(crate) fn of(
+        reader: &OperatorsReader<'a>,
+        views: &Views,
+        locals: &[ValType],
+    ) -> Result<Option<Self>> {
+        let Some(body) = body(reader.clone())? else { return Ok(None) };
+        let mut walk = Walk::new(views, locals);
+        if !follow(&mut walk, &body) {
+            return Ok(None);
+        }
+        let mut groups = Group::of(&walk.facts, views);
+        // Those that are about most accesses.
+        groups.sort_by_key(|group| std::cmp::Reverse(group.positions.len()));
+        groups.truncate(SUMS);
+        let mut proved: Vec<_> = groups.iter().flat_map(|it| it.positions.clone()).collect();
+        // Others are checked, with calls in both copies.
+        let others = walk.accesses - walk.always.len() - proved.len();
+        if proved.is_empty() || others > proved.len() / 4 {
+            return Ok(None);
+        }
+        proved.append(&mut walk.always);
+        proved.sort_unstable();
+        let checks = groups.iter().map(Group::check).collect();
+        Ok(Some(Self { body, checks, proved }))
+    }
+}
+
+/// The operators of a loop up to its `end`, if there is no loop in it.
+fn body<'a>(mut reader: OperatorsReader<'a>) -> Result<Option<Vec<Placed<'a>>>> {
+    let (mut body, mut depth) = (Vec::new(), 0_usize);
+    while body.len() < LONGEST {
+        let start = position(reader.original_position());
+        let operator = reader.read()?;
+        match operator {
+            Operator::Block { .. } | Operator::If { .. } => depth += 1,
+            Operator::Loop { .. } => return Ok(None),
+            Operator::End if depth == 0 => {
+                let end = position(reader.original_position());
+                body.push(Placed { operator, start, end });
+                return Ok(Some(body));
+            }
+            Operator::End => depth -= 1,
+            _ => {}
+        }
+        body.push(Placed { operator, start, end: position(reader.original_position()) });
+    }
+    Ok(None)
+}
+
+/// Follows the values of an iteration; whether that can be done.
+fn follow(walk: &mut Walk<'_>, body: &[Placed<'_>]) -> bool {
+    let mut frames: Vec<Frame> = Vec::new();
+    let mut unreachable = false;
+    for (position, placed) in body.iter().enumerate() {
+        let operator = &placed.operator;
+        if ends_run(operator) {
+            walk.forget();
+        }
+        match operator {
+            Operator::Block { blockty } | Operator::If { blockty } => {
+                let results = match blockty {
+                    BlockType::Empty => 0,
+                    BlockType::Type(_) => 1,
+                    BlockType::FuncType(_) => return false,
+                };
+                if matches!(operator, Operator::If { .. }) && !unreachable {
+                    walk.stack.pop();
+                }
+                frames.push(Frame { height: walk.stack.len(), results, unreachable });
+            }
+            Operator::Else => {
+                let Some(frame) = frames.last() else { return false };
+                walk.stack.truncate(frame.height);
+                unreachable = frame.unreachable;
+            }
+            Operator::End => {
+                let Some(frame) = frames.pop() else { return true };
+                walk.stack.truncate(frame.height);
+                walk.stack.resize(frame.height + frame.results, Value::Anything);
+                unreachable = frame.unreachable;
+            }
+            Operator::Br { .. }
+            | Operator::BrTable { .. }
+            | Operator::Return
+            | Operator::Unreachable => unreachable = true,
+            Operator::BrIf { .. } => _ = walk.stack.pop(),
+            _ if unreachable => {}
+            _ if ends_run(operator) => return false,
+            _ => {
+                if !walk.step(position, operator) {
+                    return false;
+                }
+                // In a block, a value may or may not be given to a local.
+                if !frames.is_empty()
+                    && let Operator::LocalSet { local_index } | Operator::LocalTee { local_index } =
+                        operator
+                {
+                    walk.locals.insert(*local_index, Value::Anything);
+                }
+            }
+        }
+    }
+    false
+}
+
+/// A branch in a copy of a loop, `more` blocks deeper than before; `depth` is that of blocks in the
+/// loop. What goes to blocks in the loop, or to the loop, stays.
+pub(crate) fn branch<'a>(operator: &Operator<'a>, depth: u32, more: u32) -> Result<Option<I<'a>>> {
+    let moved = |label: u32| if label > depth { label + more } else { label };
+    Ok(Some(match operator {
+        Operator::Br { relative_depth } => I::Br(moved(*relative_depth)),
+        Operator::BrIf { relative_depth } => I::BrIf(moved(*relative_depth)),
+        Operator::BrTable { targets } => {
+            let labels = targets.targets().map(|label| Ok(moved(label?)));
+            I::BrTable(labels.collect::<Result<_>>()?, moved(targets.default()))
+        }
+        _ => return Ok(None),
+    }))
+}

@@ -1,0 +1,440 @@
+//! Which accesses can be checked together.
+//!
+//! Between two branches, many accesses have addresses that are a local, or a sum of locals, and a
+//! constant. One comparison before them tells that all are in the first segment, and then a copy of
+//! the code runs in which none is checked; else a copy in which each is.
+
+use std::collections::HashMap;
+
+use wasm_encoder::{Encode, Instruction as I};
+use wasmparser::{
+    BlockType, ContType, FrameKind, FuncType, ModuleArity, Operator, RefType, SubType, ValType,
+};
+
+use crate::access::Access;
+use crate::code::Placed;
+use crate::view::Views;
+
+/// Operators at the beginning of others, and what proves that accesses among them are in the first
+/// segment; without a check they are written as they are.
+pub(crate) struct Part {
+    pub(crate) length: usize,
+    pub(crate) checks: Vec<Check>,
+    /// Positions of the operators that the checks are about.
+    pub(crate) proved: Vec<usize>,
+}
+
+/// `locals + add < below`, without signs.
+pub(crate) struct Check {
+    locals: Base,
+    add: i64,
+    below: i64,
+}
+
+/// Locals that are added up, as they are when the part begins; sorted.
+type Base = Vec<u32>;
+
+/// What is known of a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Value {
+    Sum {
+        base: Base,
+        add: i64,
+    },
+    /// Anything, which an operator of the part gave to a local.
+    Since(usize),
+    Anything,
+}
+
+/// An access whose address is a sum.
+pub(crate) struct Fact {
+    position: usize,
+    memory: u32,
+    base: Base,
+    /// Bytes from the base to the address, and to the end of what is accessed.
+    start: i64,
+    end: i64,
+}
+
+/// Farthest constants that are looked at.
+const FAR: i64 = 1 << 30;
+
+/// Most locals in a sum, and most sums in a check.
+const LOCALS: usize = 3;
+const SUMS: usize = 8;
+
+/// Whether an operator cannot be in a part.
+pub(crate) const fn ends_run(operator: &Operator<'_>) -> bool {
+    use Operator as O;
+    matches!(
+        operator,
+        O::Block { .. }
+            | O::Loop { .. }
+            | O::If { .. }
+            | O::Else
+            | O::End
+            | O::Br { .. }
+            | O::BrIf { .. }
+            | O::BrTable { .. }
+            | O::BrOnNull { .. }
+            | O::BrOnNonNull { .. }
+            | O::BrOnCast { .. }
+            | O::BrOnCastFail { .. }
+            | O::Return
+            | O::Unreachable
+            | O::Call { .. }
+            | O::CallIndirect { .. }
+            | O::CallRef { .. }
+            | O::ReturnCall { .. }
+            | O::ReturnCallIndirect { .. }
+            | O::ReturnCallRef { .. }
+            | O::TryTable { .. }
+            | O::Throw { .. }
+            | O::ThrowRef
+            | O::Try { .. }
+            | O::Catch { .. }
+            | O::CatchAll
+            | O::Delegate { .. }
+            | O::Rethrow { .. }
+    )
+}
+
+impl Part {
+    pub(crate) const fn plain(length: usize) -> Self {
+        Self { length, checks: Vec::new(), proved: Vec::new() }
+    }
+
+    /// A part of operators that no branch divides; `locals` has the types of the function's.
+    pub(crate) fn first(run: &[Placed<'_>], views: &Views, locals: &[ValType]) -> Self {
+        let mut walk = Walk::new(views, locals);
+        let length = walk.walk(run);
+        if length == 0 {
+            return Self::plain(1);
+        }
+        walk.facts.retain(|fact| fact.position < length);
+        walk.always.retain(|position| *position < length);
+        let groups = Group::of(&walk.facts, views);
+        let chosen = Group::worth_it(&groups);
+        if chosen.is_empty() {
+            return Self::plain(length);
+        }
+        let mut proved = walk.always;
+        proved.extend(chosen.iter().flat_map(|group| group.positions.iter().copied()));
+        proved.sort_unstable();
+        let checks = chosen.into_iter().map(Group::check).collect();
+        Self { length, checks, proved }
+    }
+}
+
+impl Check {
+    pub(crate) fn emit(&self, code: &mut Vec<u8>) {
+        for (index, local) in self.locals.iter().enumerate() {
+            I::LocalGet(*local).encode(code);
+            if index > 0 {
+                I::I64Add.encode(code);
+            }
+        }
+        if self.add != 0 {
+            I::I64Const(self.add).encode(code);
+            I::I64Add.encode(code);
+        }
+        I::I64Const(self.below).encode(code);
+        I::I64LtU.encode(code);
+    }
+}
+
+/// Accesses with the same base in the same memory.
+pub(crate) struct Group {
+    base: Base,
+    start: i64,
+    below: i64,
+    pub(crate) positions: Vec<usize>,
+}
+
+impl Group {
+    pub(crate) fn of(facts: &[Fact], views: &Views) -> Vec<Self> {
+        let mut bounds: HashMap<(u32, &Base), (i64, i64, Vec<usize>)> = HashMap::new();
+        for fact in facts {
+            let entry = bounds.entry((fact.memory, &fact.base));
+            let (start, end, positions) =
+                entry.or_insert_with(|| (fact.start, fact.end, Vec::new()));
+            *start = fact.start.min(*start);
+            *end = fact.end.max(*end);
+            positions.push(fact.position);
+        }
+        let groups = bounds.into_iter().filter_map(|((memory, base), (start, end, positions))| {
+            let span = u128::try_from(end - start).ok()?;
+            let below = views.wide(memory)?.quick_below(span)?;
+            Some(Self { base: base.clone(), start, below, positions })
+        });
+        let mut groups: Vec<_> = groups.collect();
+        // One order, whatever the map has.
+        groups.sort_by(|a, b| a.positions.cmp(&b.positions));
+        groups
+    }
+
+    /// Those for which fewer checks are left than there were.
+    pub(crate) fn worth_it(groups: &[Self]) -> Vec<&Self> {
+        let several = |least: usize| {
+            let chosen = groups.iter().filter(|group| group.positions.len() >= least);
+            let chosen: Vec<_> = chosen.take(SUMS).collect();
+            let accesses: usize = chosen.iter().map(|group| group.positions.len()).sum();
+            let worth = accesses >= 3 && accesses >= 2 * chosen.len();
+            if worth { chosen } else { Vec::new() }
+        };
+        let all = several(1);
+        if all.is_empty() { several(2) } else { all }
+    }
+
+    pub(crate) fn check(&self) -> Check {
+        Check { locals: self.base.clone(), add: self.start, below: self.below }
+    }
+}
+
+/// Follows the values of a part.
+pub(crate) struct Walk<'a> {
+    views: &'a Views,
+    types: &'a [ValType],
+    pub(crate) stack: Vec<Value>,
+    pub(crate) locals: HashMap<u32, Value>,
+    pub(crate) facts: Vec<Fact>,
+    /// Accesses at constant addresses in the first segment.
+    pub(crate) always: Vec<usize>,
+    /// Positions at which the stack was as it was at the beginning.
+    even: Vec<usize>,
+    /// How often an address was made of what an operator gave to a local.
+    since: HashMap<usize, usize>,
+    /// The operator that gave a local what has just become an address for the second time.
+    shared: Option<usize>,
+    /// Accesses to divided memories.
+    pub(crate) accesses: usize,
+    /// The last store of 64 bits, if nothing was stored since: memory, address and value.
+    stored: Option<(u32, Value, Value)>,
+}
+
+impl<'a> Walk<'a> {
+    pub(crate) fn new(views: &'a Views, types: &'a [ValType]) -> Self {
+        Self {
+            views,
+            types,
+            stack: Vec::new(),
+            locals: HashMap::new(),
+            facts: Vec::new(),
+            always: Vec::new(),
+            even: Vec::new(),
+            since: HashMap::new(),
+            shared: None,
+            accesses: 0,
+            stored: None,
+        }
+    }
+
+    /// How many operators are a part: they leave the stack as it was, and nothing below is touched.
+    fn walk(&mut self, run: &[Placed<'_>]) -> usize {
+        for (position, placed) in run.iter().enumerate() {
+            if !self.may_set(&placed.operator) || !self.step(position, &placed.operator) {
+                break;
+            }
+            if let Some(cut) = self.cut() {
+                // What follows has a base that is known from here on, and is a part of its own.
+                return cut;
+            }
+            if self.stack.is_empty() {
+                self.even.push(position + 1);
+            }
+        }
+        self.even.last().copied().unwrap_or(0)
+    }
+
+    /// Follows one operator; false if it touches what was on the stack before, or is not known.
+    pub(crate) fn step(&mut self, position: usize, operator: &Operator<'_>) -> bool {
+        let Some((pops, pushes)) = operator.operator_arity(&NoModule) else { return false };
+        let (pops, pushes) = (pops as usize, pushes as usize);
+        if self.stack.len() < pops {
+            return false;
+        }
+        let operands = self.stack.split_off(self.stack.len() - pops);
+        self.access(position, operator, &operands);
+        let value = self.value(position, operator, &operands);
+        self.remember(operator, operands);
+        self.stack.resize(self.stack.len() + pushes, Value::Anything);
+        if let (1, Some(top)) = (pushes, self.stack.last_mut()) {
+            *top = value;
+        }
+        true
+    }
+
+    /// Where a part has to end so that the next one knows an address that accesses share.
+    fn cut(&mut self) -> Option<usize> {
+        let begun = self.shared.take()?;
+        self.even.iter().find(|even| **even > begun).copied()
+    }
+
+    /// Whether a local may be set in a block: one without a default value would lose it behind it.
+    fn may_set(&self, operator: &Operator<'_>) -> bool {
+        let (Operator::LocalSet { local_index } | Operator::LocalTee { local_index }) = operator
+        else {
+            return true;
+        };
+        !matches!(self.types.get(*local_index as usize), None | Some(ValType::Ref(_)))
+    }
+
+    /// Notes an access to a divided memory.
+    fn access(&mut self, position: usize, operator: &Operator<'_>, operands: &[Value]) {
+        let Some(access) = Access::of(operator) else { return };
+        let Some(view) = self.views.wide(access.memory) else { return };
+        self.accesses += 1;
+        let Some(end) = i64::try_from(access.end()).ok().filter(|end| *end < FAR) else { return };
+        match operands.first() {
+            Some(Value::Sum { base, add }) if base.is_empty() => {
+                let end = u128::from(add.cast_unsigned()) + access.end();
+                if end <= view.segment().into() {
+                    self.always.push(position);
+                }
+            }
+            Some(Value::Sum { base, add }) if (-FAR..FAR).contains(add) => {
+                let (memory, base) = (access.memory, base.clone());
+                self.facts.push(Fact { position, memory, base, start: *add, end: *add + end });
+            }
+            Some(Value::Since(begun)) => {
+                let count = self.since.entry(*begun).or_default();
+                *count += 1;
+                if *count == 2 {
+                    self.shared = Some(*begun);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The value that an operator leaves, if it leaves one.
+    fn value(&mut self, position: usize, operator: &Operator<'_>, operands: &[Value]) -> Value {
+        match (operator, operands) {
+            (Operator::LocalGet { local_index }, _) => self.local(*local_index),
+            (
+                Operator::LocalSet { local_index } | Operator::LocalTee { local_index },
+                [value @ Value::Sum { .. }],
+            ) => {
+                self.locals.insert(*local_index, value.clone());
+                value.clone()
+            }
+            (Operator::LocalSet { local_index } | Operator::LocalTee { local_index }, _) => {
+                self.locals.insert(*local_index, Value::Since(position));
+                Value::Since(position)
+            }
+            (Operator::I64Const { value }, _) => Value::Sum { base: Vec::new(), add: *value },
+            (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
+            (Operator::I64Add, [a, b]) => a.plus(b),
+            (Operator::I64Sub, [a, Value::Sum { base, add }]) if base.is_empty() => {
+                a.plus(&Value::Sum { base: Vec::new(), add: add.wrapping_neg() })
+            }
+            _ => Value::Anything,
+        }
+    }
+
+    /// What was stored last, where it was.
+    fn remember(&mut self, operator: &Operator<'_>, operands: Vec<Value>) {
+        match (operator, <[Value; 2]>::try_from(operands)) {
+            (Operator::I64Store { .. }, Ok([address, value])) => {
+                self.stored = Access::of(operator)
+                    .filter(|access| self.views.wide(access.memory).is_some())
+                    .map(|access| (access.memory, address.at(access.offset), value));
+            }
+            (Operator::LocalSet { .. } | Operator::GlobalSet { .. } | Operator::Drop, _) => {}
+            _ if operator.operator_arity(&NoModule).is_none_or(|(_, pushes)| pushes == 0) => {
+                self.forget();
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what was stored, which may be something else by now.
+    pub(crate) fn forget(&mut self) {
+        self.stored = None;
+    }
+
+    /// What is loaded, if it was stored just before: compilers are kept from knowing a value so.
+    fn loaded(&self, operator: &Operator<'_>, address: &Value) -> Value {
+        let Some(access) = Access::of(operator) else { return Value::Anything };
+        match &self.stored {
+            Some((memory, stored @ Value::Sum { .. }, value))
+                if *memory == access.memory && *stored == address.at(access.offset) =>
+            {
+                value.clone()
+            }
+            _ => Value::Anything,
+        }
+    }
+
+    fn local(&self, local: u32) -> Value {
+        let begins = match self.types.get(local as usize) {
+            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0 },
+            _ => Value::Anything,
+        };
+        self.locals.get(&local).cloned().unwrap_or(begins)
+    }
+}
+
+impl Value {
+    /// The address that an access with an offset is at.
+    fn at(&self, offset: u64) -> Self {
+        match i64::try_from(offset) {
+            Ok(add) if add < FAR => self.plus(&Self::Sum { base: Vec::new(), add }),
+            _ => Self::Anything,
+        }
+    }
+
+    /// The sum, as far as it is known.
+    fn plus(&self, other: &Self) -> Self {
+        match (self, other) {
+            (Self::Sum { base: a, add: x }, Self::Sum { base: b, add: y }) => {
+                let mut base: Base = a.iter().chain(b).copied().collect();
+                base.sort_unstable();
+                if base.len() > LOCALS {
+                    return Self::Anything;
+                }
+                Self::Sum { base, add: x.wrapping_add(*y) }
+            }
+            (Self::Since(begun), Self::Sum { base, .. })
+            | (Self::Sum { base, .. }, Self::Since(begun))
+                if base.is_empty() =>
+            {
+                Self::Since(*begun)
+            }
+            _ => Self::Anything,
+        }
+    }
+}
+
+/// Operators whose arity depends on the module end a part.
+struct NoModule;
+
+impl ModuleArity for NoModule {
+    fn sub_type_at(&self, _: u32) -> Option<&SubType> {
+        None
+    }
+
+    fn tag_type_arity(&self, _: u32) -> Option<(u32, u32)> {
+        None
+    }
+
+    fn type_index_of_function(&self, _: u32) -> Option<u32> {
+        None
+    }
+
+    fn func_type_of_cont_type(&self, _: &ContType) -> Option<&FuncType> {
+        None
+    }
+
+    fn sub_type_of_ref_type(&self, _: &RefType) -> Option<&SubType> {
+        None
+    }
+
+    fn control_stack_height(&self) -> u32 {
+        0
+    }
+
+    fn label_block(&self, _: u32) -> Option<(BlockType, FrameKind)> {
+        None
+    }
+}
