@@ -8,11 +8,8 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), Error> {
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
     let reason = match bytes {
         [] => "there are no bytes: is the file empty?",
-        _ if bytes.starts_with(MODULE) => return Ok(()),
-        _ if bytes.starts_with(COMPONENT) => {
-            "it is a component, and Polychord runs core modules: build it for wasm32-wasip1 or \
-             wasm32-unknown-unknown, or take the module out of it (wasm-tools component unbundle)"
-        }
+        // A component is explained with what is more than a module.
+        _ if bytes.starts_with(MODULE) || bytes.starts_with(COMPONENT) => return Ok(()),
         _ if is_text(bytes) => {
             "it is in the text format: make a binary module of it (wasm-tools parse, wat2wasm)"
         }
@@ -45,7 +42,6 @@ mod tests {
         assert!(check(b"\0asm\x01\0\0\0 whatever follows").is_ok());
         for (bytes, says) in [
             (&b""[..], "empty"),
-            (b"\0asm\x0d\0\x01\0", "component"),
             (b" \n(module)", "text format"),
             (b";; a comment\n(module)", "text format"),
             (b"\x1f\x8b\x08", "compressed"),
