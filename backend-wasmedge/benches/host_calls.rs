@@ -48,9 +48,9 @@ fn main() {
     imports.add_func("add", function.expect("a function"));
     let instances = [("host".to_owned(), &mut imports)].into();
     let mut store = Store::new(Some(&config), instances).expect("a store");
-    let instance = store.register_active_module(&module).expect("it starts");
+    let mut instance = store.register_active_module(&module).expect("it starts");
     let mut run = || {
-        let mut function = instance.get_func("run").expect("it is exported");
+        let mut function = instance.get_func_mut("run").expect("it is exported");
         let results = store.executor().call_func(&mut function, [WasmValue::from_i32(CALLS)]);
         results.map_or(0, |results| results[0].to_i32())
     };

@@ -1,36 +1,15 @@
 //! What a guest imports, as Wasmer has it.
 
-use std::sync::Arc;
-
-use polychord_runtime_api::spi::{
-    GlobalType, HostFunction, Item, MemoryType, Stopped, with_values,
-};
+use polychord_runtime_api::spi::{GlobalType, HostFunction, Item, MemoryType, with_values};
 use polychord_runtime_api::{Result, Value, ValueType};
 use wasmer::{
     Extern, Function, FunctionEnv, FunctionEnvMut, FunctionType, Global, Memory, Pages,
     RuntimeError, Store,
 };
 
-use crate::live::{Live, Shared};
+use crate::live::State;
 use crate::values::{from_engine, to_engine, to_type};
 use crate::{error, typed};
-
-/// The state that functions of the host find.
-pub(crate) struct State(pub(crate) Arc<Shared>);
-
-impl State {
-    /// Serves a call of a guest.
-    pub(crate) fn serve(
-        mut env: FunctionEnvMut<'_, Self>,
-        function: &HostFunction,
-        args: &[Value],
-        results: &mut [Value],
-    ) -> Result<(), Stopped> {
-        let (Self(shared), store) = env.data_and_store_mut();
-        let shared: &Shared = shared;
-        function.call(&shared.host, &mut Live { store, shared }, args, results)
-    }
-}
 
 /// Something that a guest imports.
 pub(crate) fn define(store: &mut Store, env: &FunctionEnv<State>, item: &Item) -> Result<Extern> {

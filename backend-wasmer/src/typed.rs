@@ -8,7 +8,7 @@ use polychord_runtime_api::ValueType::{F32, F64, I32, I64};
 use polychord_runtime_api::spi::{HostFunction, Stopped};
 use wasmer::{FromToNativeWasmType, Function, FunctionEnv, FunctionEnvMut, Store};
 
-use crate::imports::State;
+use crate::live::State;
 
 /// The function, if its type is one of those.
 pub(crate) fn define(
@@ -69,7 +69,7 @@ macro_rules! numbers {
 }
 numbers! { i32 I32 i64 I64 f32 F32 f64 F64 }
 
-/// Functions with so many parameters of any types.
+/// Functions of each number of parameters, of any types.
 macro_rules! arities {
     ($($of:ident $one:ident [$($arg:ident)*];)*) => {$(
         #[allow(non_snake_case, reason = "values are named like their types")]

@@ -3,7 +3,7 @@
 use polychord_runtime_api::imports::{Caller, HostError, Imports};
 use polychord_runtime_api::{Engine, Error, Instantiation, Limits, Runtime, TrapKind, Value};
 
-use super::start;
+use super::start::start;
 use crate::check::{equal, trapped};
 use crate::guest;
 use crate::{Failure, Outcome};
