@@ -70,7 +70,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn try_run(args: &Args) -> Result<ExitCode, Failure> {
-    let engine = args.engine.open()?;
+    let engine = args.engine.open_for(args.with.author())?;
     let outcome = guest::run(args, &engine)?;
     if args.json {
         let json = terminal::json(&serde_json::to_string_pretty(&outcome)?);

@@ -167,13 +167,11 @@ impl WasiBuilder {
             context.push_env(name, value).map_err(|_| too_long("variable", name))?;
         }
         context.set_stdin(open_input(self.stdin)?);
-        let (stdout, file) = open_output(self.stdout, self.captured_bytes, || {
-            Box::new(stdio::stdout())
-        });
+        let (stdout, file) =
+            open_output(self.stdout, self.captured_bytes, || Box::new(stdio::stdout()));
         context.set_stdout(file);
-        let (stderr, file) = open_output(self.stderr, self.captured_bytes, || {
-            Box::new(stdio::stderr())
-        });
+        let (stderr, file) =
+            open_output(self.stderr, self.captured_bytes, || Box::new(stdio::stderr()));
         context.set_stderr(file);
         let mut open = 3;
         for (host, guest, access) in self.directories {

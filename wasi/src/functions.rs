@@ -184,14 +184,11 @@ fn refused<T: HasWasi>(imports: &mut Imports) -> Result<()> {
         "sock_send",
         |caller: &mut Caller<'_>, (fd, ..): (i32, i32, i32, i32, i32)| no_socket::<T>(caller, fd),
     )?;
-    imports.function(
-        MODULE,
-        "sock_shutdown",
-        |caller: &mut Caller<'_>, (fd, _): (i32, i32)| no_socket::<T>(caller, fd),
-    )?;
-    imports.function(MODULE, "proc_raise", |_: &mut Caller<'_>, (_,): (i32,)| {
-        Errno::Nosys as i32
+    imports.function(MODULE, "sock_shutdown", |caller: &mut Caller<'_>, (fd, _): (i32, i32)| {
+        no_socket::<T>(caller, fd)
     })?;
+    imports
+        .function(MODULE, "proc_raise", |_: &mut Caller<'_>, (_,): (i32,)| Errno::Nosys as i32)?;
     // The only error that wasi-threads has: no thread could be made now.
     imports.function("wasi", "thread-spawn", |_: &mut Caller<'_>, (_,): (i32,)| {
         -(Errno::Again as i32)

@@ -64,11 +64,7 @@ impl Args {
 /// Runs a guest on each engine in a process of its own, one after the other.
 ///
 /// Fails if an engine could not run it, or if any two differ.
-pub(super) fn compare(
-    guest: &Path,
-    args: &super::Args,
-    engines: &[String],
-) -> Result<(), Failure> {
+pub(super) fn compare(guest: &Path, args: &super::Args, engines: &[String]) -> Result<(), Failure> {
     let mut runs = Vec::new();
     for engine in engines {
         let spinner = spinner(engine);
@@ -121,7 +117,8 @@ fn print(comparison: &Comparison) -> Result<(), Failure> {
         write!(out, "{}", terminal::generated(&outcome.stdout))?;
         write!(out, "{}", terminal::generated(&outcome.stderr))?;
     }
-    let mut table = paint.table(&["engine", "version", "mode", "end", "output", "errors", "memory", "seconds"]);
+    let mut table =
+        paint.table(&["engine", "version", "mode", "end", "output", "errors", "memory", "seconds"]);
     for entry in &comparison.runs {
         match (entry.outcome(), reference) {
             (Some(outcome), Some(reference)) => table.add_row(row(outcome, reference)),
@@ -208,8 +205,7 @@ impl Entry {
             Ending::Exited(code) => format!("exit {code}"),
             Ending::Failed { status, .. } => format!("failed {status}"),
         };
-        let hashes =
-            [&*outcome.stdout_sha256, &*outcome.stderr_sha256, &*outcome.memory_sha256];
+        let hashes = [&*outcome.stdout_sha256, &*outcome.stderr_sha256, &*outcome.memory_sha256];
         Some((end, &outcome.results, hashes, outcome.memory_bytes))
     }
 }

@@ -7,16 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use polychord::api::imports::Imports;
-use polychord::api::{
-    Engine, Instantiation, Limits, Module, ModuleLimits, Runtime, Source, Value,
-};
+use polychord::api::{Engine, Instantiation, Limits, Module, ModuleLimits, Runtime, Source, Value};
 use polychord::wasi::{self, Access, Clock, Input, Output, Random, Wasi, WasiBuilder};
 
 use super::ending::Ending;
 use super::outcome::{Memories, Outcome};
 use super::{Args, ctrl_c, invoke, weights};
-use crate::cli::terminal::Plain;
 use crate::cli::Failure;
+use crate::cli::engine::Author;
+use crate::cli::terminal::Plain;
 
 /// What a guest is given, and how much it may use.
 #[derive(Clone, Debug, clap::Args)]
@@ -61,7 +60,10 @@ const MILLENNIUM: Duration = Duration::from_secs(946_684_800);
 /// Runs a guest to its end.
 pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Failure> {
     let wasm = read(&args.guest)?;
-    let limits = if args.with.untrusted { ModuleLimits::default() } else { ModuleLimits::trusted() };
+    let limits = match args.with.author() {
+        Author::Trusted => ModuleLimits::trusted(),
+        Author::Unknown => ModuleLimits::default(),
+    };
     let module = engine.compile_within(&wasm, &limits)?;
     drop(wasm);
     let call = Call::choose(&*module, args)?;
@@ -209,6 +211,11 @@ impl GuestArgs {
             Some(time) => limits.call_time(time),
             None => limits,
         }
+    }
+
+    /// A file that somebody runs is trusted as programs are, unless they say otherwise.
+    pub(super) fn author(&self) -> Author {
+        if self.untrusted { Author::Unknown } else { Author::Trusted }
     }
 
     /// The arguments that ask for this in another run of this program.

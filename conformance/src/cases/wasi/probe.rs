@@ -211,9 +211,8 @@ fn text() -> String {
             params.bytes().map(|ty| if ty == b'l' { "i64" } else { "i32" }).collect();
         let params = format!("(param {})", types.join(" "));
         let args: Vec<_> = (0..types.len()).map(|index| format!("(local.get {index})")).collect();
-        imports += &format!(
-            "(import \"{MODULE}\" \"{name}\" (func ${name} {params} (result i32)))\n"
-        );
+        imports +=
+            &format!("(import \"{MODULE}\" \"{name}\" (func ${name} {params} (result i32)))\n");
         exports += &format!(
             "(func (export \"{name}\") {params} (result i32) (call ${name} {}))\n",
             args.join(" ")

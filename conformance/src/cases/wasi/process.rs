@@ -18,7 +18,8 @@ pub(super) fn arguments(engine: &dyn Engine) -> Outcome {
         ("args_sizes_get", "args_get", &["prog", "", "ä b"][..]),
         ("environ_sizes_get", "environ_get", &["HOME=/", "X="]),
     ] {
-        let bytes: Vec<u8> = expected.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
+        let bytes: Vec<u8> =
+            expected.iter().flat_map(|text| [text.as_bytes(), b"\0"].concat()).collect();
         equal(sizes, probe.call(sizes, &[RESULT as i64, RESULT as i64 + 4])?, errno::SUCCESS)?;
         equal(sizes, probe.number(RESULT) as usize, expected.len())?;
         equal(sizes, probe.number(RESULT + 4) as usize, bytes.len())?;
@@ -109,8 +110,7 @@ pub(super) fn waiting(engine: &dyn Engine) -> Outcome {
     let mut probe = Probe::within(engine, WasiBuilder::new(), &limits)?;
     let begin = Instant::now();
     let waited = wait(&mut probe, u64::MAX);
-    let is_stopped =
-        matches!(waited, Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }));
+    let is_stopped = matches!(waited, Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }));
     holds(is_stopped, || format!("waiting ended with {waited:?}"))?;
     holds(begin.elapsed() < Duration::from_secs(60), || "it went on waiting".into())
 }
