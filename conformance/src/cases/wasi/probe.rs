@@ -192,7 +192,7 @@ impl Probe {
         self.call("fd_write", &[fd.into(), VECTORS as i64, 1, RESULT as i64])
     }
 
-    /// Reads at most so many bytes of a file.
+    /// Reads at most `most` bytes of a file.
     pub(super) fn read(&mut self, fd: i32, most: usize) -> Result<Vec<u8>, Failure> {
         self.vector(BUFFER, most);
         let errno = self.call("fd_read", &[fd.into(), VECTORS as i64, 1, RESULT as i64])?;
