@@ -13,6 +13,7 @@ use crate::answer::{finish, number};
 use crate::context::{HasWasi, Wasi};
 use crate::error::Error;
 use crate::guard::{self, Checked};
+use crate::stop;
 
 /// Module of the functions of preview 1.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -48,6 +49,7 @@ macro_rules! functions {
                 let mut memory = GuestMemory::Unshared(memory);
                 let call = preview_1::$name(&mut wasi.context, &mut memory, $($arg),*);
                 let answer = number(stringify!($name), finish(stringify!($name), call))?;
+                wasi.stop.check(stringify!($name))?;
                 after!(answer wasi ($($arg: $ty),*) $($after)?);
                 Ok(answer)
             },
@@ -206,11 +208,11 @@ fn parts<'c, T: HasWasi>(
     function: &'static str,
     caller: &'c mut Caller<'_>,
 ) -> Result<(&'c mut [u8], &'c mut Wasi), HostError> {
-    let interrupter = caller.interrupter();
+    let interrupter = stop::of(caller);
     match caller.memory_and_state::<T>() {
         Some((memory, state)) => {
             let wasi = state.wasi();
-            wasi.stop.know(interrupter);
+            wasi.stop.learn(interrupter);
             Ok((memory, wasi))
         }
         None => {

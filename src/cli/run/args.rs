@@ -8,7 +8,6 @@ use polychord::api::Limits;
 use polychord::hub::ModelRef;
 use polychord::wasi::Access;
 
-use crate::cli::Failure;
 use crate::cli::engine::{Author, EngineArgs};
 
 #[derive(Debug, clap::Args)]
