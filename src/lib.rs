@@ -78,7 +78,10 @@
 //! | [`api::spi`] | what the backend of an engine implements |
 //! | [`api::abi`] | what guests import |
 #![cfg_attr(feature = "hub", doc = "| [`hub`] | the model cache, by the feature `hub` |")]
-#![cfg_attr(feature = "wasi", doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |")]
+#![cfg_attr(
+    feature = "wasi",
+    doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |"
+)]
 //! | `wasmer`, `wasmtime`, `wasmedge` | one engine each, by the feature of its name, for settings beyond [`EngineOptions`] |
 //!
 //! # Cookbook

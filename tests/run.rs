@@ -167,7 +167,8 @@ impl Done {
 fn commands_get_arguments_and_their_exit_code_is_passed_on() {
     let place = Place::new(&[("echo.wasm", ECHO)]);
     for engine in polychord::available() {
-        let done = place.run(engine, &["echo.wasm", "--env", "A=b=c", "--env", "X=", "--", "-x", "ä b", ""]);
+        let done = place
+            .run(engine, &["echo.wasm", "--env", "A=b=c", "--env", "X=", "--", "-x", "ä b", ""]);
         done.is(4, "A=b=c\nX=\necho.wasm\n-x\nä b\n\n");
         place.run(engine, &["echo.wasm"]).is(1, "echo.wasm\n");
     }
@@ -177,9 +178,8 @@ fn commands_get_arguments_and_their_exit_code_is_passed_on() {
 fn functions_are_called_with_numbers_and_print_theirs() {
     let place = Place::new(&[("library.wasm", LIBRARY)]);
     for engine in polychord::available() {
-        let call = |args: &[&str]| {
-            place.run(engine, &[&["library.wasm", "--invoke"], args].concat())
-        };
+        let call =
+            |args: &[&str]| place.run(engine, &[&["library.wasm", "--invoke"], args].concat());
         call(&["add", "--", "-1", "0x10"]).is(0, "116\n-1\n");
         call(&["half", "--", "5"]).is(0, "2.5\n");
         call(&["add", "--", "1"]).failed(2, &["(i32, i64)", "takes 2 arguments, and 1"]);
@@ -234,7 +234,8 @@ fn reproducible_runs_see_the_same_time_and_random_numbers() {
     let mut seen = Vec::new();
     for engine in polychord::available() {
         for _ in 0..2 {
-            let mut command = place.command(&["run", "--engine", engine, "random.wasm", "--reproducible"]);
+            let mut command =
+                place.command(&["run", "--engine", engine, "random.wasm", "--reproducible"]);
             seen.push(command.output().unwrap().stdout);
         }
     }
@@ -246,12 +247,10 @@ fn reproducible_runs_see_the_same_time_and_random_numbers() {
 
 #[test]
 fn engines_are_compared_on_a_guest() {
-    let place = Place::new(&[("echo.wasm", ECHO), ("random.wasm", RANDOM), ("library.wasm", LIBRARY)]);
+    let place =
+        Place::new(&[("echo.wasm", ECHO), ("random.wasm", RANDOM), ("library.wasm", LIBRARY)]);
     let count = polychord::available().len();
-    for (args, code) in [
-        (&["echo.wasm", "--", "one", "two"][..], 3),
-        (&["random.wasm"], 0),
-    ] {
+    for (args, code) in [(&["echo.wasm", "--", "one", "two"][..], 3), (&["random.wasm"], 0)] {
         let args = [&["compare", "--json", "--guest"], args].concat();
         let done = Done::of(&mut place.command(&args));
         assert_eq!((done.code, &*done.stderr), (Some(0), ""), "{}", done.stdout);

@@ -81,8 +81,8 @@ impl Interrupter {
     }
 
     /// Whether the call of the guest that is running has been stopped, by hand or by its time limit, and
-    /// has not ended yet. A function of the host that waits looks at it, and returns: the guest's call then
-    /// ends as soon as it goes on.
+    /// has not ended yet. A function of the host that waits looks at it, and returns
+    /// [`TrapKind::Unreachable`] as an [`Error::Trap`], for which the caller gets the reason.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.0.is_stopping()

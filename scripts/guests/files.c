@@ -27,7 +27,8 @@ static int list(const char *path) {
     char *names[64];
     size_t count = 0;
     struct dirent *entry;
-    while (count < 64 && (entry = readdir(directory))) names[count++] = strdup(entry->d_name);
+    while (count < 64 && (entry = readdir(directory)))
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, "..")) names[count++] = strdup(entry->d_name);
     closedir(directory);
     qsort(names, count, sizeof *names, compare);
     for (size_t index = 0; index < count; index++) {

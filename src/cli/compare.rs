@@ -4,15 +4,14 @@ mod guest;
 mod profile;
 mod results;
 mod show;
+mod spinner;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use clap::ValueEnum;
 use clap::builder::PossibleValuesParser;
-use indicatif::{ProgressBar, ProgressStyle};
 use polychord::hub::ModelRef;
 
 use super::engine::Choices;
@@ -20,6 +19,7 @@ use super::model::FindArgs;
 use super::program::this_program;
 use super::{Failure, terminal};
 use results::{Comparison, Entry, Outcome, are_identical};
+use spinner::spinner;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -86,7 +86,8 @@ enum Loads {
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engines = engines(args)?;
     if let Some(guest) = args.guest.path() {
-        return guest::compare(guest, args, &engines);
+        let choices = args.choices.args();
+        return guest::compare(guest, &args.guest, &engines, &choices, args.json);
     }
     let model = args.model.clone().unwrap_or_default();
     let model = args.find.find(&model)?;
@@ -155,18 +156,6 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
         "" => format!("ended with {}", output.status),
         _ => said.to_owned(),
     }))
-}
-
-fn spinner(message: &str) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let spinner = ProgressBar::new_spinner().with_message(format!("running {message}"));
-    if let Ok(style) = ProgressStyle::with_template("{spinner:.cyan} {msg} {elapsed:.dim}") {
-        spinner.set_style(style);
-    }
-    spinner.enable_steady_tick(Duration::from_millis(80));
-    spinner
 }
 
 impl Loads {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -29,6 +30,19 @@ pub(crate) struct Choices {
     /// Names of options, and what was chosen.
     chosen: Vec<(&'static str, String)>,
 }
+
+/// Whose guests an engine is to compile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Author {
+    Unknown,
+    /// The compiler may take as long as it likes, within reason.
+    Trusted,
+}
+
+/// What a compiler in a process of its own may use for a guest of a trusted author: an optimizing one needs
+/// gigabytes and minutes for an interpreter of some other language.
+const TRUSTED_BYTES: u64 = 32 << 30;
+const TRUSTED_TIME: Duration = Duration::from_secs(3600);
 
 const ISOLATE: &str = "isolate-compiler";
 
@@ -76,6 +90,11 @@ impl clap::FromArgMatches for Choices {
 impl EngineArgs {
     /// Opens the engine that was asked for.
     pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, Failure> {
+        self.open_for(Author::Unknown)
+    }
+
+    /// Opens the engine that was asked for, for guests of an author.
+    pub(crate) fn open_for(&self, author: Author) -> Result<Arc<dyn Engine>, Failure> {
         let known: Vec<_> = ENGINES.iter().map(EngineEntry::name).collect();
         let missing = || {
             let known = known.join(", ");
@@ -86,7 +105,7 @@ impl EngineArgs {
             None => polychord::default_engine().ok_or_else(missing)?,
         };
         let entry = polychord::entry(name)?;
-        Ok(entry.open(&self.choices.options(entry)?)?)
+        Ok(entry.open(&self.choices.options(entry, author)?)?)
     }
 }
 
@@ -103,10 +122,13 @@ impl Choices {
     }
 
     /// These choices, for one of the engines.
-    fn options(&self, entry: &EngineEntry) -> Result<EngineOptions, Failure> {
+    fn options(&self, entry: &EngineEntry, author: Author) -> Result<EngineOptions, Failure> {
         let mut options = EngineOptions::new();
         if self.isolate_compiler || entry.always_isolates() {
-            let compiler = CompilerCommand::new(this_program()?);
+            let mut compiler = CompilerCommand::new(this_program()?);
+            if author == Author::Trusted {
+                compiler = compiler.memory_bytes(TRUSTED_BYTES).time(TRUSTED_TIME);
+            }
             options = options.with_compiler(compiler.arg("compile-guest").arg(entry.name()));
         }
         if self.isolate_compiler {
@@ -139,7 +161,9 @@ pub(crate) fn open_all() -> Vec<Opened> {
             }
         };
         for choices in choices {
-            let engine = choices.options(entry).and_then(|options| Ok(entry.open(&options)?));
+            let engine = choices
+                .options(entry, Author::Unknown)
+                .and_then(|options| Ok(entry.open(&options)?));
             all.push(Opened { name: entry.name(), engine });
         }
     }

@@ -166,14 +166,12 @@ impl WasiBuilder {
         for (name, value) in &self.env {
             context.push_env(name, value).map_err(|_| too_long("variable", name))?;
         }
-        context.set_stdin(open_input(self.stdin)?);
-        let (stdout, file) = open_output(self.stdout, self.captured_bytes, || {
-            Box::new(stdio::stdout())
-        });
+        context.set_stdin(open_input(self.stdin, &stop)?);
+        let (stdout, file) =
+            open_output(self.stdout, self.captured_bytes, || Box::new(stdio::stdout()));
         context.set_stdout(file);
-        let (stderr, file) = open_output(self.stderr, self.captured_bytes, || {
-            Box::new(stdio::stderr())
-        });
+        let (stderr, file) =
+            open_output(self.stderr, self.captured_bytes, || Box::new(stdio::stderr()));
         context.set_stderr(file);
         let mut open = 3;
         for (host, guest, access) in self.directories {
@@ -225,7 +223,7 @@ impl Default for WasiBuilder {
     }
 }
 
-fn open_input(input: Input) -> Result<Box<dyn WasiFile>> {
+fn open_input(input: Input, stop: &Stop) -> Result<Box<dyn WasiFile>> {
     Ok(match input {
         Input::Empty => Box::new(Reader::new(std::io::empty())),
         Input::Bytes(bytes) => Box::new(Reader::new(std::io::Cursor::new(bytes))),
@@ -233,8 +231,19 @@ fn open_input(input: Input) -> Result<Box<dyn WasiFile>> {
             Ok(file) => Box::new(File::read_only(file)),
             Err(source) => return Err(Error::Stdin { path, source }),
         },
-        Input::Inherited => Box::new(stdio::stdin()),
+        Input::Inherited => inherited_input(stop),
     })
+}
+
+#[cfg(unix)]
+fn inherited_input(stop: &Stop) -> Box<dyn WasiFile> {
+    Box::new(crate::stdin::Stdin::new(stop.clone()))
+}
+
+/// A guest that waits for input cannot be stopped here.
+#[cfg(not(unix))]
+fn inherited_input(_: &Stop) -> Box<dyn WasiFile> {
+    Box::new(stdio::stdin())
 }
 
 fn open_output(

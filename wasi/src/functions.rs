@@ -13,6 +13,7 @@ use crate::answer::{finish, number};
 use crate::context::{HasWasi, Wasi};
 use crate::error::Error;
 use crate::guard::{self, Checked};
+use crate::stop;
 
 /// Module of the functions of preview 1.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -48,6 +49,7 @@ macro_rules! functions {
                 let mut memory = GuestMemory::Unshared(memory);
                 let call = preview_1::$name(&mut wasi.context, &mut memory, $($arg),*);
                 let answer = number(stringify!($name), finish(stringify!($name), call))?;
+                wasi.stop.check(stringify!($name))?;
                 after!(answer wasi ($($arg: $ty),*) $($after)?);
                 Ok(answer)
             },
@@ -184,14 +186,11 @@ fn refused<T: HasWasi>(imports: &mut Imports) -> Result<()> {
         "sock_send",
         |caller: &mut Caller<'_>, (fd, ..): (i32, i32, i32, i32, i32)| no_socket::<T>(caller, fd),
     )?;
-    imports.function(
-        MODULE,
-        "sock_shutdown",
-        |caller: &mut Caller<'_>, (fd, _): (i32, i32)| no_socket::<T>(caller, fd),
-    )?;
-    imports.function(MODULE, "proc_raise", |_: &mut Caller<'_>, (_,): (i32,)| {
-        Errno::Nosys as i32
+    imports.function(MODULE, "sock_shutdown", |caller: &mut Caller<'_>, (fd, _): (i32, i32)| {
+        no_socket::<T>(caller, fd)
     })?;
+    imports
+        .function(MODULE, "proc_raise", |_: &mut Caller<'_>, (_,): (i32,)| Errno::Nosys as i32)?;
     // The only error that wasi-threads has: no thread could be made now.
     imports.function("wasi", "thread-spawn", |_: &mut Caller<'_>, (_,): (i32,)| {
         -(Errno::Again as i32)
@@ -209,11 +208,11 @@ fn parts<'c, T: HasWasi>(
     function: &'static str,
     caller: &'c mut Caller<'_>,
 ) -> Result<(&'c mut [u8], &'c mut Wasi), HostError> {
-    let interrupter = caller.interrupter();
+    let interrupter = stop::of(caller);
     match caller.memory_and_state::<T>() {
         Some((memory, state)) => {
             let wasi = state.wasi();
-            wasi.stop.know(interrupter);
+            wasi.stop.learn(interrupter);
             Ok((memory, wasi))
         }
         None => {

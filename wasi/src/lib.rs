@@ -18,6 +18,8 @@ mod error;
 mod functions;
 mod guard;
 mod random;
+#[cfg(unix)]
+mod stdin;
 mod stdio;
 mod stop;
 mod time;

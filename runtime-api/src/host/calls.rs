@@ -47,10 +47,11 @@ impl Host {
     pub(crate) fn end_of_call<T>(&self, done: Result<T>) -> Result<T> {
         done.map_err(|error| {
             let pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner).take();
-            match (pending, self.switch.get()) {
-                (Some(pending), _) => pending,
-                (None, Some(switch)) => switch.explain(error),
-                (None, None) => error,
+            // A function of the host that was stopped while it waited ends the call by a trap, too.
+            let error = pending.unwrap_or(error);
+            match self.switch.get() {
+                Some(switch) => switch.explain(error),
+                None => error,
             }
         })
     }

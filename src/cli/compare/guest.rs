@@ -8,7 +8,7 @@ use comfy_table::{Cell, Color};
 use serde::Serialize;
 
 use super::show::{Paint, short};
-use super::spinner;
+use super::spinner::spinner;
 use crate::cli::program::this_program;
 use crate::cli::run::{Ending, GuestArgs, Outcome};
 use crate::cli::{Failure, terminal};
@@ -66,21 +66,23 @@ impl Args {
 /// Fails if an engine could not run it, or if any two differ.
 pub(super) fn compare(
     guest: &Path,
-    args: &super::Args,
+    args: &Args,
     engines: &[String],
+    choices: &[String],
+    json: bool,
 ) -> Result<(), Failure> {
     let mut runs = Vec::new();
     for engine in engines {
         let spinner = spinner(engine);
-        let ran = run(guest, args, engine)?;
+        let ran = run(guest, args, engine, choices)?;
         spinner.finish_and_clear();
         runs.push(Entry { engine: engine.clone(), ran });
     }
     let first = runs.first().and_then(Entry::result);
     let identical = first.is_some() && runs.iter().all(|entry| entry.result() == first);
-    let (guest, typed) = (guest.to_owned(), args.guest.args.clone());
+    let (guest, typed) = (guest.to_owned(), args.args.clone());
     let comparison = Comparison { guest, args: typed, runs, identical };
-    if args.json {
+    if json {
         let json = terminal::json(&serde_json::to_string_pretty(&comparison)?);
         writeln!(std::io::stdout(), "{json}")?;
     } else {
@@ -93,14 +95,14 @@ pub(super) fn compare(
 }
 
 /// One run in a child process. A guest that traps has come to an end, too.
-fn run(guest: &Path, args: &super::Args, engine: &str) -> Result<Ran, Failure> {
+fn run(guest: &Path, args: &Args, engine: &str, choices: &[String]) -> Result<Ran, Failure> {
     let output = Command::new(this_program()?)
         .args(["run", "--json", "--engine", engine])
-        .args(args.choices.args())
-        .args(args.guest.with.reproducible().args())
+        .args(choices)
+        .args(args.with.reproducible().args())
         .arg(guest)
         .arg("--")
-        .args(&args.guest.args)
+        .args(&args.args)
         .stdin(Stdio::null())
         .output()?;
     if let Ok(outcome) = serde_json::from_slice(&output.stdout) {
@@ -121,7 +123,8 @@ fn print(comparison: &Comparison) -> Result<(), Failure> {
         write!(out, "{}", terminal::generated(&outcome.stdout))?;
         write!(out, "{}", terminal::generated(&outcome.stderr))?;
     }
-    let mut table = paint.table(&["engine", "version", "mode", "end", "output", "errors", "memory", "seconds"]);
+    let mut table =
+        paint.table(&["engine", "version", "mode", "end", "output", "errors", "memory", "seconds"]);
     for entry in &comparison.runs {
         match (entry.outcome(), reference) {
             (Some(outcome), Some(reference)) => table.add_row(row(outcome, reference)),
@@ -208,8 +211,7 @@ impl Entry {
             Ending::Exited(code) => format!("exit {code}"),
             Ending::Failed { status, .. } => format!("failed {status}"),
         };
-        let hashes =
-            [&*outcome.stdout_sha256, &*outcome.stderr_sha256, &*outcome.memory_sha256];
+        let hashes = [&*outcome.stdout_sha256, &*outcome.stderr_sha256, &*outcome.memory_sha256];
         Some((end, &outcome.results, hashes, outcome.memory_bytes))
     }
 }

@@ -30,7 +30,15 @@ pub(super) fn print(comparison: &Comparison) -> Result<(), Failure> {
 
 fn table(comparison: &Comparison, paint: Paint) -> Table {
     let mut table = paint.table(&[
-        "engine", "version", "mode", "load", "tokens", "tokens/s", "", "peak memory", "logits",
+        "engine",
+        "version",
+        "mode",
+        "load",
+        "tokens",
+        "tokens/s",
+        "",
+        "peak memory",
+        "logits",
     ]);
     let reference = comparison.runs.iter().find_map(Entry::run);
     let fastest =

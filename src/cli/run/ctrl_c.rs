@@ -15,7 +15,7 @@ pub(super) fn stops(guest: Interrupter) -> Result<(), Failure> {
         let mut asked = false;
         for _ in signals.forever() {
             if asked || !guest.interrupt() {
-                std::process::exit(i32::from(super::Status::Interrupted as u8));
+                std::process::exit(i32::from(super::ending::Status::Interrupted as u8));
             }
             asked = true;
         }

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use polychord::api::{Error, TrapKind};
 use serde::{Deserialize, Serialize};
 
-use super::Status;
 use crate::cli::Failure;
 
 /// How a guest came to its end.
@@ -16,6 +15,19 @@ pub(crate) enum Ending {
     Exited(i32),
     /// Otherwise: what happened, and what the shell is told.
     Failed { error: String, status: u8 },
+}
+
+/// What the shell is told of a command that did not come to its own end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Status {
+    /// The time of --time was over, as `timeout` says it.
+    Time = 124,
+    /// There was nothing to run, or it could not be run.
+    Refused = 125,
+    /// Ctrl-C.
+    Interrupted = 130,
+    /// A trap, or an error of the host: as for programs that abort.
+    Trapped = 134,
 }
 
 impl Ending {
@@ -42,5 +54,11 @@ impl Ending {
             Self::Exited(code) => ExitCode::from(u8::try_from(*code).unwrap_or(u8::MAX)),
             Self::Failed { status, .. } => ExitCode::from(*status),
         }
+    }
+}
+
+impl From<Status> for ExitCode {
+    fn from(status: Status) -> Self {
+        Self::from(status as u8)
     }
 }

@@ -1,59 +1,21 @@
 //! From a file to the end of the guest that is in it.
 
 use std::io::{IsTerminal, Read as _, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytesize::ByteSize;
 use polychord::api::imports::Imports;
-use polychord::api::{
-    Engine, Instantiation, Limits, Module, ModuleLimits, Runtime, Source, Value,
-};
-use polychord::wasi::{self, Access, Clock, Input, Output, Random, Wasi, WasiBuilder};
+use polychord::api::{Engine, Instantiation, Module, ModuleLimits, Runtime, Source, Value};
+use polychord::wasi::{self, Clock, Input, Output, Random, Wasi, WasiBuilder};
 
+use super::args::{Args, Directory};
 use super::ending::Ending;
 use super::outcome::{Memories, Outcome};
-use super::{Args, ctrl_c, invoke, weights};
-use crate::cli::terminal::Plain;
+use super::{ctrl_c, invoke, weights};
 use crate::cli::Failure;
-
-/// What a guest is given, and how much it may use.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct GuestArgs {
-    /// Open a directory for the guest, under its own path or another one; `:ro` at the end makes it read
-    /// only
-    #[arg(long = "dir", value_name = "HOST[::GUEST][:ro]")]
-    directories: Vec<String>,
-
-    /// Set a variable of the guest's environment, in which there is nothing else
-    #[arg(long = "env", value_name = "NAME=VALUE")]
-    variables: Vec<String>,
-
-    /// Most bytes of each of the guest's memories, such as 8GiB; 4 GiB by default
-    #[arg(long, value_name = "SIZE")]
-    memory: Option<ByteSize>,
-
-    /// Longest time that the guest may take, such as 30s, 500ms or 2m. With it, Ctrl-C stops the guest alone;
-    /// without it, the whole command
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
-    time: Option<Duration>,
-
-    /// Call this function, and print its results
-    ///
-    /// Without it the guest is a command: its `_start` is called. What a compiler made as a library is a
-    /// reactor: its `_initialize` is called before the function.
-    #[arg(long, value_name = "EXPORT")]
-    invoke: Option<String>,
-
-    /// Give the guest the same clock and the same random numbers in each run
-    #[arg(long)]
-    reproducible: bool,
-
-    /// Refuse a guest that could take a compiler more than some seconds or a gigabyte
-    #[arg(long)]
-    untrusted: bool,
-}
+use crate::cli::engine::Author;
+use crate::cli::terminal::Plain;
 
 /// Beginning of the year 2000, for reproducible runs.
 const MILLENNIUM: Duration = Duration::from_secs(946_684_800);
@@ -61,7 +23,10 @@ const MILLENNIUM: Duration = Duration::from_secs(946_684_800);
 /// Runs a guest to its end.
 pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Failure> {
     let wasm = read(&args.guest)?;
-    let limits = if args.with.untrusted { ModuleLimits::default() } else { ModuleLimits::trusted() };
+    let limits = match args.with.author() {
+        Author::Trusted => ModuleLimits::trusted(),
+        Author::Unknown => ModuleLimits::default(),
+    };
     let module = engine.compile_within(&wasm, &limits)?;
     drop(wasm);
     let call = Call::choose(&*module, args)?;
@@ -196,107 +161,5 @@ impl<W: Write> Write for AtOnce<W> {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.0.flush()
-    }
-}
-
-impl GuestArgs {
-    fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        if let Some(memory) = self.memory {
-            limits = limits.memory_bytes(memory.as_u64());
-        }
-        match self.time {
-            Some(time) => limits.call_time(time),
-            None => limits,
-        }
-    }
-
-    /// The arguments that ask for this in another run of this program.
-    pub(crate) fn args(&self) -> Vec<String> {
-        let each = |option: &str, values: &[String]| {
-            values.iter().flat_map(|value| [option.to_owned(), value.clone()]).collect::<Vec<_>>()
-        };
-        let mut args = each("--dir", &self.directories);
-        args.extend(each("--env", &self.variables));
-        let memory = self.memory.map(|size| format!("{}B", size.as_u64()));
-        let time = self.time.map(|time| format!("{}ms", time.as_millis()));
-        for (option, value) in
-            [("--memory", memory), ("--time", time), ("--invoke", self.invoke.clone())]
-        {
-            args.extend(value.into_iter().flat_map(|value| [option.to_owned(), value]));
-        }
-        args.extend(self.untrusted.then(|| "--untrusted".to_owned()));
-        args.extend(self.reproducible.then(|| "--reproducible".to_owned()));
-        args
-    }
-
-    /// With the same clock and the same random numbers in each run.
-    pub(crate) fn reproducible(&self) -> Self {
-        Self { reproducible: true, ..self.clone() }
-    }
-}
-
-/// What `--dir` says.
-#[derive(Debug, PartialEq, Eq)]
-struct Directory {
-    host: PathBuf,
-    guest: String,
-    access: Access,
-}
-
-impl Directory {
-    fn parse(text: &str) -> Self {
-        let (text, access) = match text.strip_suffix(":ro") {
-            Some(text) => (text, Access::ReadOnly),
-            None => (text, Access::ReadWrite),
-        };
-        let (host, guest) = text.split_once("::").unwrap_or((text, text));
-        Self { host: host.into(), guest: guest.into(), access }
-    }
-}
-
-/// A time: a number with `ms`, `s`, `m` or `h` behind it.
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-    let (number, unit) = text.split_at(digits);
-    let of = |milliseconds: u64| {
-        let number: u64 = number.parse().ok()?;
-        Some(Duration::from_millis(number.checked_mul(milliseconds)?))
-    };
-    let time = match unit {
-        "ms" => of(1),
-        "s" => of(1_000),
-        "m" => of(60_000),
-        "h" => of(3_600_000),
-        _ => None,
-    };
-    time.ok_or_else(|| "a time is a number with a unit: 500ms, 30s, 2m or 1h".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn directories_have_a_path_in_the_guest_and_may_be_read_only() {
-        let parsed = |text| {
-            let Directory { host, guest, access } = Directory::parse(text);
-            (host.to_str().unwrap().to_owned(), guest, access)
-        };
-        let own = |host: &str, guest: &str, access| (host.to_owned(), guest.to_owned(), access);
-        assert_eq!(parsed("."), own(".", ".", Access::ReadWrite));
-        assert_eq!(parsed("/tmp::/data"), own("/tmp", "/data", Access::ReadWrite));
-        assert_eq!(parsed("/tmp::/data:ro"), own("/tmp", "/data", Access::ReadOnly));
-        assert_eq!(parsed("C:\\x:ro"), own("C:\\x", "C:\\x", Access::ReadOnly));
-    }
-
-    #[test]
-    fn times_have_a_unit() {
-        assert_eq!(parse_time("30s"), Ok(Duration::from_secs(30)));
-        assert_eq!(parse_time("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_time("2m"), Ok(Duration::from_secs(120)));
-        for text in ["", "30", "s", "1.5s", "-1s", "18446744073709551615h", "1d"] {
-            assert!(parse_time(text).is_err(), "{text}");
-        }
     }
 }

@@ -12,13 +12,13 @@ pub(super) fn arguments(
 ) -> Result<Vec<Value>, Failure> {
     if typed.len() != ty.params.len() {
         let (given, takes) = (typed.len(), ty.params.len());
-        let wrong = format!("{name} has type {ty}: it takes {takes} arguments, and {given} are given");
+        let wrong =
+            format!("{name} has type {ty}: it takes {takes} arguments, and {given} are given");
         return Err(Failure::usage(wrong));
     }
     let parse = |(text, ty): (&String, &ValueType)| {
-        value(text, *ty).ok_or_else(|| {
-            Failure::usage(format!("`{text}` is no {ty}, which {name} takes"))
-        })
+        value(text, *ty)
+            .ok_or_else(|| Failure::usage(format!("`{text}` is no {ty}, which {name} takes")))
     };
     typed.iter().zip(&ty.params).map(parse).collect()
 }

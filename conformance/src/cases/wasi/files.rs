@@ -55,9 +55,8 @@ pub(super) fn read_only(engine: &dyn Engine) -> Outcome {
     let folder = tempfile::tempdir()?;
     fs::write(folder.path().join("a"), "text")?;
     fs::create_dir(folder.path().join("d"))?;
-    let modified = || -> Result<_, Failure> {
-        Ok(fs::metadata(folder.path().join("a"))?.modified()?)
-    };
+    let modified =
+        || -> Result<_, Failure> { Ok(fs::metadata(folder.path().join("a"))?.modified()?) };
     let before = modified()?;
     let mut probe = start(engine, folder.path(), Access::ReadOnly)?;
     let fd = probe.open_to_read("a")?;
@@ -71,17 +70,19 @@ pub(super) fn read_only(engine: &dyn Engine) -> Outcome {
         equal(what, probe.open("a", create, rights)?, -errno::ROFS)?;
     }
     equal("a new file", probe.create("b")?, -errno::ROFS)?;
-    for (name, path) in [
-        ("path_create_directory", "e"),
-        ("path_remove_directory", "d"),
-        ("path_unlink_file", "a"),
-    ] {
+    for (name, path) in
+        [("path_create_directory", "e"), ("path_remove_directory", "d"), ("path_unlink_file", "a")]
+    {
         equal(name, probe.on_path(name, path)?, errno::ROFS)?;
     }
     equal("path_rename", rename(&mut probe, "a", "b")?, errno::ROFS)?;
     equal("path_link", link(&mut probe, "a", "b")?, errno::ROFS)?;
     equal("path_symlink", symlink(&mut probe, "a", "b")?, errno::ROFS)?;
-    equal("fd_filestat_set_size", probe.call("fd_filestat_set_size", &[fd.into(), 1])?, errno::ROFS)?;
+    equal(
+        "fd_filestat_set_size",
+        probe.call("fd_filestat_set_size", &[fd.into(), 1])?,
+        errno::ROFS,
+    )?;
     let times = probe.call("fd_filestat_set_times", &[fd.into(), 1, 1, 5])?;
     equal("fd_filestat_set_times", times, errno::ROFS)?;
     probe.put(TEXT, b"a");
@@ -107,7 +108,8 @@ pub(super) fn escapes(engine: &dyn Engine) -> Outcome {
     fs::write(inner.join("plain"), "plain")?;
     let mut probe = start(engine, &inner, Access::ReadWrite)?;
     let absolute = outer.path().join("secret").to_string_lossy().into_owned();
-    let mut paths = vec!["../secret", "d/../../secret", "./../secret", "/", &*absolute, "/etc/passwd", ".."];
+    let mut paths =
+        vec!["../secret", "d/../../secret", "./../secret", "/", &*absolute, "/etc/passwd", ".."];
     // The guest may make a link that leads out; following it is what is refused. One to an absolute
     // path is refused at once.
     equal("a link", symlink(&mut probe, "../secret", "link")?, errno::SUCCESS)?;

@@ -192,7 +192,7 @@ impl Probe {
         self.call("fd_write", &[fd.into(), VECTORS as i64, 1, RESULT as i64])
     }
 
-    /// Reads at most so many bytes of a file.
+    /// Reads at most `most` bytes of a file.
     pub(super) fn read(&mut self, fd: i32, most: usize) -> Result<Vec<u8>, Failure> {
         self.vector(BUFFER, most);
         let errno = self.call("fd_read", &[fd.into(), VECTORS as i64, 1, RESULT as i64])?;
@@ -211,9 +211,8 @@ fn text() -> String {
             params.bytes().map(|ty| if ty == b'l' { "i64" } else { "i32" }).collect();
         let params = format!("(param {})", types.join(" "));
         let args: Vec<_> = (0..types.len()).map(|index| format!("(local.get {index})")).collect();
-        imports += &format!(
-            "(import \"{MODULE}\" \"{name}\" (func ${name} {params} (result i32)))\n"
-        );
+        imports +=
+            &format!("(import \"{MODULE}\" \"{name}\" (func ${name} {params} (result i32)))\n");
         exports += &format!(
             "(func (export \"{name}\") {params} (result i32) (call ${name} {}))\n",
             args.join(" ")

@@ -117,7 +117,7 @@ impl Defect for ChangesNumbers {
 }
 
 #[derive(Debug)]
-struct EverythingIsATrap;
+pub(super) struct EverythingIsATrap;
 
 fn as_trap<T>(done: Result<T>) -> Result<T> {
     done.map_err(|error| match error {
@@ -146,7 +146,7 @@ fn changed<'a>(with: &Instantiation<'a>, limits: Limits) -> Instantiation<'a> {
 }
 
 #[derive(Debug)]
-struct LosesTheState;
+pub(super) struct LosesTheState;
 impl Defect for LosesTheState {
     fn instantiate_with(
         &self,

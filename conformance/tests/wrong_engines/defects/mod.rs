@@ -12,6 +12,7 @@ mod memory;
 mod ranks;
 mod threads;
 mod traps;
+mod wasi;
 
 use polychord_runtime_api::{Result, Value};
 
@@ -57,4 +58,5 @@ pub(crate) static DEFECTS: &[&[Entry]] = &[
     threads::DEFECTS,
     ranks::DEFECTS,
     arithmetic::DEFECTS,
+    wasi::DEFECTS,
 ];
