@@ -6,13 +6,13 @@ mod common;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use polychord::api::abi::PAGE;
 use polychord::api::abi::code::{LAYER_NOT_FOUND, NOT_ENABLED};
 use polychord::api::{
-    CopyReason, Engine, Error, LayerId, LayerSpec, Limits, LoadMethod, Memory64, MemorySpec,
-    Runtime, Source, SourceRange,
+    Caller, CopyReason, Engine, Error, HostError, Imports, Instantiation, LayerId, LayerSpec,
+    Limits, LoadMethod, Memory64, MemorySpec, Runtime, Source, SourceRange,
 };
 
 use common::{engines_agree, skip, test_name};
@@ -55,6 +55,43 @@ fn sums_are_the_same_everywhere() {
             }
         }
         sums
+    });
+}
+
+/// Functions of this program are called from Rust and from C, as they were declared there.
+#[test]
+fn guests_call_the_program() {
+    let Some(guests) = built() else { return };
+    let mut imports = Imports::new();
+    imports
+        .function("host", "log", |caller: &mut Caller<'_>, (text, len): (u32, u32)| {
+            let text = caller.read_str(text, len)?.to_owned();
+            caller.state_mut::<Vec<String>>().unwrap().push(text);
+            Ok::<_, HostError>(i64::from(len))
+        })
+        .unwrap()
+        .function("host", "name", |caller: &mut Caller<'_>, (to, max): (u32, u32)| {
+            assert_eq!(max, 32);
+            caller.write(to, b"polychord")?;
+            Ok::<_, HostError>(9_u32)
+        })
+        .unwrap()
+        .function("host", "scale", |_: &mut Caller<'_>, (by, number): (f64, u32)| {
+            by * f64::from(number)
+        })
+        .unwrap();
+    engines_agree(test_name!(), |engine| {
+        for language in ["rust", "c"] {
+            let path = guests.join(format!("hello-{language}-wasm32.wasm"));
+            let module = engine.compile(&std::fs::read(path).unwrap()).unwrap();
+            let limits = Limits::default();
+            let start = Instantiation::new(&limits).imports(&imports).state(Vec::<String>::new());
+            let mut guest = module.instantiate_with(start).unwrap();
+            let told: f64 = guest.call_typed("greet", ()).unwrap();
+            assert_eq!(told.to_bits(), 48.0_f64.to_bits(), "{language}");
+            assert_eq!(guest.state::<Vec<String>>().unwrap()[..], ["hello, ", "polychord"]);
+        }
+        String::new()
     });
 }
 
@@ -223,6 +260,11 @@ fn weights() -> tempfile::NamedTempFile {
 
 /// The folder of the built guests; none where they cannot be built.
 fn built() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
+}
+
+fn build() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest-examples");
     if std::env::var_os(RESULT).is_some() {
         return Some(folder);

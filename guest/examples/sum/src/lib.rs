@@ -12,10 +12,8 @@ use polychord_guest::{Error, layer, memory64};
 /// loaded the layer before.
 #[unsafe(no_mangle)]
 pub extern "C" fn sum_mapped(id: u32) -> f64 {
-    polychord_guest::call(|call| -> Result<f64, Error> {
-        Ok(sum(layer::map(call, id)?.values()?))
-    })
-    .unwrap_or(f64::NAN)
+    polychord_guest::call(|call| -> Result<f64, Error> { Ok(sum(layer::map(call, id)?.values()?)) })
+        .unwrap_or(f64::NAN)
 }
 
 /// The sum of a copy, for layers in a memory of the host.
