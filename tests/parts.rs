@@ -36,14 +36,14 @@ fn a_split_model_gives_the_bits_of_a_whole_one_wherever_it_lives() {
         };
         let (expected, ..) = run(&whole, false, Placement::resident32());
         let mut placements = vec![
-            Placement::Auto,
-            Placement::Sharded32 { memories: Some(3) },
-            Placement::Multi32,
+            Placement::auto(),
+            Placement::sharded32(3),
+            Placement::multi32(),
             Placement::Paged { resident_bytes: Some(12 << 16), policy: Policy::Lru },
             Placement::Paged { resident_bytes: Some(12 << 16), policy: Policy::Pinned },
         ];
         if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-            placements.push(Placement::Native64);
+            placements.push(Placement::native64());
         }
         for placement in placements {
             for (path, mapped) in parts.iter().zip([false, true, true]) {
@@ -75,7 +75,7 @@ fn headers_are_joined() {
     assert_eq!(whole.gguf().metadata(), split.gguf().metadata());
     let shape = |model: &Model| -> Vec<_> {
         let tensors = model.gguf().tensors().iter();
-        tensors.map(|it| (it.name.clone(), it.kind, it.dims.clone(), it.bytes)).collect()
+        tensors.map(|it| (it.name.clone(), it.dtype, it.dims.clone(), it.bytes)).collect()
     };
     assert_eq!(shape(&whole), shape(&split));
     let bytes: u64 = parts.iter().map(|path| std::fs::metadata(path).unwrap().len()).sum();

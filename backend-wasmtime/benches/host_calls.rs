@@ -1,54 +1,40 @@
-//! What calls between host and guest cost, beside Wasmtime's own interface.
-#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout, reason = "a tool for developers")]
+//! Calls of functions of the host, beside Wasmtime's own API.
+#![allow(clippy::print_stdout, reason = "it is what a benchmark is for")]
 
-#[path = "../../benches/host_calls/mod.rs"]
-mod host_calls;
+#[path = "../../benches/host_calls/common.rs"]
+mod common;
 
+use common::{CALLS, GUEST};
 use polychord_backend_wasmtime::WasmtimeEngine;
-use wasmtime::{Engine, Func, FuncType, Instance, Module, Store, Val, ValType};
+use wasmtime::{Caller, Engine, Func, FuncType, Instance, Module, Store, Val, ValType};
 
-fn main() {
+fn main() -> wasmtime::Result<()> {
+    // Stores have a state, as ours do.
     let engine = Engine::default();
-    let module = Module::new(&engine, wat::parse_str(host_calls::GUEST).unwrap()).unwrap();
-    // Each has a guest of its own.
-    let start = || {
-        let mut store = Store::new(&engine, ());
-        let typed = Func::wrap(&mut store, |a: i32, b: i32| a.wrapping_add(b));
-        let ty = FuncType::new(&engine, [ValType::I32, ValType::I32], [ValType::I32]);
-        let untyped = Func::new(&mut store, ty, |_, args, results| {
-            if let [Val::I32(a), Val::I32(b)] = args {
-                results[0] = Val::I32(a.wrapping_add(*b));
-            }
-            Ok(())
-        });
-        let imports = [typed.into(), untyped.into()];
-        let instance = Instance::new(&mut store, &module, &imports).unwrap();
-        (store, instance)
+    let wasm = wat::parse_str(GUEST).expect("it is a module");
+    let module = Module::new(&engine, wasm)?;
+    let run = |store: &mut Store<u64>, add: Func| {
+        let instance = Instance::new(&mut *store, &module, &[add.into()])?;
+        instance.get_typed_func::<i32, i32>(store, "run")
     };
-    let import = |export: &str| -> host_calls::Run<'_> {
-        let (mut store, instance) = start();
-        let run = instance.get_typed_func::<i32, i32>(&mut store, export).unwrap();
-        Box::new(move |times| {
-            run.call(&mut store, times).unwrap();
-        })
+    let mut typed = Store::new(&engine, 0);
+    let add = |_: Caller<'_, u64>, a: i32, b: i32| a.wrapping_add(b);
+    let add = Func::wrap(&mut typed, add);
+    let typed_run = run(&mut typed, add)?;
+    let mut untyped = Store::new(&engine, 0);
+    let ty = FuncType::new(&engine, [ValType::I32, ValType::I32], [ValType::I32]);
+    let add = |_: Caller<'_, u64>, args: &[Val], results: &mut [Val]| {
+        results[0] = Val::I32(args[0].unwrap_i32().wrapping_add(args[1].unwrap_i32()));
+        Ok(())
     };
-    let (mut store, instance) = start();
-    let add = instance.get_typed_func::<(i32, i32), i32>(&mut store, "add").unwrap();
-    let typed: host_calls::Run<'_> = Box::new(move |times| {
-        for number in 0..times {
-            assert_eq!(add.call(&mut store, (number, 1)).unwrap(), number + 1);
-        }
-    });
-    let (mut store, instance) = start();
-    let add = instance.get_func(&mut store, "add").unwrap();
-    let untyped: host_calls::Run<'_> = Box::new(move |times| {
-        for number in 0..times {
-            let mut results = [Val::I32(0)];
-            add.call(&mut store, &[Val::I32(number), Val::I32(1)], &mut results).unwrap();
-            assert_eq!(results[0].i32(), Some(number + 1));
-        }
-    });
-    let own =
-        [Some(import("call_typed")), Some(import("call_untyped")), Some(typed), Some(untyped)];
-    host_calls::compare("wasmtime", &WasmtimeEngine::new().unwrap(), own);
+    let add = Func::new(&mut untyped, ty, add);
+    let untyped_run = run(&mut untyped, add)?;
+    common::compare(
+        &WasmtimeEngine::new().expect("it can run here"),
+        &mut [
+            ("wasmtime::Func::wrap", &mut || typed_run.call(&mut typed, CALLS).unwrap_or(0)),
+            ("wasmtime::Func::new", &mut || untyped_run.call(&mut untyped, CALLS).unwrap_or(0)),
+        ],
+    );
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! Every load and store, with offsets and addresses around all edges: the same values, traps and
 //! bytes as on an engine with memory64.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

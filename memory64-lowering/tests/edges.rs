@@ -1,4 +1,5 @@
 //! Memories beyond 4 GiB: what happens at the edges of segments, at the end and beyond all addresses.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

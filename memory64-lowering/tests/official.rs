@@ -1,5 +1,6 @@
 //! The official tests, lowered on an engine without memory64 and as they are on one with it: each
 //! directive has the same outcome.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! Random modules, lowered on an engine without memory64 and as they are on one with it.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! What is not lowered, and what stays as it is.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use polychord_memory64_lowering::{Error, Options, Result, SECTION, lower};
 use proptest::prelude::*;

@@ -97,7 +97,7 @@ fn weight(kind: GgmlType, block: &[u8], i: usize) -> f32 {
                 _ => (48 + i % 4, (i - 240) / 4),
             };
             let rest = u32::from(block[byte]) * 3_u32.pow(digit as u32) % 256;
-            scale(52) * ((rest * 3 >> 8) as f32 - 1.0)
+            scale(52) * (((rest * 3) >> 8) as f32 - 1.0)
         }
         GgmlType::TQ2_0 => scale(64) * (pair(0) - 1.0),
         GgmlType::IQ2_XXS | GgmlType::IQ3_XXS => {
