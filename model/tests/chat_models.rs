@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use polychord_model::chat::{ChatTemplate, Error, GenerationPrompt, Json, Message, Variables};
 use sha2::{Digest as _, Sha256};
 
-/// All conversations, and what became of each with each template.
+/// All conversations, and the texts that templates make of them.
 #[derive(serde::Deserialize)]
 struct Expectations {
     conversations: BTreeMap<String, Vec<Message>>,
