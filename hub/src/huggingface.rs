@@ -177,7 +177,7 @@ pub(super) fn list(settings: &Settings, repo: &HfRepo) -> Result<Vec<String>, Ca
         paths.extend(
             paths_of(&text).map_err(|problem| Cause::Listing { url: at.clone(), problem })?,
         );
-        // Nowhere else, whoever answers.
+        // On this server and no other.
         let next = header(response.headers(), "link").and_then(next_page);
         match next.filter(|next| origin(next) == origin(endpoint)) {
             Some(next) => next.clone_into(&mut at),

@@ -20,7 +20,7 @@ pub struct Part {
 }
 
 impl Part {
-    /// The part of this number, from 0, of so many.
+    /// The part of this number, from 0, of `count` parts.
     #[must_use]
     pub const fn new(number: u32, count: u32) -> Self {
         Self { number, count }

@@ -127,7 +127,7 @@ fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
     }
     let template = model.chat_template()?;
     let conversation = template
-        .render(&[Message::new("user", prompt)], GenerationPrompt::Add)
+        .render_with(&[Message::new("user", prompt)], GenerationPrompt::Add, &args.variables())
         .map_err(polychord::model::Error::from)?;
     Ok(tokenizer.encode_chat(&conversation).map_err(polychord::model::Error::from)?)
 }

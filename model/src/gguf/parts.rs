@@ -17,7 +17,7 @@ impl Gguf {
     /// # Errors
     ///
     /// [`Error::WrongType`] if the keys have other values than numbers, and [`Error::Part`] if the
-    /// number is none of so many parts.
+    /// number is not below the count.
     pub fn part(&self) -> Result<Option<Part>, Error> {
         let number = |key| self.metadata.u64(key);
         let Some(count) = number(COUNT)?.filter(|count| *count > 1) else { return Ok(None) };

@@ -70,7 +70,7 @@ pub(super) fn cased_letters(text: &str) -> usize {
     led(text, is_lead, cased)
 }
 
-/// As [`cased_letters`], with `'s` and the like behind them.
+/// A word of [`cased_letters`], with `'s` and the like behind it.
 pub(super) fn cased_letters_contracted(text: &str) -> usize {
     match cased_letters(text) {
         0 => 0,

@@ -15,7 +15,7 @@ pub(super) enum Spelling {
     Bpe,
     /// Plain text with `▁` for a space; `<0x00>` for single bytes. Neighbors join by scores.
     Spm,
-    /// As [`Self::Spm`], but neighbors join by merges, as in byte-level vocabularies.
+    /// Spelled like [`Self::Spm`], but neighbors join by merges, as in byte-level vocabularies.
     Raw,
 }
 

@@ -1,6 +1,6 @@
 //! A conversation with a model.
 
-use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message};
+use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message, Variables};
 
 use crate::error::Result;
 use crate::generate::finish::Finish;
@@ -45,6 +45,7 @@ use crate::session::Session;
 pub struct Chat {
     generator: Generator,
     template: ChatTemplate,
+    variables: Variables,
     messages: Vec<Message>,
     /// Whether the last message is the answer that is being generated.
     is_answering: bool,
@@ -75,7 +76,8 @@ impl Chat {
     pub fn new(session: Session) -> Result<Self> {
         let template = session.model().chat_template()?;
         let generator = Generator::new(session)?;
-        Ok(Self { generator, template, messages: Vec::new(), is_answering: false })
+        let (variables, messages) = (Variables::new(), Vec::new());
+        Ok(Self { generator, template, variables, messages, is_answering: false })
     }
 
     /// Adds an instruction to the model. Most templates want it first, and once.
@@ -177,6 +179,24 @@ impl Chat {
         Ok(())
     }
 
+    /// Sets what the template may know beside the turns: tools that the model may call, whether it is
+    /// to think. The next answer evaluates what differs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Chat`](crate::Error::Chat) if the template refuses the conversation with them; all
+    /// is then as before.
+    pub fn set_variables(&mut self, variables: Variables) -> Result<()> {
+        let before = std::mem::replace(&mut self.variables, variables);
+        if !self.messages.is_empty()
+            && let Err(error) = self.sequence()
+        {
+            self.variables = before;
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// The session.
     #[must_use]
     pub const fn session(&self) -> &Session {
@@ -202,7 +222,8 @@ impl Chat {
 
     /// The tokens of the whole conversation, up to where the model is to speak.
     fn sequence(&self) -> Result<Vec<u32>> {
-        let text = self.template.render(&self.messages, GenerationPrompt::Add)?;
+        let Self { template, messages, variables, .. } = self;
+        let text = template.render_with(messages, GenerationPrompt::Add, variables)?;
         Ok(self.session().model().tokenizer()?.encode_chat(&text)?)
     }
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use polychord::hub::ModelRef;
+use polychord::model::chat::{Json, Variables};
 use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
 
 use super::Failure;
@@ -96,6 +97,14 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) chat: bool,
 
+    /// Whether the model is to think before it answers `--chat`; by default its template decides
+    #[arg(long, value_name = "on|off", requires = "chat", value_parser = parse_switch)]
+    pub(crate) thinking: Option<bool>,
+
+    /// Tell the chat template of something by its name, as text or JSON (`reasoning_effort=high`)
+    #[arg(long, value_name = "NAME=VALUE", requires = "chat", value_parser = parse_variable)]
+    pub(crate) template_option: Vec<(String, Json)>,
+
     /// Keep the texts of special tokens in the prompt (`<|im_end|>`) as text. In the message of
     /// `--chat` they always stay text
     #[arg(long, alias = "no-parse-special")]
@@ -158,6 +167,24 @@ pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
     }
 }
 
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" => Ok(true),
+        "off" | "false" => Ok(false),
+        _ => Err("neither on nor off".into()),
+    }
+}
+
+/// A name, and a value that is JSON, or else a string.
+fn parse_variable(text: &str) -> Result<(String, Json), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => {
+            Ok((name.to_owned(), value.parse().unwrap_or_else(|_| Json::from(value))))
+        }
+        _ => Err("no name and value with `=` between them".into()),
+    }
+}
+
 /// The form of statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -173,6 +200,14 @@ impl Args {
             .top_p(self.top_p)
             .repeat_penalty(self.repeat_penalty)
             .seed(self.seed)
+    }
+
+    /// What the chat template is told beside the message.
+    pub(crate) fn variables(&self) -> Variables {
+        let thinking =
+            self.thinking.map_or_else(Variables::new, |on| Variables::new().thinking(on));
+        let option = |all: Variables, (name, value): &(String, Json)| all.set(name, value.clone());
+        self.template_option.iter().fold(thinking, option)
     }
 
     pub(crate) fn placement(&self) -> Result<Placement, Failure> {

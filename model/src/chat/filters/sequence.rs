@@ -110,6 +110,9 @@ pub(super) fn map(
     mut given: Given,
     apply: fn(&Meter, &str, &Value, Given) -> Result<Value>,
 ) -> Result<Value> {
+    if !value.is_true() {
+        return nothing(meter);
+    }
     let mut items = value.iterate()?;
     let mut mapped = ListBuilder::new(meter)?;
     if let Some(attribute) = given.named("attribute") {
@@ -131,7 +134,15 @@ pub(super) fn map(
     Ok(Value::List(mapped.finish()))
 }
 
+/// What Jinja makes of what is false, be it no list at all: `none | map(...)` has no items.
+fn nothing(meter: &Meter) -> Result<Value> {
+    Ok(Value::List(ListBuilder::new(meter)?.finish()))
+}
+
 fn select(meter: &Meter, name: &str, value: &Value, mut given: Given) -> Result<Value> {
+    if !value.is_true() {
+        return nothing(meter);
+    }
     let attribute = if name.ends_with("attr") {
         if given.positional.is_empty() {
             return fail("needs an attribute");
