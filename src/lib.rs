@@ -196,6 +196,34 @@
 //! # }
 //! ```
 //!
+//! **Run a WASI command**, with a directory and nothing else of this machine (the feature `wasi`).
+//!
+//! ```no_run
+//! # #[cfg(feature = "wasi")]
+//! # fn run(wasm: &[u8]) -> Result<(), Box<dyn std::error::Error>> {
+//! use polychord::api::imports::Imports;
+//! use polychord::api::{Error, Instantiation, Limits};
+//! use polychord::wasi::{self, Access, Output, Wasi, WasiBuilder};
+//!
+//! let mut imports = Imports::new();
+//! wasi::add_to_imports::<Wasi>(&mut imports)?;
+//! let context = WasiBuilder::new()
+//!     .args(["wc", "/data/log"])
+//!     .directory("/var/log/mine", "/data", Access::ReadOnly)
+//!     .stdout(Output::Captured)
+//!     .build()?;
+//! let start = Instantiation::new(&Limits::default()).imports(&imports).state(context);
+//! let mut guest = polychord::open("wasmtime")?.compile(wasm)?.instantiate_with(start)?;
+//! match guest.call("_start", &[]) {
+//!     Ok(_) | Err(Error::Exit { code: 0 }) => {}
+//!     Err(error) => return Err(error.into()),
+//! }
+//! let output = guest.state::<Wasi>().map(Wasi::stdout).unwrap_or_default();
+//! println!("{}", String::from_utf8_lossy(&output));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! **Ask what an engine can do** before you rely on it.
 //!
 //! ```

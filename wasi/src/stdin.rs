@@ -17,7 +17,7 @@ use crate::stop::Stop;
 /// How often a guest that waits for input looks whether it should stop.
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Reads without the buffer of the standard library: what is in a buffer nobody could wait for.
+/// Reads without the buffer of the standard library: no system call waits for what is in a buffer.
 pub(crate) struct Stdin {
     inner: stdio::Stdin,
     stop: Stop,
