@@ -54,6 +54,7 @@ pub(crate) struct Fact {
     /// Bytes from the base to the address, and to the end of what is accessed.
     start: i64,
     end: i64,
+    is_store: bool,
 }
 
 /// Farthest constants that are looked at.
@@ -128,6 +129,13 @@ impl Part {
 
 impl Check {
     pub(crate) fn emit(&self, code: &mut Vec<u8>) {
+        self.emit_sum(code);
+        I::I64Const(self.below).encode(code);
+        I::I64LtU.encode(code);
+    }
+
+    /// Pushes the sum alone.
+    pub(crate) fn emit_sum(&self, code: &mut Vec<u8>) {
         for (index, local) in self.locals.iter().enumerate() {
             I::LocalGet(*local).encode(code);
             if index > 0 {
@@ -138,34 +146,35 @@ impl Check {
             I::I64Const(self.add).encode(code);
             I::I64Add.encode(code);
         }
-        I::I64Const(self.below).encode(code);
-        I::I64LtU.encode(code);
     }
 }
 
 /// Accesses with the same base in the same memory.
 pub(crate) struct Group {
+    pub(crate) memory: u32,
     base: Base,
     start: i64,
-    below: i64,
+    /// Bytes from the lowest address to the end of all that is accessed.
+    pub(crate) span: u64,
+    pub(crate) below: i64,
     pub(crate) positions: Vec<usize>,
+    pub(crate) has_store: bool,
 }
 
 impl Group {
     pub(crate) fn of(facts: &[Fact], views: &Views) -> Vec<Self> {
-        let mut bounds: HashMap<(u32, &Base), (i64, i64, Vec<usize>)> = HashMap::new();
+        let mut found: HashMap<(u32, &Base), Vec<&Fact>> = HashMap::new();
         for fact in facts {
-            let entry = bounds.entry((fact.memory, &fact.base));
-            let (start, end, positions) =
-                entry.or_insert_with(|| (fact.start, fact.end, Vec::new()));
-            *start = fact.start.min(*start);
-            *end = fact.end.max(*end);
-            positions.push(fact.position);
+            found.entry((fact.memory, &fact.base)).or_default().push(fact);
         }
-        let groups = bounds.into_iter().filter_map(|((memory, base), (start, end, positions))| {
-            let span = u128::try_from(end - start).ok()?;
-            let below = views.wide(memory)?.quick_below(span)?;
-            Some(Self { base: base.clone(), start, below, positions })
+        let groups = found.into_iter().filter_map(|((memory, base), facts)| {
+            let start = facts.iter().map(|fact| fact.start).min()?;
+            let end = facts.iter().map(|fact| fact.end).max()?;
+            let span = u64::try_from(end - start).ok()?;
+            let below = views.wide(memory)?.quick_below(span.into())?;
+            let positions = facts.iter().map(|fact| fact.position).collect();
+            let has_store = facts.iter().any(|fact| fact.is_store);
+            Some(Self { memory, base: base.clone(), start, span, below, positions, has_store })
         });
         let mut groups: Vec<_> = groups.collect();
         // One order, whatever the map has.
@@ -294,7 +303,14 @@ impl<'a> Walk<'a> {
             }
             Some(Value::Sum { base, add }) if (-FAR..FAR).contains(add) => {
                 let (memory, base) = (access.memory, base.clone());
-                self.facts.push(Fact { position, memory, base, start: *add, end: *add + end });
+                self.facts.push(Fact {
+                    position,
+                    memory,
+                    base,
+                    start: *add,
+                    end: *add + end,
+                    is_store: access.op.is_store(),
+                });
             }
             Some(Value::Since(begun)) => {
                 let count = self.since.entry(*begun).or_default();
