@@ -51,7 +51,7 @@ pub(crate) struct Copies<'a> {
 }
 
 /// Most accesses of a loop for whose stores there is code for each segment, too.
-const FEW: usize = 8;
+const FEW: usize = 4;
 
 /// A block in a loop.
 struct Frame {
@@ -130,7 +130,8 @@ fn follow(walk: &mut Walk<'_>, body: &[Placed<'_>]) -> bool {
     let mut unreachable = false;
     for (position, placed) in body.iter().enumerate() {
         let operator = &placed.operator;
-        if ends_run(operator) {
+        if matches!(operator, Operator::Else | Operator::End) {
+            // Ways come together.
             walk.forget();
         }
         match operator {

@@ -37,9 +37,11 @@ type Base = Vec<u32>;
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
+    /// Locals, a constant, and a number from zero to `slack`; all modulo 2^64.
     Sum {
         base: Base,
         add: i64,
+        slack: i64,
     },
     /// Anything, which an operator of the part gave to a local.
     Since(usize),
@@ -295,20 +297,21 @@ impl<'a> Walk<'a> {
         self.accesses += 1;
         let Some(end) = i64::try_from(access.end()).ok().filter(|end| *end < FAR) else { return };
         match operands.first() {
-            Some(Value::Sum { base, add }) if base.is_empty() => {
-                let end = u128::from(add.cast_unsigned()) + access.end();
+            Some(Value::Sum { base, add, slack }) if base.is_empty() => {
+                let far = u128::from(add.cast_unsigned()) + u128::from(slack.cast_unsigned());
+                let end = far + access.end();
                 if end <= view.segment().into() {
                     self.always.push(position);
                 }
             }
-            Some(Value::Sum { base, add }) if (-FAR..FAR).contains(add) => {
+            Some(Value::Sum { base, add, slack }) if (-FAR..FAR).contains(add) => {
                 let (memory, base) = (access.memory, base.clone());
                 self.facts.push(Fact {
                     position,
                     memory,
                     base,
                     start: *add,
-                    end: *add + end,
+                    end: *add + slack + end,
                     is_store: access.op.is_store(),
                 });
             }
@@ -338,11 +341,21 @@ impl<'a> Walk<'a> {
                 self.locals.insert(*local_index, Value::Since(position));
                 Value::Since(position)
             }
-            (Operator::I64Const { value }, _) => Value::Sum { base: Vec::new(), add: *value },
+            (Operator::I64Const { value }, _) => Value::number(*value, 0),
+            (Operator::I32Const { value }, _) if *value >= 0 => Value::number((*value).into(), 0),
+            (Operator::I32Load8U { .. } | Operator::I64Load8U { .. }, _) => Value::number(0, 0xff),
+            (Operator::I32Load16U { .. } | Operator::I64Load16U { .. }, _) => {
+                Value::number(0, 0xffff)
+            }
+            (Operator::I64And | Operator::I32And, [a, b]) => a.masked(b),
+            (Operator::I64Shl | Operator::I32Shl, [a, b]) => a.shifted(b),
+            (Operator::I64ExtendI32U, [value @ Value::Sum { base, .. }]) if base.is_empty() => {
+                value.clone()
+            }
             (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
             (Operator::I64Add, [a, b]) => a.plus(b),
-            (Operator::I64Sub, [a, Value::Sum { base, add }]) if base.is_empty() => {
-                a.plus(&Value::Sum { base: Vec::new(), add: add.wrapping_neg() })
+            (Operator::I64Sub, [a, Value::Sum { base, add, slack: 0 }]) if base.is_empty() => {
+                a.plus(&Value::number(add.wrapping_neg(), 0))
             }
             _ => Value::Anything,
         }
@@ -373,7 +386,7 @@ impl<'a> Walk<'a> {
     fn loaded(&self, operator: &Operator<'_>, address: &Value) -> Value {
         let Some(access) = Access::of(operator) else { return Value::Anything };
         match &self.stored {
-            Some((memory, stored @ Value::Sum { .. }, value))
+            Some((memory, stored @ Value::Sum { slack: 0, .. }, value))
                 if *memory == access.memory && *stored == address.at(access.offset) =>
             {
                 value.clone()
@@ -384,7 +397,7 @@ impl<'a> Walk<'a> {
 
     fn local(&self, local: u32) -> Value {
         let begins = match self.types.get(local as usize) {
-            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0 },
+            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0, slack: 0 },
             _ => Value::Anything,
         };
         self.locals.get(&local).cloned().unwrap_or(begins)
@@ -395,7 +408,37 @@ impl Value {
     /// The address that an access with an offset is at.
     fn at(&self, offset: u64) -> Self {
         match i64::try_from(offset) {
-            Ok(add) if add < FAR => self.plus(&Self::Sum { base: Vec::new(), add }),
+            Ok(add) if add < FAR => self.plus(&Self::number(add, 0)),
+            _ => Self::Anything,
+        }
+    }
+
+    /// A number with nothing else, from `add` to `add + slack`.
+    const fn number(add: i64, slack: i64) -> Self {
+        Self::Sum { base: Vec::new(), add, slack }
+    }
+
+    /// The two numbers in common bits: at most either, if it has no sign.
+    fn masked(&self, other: &Self) -> Self {
+        let mask = [self, other].into_iter().find_map(|value| match value {
+            Self::Sum { base, add: mask, slack: 0 } if base.is_empty() => Some(*mask),
+            _ => None,
+        });
+        match mask {
+            Some(mask @ 0..FAR) => Self::number(0, mask),
+            _ => Self::Anything,
+        }
+    }
+
+    /// The number shifted to the left by a constant, if it stays small.
+    fn shifted(&self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Sum { base, add: add @ 0..FAR, slack },
+                Self::Sum { base: none, add: bits @ 0..=20, slack: 0 },
+            ) if base.is_empty() && none.is_empty() && (add + slack) >> (30 - bits) == 0 => {
+                Self::number(add << bits, slack << bits)
+            }
             _ => Self::Anything,
         }
     }
@@ -403,13 +446,17 @@ impl Value {
     /// The sum, as far as it is known.
     fn plus(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Sum { base: a, add: x }, Self::Sum { base: b, add: y }) => {
+            (
+                Self::Sum { base: a, add: x, slack: more },
+                Self::Sum { base: b, add: y, slack: other },
+            ) => {
                 let mut base: Base = a.iter().chain(b).copied().collect();
                 base.sort_unstable();
-                if base.len() > LOCALS {
+                let slack = more + other;
+                if base.len() > LOCALS || slack > FAR {
                     return Self::Anything;
                 }
-                Self::Sum { base, add: x.wrapping_add(*y) }
+                Self::Sum { base, add: x.wrapping_add(*y), slack }
             }
             (Self::Since(begun), Self::Sum { base, .. })
             | (Self::Sum { base, .. }, Self::Since(begun))
