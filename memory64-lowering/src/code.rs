@@ -7,12 +7,14 @@ use wasmparser::{FunctionBody, Operator};
 use crate::access::Access;
 use crate::helpers::{Helper, Helpers};
 use crate::loops::{self, Copies};
+use crate::placed::{Placed, position};
 use crate::regions::{Check, Group, Part, ends_run};
 use crate::renumber::Renumber;
+use crate::report::Report;
 use crate::sections::sized;
 use crate::shape::Shape;
 use crate::view::{View, Views};
-use crate::{Dispatch, Error, Report, Result};
+use crate::{Dispatch, Error, Result};
 
 /// Rewrites functions.
 pub(crate) struct Coder<'a> {
@@ -22,13 +24,6 @@ pub(crate) struct Coder<'a> {
     pub(crate) helpers: Helpers<'a>,
     pub(crate) report: Report,
     pub(crate) dispatch: Dispatch,
-}
-
-/// An operator, and where its bytes are in the module.
-pub(crate) struct Placed<'a> {
-    pub(crate) operator: Operator<'a>,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
 }
 
 /// Most operators that are looked at together.
@@ -47,6 +42,8 @@ struct Writer {
     locals: u32,
     /// Locals that were added.
     added: Vec<ValType>,
+    /// The last `local.get` of the function: where it begins and ends, and its local.
+    got: Option<(usize, usize, u32)>,
 }
 
 /// What is known of the address of an access.
@@ -77,7 +74,7 @@ impl<'a> Coder<'a> {
         let mut reader = body.get_operators_reader()?;
         let start = position(reader.original_position());
         let length = u32::try_from(locals.len()).unwrap_or(u32::MAX);
-        let mut out = Writer { code: Vec::new(), locals: length, added: Vec::new() };
+        let mut out = Writer { code: Vec::new(), locals: length, added: Vec::new(), got: None };
         let mut run = Vec::new();
         let mut unreachable = Unreachable::default();
         while !reader.eof() {
@@ -288,7 +285,11 @@ impl<'a> Coder<'a> {
             instruction.encode(&mut out.code);
         } else {
             let bytes = self.wasm.get(placed.start..placed.end).unwrap_or_default();
+            let start = out.code.len();
             out.code.extend_from_slice(bytes);
+            if let Operator::LocalGet { local_index } = placed.operator {
+                out.got = Some((start, out.code.len(), local_index));
+            }
         }
         Ok(())
     }
@@ -312,7 +313,19 @@ impl<'a> Coder<'a> {
             out.in_segment_of(access, view, value, group);
             return;
         }
-        let address = out.scratch(ValType::I64, 0);
+        let got = out.got.filter(|(_, end, _)| *end == out.code.len());
+        let address = match got {
+            // It is in a local already.
+            Some((start, _, local)) => {
+                out.code.truncate(start);
+                local
+            }
+            None => {
+                let address = out.scratch(ValType::I64, 0);
+                out.emit(&[I::LocalSet(address)]);
+                address
+            }
+        };
         let quick = view.quick_below(access.end());
         let helper = self.helpers.index(access.helper());
         let below = match (quick, self.dispatch, known) {
@@ -320,7 +333,6 @@ impl<'a> Coder<'a> {
             (Some(below), ..) => Some(below),
         };
         let Some(below) = below else {
-            out.emit(&[I::LocalSet(address)]);
             out.elsewhere(access, helper, address, value);
             return;
         };
@@ -329,7 +341,7 @@ impl<'a> Coder<'a> {
             true => BlockType::Empty,
             false => BlockType::Result(access.op.value()),
         };
-        out.emit(&[I::LocalTee(address), I::I64Const(below), I::I64LtU, I::If(result)]);
+        out.emit(&[I::LocalGet(address), I::I64Const(below), I::I64LtU, I::If(result)]);
         out.emit(&[I::LocalGet(address), I::I32WrapI64]);
         out.first(access, view, value);
         out.emit(&[I::Else]);
@@ -537,8 +549,4 @@ impl Unreachable {
             _ => {}
         }
     }
-}
-
-pub(crate) fn position(at: u64) -> usize {
-    usize::try_from(at).unwrap_or(usize::MAX)
 }

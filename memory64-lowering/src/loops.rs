@@ -28,7 +28,7 @@ use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
 
 use crate::Result;
-use crate::code::{Placed, position};
+use crate::placed::{Placed, position};
 use crate::regions::{Group, Value, Walk, ends_run};
 use crate::view::Views;
 
@@ -51,7 +51,7 @@ pub(crate) struct Copies<'a> {
 }
 
 /// Most accesses of a loop for whose stores there is code for each segment, too.
-const FEW: usize = 4;
+const FEW: usize = 2;
 
 /// A block in a loop.
 struct Frame {

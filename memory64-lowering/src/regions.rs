@@ -12,7 +12,7 @@ use wasmparser::{
 };
 
 use crate::access::Access;
-use crate::code::Placed;
+use crate::placed::Placed;
 use crate::view::Views;
 
 /// Operators at the beginning of others, and what proves that accesses among them are in the first
@@ -190,7 +190,7 @@ impl Group {
             let chosen = groups.iter().filter(|group| group.positions.len() >= least);
             let chosen: Vec<_> = chosen.take(SUMS).collect();
             let accesses: usize = chosen.iter().map(|group| group.positions.len()).sum();
-            let worth = accesses >= 3 && accesses >= 2 * chosen.len();
+            let worth = accesses >= 5 && accesses >= 2 * chosen.len();
             if worth { chosen } else { Vec::new() }
         };
         let all = several(1);
