@@ -10,6 +10,11 @@
 //! beside memory64; with `best` as a third argument by its fastest, which a busy
 //! machine disturbs less. The second table has the weights above 4 GiB.
 #![allow(clippy::unwrap_used, reason = "it stops where something is wrong")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    reason = "random bytes, small addresses"
+)]
 
 use std::io::Write as _;
 use std::time::{Duration, Instant};
@@ -82,7 +87,7 @@ fn main() {
 }
 
 /// The median, or the fastest on a busy machine.
-fn typical(times: &mut Vec<Duration>, busy: bool) -> Duration {
+fn typical(times: &mut [Duration], busy: bool) -> Duration {
     times.sort_unstable();
     times[if busy { 0 } else { times.len() / 2 }]
 }

@@ -173,8 +173,8 @@ impl<'a> Coder<'a> {
         let far: Vec<_> = copies.groups.iter().map(is_far).collect();
         let has_far = far.contains(&true);
         let more = if has_far { 3 } else { 2 };
-        (0..more).for_each(|_| out.emit(&[block.clone()]));
-        out.emit(&[again.clone()]);
+        (0..more).for_each(|_| out.emit(std::slice::from_ref(&block)));
+        out.emit(std::slice::from_ref(&again));
         let checks: Vec<_> = copies.groups.iter().map(Group::check).collect();
         self.checks(out, &checks);
         // Out of the loop, and of the block whose end the next copy is behind.
@@ -182,7 +182,7 @@ impl<'a> Coder<'a> {
         self.copy(out, copies, more, |proved| proved.map_or(Known::Nothing, |_| Known::First))?;
         out.emit(&[I::Br(more - 1), I::End]);
         if has_far {
-            out.emit(&[again.clone()]);
+            out.emit(std::slice::from_ref(&again));
             self.far_checks(out, &copies.groups, &far);
             out.emit(&[I::I32Eqz, I::BrIf(1)]);
             self.copy(out, copies, 2, |proved| match proved {
