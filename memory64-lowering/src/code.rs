@@ -6,13 +6,15 @@ use wasmparser::{FunctionBody, Operator};
 
 use crate::access::Access;
 use crate::helpers::{Helper, Helpers};
-use crate::loops::{self, Twice};
-use crate::regions::{Check, Part, ends_run};
+use crate::loops::{self, Copies};
+use crate::placed::{Placed, position};
+use crate::regions::{Check, Group, Part, ends_run};
 use crate::renumber::Renumber;
+use crate::report::Report;
 use crate::sections::sized;
 use crate::shape::Shape;
 use crate::view::{View, Views};
-use crate::{Dispatch, Error, Report, Result};
+use crate::{Dispatch, Error, Result};
 
 /// Rewrites functions.
 pub(crate) struct Coder<'a> {
@@ -24,15 +26,11 @@ pub(crate) struct Coder<'a> {
     pub(crate) dispatch: Dispatch,
 }
 
-/// An operator, and where its bytes are in the module.
-pub(crate) struct Placed<'a> {
-    pub(crate) operator: Operator<'a>,
-    pub(crate) start: usize,
-    pub(crate) end: usize,
-}
-
 /// Most operators that are looked at together.
 const RUN: usize = 512;
+
+/// Most segments that a loop has code for.
+const FAR: u32 = 4;
 
 /// How often parts are looked for among them, so that no module takes long.
 const TRIES: usize = 64;
@@ -44,6 +42,8 @@ struct Writer {
     locals: u32,
     /// Locals that were added.
     added: Vec<ValType>,
+    /// The last `local.get` of the function: where it begins and ends, and its local.
+    got: Option<(usize, usize, u32)>,
 }
 
 /// What is known of the address of an access.
@@ -53,6 +53,8 @@ enum Known {
     First,
     /// Nothing: it is checked.
     Nothing,
+    /// The access is in the segment whose number is in the local of this group.
+    Segment(usize),
     /// It is most likely not in the first segment.
     Elsewhere,
 }
@@ -72,7 +74,7 @@ impl<'a> Coder<'a> {
         let mut reader = body.get_operators_reader()?;
         let start = position(reader.original_position());
         let length = u32::try_from(locals.len()).unwrap_or(u32::MAX);
-        let mut out = Writer { code: Vec::new(), locals: length, added: Vec::new() };
+        let mut out = Writer { code: Vec::new(), locals: length, added: Vec::new(), got: None };
         let mut run = Vec::new();
         let mut unreachable = Unreachable::default();
         while !reader.eof() {
@@ -90,10 +92,10 @@ impl<'a> Coder<'a> {
                     placed.operator,
                     Operator::Loop { blockty: wasmparser::BlockType::Empty }
                 )
-                && let Some(twice) = Twice::of(&reader, self.views, &locals)?
+                && let Some(copies) = Copies::of(&reader, self.views, &locals)?
             {
-                self.twice(&mut out, &twice)?;
-                for _ in &twice.body {
+                self.copies(&mut out, &copies)?;
+                for _ in &copies.body {
                     reader.read()?;
                 }
                 continue;
@@ -153,50 +155,98 @@ impl<'a> Coder<'a> {
             }
             out.emit(&[I::Else]);
             for placed in now {
-                self.operator(out, placed, Known::Elsewhere)?;
+                self.operator(out, placed, Known::Nothing)?;
             }
             out.emit(&[I::End]);
         }
         Ok(())
     }
 
-    /// A loop in two copies.
-    fn twice(&mut self, out: &mut Writer, twice: &Twice<'a>) -> Result<()> {
+    /// A loop in several copies.
+    fn copies(&mut self, out: &mut Writer, copies: &Copies<'a>) -> Result<()> {
         self.report.loops += 1;
         let (block, again) = (I::Block(BlockType::Empty), I::Loop(BlockType::Empty));
-        out.emit(&[block.clone(), block, again.clone()]);
-        self.checks(out, &twice.checks);
-        // Out of the loop, and of the block whose end the other copy is behind.
+        let is_far = |group: &Group| {
+            copies.may_be_far(group)
+                && self.views.wide(group.memory).is_some_and(|view| view.reach > 1)
+        };
+        let far: Vec<_> = copies.groups.iter().map(is_far).collect();
+        let has_far = far.contains(&true);
+        let more = if has_far { 3 } else { 2 };
+        (0..more).for_each(|_| out.emit(std::slice::from_ref(&block)));
+        out.emit(std::slice::from_ref(&again));
+        let checks: Vec<_> = copies.groups.iter().map(Group::check).collect();
+        self.checks(out, &checks);
+        // Out of the loop, and of the block whose end the next copy is behind.
         out.emit(&[I::I32Eqz, I::BrIf(1)]);
-        self.copy(out, twice, 2, &twice.proved)?;
-        out.emit(&[I::Br(1), I::End, again]);
-        self.copy(out, twice, 1, &[])?;
+        self.copy(out, copies, more, |proved| proved.map_or(Known::Nothing, |_| Known::First))?;
+        out.emit(&[I::Br(more - 1), I::End]);
+        if has_far {
+            out.emit(std::slice::from_ref(&again));
+            self.far_checks(out, &copies.groups, &far);
+            out.emit(&[I::I32Eqz, I::BrIf(1)]);
+            self.copy(out, copies, 2, |proved| match proved {
+                Some(Some(group)) if far[group] => Known::Segment(group),
+                Some(_) => Known::First,
+                None => Known::Nothing,
+            })?;
+            out.emit(&[I::Br(1), I::End]);
+        }
+        out.emit(&[again]);
+        self.copy(out, copies, 1, |_| Known::Elsewhere)?;
         out.emit(&[I::End]);
         Ok(())
     }
 
-    /// The body of a loop that is `more` blocks deeper than before.
+    /// Pushes whether each group is in one segment, which is the first for those that are not far, and
+    /// sets their locals.
+    fn far_checks(&self, out: &mut Writer, groups: &[Group], far: &[bool]) {
+        for (index, (group, is_far)) in groups.iter().zip(far).enumerate() {
+            let check = group.check();
+            match self.views.wide(group.memory) {
+                Some(view) if *is_far => {
+                    let start = out.scratch(ValType::I64, 0);
+                    let segment = out.scratch(ValType::I32, 2 + index);
+                    let [span, shift] = [group.span, view.shift.into()].map(u64::cast_signed);
+                    check.emit_sum(&mut out.code);
+                    out.emit(&[I::LocalTee(start), I::I64Const(shift), I::I64ShrU]);
+                    out.emit(&[I::I32WrapI64, I::LocalSet(segment), I::LocalGet(start)]);
+                    out.emit(&[I::I64Const(view.segment().cast_signed() - 1), I::I64And]);
+                    out.emit(&[I::I64Const(group.below), I::I64LtU]);
+                    // Below what can be reached first, so that the sum does not overflow.
+                    let most = i64::from(view.reach.min(FAR)) << view.shift;
+                    out.emit(&[I::LocalGet(start), I::I64Const(most), I::I64LtU, I::I32And]);
+                    out.emit(&[I::LocalGet(start), I::I64Const(span), I::I64Add]);
+                    out.emit(&[I::GlobalGet(view.limit), I::I64LeU, I::I32And]);
+                }
+                _ => check.emit(&mut out.code),
+            }
+            if index > 0 {
+                out.emit(&[I::I32And]);
+            }
+        }
+    }
+
+    /// The body of a loop that is `more` blocks deeper than before; `known` tells what is known of an
+    /// access of which the checks tell something.
     fn copy(
         &mut self,
         out: &mut Writer,
-        twice: &Twice<'a>,
+        copies: &Copies<'a>,
         more: u32,
-        proved: &[usize],
+        known: impl Fn(Option<Option<usize>>) -> Known,
     ) -> Result<()> {
         let mut depth = 0_u32;
-        let mut proved = proved.iter().peekable();
-        for (index, placed) in twice.body.iter().enumerate() {
+        for (index, placed) in copies.body.iter().enumerate() {
             match placed.operator {
                 Operator::Block { .. } | Operator::If { .. } => depth += 1,
                 Operator::End => depth = depth.saturating_sub(1),
                 _ => {}
             }
-            if let Some(branch) = loops::branch(&placed.operator, depth, more)? {
-                out.emit(&[branch]);
-                continue;
+            match loops::branch(&placed.operator, depth, more)? {
+                Some(branch) => out.emit(&[branch]),
+                None => self.operator(out, placed, known(copies.proved(index)))?,
             }
-            let known = proved.next_if(|proved| **proved == index);
-            self.operator(out, placed, known.map_or(Known::Nothing, |_| Known::First))?;
         }
         Ok(())
     }
@@ -235,7 +285,11 @@ impl<'a> Coder<'a> {
             instruction.encode(&mut out.code);
         } else {
             let bytes = self.wasm.get(placed.start..placed.end).unwrap_or_default();
+            let start = out.code.len();
             out.code.extend_from_slice(bytes);
+            if let Operator::LocalGet { local_index } = placed.operator {
+                out.got = Some((start, out.code.len(), local_index));
+            }
         }
         Ok(())
     }
@@ -244,7 +298,7 @@ impl<'a> Coder<'a> {
     /// a lane.
     fn access(&mut self, out: &mut Writer, access: Access, view: &View, known: Known) {
         let has_value = access.op.is_store() || access.op.lane().is_some();
-        let value = has_value.then(|| out.scratch(access.op.value(), 1));
+        let value = has_value.then(|| out.value(access.op.value()));
         if let Some(value) = value {
             out.emit(&[I::LocalSet(value)]);
         }
@@ -254,15 +308,31 @@ impl<'a> Coder<'a> {
             out.first(access, view, value);
             return;
         }
-        let address = out.scratch(ValType::I64, 0);
+        if let Known::Segment(group) = known {
+            self.report.proved += 1;
+            out.in_segment_of(access, view, value, group);
+            return;
+        }
+        let got = out.got.filter(|(_, end, _)| *end == out.code.len());
+        let address = match got {
+            // It is in a local already.
+            Some((start, _, local)) => {
+                out.code.truncate(start);
+                local
+            }
+            None => {
+                let address = out.scratch(ValType::I64, 0);
+                out.emit(&[I::LocalSet(address)]);
+                address
+            }
+        };
         let quick = view.quick_below(access.end());
         let helper = self.helpers.index(access.helper());
         let below = match (quick, self.dispatch, known) {
-            (None, ..) | (_, Dispatch::Helpers, _) => None,
+            (None, ..) | (_, Dispatch::Helpers, _) | (.., Known::Elsewhere) => None,
             (Some(below), ..) => Some(below),
         };
         let Some(below) = below else {
-            out.emit(&[I::LocalSet(address)]);
             out.elsewhere(access, helper, address, value);
             return;
         };
@@ -271,7 +341,7 @@ impl<'a> Coder<'a> {
             true => BlockType::Empty,
             false => BlockType::Result(access.op.value()),
         };
-        out.emit(&[I::LocalTee(address), I::I64Const(below), I::I64LtU, I::If(result)]);
+        out.emit(&[I::LocalGet(address), I::I64Const(below), I::I64LtU, I::If(result)]);
         out.emit(&[I::LocalGet(address), I::I32WrapI64]);
         out.first(access, view, value);
         out.emit(&[I::Else]);
@@ -352,17 +422,45 @@ impl Writer {
         instructions.iter().for_each(|instruction| instruction.encode(&mut self.code));
     }
 
-    /// A local of a type whose value is used up within one operator; `number` tells two apart.
+    /// A local of a type: for `i64` the address of an access (0) and what it stores (1), for `i32` what
+    /// it stores (0), its address in a segment (1) and the segments of groups (from 2 on).
     fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
-        let of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
-        // Only the address is number 0, and the value of a store may be of its type.
-        let wanted = if ty == ValType::I64 { number } else { 0 };
-        let position = of_type.map(|(at, _)| at).nth(wanted).unwrap_or_else(|| {
-            let missing = wanted + 1 - self.added.iter().filter(|added| **added == ty).count();
-            self.added.extend((0..missing).map(|_| ty));
+        let mut of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
+        let position = of_type.nth(number).map(|(at, _)| at).unwrap_or_else(|| {
+            let there = self.added.iter().filter(|added| **added == ty).count();
+            self.added.extend((there..=number).map(|_| ty));
             self.added.len() - 1
         });
         self.locals.saturating_add(u32::try_from(position).unwrap_or(u32::MAX))
+    }
+
+    /// The local for what is stored.
+    fn value(&mut self, ty: ValType) -> u32 {
+        self.scratch(ty, usize::from(ty == ValType::I64))
+    }
+
+    /// The access on the segment of a group, whose address is on the stack.
+    fn in_segment_of(&mut self, access: Access, view: &View, value: Option<u32>, group: usize) {
+        let [low, segment] = [1, 2 + group].map(|number| self.scratch(ValType::I32, number));
+        self.emit(&[I::I32WrapI64]);
+        if view.shift < 32 {
+            self.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+        }
+        self.emit(&[I::LocalSet(low)]);
+        let result = match access.op.is_store() {
+            true => BlockType::Empty,
+            false => BlockType::Result(access.op.value()),
+        };
+        let segments = view.reach.min(FAR);
+        for index in 1..segments {
+            self.emit(&[I::LocalGet(segment), I::I32Const(index.cast_signed()), I::I32Eq]);
+            self.emit(&[I::If(result), I::LocalGet(low)]);
+            self.on_segment(access, view.base + index, value);
+            self.emit(&[I::Else]);
+        }
+        self.emit(&[I::LocalGet(low)]);
+        self.on_segment(access, view.base, value);
+        (1..segments).for_each(|_| self.emit(&[I::End]));
     }
 
     /// The access on the first segment, whose address is on the stack.
@@ -451,8 +549,4 @@ impl Unreachable {
             _ => {}
         }
     }
-}
-
-pub(crate) fn position(at: u64) -> usize {
-    usize::try_from(at).unwrap_or(usize::MAX)
 }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use wasm_encoder::reencode;
 
-use crate::layout::SECTION;
+use crate::format::SECTION;
 
 /// Why a module cannot be lowered.
 ///

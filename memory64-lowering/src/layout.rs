@@ -3,13 +3,8 @@
 use wasm_encoder::Encode;
 use wasmparser::{BinaryReader, Parser, Payload};
 
+use crate::format::{PAGE, SECTION};
 use crate::{Error, Result};
-
-/// The custom section of a lowered module that has its [`Layout`].
-pub const SECTION: &str = "polychord.memory64";
-
-/// Bytes of a page.
-pub(crate) const PAGE: u64 = 1 << 16;
 
 /// The version of the contents of the section.
 const VERSION: u32 = 1;
@@ -51,20 +46,10 @@ pub struct Memory {
     pub segments: u32,
     /// Pages that it can have at most.
     pub maximum: u64,
-    /// Module and name that it is imported by; those of the segments are [`segment_name`]s.
+    /// Module and name that it is imported by; those of the segments are [`segment_name`](crate::segment_name)s.
     pub import: Option<(String, String)>,
-    /// Names that it is exported by; those of the segments are [`segment_name`]s.
+    /// Names that it is exported by; those of the segments are [`segment_name`](crate::segment_name)s.
     pub exports: Vec<String>,
-}
-
-/// The name by which a segment of a memory is imported or exported: the memory's own name for the
-/// first, then `name.1`, `name.2`...
-#[must_use]
-pub fn segment_name(memory: &str, segment: u32) -> String {
-    match segment {
-        0 => memory.to_owned(),
-        segment => format!("{memory}.{segment}"),
-    }
 }
 
 impl Layout {

@@ -26,18 +26,19 @@ mod code;
 mod custom;
 mod declare;
 mod error;
+mod format;
 mod helpers;
 mod layout;
 mod loops;
 mod names;
 mod options;
+mod placed;
 mod regions;
 mod renumber;
+mod report;
 mod sections;
 mod shape;
 mod view;
-
-use std::borrow::Cow;
 
 use wasm_encoder::{Encode, SectionId};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
@@ -45,64 +46,14 @@ use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use code::Coder;
 use declare::Placer;
 pub use error::{Error, Result};
+pub use format::{SECTION, segment_name};
 use helpers::Helpers;
-pub use layout::{Layout, Memory, SECTION, segment_name};
+pub use layout::{Layout, Memory};
 pub use options::{Dispatch, Options};
+pub use report::{Lowered, Report};
 use sections::{Replacement, Sections, appended};
 use shape::Shape;
 use view::Views;
-
-/// A module without 64-bit memories and tables.
-///
-/// ```
-/// # use polychord_memory64_lowering::{Options, lower};
-/// let wasm = wat::parse_str("(module (memory 1))").unwrap();
-/// let same = lower(&wasm, &Options::default()).unwrap();
-/// assert_eq!(same.wasm, wasm);
-/// assert!(same.report.memories.is_empty());
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Lowered<'a> {
-    /// The module; the bytes that were given if there was nothing to lower.
-    pub wasm: Cow<'a, [u8]>,
-    /// What was done.
-    pub report: Report,
-}
-
-/// What was done to a module.
-///
-/// ```
-/// # use polychord_memory64_lowering::{Options, lower};
-/// let text = "(module (memory i64 1) (func (drop (i32.load (i64.const 0)))))";
-/// let wasm = wat::parse_str(text).unwrap();
-/// let report = lower(&wasm, &Options::default()).unwrap().report;
-/// assert_eq!((report.checked, report.helpers), (1, 3));
-/// ```
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct Report {
-    /// The memories that were divided.
-    pub memories: Vec<Memory>,
-    /// Tables that had 64-bit indices.
-    pub tables: Vec<u32>,
-    /// Loads and stores with a check of their own.
-    pub checked: u64,
-    /// Loads and stores that a check before them is about.
-    pub proved: u64,
-    /// Pieces of code that are there twice, once without checks.
-    pub regions: u64,
-    /// Innermost loops that are there twice, once without checks.
-    pub loops: u64,
-    /// Functions that were added.
-    pub helpers: u64,
-    /// Custom sections that are left out since they would not be true any more.
-    pub dropped: Vec<String>,
-    /// Bytes of code before.
-    pub code_before: u64,
-    /// Bytes of code after.
-    pub code_after: u64,
-}
 
 /// What a module may use; it is what WebAssembly 3.0 has, and some proposals that change nothing here.
 const FEATURES: WasmFeatures = WasmFeatures::WASM3

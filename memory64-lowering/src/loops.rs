@@ -1,10 +1,16 @@
-//! Innermost loops, of which there are two copies: one for as long as all that a check tells is in the
-//! first segment, and one that goes on from there.
+//! Innermost loops, of which there are copies: one for as long as all that is accessed is in the first
+//! segment, one for as long as each address that is a sum of the same locals is in one segment, and
+//! one for everything else.
 //!
 //! ```text
 //! block $done
 //!   block $slow
-//!     loop $fast    ;; leaves for $slow at the head of an iteration
+//!     block $far
+//!       loop       ;; leaves for $far at the head of an iteration
+//!       end
+//!       br $done
+//!     end
+//!     loop         ;; leaves for $slow
 //!     end
 //!     br $done
 //!   end
@@ -13,15 +19,17 @@
 //! end
 //! ```
 //!
-//! What lives from one iteration to the next is in locals, so either copy can go on where the other
-//! was; and the first one has no calls, around which compilers would have to save what is in registers.
+//! What lives from one iteration to the next is in locals, so each copy can go on where another was; and
+//! the first two have no calls, around which compilers would have to save what is in registers.
+
+use std::collections::HashMap;
 
 use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
 
 use crate::Result;
-use crate::code::{Placed, position};
-use crate::regions::{Check, Group, Value, Walk, ends_run};
+use crate::placed::{Placed, position};
+use crate::regions::{Group, Value, Walk, ends_run};
 use crate::view::Views;
 
 /// Most operators of a loop that is copied.
@@ -30,14 +38,20 @@ const LONGEST: usize = 4096;
 /// Most sums of locals that are checked at the head of a loop.
 const SUMS: usize = 12;
 
-/// An innermost loop that is worth two copies.
-pub(crate) struct Twice<'a> {
+/// An innermost loop that is worth copies.
+pub(crate) struct Copies<'a> {
     /// Its operators, without `loop`, and with `end`.
     pub(crate) body: Vec<Placed<'a>>,
-    pub(crate) checks: Vec<Check>,
-    /// Positions of the accesses that the checks are about.
-    pub(crate) proved: Vec<usize>,
+    /// Accesses that are checked together at the head.
+    pub(crate) groups: Vec<Group>,
+    /// For accesses by their positions: their group, or none if they always are in the first segment.
+    proved: HashMap<usize, Option<usize>>,
+    /// Accesses that are not checked at the head.
+    others: usize,
 }
+
+/// Most accesses of a loop for whose stores there is code for each segment, too.
+const FEW: usize = 2;
 
 /// A block in a loop.
 struct Frame {
@@ -47,7 +61,7 @@ struct Frame {
     unreachable: bool,
 }
 
-impl<'a> Twice<'a> {
+impl<'a> Copies<'a> {
     /// Looks at a loop whose body a reader is at.
     pub(crate) fn of(
         reader: &OperatorsReader<'a>,
@@ -63,16 +77,28 @@ impl<'a> Twice<'a> {
         // Those that are about most accesses.
         groups.sort_by_key(|group| std::cmp::Reverse(group.positions.len()));
         groups.truncate(SUMS);
-        let mut proved: Vec<_> = groups.iter().flat_map(|it| it.positions.clone()).collect();
-        // Others are checked, with calls in both copies.
+        let mut proved = HashMap::new();
+        for (index, group) in groups.iter().enumerate() {
+            proved.extend(group.positions.iter().map(|position| (*position, Some(index))));
+        }
         let others = walk.accesses - walk.always.len() - proved.len();
+        // Others are checked by themselves, with calls in each copy.
         if proved.is_empty() || others > proved.len() / 4 {
             return Ok(None);
         }
-        proved.append(&mut walk.always);
-        proved.sort_unstable();
-        let checks = groups.iter().map(Group::check).collect();
-        Ok(Some(Self { body, checks, proved }))
+        proved.extend(walk.always.iter().map(|position| (*position, None)));
+        Ok(Some(Self { body, groups, proved, others }))
+    }
+
+    /// What the checks tell of an access: its group, or none if it always is in the first segment.
+    pub(crate) fn proved(&self, position: usize) -> Option<Option<usize>> {
+        self.proved.get(&position).copied()
+    }
+
+    /// Whether a group may be in any segment in the second copy: what is written seldom is far away,
+    /// and code for each segment is long.
+    pub(crate) fn may_be_far(&self, group: &Group) -> bool {
+        !group.has_store || self.proved.len() + self.others <= FEW
     }
 }
 
@@ -104,7 +130,8 @@ fn follow(walk: &mut Walk<'_>, body: &[Placed<'_>]) -> bool {
     let mut unreachable = false;
     for (position, placed) in body.iter().enumerate() {
         let operator = &placed.operator;
-        if ends_run(operator) {
+        if matches!(operator, Operator::Else | Operator::End) {
+            // Ways come together.
             walk.forget();
         }
         match operator {

@@ -1,6 +1,6 @@
 //! How to lower.
 
-use crate::layout::PAGE;
+use crate::format::PAGE;
 use crate::{Error, Result};
 
 /// How modules are lowered.
@@ -45,7 +45,8 @@ pub enum Dispatch {
     Regions,
     /// A comparison before each access; a function is called if it is not in the first segment.
     Inline,
-    /// As [`Inline`](Self::Inline), but with one comparison for each of the first eight segments.
+    /// A comparison for each of the first eight segments before each access, else as by
+    /// [`Inline`](Self::Inline).
     Switch,
     /// A function is called for each access: the smallest code.
     Helpers,

@@ -12,7 +12,7 @@ use wasmparser::{
 };
 
 use crate::access::Access;
-use crate::code::Placed;
+use crate::placed::Placed;
 use crate::view::Views;
 
 /// Operators at the beginning of others, and what proves that accesses among them are in the first
@@ -37,9 +37,11 @@ type Base = Vec<u32>;
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
+    /// Locals, a constant, and a number from zero to `slack`; all modulo 2^64.
     Sum {
         base: Base,
         add: i64,
+        slack: i64,
     },
     /// Anything, which an operator of the part gave to a local.
     Since(usize),
@@ -54,6 +56,7 @@ pub(crate) struct Fact {
     /// Bytes from the base to the address, and to the end of what is accessed.
     start: i64,
     end: i64,
+    is_store: bool,
 }
 
 /// Farthest constants that are looked at.
@@ -128,6 +131,13 @@ impl Part {
 
 impl Check {
     pub(crate) fn emit(&self, code: &mut Vec<u8>) {
+        self.emit_sum(code);
+        I::I64Const(self.below).encode(code);
+        I::I64LtU.encode(code);
+    }
+
+    /// Pushes the sum alone.
+    pub(crate) fn emit_sum(&self, code: &mut Vec<u8>) {
         for (index, local) in self.locals.iter().enumerate() {
             I::LocalGet(*local).encode(code);
             if index > 0 {
@@ -138,34 +148,35 @@ impl Check {
             I::I64Const(self.add).encode(code);
             I::I64Add.encode(code);
         }
-        I::I64Const(self.below).encode(code);
-        I::I64LtU.encode(code);
     }
 }
 
 /// Accesses with the same base in the same memory.
 pub(crate) struct Group {
+    pub(crate) memory: u32,
     base: Base,
     start: i64,
-    below: i64,
+    /// Bytes from the lowest address to the end of all that is accessed.
+    pub(crate) span: u64,
+    pub(crate) below: i64,
     pub(crate) positions: Vec<usize>,
+    pub(crate) has_store: bool,
 }
 
 impl Group {
     pub(crate) fn of(facts: &[Fact], views: &Views) -> Vec<Self> {
-        let mut bounds: HashMap<(u32, &Base), (i64, i64, Vec<usize>)> = HashMap::new();
+        let mut found: HashMap<(u32, &Base), Vec<&Fact>> = HashMap::new();
         for fact in facts {
-            let entry = bounds.entry((fact.memory, &fact.base));
-            let (start, end, positions) =
-                entry.or_insert_with(|| (fact.start, fact.end, Vec::new()));
-            *start = fact.start.min(*start);
-            *end = fact.end.max(*end);
-            positions.push(fact.position);
+            found.entry((fact.memory, &fact.base)).or_default().push(fact);
         }
-        let groups = bounds.into_iter().filter_map(|((memory, base), (start, end, positions))| {
-            let span = u128::try_from(end - start).ok()?;
-            let below = views.wide(memory)?.quick_below(span)?;
-            Some(Self { base: base.clone(), start, below, positions })
+        let groups = found.into_iter().filter_map(|((memory, base), facts)| {
+            let start = facts.iter().map(|fact| fact.start).min()?;
+            let end = facts.iter().map(|fact| fact.end).max()?;
+            let span = u64::try_from(end - start).ok()?;
+            let below = views.wide(memory)?.quick_below(span.into())?;
+            let positions = facts.iter().map(|fact| fact.position).collect();
+            let has_store = facts.iter().any(|fact| fact.is_store);
+            Some(Self { memory, base: base.clone(), start, span, below, positions, has_store })
         });
         let mut groups: Vec<_> = groups.collect();
         // One order, whatever the map has.
@@ -179,7 +190,7 @@ impl Group {
             let chosen = groups.iter().filter(|group| group.positions.len() >= least);
             let chosen: Vec<_> = chosen.take(SUMS).collect();
             let accesses: usize = chosen.iter().map(|group| group.positions.len()).sum();
-            let worth = accesses >= 3 && accesses >= 2 * chosen.len();
+            let worth = accesses >= 5 && accesses >= 2 * chosen.len();
             if worth { chosen } else { Vec::new() }
         };
         let all = several(1);
@@ -286,15 +297,23 @@ impl<'a> Walk<'a> {
         self.accesses += 1;
         let Some(end) = i64::try_from(access.end()).ok().filter(|end| *end < FAR) else { return };
         match operands.first() {
-            Some(Value::Sum { base, add }) if base.is_empty() => {
-                let end = u128::from(add.cast_unsigned()) + access.end();
+            Some(Value::Sum { base, add, slack }) if base.is_empty() => {
+                let far = u128::from(add.cast_unsigned()) + u128::from(slack.cast_unsigned());
+                let end = far + access.end();
                 if end <= view.segment().into() {
                     self.always.push(position);
                 }
             }
-            Some(Value::Sum { base, add }) if (-FAR..FAR).contains(add) => {
+            Some(Value::Sum { base, add, slack }) if (-FAR..FAR).contains(add) => {
                 let (memory, base) = (access.memory, base.clone());
-                self.facts.push(Fact { position, memory, base, start: *add, end: *add + end });
+                self.facts.push(Fact {
+                    position,
+                    memory,
+                    base,
+                    start: *add,
+                    end: *add + slack + end,
+                    is_store: access.op.is_store(),
+                });
             }
             Some(Value::Since(begun)) => {
                 let count = self.since.entry(*begun).or_default();
@@ -322,11 +341,21 @@ impl<'a> Walk<'a> {
                 self.locals.insert(*local_index, Value::Since(position));
                 Value::Since(position)
             }
-            (Operator::I64Const { value }, _) => Value::Sum { base: Vec::new(), add: *value },
+            (Operator::I64Const { value }, _) => Value::number(*value, 0),
+            (Operator::I32Const { value }, _) if *value >= 0 => Value::number((*value).into(), 0),
+            (Operator::I32Load8U { .. } | Operator::I64Load8U { .. }, _) => Value::number(0, 0xff),
+            (Operator::I32Load16U { .. } | Operator::I64Load16U { .. }, _) => {
+                Value::number(0, 0xffff)
+            }
+            (Operator::I64And | Operator::I32And, [a, b]) => a.masked(b),
+            (Operator::I64Shl | Operator::I32Shl, [a, b]) => a.shifted(b),
+            (Operator::I64ExtendI32U, [value @ Value::Sum { base, .. }]) if base.is_empty() => {
+                value.clone()
+            }
             (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
             (Operator::I64Add, [a, b]) => a.plus(b),
-            (Operator::I64Sub, [a, Value::Sum { base, add }]) if base.is_empty() => {
-                a.plus(&Value::Sum { base: Vec::new(), add: add.wrapping_neg() })
+            (Operator::I64Sub, [a, Value::Sum { base, add, slack: 0 }]) if base.is_empty() => {
+                a.plus(&Value::number(add.wrapping_neg(), 0))
             }
             _ => Value::Anything,
         }
@@ -357,7 +386,7 @@ impl<'a> Walk<'a> {
     fn loaded(&self, operator: &Operator<'_>, address: &Value) -> Value {
         let Some(access) = Access::of(operator) else { return Value::Anything };
         match &self.stored {
-            Some((memory, stored @ Value::Sum { .. }, value))
+            Some((memory, stored @ Value::Sum { slack: 0, .. }, value))
                 if *memory == access.memory && *stored == address.at(access.offset) =>
             {
                 value.clone()
@@ -368,7 +397,7 @@ impl<'a> Walk<'a> {
 
     fn local(&self, local: u32) -> Value {
         let begins = match self.types.get(local as usize) {
-            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0 },
+            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0, slack: 0 },
             _ => Value::Anything,
         };
         self.locals.get(&local).cloned().unwrap_or(begins)
@@ -379,7 +408,37 @@ impl Value {
     /// The address that an access with an offset is at.
     fn at(&self, offset: u64) -> Self {
         match i64::try_from(offset) {
-            Ok(add) if add < FAR => self.plus(&Self::Sum { base: Vec::new(), add }),
+            Ok(add) if add < FAR => self.plus(&Self::number(add, 0)),
+            _ => Self::Anything,
+        }
+    }
+
+    /// A number with nothing else, from `add` to `add + slack`.
+    const fn number(add: i64, slack: i64) -> Self {
+        Self::Sum { base: Vec::new(), add, slack }
+    }
+
+    /// The two numbers in common bits: at most either, if it has no sign.
+    fn masked(&self, other: &Self) -> Self {
+        let mask = [self, other].into_iter().find_map(|value| match value {
+            Self::Sum { base, add: mask, slack: 0 } if base.is_empty() => Some(*mask),
+            _ => None,
+        });
+        match mask {
+            Some(mask @ 0..FAR) => Self::number(0, mask),
+            _ => Self::Anything,
+        }
+    }
+
+    /// The number shifted to the left by a constant, if it stays small.
+    fn shifted(&self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Sum { base, add: add @ 0..FAR, slack },
+                Self::Sum { base: none, add: bits @ 0..=20, slack: 0 },
+            ) if base.is_empty() && none.is_empty() && (add + slack) >> (30 - bits) == 0 => {
+                Self::number(add << bits, slack << bits)
+            }
             _ => Self::Anything,
         }
     }
@@ -387,13 +446,17 @@ impl Value {
     /// The sum, as far as it is known.
     fn plus(&self, other: &Self) -> Self {
         match (self, other) {
-            (Self::Sum { base: a, add: x }, Self::Sum { base: b, add: y }) => {
+            (
+                Self::Sum { base: a, add: x, slack: more },
+                Self::Sum { base: b, add: y, slack: other },
+            ) => {
                 let mut base: Base = a.iter().chain(b).copied().collect();
                 base.sort_unstable();
-                if base.len() > LOCALS {
+                let slack = more + other;
+                if base.len() > LOCALS || slack > FAR {
                     return Self::Anything;
                 }
-                Self::Sum { base, add: x.wrapping_add(*y) }
+                Self::Sum { base, add: x.wrapping_add(*y), slack }
             }
             (Self::Since(begun), Self::Sum { base, .. })
             | (Self::Sum { base, .. }, Self::Since(begun))

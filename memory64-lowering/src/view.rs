@@ -2,7 +2,7 @@
 
 use wasm_encoder::MemoryType;
 
-use crate::layout::{PAGE, segment_name};
+use crate::format::{PAGE, segment_name};
 use crate::shape::{Memory, Shape};
 use crate::{Error, Options, Result};
 
@@ -129,7 +129,7 @@ impl View {
             limit: 0,
             minimum: ty.initial,
             maximum: match ty.maximum {
-                // Whoever exports it may have more; growing is bounded by `cap`.
+                // The module that exports it may have more; growing is bounded by `cap`.
                 None if memory.import.is_some() => None,
                 _ => Some(cap),
             },
@@ -146,7 +146,7 @@ impl View {
         self.segment() / PAGE
     }
 
-    /// What addresses have to be below so that an access that ends so many bytes behind them is
+    /// What addresses have to be below so that an access that ends `end` bytes behind them is
     /// in the first segment. It is the same number for all but far offsets, so that compilers
     /// see that two checks are one.
     pub(crate) fn quick_below(&self, end: u128) -> Option<i64> {

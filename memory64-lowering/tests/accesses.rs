@@ -1,6 +1,12 @@
 //! Every load and store, with offsets and addresses around all edges: the same values, traps and
 //! bytes as on an engine with memory64.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers whose bits count"
+)]
 
 mod common;
 

@@ -1,5 +1,11 @@
 //! Memories beyond 4 GiB: what happens at the edges of segments, at the end and beyond all addresses.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers whose bits count"
+)]
 
 mod common;
 

@@ -1,6 +1,12 @@
 //! The official tests, lowered on an engine without memory64 and as they are on one with it: each
 //! directive has the same outcome.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers whose bits count"
+)]
 
 mod common;
 

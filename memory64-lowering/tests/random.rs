@@ -1,5 +1,11 @@
 //! Random modules, lowered on an engine without memory64 and as they are on one with it.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers whose bits count"
+)]
 
 mod common;
 
@@ -194,13 +200,18 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
         let offset: u16 = input.arbitrary().ok()?;
         let offset = u32::from(offset) % [8, 64, 64, 70_000][input.int_in_range(0..=3).ok()?];
         let step: i8 = input.arbitrary().ok()?;
-        let address = match input.int_in_range(0..=4).ok()? {
+        let address = match input.int_in_range(0..=5).ok()? {
             0 | 1 => format!("(local.get {local})"),
             2 => format!("(i64.add (local.get {local}) (i64.const {step}))"),
             3 => format!("(i64.add (local.get {local}) (local.get {other}))"),
+            4 => format!(
+                "(i64.add (local.get {local}) (i64.shl (i64.and (local.get {other})
+                    (i64.const {})) (i64.const 3)))",
+                step.unsigned_abs()
+            ),
             _ => format!("(i64.const {})", u32::from(step.unsigned_abs()) * 1024),
         };
-        let statement = match input.int_in_range(0..=12).ok()? {
+        let statement = match input.int_in_range(0..=17).ok()? {
             0..=2 => format!(
                 "(local.set $x (i64.add (local.get $x) (i64.load offset={offset} {address})))"
             ),
@@ -220,7 +231,20 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
             10 => format!(
                 "(local.set {local} (i64.sub (local.tee {other} {address}) (i64.const {step})))"
             ),
-            11 if loops < 2 => {
+            12 => format!(
+                "(i64.store offset={offset} (local.get {local}) (local.get {other}))
+                 (local.set {other} (i64.load offset={offset} (local.get {local})))"
+            ),
+            13 => format!(
+                "(if (i64.eqz (i64.and (local.get $x) (i64.const 1)))
+                    (then (local.set {local} (i64.const {step})))
+                    (else (i32.store16 offset={offset} {address} (i32.const {step}))))"
+            ),
+            14 => format!(
+                "(block (br_if 0 (i32.wrap_i64 (local.get $x)))
+                    (local.set $x (i64.load32_s offset={offset} {address})))"
+            ),
+            11 | 15 | 16 if loops < 2 => {
                 loops += 1;
                 format!("(local.set $n{loops} (i64.const 3)) (loop")
             }

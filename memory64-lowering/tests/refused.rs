@@ -1,5 +1,11 @@
 //! What is not lowered, and what stays as it is.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap,
+    reason = "numbers whose bits count"
+)]
 
 use polychord_memory64_lowering::{Error, Options, Result, SECTION, lower};
 use proptest::prelude::*;

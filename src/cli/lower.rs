@@ -37,7 +37,7 @@ pub(crate) struct Args {
 /// Largest module that engines read.
 const LARGEST: u64 = 1 << 30;
 
-/// Lowers a module, and tells what became of its memories.
+/// Lowers a module, and tells where its memories are now.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let wasm = read(&args.module)?;
     let options = Options::default()

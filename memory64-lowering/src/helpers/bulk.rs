@@ -239,7 +239,8 @@ impl Piece {
         self.smallest(body, sides, left, |side, body| side.after(body));
     }
 
-    /// The same with the addresses behind what is left, which are moved to the piece.
+    /// Makes a piece of the end of what is left; the addresses are those behind it, and are moved to
+    /// the piece.
     fn backward(self, body: &mut Body, sides: &[Side<'_>], left: u32) {
         self.smallest(body, sides, left, |side, body| side.before(body));
         for local in sides.iter().map(|side| side.at).chain([left]) {

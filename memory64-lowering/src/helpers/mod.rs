@@ -141,7 +141,7 @@ impl<'a> Helpers<'a> {
             Helper::Fill(memory) => self.fill(memory),
             Helper::Copy(to, from) => self.copy(to, from),
             Helper::Init(memory, data) => self.init(memory, data),
-            Helper::Index => tables::index(),
+            Helper::Index => Self::table_index(),
             Helper::TableFill(table) => self.table_fill(table)?,
             Helper::TableSet(table) => self.table_set(table)?,
             Helper::TableCopy(to, from) => self.table_copy(to, from),

@@ -1,7 +1,7 @@
 //! Sizes of divided memories.
 //!
 //! All segments before the last that has bytes are full, so their sizes alone tell the size of the
-//! memory, to whoever shares them. Growing begins with the highest segment: if an engine runs out of
+//! memory, to all modules that share them. Growing begins with the highest segment: if an engine runs out of
 //! memory on the way, a lower segment is not full, and what lies above it does not count.
 
 use wasm_encoder::{BlockType, Instruction as I, ValType};
@@ -44,7 +44,7 @@ impl Helpers<'_> {
         let [old, new] = [body.local(ValType::I64), body.local(ValType::I64)];
         let [want, have] = [body.local(ValType::I64), body.local(ValType::I64)];
         let fail = [I::If(BlockType::Empty), I::I64Const(-1), I::Return, I::End];
-        // `delta > cap - old`; whoever shares the memory may have made it larger than `cap`.
+        // `delta > cap - old`; a module that shares the memory may have made it larger than `cap`.
         let cap = I::I64Const(view.cap.cast_signed());
         body.emit(&[size, I::LocalTee(old), cap.clone(), I::I64GtU]).emit(&fail);
         body.emit(&[I::LocalGet(DELTA), cap, I::LocalGet(old), I::I64Sub, I::I64GtU]).emit(&fail);

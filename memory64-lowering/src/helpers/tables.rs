@@ -11,14 +11,14 @@ use crate::Result;
 /// The index for all that no table has.
 const NONE: I<'static> = I::I32Const(-1);
 
-pub(super) fn index() -> Body {
-    let mut body = Body::new(&[ValType::I64], &[ValType::I32]);
-    body.emit(&[I::LocalGet(0), I::I32WrapI64, NONE]);
-    body.emit(&[I::LocalGet(0), I::I64Const(32), I::I64ShrU, I::I64Eqz, I::Select]);
-    body
-}
-
 impl Helpers<'_> {
+    pub(super) fn table_index() -> Body {
+        let mut body = Body::new(&[ValType::I64], &[ValType::I32]);
+        body.emit(&[I::LocalGet(0), I::I32WrapI64, NONE]);
+        body.emit(&[I::LocalGet(0), I::I64Const(32), I::I64ShrU, I::I64Eqz, I::Select]);
+        body
+    }
+
     /// The address type of a table.
     fn width(&self, table: u32) -> ValType {
         if self.shape.table_is_wide(table) { ValType::I64 } else { ValType::I32 }

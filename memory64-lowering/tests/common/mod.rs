@@ -1,5 +1,6 @@
 //! Modules as they are and lowered, side by side on one engine.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use polychord_memory64_lowering::{Layout, Options, lower, segment_name};
