@@ -21,6 +21,7 @@ pub mod tokenizer;
 mod activations;
 mod arch;
 mod cache_type;
+mod network;
 
 pub use activations::Activations;
 pub use cache_type::CacheType;
