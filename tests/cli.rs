@@ -413,6 +413,20 @@ fn ids_and_logits_are_those_of_the_text() {
 }
 
 #[test]
+fn a_prompt_may_be_ids() {
+    let place = Place::new();
+    let ids = "1,5,9";
+    let line = place.generate(&["--prompt-ids", ids, "-n", "4", "--ids", "-q"]).out();
+    let json = place.generate_json(&["--prompt-ids", ids, "-n", "4"]);
+    let found: Vec<u64> = serde_json::from_value(json["ids"].clone()).unwrap();
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(line, format!("{}\n", found.join(" ")));
+    place.generate(&["a", "--prompt-ids", ids]).error(2, &["--prompt-ids"]);
+    place.generate(&["--prompt-ids", "1,x"]).error(2, &["--prompt-ids", "x"]);
+    place.generate(&["--prompt-ids", "4000000000"]).error(1, &["4000000000"]);
+}
+
+#[test]
 fn logits_that_cannot_be_written_are_an_error() {
     let place = Place::new();
     let options = ["a", "-n", "2", "-q", "--logits"];

@@ -36,7 +36,7 @@ fn gemma_3_270m_is_llama_cpp_s() {
         include_str!("data/goldens/gemma-3-270m.p1.json"),
         include_str!("data/goldens/gemma-3-270m.p2.json"),
     ];
-    check("gemma_3_270m_is_llama_cpp_s", "gemma-3-270m-q4_k_m.gguf", &goldens, 0.3);
+    check("gemma_3_270m_is_llama_cpp_s", "gemma-3-270m-q4_k_m.gguf", &goldens, 0.05);
 }
 
 #[test]

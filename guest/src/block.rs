@@ -5,23 +5,15 @@ use core::ops::Range;
 use polychord_abi::transformer::{feature, role};
 
 use crate::attention::Cache;
-use crate::forward::Buffers;
+use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kernels::Input;
-use crate::math::{self, Activation};
-use crate::model::{Block, BlockShape, Shape, Stored};
+use crate::math;
+use crate::model::{Block, BlockShape, Stored};
 use crate::products::{add_bias, norm_rows, product};
 use crate::ranks::Stack;
-use crate::rope::Rope;
+use crate::stage::{Stage, activation};
 use crate::{Status, experts};
-
-/// What one call has in common for all of its blocks.
-pub(crate) struct Stage<'a> {
-    pub(crate) shape: &'a Shape,
-    pub(crate) ropes: &'a [Rope],
-    pub(crate) position: usize,
-    pub(crate) n: usize,
-}
 
 /// Which matrix a projection is a part of, with its bias: from which row on.
 struct Projection<'a> {
@@ -394,18 +386,5 @@ fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
         let step = (position / shape.temperature_length) as f64;
         let heat = 1.0 + f64::from(shape.temperature) * libm::log(1.0 + step);
         math::scale(queries, heat as f32);
-    }
-}
-
-/// The function of a block's feed-forward part.
-pub(crate) const fn activation(shape: &BlockShape) -> Activation {
-    if shape.has(feature::GELU) {
-        Activation::Gelu
-    } else if shape.has(feature::RELU_SQUARED) {
-        Activation::ReluSquared
-    } else if shape.has(feature::CLAMPED_GATE) {
-        Activation::Clamped
-    } else {
-        Activation::Silu
     }
 }

@@ -5,62 +5,23 @@
 //! the order in which they were chosen. Tokens that have chosen the same expert are computed
 //! together, so that its weights are read once.
 
-use polychord_abi::buffers;
-use polychord_abi::transformer::{feature, gating, role, status};
+use polychord_abi::transformer::{feature, gating, role};
 
-use crate::block::{Stage, activation};
-use crate::forward;
+use crate::buffers::{Buffers, Choices};
 use crate::host::Layers;
 use crate::kernels::{self, Input};
 use crate::model::{Block, BlockShape};
 use crate::products::{add_bias, product};
 use crate::ranks::Stack;
-use crate::{Status, alloc, math};
-
-/// What experts write; empty where there are none. A *choice* is a token with one of its experts.
-pub(crate) struct Buffers {
-    /// `[n][experts]`: what they are chosen by.
-    routes: &'static mut [f32],
-    /// `[n][used]`: which expert each choice is of, and then its place in `order`.
-    chosen: &'static mut [u32],
-    /// `[n][used]`: the weight of each choice.
-    weights: &'static mut [f32],
-    /// The choices, ordered by their experts.
-    order: &'static mut [u32],
-    /// `[n * used][dim]`, in that order: the hidden state.
-    rows: &'static mut [f32],
-    /// `[n * used][dim]`, in that order: what experts made of it.
-    results: &'static mut [f32],
-    /// `[n * used][expert_ffn]`, in that order.
-    gate: &'static mut [f32],
-    /// The same for the other factor.
-    up: &'static mut [f32],
-}
-
-impl Buffers {
-    /// Room for the choices of a batch.
-    pub(crate) fn new(lens: &buffers::Experts) -> Result<Self, Status> {
-        let floats = |len: u64| alloc::floats(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
-        let words = |len: u64| alloc::words(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
-        Ok(Self {
-            routes: floats(lens.routes)?,
-            chosen: words(lens.choices)?,
-            weights: floats(lens.choices)?,
-            order: words(lens.choices)?,
-            rows: floats(lens.rows)?,
-            results: floats(lens.rows)?,
-            gate: floats(lens.widths)?,
-            up: floats(lens.widths)?,
-        })
-    }
-}
+use crate::stage::{Stage, activation};
+use crate::{Status, math};
 
 /// Runs the experts of a block on the normalized rows; their sum is in the buffer `residual`.
 pub(crate) fn run(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    buffers: &mut forward::Buffers,
+    buffers: &mut Buffers,
 ) -> Result<Stack, Status> {
     route(stage, block, layers, buffers)?;
     let its = &block.shape;
@@ -92,7 +53,7 @@ fn route(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    buffers: &mut forward::Buffers,
+    buffers: &mut Buffers,
 ) -> Result<(), Status> {
     let experts = block.shape.experts;
     let normed = &buffers.normed[..stage.n * stage.shape.dim];
@@ -160,11 +121,11 @@ fn compute(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    buffers: &mut forward::Buffers,
+    buffers: &mut Buffers,
 ) -> Result<(), Status> {
     let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
     let choices = stage.n * its.experts_used;
-    let Buffers { chosen, weights, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let Choices { chosen, weights, order, rows, results, gate, up, .. } = &mut buffers.experts;
     let (chosen, order) = (&mut chosen[..choices], &mut order[..choices]);
     sort(its.experts, chosen, order);
     for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
@@ -250,9 +211,9 @@ fn each_expert(
 }
 
 /// Adds what the experts of each token gave, in the order in which they were chosen.
-fn sum(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut forward::Buffers) {
+fn sum(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut Buffers) {
     let (dim, used) = (stage.shape.dim, shape.experts_used);
-    let Buffers { chosen, weights, order, rows, .. } = &mut buffers.experts;
+    let Choices { chosen, weights, order, rows, .. } = &mut buffers.experts;
     for (place, choice) in (0..).zip(&order[..stage.n * used]) {
         chosen[*choice as usize] = place;
     }
@@ -272,7 +233,7 @@ fn add_shared(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    buffers: &mut forward::Buffers,
+    buffers: &mut Buffers,
 ) -> Result<(), Status> {
     let (its, n, dim, share) = (&block.shape, stage.n, stage.shape.dim, stage.shape.share);
     let (own, all) = (share.own(its.shared_ffn), share.rows(its.shared_ffn, n));

@@ -5,16 +5,16 @@ use core::ops::Range;
 use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 
 use crate::attention::Cache;
-use crate::block::Stage;
+use crate::buffers::Buffers;
 use crate::caches::Caches;
-use crate::experts;
 use crate::host::Layers;
-use crate::kernels::{Activations, Input};
+use crate::kernels::Input;
 #[cfg(feature = "multi32")]
 use crate::memories;
 use crate::model::{Block, Description, Globals, Shape};
 use crate::products::{add_bias, norm_rows, product};
 use crate::rope::Rope;
+use crate::stage::Stage;
 use crate::{Status, alloc, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
@@ -25,25 +25,6 @@ pub(crate) struct Network {
     caches: Caches,
     ropes: &'static mut [Rope],
     buffers: Buffers,
-}
-
-/// Everything that a call writes; sized once.
-pub(crate) struct Buffers {
-    tokens: &'static mut [u32],
-    pub(crate) hidden: &'static mut [f32],
-    pub(crate) normed: &'static mut [f32],
-    pub(crate) queries: &'static mut [f32],
-    pub(crate) keys: &'static mut [f32],
-    pub(crate) values: &'static mut [f32],
-    pub(crate) attended: &'static mut [f32],
-    pub(crate) gate: &'static mut [f32],
-    pub(crate) up: &'static mut [f32],
-    pub(crate) residual: &'static mut [f32],
-    pub(crate) scores: &'static mut [f32],
-    pub(crate) scratch: &'static mut [f32],
-    pub(crate) integers: Option<Activations>,
-    pub(crate) experts: experts::Buffers,
-    logits: &'static mut [f32],
 }
 
 impl Network {
@@ -254,32 +235,5 @@ impl Network {
             return Err(status::BAD_BLOCK);
         }
         Ok((first, count))
-    }
-}
-
-impl Buffers {
-    fn new(shape: &Shape) -> Result<Self, Status> {
-        let lens = &shape.buffers;
-        let floats = |len: u64| alloc::floats(alloc::len(len)?).ok_or(status::OUT_OF_MEMORY);
-        Ok(Self {
-            tokens: alloc::words(alloc::len(lens.tokens)?).ok_or(status::OUT_OF_MEMORY)?,
-            hidden: floats(lens.hidden)?,
-            normed: floats(lens.hidden)?,
-            queries: floats(lens.queries)?,
-            keys: floats(lens.keys)?,
-            values: floats(lens.keys)?,
-            attended: floats(lens.queries)?,
-            gate: floats(lens.ffn)?,
-            up: floats(lens.ffn)?,
-            residual: floats(lens.hidden)?,
-            scores: floats(lens.scores)?,
-            scratch: floats(lens.scratch)?,
-            integers: match &lens.integers {
-                Some(lens) => Some(Activations::new(lens).ok_or(status::OUT_OF_MEMORY)?),
-                None => None,
-            },
-            experts: experts::Buffers::new(&lens.experts)?,
-            logits: floats(lens.logits)?,
-        })
     }
 }

@@ -23,6 +23,7 @@ compile_error!("the guest is WebAssembly with SIMD: build it with scripts/build-
 mod alloc;
 mod attention;
 mod block;
+mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
@@ -42,6 +43,7 @@ pub mod resume;
 mod roles;
 mod rope;
 mod simd;
+mod stage;
 
 /// What a refused call returns: a [`polychord_abi::transformer::status`].
 type Status = i32;

@@ -2,7 +2,8 @@
 
 use polychord_abi::network::feature;
 
-use crate::arch::{Architecture, Pairs};
+use crate::arch;
+use crate::network::{Architecture, Pairs};
 
 /// One `general.architecture` whose networks can be computed.
 ///
@@ -40,7 +41,7 @@ const NAMES: &[(u32, &str)] = &[
 impl Family {
     /// All families, in the order of the table.
     pub fn all() -> impl Iterator<Item = Self> {
-        Architecture::all().iter().map(|architecture| Self(architecture))
+        arch::all().iter().map(|architecture| Self(architecture))
     }
 
     /// `general.architecture`, as files name it.

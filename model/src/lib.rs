@@ -22,6 +22,7 @@ mod activations;
 mod arch;
 mod cache_type;
 mod error_kind;
+mod network;
 
 pub use activations::Activations;
 pub use cache_type::CacheType;

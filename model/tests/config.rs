@@ -108,7 +108,7 @@ fn harmless_mistakes_of_converters_are_overlooked() {
 #[test]
 fn other_architectures_and_options_are_named() {
     assert!(
-        matches!(error(&with("general.architecture", string("mamba"))), Error::Architecture { found } if found == "mamba")
+        matches!(error(&with("general.architecture", string("mamba"))), Error::Architecture { found, .. } if found == "mamba")
     );
     for name in [
         "attn_logit_softcapping",

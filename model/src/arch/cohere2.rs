@@ -4,7 +4,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys, NO_ROPE};
+use crate::network::{Config, Keys, NO_ROPE};
 
 pub(super) const COHERE2: Architecture = Architecture {
     features: feature::PARALLEL | feature::LAYER_NORM | feature::TIED_OUTPUT,

@@ -4,7 +4,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys, NO_ROPE};
+use crate::network::{Config, Keys, NO_ROPE};
 
 pub(super) const EXAONE4: Architecture = Architecture {
     features: feature::NO_PRE_NORMS | feature::POST_NORMS | feature::HEAD_NORMS,

@@ -4,7 +4,7 @@ use polychord_abi::network::feature;
 
 use super::gemma::{scale_attention_of_largest, scale_embedding};
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const GEMMA3: Architecture = Architecture {
     features: feature::GELU | feature::POST_NORMS | feature::HEAD_NORMS,

@@ -7,7 +7,7 @@ use polychord_abi::transformer::NO_FACTORS;
 
 use super::gemma::scale_embedding;
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const GEMMA4: Architecture = Architecture {
     features: feature::GELU
@@ -31,7 +31,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     let width = keys.optional("attention.key_length_swa", u32::MAX)?.unwrap_or(config.head_dim);
     let values = keys.optional("attention.value_length_swa", u32::MAX)?.unwrap_or(width);
     if width != values {
-        return Err(crate::config::Error::ValueLength { keys: width, values });
+        return Err(crate::network::Error::ValueLength { keys: width, values });
     }
     let turned = keys.optional("rope.dimension_count_swa", u32::MAX)?.unwrap_or(width);
     let base = keys.positive("rope.freq_base_swa")?.unwrap_or(10_000.0);

@@ -3,7 +3,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const GLM4: Architecture = Architecture {
     features: feature::POST_NORMS | feature::FUSED_GATE,

@@ -3,7 +3,7 @@
 use polychord_abi::network::{feature, role};
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys, gating};
+use crate::network::{Config, Experts, Keys, gating};
 
 pub(super) const GPT_OSS: Architecture = Architecture {
     features: feature::QKV_BIAS

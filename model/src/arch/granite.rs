@@ -1,7 +1,7 @@
 //! Granite 3 and 4 without a state: Llama with four scales.
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const GRANITE: Architecture =
     Architecture { read, ..Architecture::new("granite", "Granite 3", Pairs::Neighbors) };
@@ -9,7 +9,7 @@ pub(super) const GRANITE: Architecture =
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     read_scales(keys, config)?;
     if keys.bool("rope.scaling.finetuned")? == Some(false) {
-        config.each(|_, block| block.rope = crate::config::NO_ROPE);
+        config.each(|_, block| block.rope = crate::network::NO_ROPE);
     }
     Ok(())
 }

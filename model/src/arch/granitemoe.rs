@@ -2,7 +2,7 @@
 
 use super::granite::read_scales;
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys};
+use crate::network::{Config, Experts, Keys};
 
 pub(super) const GRANITEMOE: Architecture =
     Architecture { read, ..Architecture::new("granitemoe", "Granite 3 with experts", Pairs::Neighbors) };

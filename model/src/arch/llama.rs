@@ -4,7 +4,7 @@
 //! of neighbors, SwiGLU.
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys};
+use crate::network::{Config, Experts, Keys};
 
 pub(super) const LLAMA: Architecture = Architecture {
     // llama.cpp does not look at the window of Mistral 7B either.

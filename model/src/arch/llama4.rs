@@ -4,7 +4,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys, NO_ROPE, gating};
+use crate::network::{Config, Experts, Keys, NO_ROPE, gating};
 
 pub(super) const LLAMA4: Architecture =
     Architecture { read, ..Architecture::new("llama4", "Llama 4", Pairs::Neighbors) };

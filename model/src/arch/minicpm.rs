@@ -1,7 +1,7 @@
 //! `MiniCPM` 1 and 2: the graph of Granite, with scales that old files do not name.
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const MINICPM: Architecture =
     Architecture { read, ..Architecture::new("minicpm", "MiniCPM 1 and 2", Pairs::Neighbors) };

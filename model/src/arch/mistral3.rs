@@ -1,7 +1,7 @@
 //! Ministral 3: Llama with YaRN by keys of its own, and queries that grow with their position.
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys};
+use crate::network::{Config, Experts, Keys};
 
 pub(super) const MISTRAL3: Architecture =
     Architecture { read, ..Architecture::new("mistral3", "Ministral 3", Pairs::Neighbors) };

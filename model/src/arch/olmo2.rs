@@ -4,7 +4,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys};
+use crate::network::{Config, Keys};
 
 pub(super) const OLMO2: Architecture = Architecture {
     features: feature::NO_PRE_NORMS | feature::POST_NORMS | feature::ROW_NORMS,

@@ -3,7 +3,7 @@
 use polychord_abi::network::feature;
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Experts, Keys};
+use crate::network::{Config, Experts, Keys};
 
 pub(super) const QWEN3MOE: Architecture = Architecture {
     features: feature::HEAD_NORMS,

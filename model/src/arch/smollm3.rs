@@ -1,7 +1,7 @@
 //! SmolLM 3: every fourth block does not rotate.
 
 use super::{Architecture, Pairs, Result};
-use crate::config::{Config, Keys, NO_ROPE};
+use crate::network::{Config, Keys, NO_ROPE};
 
 pub(super) const SMOLLM3: Architecture =
     Architecture { read, ..Architecture::new("smollm3", "SmolLM 3", Pairs::Neighbors) };

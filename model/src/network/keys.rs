@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use super::config::Config;
 use super::error::Error;
-use super::{Config, MAX_BLOCKS};
-use crate::arch::Architecture;
 use crate::gguf::{Array, Gguf, Metadata, Value};
 
+/// Most blocks that are accepted; the largest known models have about 130.
+pub(super) const MAX_BLOCKS: u32 = 4096;
 /// Keys that change what is computed, by the end of their name, with the value that changes
 /// nothing beside 0 and false.
 ///
@@ -60,19 +61,27 @@ const COMPUTED: &[(&str, f64)] = &[
 pub(crate) struct Keys<'a> {
     pub(super) gguf: &'a Gguf,
     pub(super) metadata: &'a Metadata,
-    pub(super) architecture: &'static Architecture,
+    /// The architecture's name.
+    prefix: &'static str,
+    /// Keys that change nothing here.
+    ignored: &'static [&'static str],
     read: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn new(gguf: &'a Gguf, architecture: &'static Architecture) -> Self {
-        Self { gguf, metadata: gguf.metadata(), architecture, read: RefCell::default() }
+    /// The keys of an architecture, some of which change nothing.
+    pub(super) fn new(
+        gguf: &'a Gguf,
+        prefix: &'static str,
+        ignored: &'static [&'static str],
+    ) -> Self {
+        Self { gguf, metadata: gguf.metadata(), prefix, ignored, read: RefCell::default() }
     }
 
     /// The whole name of a key, which counts as read.
     pub(super) fn key(&self, name: &str) -> String {
         self.read.borrow_mut().insert(name.to_owned());
-        format!("{}.{name}", self.architecture.name)
+        format!("{}.{name}", self.prefix)
     }
 
     /// Whether a key is there.
@@ -190,11 +199,11 @@ impl<'a> Keys<'a> {
         self.count("attention.sliding_window", u32::MAX)
     }
 
-    /// Which blocks have a window: by an array, or all but the last of every so many, by a
-    /// number in the file or the one given.
+    /// Which blocks have a window: by an array, or all but the last of each group of
+    /// blocks, whose number is in the file, or else is `every`.
     pub(crate) fn local_blocks(&self, config: &Config, every: u32) -> Result<Vec<bool>, Error> {
         // As it is without the key, too.
-        if self.metadata.f32(&format!("{}.rope.freq_base_swa", self.architecture.name))?
+        if self.metadata.f32(&format!("{}.rope.freq_base_swa", self.prefix))?
             == Some(config.ropes[0].base)
         {
             self.key("rope.freq_base_swa");
@@ -230,10 +239,10 @@ impl<'a> Keys<'a> {
             return Err(Error::Option { key, value: "false".to_owned() });
         }
         for (name, neutral) in COMPUTED {
-            if self.read.borrow().contains(*name) || self.architecture.ignored.contains(name) {
+            if self.read.borrow().contains(*name) || self.ignored.contains(name) {
                 continue;
             }
-            let key = format!("{}.{name}", self.architecture.name);
+            let key = format!("{}.{name}", self.prefix);
             if let Some(value) = self.metadata.get(&key).filter(|it| !is_neutral(it, *neutral)) {
                 return Err(Error::Option { key, value: value.to_string() });
             }

@@ -1,7 +1,6 @@
 //! Errors of reading a network's configuration and tensors.
 
 use crate::ErrorKind;
-use crate::arch::Architecture;
 use crate::gguf::{self, GgmlType};
 
 /// Why a model cannot be run.
@@ -23,12 +22,13 @@ pub enum Error {
     },
     /// An architecture that is not supported.
     #[error(
-        "architecture {found:?} is not supported, supported are {supported}: choose a model of one of these",
-        supported = Architecture::supported_names()
+        "architecture {found:?} is not supported, supported are {supported}: choose a model of one of these"
     )]
     Architecture {
         /// What `general.architecture` says.
         found: String,
+        /// The names of those that are.
+        supported: String,
     },
     /// A key that is needed.
     #[error("key {key:?} is missing: convert the model again with a current converter")]

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 
 use polychord_abi::network::{ROLES, Role, Section, Size, Sizes};
 
-use super::Config;
+use super::architecture::Architecture;
+use super::config::Config;
 use super::error::Error;
-use crate::arch::Architecture;
 use crate::gguf::{GgmlType, Gguf, TensorInfo};
 
 /// A tensor of the network: what it is for, and where it is.

@@ -3,8 +3,9 @@
 use polychord_abi::network::feature;
 use polychord_abi::transformer::gating;
 
+use super::config::Config;
 use super::error::Error;
-use super::{Config, Keys};
+use super::keys::Keys;
 
 /// Most experts of a block; the largest known models have 512.
 const MAX_EXPERTS: u32 = 65_536;

@@ -6,7 +6,6 @@ use polychord_abi::transformer::{NO_FACTORS, Rope};
 
 use super::error::Error;
 use super::keys::Keys;
-use crate::arch::Pairs;
 
 /// What YaRN needs beyond the factor.
 struct Yarn {
@@ -20,7 +19,12 @@ struct Yarn {
 
 impl Keys<'_> {
     /// The rope of all blocks, unless the architecture has others.
-    pub(super) fn rope(&self, head_dim: u32, context_length: u32) -> Result<Rope, Error> {
+    pub(super) fn rope(
+        &self,
+        head_dim: u32,
+        context_length: u32,
+        halves: bool,
+    ) -> Result<Rope, Error> {
         let dim = self.optional("rope.dimension_count", u32::MAX)?.unwrap_or(head_dim);
         let base = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
         let old = self.factor("rope.scale_linear")?;
@@ -30,7 +34,7 @@ impl Keys<'_> {
         let magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let mut rope = Rope {
             dim,
-            halves: (self.architecture.pairs == Pairs::Halves).into(),
+            halves: halves.into(),
             factors: NO_FACTORS,
             base,
             scale: 1.0 / factor,
