@@ -24,9 +24,9 @@ unsafe extern "C" fn add(
     _: u32,
 ) -> ffi::WasmEdge_Result {
     // SAFETY: WasmEdge passes two numbers.
-    let a = unsafe { ffi::WasmEdge_ValueGetI32(*params) };
-    // SAFETY: as above.
-    let second = unsafe { *params.add(1) };
+    let [first, second] = unsafe { *params.cast::<[ffi::WasmEdge_Value; 2]>() };
+    // SAFETY: it is a number.
+    let a = unsafe { ffi::WasmEdge_ValueGetI32(first) };
     // SAFETY: as above.
     let b = unsafe { ffi::WasmEdge_ValueGetI32(second) };
     // SAFETY: makes a number.
