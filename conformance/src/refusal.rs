@@ -1,6 +1,9 @@
 //! What is checked in place of a case whose needs the engine does not meet.
 
-use polychord_runtime_api::{Engine, Limits, LoadMethod, Memory64, MemorySpec, Requirements};
+use polychord_runtime_api::imports::Imports;
+use polychord_runtime_api::{
+    Engine, Instantiation, Limits, LoadMethod, Memory64, MemorySpec, Requirements, Value,
+};
 use std::time::Duration;
 
 use crate::check::{equal, holds, unmet};
@@ -23,6 +26,7 @@ pub(crate) fn check(engine: &dyn Engine, needs: &Requirements) -> Outcome {
             "relaxed_simd" => module(engine, RELAXED_SIMD, "relaxed_simd")?,
             "time_limit" => time_limit(engine)?,
             "mapping" => mapping(engine)?,
+            "reentrance" => reentrance(engine)?,
             // No call asks for the others; opening the engine with the requirement does.
             _ => {}
         }
@@ -51,6 +55,23 @@ fn time_limit(engine: &dyn Engine) -> Outcome {
     let limits = Limits::default().call_time(Duration::from_secs(1));
     let missing = unmet(guest::compile(engine, MINIMAL)?.instantiate(&limits))?;
     holds(missing.iter().any(|unmet| unmet.field == "time_limit"), || format!("{missing:?}"))
+}
+
+/// A function of the host that calls its guest is refused, and the call goes on.
+fn reentrance(engine: &dyn Engine) -> Outcome {
+    let mut imports = Imports::new();
+    imports.function("host", "back", |caller, (): ()| {
+        let missing = unmet(caller.call("fine", &[], &mut []));
+        i32::from(missing.is_ok_and(|missing| missing.iter().any(|it| it.field == "reentrance")))
+    })?;
+    let module = guest::compile(
+        engine,
+        r#"(module (import "host" "back" (func $back (result i32)))
+            (func (export "fine")) (func (export "run") (result i32) (call $back)))"#,
+    )?;
+    let limits = Limits::default();
+    let mut runtime = module.instantiate_with(Instantiation::new(&limits).imports(&imports))?;
+    equal("whether it was refused", runtime.call("run", &[])?, vec![Value::I32(1)])
 }
 
 /// A file that may be mapped is copied, and the result says so.

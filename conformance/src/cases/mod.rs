@@ -6,7 +6,10 @@ pub mod abi;
 pub mod call;
 pub mod compile;
 pub mod determinism;
+pub mod globals;
 pub mod host_api;
+pub mod imports;
+pub mod interrupt;
 pub mod limits;
 pub mod mapping;
 pub mod memory;
@@ -37,6 +40,9 @@ pub const GROUPS: &[&[Case]] = &[
     mapping::CASES,
     limits::CASES,
     stops::CASES,
+    imports::CASES,
+    globals::CASES,
+    interrupt::CASES,
     threads::CASES,
     ranks::CASES,
     determinism::CASES,
