@@ -12,6 +12,7 @@ const GUEST: &str = r#"(module
     (import "env" "memory64_write" (func $write (param i64 i32 i32) (result i32)))
     (memory (export "memory") 17)
     (func (export "nothing"))
+    (func (export "same") (param i32) (result i32) (local.get 0))
     (func (export "imports") (param $times i32) (result i32)
         (local $sum i32)
         (loop $again
@@ -29,6 +30,25 @@ const GUEST: &str = r#"(module
 fn call(bencher: Bencher<'_, '_>) {
     let mut guest = guest();
     bencher.counter(ItemsCount::new(1_u32)).bench_local(|| guest.call("nothing", &[]).unwrap());
+}
+
+/// A call with Rust's own types, to compare with that by values.
+#[divan::bench(sample_size = 1000)]
+fn call_typed(bencher: Bencher<'_, '_>) {
+    let mut guest = guest();
+    let bencher = bencher.counter(ItemsCount::new(1_u32));
+    bencher.bench_local(|| guest.call_typed::<_, i32>("same", (7_i32,)).unwrap());
+}
+
+/// A call by values, with room for its result.
+#[divan::bench(sample_size = 1000)]
+fn call_into(bencher: Bencher<'_, '_>) {
+    let mut guest = guest();
+    bencher.counter(ItemsCount::new(1_u32)).bench_local(|| {
+        let mut results = [Value::I32(0)];
+        guest.call_into("same", &[Value::I32(7)], &mut results).unwrap();
+        results
+    });
 }
 
 /// The shortest import, from a loop in the guest.

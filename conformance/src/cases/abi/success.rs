@@ -82,6 +82,8 @@ pub fn maps<W: Width>(engine: &dyn Engine) -> Outcome {
     let map = |probe: &mut Probe, loads: u64| {
         probe.serves(import::MAP_LAYER, &[GUEST_LAYER], GUEST_LAYER_ADDRESS, |stats| {
             stats.loads += loads;
+            // The host had not loaded it: it is told that the guest got a copy.
+            stats.copied_in_calls += loads;
             stats.bytes_loaded += loads * GUEST_LAYER_BYTES;
         })
     };
