@@ -46,3 +46,14 @@ const fn kind(code: u32) -> Option<TrapKind> {
         _ => return None,
     })
 }
+
+/// The code of an error, if it is one.
+#[allow(unsafe_code, reason = "the C interface")]
+pub(crate) fn check(result: ffi::WasmEdge_Result) -> Result<(), u32> {
+    // SAFETY: reads a number in a plain value.
+    if unsafe { ffi::WasmEdge_ResultOK(result) } {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    Err(unsafe { ffi::WasmEdge_ResultGetCode(result) })
+}

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 
 use wasmedge_sys::ffi;
 
+use crate::error;
 use crate::memory::ExportedFunction;
 
 /// WasmEdge's executor, which calls functions of instances.
@@ -43,7 +44,7 @@ impl Executor {
     ) -> Result<(), u32> {
         // SAFETY: the pointers are those of live objects, and the lengths those of the
         // slices; the rest is the caller's promise.
-        check(unsafe {
+        error::check(unsafe {
             ffi::WasmEdge_ExecutorInvoke(
                 self.0.as_ptr(),
                 function.as_ptr(),
@@ -61,16 +62,6 @@ impl Drop for Executor {
         // SAFETY: made by `new`, owned here alone, and no call is running: `invoke` has returned.
         unsafe { ffi::WasmEdge_ExecutorDelete(self.0.as_ptr()) }
     }
-}
-
-/// The code of an error, if it is one.
-pub(crate) fn check(result: ffi::WasmEdge_Result) -> Result<(), u32> {
-    // SAFETY: reads a number in a plain value.
-    if unsafe { ffi::WasmEdge_ResultOK(result) } {
-        return Ok(());
-    }
-    // SAFETY: as above.
-    Err(unsafe { ffi::WasmEdge_ResultGetCode(result) })
 }
 
 /// The number of values. A function has at most a thousand.

@@ -4,7 +4,7 @@ use polychord_runtime_api::spi::{GlobalAt, Instance, TimeLimit, WholePages};
 use polychord_runtime_api::{LinearMemories, Result, Value};
 use wasmedge_sys::ffi;
 
-use crate::memory::OwnedInstance;
+use crate::instance::OwnedInstance;
 
 /// A live guest.
 pub(crate) struct Guest {

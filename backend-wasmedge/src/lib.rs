@@ -17,6 +17,7 @@ mod executor;
 mod guest;
 mod handlers;
 mod imports;
+mod instance;
 mod keeper;
 mod live;
 mod memory;

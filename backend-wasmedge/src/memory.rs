@@ -1,24 +1,15 @@
-//! The bytes of a WasmEdge memory, and the objects of a live guest in the order that their
-//! pointers into each other need.
+//! Memories, globals and functions of a WasmEdge instance, by its C interface.
 #![allow(unsafe_code)]
 
 use std::ptr::NonNull;
 use std::slice;
-use std::sync::Arc;
 
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::spi::{TimeLimit, Variant, WholePages};
-use polychord_runtime_api::{
-    LinearMemories, LinearMemory as ExportedMemory, ModuleInfo, Result, Value,
-};
-use wasmedge_sdk::config::Config;
-use wasmedge_sdk::{AsInstance, Instance, Module, Store};
+use polychord_runtime_api::{Result, Value};
+use wasmedge_sdk::{AsInstance, Instance};
 use wasmedge_sys::ffi;
 
-use crate::error;
-use crate::executor::check;
-use crate::imports::{self, Imports};
-use crate::live::{Parts, Shared};
+use crate::error::{self, check};
 use crate::values::{from_engine, to_engine};
 
 /// Whether WasmEdge's allocator maps its memories on this machine. Elsewhere it is `realloc`.
@@ -49,22 +40,6 @@ pub(crate) fn check_address_space() -> std::io::Result<()> {
     Ok(())
 }
 
-/// An instance with the store and the functions of the host that it points into.
-pub(crate) struct OwnedInstance {
-    // Fields are dropped in this order: the instance uses the store and the imports, the store
-    // points to the imports, and their functions to what is shared.
-    instance: Instance,
-    _store: Store<'static, Imports>,
-    _imports: Owned,
-    shared: Arc<Shared>,
-}
-
-/// Imports on the heap, owned by pointers and not `Box`es, because a store borrows them.
-struct Owned(Vec<NonNull<Imports>>);
-
-// SAFETY: owns what it points to, like `Box`es, and `Imports` are `Send`.
-unsafe impl Send for Owned {}
-
 /// A memory of an instance, as WasmEdge's C interface knows it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinearMemory(NonNull<ffi::WasmEdge_MemoryInstanceContext>);
@@ -93,87 +68,14 @@ unsafe impl Sync for Global {}
 // SAFETY: as for `Global`: the functions are called by the owner of the guest only.
 unsafe impl Sync for ExportedFunction {}
 
-impl OwnedInstance {
-    /// Makes an instance with what `shared` says that it imports.
-    pub(crate) fn start(
-        config: &Config,
-        module: &Module,
-        shared: Arc<Shared>,
-        info: &ModuleInfo,
-    ) -> Result<Self> {
-        let failed = |e: Box<_>| error::instantiate(&e);
-        let imports = imports::define(info, &shared)?;
-        let made = |index: usize| {
-            let import = info.imports().get(index)?;
-            Some((imports.get(&import.module)?, &import.name))
-        };
-        let imported = |index: usize| {
-            let (module, name) = made(index)?;
-            Some((index, find_global(module, name)?))
-        };
-        let imported = (0..info.imports().len()).filter_map(imported).collect();
-        let given = |memory: &ExportedMemory| {
-            let (module, name) = made(memory.import?)?;
-            find_memory(module, name)
-        };
-        let given: Vec<_> = info.memories().iter().map(given).collect();
-        let leak = |(name, imports)| (name, NonNull::from(Box::leak(Box::new(imports))));
-        let (names, owned): (Vec<_>, Vec<_>) = imports.into_iter().map(leak).unzip();
-        let owned = Owned(owned);
-        let borrow = |imports: &NonNull<Imports>| {
-            // SAFETY: just made and not borrowed otherwise. The store, which is dropped before
-            // `owned` in every case, is the only one to use this borrow.
-            unsafe { &mut *imports.as_ptr() }
-        };
-        let instances = names.into_iter().zip(owned.0.iter().map(borrow)).collect();
-        let mut store = Store::new(Some(config), instances).map_err(failed)?;
-        let instance = store.register_active_module(module).map_err(failed)?;
-        let memories = info.memories().iter().zip(given);
-        let memories = memories
-            .filter_map(|(memory, given)| given.or_else(|| find_memory(&instance, &memory.name)));
-        let globals = info.exports().iter().filter_map(|export| {
-            Some((export.name.clone(), find_global(&instance, &export.name)?))
-        });
-        let parts = Parts {
-            memories: memories.collect(),
-            functions: ExportedFunction::all(&instance).into_iter().collect(),
-            globals: globals.collect(),
-            imported,
-        };
-        shared.set(parts);
-        Ok(Self { instance, _store: store, _imports: owned, shared })
-    }
-
-    /// What stops an instance of this variant. It must not outlive the guest.
-    pub(crate) fn time_limit(&self, variant: &Variant<'_, Module>) -> Result<TimeLimit> {
-        let memory = |name: &str| {
-            let (base, _) = find_memory(&self.instance, name)?.data()?;
-            Some(base)
-        };
-        // SAFETY: the memory has one page, never grows (that is its maximum), and is mapped until
-        // the instance is dropped, which the guest's runtime owns together with the limit.
-        unsafe { variant.time_limit(&self.shared.host, memory) }
-    }
-
-    /// What the functions of the host have, too.
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.shared
-    }
-
-    /// The memories of the guest, by the index that the host knows them by.
-    pub(crate) fn memories(&self) -> &[LinearMemory] {
-        &self.shared.parts().memories
-    }
-}
-
-fn find_memory(instance: &impl AsInstance, name: &str) -> Option<LinearMemory> {
+pub(crate) fn find_memory(instance: &impl AsInstance, name: &str) -> Option<LinearMemory> {
     let memory = instance.get_memory_ref(name).ok()?;
     // SAFETY: only takes the pointer out; the instance owns what it points to.
     let context = unsafe { memory.as_ptr() };
     NonNull::new(context.cast_mut()).map(LinearMemory)
 }
 
-fn find_global(instance: &impl AsInstance, name: &str) -> Option<Global> {
+pub(crate) fn find_global(instance: &impl AsInstance, name: &str) -> Option<Global> {
     let global = instance.get_global(name).ok()?;
     // SAFETY: only takes the pointer out; the instance owns what it points to.
     let context = unsafe { global.as_ptr() };
@@ -197,34 +99,6 @@ impl Global {
     }
 }
 
-impl LinearMemories for OwnedInstance {
-    fn linear_memory(&self, index: usize) -> &[u8] {
-        // SAFETY: the instance, which owns the memory, lives as long as the borrow of `self`,
-        // and nothing that writes or grows (`linear_memory_mut`, `grow`, running the guest) is
-        // possible meanwhile, because all of it borrows `self` exclusively.
-        self.memories().get(index).map_or(&[], |memory| unsafe { memory.bytes() })
-    }
-
-    fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        // SAFETY: as above, and the exclusive borrow of `self` excludes every other slice.
-        self.memories().get(index).map_or(&mut [], |memory| unsafe { memory.bytes_mut() })
-    }
-
-    fn whole_pages(&mut self, index: usize) -> Option<WholePages<'_>> {
-        if !MAPPING {
-            return None;
-        }
-        let bytes = self.linear_memory_mut(index);
-        // SAFETY: with `MAPPING`, WasmEdge's allocator gives every memory a range of 12 GiB of its
-        // own (private and anonymous) that never moves; it makes pages readable and writable as
-        // the memory grows, without touching those before, and unmaps the whole range when the
-        // instance is dropped, which `self` owns. `WasmEdgeModule` refuses memories of more than
-        // the 8 GiB that the range has room for. While `self` is borrowed exclusively no guest
-        // code runs, and `bytes` is the only reference into the memory.
-        Some(unsafe { WholePages::new(bytes) })
-    }
-}
-
 impl ExportedFunction {
     /// The function that an instance exports by this name.
     pub(crate) fn find(instance: &Instance, name: &str) -> Option<Self> {
@@ -234,7 +108,7 @@ impl ExportedFunction {
     }
 
     /// All functions that an instance exports, also those that its module did not.
-    fn all(instance: &Instance) -> Vec<(String, Self)> {
+    pub(crate) fn all(instance: &Instance) -> Vec<(String, Self)> {
         let names = instance.func_names().unwrap_or_default().into_iter();
         names.filter_map(|name| Some((name.clone(), Self::find(instance, &name)?))).collect()
     }
@@ -292,21 +166,11 @@ impl LinearMemory {
 
     /// Where the memory begins, and its length; none if it is empty. All further bounds are
     /// checked by slices, because the offsets of WasmEdge's own accessors have 32 bits.
-    fn data(self) -> Option<(NonNull<u8>, usize)> {
+    pub(crate) fn data(self) -> Option<(NonNull<u8>, usize)> {
         let bytes = self.pages().checked_mul(PAGE)?;
         // SAFETY: the memory lives (see `pages`); WasmEdge checks the range and returns null
         // if it is not inside.
         let data = unsafe { ffi::WasmEdge_MemoryInstanceGetPointer(self.0.as_ptr(), 0, bytes) };
         Some((NonNull::new(data)?, usize::try_from(bytes).ok()?))
-    }
-}
-
-impl Drop for Owned {
-    fn drop(&mut self) {
-        for imports in &self.0 {
-            // SAFETY: made from a `Box` in `OwnedInstance::start`, owned here alone, and the store that
-            // borrowed it was dropped before: see the order of fields in `OwnedInstance`.
-            drop(unsafe { Box::from_raw(imports.as_ptr()) });
-        }
     }
 }

@@ -9,8 +9,9 @@ use polychord_runtime_api::{Error, Limits, ModuleInfo, Result};
 use crate::aot::Cache;
 use crate::config::{MAX_PAGES64, Mode, runtime_config};
 use crate::guest::Guest;
+use crate::instance::OwnedInstance;
 use crate::live::Shared;
-use crate::memory::{OwnedInstance, RESERVED, check_address_space};
+use crate::memory::{RESERVED, check_address_space};
 use crate::shape::Shape;
 use crate::{NAME, error, keeper};
 

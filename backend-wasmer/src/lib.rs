@@ -15,6 +15,7 @@ mod limits;
 mod live;
 mod memory;
 mod module;
+mod typed;
 mod values;
 
 pub use config::Compiler;

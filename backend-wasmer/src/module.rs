@@ -8,10 +8,9 @@ use wasmer::sys::NativeEngineExt;
 use wasmer::{FunctionEnv, Instance, Store};
 
 use crate::guest::Guest;
-use crate::imports::{self, State};
 use crate::limits::Limited;
-use crate::live::{Live, Parts, Shared};
-use crate::{NAME, error, isolated, memory};
+use crate::live::{Live, Parts, Shared, State};
+use crate::{NAME, error, imports, isolated, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmerModule {

@@ -4,8 +4,8 @@ use polychord_runtime_api::spi::{GlobalAt, Instance, TimeLimit, WholePages};
 use polychord_runtime_api::{LinearMemories, Result, Value};
 use wasmtime::Store;
 
-use crate::live::{Live, State};
-use crate::memory;
+use crate::live::Live;
+use crate::memory::{self, State};
 
 /// A live guest.
 pub(crate) struct Guest {

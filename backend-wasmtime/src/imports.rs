@@ -8,7 +8,8 @@ use polychord_runtime_api::{AddressType, Result, Value, ValueType};
 use wasmtime::{Caller, Extern, Func, FuncType, Global, Memory, Mutability, Store, ValRaw};
 
 use crate::error;
-use crate::live::{Live, State};
+use crate::live::Live;
+use crate::memory::State;
 use crate::values::{from_raw, to_engine, to_raw, to_type};
 
 /// Something that a guest imports.

@@ -1,28 +1,12 @@
 //! A guest in its store: what is the same between its calls and in the middle of one.
 
-use std::sync::Arc;
-
-use polychord_runtime_api::spi::{GlobalAt, Host, Instance as GuestInstance};
+use polychord_runtime_api::spi::{GlobalAt, Instance as GuestInstance};
 use polychord_runtime_api::{Error, LinearMemories, Result, Value};
-use wasmtime::{AsContextMut, Extern, Global, Instance, Memory, StoreLimits, Val};
+use wasmtime::{AsContextMut, Extern, Global};
 
-use crate::memory::{bytes, bytes_mut};
+use crate::memory::{State, bytes, bytes_mut};
 use crate::values::{from_engine, to_engine};
 use crate::{NAME, error};
-
-/// The state of a store, which functions of the host and limits find there.
-pub(crate) struct State {
-    pub(crate) host: Arc<Host>,
-    /// None until the guest is there.
-    pub(crate) instance: Option<Instance>,
-    /// What the guest imports, in its order.
-    pub(crate) imports: Vec<Extern>,
-    /// By the index that the host knows them by.
-    pub(crate) memories: Vec<Memory>,
-    pub(crate) limits: StoreLimits,
-    /// Arguments and results of the last call, kept so that the next one allocates nothing.
-    pub(crate) values: Vec<Val>,
-}
 
 /// A guest, by its store or by what Wasmtime gives to a function of the host.
 pub(crate) struct Live<C>(pub(crate) C);

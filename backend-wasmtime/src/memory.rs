@@ -1,15 +1,28 @@
 //! The memories of a Wasmtime store: their bytes, and the limits on their growth.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use polychord_runtime_api::Result;
 use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
 use wasmtime::{
-    AsContextMut, Instance, Module, Store, StoreContext, StoreContextMut, StoreLimits,
-    StoreLimitsBuilder,
+    AsContextMut, Extern, Instance, Memory, Module, Store, StoreContext, StoreContextMut,
+    StoreLimits, StoreLimitsBuilder, Val,
 };
 
-use crate::live::State;
+/// The state of a store, which functions of the host and limits find there.
+pub(crate) struct State {
+    pub(crate) host: Arc<Host>,
+    /// None until the guest is there.
+    pub(crate) instance: Option<Instance>,
+    /// What the guest imports, in its order.
+    pub(crate) imports: Vec<Extern>,
+    /// By the index that the host knows them by.
+    pub(crate) memories: Vec<Memory>,
+    pub(crate) limits: StoreLimits,
+    /// Arguments and results of the last call, kept so that the next one allocates nothing.
+    pub(crate) values: Vec<Val>,
+}
 
 /// The bytes of a memory; empty if there is none of this index.
 pub(crate) fn bytes<'a>(store: impl Into<StoreContext<'a, State>>, index: usize) -> &'a [u8] {

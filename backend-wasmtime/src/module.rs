@@ -9,7 +9,8 @@ use wasmtime::{Instance, Store};
 
 use crate::config::Engines;
 use crate::guest::Guest;
-use crate::live::{Live, State};
+use crate::live::Live;
+use crate::memory::State;
 use crate::{NAME, error, imports, isolated, memory};
 
 /// A compiled guest.

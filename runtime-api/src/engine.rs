@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::capability::{Capabilities, Requirements};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::imports::{self, ExportType, ImportType};
+use crate::imports::{ExportType, ImportType, resolve};
 use crate::instantiation::Instantiation;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
@@ -178,7 +178,7 @@ impl Module for Compiled {
         let needs = Requirements { time_limit: limits.can_be_stopped(), ..Default::default() };
         needs.check(&self.capabilities)?;
         let host = Arc::new(Host::new(self.capabilities.clone(), self.info.clone(), limits)?);
-        let imports = imports::resolve(&host, imports)?;
+        let imports = resolve::resolve(&host, imports)?;
         let started = stack::with_room(|| self.module.start(Start::new(host, imports)));
         let started = started.map_err(|error| address_space::explain(error, &self.info))?;
         let (host, instance) = started.into_parts();

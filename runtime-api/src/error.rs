@@ -1,7 +1,7 @@
 //! What can go wrong between a host and its guests.
 //!
 //! - `about`: what a program learns of an error, without its message.
-//! - `kind`, `trap`, `layer_problem`, `unmet`: the parts of errors that are types of their own.
+//! - `kind`, `trap`, `layer_problem`, `unmet`, `unmatched`: the parts of errors that are types of their own.
 //! - `words`: the parts of messages.
 
 mod about;
@@ -10,6 +10,7 @@ mod layer_problem;
 #[cfg(test)]
 mod tests;
 mod trap;
+mod unmatched;
 mod unmet;
 mod words;
 
@@ -21,9 +22,9 @@ use polychord_plan::Printable;
 pub use self::kind::ErrorKind;
 pub use self::layer_problem::LayerProblem;
 pub use self::trap::TrapKind;
+pub use self::unmatched::Unmatched;
 pub use self::unmet::Unmet;
 use self::words::{in_function, join, list, memories, setter, unmatched_imports};
-use crate::imports::Unmatched;
 
 /// The result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

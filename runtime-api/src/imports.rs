@@ -13,19 +13,23 @@ mod error;
 mod function;
 mod layers;
 mod native;
-mod resolve;
+pub(crate) mod resolve;
+#[cfg(test)]
+mod tests;
 mod types;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use self::caller::{Bytes, Caller};
-pub use self::error::{HostError, HostPanic, Unmatched};
+pub use self::error::{HostError, HostPanic};
 pub use self::function::{HostFunction, Stopped};
+#[cfg(test)]
+pub(crate) use self::layers::layer_function;
 pub use self::layers::{LAYER_FUNCTIONS, LayerFunction};
 pub use self::native::{HostValue, Outcome, Params, Plain};
-pub(crate) use self::resolve::resolve;
 pub use self::types::{ExportType, ExternType, GlobalType, ImportType, MemoryType, TableType};
+pub use crate::error::Unmatched;
 use crate::value::{FunctionType, Value};
 use crate::{Error, Result};
 
@@ -222,16 +226,6 @@ impl Item {
             Self::Memory(ty) => ExternType::Memory(*ty),
             Self::Global(ty, _) => ExternType::Global(*ty),
         }
-    }
-}
-
-/// A function of the module `env`, for tests.
-#[cfg(test)]
-pub(crate) fn layer_function(name: &str) -> HostFunction {
-    let imports = layers::imports(crate::AddressType::I32);
-    match imports.get(polychord_abi::MODULE, name) {
-        Some(Item::Function(function)) => function.clone(),
-        other => panic!("{name} is {other:?}"),
     }
 }
 

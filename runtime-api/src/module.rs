@@ -3,6 +3,7 @@
 mod bounds;
 mod calls;
 mod externs;
+mod format;
 mod proposals;
 mod shape;
 
@@ -104,6 +105,7 @@ impl ModuleInfo {
     /// [`Error::InvalidModule`], [`Error::TooComplex`], [`Error::Import`] or [`Error::Unmet`]; see
     /// [`Engine::compile`](crate::Engine::compile).
     pub fn parse_within(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> Result<Self> {
+        format::check(wasm)?;
         let valid = bounds::validate(wasm, accepted_features(), limits);
         let valid = valid.map_err(|error| proposals::explain(error, wasm, limits))?;
         check_features(wasm, engine, limits)?;

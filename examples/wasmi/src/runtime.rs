@@ -57,7 +57,15 @@ impl Module for WasmiModule {
         let mut store = Store::new(self.module.engine(), state);
         store.limiter(|state| &mut state.limits);
         let imports = start.define(|item| define(&mut store, item))?;
-        let instance = Instance::new(&mut store, &self.module, &imports)
+        // Wasmi takes them in the order of their kinds, and in the module's order within each.
+        let mut in_order = imports.clone();
+        in_order.sort_by_key(|import| match import {
+            Extern::Func(_) => 0,
+            Extern::Table(_) => 1,
+            Extern::Memory(_) => 2,
+            Extern::Global(_) => 3,
+        });
+        let instance = Instance::new(&mut store, &self.module, &in_order)
             .map_err(|e| error::call(&e, "the start function"))?;
         let memories = self.info.memories().iter().filter_map(|memory| match memory.import {
             Some(index) => imports.get(index)?.into_memory(),

@@ -1,7 +1,7 @@
 //! Parts of messages.
 
+use super::unmatched::Unmatched;
 use super::unmet::Unmet;
-use crate::imports::Unmatched;
 
 /// What raises a limit.
 pub(super) fn setter(what: &str) -> &str {

@@ -12,7 +12,7 @@ use crate::{Error, Result, TrapKind, stack};
 
 /// Most calls of a guest within each other: as many on every engine, if the stack does not end
 /// before.
-const DEEPEST: u32 = 128;
+const DEEPEST: u32 = 64;
 
 /// A call within a call, until this is dropped.
 pub(crate) struct Deeper<'a>(&'a Host);

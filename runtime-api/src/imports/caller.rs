@@ -204,7 +204,8 @@ impl<'a> Caller<'a> {
     /// The errors of [`Runtime::call_into`](crate::Runtime::call_into), and [`Error::Unmet`] if the
     /// engine cannot run a guest within a call of the same guest
     /// ([`Capabilities::reentrance`](crate::Capabilities::reentrance)). Calls within calls that go
-    /// too deep end in a trap, [`TrapKind::StackOverflow`](crate::TrapKind::StackOverflow).
+    /// deeper than 64, or for which there is no stack, end in a trap,
+    /// [`TrapKind::StackOverflow`](crate::TrapKind::StackOverflow).
     pub fn call(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         self.host.module().check_call(export, args, Some(results.len()))?;
         let _deeper = self.host.go_deeper(export)?;

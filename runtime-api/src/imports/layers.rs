@@ -3,14 +3,12 @@
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::LazyLock;
 
 use polychord_abi::{MODULE, Stats, code, import};
 use polychord_plan::LayerId;
 
 use super::caller::Caller;
 use super::function::HostFunction;
-use super::{Imports, Item};
 use crate::host::{ANY_KIND, Host};
 use crate::ranks::{self, Rank};
 use crate::spi::Instance;
@@ -71,28 +69,6 @@ const fn offer(
     LayerFunction { name, params, result, serve }
 }
 
-/// The functions, for guests with this type of addresses.
-pub(super) fn imports(address: AddressType) -> &'static Imports {
-    static NARROW: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I32));
-    static WIDE: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I64));
-    match address {
-        AddressType::I32 => &NARROW,
-        AddressType::I64 => &WIDE,
-    }
-}
-
-fn all(address: AddressType) -> Imports {
-    let items = LAYER_FUNCTIONS
-        .iter()
-        .map(|function| (function.name.to_owned(), Item::Function(function.for_guests(address))));
-    Imports {
-        modules: [(MODULE.to_owned(), items.collect())]
-            .into_iter()
-            .collect::<std::collections::BTreeMap<_, _>>()
-            .into(),
-    }
-}
-
 /// Whether this is the name of one of these functions.
 pub(super) fn is_reserved(module: &str, name: &str) -> bool {
     module == MODULE && LAYER_FUNCTIONS.iter().any(|function| function.name == name)
@@ -111,7 +87,8 @@ impl LayerFunction {
         FunctionType { params, results: vec![self.result] }
     }
 
-    fn for_guests(&'static self, address: AddressType) -> HostFunction {
+    /// The function, for guests with this type of addresses.
+    pub(super) fn for_guests(&'static self, address: AddressType) -> HostFunction {
         HostFunction::new(MODULE, self.name, self.ty(address), |caller, args, results| {
             let number = self.serve(caller, args);
             if let [result] = results {
@@ -135,6 +112,13 @@ impl LayerFunction {
             Err(_) => host.refuse(Error::Panic { operation: self.name }).code().into(),
         }
     }
+}
+
+/// A function of the module `env`, for tests.
+#[cfg(test)]
+pub(crate) fn layer_function(name: &str) -> HostFunction {
+    let function = LAYER_FUNCTIONS.iter().find(|function| function.name == name);
+    function.unwrap().for_guests(AddressType::I32)
 }
 
 /// One call of such a function.

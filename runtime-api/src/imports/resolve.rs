@@ -1,11 +1,16 @@
 //! The imports of a module, matched with what there is, before any engine sees them.
 
-use polychord_abi::PAGE;
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
-use super::error::Unmatched;
+use polychord_abi::{MODULE, PAGE};
+
+use super::layers::LAYER_FUNCTIONS;
 use super::types::{ExternType, GlobalType, ImportType, MemoryType};
-use super::{Imports, Item, layers};
+use super::{Imports, Item};
+use crate::error::Unmatched;
 use crate::host::Host;
+use crate::value::AddressType;
 use crate::{Error, Result};
 
 /// Most imports of which a refusal lists similar names: a stranger's module may have very many.
@@ -21,7 +26,7 @@ const SIMILAR: usize = 3;
 /// [`Error::TooLarge`] if a memory begins beyond the guest's limits.
 pub(crate) fn resolve(host: &Host, given: Option<&Imports>) -> Result<Vec<Item>> {
     let module = host.module();
-    let own = layers::imports(module.address());
+    let own = own(module.address());
     let (mut items, mut unmatched) = (Vec::new(), Vec::new());
     for import in module.imports() {
         let find = |imports: &Imports| imports.get(&import.module, &import.name).cloned();
@@ -43,6 +48,24 @@ pub(crate) fn resolve(host: &Host, given: Option<&Imports>) -> Result<Vec<Item>>
         return Err(Error::Imports { unmatched });
     }
     items.into_iter().map(|item| within_limits(item, host)).collect()
+}
+
+/// The functions of the module `env`, for guests with this type of addresses.
+fn own(address: AddressType) -> &'static Imports {
+    static NARROW: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I32));
+    static WIDE: LazyLock<Imports> = LazyLock::new(|| all(AddressType::I64));
+    match address {
+        AddressType::I32 => &NARROW,
+        AddressType::I64 => &WIDE,
+    }
+}
+
+fn all(address: AddressType) -> Imports {
+    let item = |function: &'static super::LayerFunction| {
+        (function.name.to_owned(), Item::Function(function.for_guests(address)))
+    };
+    let items = LAYER_FUNCTIONS.iter().map(item).collect();
+    Imports { modules: BTreeMap::from([(MODULE.to_owned(), items)]).into() }
 }
 
 /// A memory that does not grow beyond the guest's limits.

@@ -248,18 +248,21 @@ pub fn start_function(engine: &dyn Engine) -> Outcome {
             (global $enabled (mut i32) (i32.const 9))
             (global $read (mut i32) (i32.const 9))
             (global $stats (mut i32) (i32.const 9))
+            (global $beyond (mut i32) (i32.const 9))
             (func $main
                 (global.set $enabled (call $enabled))
                 (global.set $read (call $read (i64.const 0) (i32.const 16) (i32.const 8)))
-                (global.set $stats (call $stats (i32.const 16) (i32.const 64))))
+                (global.set $stats (call $stats (i32.const 16) (i32.const 64)))
+                (global.set $beyond (call $stats (i32.const 65500) (i32.const 64))))
             (start $main)
-            (func (export "results") (result i32 i32 i32)
-                (global.get $enabled) (global.get $read) (global.get $stats)))"#,
+            (func (export "results") (result i32 i32 i32 i32)
+                (global.get $enabled) (global.get $read) (global.get $stats)
+                (global.get $beyond)))"#,
     )?;
     let size = i32::try_from(Stats::SIZE)?;
-    let expected = [0, NOT_ENABLED, size].map(Value::I32).to_vec();
+    let expected = [0, NOT_ENABLED, size, POINTER_OUT_OF_BOUNDS].map(Value::I32).to_vec();
     equal("results", guest.call("results", &[])?, expected)?;
-    equal("errors", guest.stats().errors, 1)
+    equal("errors", guest.stats().errors, 2)
 }
 
 /// A guest that exports no memory has no valid pointer.

@@ -3,7 +3,7 @@
 use polychord_runtime_api::imports::{Caller, HostError, HostPanic, HostValue, Imports};
 use polychord_runtime_api::{Engine, Error, FunctionType, Instantiation, Limits, Value, ValueType};
 
-use super::start;
+use super::start::start;
 use crate::check::{equal, holds};
 use crate::guest;
 use crate::{Failure, Outcome};

@@ -4,7 +4,7 @@ use polychord_runtime_api::abi::import;
 use polychord_runtime_api::imports::{GlobalType, Imports, MemoryType};
 use polychord_runtime_api::{Engine, Error, Value, ValueType};
 
-use super::{nothing, start};
+use super::start::{nothing, start};
 use crate::check::{equal, holds, refused};
 use crate::guest;
 use crate::{Failure, Outcome};

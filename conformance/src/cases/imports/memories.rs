@@ -6,7 +6,7 @@ use polychord_runtime_api::{
     AddressType, Engine, Error, Instantiation, LayerId, Limits, MemorySpec, Source, Value,
 };
 
-use super::start;
+use super::start::start;
 use crate::check::{equal, holds, refused, same_bytes};
 use crate::guest::{self, PAGE_LEN};
 use crate::{Failure, Outcome};

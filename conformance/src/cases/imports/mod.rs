@@ -4,17 +4,17 @@ mod functions;
 mod matching;
 mod memories;
 mod nested;
+mod start;
 
-use polychord_runtime_api::imports::{Caller, HostError, Imports};
-use polychord_runtime_api::{Engine, Instantiation, Limits, Requirements, Result, Runtime};
+use polychord_runtime_api::{Engine, Requirements};
 
 pub use functions::{errors, exits, many, pointers, round_trip, state, twelve_of_each, untyped};
 pub use matching::{described, every_mismatch, given_twice, reserved, twice_imported, unused};
 pub use memories::{grown_by_a_function, imported, limited, other_sizes, wide};
 pub use nested::{error_within, into_the_guest, state_within, too_deep};
 
+use crate::Case;
 use crate::guest::{MEMORY64, NOTHING};
-use crate::{Case, Failure};
 
 const fn case(
     name: &'static str,
@@ -158,14 +158,3 @@ pub const CASES: &[Case] = &[
         grown_by_a_function,
     ),
 ];
-
-/// Starts a guest with imports, and the default limits.
-fn start(engine: &dyn Engine, wat: &str, imports: &Imports) -> Result<Box<dyn Runtime>, Failure> {
-    let module = crate::guest::compile(engine, wat)?;
-    Ok(module.instantiate_with(Instantiation::new(&Limits::default()).imports(imports))?)
-}
-
-/// A function that does nothing.
-fn nothing(_: &mut Caller<'_>, (): ()) -> Result<(), HostError> {
-    Ok(())
-}
