@@ -209,7 +209,7 @@ fn what_is_no_guest_is_named() {
     )
     .unwrap();
     for (file, words) in [
-        ("text.wat", &["text form", "wat2wasm"][..]),
+        ("text.wat", &["text format", "wat2wasm"][..]),
         ("component.wasm", &["a core module is needed"]),
         ("nothing.wasm", &["not valid"]),
         ("part.wasm", &["not valid"]),

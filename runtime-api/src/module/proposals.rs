@@ -83,11 +83,6 @@ pub(super) fn explain(error: Error, wasm: &[u8], limits: &ModuleLimits) -> Error
                       core module out (wasm-tools component unbundle)";
         return Error::InvalidModule { offset: 0, reason: reason.into() };
     }
-    if is_text(wasm) {
-        let reason = "this is the text form of a module, and the binary form is needed: translate it \
-                      (wat2wasm, or wasm-tools parse)";
-        return Error::InvalidModule { offset: 0, reason: reason.into() };
-    }
     let used = used(wasm, limits);
     if used.is_empty() {
         return Error::InvalidModule { offset, reason };
@@ -100,29 +95,6 @@ pub(super) fn explain(error: Error, wasm: &[u8], limits: &ModuleLimits) -> Error
          has it or runs could differ: {advice}"
     );
     Error::InvalidModule { offset, reason }
-}
-
-/// Whether bytes begin as a module in text form does, after white space and comments: `(`, and the word
-/// `module`, `component` or that of a field.
-fn is_text(bytes: &[u8]) -> bool {
-    let start = &bytes[..bytes.len().min(64 << 10)];
-    let mut text = match std::str::from_utf8(start) {
-        Ok(text) => text,
-        // The last character may have been cut off.
-        Err(error) => std::str::from_utf8(&start[..error.valid_up_to()]).unwrap_or_default(),
-    };
-    loop {
-        text = text.trim_start();
-        text = match () {
-            () if text.starts_with(";;") => text.split_once('\n').map_or("", |(_, rest)| rest),
-            () if text.starts_with("(;") => text.split_once(";)").map_or("", |(_, rest)| rest),
-            () => break,
-        };
-    }
-    let word = text.strip_prefix('(').map(str::trim_start).unwrap_or_default();
-    ["module", "component", "func", "memory", "import", "type", "table", "global"]
-        .iter()
-        .any(|start| word.starts_with(start))
 }
 
 /// The proposals without which a module is not valid, if it is valid with all of them.
@@ -163,15 +135,6 @@ mod tests {
         }
         let component = refusal("(component)");
         assert!(component.contains("a core module is needed"), "{component}");
-        for text in ["(module)", " \n;; a comment\n(; another ;) (module $m (func))", "(func)"] {
-            let error = ModuleInfo::parse(text.as_bytes(), &crate::idle::capabilities());
-            let error = error.unwrap_err().to_string();
-            assert!(error.contains("text form") && error.contains("wat2wasm"), "{error}");
-        }
-        for other in [&b""[..], b"(", b"()", b";;", b"GIF89a", b"(lambda)", b"\xff(module)"] {
-            let error = ModuleInfo::parse(other, &crate::idle::capabilities()).unwrap_err();
-            assert!(!error.to_string().contains("text form"), "{error}");
-        }
         let nothing = ModuleInfo::parse(b"\0asm\x01\0\0\0\x01", &crate::idle::capabilities());
         assert!(!nothing.unwrap_err().to_string().contains("uses"));
     }
