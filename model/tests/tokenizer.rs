@@ -378,14 +378,14 @@ fn ends(tokenizer: &Tokenizer) -> Vec<u32> {
 fn tokens_that_end_an_answer_are_found_by_name_and_by_key() {
     let of = |texts: &[(&str, i32)]| byte_level(&["a b"], texts);
     let found = |texts: &[(&str, i32)]| ends(&build(&of(texts)).unwrap());
-    assert_eq!(found(&[("<|eot_id|>", 1), ("x", 1), ("<end_of_turn>", 4)]), [257, 259]);
+    assert_eq!(found(&[("<|eot_id|>", 1), ("xx", 1), ("<end_of_turn>", 4)]), [257, 259]);
     assert_eq!(found(&[("<fim_pad>", 1), ("<|fim_pad|>", 3)]), [257], "one of a kind");
     assert!(found(&[("<|fim_middle|>", 1)]).is_empty());
     // Harmony ends messages, not answers, by <|end|>; Gemma 4 has a plain </s>.
     assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3), ("<|call|>", 3)]), [258, 259]);
     assert_eq!(found(&[("<|end|>", 3), ("<|return|>", 3)]), [257, 258]);
     assert_eq!(found(&[("</s>", 1), ("<|tool_response>", 3)]), [258]);
-    let keyed = of(&[("!", 1), ("?", 1)])
+    let keyed = of(&[("!!", 1), ("??", 1)])
         .pair("tokenizer.ggml.eom_token_id", Value::U32(257))
         .pair("tokenizer.ggml.fim_sep_token_id", Value::U32(258));
     assert_eq!(ends(&build(&keyed).unwrap()), [257, 258]);

@@ -102,8 +102,9 @@ VARIABLES = [
 ]
 
 
-# Not for Python: it writes as JSON what is no list there.
-OTHERS = ["llama-cpp-deepseek-r1.jinja"]
+# Not for Python: the first writes as JSON what is no list there, and the second marks text as safe,
+# so that Python escapes what is joined to it as HTML.
+OTHERS = ["llama-cpp-deepseek-r1.jinja", "meetkai-functionary-medium-v3.1.jinja"]
 
 
 def digest(text):
