@@ -1,6 +1,5 @@
 //! `polychord lower`: a module with 64-bit memories as one that needs no memory64.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
