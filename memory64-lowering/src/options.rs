@@ -21,7 +21,7 @@ pub struct Options {
     pub cut_maximum: bool,
     /// Pages of 64 KiB in a segment, a power of two; 65,536 by default, which is 4 GiB.
     pub segment_pages: u32,
-    /// Memories that a module can have, which is 100 in the engines that are known.
+    /// Memories that the engine allows in a module: 100 by default, and never more.
     pub max_memories: u32,
     /// How loads and stores find their segment.
     pub dispatch: Dispatch,

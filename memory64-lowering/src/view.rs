@@ -6,6 +6,9 @@ use crate::format::{PAGE, segment_name};
 use crate::shape::{Memory, Shape};
 use crate::{Error, Options, Result};
 
+/// Memories that a module can have at all, which keeps the code for each of them small.
+const MOST: u32 = 100;
+
 /// A memory as code sees it: one memory, or segments that follow each other.
 #[derive(Clone, Debug)]
 pub(crate) struct View {
@@ -53,10 +56,11 @@ impl Views {
             }
             views.list.push(view);
         }
-        if needed > options.max_memories.into() {
+        let available = options.max_memories.min(MOST);
+        if needed > available.into() {
             return Err(Error::Memories {
                 needed,
-                available: options.max_memories,
+                available,
                 segment_bytes: options.segment_bytes(),
             });
         }
