@@ -5,7 +5,7 @@ mod common;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use polychord::api::abi::PAGE;
@@ -14,7 +14,9 @@ use polychord::api::{
     Caller, CopyReason, Engine, Error, HostError, Imports, Instantiation, LayerId, LayerSpec,
     Limits, LoadMethod, Memory64, MemorySpec, Runtime, Source, SourceRange,
 };
+use polychord::model::gguf::GgmlType;
 
+use common::llama::{Llama, Shape};
 use common::{engines_agree, skip, test_name};
 
 /// Set where a test runs for one engine, in a process of its own.
@@ -92,6 +94,41 @@ fn guests_call_the_program() {
             assert_eq!(guest.state::<Vec<String>>().unwrap()[..], ["hello, ", "polychord"]);
         }
         String::new()
+    });
+}
+
+/// Programs with a standard library, in Rust and C: with the layers of a model, and without threads.
+#[test]
+#[cfg(feature = "cli")]
+fn commands_with_a_standard_library_run() {
+    let Some(guests) = built() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let shape = Shape { context: 64, ..Shape::of(GgmlType::Q8_0) };
+    let model = Llama::random(shape).save(folder.path());
+    engines_agree(test_name!(), |engine| {
+        let run = |guest: &str, args: &[&str]| {
+            let output = Command::new(env!("CARGO_BIN_EXE_polychord"))
+                .args(["run", "--engine", engine.capabilities().engine, "--model"])
+                .arg(&model)
+                .arg(guests.join(guest))
+                .arg("--")
+                .args(args)
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            let (code, text) = (output.status.code(), String::from_utf8(output.stdout).unwrap());
+            (code, text, String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, report, refused) = run("report.wasm", &["0", "1", "999"]);
+        assert_eq!(code, Some(1), "{report} {refused}");
+        assert!(report.starts_with("layer 0: "), "{report}");
+        assert!(
+            report.contains("no threads: ") && refused.contains("layer 999"),
+            "{report} {refused}"
+        );
+        let (code, words, errors) = run("words.wasm", &[]);
+        assert_eq!((code, &errors[..]), (Some(0), ""), "{words}");
+        format!("{report}{words}")
     });
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use polychord_abi::transformer::status;
 use polychord_runtime_api::{Module, PagerStats, Stats};
 
 use crate::error::{Error, Result};
@@ -141,9 +142,24 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
-        self.pool.eval(tokens, used, result)?;
+        let evaluated = self.pool.eval(tokens, used, result);
+        evaluated.map_err(|error| self.name_token(error, tokens))?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
+    }
+
+    /// The guest only says that a token is not in the vocabulary; this says which.
+    fn name_token(&self, error: Error, tokens: &[u32]) -> Error {
+        let vocabulary = self.model.config().vocab;
+        let unknown = tokens.iter().find(|token| **token >= vocabulary);
+        match (error, unknown) {
+            (Error::Guest { operation, status: status::BAD_TOKEN, .. }, Some(token)) => {
+                let reason =
+                    format!("token {token} is not in the vocabulary of {vocabulary} tokens");
+                Error::Guest { operation, status: status::BAD_TOKEN, reason }
+            }
+            (error, _) => error,
+        }
     }
 
     /// The logits that the last [`eval`](Self::eval) computed. They have no meaning after an answer

@@ -1,10 +1,12 @@
 //! Choosing and opening an engine.
 
 use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
+use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use polychord::api::Engine;
 use polychord::api::spi::CompilerCommand;
@@ -27,7 +29,7 @@ pub(crate) struct EngineArgs {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
     isolate_compiler: bool,
-    /// Names of options, and what was chosen.
+    /// Names of options that were given, and what was chosen.
     chosen: Vec<(&'static str, String)>,
 }
 
@@ -43,6 +45,10 @@ pub(crate) enum Author {
 /// gigabytes and minutes for an interpreter of some other language.
 const TRUSTED_BYTES: u64 = 32 << 30;
 const TRUSTED_TIME: Duration = Duration::from_secs(3600);
+
+/// Guests of more bytes are whole language runtimes. Optimizing compilers took more than twenty minutes for
+/// Ruby's 16 MB.
+const LARGE: u64 = 8 << 20;
 
 const ISOLATE: &str = "isolate-compiler";
 
@@ -74,7 +80,8 @@ impl clap::Args for Choices {
 impl clap::FromArgMatches for Choices {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let choices = ENGINES.iter().filter_map(EngineEntry::choice);
-        let chosen = choices.filter_map(|choice| {
+        let given = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        let chosen = choices.filter(|choice| given(choice.name)).filter_map(|choice| {
             let value = matches.get_one::<String>(choice.name)?;
             Some((choice.name, value.clone()))
         });
@@ -90,11 +97,31 @@ impl clap::FromArgMatches for Choices {
 impl EngineArgs {
     /// Opens the engine that was asked for.
     pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, Failure> {
-        self.open_for(Author::Unknown)
+        let entry = self.entry()?;
+        Ok(entry.open(&self.choices.options(entry, Author::Unknown)?)?)
     }
 
-    /// Opens the engine that was asked for, for guests of an author.
-    pub(crate) fn open_for(&self, author: Author) -> Result<Arc<dyn Engine>, Failure> {
+    /// Opens the engine that was asked for, for a guest of so many bytes. Tells a person if a large one is
+    /// run in another way than others.
+    pub(crate) fn open_for(&self, author: Author, bytes: u64) -> Result<Arc<dyn Engine>, Failure> {
+        let entry = self.entry()?;
+        let mut choices = self.choices.clone();
+        if let Some((option, variant)) = self.choices.for_large(entry).filter(|_| bytes > LARGE) {
+            // What guests write to stderr is not to be mixed up with it, where a program reads it.
+            if std::io::stderr().is_terminal() {
+                let note = format!(
+                    "note: {} runs this guest of {bytes} bytes by --{option} {variant}: compiling it could \
+                     take many minutes. Give --{option} to choose",
+                    entry.name()
+                );
+                writeln!(std::io::stderr(), "{note}")?;
+            }
+            choices.chosen.push((option, variant.to_owned()));
+        }
+        Ok(entry.open(&choices.options(entry, author)?)?)
+    }
+
+    fn entry(&self) -> Result<&'static EngineEntry, Failure> {
         let known: Vec<_> = ENGINES.iter().map(EngineEntry::name).collect();
         let missing = || {
             let known = known.join(", ");
@@ -104,8 +131,7 @@ impl EngineArgs {
             Some(name) => name,
             None => polychord::default_engine().ok_or_else(missing)?,
         };
-        let entry = polychord::entry(name)?;
-        Ok(entry.open(&self.choices.options(entry, author)?)?)
+        Ok(polychord::entry(name)?)
     }
 }
 
@@ -113,6 +139,13 @@ impl Choices {
     /// One choice, and the defaults for the rest.
     fn of(option: &'static str, variant: &str) -> Self {
         Self { isolate_compiler: false, chosen: vec![(option, variant.to_owned())] }
+    }
+
+    /// What to choose for a large guest, unless something was.
+    fn for_large(&self, entry: &EngineEntry) -> Option<(&'static str, &'static str)> {
+        let choice = entry.choice()?;
+        let is_open = self.chosen.iter().all(|(option, _)| *option != choice.name);
+        choice.for_large.filter(|_| is_open).map(|variant| (choice.name, variant))
     }
 
     /// The arguments that make these choices in another run of this program.

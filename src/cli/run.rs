@@ -29,7 +29,9 @@ pub(crate) fn run(args: &Args) -> ExitCode {
 }
 
 fn try_run(args: &Args) -> Result<ExitCode, Failure> {
-    let engine = args.engine.open_for(args.with.author())?;
+    // What cannot be looked at is an error when it is read.
+    let bytes = std::fs::metadata(&args.guest).map_or(0, |file| file.len());
+    let engine = args.engine.open_for(args.with.author(), bytes)?;
     let outcome = guest::run(args, &engine)?;
     if args.json {
         let json = terminal::json(&serde_json::to_string_pretty(&outcome)?);

@@ -41,6 +41,8 @@ pub struct Choice {
     pub summary: &'static str,
     /// What there is to choose from, the default first.
     pub variants: &'static [Variant],
+    /// What `polychord run` chooses for guests of more than 8 MiB, if the default would take minutes.
+    pub for_large: Option<&'static str>,
 }
 
 /// One way in which an engine runs or compiles guests.

@@ -19,6 +19,7 @@ pub(super) const ENTRY: EngineEntry = EngineEntry {
                 compiled_in: cfg!(feature = "wasmedge"),
             },
         ],
+        for_large: Some("interpreter"),
     }),
     always_isolates: true,
     backend: BACKEND,

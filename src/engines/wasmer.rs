@@ -19,6 +19,7 @@ pub(super) const ENTRY: EngineEntry = EngineEntry {
                 compiled_in: cfg!(feature = "wasmer-llvm"),
             },
         ],
+        for_large: None,
     }),
     always_isolates: false,
     backend: BACKEND,
