@@ -101,7 +101,7 @@ impl EngineArgs {
         Ok(entry.open(&self.choices.options(entry, Author::Unknown)?)?)
     }
 
-    /// Opens the engine that was asked for, for a guest of so many bytes. Tells a person if a large one is
+    /// Opens the engine that was asked for, for a guest of this size in bytes. Tells a person if a large one is
     /// run in another way than others.
     pub(crate) fn open_for(&self, author: Author, bytes: u64) -> Result<Arc<dyn Engine>, Failure> {
         let entry = self.entry()?;
