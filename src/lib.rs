@@ -66,7 +66,7 @@
 //! | limits of memory and time | [`Module::instantiate`](api::Module::instantiate); kept by the engine | the guest runs |
 //! | layers: place, source, overlap | [`Runtime::register_layer`](api::Runtime::register_layer) | a byte moves |
 //! | names and types of a call | [`Runtime::call`](api::Runtime::call) | the engine is called |
-//! | pointers that a guest passes | [`api::spi::imports`], against its memory as it is then | a byte is read |
+//! | pointers that a guest passes | [`api::imports`], against its memory as it is then | a byte is read |
 //! | options of an answer | [`model::Sampling`], [`model::GenerateOptions`] | the first token |
 //!
 //! # Modules

@@ -154,7 +154,7 @@ impl ModuleInfo {
         &self.exports
     }
 
-    /// The exported functions by name. Functions whose types are beyond [`ValueType`] are
+    /// The exported functions by name. Functions whose types are beyond [`ValueType`](crate::ValueType) are
     /// left out: a host cannot call them.
     #[must_use]
     pub const fn functions(&self) -> &BTreeMap<String, FunctionType> {
