@@ -119,7 +119,10 @@ impl Place {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
+        self.prepare(Command::new(PROGRAM), args)
+    }
+
+    fn prepare(&self, mut command: Command, args: &[&str]) -> Command {
         command.args(args).current_dir(self.folder.path());
         command.env("POLYCHORD_CACHE", concat!(env!("CARGO_TARGET_TMPDIR"), "/run-cache"));
         command.env("HF_ENDPOINT", "http://127.0.0.1:9").env_remove("POLYCHORD_LOG");
@@ -308,7 +311,11 @@ fn ctrl_c_stops_a_guest() {
     for engine in polychord::available() {
         for time in [&["--time", "1h"][..], &[]] {
             let args = ["run", "--engine", engine, "busy.wasm"];
-            let mut child = place.command(&[&args[..], time].concat()).spawn().unwrap();
+            // Where tests run in the background, shells have them ignore the signal.
+            let mut program = Command::new("env");
+            program.args(["--default-signal=INT", PROGRAM]);
+            let mut command = place.prepare(program, &[&args[..], time].concat());
+            let mut child = command.spawn().unwrap();
             let mut line = String::new();
             let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
             stdout.read_line(&mut line).unwrap();
