@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use polychord_runtime_api::{Engine, Error, Limits, Result, Runtime, Value};
+use polychord_runtime_api::{Engine, Error, Limits, ModuleInfo, Result, Runtime, Value};
 
 use super::external::Interface;
 use super::link::{self, Part};
@@ -77,17 +77,16 @@ impl<'a> World<'a> {
 
     /// Instantiates a module.
     pub(super) fn start(&mut self, wasm: &[u8]) -> std::result::Result<Id, Stop> {
-        let imports = match self.engine.compile(wasm) {
-            Ok(module) if module.imports().is_empty() => {
-                let runtime = module.instantiate(&limits())?;
-                let id = self.add(wasm, Vec::new());
-                let log = vec![Event::Start(id)];
-                self.run(Guest { parts: vec![id], log, runtime, linked: false });
-                return Ok(id);
-            }
-            Ok(_) => self.resolve(wasm)?,
-            Err(error) => return Err(error.into()),
-        };
+        // What imports something is compiled with that in one module.
+        let info = ModuleInfo::parse(wasm, self.engine.capabilities())?;
+        if info.imports().is_empty() {
+            let runtime = self.engine.compile(wasm)?.instantiate(&limits())?;
+            let id = self.add(wasm, Vec::new());
+            let log = vec![Event::Start(id)];
+            self.run(Guest { parts: vec![id], log, runtime, linked: false });
+            return Ok(id);
+        }
+        let imports = self.resolve(wasm)?;
         let id = self.add(wasm, imports);
         self.link(id)?;
         Ok(id)
