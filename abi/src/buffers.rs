@@ -13,8 +13,9 @@ use crate::network::{Size, Sizes};
 ///     vocab: 49_152, dim: 576, ffn: 1_536, heads: 9, kv_heads: 3, head_dim: 64, rope_dim: 64,
 ///     ..Sizes::default()
 /// };
-/// let run = Run { context: 2_048, batch: 32, kv_heads: 3, integers: true };
-/// let buffers = Buffers::new(&sizes, &run).expect("no size overflows");
+/// let run = Run { context: 2_048, batch: 32, integers: true };
+/// let buffers = Buffers::new(&sizes, &run).and_then(|buffers| buffers.with_block(&sizes, 3, &run));
+/// let buffers = buffers.expect("no size overflows");
 /// assert_eq!(buffers.logits, 49_152);
 /// // Keys and values of a block, as 32-bit floats: 3 MiB.
 /// assert_eq!(buffers.cache_bytes(4), Some(2 * 3 * 64 * 2_048 * 4));
@@ -88,8 +89,7 @@ pub struct Integers {
 /// ```
 /// use polychord_abi::buffers::Run;
 ///
-/// // The first of two ranks that share four key and value heads.
-/// let run = Run { context: 4_096, batch: 32, kv_heads: 2, integers: true };
+/// let run = Run { context: 4_096, batch: 32, integers: true };
 /// assert!(run.batch <= run.context);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -419,10 +419,10 @@ fn shapes_and_types_must_fit() {
         );
     }
     let mut writer = model();
-    writer.tensors[2].kind = GgmlType::IQ4_NL.number();
+    writer.tensors[2].kind = GgmlType::Q8_1.number();
     let message = error(&spread(writer)).to_string();
     assert!(
-        message.contains("attn_q") && message.contains("IQ4_NL") && message.contains("Q8_0"),
+        message.contains("attn_q") && message.contains("Q8_1") && message.contains("Q8_0"),
         "{message}"
     );
     let mut writer = model();
