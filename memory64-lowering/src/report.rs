@@ -29,7 +29,8 @@ pub struct Lowered<'a> {
 /// let text = "(module (memory i64 1) (func (drop (i32.load (i64.const 0)))))";
 /// let wasm = wat::parse_str(text).unwrap();
 /// let report = lower(&wasm, &Options::default()).unwrap().report;
-/// assert_eq!((report.checked, report.helpers), (1, 3));
+/// assert_eq!(report.checked, 1);
+/// assert!(report.helpers > 0);
 /// ```
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
