@@ -1,8 +1,8 @@
 //! What words look like: the alternatives of pre-tokenizers, each as a function.
 //!
-//! An alternative tells how many bytes at the start of a text it matches, 0 if none. They are
-//! those of the regular expressions that models come with, greedy and in their order, but need
-//! no compiling (which took longer than all else that a prompt needs) and take linear time.
+//! An alternative tells how many bytes at the start of a text it matches, 0 if none. They match what the
+//! regular expressions of models match, greedily and in their order, but need no compiling (which took
+//! longer than all else that a prompt needs) and take linear time.
 //! Where llama.cpp cuts otherwise than the model's own expression, this follows llama.cpp.
 
 use super::classes::{Class, class, is_deepseek_letter};
