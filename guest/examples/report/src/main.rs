@@ -17,10 +17,6 @@ fn main() -> ExitCode {
             }
         }
     }
-    // Preview 1 of WASI has no threads: all of it is done by one.
-    if let Err(error) = std::thread::Builder::new().spawn(|| ()) {
-        println!("no threads: {}", error.kind());
-    }
     match memory64::stats() {
         Ok(stats) => println!("{} loaded, {} of them mapped", stats.loads, stats.maps),
         Err(error) => println!("no statistics: {error}"),
