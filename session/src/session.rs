@@ -155,7 +155,7 @@ impl Session {
         match (error, unknown) {
             (Error::Guest { operation, status: status::BAD_TOKEN, .. }, Some(token)) => {
                 let reason =
-                    format!("token {token} is not in the vocabulary of {vocabulary} tokens");
+                    format!("a token is not in the vocabulary: {token}, where it has {vocabulary}");
                 Error::Guest { operation, status: status::BAD_TOKEN, reason }
             }
             (error, _) => error,
