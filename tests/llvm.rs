@@ -33,6 +33,10 @@ fn llvm_computes_the_bits_of_cranelift() {
             GgmlType::Q8_0,
             GgmlType::Q4_K,
             GgmlType::Q6_K,
+            GgmlType::IQ4_NL,
+            GgmlType::IQ4_XS,
+            GgmlType::MXFP4,
+            GgmlType::IQ2_S,
         ] {
             let folder = tempfile::tempdir().unwrap();
             let path = Llama::random(Shape::of(kind)).save(folder.path());
