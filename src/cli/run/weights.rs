@@ -1,6 +1,6 @@
 //! A model for a guest of one's own.
 
-use polychord::api::{LayerSpec, MemorySpec, Plan, Runtime, Source, SourceRange};
+use polychord::api::{Runtime, Source, SourceRange};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::{Model, header_of};
 
@@ -16,7 +16,8 @@ pub(super) fn add(guest: &mut dyn Runtime, model: &ModelRef) -> Result<(), Failu
         Ok(model) => model.layers().to_vec(),
         Err(_) => tensors(&source)?,
     };
-    add_layers(guest, &source, layers)
+    guest.add_layers(&source, layers)?;
+    Ok(())
 }
 
 /// The help says that the file must not change.
@@ -39,20 +40,4 @@ fn tensors(source: &Source) -> Result<Vec<SourceRange>, Failure> {
         SourceRange::new(id, tensor.name.as_str(), tensor.offset, tensor.bytes)
     };
     Ok((0..).zip(&tensors).map(layer).collect())
-}
-
-fn add_layers(
-    guest: &mut dyn Runtime,
-    source: &Source,
-    layers: Vec<SourceRange>,
-) -> Result<(), Failure> {
-    let plan = Plan::resident(layers)?;
-    let Some(memory) = plan.memories.first() else { return Ok(()) };
-    let memory = guest.create_memory64(&MemorySpec::guest(memory.bytes))?;
-    for layer in &plan.layers {
-        let id = layer.source.id;
-        guest.register_layer(LayerSpec::of(&layer.source, source, memory, layer.offset))?;
-        guest.load_layer(id)?;
-    }
-    Ok(())
 }
