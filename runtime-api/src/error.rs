@@ -16,6 +16,7 @@ mod words;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use polychord_plan::Printable;
 
@@ -442,6 +443,8 @@ pub enum Error {
         ranks: usize,
         /// Why.
         reason: String,
+        /// The time limit of its call, if it took longer: the group can begin anew.
+        limit: Option<Duration>,
     },
     /// A group of no ranks, or of more than the limit.
     #[error("a group of {asked} ranks is not possible: 1 to {limit} are")]

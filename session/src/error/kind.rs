@@ -37,7 +37,7 @@ pub enum ErrorKind {
     TooLarge,
     /// The system, or an engine, has no more memory or threads.
     OutOfMemory,
-    /// The guest was stopped by its time limit. The session can go on.
+    /// The guest was stopped by its time limit, or another rank by its own. The session can go on.
     Stopped,
     /// Another rank failed first, or ranks do not do the same.
     Rank,
@@ -141,7 +141,8 @@ fn of_status(status: i32) -> ErrorKind {
 fn of_runtime(error: &api::Error) -> ErrorKind {
     use api::Error as E;
     match error {
-        E::Trap { kind: api::TrapKind::DeadlineExceeded(_), .. } => ErrorKind::Stopped,
+        E::Trap { kind: api::TrapKind::DeadlineExceeded(_), .. }
+        | E::RankStopped { limit: Some(_), .. } => ErrorKind::Stopped,
         E::Trap { .. } | E::InvalidModule { .. } | E::Import { .. } | E::MissingExport { .. } => {
             ErrorKind::Guest
         }
