@@ -269,5 +269,7 @@ pub use polychord_backend_wasmtime as wasmtime;
 #[cfg(feature = "hub")]
 pub use polychord_hub as hub;
 pub use polychord_runtime_api as api;
+#[cfg(feature = "serve")]
+pub use polychord_serve as serve;
 #[cfg(feature = "wasi")]
 pub use polychord_wasi as wasi;

@@ -19,3 +19,4 @@ pub use self::finish::Finish;
 pub use self::generation::{Generation, Token};
 pub use self::generator::Generator;
 pub use self::options::GenerateOptions;
+pub use self::stop_texts::{Pushed, StopTexts};

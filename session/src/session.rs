@@ -124,8 +124,13 @@ impl Session {
     }
 
     /// Appends tokens to the sequence, of which more follow: [`logits`](Self::logits) has no meaning
-    /// until the next [`eval`](Self::eval).
-    pub(crate) fn extend(&mut self, tokens: &[u32]) -> Result<()> {
+    /// until the next [`eval`](Self::eval). A long prompt can be evaluated so in pieces, between
+    /// which something else is done; the bits are those of one evaluation.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`eval`](Self::eval).
+    pub fn extend(&mut self, tokens: &[u32]) -> Result<()> {
         self.append(tokens, Wanted::Cache)
     }
 

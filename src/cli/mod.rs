@@ -16,6 +16,7 @@ mod program;
 mod progress;
 mod pull;
 mod run;
+mod serve;
 mod size;
 mod terminal;
 
@@ -45,6 +46,8 @@ enum Command {
     /// Ends with the guest's exit code; with 124 if its time was over, 134 if it trapped, 130 if it was
     /// interrupted, 125 if it could not be run, and 2 if the command line is at fault.
     Run(Box<run::Args>),
+    /// Answer requests of OpenAI's API, many at a time over one copy of the weights
+    Serve(Box<serve::Args>),
     /// Fetch a model into the cache
     Pull(pull::Args),
     /// Show the engines of this build and what they can do
@@ -70,6 +73,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Generate(args) => generate::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Run(args) => return run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Plan(args) => plan::run(&args),
