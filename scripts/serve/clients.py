@@ -96,6 +96,8 @@ for wrong, kind in [
     (lambda: ask("hi", n=0), openai.BadRequestError),
     (lambda: ask("hi", top_logprobs=3), openai.BadRequestError),
     (lambda: ask("word " * 2000), openai.BadRequestError),
+    (lambda: ask("hi", tool_choice="required"), openai.BadRequestError),
+    (lambda: ask("hi", response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nonsense"}}}), openai.BadRequestError),
     (lambda: client.embeddings.create(model=model, input="hi"), openai.BadRequestError),
 ]:
     try:
@@ -104,6 +106,44 @@ for wrong, kind in [
         assert error.body["message"], error
     else:
         raise AssertionError(kind)
+
+# Answers are held to a schema, and calls of tools are made and read back.
+schema = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "maxLength": 20}, "population": {"type": "integer", "maximum": 99999999}},
+    "required": ["city", "population"],
+    "additionalProperties": False,
+}
+held = ask("Give me a city as JSON.", max_tokens=120, response_format={"type": "json_schema", "json_schema": {"name": "city", "schema": schema}})
+value = json.loads(held.choices[0].message.content)
+assert set(value) == {"city", "population"} and isinstance(value["population"], int), value
+tools = [
+    {
+        "type": "function",
+        "function": {
+            "name": "weather",
+            "description": "The weather of a city.",
+            "parameters": {"type": "object", "properties": {"city": {"type": "string", "maxLength": 20}}, "required": ["city"], "additionalProperties": False},
+        },
+    }
+]
+called = ask("What is the weather in Paris?", tools=tools, tool_choice="required", max_tokens=100).choices[0]
+assert called.finish_reason == "tool_calls", called
+call = called.message.tool_calls[0]
+assert call.function.name == "weather" and set(json.loads(call.function.arguments)) == {"city"}, call
+pieces = [
+    choice.delta.tool_calls
+    for chunk in ask("What is the weather in Paris?", tools=tools, tool_choice="required", max_tokens=100, stream=True)
+    for choice in chunk.choices
+    if choice.delta.tool_calls
+]
+assert pieces[0][0].function.name == "weather" and pieces[0][0].function.arguments == call.function.arguments
+back = [
+    {"role": "user", "content": "What is the weather in Paris?"},
+    called.message.model_dump(exclude_none=True),
+    {"role": "tool", "tool_call_id": call.id, "content": "Rain."},
+]
+client.chat.completions.create(model=model, messages=back, tools=tools, max_tokens=8)
 
 # A stream that is closed ends its answer: its place is free at once.
 for _ in range(8):

@@ -1,10 +1,11 @@
 //! Many answers of one model, advanced together.
 //!
-//! - `job`: what is asked for, and what comes back.
+//! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
 //! - `queue`: what waits, one user after another.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
 //!   `turn`: one answer.
 
+mod grammar;
 mod job;
 mod queue;
 mod slot;
@@ -18,6 +19,7 @@ use std::time::{Duration, Instant};
 use polychord_session::{Model, SessionOptions, Transformer};
 use tokio::sync::mpsc;
 
+pub use self::grammar::{Constraint, Format, Grammars};
 pub use self::job::{Event, Job, Logprob, TokenEvent, TokenLogprobs, Usage};
 use self::queue::{Queue, Waiting};
 use self::worker::Worker;

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use polychord_model::chat::ChatTemplate;
 use polychord_session::{Error as SessionError, Model};
 use tokio::sync::OnceCell;
+use std::sync::OnceLock;
 
 use super::auth::Keys;
 use super::failure::Failure;
@@ -16,7 +17,7 @@ use super::{Load, Loaded};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
-use crate::scheduler::{Scheduler, SchedulerOptions};
+use crate::scheduler::{Constraint, Format, Grammars, Scheduler, SchedulerOptions};
 
 /// What all requests share.
 pub(super) struct App {
@@ -45,6 +46,8 @@ pub(super) struct Running {
     pub(super) scheduler: Scheduler,
     /// None if the model has no template that can be used, and why.
     pub(super) template: std::result::Result<ChatTemplate, String>,
+    /// Made for the first answer that is held to a grammar.
+    grammars: OnceLock<std::result::Result<Grammars, String>>,
 }
 
 impl App {
@@ -115,7 +118,7 @@ impl Served {
             let scheduler =
                 Scheduler::start_with(metrics, transformer, &model, &session, &self.options)?;
             tracing::info!(model = self.name, context = scheduler.context(), "loaded");
-            Ok(Running { scheduler, template })
+            Ok(Running { scheduler, template, grammars: OnceLock::new() })
         });
         started.await.unwrap_or_else(|panic| {
             let reason = format!("loading it panicked, which is a bug: {panic}");
@@ -127,6 +130,18 @@ impl Served {
 impl Running {
     pub(super) const fn model(&self) -> &Model {
         self.scheduler.model()
+    }
+
+    /// Compiles what an answer is to be held to; `param` is where a client has said it.
+    pub(super) fn constraint(&self, param: &str, format: &Format) -> Result<Constraint, Failure> {
+        let made = self.grammars.get_or_init(|| {
+            let tokenizer = self.model().tokenizer().map_err(|error| error.to_string())?;
+            Grammars::new(tokenizer)
+        });
+        let compiled = made.as_ref().map_err(Clone::clone).and_then(|it| it.compile(format));
+        compiled.map_err(|reason| {
+            Failure::param(param, format!("an answer cannot be held to this: {reason}"))
+        })
     }
 }
 

@@ -6,14 +6,16 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use polychord_model::chat::{GenerationPrompt, Json, Message, Variables};
+use serde_json::{Value, json};
 
 use super::app::{App, Running, Served, now};
 use super::choice::Kind;
 use super::failure::Failure;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, format};
 use super::read;
 use super::request::{ChatMessage, ChatRequest, Content};
 use super::stream::{About, Answers};
+use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
@@ -27,13 +29,14 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
         _ => None,
     };
     let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
-    refuse_unsupported(&request)?;
-    let prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
+    let format = wanted(&request)?;
+    let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
     let is_stream = request.common.stream == Some(true);
     let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
     let tools = !request.tools.is_empty() && !is_none(&request);
     let running = served.scheduler().await?;
-    let prompt = encode(served.clone(), request).await?;
+    let (prompt, constraint) = encode(served.clone(), request, format).await?;
+    prepared.constraint = constraint;
     let receivers = prepared.submit(&app, running, vec![prompt])?;
     let about = About {
         kind: Kind::Chat { tools },
@@ -48,15 +51,70 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     if is_stream { Ok(answers.stream()) } else { answers.collect().await }
 }
 
-/// What changes an answer and is not there is refused, so that no client takes it for granted.
-fn refuse_unsupported(request: &ChatRequest) -> Result<(), Failure> {
-    let choice = request.tool_choice.as_ref();
-    let is_known = |it: &serde_json::Value| matches!(it.as_str(), Some("auto" | "none"));
-    if choice.is_some_and(|it| !it.is_null() && !is_known(it)) {
-        let message = "tool_choice is \"auto\" or \"none\" here: a call cannot be made certain";
+/// What the answer is to be held to, and the parameter that says so.
+fn wanted(request: &ChatRequest) -> Result<Option<(&'static str, Wanted)>, Failure> {
+    let choice = request.tool_choice.as_ref().filter(|it| !it.is_null());
+    let named = choice.and_then(|it| it.get("function")?.get("name")?.as_str());
+    let forced = match choice.map(|it| it.as_str()) {
+        None | Some(Some("auto" | "none")) => None,
+        Some(Some("required")) => Some(None),
+        Some(None) if named.is_some() => Some(named),
+        Some(_) => {
+            let message = "tool_choice is auto, none, required or a function by its name";
+            return Err(Failure::param("tool_choice", message));
+        }
+    };
+    if let Some(name) = forced {
+        return Ok(Some(("tool_choice", Wanted::Call(calls_schema(&request.tools, name)?))));
+    }
+    let format = format(&request.common)?;
+    Ok(format.map(|(param, format)| (param, Wanted::Format(format))))
+}
+
+/// What an answer is to be.
+enum Wanted {
+    Format(Format),
+    /// A call of a tool, of which the schema is this.
+    Call(Value),
+}
+
+/// The schema of a call of one of the tools.
+fn calls_schema(tools: &[Json], name: Option<&str>) -> Result<Value, Failure> {
+    let one = |tool: &Json| {
+        let tool = serde_json::to_value(tool).ok()?;
+        let function = tool.get("function")?;
+        let this = function.get("name")?.as_str()?.to_owned();
+        if name.is_some_and(|name| name != this) {
+            return None;
+        }
+        let parameters = function.get("parameters").cloned();
+        let parameters = parameters.unwrap_or_else(|| json!({ "type": "object" }));
+        Some(json!({
+            "type": "object",
+            "properties": { "name": { "const": this }, "arguments": parameters },
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        }))
+    };
+    let schemas: Vec<_> = tools.iter().filter_map(one).collect();
+    if schemas.is_empty() {
+        let message = "tool_choice asks for a call, and tools has no such function";
         return Err(Failure::param("tool_choice", message));
     }
-    super::completions::refuse_formats(&request.common)
+    Ok(json!({ "anyOf": schemas }))
+}
+
+impl Wanted {
+    /// The form in which the model writes calls.
+    fn into_format(self, source: &str) -> Format {
+        match self {
+            Self::Format(format) => format,
+            Self::Call(schema) if source.contains("<tool_call>") => Format::Lark(format!(
+                "start: \"<tool_call>\\n\" call \"\\n</tool_call>\"\ncall: %json {schema}\n"
+            )),
+            Self::Call(schema) => Format::JsonSchema(schema),
+        }
+    }
 }
 
 fn is_none(request: &ChatRequest) -> bool {
@@ -65,11 +123,23 @@ fn is_none(request: &ChatRequest) -> bool {
 
 /// The tokens of a conversation, as the model's template writes it. Text of messages never becomes a
 /// control token.
-async fn encode(served: Arc<Served>, request: ChatRequest) -> Result<Vec<u32>, Failure> {
-    // A template may take a part of a second.
+async fn encode(
+    served: Arc<Served>,
+    request: ChatRequest,
+    wanted: Option<(&'static str, Wanted)>,
+) -> Result<(Vec<u32>, Option<Constraint>), Failure> {
+    // A template or a grammar may take a part of a second.
     let encoded = tokio::task::spawn_blocking(move || {
         let running = served.running().ok_or(crate::Error::NoModel)?;
-        encode_now(running, request)
+        let constraint = match wanted {
+            None => None,
+            Some((param, wanted)) => {
+                let source = running.model().gguf().metadata().str("tokenizer.chat_template");
+                let format = wanted.into_format(source.ok().flatten().unwrap_or_default());
+                Some(running.constraint(param, &format)?)
+            }
+        };
+        Ok((encode_now(running, request)?, constraint))
     });
     encoded.await.unwrap_or_else(|panic| {
         let message = format!("a bug: the template panicked: {panic}");

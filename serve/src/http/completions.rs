@@ -10,9 +10,9 @@ use polychord_model::tokenizer::SpecialTokens;
 use super::app::{App, Running, now};
 use super::choice::Kind;
 use super::failure::Failure;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, format};
 use super::read;
-use super::request::{Common, CompletionRequest, Prompts};
+use super::request::{CompletionRequest, Prompts};
 use super::stream::{About, Answers};
 
 /// Most prompts of a request.
@@ -34,13 +34,16 @@ pub(super) async fn completions(
     if request.best_of.is_some_and(|it| it > request.common.n.unwrap_or(1)) {
         return Err(Failure::param("best_of", "best_of cannot be more than n"));
     }
-    refuse_formats(&request.common)?;
+    let format = format(&request.common)?;
     // As OpenAI's: 16 tokens where nothing is said.
     let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
-    let prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
+    let mut prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
     let is_stream = request.common.stream == Some(true);
     let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
     let running = served.scheduler().await?;
+    if let Some((param, format)) = format {
+        prepared.constraint = Some(running.constraint(param, &format)?);
+    }
     let prompts = encode(running, request.prompt)?;
     let receivers = prepared.submit(&app, running, prompts)?;
     let about = About {
@@ -54,20 +57,6 @@ pub(super) async fn completions(
     };
     let answers = Answers { about, receivers };
     if is_stream { Ok(answers.stream()) } else { answers.collect().await }
-}
-
-/// Formats that an answer cannot be held to.
-pub(super) fn refuse_formats(common: &Common) -> Result<(), Failure> {
-    let format = common.response_format.as_ref().and_then(|it| it.get("type")?.as_str());
-    if format.is_some_and(|it| it != "text") {
-        let message = "an answer cannot be held to a format here: ask for it in the prompt";
-        return Err(Failure::param("response_format", message));
-    }
-    if common.grammar.is_some() {
-        let message = "an answer cannot be held to a grammar here";
-        return Err(Failure::param("grammar", message));
-    }
-    Ok(())
 }
 
 fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {

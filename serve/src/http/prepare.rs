@@ -8,7 +8,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::app::{App, Running, random};
 use super::failure::Failure;
 use super::request::{Common, Stop};
-use crate::scheduler::{Event, Job};
+use crate::scheduler::{Constraint, Event, Format, Job};
 
 /// Most answers of a request.
 const MOST_CHOICES: usize = 16;
@@ -25,6 +25,7 @@ pub(super) struct Prepared {
     max_tokens: Option<usize>,
     pub(super) logprobs: Option<usize>,
     user: String,
+    pub(super) constraint: Option<Constraint>,
 }
 
 impl Prepared {
@@ -52,6 +53,7 @@ impl Prepared {
             max_tokens,
             logprobs,
             user: common.user.clone().unwrap_or_default(),
+            constraint: None,
         })
     }
 
@@ -83,6 +85,7 @@ impl Prepared {
                     .max_tokens(self.max_tokens)
                     .stop(self.stop.iter().cloned())
                     .logprobs(self.logprobs)
+                    .constraint(self.constraint.clone())
                     .user(&*self.user)
                     .deadline(deadline);
                 // Those before are dropped with their receivers.
@@ -143,4 +146,33 @@ fn logit_bias(common: &Common) -> Result<Vec<(u32, f32)>, Failure> {
     given.map(one).collect::<Option<_>>().ok_or_else(|| {
         Failure::param("logit_bias", "logit_bias has token ids, each with a number from -100 to 100")
     })
+}
+
+/// What an answer is to be held to, and the parameter that says so.
+pub(super) fn format(common: &Common) -> Result<Option<(&'static str, Format)>, Failure> {
+    if let Some(grammar) = &common.grammar {
+        return Ok(Some(("grammar", Format::Lark(grammar.clone()))));
+    }
+    let name = "response_format";
+    let Some(format) = common.response_format.as_ref().filter(|it| !it.is_null()) else {
+        return Ok(None);
+    };
+    let wrong = || {
+        let message = "response_format has a type: text, json_object, or json_schema with a schema in \
+                       json_schema.schema";
+        Failure::param(name, message)
+    };
+    let schema = format.get("json_schema").and_then(|it| it.get("schema"));
+    match format.get("type").and_then(|it| it.as_str()) {
+        Some("text") => Ok(None),
+        // llama.cpp's server takes a schema here, too.
+        Some("json_object") => Ok(Some((name, match format.get("schema") {
+            Some(schema) => Format::JsonSchema(schema.clone()),
+            None => Format::JsonObject,
+        }))),
+        Some("json_schema") => {
+            Ok(Some((name, Format::JsonSchema(schema.cloned().ok_or_else(wrong)?))))
+        }
+        _ => Err(wrong()),
+    }
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 use polychord_model::Sampling;
 use polychord_session::{ErrorKind, Finish};
 
+use super::grammar::Constraint;
+
 /// A sequence that is to be continued.
 ///
 /// ```
@@ -33,6 +35,8 @@ pub struct Job {
     pub stop: Vec<String>,
     /// With each token comes its probability and this many of the best.
     pub logprobs: Option<usize>,
+    /// What the answer is held to.
+    pub constraint: Option<Constraint>,
     /// Who asks: users take their places in turn.
     pub user: String,
     /// When the answer ends at the latest.
@@ -49,6 +53,7 @@ impl Job {
             max_tokens: None,
             stop: Vec::new(),
             logprobs: None,
+            constraint: None,
             user: String::new(),
             deadline: None,
         }
@@ -86,6 +91,13 @@ impl Job {
     #[must_use]
     pub fn logprobs(mut self, count: impl Into<Option<usize>>) -> Self {
         self.logprobs = count.into();
+        self
+    }
+
+    /// Sets what the answer is held to.
+    #[must_use]
+    pub fn constraint(mut self, constraint: impl Into<Option<Constraint>>) -> Self {
+        self.constraint = constraint.into();
         self
     }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use polychord_model::sampler::Sampler;
-use polychord_model::tokenizer::PendingText;
+use polychord_model::tokenizer::{PendingText, Tokenizer};
 use polychord_session::generate::{Pushed, StopTexts};
 use polychord_session::{Error, Finish, Logits, Model, Result, Session};
 use tokio::sync::mpsc::UnboundedSender;
@@ -74,13 +74,14 @@ impl Turn {
         context: u32,
         metrics: &ModelMetrics,
     ) -> Result<Option<Finish>> {
-        let id = self.sample(logits)?;
+        let tokenizer = model.tokenizer()?;
+        let id = self.sample(tokenizer, logits)?;
         self.tokens.push(id);
         self.measure(metrics);
-        let tokenizer = model.tokenizer()?;
         let is_end = tokenizer.is_end_of_generation(id);
+        let is_complete = self.follow(id, is_end)?;
         let text = if is_end { String::new() } else { self.pending.push(tokenizer, id)? };
-        let finish = if is_end {
+        let finish = if is_end || is_complete {
             Some(Finish::EndOfText)
         } else if self.job.max_tokens.is_some_and(|most| self.generated() >= most) {
             Some(Finish::MaxTokens)
@@ -130,8 +131,8 @@ impl Turn {
         self.tokens.len() - self.job.prompt.len()
     }
 
-    fn sample(&mut self, logits: Logits<'_>) -> Result<u32> {
-        if self.job.logit_bias.is_empty() {
+    fn sample(&mut self, tokenizer: &Tokenizer, logits: Logits<'_>) -> Result<u32> {
+        if self.job.logit_bias.is_empty() && self.job.constraint.is_none() {
             return Ok(self.sampler.sample(logits.iter(), &self.tokens)?);
         }
         self.biased.clear();
@@ -141,7 +142,19 @@ impl Turn {
             // Never infinite, which the sampler takes for damage.
             logit.into_iter().for_each(|it| *it = (*it + bias).min(f32::MAX));
         }
+        if let Some(constraint) = &mut self.job.constraint {
+            let ends = |id| tokenizer.is_end_of_generation(id);
+            constraint.mask(&mut self.biased, ends).map_err(no_grammar)?;
+        }
         Ok(self.sampler.sample(self.biased.iter().copied(), &self.tokens)?)
+    }
+
+    /// Follows the grammar; tells whether it is complete.
+    fn follow(&mut self, id: u32, is_end: bool) -> Result<bool> {
+        match &mut self.job.constraint {
+            Some(constraint) if !is_end => constraint.take(id).map_err(no_grammar),
+            _ => Ok(false),
+        }
     }
 
     fn measure(&mut self, metrics: &ModelMetrics) {
@@ -164,6 +177,12 @@ impl Turn {
             Pushed::Clear(clear) => (clear, None),
         }
     }
+}
+
+/// A grammar that cost too much, or a defect of it.
+fn no_grammar(reason: String) -> Error {
+    polychord_model::chat::Error::Refused { reason: format!("the format of the answer: {reason}") }
+        .into()
 }
 
 /// Lets a session forget what is not in the prompt; tells how much it has seen of it.
