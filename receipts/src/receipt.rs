@@ -276,6 +276,12 @@ impl Step {
         Self { step, id, logits: Digest::of(logits) }
     }
 
+    /// A step whose logits were hashed elsewhere.
+    #[must_use]
+    pub const fn of_digest(step: u64, id: u32, logits: Digest) -> Self {
+        Self { step, id, logits }
+    }
+
     /// What is hashed of it: number, token, digest of the logits.
     fn bytes(&self) -> [u8; 44] {
         let mut bytes = [0; 44];
@@ -312,4 +318,3 @@ fn to_json(value: &impl Serialize) -> String {
 fn put_hex<S: Serializer>(bytes: &[u8; 64], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&to_hex(bytes))
 }
-

@@ -83,7 +83,8 @@ pub fn sampling_of(by_name: &BTreeMap<String, String>) -> Result<Sampling> {
     };
     let mut values = serde_json::Map::new();
     for (name, value) in by_name {
-        let value = serde_json::from_str(value).map_err(|error| wrong(format!("{name}: {error}")))?;
+        let value =
+            serde_json::from_str(value).map_err(|error| wrong(format!("{name}: {error}")))?;
         values.insert(name.clone(), value);
     }
     let sampling: Sampling = serde_json::from_value(serde_json::Value::Object(values))

@@ -66,7 +66,8 @@ pub use digests::{sampling_by_name, sampling_of};
 pub use error::{Error, ErrorKind, Result};
 pub use files::open_source;
 pub use generate::{
-    Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Progress, Token,
+    Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,
+    Progress, Token,
 };
 pub use header::{header_of, read_header};
 pub use model::Model;

@@ -11,8 +11,8 @@ use polychord_model::tokenizer::Tokenizer;
 use polychord_receipts::ModelDigests;
 use polychord_runtime_api::{Plan, Source, SourceRange};
 
-use crate::error::{Error, Result};
 use crate::digests;
+use crate::error::{Error, Result};
 use crate::files::open_with;
 use crate::header::header_of;
 

@@ -122,7 +122,12 @@ impl Session {
     /// # Errors
     ///
     /// Returns the errors of [`Model::digests`].
-    pub fn receipt(&self, prompt: &[u32], sampling: &Sampling, drawn: u64) -> Result<ReceiptBuilder> {
+    pub fn receipt(
+        &self,
+        prompt: &[u32],
+        sampling: &Sampling,
+        drawn: u64,
+    ) -> Result<ReceiptBuilder> {
         let (model, engine) = (self.model(), self.engine());
         let digests = model.digests()?.clone();
         Ok(ReceiptBuilder::new(&self.identity()?, digests, prompt, model.config().vocab)
@@ -161,7 +166,7 @@ impl<'a> Verifier<'a> {
         model: &Model,
         options: &SessionOptions,
     ) -> Result<Verdict> {
-        let options = self.check(transformer, model, options)?;
+        let options = self.check(transformer, model, options, 1)?;
         self.run(transformer.start(model, &options)?)
     }
 
@@ -179,16 +184,20 @@ impl<'a> Verifier<'a> {
         options: &SessionOptions,
         snapshot: impl Read,
     ) -> Result<Verdict> {
-        let options = self.check(transformer, model, options)?;
+        // The snapshot may be of a later step than the window.
+        let usual = SessionOptions::new().context_of(model)?;
+        let options = self.check(transformer, model, options, usual)?;
         self.run(transformer.restore(model, snapshot, &options)?.session)
     }
 
-    /// Makes sure that the receipt is about this model and guest, and returns how to compute it.
+    /// Makes sure that the receipt is about this model and guest, and returns how to compute it: in
+    /// that context at least, unless the options have another.
     fn check(
         &self,
         transformer: &Transformer,
         model: &Model,
         options: &SessionOptions,
+        context: u32,
     ) -> Result<SessionOptions> {
         let Range { start, end } = self.window;
         let Head { steps, options: named, vocabulary, .. } = self.receipt.head();
@@ -210,8 +219,8 @@ impl<'a> Verifier<'a> {
         let here = identity(model, transformer.guest(), &options)?;
         self.receipt.identity().check("receipt", &here)?;
         let needed = (self.receipt.prompt().len() as u64).saturating_add(end - 1);
-        let needed = u32::try_from(needed.max(1)).unwrap_or(u32::MAX);
-        options.context = Some(options.context.map_or(needed, |context| context.max(needed)));
+        let needed = u32::try_from(needed).unwrap_or(u32::MAX);
+        options.context = Some(options.context.unwrap_or(context).max(needed));
         Ok(options)
     }
 

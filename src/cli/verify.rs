@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 
 use polychord::api::Printable;
 use polychord::hub::ModelRef;
-use polychord::model::{
-    Error, Ranks, SessionOptions, SimdFlavor, Transformer, Verdict, Verifier,
-};
+use polychord::model::{Error, Ranks, SessionOptions, SimdFlavor, Transformer, Verdict, Verifier};
 use polychord::receipts::{PublicKey, Receipt};
 
 use super::Failure;
@@ -110,7 +108,8 @@ fn check_signer(receipt: &Receipt, wanted: Option<&PublicKey>) -> Result<(), Fai
         Some(signature) if signature.public_key == *wanted => Ok(()),
         Some(signature) => {
             let signer = signature.public_key;
-            Err(format!("the receipt is not verified: it is signed by {signer}, not {wanted}").into())
+            Err(format!("the receipt is not verified: it is signed by {signer}, not {wanted}")
+                .into())
         }
         None => Err("the receipt is not verified: it is not signed".to_owned().into()),
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Head, Prompt, Receipt, Step, VERSION, chain_next, chain_start, merkle};
+use crate::digest::Digest;
 use crate::identity::{Identity, ModelDigests};
 
 /// Takes the steps of a generation one by one, and makes a [`Receipt`] of them.
@@ -57,7 +58,12 @@ impl ReceiptBuilder {
 
     /// Takes the next step: the logits as little-endian bytes, and the token that was chosen.
     pub fn push(&mut self, id: u32, logits: impl AsRef<[u8]>) {
-        let step = Step::new(self.steps.len() as u64, id, logits);
+        self.push_digest(id, Digest::of(logits));
+    }
+
+    /// Takes the next step, whose logits were hashed elsewhere.
+    pub fn push_digest(&mut self, id: u32, logits: Digest) {
+        let step = Step::of_digest(self.steps.len() as u64, id, logits);
         self.head.chain = chain_next(self.head.chain, &step);
         self.steps.push(step);
     }

@@ -99,7 +99,10 @@ fn found_version(member: &str, json: &str) -> Option<u64> {
     impl<'de> serde::de::DeserializeSeed<'de> for Found<'_> {
         type Value = Option<u64>;
 
-        fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<Option<u64>, D::Error> {
+        fn deserialize<D: serde::Deserializer<'de>>(
+            self,
+            from: D,
+        ) -> Result<Option<u64>, D::Error> {
             from.deserialize_map(self)
         }
     }
@@ -110,7 +113,10 @@ fn found_version(member: &str, json: &str) -> Option<u64> {
             f.write_str("an object")
         }
 
-        fn visit_map<M: serde::de::MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+        fn visit_map<M: serde::de::MapAccess<'de>>(
+            self,
+            mut map: M,
+        ) -> Result<Self::Value, M::Error> {
             let mut found = None;
             while let Some(name) = map.next_key::<String>()? {
                 if name == self.0 {

@@ -186,11 +186,7 @@ impl State {
 /// Most bytes of a section with JSON: 16 MiB, which a long conversation takes.
 const MOST_JSON: u64 = 16 << 20;
 
-fn put_json<W: Write>(
-    writer: &mut Writer<W>,
-    tag: [u8; 4],
-    value: &impl Serialize,
-) -> Result<()> {
+fn put_json<W: Write>(writer: &mut Writer<W>, tag: [u8; 4], value: &impl Serialize) -> Result<()> {
     let json = serde_json::to_vec(value).map_err(|error| json_error(tag, &error))?;
     writer.begin(tag, json.len() as u64)?;
     writer.write(&json)
@@ -208,5 +204,9 @@ fn take_json<R: Read, T: DeserializeOwned>(
 }
 
 fn json_error(tag: [u8; 4], error: &serde_json::Error) -> Error {
-    Error::damaged(WHAT, format!("the section {}", String::from_utf8_lossy(&tag)), error.to_string())
+    Error::damaged(
+        WHAT,
+        format!("the section {}", String::from_utf8_lossy(&tag)),
+        error.to_string(),
+    )
 }

@@ -43,7 +43,8 @@ impl Beginning {
         }
         let mut after = None;
         if args.chat {
-            let no_turns = "the snapshot has no turns of a conversation: it was saved without --chat";
+            let no_turns =
+                "the snapshot has no turns of a conversation: it was saved without --chat";
             let mut turns = match (&args.resume, turns) {
                 (Some(_), None) => return Err(no_turns.to_owned().into()),
                 (_, turns) => turns.unwrap_or_default(),
@@ -109,10 +110,11 @@ pub(super) fn restore(
     path: &Path,
     options: &SessionOptions,
 ) -> Result<Session, Failure> {
-    let restored = transformer.restore(model, open(path)?, options).map_err(|error| match error {
-        Error::Receipt(error) => refuse(path, &error),
-        error => error.into(),
-    })?;
+    let restored =
+        transformer.restore(model, open(path)?, options).map_err(|error| match error {
+            Error::Receipt(error) => refuse(path, &error),
+            error => error.into(),
+        })?;
     Ok(restored.session)
 }
 
@@ -174,7 +176,8 @@ impl Receiver {
 }
 
 fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file = File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+    let file =
+        File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
     Ok(BufReader::with_capacity(128 << 10, file))
 }
 

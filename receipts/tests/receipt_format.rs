@@ -1,5 +1,5 @@
 //! Receipts: what is written is read again, and whatever was changed is found.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
 use polychord_receipts::{
     Digest, Error, ErrorKind, Identity, Key, LayerDigest, ModelDigests, Receipt, ReceiptBuilder,
@@ -55,9 +55,8 @@ fn what_contradicts_itself_is_named() {
         assert!(error.contains(expected), "{expected}: {error}");
     }
     let other = builder(5).information("more", 1).finish().sign(&Key::from_seed([9; 32]));
-    let line = |json: &str, name: &str| {
-        json.lines().find(|line| line.contains(name)).unwrap().to_owned()
-    };
+    let line =
+        |json: &str, name: &str| json.lines().find(|line| line.contains(name)).unwrap().to_owned();
     let forged = json.replace(&line(&json, "\"ed25519\""), &line(&other.to_json(), "\"ed25519\""));
     let error = Receipt::from_json(&forged).unwrap_err().to_string();
     assert!(error.contains("signature"), "{error}");
@@ -104,7 +103,10 @@ fn a_step_is_proven_without_the_others() {
         let proof = receipt.prove(step).unwrap();
         let json = proof.to_json();
         let read = StepProof::from_json(&json).unwrap();
-        assert_eq!((read.step(), read.digest()), (receipt.steps()[step as usize], receipt.digest()));
+        assert_eq!(
+            (read.step(), read.digest()),
+            (receipt.steps()[step as usize], receipt.digest())
+        );
         assert_eq!(read.signature(), receipt.signature());
         let id = format!("\"id\": {}", 40 + step);
         let changed = json.replace(&id, "\"id\": 1");
@@ -124,10 +126,14 @@ fn keys_are_for_their_owner_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("key");
     let key = Key::create(&path).unwrap();
-    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&path), 0o600);
     assert_eq!(Key::read(&path).unwrap().public(), key.public());
-    assert!(!format!("{key:?}").contains(std::fs::read_to_string(&path).unwrap().lines().nth(1).unwrap()));
+    assert!(
+        !format!("{key:?}")
+            .contains(std::fs::read_to_string(&path).unwrap().lines().nth(1).unwrap())
+    );
     for wrong in [0o640, 0o604, 0o660, 0o602] {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(wrong)).unwrap();
         let error = Key::read(&path).unwrap_err().to_string();

@@ -1,5 +1,5 @@
 //! Snapshots: what is written is read again, and whatever was changed is found.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
 
 use polychord_receipts::snapshot::{
     AnswerState, Compression, Meta, Reader, RowHeader, State, Turn, Writer, tag,
@@ -177,7 +177,10 @@ fn counts_that_cannot_be_are_refused_before_anything_is_allocated() {
         (vec![meta, tokens, (*b"RECR", 0, &[])], "RECR"),
         (vec![meta, tokens, (*b"recr", huge, &[])], "cut short"),
         (vec![meta, tokens, (tag::LOGITS, 0, &[]), (tag::ROWS, 0, &[]), meta], "twice"),
-        (vec![meta, tokens, (tag::LOGITS, 0, &[]), (tag::ROWS, 0, &[]), (*b"NEWS", 0, &[])], "NEWS"),
+        (
+            vec![meta, tokens, (tag::LOGITS, 0, &[]), (tag::ROWS, 0, &[]), (*b"NEWS", 0, &[])],
+            "NEWS",
+        ),
     ] {
         let error = read(&made(&sections)).unwrap_err().to_string();
         assert!(error.contains(expected), "{expected}: {error}");
