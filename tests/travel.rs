@@ -366,6 +366,29 @@ fn an_answer_in_small_steps_is_the_answer() {
     });
 }
 
+/// Three ranks divide four heads, of which two and two have their keys and values in common.
+#[test]
+fn heads_that_several_ranks_compute_are_saved_once() {
+    each_engine(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let transformer = Transformer::new(engine).unwrap();
+        let one = options(CacheType::F16);
+        let (model, bytes) = saved(&transformer, folder.path(), &one);
+        let expected =
+            next_100(&mut transformer.restore(&model, &bytes[..], &one).unwrap().session);
+        for placement in [Placement::resident32(), Placement::sharded32(3)] {
+            let three = one.clone().placement(placement).ranks(Ranks::Exactly(3));
+            let mut session = transformer.start(&model, &three).unwrap();
+            session.eval(&PROMPT).unwrap();
+            let mut again = Vec::new();
+            session.save(&mut again).unwrap();
+            assert!(again == bytes);
+            let mut session = transformer.restore(&model, &bytes[..], &three).unwrap().session;
+            assert_eq!(next_100(&mut session), expected);
+        }
+    });
+}
+
 #[test]
 fn what_was_forgotten_is_not_saved_and_a_rank_alone_saves_nothing() {
     each_engine(test_name!(), |engine| {

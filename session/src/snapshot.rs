@@ -149,10 +149,12 @@ impl Session {
             writer.write(logits.as_bytes())?;
         }
         let places = self.pool().places();
-        writer.begin(tag::ROWS, rows_len(&places, position)?)?;
-        for place in places {
-            writer.write(&place.head.to_bytes())?;
-            self.pool().read_rows(place, position, |rows| Ok::<_, Error>(writer.write(rows)?))?;
+        writer.begin(tag::ROWS, rows_len(&places, position))?;
+        for same in heads(&places) {
+            // Where several ranks compute one head of keys and values, all have the same rows.
+            let first = same[0];
+            writer.write(&first.head.to_bytes())?;
+            self.pool().read_rows(first, position, |rows| Ok::<_, Error>(writer.write(rows)?))?;
         }
         Ok(writer.finish()?)
     }
@@ -258,48 +260,70 @@ fn read_rows<R: Read>(pool: &mut RankPool, position: u32, reader: &mut Reader<R>
         return Err(wrong("it is missing".into()));
     };
     let places = pool.places();
-    let expected = rows_len(&places, position)?;
+    let expected = rows_len(&places, position);
     let is_whole = pool.ranks_here() == pool.ranks();
     if is_whole && section.bytes != expected {
         return Err(wrong(format!("it has {} bytes, and not {expected}", section.bytes)));
     }
-    for place in places {
+    for same in heads(&places) {
+        let head = same[0].head;
         loop {
             let mut header = [0; RowHeader::BYTES];
             reader.read(&mut header)?;
             let found = RowHeader::from_bytes(header);
-            if found == place.head {
+            if found == head {
                 break;
             }
-            if is_whole || found > place.head || found.row_bytes != place.head.row_bytes {
-                return Err(wrong(format!("{found:?} stands where {:?} is due", place.head)));
+            if is_whole || found > head || found.row_bytes != head.row_bytes {
+                return Err(wrong(format!("{found:?} stands where {head:?} is due")));
             }
-            skip(reader, u64::from(found.row_bytes) * u64::from(position))?;
+            each_piece(reader, rows_of(head, position), |_, _| Ok(()))?;
         }
-        pool.write_rows(place, position, |rows| Ok(reader.read(rows)?))?;
+        each_piece(reader, rows_of(head, position), |at, piece| {
+            same.iter().try_for_each(|place| {
+                pool.write_rows(*place, position, |rows| {
+                    // As long as the rows that are read.
+                    rows[at..at + piece.len()].copy_from_slice(piece);
+                    Ok(())
+                })
+            })
+        })?;
     }
     Ok(())
 }
 
-fn skip<R: Read>(reader: &mut Reader<R>, mut bytes: u64) -> Result<()> {
-    let mut scratch = [0; 4096];
-    while bytes > 0 {
-        let count = usize::try_from(bytes).unwrap_or(usize::MAX).min(scratch.len());
-        reader.read(&mut scratch[..count])?;
-        bytes -= count as u64;
+/// Reads bytes of a section, a piece at a time; `take` gets each with its place among them.
+fn each_piece<R: Read>(
+    reader: &mut Reader<R>,
+    bytes: u64,
+    mut take: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut piece = [0; 8192];
+    let mut at = 0;
+    while at < bytes {
+        let count = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(piece.len());
+        reader.read(&mut piece[..count])?;
+        // Within a memory of a guest.
+        take(usize::try_from(at).unwrap_or(usize::MAX), &piece[..count])?;
+        at += count as u64;
     }
     Ok(())
 }
 
-/// Bytes of the rows of all heads, each of which is there once.
-fn rows_len(places: &[Place], position: u32) -> Result<u64> {
-    if places.windows(2).any(|pair| pair[0].head == pair[1].head) {
-        return Err(damaged("the guests", "two have the keys and values of one head"));
-    }
-    let len = |place: &Place| {
-        RowHeader::BYTES as u64 + u64::from(place.head.row_bytes) * u64::from(position)
-    };
-    Ok(places.iter().map(len).sum())
+/// The places of each head: several where its keys and values are computed by several ranks.
+fn heads(places: &[Place]) -> impl Iterator<Item = &[Place]> {
+    places.chunk_by(|one, two| one.head == two.head)
+}
+
+/// Bytes of the rows of all heads, with their names.
+fn rows_len(places: &[Place], position: u32) -> u64 {
+    let len = |same: &[Place]| RowHeader::BYTES as u64 + rows_of(same[0].head, position);
+    heads(places).map(len).sum()
+}
+
+/// Bytes of the rows of a head.
+fn rows_of(head: RowHeader, position: u32) -> u64 {
+    u64::from(head.row_bytes) * u64::from(position)
 }
 
 fn damaged(place: &str, reason: impl Into<String>) -> Error {
