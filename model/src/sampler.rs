@@ -234,6 +234,9 @@ pub struct Sampler {
 /// Room for recent tokens that is made at the start: as many as programs usually look back.
 const MOST_RECENT: usize = 4096;
 
+/// Words of 32 bits that a random number takes.
+const WORDS: u128 = 2;
+
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
     id: u32,
@@ -260,6 +263,29 @@ impl Sampler {
         let last = usize::try_from(options.repeat_last_n).unwrap_or(usize::MAX);
         let recent = Vec::with_capacity(last.min(MOST_RECENT));
         Ok(Self { options: *options, rng, candidates: Vec::new(), recent })
+    }
+
+    /// A sampler that has drawn that many random numbers, to go on where another one was.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Sampling::validate`].
+    pub fn after(options: &Sampling, drawn: u64) -> Result<Self, Error> {
+        let mut sampler = Self::new(options)?;
+        sampler.rng.set_word_pos(u128::from(drawn) * WORDS);
+        Ok(sampler)
+    }
+
+    /// How many random numbers it has drawn: one for each token, and none where the best is taken.
+    #[must_use]
+    pub fn drawn(&self) -> u64 {
+        u64::try_from(self.rng.get_word_pos() / WORDS).unwrap_or(u64::MAX)
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn options(&self) -> &Sampling {
+        &self.options
     }
 
     /// Chooses a token id from `logits` (one for each token of the vocabulary), given the

@@ -1,5 +1,8 @@
 //! The builds of the transformer guest, and which one an engine gets.
 
+use std::sync::OnceLock;
+
+use polychord_receipts::Digest;
 use polychord_runtime_api as api;
 use polychord_runtime_api::plan::named;
 use polychord_runtime_api::{AddressType, Capabilities, Module, Plan, PlannedMemory, RelaxedSimd};
@@ -63,6 +66,25 @@ impl Build {
             (Self::Memories32, false) => polychord_transformer::MULTI32_PLAIN,
             (Self::Memories32, true) => polychord_transformer::MULTI32_RELAXED,
         }
+    }
+
+    /// The digest of the guest that comes with this crate: of the digests of all its builds, which
+    /// compute the same.
+    pub(crate) fn family() -> Digest {
+        static FAMILY: OnceLock<Digest> = OnceLock::new();
+        *FAMILY.get_or_init(|| {
+            let all: Vec<_> = Self::every().map(Digest::of).collect();
+            Digest::of_all(all.iter().map(AsRef::as_ref))
+        })
+    }
+
+    /// The digest of a guest, if it is none of these builds.
+    pub(crate) fn digest_of_other(wasm: &[u8]) -> Option<Digest> {
+        Self::every().all(|build| build != wasm).then(|| Digest::of(wasm))
+    }
+
+    fn every() -> impl Iterator<Item = &'static [u8]> {
+        Self::ALL.into_iter().flat_map(|build| [false, true].map(|relaxed| build.wasm(relaxed)))
     }
 
     /// The build that a module is.

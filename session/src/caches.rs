@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use polychord_abi::transformer::{CacheRows, export};
+use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{AddressType, Runtime, Value};
 
 use crate::calls::{first_number, outside};
@@ -32,6 +33,41 @@ impl Caches {
         Ok(Self(caches))
     }
 
+    /// All heads, by the names of their rows.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = RowHeader> {
+        self.0.values().flat_map(|rows| {
+            let heads = rows.first_head..rows.first_head.saturating_add(rows.heads);
+            heads.map(|head| RowHeader::new(rows.block, rows.part, head, rows.row_bytes))
+        })
+    }
+
+    /// The first `positions` rows of a head.
+    pub(crate) fn rows<'a>(
+        &self,
+        runtime: &'a dyn Runtime,
+        head: RowHeader,
+        positions: u32,
+    ) -> Result<&'a [u8]> {
+        let rows = self.0.get(&(head.block, head.part));
+        let place = rows.and_then(|rows| place(runtime, rows, head.head, positions));
+        let bytes = place.and_then(|(memory, range)| runtime.linear_memory(memory).get(range));
+        bytes.ok_or_else(|| outside(export::CACHE))
+    }
+
+    /// The first `positions` rows of a head, to be written.
+    pub(crate) fn rows_mut<'a>(
+        &self,
+        runtime: &'a mut dyn Runtime,
+        head: RowHeader,
+        positions: u32,
+    ) -> Result<&'a mut [u8]> {
+        let rows = self.0.get(&(head.block, head.part));
+        let place = rows.and_then(|rows| place(runtime, rows, head.head, positions));
+        let bytes =
+            place.and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range));
+        bytes.ok_or_else(|| outside(export::CACHE))
+    }
+
     /// Copies the first `positions` rows of each head from another guest, which has at least the
     /// heads that this one has.
     pub(crate) fn copy(
@@ -41,19 +77,13 @@ impl Caches {
         other: &dyn Runtime,
         positions: u32,
     ) -> Result<()> {
-        for (name, rows) in &self.0 {
-            let theirs = from.0.get(name).filter(|theirs| theirs.row_bytes == rows.row_bytes);
-            let theirs = theirs.ok_or_else(|| outside(export::CACHE))?;
-            for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
-                let from = place(other, theirs, head, positions)
-                    .and_then(|(memory, range)| other.linear_memory(memory).get(range));
-                let to = place(runtime, rows, head, positions)
-                    .and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range));
-                match (from, to) {
-                    (Some(from), Some(to)) => to.copy_from_slice(from),
-                    _ => return Err(outside(export::CACHE)),
-                }
+        for head in self.heads() {
+            let from = from.rows(other, head, positions)?;
+            let to = self.rows_mut(runtime, head, positions)?;
+            if from.len() != to.len() {
+                return Err(outside(export::CACHE));
             }
+            to.copy_from_slice(from);
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use polychord_model::layout::{Layout, Part};
+use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{Plan, Rank};
 
 use crate::error::{Error, Result};
@@ -219,6 +220,37 @@ impl Pipeline {
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
         let mut pairs = self.shards.iter_mut().zip(&other.shards);
         pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))
+    }
+
+    /// Lets all guests have that many positions, whose rows were written.
+    pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
+        self.shards.iter_mut().try_for_each(|shard| shard.resume(positions))
+    }
+
+    /// The heads whose keys and values are here, each with the guest that has them.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (RowHeader, usize)> {
+        let shards = self.shards.iter().enumerate();
+        shards.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
+    }
+
+    /// Keys or values of the first `positions` positions of a head that a guest has.
+    pub(crate) fn rows(&self, guest: usize, head: RowHeader, positions: u32) -> Result<&[u8]> {
+        self.shards[guest].rows(head, positions)
+    }
+
+    /// Keys or values of a head that a guest has, to be written.
+    pub(crate) fn rows_mut(
+        &mut self,
+        guest: usize,
+        head: RowHeader,
+        positions: u32,
+    ) -> Result<&mut [u8]> {
+        self.shards[guest].rows_mut(head, positions)
+    }
+
+    /// Where the logits are, to be written.
+    pub(crate) fn logits_mut(&mut self) -> Result<&mut [u8]> {
+        self.shards[self.route.head].logits_mut()
     }
 
     /// The logits that were computed last, as bytes.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use polychord_abi::transformer::status;
-use polychord_runtime_api::{Module, PagerStats, Stats};
+use polychord_receipts::Digest;
+use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -47,17 +48,22 @@ pub struct Session {
     context: u32,
     batch: u32,
     tokens: Vec<u32>,
+    /// Whether there are logits, which were computed after the last token.
+    has_logits: bool,
     load: LoadReport,
     /// What it was started with.
     module: Arc<dyn Module>,
     model: Model,
     options: SessionOptions,
+    /// Of the guest, if it does not come with this crate.
+    guest: Option<Digest>,
 }
 
 impl Session {
     /// Decides about the placement and loads the model.
     pub(crate) fn start(
         module: &Arc<dyn Module>,
+        guest: Option<Digest>,
         model: &Model,
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
@@ -65,11 +71,12 @@ impl Session {
         options.check()?;
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
-        Self::start_placed(module, model, options, placed, progress)
+        Self::start_placed(module, guest, model, options, placed, progress)
     }
 
     fn start_placed(
         module: &Arc<dyn Module>,
+        guest: Option<Digest>,
         model: &Model,
         options: &SessionOptions,
         placed: Placed,
@@ -101,10 +108,12 @@ impl Session {
             context,
             batch,
             tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
+            has_logits: false,
             load,
             module: module.clone(),
             model: model.clone(),
             options: options.clone(),
+            guest,
         })
     }
 
@@ -147,8 +156,10 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
+        self.has_logits = false;
         let evaluated = self.pool.eval(tokens, used, result);
         evaluated.map_err(|error| self.name_token(error, tokens))?;
+        self.has_logits = result == Wanted::Logits;
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
@@ -178,6 +189,7 @@ impl Session {
     /// has used stays with the session.
     pub fn reset(&mut self) {
         self.tokens.clear();
+        self.has_logits = false;
     }
 
     /// Forgets all but the first `len` tokens: what follows has the bits that it would have in a
@@ -193,6 +205,7 @@ impl Session {
             return Err(Error::Truncate { asked: len, position });
         }
         self.tokens.truncate(len as usize);
+        self.has_logits &= len == position;
         Ok(())
     }
 
@@ -210,12 +223,13 @@ impl Session {
     ///
     /// Returns the errors of starting a session.
     pub fn fork(&self) -> Result<Self> {
-        let Self { module, model, options, .. } = self;
+        let Self { module, model, options, guest, .. } = self;
         let placed = self.placed.clone();
-        let mut fork = Self::start_placed(module, model, options, placed, &mut |_| ())?;
+        let mut fork = Self::start_placed(module, *guest, model, options, placed, &mut |_| ())?;
         if !self.tokens.is_empty() {
             fork.pool.continue_from(&self.pool, self.position())?;
             fork.tokens.extend_from_slice(&self.tokens);
+            fork.has_logits = self.has_logits;
         }
         Ok(fork)
     }
@@ -297,6 +311,44 @@ impl Session {
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.report().profile
+    }
+
+    /// How it was started.
+    pub(crate) const fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// The engine that runs its guests.
+    pub(crate) fn engine(&self) -> &Capabilities {
+        self.module.capabilities()
+    }
+
+    /// The digest of a guest that does not come with this crate.
+    pub(crate) const fn guest(&self) -> Option<Digest> {
+        self.guest
+    }
+
+    /// The guests.
+    pub(crate) const fn pool(&self) -> &RankPool {
+        &self.pool
+    }
+
+    /// Lets `fill` write state of a sequence into the guests, which have these tokens then. Returns
+    /// whether there are logits.
+    pub(crate) fn fill(
+        &mut self,
+        tokens: &[u32],
+        fill: impl FnOnce(&mut RankPool) -> Result<bool>,
+    ) -> Result<()> {
+        self.has_logits = fill(&mut self.pool)?;
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Whether [`logits`](Self::logits) are what follows the sequence.
+    pub(crate) const fn has_logits(&self) -> bool {
+        self.has_logits
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

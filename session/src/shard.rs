@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use polychord_abi::transformer::{self, Tensor, export};
 use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
+use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{
     LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager, PlannedLayer,
     PlannedMemory, Rank, RegionSpec, Runtime, Value,
@@ -132,11 +133,35 @@ impl Shard {
     /// the same blocks for the same rank.
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
         self.caches.copy(&mut *self.runtime, &other.caches, &*other.runtime, positions)?;
-        self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])?;
-        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
-        let logits = logits.ok_or_else(|| outside(export::LOGITS))?;
-        logits.copy_from_slice(other.logits());
+        self.resume(positions)?;
+        self.logits_mut()?.copy_from_slice(other.logits());
         Ok(())
+    }
+
+    /// Lets the guest have that many positions, whose rows were written.
+    pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
+        self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])
+    }
+
+    /// The heads whose keys and values it has.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = RowHeader> {
+        self.caches.heads()
+    }
+
+    /// Keys or values of the first `positions` positions of a head.
+    pub(crate) fn rows(&self, head: RowHeader, positions: u32) -> Result<&[u8]> {
+        self.caches.rows(&*self.runtime, head, positions)
+    }
+
+    /// Keys or values of a head, to be written.
+    pub(crate) fn rows_mut(&mut self, head: RowHeader, positions: u32) -> Result<&mut [u8]> {
+        self.caches.rows_mut(&mut *self.runtime, head, positions)
+    }
+
+    /// Where the logits are, to be written.
+    pub(crate) fn logits_mut(&mut self) -> Result<&mut [u8]> {
+        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
+        logits.ok_or_else(|| outside(export::LOGITS))
     }
 
     /// Hidden state of tokens, as many as the batch allows.

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use polychord_receipts::Digest;
 use polychord_runtime_api::{Engine, Module};
 
 use crate::build::{Build, SimdFlavor};
@@ -34,6 +35,8 @@ pub struct Transformer {
     modules: [OnceLock<Arc<dyn Module>>; Build::ALL.len()],
     /// The only build, if it was given and does not come with this crate.
     only: Option<Build>,
+    /// Of the guest, if it does not come with this crate.
+    guest: Option<Digest>,
 }
 
 impl Transformer {
@@ -56,7 +59,7 @@ impl Transformer {
         let needs = if flavor == SimdFlavor::Relaxed { needs.relaxed_simd() } else { needs };
         needs.check(engine.capabilities())?;
         let modules = std::array::from_fn(|_| OnceLock::new());
-        Ok(Self { engine: engine.clone(), flavor, modules, only: None })
+        Ok(Self { engine: engine.clone(), flavor, modules, only: None, guest: None })
     }
 
     /// Compiles another build of the guest, for the placements that its memory is made for.
@@ -70,6 +73,7 @@ impl Transformer {
         let mut transformer = Self::new(engine)?;
         transformer.modules[build as usize] = module.into();
         transformer.only = Some(build);
+        transformer.guest = Build::digest_of_other(wasm);
         Ok(transformer)
     }
 
@@ -106,7 +110,12 @@ impl Transformer {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Session> {
         let module = self.module(&options.placement)?;
-        Session::start(module, model, options, progress)
+        Session::start(module, self.guest, model, options, progress)
+    }
+
+    /// The digest of a guest that does not come with this crate.
+    pub(crate) const fn guest(&self) -> Option<Digest> {
+        self.guest
     }
 
     fn module(&self, placement: &Placement) -> Result<&Arc<dyn Module>> {

@@ -8,6 +8,7 @@ mod engines;
 mod failure;
 mod generate;
 mod inspect;
+mod key;
 mod lower;
 mod model;
 mod placement;
@@ -19,6 +20,7 @@ mod run;
 mod serve;
 mod size;
 mod terminal;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -41,6 +43,10 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
+    /// Compute again what a receipt says, or a part of it, and tell the first step that differs
+    Verify(Box<verify::Args>),
+    /// Make a key that signs receipts, or show the public part of one that is there
+    Key(key::Args),
     /// Run a guest of one's own: a WASI command, or a function of any module
     ///
     /// Ends with the guest's exit code; with 124 if its time was over, 134 if it trapped, 130 if it was
@@ -72,6 +78,8 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Pull(args) => pull::run(&args),

@@ -89,6 +89,7 @@ impl Error {
             Self::Chat(error) => error.kind().into(),
             Self::Sampler(error) => error.kind().into(),
             Self::Runtime(error) => of_runtime(error),
+            Self::Receipt(error) => of_receipt(error),
             Self::Guest { status, .. } => of_status(*status),
             Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
             Self::TooLargeForMemory32 { .. } | Self::MemoryBytes { .. } => ErrorKind::TooLarge,
@@ -99,6 +100,8 @@ impl Error {
             | Self::Context { .. }
             | Self::Ranks { .. }
             | Self::Truncate { .. }
+            | Self::PartOfRanks { .. }
+            | Self::Window { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
         }
@@ -135,6 +138,16 @@ fn of_status(status: i32) -> ErrorKind {
         status::LAYER_REFUSED => ErrorKind::Io,
         status::GATHER_REFUSED => ErrorKind::Rank,
         _ => ErrorKind::Guest,
+    }
+}
+
+fn of_receipt(error: &polychord_receipts::Error) -> ErrorKind {
+    use polychord_receipts::ErrorKind as Kind;
+    match error.kind() {
+        Kind::Io => ErrorKind::Io,
+        Kind::Unsupported => ErrorKind::Unsupported,
+        Kind::Damaged => ErrorKind::InvalidFile,
+        _ => ErrorKind::InvalidArgument,
     }
 }
 
