@@ -16,7 +16,7 @@ use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Tr
 
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
-pub(crate) use args::{Args, Load, parse_tokens};
+pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
 use report::{Recorder, Report};
 use travel::{Beginning, Receiver};
 

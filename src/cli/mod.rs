@@ -1,5 +1,6 @@
 //! Commands, each in a file of its own, and what they share.
 
+mod chat;
 mod choice;
 mod compare;
 mod draw;
@@ -41,6 +42,8 @@ struct Cli {
 enum Command {
     /// Continue a prompt, or answer it with --chat
     Generate(Box<generate::Args>),
+    /// Talk to a model in the terminal
+    Chat(Box<chat::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
     /// Compute again what a receipt says, or a part of it, and tell the first step that differs
@@ -77,6 +80,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Key(args) => key::run(&args),

@@ -185,7 +185,7 @@ pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),
