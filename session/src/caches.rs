@@ -32,8 +32,14 @@ impl Caches {
         Ok(Self(caches))
     }
 
-    /// Copies the first `positions` rows of each head from another guest, which has at least the
-    /// heads that this one has.
+    /// Bytes that all caches have room for.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = |rows: &CacheRows| rows.stride.saturating_mul(rows.heads.into());
+        self.0.values().map(bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Copies the rows of the first `positions` positions of each head, as far as there is room for them,
+    /// from another guest, which has at least the heads that this one has.
     pub(crate) fn copy(
         &self,
         runtime: &mut dyn Runtime,
@@ -44,14 +50,18 @@ impl Caches {
         for (name, rows) in &self.0 {
             let theirs = from.0.get(name).filter(|theirs| theirs.row_bytes == rows.row_bytes);
             let theirs = theirs.ok_or_else(|| outside(export::CACHE))?;
+            let first = positions.saturating_sub(rows.positions.min(theirs.positions));
             for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
-                let from = place(other, theirs, head, positions)
-                    .and_then(|(memory, range)| other.linear_memory(memory).get(range));
-                let to = place(runtime, rows, head, positions)
-                    .and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range));
-                match (from, to) {
-                    (Some(from), Some(to)) => to.copy_from_slice(from),
-                    _ => return Err(outside(export::CACHE)),
+                for positions in pieces(first..positions, [rows.positions, theirs.positions]) {
+                    let from = place(other, theirs, head, &positions)
+                        .and_then(|(memory, range)| other.linear_memory(memory).get(range));
+                    let to = place(runtime, rows, head, &positions).and_then(|(memory, range)| {
+                        runtime.linear_memory_mut(memory).get_mut(range)
+                    });
+                    match (from, to) {
+                        (Some(from), Some(to)) => to.copy_from_slice(from),
+                        _ => return Err(outside(export::CACHE)),
+                    }
                 }
             }
         }
@@ -59,25 +69,41 @@ impl Caches {
     }
 }
 
-/// The first `positions` rows of a head: a linear memory, and a range of it that may be outside of
+/// Positions in pieces that follow each other in two rings of so many rows.
+fn pieces(positions: Range<u32>, rings: [u32; 2]) -> impl Iterator<Item = Range<u32>> {
+    let mut next = positions.start;
+    std::iter::from_fn(move || {
+        let start = next;
+        let end = |ring: u32| (start - start.checked_rem(ring)?).checked_add(ring);
+        let ends = rings.map(|ring| end(ring).unwrap_or(u32::MAX));
+        next = ends.into_iter().fold(positions.end, u32::min);
+        (start < next).then_some(start..next)
+    })
+}
+
+/// Rows of a head that follow each other: a linear memory, and a range of it that may be outside of
 /// it. None if the cache does not have them.
 fn place(
     runtime: &dyn Runtime,
     rows: &CacheRows,
     head: u32,
-    positions: u32,
+    positions: &Range<u32>,
 ) -> Option<(usize, Range<usize>)> {
     let index = head.checked_sub(rows.first_head)?;
-    if index >= rows.heads || positions > rows.positions {
+    let row = positions.start.checked_rem(rows.positions)?;
+    let count = positions.end.checked_sub(positions.start)?;
+    if index >= rows.heads || count > rows.positions - row {
         return None;
     }
-    let at = rows.address.checked_add(rows.stride.checked_mul(index.into())?)?;
+    let before = u64::from(rows.row_bytes).checked_mul(row.into())?;
+    let at = rows.stride.checked_mul(index.into())?.checked_add(before)?;
+    let at = rows.address.checked_add(at)?;
     let (memory, start) = match runtime.host().module().address() {
         AddressType::I32 => (at >> 32, at & u64::from(u32::MAX)),
         AddressType::I64 => (0, at),
     };
     let start = usize::try_from(start).ok()?;
-    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(positions)).ok()?;
+    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(count)).ok()?;
     Some((usize::try_from(memory).ok()?, start..start.checked_add(len)?))
 }
 
@@ -91,4 +117,18 @@ fn describe(runtime: &mut dyn Runtime, index: usize) -> Result<Option<CacheRows>
     };
     let bytes = runtime.memory().get(start..).and_then(<[u8]>::first_chunk);
     bytes.map(|bytes| Some(CacheRows::from_le_bytes(bytes))).ok_or_else(|| outside(export::CACHE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_where_a_ring_does() {
+        let of = |positions, rings| pieces(positions, rings).collect::<Vec<_>>();
+        assert_eq!(of(0..5, [8, 8]), [0..5]);
+        assert_eq!(of(6..20, [8, 16]), [6..8, 8..16, 16..20]);
+        assert_eq!(of(7..9, [1, 1]), [7..8, 8..9]);
+        assert_eq!(of(3..3, [4, 4]), []);
+    }
 }

@@ -98,7 +98,8 @@ impl Pipeline {
     /// Makes guests usable that were stopped in an evaluation before, at any instruction.
     ///
     /// They do not know that themselves. Their part of the sequence is as it was before that
-    /// evaluation: keys and values of new positions only were written.
+    /// evaluation as far as the session relies on it: keys and values of new positions only were
+    /// written, or of some that no later one sees. Where that is not so, it begins at position 0.
     fn recover(&mut self, position: u32) -> Result<()> {
         if self.unfinished {
             for shard in &mut self.shards {
@@ -158,7 +159,8 @@ impl Pipeline {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
             let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
-            batches.push(Batch { position: next, rows: tokens.len(), hidden });
+            let carried = self.shards[embed].carried(tokens.len())?.to_vec();
+            batches.push(Batch { position: next, rows: tokens.len(), hidden, carried });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
         let mut at = self.route.embed;
@@ -207,10 +209,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Copies rows of the hidden state from one guest to another.
+    /// Copies rows of the hidden state, and what goes with it, from one guest to another.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
         if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
             to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+            to.carried(rows)?.copy_from_slice(from.carried(rows)?);
         }
         Ok(())
     }

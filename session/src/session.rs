@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use polychord_abi::buffers::Run;
 use polychord_abi::transformer::status;
+use polychord_model::Activations;
 use polychord_runtime_api::{Module, PagerStats, Stats};
 
 use crate::error::{Error, Result};
@@ -47,6 +49,9 @@ pub struct Session {
     context: u32,
     batch: u32,
     tokens: Vec<u32>,
+    /// The highest end that an evaluation had since the sequence began, also if it failed: what was
+    /// kept of earlier positions may be gone.
+    reached: u32,
     load: LoadReport,
     /// What it was started with.
     module: Arc<dyn Module>,
@@ -100,6 +105,7 @@ impl Session {
             placed,
             context,
             batch,
+            reached: 0,
             tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
             load,
             module: module.clone(),
@@ -142,10 +148,37 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
-        let evaluated = self.pool.eval(tokens, used, result);
+        self.prepare_to_go_on()?;
+        let evaluated = self.run(tokens, used, result);
         evaluated.map_err(|error| self.name_token(error, tokens))?;
         self.tokens.extend_from_slice(tokens);
         Ok(())
+    }
+
+    /// Evaluates the sequence again from its beginning if the guests have not kept what its end
+    /// needs: a state cannot be cut, and windows keep little more than they see.
+    fn prepare_to_go_on(&mut self) -> Result<()> {
+        let (position, integers) = (self.position(), self.options.activations == Activations::Int8);
+        let run = Run { context: self.context, batch: self.batch, integers };
+        if self.model.config().can_go_on(position, self.reached, &run) {
+            return Ok(());
+        }
+        tracing::debug!(position, reached = self.reached, "the sequence is evaluated again");
+        let tokens = std::mem::take(&mut self.tokens);
+        let evaluated = self.run(&tokens, 0, Wanted::Cache);
+        self.tokens = tokens;
+        if evaluated.is_err() {
+            self.reached = u32::MAX;
+        }
+        evaluated
+    }
+
+    fn run(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
+        let evaluated = self.pool.eval(tokens, position, result);
+        // No more than the context.
+        let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
+        self.reached = if position == 0 { end } else { self.reached.max(end) };
+        evaluated
     }
 
     /// The guest only says that a token is not in the vocabulary; this says which.
@@ -179,6 +212,11 @@ impl Session {
     /// session that has seen these alone. Until the next [`eval`](Self::eval),
     /// [`logits`](Self::logits) has no meaning if tokens were forgotten.
     ///
+    /// Where blocks have a state in place of keys and values (short convolutions, delta nets), it
+    /// cannot be cut: the next [`eval`](Self::eval) computes what is left of the sequence again, which
+    /// takes as long as that prompt did. So it does where blocks have a window and more than a batch
+    /// of tokens is forgotten.
+    ///
     /// # Errors
     ///
     /// [`Error::Truncate`] if the sequence is shorter.
@@ -194,8 +232,8 @@ impl Session {
     /// Starts a second session of the same model, module, options and placement, with the same
     /// sequence and logits, which goes its own way from then on.
     ///
-    /// Keys and values of the sequence are copied, and nothing is computed again: that takes as long
-    /// as a copy of their bytes, beside the start of the guests. Weights that are mapped are
+    /// Keys, values and states of the sequence are copied, and nothing is computed again: that takes as
+    /// long as a copy of their bytes, beside the start of the guests. Weights that are mapped are
     /// shared.
     ///
     /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two
@@ -211,6 +249,7 @@ impl Session {
         if !self.tokens.is_empty() {
             fork.pool.continue_from(&self.pool, self.position())?;
             fork.tokens.extend_from_slice(&self.tokens);
+            fork.reached = self.reached;
         }
         Ok(fork)
     }
