@@ -145,6 +145,12 @@ struct File<'a> {
 }
 
 impl Family {
+    /// With another length of the context, which changes nothing but that.
+    pub(crate) fn with_context(mut self, context: u32) -> Self {
+        self.shape.ctx = context as usize;
+        self
+    }
+
     /// The model as a GGUF file.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut file = File { family: self, writer: Writer::default(), vocab: 0 };
