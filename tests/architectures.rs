@@ -155,24 +155,33 @@ fn mxfp4_is_as_its_floats() {
     });
 }
 
-/// Experts in 8 bits: the products of a batch's tokens that chose the same are those of each alone.
+/// Activations of 8 bits: the products of a batch's tokens are those of each alone, whatever mixes
+/// positions and whichever experts they chose.
 #[test]
-fn experts_with_activations_of_8_bits_are_the_same_everywhere() {
-    let test = "experts_with_activations_of_8_bits_are_the_same_everywhere";
+fn networks_with_activations_of_8_bits_are_the_same_everywhere() {
+    let test = "networks_with_activations_of_8_bits_are_the_same_everywhere";
     engines_agree(test, |engine| {
-        let folder = tempfile::tempdir().unwrap();
+        let (folder, transformers) = (tempfile::tempdir().unwrap(), transformers(engine));
         let path = folder.path().join("model.gguf");
-        let golden = include_str!("data/architectures/qwen3moe-wide.json");
-        let golden: Golden = serde_json::from_str(golden).unwrap();
-        let family = Family {
-            architecture: golden.architecture,
-            seed: golden.seed,
-            shape: golden.model.quantized(GgmlType::Q8_0),
+        let goldens = [
+            include_str!("data/architectures/qwen3moe-wide.json"),
+            include_str!("data/architectures/lfm2moe-small.json"),
+            include_str!("data/architectures/qwen3next-small.json"),
+            include_str!("data/architectures/gemma4-moe.json"),
+            include_str!("data/architectures/deepseek2-legacy.json"),
+        ];
+        let check = |golden: &str| {
+            let golden: Golden = serde_json::from_str(golden).unwrap();
+            let family = Family {
+                architecture: golden.architecture,
+                seed: golden.seed,
+                shape: golden.model.quantized(GgmlType::Q8_0),
+            };
+            std::fs::write(&path, family.file()).unwrap();
+            let mut run = |session: &mut Session| common::logits(session, [3, 50, 200]);
+            everywhere(&transformers, engine, &path, Activations::Int8, Ways::All, &mut run)
         };
-        std::fs::write(&path, family.file()).unwrap();
-        let mut run = |session: &mut Session| common::logits(session, [3, 50, 200]);
-        let transformers = transformers(engine);
-        everywhere(&transformers, engine, &path, Activations::Int8, Ways::All, &mut run)
+        goldens.map(check).concat()
     });
 }
 
@@ -295,7 +304,7 @@ enum Ways {
     All,
     /// In one placement, by one rank and by two, in batches of several sizes.
     Two,
-    /// Likewise with so many positions, in batches that are not small.
+    /// Likewise with room for this many positions, in batches that are not small.
     Long(u32),
 }
 

@@ -9,7 +9,9 @@ mod traps;
 use std::path::{Path, PathBuf};
 
 use polychord::api::{self, Engine, Memory64, Policy};
-use polychord::model::{Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer};
+use polychord::model::{
+    Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer,
+};
 
 use common::architecture::{Family, Shape};
 use common::{engines_agree, open, transformer};
@@ -75,17 +77,16 @@ fn eval(session: &mut Session, tokens: &[u32]) -> Vec<u8> {
 #[test]
 fn a_sequence_is_cut_and_copied_whatever_blocks_keep() {
     engines_agree("a_sequence_is_cut_and_copied_whatever_blocks_keep", |engine| {
-        let (folder, transformer) = (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
+        let (folder, transformer) =
+            (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
         let mut bits = String::new();
         for (what, golden) in MODELS {
             let path = save(golden, folder.path());
-            let start = |options: &SessionOptions| {
-                transformer.start(&open(&path, true), options).unwrap()
-            };
+            let start =
+                |options: &SessionOptions| transformer.start(&open(&path, true), options).unwrap();
             let all = sequence();
-            let fresh = |tokens: &[u32]| {
-                eval(&mut start(&options(Placement::resident32(), 1)), tokens)
-            };
+            let fresh =
+                |tokens: &[u32]| eval(&mut start(&options(Placement::resident32(), 1)), tokens);
             let cuts = [40, 39, 20, 1, 0].map(|len| [&all[..len], &[77, 78]].concat());
             let expected = cuts.clone().map(|tokens| fresh(&tokens));
             let forked = fresh(&[&all[..], &[5, 6, 7]].concat());
@@ -172,7 +173,8 @@ fn insist(session: &mut Session, tokens: &[u32], stops: &mut usize) -> Vec<u8> {
 #[test]
 fn caches_are_as_long_as_windows_need() {
     engines_agree("caches_are_as_long_as_windows_need", |engine| {
-        let (folder, transformer) = (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
+        let (folder, transformer) =
+            (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
         // Positions of a cache with a window of 8, and a batch of 4; and of others.
         let (local, whole) = (8 + 4, 96);
         // Six blocks of seven have a window; keys and values of two heads of 16.

@@ -78,7 +78,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// What a block keeps of which this guest computes so many heads, and key and value heads;
+    /// What a block keeps of which this guest computes these heads, and key and value heads;
     /// none if it overflows.
     #[must_use]
     pub fn new(sizes: &Sizes, heads: u32, kv_heads: u32) -> Option<Self> {

@@ -8,9 +8,9 @@ use Need::{If, Optional};
 use Section::{Attention, Embedding, FeedForward, Output, Rope};
 use Size::{
     Carried, ExpertDowns, ExpertPairs, ExpertRows, ExpertWidth, Experts, FeedForward as Ffn,
-    FusedFeedForward, FusedRows, GatedQueries, HeadWidth, Hidden, Keys, LatentPairs, LatentQueries,
-    LatentRank, LatentValueRows, LatentValues, LayerInput, One, PlainWidth, Queries, QueryHeads,
-    QueryRank, Rates, RopePairs, SharedWidth, Taps, Vocab, LatentKeyRows,
+    FusedFeedForward, FusedRows, GatedQueries, HeadWidth, Hidden, Keys, LatentKeyRows, LatentPairs,
+    LatentQueries, LatentRank, LatentValueRows, LatentValues, LayerInput, One, PlainWidth, Queries,
+    QueryHeads, QueryRank, Rates, RopePairs, SharedWidth, Taps, Vocab,
 };
 
 /// What a network or a block has or does beyond the common ground, as bits of
@@ -375,8 +375,7 @@ impl Need {
         match self {
             Optional => false,
             If { with, without, or } => {
-                features & with == with && features & without == 0
-                    || or != 0 && features & or == or
+                features & with == with && features & without == 0 || or != 0 && features & or == or
             }
         }
     }

@@ -53,7 +53,8 @@ impl Cache {
         let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
         for (head, kv_head) in shape.own_kv_heads().enumerate() {
             let start = head * room;
-            let seen = places.clone().map(|rows| (start + rows.start) * dim..(start + rows.end) * dim);
+            let seen =
+                places.clone().map(|rows| (start + rows.start) * dim..(start + rows.end) * dim);
             let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
             let mut sinks = sinks.map(|sinks| sinks[group.clone()].iter());
             let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;

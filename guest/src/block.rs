@@ -117,12 +117,7 @@ impl Stage<'_> {
     }
 
     /// The feed-forward part for all tokens and that of experts, each with norms of its own.
-    fn both(
-        &self,
-        block: &Block,
-        layers: &Layers,
-        buffers: &mut Buffers,
-    ) -> Result<Stack, Status> {
+    fn both(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<Stack, Status> {
         let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
         let len = self.n * dim;
         let stack = self.dense(block, layers, buffers)?;
@@ -472,8 +467,7 @@ fn projections(block: &Block) -> Result<Projections<'_>, Status> {
         let bias = block.find(role::ATTN_QKV_BIAS);
         let keys = its.kv_heads * its.head_dim;
         let part = |first| Some(Projection { weights, bias, first });
-        let (queries, keys, values) =
-            (part(0), part(its.query_len), part(its.query_len + keys));
+        let (queries, keys, values) = (part(0), part(its.query_len), part(its.query_len + keys));
         return Ok(Projections { queries, keys, values });
     }
     let of = |weights, bias, without: u64| {

@@ -92,7 +92,11 @@ impl Caches {
         let shape = &blocks[block].shape;
         self.0[block].progress.begin(positions.start, positions.end);
         let Kept { cache, state, .. } = &mut self.0[shape.source.unwrap_or(block)];
-        fill(if shape.is_recurrent() { Memory::State(state.at(positions.start)) } else { Memory::Rows(cache) })?;
+        fill(if shape.is_recurrent() {
+            Memory::State(state.at(positions.start))
+        } else {
+            Memory::Rows(cache)
+        })?;
         self.0[block].progress.complete(positions.end);
         Ok(())
     }

@@ -94,7 +94,12 @@ impl Progress {
     }
 
     /// Makes sure that a block has what another one sees that computes positions up to `end`.
-    pub(crate) fn check_source(&self, first_seen: usize, end: usize, positions: usize) -> Result<(), Status> {
+    pub(crate) fn check_source(
+        &self,
+        first_seen: usize,
+        end: usize,
+        positions: usize,
+    ) -> Result<(), Status> {
         match self.filled >= end && first_seen + positions >= self.reached {
             true => Ok(()),
             false => Err(status::BAD_ORDER),

@@ -179,10 +179,7 @@ fn absorb(
 }
 
 /// The rows that make the values of a head.
-fn value_rows(
-    block: &Block,
-    head: usize,
-) -> Result<(&crate::model::Stored, Range<usize>), Status> {
+fn value_rows(block: &Block, head: usize) -> Result<(&crate::model::Stored, Range<usize>), Status> {
     let its = &block.shape;
     let (role, first) = if its.has(feature::FUSED_LATENT) {
         (role::LATENT_KV_B, head * (its.plain_dim + its.value_dim) + its.plain_dim)

@@ -27,6 +27,7 @@ mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+mod checks;
 mod delta_net;
 mod experts;
 pub mod exports;

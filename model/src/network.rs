@@ -209,7 +209,9 @@ impl Keys<'_> {
         };
         match values {
             // Latent values are a part of the keys, and their heads have keys of their own.
-            Some(values) if values != width && features & feature::LATENT == 0 => Err(Error::ValueLength { keys: width, values }),
+            Some(values) if values != width && features & feature::LATENT == 0 => {
+                Err(Error::ValueLength { keys: width, values })
+            }
             _ => Ok(width),
         }
     }

@@ -69,7 +69,7 @@ impl Caches {
     }
 }
 
-/// Positions in pieces that follow each other in two rings of so many rows.
+/// Positions in pieces that follow each other in two rings of these lengths.
 fn pieces(positions: Range<u32>, rings: [u32; 2]) -> impl Iterator<Item = Range<u32>> {
     let mut next = positions.start;
     std::iter::from_fn(move || {

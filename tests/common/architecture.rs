@@ -595,8 +595,8 @@ impl File<'_> {
         let Family { shape, .. } = self.family;
         let (family, dim, ffn) = (self.family, shape.dim, shape.ffn.of(block));
         let name = |tensor: &str| format!("blk.{block}.{tensor}");
-        let is_dense = block < shape.lead
-            || shape.moe_step > 0 && !(block + 1).is_multiple_of(shape.moe_step);
+        let is_dense =
+            block < shape.lead || shape.moe_step > 0 && !(block + 1).is_multiple_of(shape.moe_step);
         if family.is(&["gemma4"]) {
             return self.feed_forward_of_gemma4(block);
         }
@@ -682,8 +682,7 @@ impl File<'_> {
     /// Several matrices, one after the other.
     fn matrices(&mut self, name: &str, count: usize, rows: usize, cols: usize, gain: f64) {
         let dims = [count, rows, cols];
-        let weights =
-            self.family.normal(name, dims.iter().product(), deviation(cols, gain), 0.0);
+        let weights = self.family.normal(name, dims.iter().product(), deviation(cols, gain), 0.0);
         if !self.family.shape.mxfp4 {
             return self.floats(name, &dims, &weights);
         }

@@ -38,6 +38,9 @@ pub(super) fn read_delta_nets(keys: &Keys<'_>, config: &mut Config, features: u6
     let most = crate::network::MAX_HEADS;
     let heads = keys.required("ssm.time_step_rank", most)?;
     let key_heads = keys.required("ssm.group_count", most)?;
+    if !heads.is_multiple_of(key_heads) {
+        return Err(keys.refused("ssm.group_count"));
+    }
     let width = keys.required("ssm.state_size", u32::MAX)?;
     let inner = keys.required("ssm.inner_size", u32::MAX)?;
     if heads.checked_mul(width) != Some(inner) {

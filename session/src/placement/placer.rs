@@ -307,7 +307,8 @@ impl<'a> Placer<'a> {
         for block in 0..config.blocks {
             let (its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
             // Blocks that use keys and values of others are where these are.
-            match groups.last_mut().filter(|_| together.contains(&block) && block > together.start) {
+            match groups.last_mut().filter(|_| together.contains(&block) && block > together.start)
+            {
                 Some(last) => {
                     last.layers.extend(its);
                     last.cache = last.cache.saturating_add(cache);

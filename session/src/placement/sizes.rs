@@ -45,10 +45,11 @@ impl Sizes {
         let number = options.cache_type.bytes();
         let kept = sizes.iter().map(|its| Kept::new(its, its.heads, its.kv_heads));
         let caches = kept.clone().map(|kept| kept.and_then(|kept| kept.cache_bytes(number)));
-        let states = kept.map(|kept| kept?.state_bytes()).try_fold(0, |sum: u64, bytes| {
-            sum.checked_add(bytes?)
-        });
-        let fixed = buffers.and_then(|it| it.bytes(ropes)?.checked_add(GUEST)?.checked_add(states?));
+        let states = kept
+            .map(|kept| kept?.state_bytes())
+            .try_fold(0, |sum: u64, bytes| sum.checked_add(bytes?));
+        let fixed =
+            buffers.and_then(|it| it.bytes(ropes)?.checked_add(GUEST)?.checked_add(states?));
         Ok(Self {
             limit: engine.memory32_max_bytes,
             // What overflows fits nowhere.
