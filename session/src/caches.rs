@@ -125,10 +125,13 @@ mod tests {
 
     #[test]
     fn pieces_end_where_a_ring_does() {
-        let of = |positions, rings| pieces(positions, rings).collect::<Vec<_>>();
-        assert_eq!(of(0..5, [8, 8]), [0..5]);
-        assert_eq!(of(6..20, [8, 16]), [6..8, 8..16, 16..20]);
-        assert_eq!(of(7..9, [1, 1]), [7..8, 8..9]);
+        let of = |positions, rings| {
+            let ends = pieces(positions, rings).map(|piece| (piece.start, piece.end));
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(of(0..5, [8, 8]), [(0, 5)]);
+        assert_eq!(of(6..20, [8, 16]), [(6, 8), (8, 16), (16, 20)]);
+        assert_eq!(of(7..9, [1, 1]), [(7, 8), (8, 9)]);
         assert_eq!(of(3..3, [4, 4]), []);
     }
 }
