@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use polychord::api::Engine;
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Finish, GenerateOptions, Generator, Model, Sampling, SessionOptions};
 use polychord::model::{ErrorKind, Ranks, Transformer};
+use polychord::model::{Finish, GenerateOptions, Generator, Model, Sampling, SessionOptions};
 use polychord::serve::scheduler::{
     Event, Job, Refused, Scheduler, SchedulerOptions, TokenLogprobs, Usage,
 };
@@ -215,7 +215,8 @@ fn a_guest_that_traps_ends_its_own_answer() {
         let sound = start(engine, &model, &SchedulerOptions::new());
         let expected: Vec<_> =
             (0..6).map(|it| answer(&mut sound.submit(job(it)).unwrap()).ids).collect();
-        let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built/transformer-wasm32-plain.wasm");
+        let build =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built/transformer-wasm32-plain.wasm");
         // Each guest traps once, somewhere within its first answers.
         let hostile = trapping(&std::fs::read(build).unwrap(), 30_000, 1);
         let hostile = Arc::new(Transformer::from_wasm(engine, &hostile).unwrap());
@@ -224,8 +225,7 @@ fn a_guest_that_traps_ends_its_own_answer() {
         let scheduler = Scheduler::start(hostile, &model, &session, &options).unwrap();
         let (mut failed, mut whole) = (0, 0);
         for round in 0..4 {
-            let mut events: Vec<_> =
-                (0..6).map(|it| scheduler.submit(job(it)).unwrap()).collect();
+            let mut events: Vec<_> = (0..6).map(|it| scheduler.submit(job(it)).unwrap()).collect();
             for (events, expected) in events.iter_mut().zip(&expected) {
                 let answer = answer(events);
                 match answer.failed {

@@ -27,11 +27,16 @@ mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+mod checks;
+mod delta_net;
 mod experts;
 pub mod exports;
 mod forward;
 mod host;
+mod inputs;
+mod kept;
 mod kernels;
+mod latent;
 mod math;
 #[cfg(feature = "multi32")]
 mod memories;
@@ -42,6 +47,7 @@ mod restart;
 pub mod resume;
 mod roles;
 mod rope;
+mod short_conv;
 mod simd;
 mod stage;
 

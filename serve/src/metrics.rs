@@ -134,7 +134,12 @@ impl Default for Metrics {
             batch: of(it, "batch_size", "Answers that get a token together", batches as fn() -> _),
             first_token: of(it, "first_token_seconds", "From request to first token", histogram),
             between_tokens: of(it, "token_seconds", "From one token to the next", histogram),
-            busy_seconds: of(it, "busy_seconds", "Time of evaluating", Counter::default as fn() -> _),
+            busy_seconds: of(
+                it,
+                "busy_seconds",
+                "Time of evaluating",
+                Counter::default as fn() -> _,
+            ),
             registry,
             requests,
             finished,

@@ -260,11 +260,13 @@ impl Scheduler {
         state.ending = true;
         self.shared.changed.notify_all();
         while state.active > 0 || !state.queue.is_empty() {
-            let left = end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
+            let left =
+                end.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 break;
             }
-            let waited = self.shared.changed.wait_timeout(state, left.min(Duration::from_secs(3600)));
+            let waited =
+                self.shared.changed.wait_timeout(state, left.min(Duration::from_secs(3600)));
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
         drop(state);

@@ -190,7 +190,11 @@ mod tests {
             (String::new(), "", vec![]),
         ] {
             for size in [1, 2, 3, 7, 1000] {
-                assert_eq!(parted(&text, size), (said.to_owned(), calls.clone()), "{text} by {size}");
+                assert_eq!(
+                    parted(&text, size),
+                    (said.to_owned(), calls.clone()),
+                    "{text} by {size}"
+                );
             }
         }
     }

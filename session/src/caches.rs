@@ -8,7 +8,7 @@ use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{AddressType, Runtime, Value};
 
 use crate::calls::{first_number, outside};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Most caches that a block has; a guest that names more is none of ours.
 const MOST_PER_BLOCK: usize = 64;
@@ -33,6 +33,12 @@ impl Caches {
         Ok(Self(caches))
     }
 
+    /// Bytes that all caches have room for.
+    pub(crate) fn bytes(&self) -> u64 {
+        let bytes = |rows: &CacheRows| rows.stride.saturating_mul(rows.heads.into());
+        self.0.values().map(bytes).fold(0, u64::saturating_add)
+    }
+
     /// All heads, by the names of their rows.
     pub(crate) fn heads(&self) -> impl Iterator<Item = RowHeader> {
         self.0.values().flat_map(|rows| {
@@ -41,35 +47,60 @@ impl Caches {
         })
     }
 
-    /// The first `positions` rows of a head.
-    pub(crate) fn rows<'a>(
+    /// Hands the rows of some positions of a head to `take`, in pieces that follow each other.
+    pub(crate) fn read<E: From<Error>>(
         &self,
-        runtime: &'a dyn Runtime,
+        runtime: &dyn Runtime,
         head: RowHeader,
-        positions: u32,
-    ) -> Result<&'a [u8]> {
-        let rows = self.0.get(&(head.block, head.part));
-        let place = rows.and_then(|rows| place(runtime, rows, head.head, positions));
-        let bytes = place.and_then(|(memory, range)| runtime.linear_memory(memory).get(range));
-        bytes.ok_or_else(|| outside(export::CACHE))
+        positions: Range<u32>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let rows = self.rows(head)?;
+        for positions in pieces(positions, [rows.positions; 2]) {
+            let place = place(runtime, rows, head.head, &positions);
+            let bytes = place.and_then(|(memory, range)| runtime.linear_memory(memory).get(range));
+            take(bytes.ok_or_else(|| outside(export::CACHE))?)?;
+        }
+        Ok(())
     }
 
-    /// The first `positions` rows of a head, to be written.
-    pub(crate) fn rows_mut<'a>(
+    /// Writes a part of the rows of some positions of a head: from byte `at` of all of them on.
+    pub(crate) fn write(
         &self,
-        runtime: &'a mut dyn Runtime,
+        runtime: &mut dyn Runtime,
         head: RowHeader,
-        positions: u32,
-    ) -> Result<&'a mut [u8]> {
-        let rows = self.0.get(&(head.block, head.part));
-        let place = rows.and_then(|rows| place(runtime, rows, head.head, positions));
-        let bytes =
-            place.and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range));
-        bytes.ok_or_else(|| outside(export::CACHE))
+        positions: Range<u32>,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let rows = self.rows(head)?;
+        let (row_bytes, first) = (u64::from(rows.row_bytes), positions.start);
+        let end = at.saturating_add(bytes.len() as u64);
+        for positions in pieces(positions, [rows.positions; 2]) {
+            let start = u64::from(positions.start - first) * row_bytes;
+            let stop = u64::from(positions.end - first) * row_bytes;
+            let (from, to) = (start.max(at), stop.min(end));
+            if from >= to {
+                continue;
+            }
+            let place = place(runtime, rows, head.head, &positions);
+            let whole = place
+                .and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range))
+                .ok_or_else(|| outside(export::CACHE))?;
+            // All of them are within the piece, or within the bytes.
+            let within = |at: u64, base: u64| usize::try_from(at - base).unwrap_or(usize::MAX);
+            whole[within(from, start)..within(to, start)]
+                .copy_from_slice(&bytes[within(from, at)..within(to, at)]);
+        }
+        Ok(())
     }
 
-    /// Copies the first `positions` rows of each head from another guest, which has at least the
-    /// heads that this one has.
+    fn rows(&self, head: RowHeader) -> Result<&CacheRows> {
+        self.0.get(&(head.block, head.part)).ok_or_else(|| outside(export::CACHE))
+    }
+
+    /// Copies the rows of the first `positions` positions of each head, as far as there is room for them,
+    /// from another guest, which has at least the heads that this one has.
     pub(crate) fn copy(
         &self,
         runtime: &mut dyn Runtime,
@@ -77,37 +108,63 @@ impl Caches {
         other: &dyn Runtime,
         positions: u32,
     ) -> Result<()> {
-        for head in self.heads() {
-            let from = from.rows(other, head, positions)?;
-            let to = self.rows_mut(runtime, head, positions)?;
-            if from.len() != to.len() {
-                return Err(outside(export::CACHE));
+        for (name, rows) in &self.0 {
+            let theirs = from.0.get(name).filter(|theirs| theirs.row_bytes == rows.row_bytes);
+            let theirs = theirs.ok_or_else(|| outside(export::CACHE))?;
+            let first = positions.saturating_sub(rows.positions.min(theirs.positions));
+            for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
+                for positions in pieces(first..positions, [rows.positions, theirs.positions]) {
+                    let from = place(other, theirs, head, &positions)
+                        .and_then(|(memory, range)| other.linear_memory(memory).get(range));
+                    let to = place(runtime, rows, head, &positions).and_then(|(memory, range)| {
+                        runtime.linear_memory_mut(memory).get_mut(range)
+                    });
+                    match (from, to) {
+                        (Some(from), Some(to)) => to.copy_from_slice(from),
+                        _ => return Err(outside(export::CACHE)),
+                    }
+                }
             }
-            to.copy_from_slice(from);
         }
         Ok(())
     }
 }
 
-/// The first `positions` rows of a head: a linear memory, and a range of it that may be outside of
+/// Positions in pieces that follow each other in two rings of these lengths.
+fn pieces(positions: Range<u32>, rings: [u32; 2]) -> impl Iterator<Item = Range<u32>> {
+    let mut next = positions.start;
+    std::iter::from_fn(move || {
+        let start = next;
+        let end = |ring: u32| (start - start.checked_rem(ring)?).checked_add(ring);
+        let ends = rings.map(|ring| end(ring).unwrap_or(u32::MAX));
+        next = ends.into_iter().fold(positions.end, u32::min);
+        (start < next).then_some(start..next)
+    })
+}
+
+/// Rows of a head that follow each other: a linear memory, and a range of it that may be outside of
 /// it. None if the cache does not have them.
 fn place(
     runtime: &dyn Runtime,
     rows: &CacheRows,
     head: u32,
-    positions: u32,
+    positions: &Range<u32>,
 ) -> Option<(usize, Range<usize>)> {
     let index = head.checked_sub(rows.first_head)?;
-    if index >= rows.heads || positions > rows.positions {
+    let row = positions.start.checked_rem(rows.positions)?;
+    let count = positions.end.checked_sub(positions.start)?;
+    if index >= rows.heads || count > rows.positions - row {
         return None;
     }
-    let at = rows.address.checked_add(rows.stride.checked_mul(index.into())?)?;
+    let before = u64::from(rows.row_bytes).checked_mul(row.into())?;
+    let at = rows.stride.checked_mul(index.into())?.checked_add(before)?;
+    let at = rows.address.checked_add(at)?;
     let (memory, start) = match runtime.host().module().address() {
         AddressType::I32 => (at >> 32, at & u64::from(u32::MAX)),
         AddressType::I64 => (0, at),
     };
     let start = usize::try_from(start).ok()?;
-    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(positions)).ok()?;
+    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(count)).ok()?;
     Some((usize::try_from(memory).ok()?, start..start.checked_add(len)?))
 }
 
@@ -121,4 +178,21 @@ fn describe(runtime: &mut dyn Runtime, index: usize) -> Result<Option<CacheRows>
     };
     let bytes = runtime.memory().get(start..).and_then(<[u8]>::first_chunk);
     bytes.map(|bytes| Some(CacheRows::from_le_bytes(bytes))).ok_or_else(|| outside(export::CACHE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_end_where_a_ring_does() {
+        let of = |positions, rings| {
+            let ends = pieces(positions, rings).map(|piece| (piece.start, piece.end));
+            ends.collect::<Vec<_>>()
+        };
+        assert_eq!(of(0..5, [8, 8]), [(0, 5)]);
+        assert_eq!(of(6..20, [8, 16]), [(6, 8), (8, 16), (16, 20)]);
+        assert_eq!(of(7..9, [1, 1]), [(7, 8), (8, 9)]);
+        assert_eq!(of(3..3, [4, 4]), []);
+    }
 }

@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
-use polychord_runtime_api::{Plan, Rank};
+use polychord_runtime_api::{Plan, Rank, Runtime};
 
+use crate::caches::Caches;
 use crate::error::{Error, Result};
 use crate::setup::Setup;
 use crate::shard::{Batch, Shard};
@@ -99,7 +100,8 @@ impl Pipeline {
     /// Makes guests usable that were stopped in an evaluation before, at any instruction.
     ///
     /// They do not know that themselves. Their part of the sequence is as it was before that
-    /// evaluation: keys and values of new positions only were written.
+    /// evaluation as far as the session relies on it: keys and values of new positions only were
+    /// written, or of some that no later one sees. Where that is not so, it begins at position 0.
     fn recover(&mut self, position: u32) -> Result<()> {
         if self.unfinished {
             for shard in &mut self.shards {
@@ -159,7 +161,8 @@ impl Pipeline {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
             let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
-            batches.push(Batch { position: next, rows: tokens.len(), hidden });
+            let carried = self.shards[embed].carried(tokens.len())?.to_vec();
+            batches.push(Batch { position: next, rows: tokens.len(), hidden, carried });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
         let mut at = self.route.embed;
@@ -208,10 +211,11 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Copies rows of the hidden state from one guest to another.
+    /// Copies rows of the hidden state, and what goes with it, from one guest to another.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
         if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
             to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+            to.carried(rows)?.copy_from_slice(from.carried(rows)?);
         }
         Ok(())
     }
@@ -233,19 +237,14 @@ impl Pipeline {
         shards.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
     }
 
-    /// Keys or values of the first `positions` positions of a head that a guest has.
-    pub(crate) fn rows(&self, guest: usize, head: RowHeader, positions: u32) -> Result<&[u8]> {
-        self.shards[guest].rows(head, positions)
+    /// The caches of a guest.
+    pub(crate) fn caches(&self, guest: usize) -> (&Caches, &dyn Runtime) {
+        self.shards[guest].caches()
     }
 
-    /// Keys or values of a head that a guest has, to be written.
-    pub(crate) fn rows_mut(
-        &mut self,
-        guest: usize,
-        head: RowHeader,
-        positions: u32,
-    ) -> Result<&mut [u8]> {
-        self.shards[guest].rows_mut(head, positions)
+    /// The caches of a guest, to be written.
+    pub(crate) fn caches_mut(&mut self, guest: usize) -> (&Caches, &mut dyn Runtime) {
+        self.shards[guest].caches_mut()
     }
 
     /// Where the logits are, to be written.

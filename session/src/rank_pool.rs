@@ -1,5 +1,6 @@
 //! Several ranks that compute one network, each in a thread with guests of its own.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -144,24 +145,31 @@ impl RankPool {
         places
     }
 
-    /// Hands keys or values of the first `positions` positions of a head to `take`.
+    /// Hands what a head has kept of some positions to `take`, in pieces that follow each other.
     pub(crate) fn read_rows<E: From<Error>>(
         &self,
         place: Place,
-        positions: u32,
-        take: impl FnOnce(&[u8]) -> Result<(), E>,
+        positions: Range<u32>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.with(place.rank, |it| take(it.rows(place.guest, place.head, positions)?))
+        self.with(place.rank, |pipeline| {
+            let (caches, runtime) = pipeline.caches(place.guest);
+            caches.read(runtime, place.head, positions, take)
+        })
     }
 
-    /// Lets `fill` write keys or values of the first `positions` positions of a head.
+    /// Writes a part of what a head has of some positions: from byte `at` of all of it on.
     pub(crate) fn write_rows(
         &mut self,
         place: Place,
-        positions: u32,
-        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+        positions: Range<u32>,
+        at: u64,
+        bytes: &[u8],
     ) -> Result<()> {
-        self.with_mut(place.rank, |it| fill(it.rows_mut(place.guest, place.head, positions)?))
+        self.with_mut(place.rank, |pipeline| {
+            let (caches, runtime) = pipeline.caches_mut(place.guest);
+            caches.write(runtime, place.head, positions, at, bytes)
+        })
     }
 
     /// Lets all guests have that many positions, whose rows were written.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use polychord_abi::buffers::Run;
 use polychord_abi::transformer::status;
+use polychord_model::Activations;
 use polychord_receipts::Digest;
 use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
 
@@ -50,6 +52,12 @@ pub struct Session {
     tokens: Vec<u32>,
     /// Whether there are logits, which were computed after the last token.
     has_logits: bool,
+    /// The highest end that an evaluation had since the sequence began, also if it failed: what was
+    /// kept of earlier positions may be gone.
+    reached: u32,
+    /// Where the sequence was when it was restored: a snapshot has no more of earlier positions than
+    /// what comes next needs.
+    restored: u32,
     load: LoadReport,
     /// What it was started with.
     module: Arc<dyn Module>,
@@ -107,6 +115,8 @@ impl Session {
             placed,
             context,
             batch,
+            reached: 0,
+            restored: 0,
             tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
             has_logits: false,
             load,
@@ -156,12 +166,45 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
+        self.prepare_to_go_on()?;
         self.has_logits = false;
-        let evaluated = self.pool.eval(tokens, used, result);
+        let evaluated = self.run(tokens, used, result);
         evaluated.map_err(|error| self.name_token(error, tokens))?;
         self.has_logits = result == Wanted::Logits;
         self.tokens.extend_from_slice(tokens);
         Ok(())
+    }
+
+    /// Evaluates the sequence again from its beginning if the guests have not kept what its end
+    /// needs: a state cannot be cut, and windows keep little more than they see.
+    fn prepare_to_go_on(&mut self) -> Result<()> {
+        let (position, integers) = (self.position(), self.options.activations == Activations::Int8);
+        let run = Run { context: self.context, batch: self.batch, integers };
+        let config = self.model.config();
+        let has_rows = position >= self.restored || config.keeps_all();
+        if has_rows && config.can_go_on(position, self.reached, &run) {
+            return Ok(());
+        }
+        tracing::debug!(position, reached = self.reached, "the sequence is evaluated again");
+        let tokens = std::mem::take(&mut self.tokens);
+        let evaluated = self.run(&tokens, 0, Wanted::Cache);
+        self.tokens = tokens;
+        if evaluated.is_err() {
+            self.reached = u32::MAX;
+        }
+        evaluated
+    }
+
+    fn run(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
+        let evaluated = self.pool.eval(tokens, position, result);
+        // No more than the context.
+        let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
+        if position == 0 {
+            (self.reached, self.restored) = (end, 0);
+        } else {
+            self.reached = self.reached.max(end);
+        }
+        evaluated
     }
 
     /// The guest only says that a token is not in the vocabulary; this says which.
@@ -196,6 +239,11 @@ impl Session {
     /// session that has seen these alone. Until the next [`eval`](Self::eval),
     /// [`logits`](Self::logits) has no meaning if tokens were forgotten.
     ///
+    /// Where blocks have a state in place of keys and values (short convolutions, delta nets), it
+    /// cannot be cut: the next [`eval`](Self::eval) computes what is left of the sequence again, which
+    /// takes as long as that prompt did. So it does where blocks have a window and more than a batch
+    /// of tokens is forgotten.
+    ///
     /// # Errors
     ///
     /// [`Error::Truncate`] if the sequence is shorter.
@@ -212,8 +260,8 @@ impl Session {
     /// Starts a second session of the same model, module, options and placement, with the same
     /// sequence and logits, which goes its own way from then on.
     ///
-    /// Keys and values of the sequence are copied, and nothing is computed again: that takes as long
-    /// as a copy of their bytes, beside the start of the guests. Weights that are mapped are
+    /// Keys, values and states of the sequence are copied, and nothing is computed again: that takes as
+    /// long as a copy of their bytes, beside the start of the guests. Weights that are mapped are
     /// shared.
     ///
     /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two
@@ -230,6 +278,8 @@ impl Session {
             fork.pool.continue_from(&self.pool, self.position())?;
             fork.tokens.extend_from_slice(&self.tokens);
             fork.has_logits = self.has_logits;
+            fork.reached = self.reached;
+            fork.restored = self.restored;
         }
         Ok(fork)
     }
@@ -343,6 +393,7 @@ impl Session {
         self.has_logits = fill(&mut self.pool)?;
         self.tokens.clear();
         self.tokens.extend_from_slice(tokens);
+        (self.reached, self.restored) = (self.position(), self.position());
         Ok(())
     }
 

@@ -33,8 +33,11 @@ pub(crate) struct Shard {
     caches: Caches,
     tokens: usize,
     hidden: usize,
+    /// What goes with the hidden state, if anything does.
+    carried: usize,
     logits: Range<usize>,
     row_bytes: usize,
+    carried_bytes: usize,
 }
 
 /// Time for the parts of blocks, where they are called one by one.
@@ -51,6 +54,8 @@ pub(crate) struct Batch {
     pub(crate) rows: usize,
     /// Their hidden state, as bytes.
     pub(crate) hidden: Vec<u8>,
+    /// What goes with it, likewise.
+    pub(crate) carried: Vec<u8>,
 }
 
 /// Layers that are brought in when they are needed.
@@ -105,12 +110,19 @@ impl Shard {
         initialize(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = setup.batch as usize;
+        let carried_bytes = model.config().carried() as usize * 4;
+        let carried = match carried_bytes {
+            0 => 0,
+            bytes => pointer(&mut *runtime, export::CARRIED, &[], rows * bytes)?,
+        };
         let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
         Ok(Self {
             tokens: pointer(&mut *runtime, export::TOKENS, &[], rows * 4)?,
             hidden: pointer(&mut *runtime, export::HIDDEN, &[], rows * dim * 4)?,
             logits: logits..logits + vocab * 4,
+            carried,
             row_bytes: dim * 4,
+            carried_bytes,
             caches: Caches::of(&mut *runtime, blocks.len())?,
             runtime,
             blocks,
@@ -148,14 +160,14 @@ impl Shard {
         self.caches.heads()
     }
 
-    /// Keys or values of the first `positions` positions of a head.
-    pub(crate) fn rows(&self, head: RowHeader, positions: u32) -> Result<&[u8]> {
-        self.caches.rows(&*self.runtime, head, positions)
+    /// The caches of its blocks, and the guest that has them.
+    pub(crate) fn caches(&self) -> (&Caches, &dyn Runtime) {
+        (&self.caches, &*self.runtime)
     }
 
-    /// Keys or values of a head, to be written.
-    pub(crate) fn rows_mut(&mut self, head: RowHeader, positions: u32) -> Result<&mut [u8]> {
-        self.caches.rows_mut(&mut *self.runtime, head, positions)
+    /// The caches of its blocks, to be written.
+    pub(crate) fn caches_mut(&mut self) -> (&Caches, &mut dyn Runtime) {
+        (&self.caches, &mut *self.runtime)
     }
 
     /// Where the logits are, to be written.
@@ -199,6 +211,7 @@ impl Shard {
             self.require(block)?;
             for batch in &mut *batches {
                 self.hidden(batch.rows)?.copy_from_slice(&batch.hidden);
+                self.carried(batch.rows)?.copy_from_slice(&batch.carried);
                 self.run_blocks(block..block + 1, batch.position, int(batch.rows)?)?;
                 batch.hidden.copy_from_slice(self.hidden(batch.rows)?);
             }
@@ -206,9 +219,9 @@ impl Shard {
         Ok(())
     }
 
-    /// Bytes of the hidden state of one token.
+    /// Bytes of the hidden state of one token, and of what goes with it.
     pub(crate) const fn row_bytes(&self) -> usize {
-        self.row_bytes
+        self.row_bytes + self.carried_bytes
     }
 
     /// Whether layers of this guest are paged.
@@ -241,6 +254,12 @@ impl Shard {
         self.runtime.memory_mut().get_mut(range).ok_or_else(|| outside(export::HIDDEN))
     }
 
+    /// What goes with the first rows of the hidden state, as bytes; nothing in most networks.
+    pub(crate) fn carried(&mut self, rows: usize) -> Result<&mut [u8]> {
+        let range = self.carried..self.carried + rows * self.carried_bytes;
+        self.runtime.memory_mut().get_mut(range).ok_or_else(|| outside(export::CARRIED))
+    }
+
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
         self.runtime.memory().get(self.logits.clone()).unwrap_or(&[])
@@ -249,6 +268,7 @@ impl Shard {
     /// Adds the statistics of this guest.
     pub(crate) fn report(&self, into: &mut SessionStats) {
         into.totals = [into.totals, self.runtime.stats()].into_iter().sum();
+        into.cache_bytes = into.cache_bytes.saturating_add(self.caches.bytes());
         if let Some(Paged { pager, .. }) = &self.paged {
             let stats = pager.stats();
             into.paging = Some(into.paging.map_or(stats, |sum| sum + stats));

@@ -1,7 +1,9 @@
 //! Sessions that travel: writing the state of a sequence, and going on from it elsewhere.
 
 use std::io::{Read, Write};
+use std::ops::Range;
 
+use polychord_model::config::Config;
 use polychord_receipts as receipts;
 use polychord_receipts::snapshot::{
     AnswerState, Compression, Meta, Reader, RowHeader, State, Turn, Writer, tag,
@@ -149,12 +151,15 @@ impl Session {
             writer.write(logits.as_bytes())?;
         }
         let places = self.pool().places();
-        writer.begin(tag::ROWS, rows_len(&places, position))?;
+        let config = self.model().config();
+        writer.begin(tag::ROWS, rows_len(&places, config, position))?;
         for same in heads(&places) {
             // Where several ranks compute one head of keys and values, all have the same rows.
             let first = same[0];
             writer.write(&first.head.to_bytes())?;
-            self.pool().read_rows(first, position, |rows| Ok::<_, Error>(writer.write(rows)?))?;
+            let kept = kept(first.head, config, position);
+            let write = &mut |rows: &[u8]| Ok::<_, Error>(writer.write(rows)?);
+            self.pool().read_rows(first, kept, write)?;
         }
         Ok(writer.finish()?)
     }
@@ -171,6 +176,8 @@ impl Session {
     fn read_from<R: Read>(&mut self, state: &State, reader: &mut Reader<R>) -> Result<()> {
         let position = state.meta.position;
         let vocabulary = self.model().config().vocab;
+        let config = self.model().clone();
+        let config = config.config();
         self.fill(&state.tokens[..position as usize], |pool| {
             let logits = reader.find_section(tag::LOGITS)?;
             if let Some(section) = logits {
@@ -181,7 +188,7 @@ impl Session {
                 }
                 pool.write_logits(|logits| Ok(reader.read(logits)?))?;
             }
-            read_rows(pool, position, reader)?;
+            read_rows(pool, config, position, reader)?;
             pool.resume(position)?;
             Ok(logits.is_some())
         })
@@ -254,13 +261,18 @@ pub(crate) const ACTIVATIONS: &str = "activations";
 pub(crate) const CACHE_TYPE: &str = "cache_type";
 
 /// Reads the rows of all heads that are here, and skips those that other ranks have.
-fn read_rows<R: Read>(pool: &mut RankPool, position: u32, reader: &mut Reader<R>) -> Result<()> {
+fn read_rows<R: Read>(
+    pool: &mut RankPool,
+    config: &Config,
+    position: u32,
+    reader: &mut Reader<R>,
+) -> Result<()> {
     let wrong = |reason: String| damaged("the section ROWS", reason);
     let Some(section) = reader.find_section(tag::ROWS)? else {
         return Err(wrong("it is missing".into()));
     };
     let places = pool.places();
-    let expected = rows_len(&places, position);
+    let expected = rows_len(&places, config, position);
     let is_whole = pool.ranks_here() == pool.ranks();
     if is_whole && section.bytes != expected {
         return Err(wrong(format!("it has {} bytes, and not {expected}", section.bytes)));
@@ -277,16 +289,11 @@ fn read_rows<R: Read>(pool: &mut RankPool, position: u32, reader: &mut Reader<R>
             if is_whole || found > head || found.row_bytes != head.row_bytes {
                 return Err(wrong(format!("{found:?} stands where {head:?} is due")));
             }
-            each_piece(reader, rows_of(head, position), |_, _| Ok(()))?;
+            each_piece(reader, rows_of(found, config, position), |_, _| Ok(()))?;
         }
-        each_piece(reader, rows_of(head, position), |at, piece| {
-            same.iter().try_for_each(|place| {
-                pool.write_rows(*place, position, |rows| {
-                    // As long as the rows that are read.
-                    rows[at..at + piece.len()].copy_from_slice(piece);
-                    Ok(())
-                })
-            })
+        let kept = kept(head, config, position);
+        each_piece(reader, rows_of(head, config, position), |at, piece| {
+            same.iter().try_for_each(|place| pool.write_rows(*place, kept.clone(), at, piece))
         })?;
     }
     Ok(())
@@ -296,15 +303,14 @@ fn read_rows<R: Read>(pool: &mut RankPool, position: u32, reader: &mut Reader<R>
 fn each_piece<R: Read>(
     reader: &mut Reader<R>,
     bytes: u64,
-    mut take: impl FnMut(usize, &[u8]) -> Result<()>,
+    mut take: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut piece = [0; 8192];
     let mut at = 0;
     while at < bytes {
         let count = usize::try_from(bytes - at).unwrap_or(usize::MAX).min(piece.len());
         reader.read(&mut piece[..count])?;
-        // Within a memory of a guest.
-        take(usize::try_from(at).unwrap_or(usize::MAX), &piece[..count])?;
+        take(at, &piece[..count])?;
         at += count as u64;
     }
     Ok(())
@@ -316,14 +322,20 @@ fn heads(places: &[Place]) -> impl Iterator<Item = &[Place]> {
 }
 
 /// Bytes of the rows of all heads, with their names.
-fn rows_len(places: &[Place], position: u32) -> u64 {
-    let len = |same: &[Place]| RowHeader::BYTES as u64 + rows_of(same[0].head, position);
+fn rows_len(places: &[Place], config: &Config, position: u32) -> u64 {
+    let len = |same: &[Place]| RowHeader::BYTES as u64 + rows_of(same[0].head, config, position);
     heads(places).map(len).sum()
 }
 
+/// The positions of which a snapshot has the rows of a head: those that its block needs to go on. In which
+/// placement and batch it runs makes no difference.
+fn kept(head: RowHeader, config: &Config, position: u32) -> Range<u32> {
+    config.first_kept(head.block, position)..position
+}
+
 /// Bytes of the rows of a head.
-fn rows_of(head: RowHeader, position: u32) -> u64 {
-    u64::from(head.row_bytes) * u64::from(position)
+fn rows_of(head: RowHeader, config: &Config, position: u32) -> u64 {
+    u64::from(head.row_bytes) * kept(head, config, position).len() as u64
 }
 
 fn damaged(place: &str, reason: impl Into<String>) -> Error {

@@ -215,7 +215,8 @@ impl Talk {
             turns.into_iter().map(|turn| Message::new(turn.role, turn.content)).collect();
         let mut chat = Chat::new(restored.session)?;
         chat.set_messages(messages)?;
-        self.system = chat.messages().first().filter(|it| it.role == "system").map(|it| it.content.clone());
+        self.system =
+            chat.messages().first().filter(|it| it.role == "system").map(|it| it.content.clone());
         self.chat = chat;
         self.last = None;
         let (turns, tokens) = (self.chat.messages().len(), self.chat.session().position());
@@ -238,7 +239,10 @@ impl Talk {
         if let Some(Answered { tokens, first, seconds }) = &self.last {
             #[allow(clippy::cast_precision_loss, reason = "for people")]
             let speed = tokens.saturating_sub(1) as f64 / (seconds - first).max(1e-6);
-            writeln!(err, "last answer: {tokens} tokens, the first after {first:.2} s, then {speed:.1} tokens/s")?;
+            writeln!(
+                err,
+                "last answer: {tokens} tokens, the first after {first:.2} s, then {speed:.1} tokens/s"
+            )?;
         }
         Ok(())
     }

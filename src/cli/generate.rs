@@ -82,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         placed: session.placed(),
         paging: session.pager_stats(),
         stats: session.stats(),
+        cache_bytes: session.report().cache_bytes,
         profile: session.profile(),
         context: session.context(),
         ranks: session.ranks(),

@@ -141,7 +141,8 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         let name = name.clone().unwrap_or_else(|| name_of(&path));
         server = server.model(name, args.load(&engine, path, shared.clone())?);
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     runtime.map_err(|error| format!("no threads for the server: {error}"))?.block_on(async {
         let bound = server.bind().await?;
         writeln!(std::io::stderr(), "listening on http://{}", bound.address())?;

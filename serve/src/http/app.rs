@@ -8,8 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use polychord_model::chat::ChatTemplate;
 use polychord_session::{Error as SessionError, Model};
-use tokio::sync::OnceCell;
 use std::sync::OnceLock;
+use tokio::sync::OnceCell;
 
 use super::auth::Keys;
 use super::failure::Failure;

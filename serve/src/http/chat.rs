@@ -176,7 +176,8 @@ fn message(message: ChatMessage) -> Result<Message, Failure> {
             for part in parts {
                 if part.kind != "text" {
                     let kind = super::failure::crop(&part.kind);
-                    let message = format!("a message has a part of type {kind:?}: only text is possible");
+                    let message =
+                        format!("a message has a part of type {kind:?}: only text is possible");
                     return Err(Failure::param("messages", message));
                 }
                 all += &part.text;

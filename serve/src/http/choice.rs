@@ -57,8 +57,12 @@ impl Choice {
                     _ if !delta.calls.is_empty() => "tool_calls",
                     Finish::EndOfText | Finish::Stop(_) => "stop",
                     Finish::Deadline if usage.generated == 0 => {
-                        let message = "it waited for longer than an answer may take: try again later";
-                        return Err(Failure::of_kind(polychord_session::ErrorKind::Stopped, message));
+                        let message =
+                            "it waited for longer than an answer may take: try again later";
+                        return Err(Failure::of_kind(
+                            polychord_session::ErrorKind::Stopped,
+                            message,
+                        ));
                     }
                     Finish::Cancelled => {
                         return Err(Failure::from(crate::scheduler::Refused::Ending));

@@ -29,7 +29,10 @@ pub(super) async fn completions(
         return Err(Failure::param("echo", "echo is not possible"));
     }
     if request.suffix.as_deref().is_some_and(|it| !it.is_empty()) {
-        return Err(Failure::param("suffix", "suffix is not possible: texts are continued at their end"));
+        return Err(Failure::param(
+            "suffix",
+            "suffix is not possible: texts are continued at their end",
+        ));
     }
     if request.best_of.is_some_and(|it| it > request.common.n.unwrap_or(1)) {
         return Err(Failure::param("best_of", "best_of cannot be more than n"));
@@ -81,7 +84,8 @@ fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure>
         Prompts::TokenLists(many) => many.into_iter().map(ids).collect::<Result<_, _>>()?,
     };
     if prompts.is_empty() || prompts.len() > MOST_PROMPTS {
-        let message = format!("there are {} prompts, it must be 1 to {MOST_PROMPTS}", prompts.len());
+        let message =
+            format!("there are {} prompts, it must be 1 to {MOST_PROMPTS}", prompts.len());
         return Err(Failure::param("prompt", message));
     }
     Ok(prompts)

@@ -32,7 +32,8 @@ impl Failure {
     }
 
     pub(super) fn no_model(name: &str, names: &[&str]) -> Self {
-        let message = format!("there is no model {:?}; there are: {}", crop(name), names.join(", "));
+        let message =
+            format!("there is no model {:?}; there are: {}", crop(name), names.join(", "));
         let code = Some("model_not_found");
         let param = Some("model".to_owned());
         Self { code, param, ..Self::new(StatusCode::NOT_FOUND, message) }

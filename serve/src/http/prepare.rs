@@ -36,7 +36,10 @@ impl Prepared {
     ) -> Result<Self, Failure> {
         let choices = common.n.unwrap_or(1);
         if choices == 0 || choices > MOST_CHOICES {
-            return Err(Failure::param("n", format!("n is {choices}, it must be 1 to {MOST_CHOICES}")));
+            return Err(Failure::param(
+                "n",
+                format!("n is {choices}, it must be 1 to {MOST_CHOICES}"),
+            ));
         }
         if let Some(logprobs) = logprobs.filter(|it| *it > 20) {
             let message = format!("{logprobs} logprobs were asked for, it must be 0 to 20");
@@ -144,7 +147,10 @@ fn logit_bias(common: &Common) -> Result<Vec<(u32, f32)>, Failure> {
         Some((id, *bias))
     };
     given.map(one).collect::<Option<_>>().ok_or_else(|| {
-        Failure::param("logit_bias", "logit_bias has token ids, each with a number from -100 to 100")
+        Failure::param(
+            "logit_bias",
+            "logit_bias has token ids, each with a number from -100 to 100",
+        )
     })
 }
 
@@ -166,10 +172,13 @@ pub(super) fn format(common: &Common) -> Result<Option<(&'static str, Format)>, 
     match format.get("type").and_then(|it| it.as_str()) {
         Some("text") => Ok(None),
         // llama.cpp's server takes a schema here, too.
-        Some("json_object") => Ok(Some((name, match format.get("schema") {
-            Some(schema) => Format::JsonSchema(schema.clone()),
-            None => Format::JsonObject,
-        }))),
+        Some("json_object") => Ok(Some((
+            name,
+            match format.get("schema") {
+                Some(schema) => Format::JsonSchema(schema.clone()),
+                None => Format::JsonObject,
+            },
+        ))),
         Some("json_schema") => {
             Ok(Some((name, Format::JsonSchema(schema.cloned().ok_or_else(wrong)?))))
         }

@@ -15,15 +15,11 @@ use super::read;
 use super::request::{DetokenizeRequest, TokenizeRequest};
 
 /// The tokens of a text.
-pub(super) async fn tokenize(
-    State(app): State<Arc<App>>,
-    body: Body,
-) -> Result<Response, Failure> {
+pub(super) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
     let request: TokenizeRequest = read::json(&app, body).await?;
     let running = app.find(&request.model)?.scheduler().await?;
     let tokenizer = running.model().tokenizer()?;
-    let special =
-        if request.parse_special { SpecialTokens::Parse } else { SpecialTokens::AsText };
+    let special = if request.parse_special { SpecialTokens::Parse } else { SpecialTokens::AsText };
     let ids = match request.add_special {
         true => tokenizer.encode_prompt(&request.content, special),
         false => tokenizer.encode(&request.content, special),

@@ -101,7 +101,11 @@ impl Grammars {
 impl Constraint {
     /// Excludes what may not follow. `ends` are the tokens that end an answer: they may come where
     /// the grammar has come to an end.
-    pub(super) fn mask(&mut self, logits: &mut [f32], ends: impl Fn(u32) -> bool) -> Result<(), String> {
+    pub(super) fn mask(
+        &mut self,
+        logits: &mut [f32],
+        ends: impl Fn(u32) -> bool,
+    ) -> Result<(), String> {
         let mask = self.0.compute_mask_or_eos().map_err(|error| error.to_string())?;
         let may_end = self.0.is_accepting().unwrap_or(false) || self.0.is_stopped();
         for (id, logit) in (0..).zip(logits) {

@@ -221,9 +221,8 @@ fn logprobs(model: &Model, logits: Logits<'_>, id: u32, count: usize) -> Result<
     };
     let mut ids: Vec<u32> = (0..).take(values.len()).collect();
     let count = count.min(ids.len());
-    let rank = |a: &u32, b: &u32| {
-        values[*b as usize].total_cmp(&values[*a as usize]).then(a.cmp(b))
-    };
+    let rank =
+        |a: &u32, b: &u32| values[*b as usize].total_cmp(&values[*a as usize]).then(a.cmp(b));
     if count > 0 && count < ids.len() {
         ids.select_nth_unstable_by(count - 1, rank);
     }

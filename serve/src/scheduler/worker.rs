@@ -94,7 +94,11 @@ impl Worker {
         let mut state = shared.state();
         loop {
             if state.stop {
-                state.queue.remove_if(|_| true).iter().for_each(|it| end_waiting(it, Finish::Cancelled));
+                state
+                    .queue
+                    .remove_if(|_| true)
+                    .iter()
+                    .for_each(|it| end_waiting(it, Finish::Cancelled));
                 state.active = 0;
                 drop(state);
                 self.end_all();

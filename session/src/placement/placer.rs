@@ -103,10 +103,7 @@ impl<'a> Placer<'a> {
                 format!("{weights} bytes of weights{each} are more than there is free memory");
             return self.place_paged(budget, Policy::default(), &reason);
         }
-        let all = u64::from(self.model.config().blocks)
-            .saturating_mul(self.sizes.cache)
-            .saturating_add(self.sizes.fixed)
-            .saturating_add(weights);
+        let all = self.sizes.all_caches().saturating_add(self.sizes.fixed).saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
         self.place_resident(split, reason).or_else(|_| {
             let split = match split {
@@ -293,7 +290,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Layers that cannot be apart: the embedding, each block, the output. An output that is
+    /// Layers that cannot be apart: the embedding, each block, or several that share keys, the output. An output that is
     /// tied to the embedding is computed where the embedding is.
     fn parts(&self) -> Inventory {
         let layout = self.model.layout(Cut::ByPart);
@@ -305,8 +302,20 @@ impl<'a> Placer<'a> {
             first.extend(output.iter().cloned());
         }
         let mut groups = vec![group(first, 0)];
-        let blocks = 0..self.model.config().blocks;
-        groups.extend(blocks.map(|block| group(layers(Part::Block(block)), self.sizes.cache)));
+        let config = self.model.config();
+        let together = config.tied_blocks().unwrap_or(0..0);
+        for block in 0..config.blocks {
+            let (its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
+            // Blocks that use keys and values of others are where these are.
+            match groups.last_mut().filter(|_| together.contains(&block) && block > together.start)
+            {
+                Some(last) => {
+                    last.layers.extend(its);
+                    last.cache = last.cache.saturating_add(cache);
+                }
+                None => groups.push(group(its, cache)),
+            }
+        }
         if !tied {
             groups.push(group(output, 0));
         }
@@ -316,7 +325,7 @@ impl<'a> Placer<'a> {
     /// Layers of each kind; keys and values go with the attention.
     fn kinds(&self) -> Inventory {
         let layout = self.model.layout(Cut::ByKind);
-        let cache = u64::from(self.model.config().blocks).saturating_mul(self.sizes.cache);
+        let cache = self.sizes.all_caches();
         let group = |kind: Kind| {
             let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
             group.cache(if kind == Kind::Attention { cache } else { 0 })
