@@ -9,6 +9,7 @@ use crate::host::Host;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::memory::segment::LinearMemories;
+use crate::memory::view::View;
 use crate::module::{GlobalAt, ModuleInfo};
 use crate::spi::Instance;
 use crate::value::Value;
@@ -43,7 +44,9 @@ impl Idle {
     pub(crate) fn of(wat: &str, capabilities: Capabilities) -> LiveGuest<Self> {
         let module = wat::parse_str(wat).unwrap();
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
-        let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
+        let host =
+            Host::new(Arc::new(capabilities), Arc::new(module), Limits::default(), View::default())
+                .unwrap();
         let idle = Self { memories: Vec::new(), stuck: None };
         LiveGuest::new(Arc::new(host), Box::new(idle), None)
     }
