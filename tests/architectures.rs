@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use polychord::api::abi::transformer::{Descriptor, VERSION, export, status};
-use polychord::api::{Engine, Limits, Memory64, Policy, Value};
+use polychord::api::{Engine, Limits, Policy, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, Model, Placement, Ranks, Session, SessionOptions, SimdFlavor, Transformer,
@@ -252,14 +252,13 @@ fn everywhere(
 ) -> String {
     // Less than all, and enough for the largest layer: the experts of a block.
     let most = std::fs::metadata(path).unwrap().len() / 4 * 3;
-    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = vec![
         Placement::resident32(),
         Placement::sharded32(2),
         Placement::Paged { resident_bytes: Some(most), policy: Policy::Lru },
         Placement::multi32(),
     ];
-    placements.extend(native.then_some(Placement::native64()));
+    placements.extend(common::wide(engine.capabilities().memory64));
     let flavors = if ways == Ways::Two { 1 } else { transformers.len() };
     if ways == Ways::Two {
         placements.truncate(1);

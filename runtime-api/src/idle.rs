@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
+use polychord_memory64_lowering::{Layout, Options, lower};
 
 use crate::capability::{Capabilities, Memory64, RelaxedSimd};
 use crate::host::Host;
@@ -38,6 +39,23 @@ impl Idle {
         let mut guest = Self::of(&format!("(module {exports})"), capabilities);
         guest.instance().memories = vec![Vec::new(); memories];
         guest
+    }
+
+    /// Of a module with 64-bit memories of up to 16 pages, which are lowered to segments of so many pages,
+    /// and have the bytes that they begin with.
+    pub(crate) fn lowered(wat: &str, segment_pages: u32) -> LiveGuest<Self> {
+        let capabilities = Capabilities { memory64: Memory64::LOWERED, ..capabilities() };
+        let wasm = wat::parse_str(wat).unwrap();
+        let options = Options::default().max_memory(16 * PAGE).segment_pages(segment_pages);
+        let wasm_lowered = lower(&wasm, &options.cut_maximum(true)).unwrap().wasm;
+        let declared = Arc::new(ModuleInfo::parse(&wasm, &capabilities).unwrap());
+        let module = Arc::new(ModuleInfo::parse(&wasm_lowered, &capabilities).unwrap());
+        let layout = Layout::read(&wasm_lowered).unwrap().unwrap();
+        let view = View::lowered(&declared, module.clone(), &layout).unwrap();
+        let bytes = |bytes: u64| vec![0; usize::try_from(bytes).unwrap()];
+        let memories = module.memories().iter().map(|memory| bytes(memory.min_bytes)).collect();
+        let host = Host::new(Arc::new(capabilities), declared, Limits::default(), view).unwrap();
+        LiveGuest::new(Arc::new(host), Box::new(Self { memories, stuck: None }), None)
     }
 
     /// Of a module, with no bytes in its memories.

@@ -45,18 +45,38 @@ impl Caches {
             let theirs = from.0.get(name).filter(|theirs| theirs.row_bytes == rows.row_bytes);
             let theirs = theirs.ok_or_else(|| outside(export::CACHE))?;
             for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
-                let from = place(other, theirs, head, positions)
-                    .and_then(|(memory, range)| other.linear_memory(memory).get(range));
-                let to = place(runtime, rows, head, positions)
-                    .and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range));
-                match (from, to) {
-                    (Some(from), Some(to)) => to.copy_from_slice(from),
-                    _ => return Err(outside(export::CACHE)),
-                }
+                let from = place(other, theirs, head, positions);
+                let to = place(runtime, rows, head, positions);
+                let (Some(from), Some(to)) = (from, to) else { return Err(outside(export::CACHE)) };
+                copy_rows(runtime, to, other, from)?;
             }
         }
         Ok(())
     }
+}
+
+/// Copies a range of a linear memory of one guest to a range of another's, which is as long.
+fn copy_rows(
+    runtime: &mut dyn Runtime,
+    (memory, to): (usize, Range<u64>),
+    other: &dyn Runtime,
+    (from_memory, from): (usize, Range<u64>),
+) -> Result<()> {
+    let outside = |_| outside(export::CACHE);
+    if let Some(bytes) = other.memory_slice(from_memory, from.clone()) {
+        return runtime.write_memory(memory, to.start, bytes).map_err(outside);
+    }
+    // On both sides of the edge of two segments of a memory that was lowered.
+    let mut room = [0; 4096];
+    let mut done = 0;
+    while done < from.end - from.start {
+        let len = (from.end - from.start - done).min(room.len() as u64);
+        let bytes = &mut room[..usize::try_from(len).unwrap_or(usize::MAX)];
+        other.read_memory(from_memory, from.start + done, bytes).map_err(outside)?;
+        runtime.write_memory(memory, to.start + done, bytes).map_err(outside)?;
+        done += len;
+    }
+    Ok(())
 }
 
 /// The first `positions` rows of a head: a linear memory, and a range of it that may be outside of
@@ -66,7 +86,7 @@ fn place(
     rows: &CacheRows,
     head: u32,
     positions: u32,
-) -> Option<(usize, Range<usize>)> {
+) -> Option<(usize, Range<u64>)> {
     let index = head.checked_sub(rows.first_head)?;
     if index >= rows.heads || positions > rows.positions {
         return None;
@@ -76,8 +96,7 @@ fn place(
         AddressType::I32 => (at >> 32, at & u64::from(u32::MAX)),
         AddressType::I64 => (0, at),
     };
-    let start = usize::try_from(start).ok()?;
-    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(positions)).ok()?;
+    let len = u64::from(rows.row_bytes) * u64::from(positions);
     Some((usize::try_from(memory).ok()?, start..start.checked_add(len)?))
 }
 
@@ -87,8 +106,9 @@ fn describe(runtime: &mut dyn Runtime, index: usize) -> Result<Option<CacheRows>
     let results = runtime.call(export::CACHE, &[Value::I32(index)])?;
     let start = match first_number(export::CACHE, &results)? {
         0 => return Ok(None),
-        start => usize::try_from(start).map_err(|_| outside(export::CACHE))?,
+        start => start,
     };
-    let bytes = runtime.memory().get(start..).and_then(<[u8]>::first_chunk);
-    bytes.map(|bytes| Some(CacheRows::from_le_bytes(bytes))).ok_or_else(|| outside(export::CACHE))
+    let mut bytes = [0; size_of::<CacheRows>()];
+    let read = runtime.read_memory(0, start, &mut bytes);
+    read.map(|()| Some(CacheRows::from_le_bytes(&bytes))).map_err(|_| outside(export::CACHE))
 }

@@ -153,11 +153,13 @@ impl Pipeline {
 
     fn eval_pass(&mut self, tokens: &[u32], position: u32) -> Result<(usize, usize)> {
         let mut batches = Vec::new();
+        let row_bytes = self.shards[self.route.embed].row_bytes();
         let mut next = position;
         for tokens in tokens.chunks(self.batch) {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
-            let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
+            let mut hidden = vec![0; tokens.len() * row_bytes];
+            self.shards[embed].read_hidden(&mut hidden)?;
             batches.push(Batch { position: next, rows: tokens.len(), hidden });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
@@ -210,7 +212,7 @@ impl Pipeline {
     /// Copies rows of the hidden state from one guest to another.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
         if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
-            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+            to.take_hidden(from, rows)?;
         }
         Ok(())
     }

@@ -4,6 +4,9 @@
 //! memories of the engine, its segments. Above this file there are only the memories that the module
 //! declares, and below it, in [`LinearMemories`] and [`Instance`], only those of the engine.
 
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 use std::sync::Arc;
 
