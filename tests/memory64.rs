@@ -81,7 +81,7 @@ fn a_program_with_an_allocator_of_its_own_fills_6_gib() {
     });
 }
 
-/// Whoever wants 64-bit memories of the engine's own is refused where there are none.
+/// A program that wants 64-bit memories of the engine's own is refused where there are none.
 #[test]
 fn native_only_is_had_or_refused() {
     engines_agree(test_name!(), |engine| {

@@ -186,7 +186,7 @@ impl Module for Compiled {
         let Self { capabilities, info, view, .. } = self;
         let host = Host::new(capabilities.clone(), info.clone(), limits, view.clone())?;
         let host = Arc::new(host);
-        let imports = view.items(resolve::resolve(&host, imports)?);
+        let imports = lowering::items(view, resolve::resolve(&host, imports)?);
         let module = view.module().unwrap_or(info);
         let start = Start::new(host, module.clone(), imports);
         let started = stack::with_room(|| self.module.start(start));

@@ -41,7 +41,7 @@ impl Idle {
         guest
     }
 
-    /// Of a module with 64-bit memories of up to 16 pages, which are lowered to segments of so many pages,
+    /// Of a module with 64-bit memories of up to 16 pages, which are lowered to segments of `segment_pages`,
     /// and have the bytes that they begin with.
     pub(crate) fn lowered(wat: &str, segment_pages: u32) -> LiveGuest<Self> {
         let capabilities = Capabilities { memory64: Memory64::LOWERED, ..capabilities() };

@@ -7,9 +7,11 @@ use polychord_memory64_lowering::{Layout, Options, lower as rewrite};
 
 use crate::capability::{Capabilities, Memory64, Memory64Choice};
 use crate::error::{Error, Result};
+use crate::imports::{Item, MemoryType};
 use crate::memory::view::View;
 use crate::module::ModuleInfo;
 use crate::module_limits::ModuleLimits;
+use crate::value::AddressType;
 
 /// A module as an engine gets it, and how its memories are seen as those that it declares.
 pub(crate) struct Lowered<'a> {
@@ -56,4 +58,59 @@ pub(crate) fn lower<'a>(
     );
     let view = View::lowered(declared, module, &layout).map_err(failed)?;
     Ok(Lowered { wasm: lowered.wasm, view })
+}
+
+/// What the engine is to define, of what the module declares that it imports.
+pub(crate) fn items(view: &View, items: Vec<Item>) -> Vec<Item> {
+    let Some((counts, pages)) = view.imports() else { return items };
+    let mut defined = Vec::with_capacity(counts.iter().sum());
+    for (item, count) in items.into_iter().zip(counts) {
+        match item {
+            Item::Memory(ty) if ty.address == AddressType::I64 => {
+                let segments = (0..count as u64).map(|index| segment(ty, index, pages));
+                defined.extend(segments.map(Item::Memory));
+            }
+            item => defined.push(item),
+        }
+    }
+    defined
+}
+
+/// The type of a segment of a memory, of at most this many pages.
+fn segment(ty: MemoryType, index: u64, pages: u64) -> MemoryType {
+    let within = |size: u64| size.saturating_sub(index.saturating_mul(pages)).min(pages);
+    let segment = MemoryType::new(within(ty.min_pages));
+    ty.max_pages.map_or(segment, |max| segment.max(within(max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ValueType;
+    use crate::idle::Idle;
+    use crate::imports::GlobalType;
+    use crate::module::GlobalAt;
+
+    #[test]
+    fn what_is_imported_becomes_segments() {
+        let wat = "(module (import \"a\" \"f\" (func)) (import \"a\" \"m\" (memory i64 3 5))
+            (import \"a\" \"g\" (global i32)) (import \"a\" \"n\" (memory 1)))";
+        let mut guest = Idle::lowered(wat, 2);
+        let view = guest.shared_host().view().clone();
+        let ty = MemoryType::new(3).max(5).address(AddressType::I64);
+        let narrow = MemoryType::new(1);
+        let global = Item::Global(GlobalType::new(ValueType::I32), 1.into());
+        let given = vec![global.clone(), Item::Memory(ty), global, Item::Memory(narrow)];
+        let types: Vec<_> = items(&view, given).iter().map(|item| item.ty().to_string()).collect();
+        let memories: Vec<_> = types.iter().filter(|ty| ty.contains("memory")).collect();
+        // As many as the most that is possible: others, which import the same, may have more.
+        assert_eq!(memories[0], "a memory of 2 to 2 pages");
+        assert_eq!(memories[1], "a memory of 1 to 2 pages");
+        assert_eq!(memories[2], "a memory of 0 to 1 pages");
+        assert_eq!(memories[memories.len() - 1], "a memory of 1 or more pages");
+        let segments = memories.len() - 1;
+        assert_eq!(view.global(GlobalAt::Import(2)), GlobalAt::Import(1 + segments));
+        assert_eq!(view.first(1), segments);
+        assert_eq!(guest.instance().memories.len(), segments + 1);
+    }
 }

@@ -14,11 +14,10 @@ use polychord_abi::PAGE;
 use polychord_memory64_lowering::{Layout, limit_name};
 use polychord_plan::range::check_range;
 
-use crate::imports::{Item, MemoryType};
 use crate::memory::segment::LinearMemories;
 use crate::module::{GlobalAt, ModuleInfo};
 use crate::spi::Instance;
-use crate::value::{AddressType, Value};
+use crate::value::Value;
 use crate::{Error, Result};
 
 /// How the memories that a module declares are found in those that its engine has.
@@ -305,23 +304,14 @@ impl View {
         }
     }
 
-    /// What the engine is to define, of what the module declares.
-    pub(crate) fn items(&self, items: Vec<Item>) -> Vec<Item> {
-        let Some(lowering) = &self.0 else { return items };
-        let pages = lowering.segment_bytes / PAGE;
+    /// For each import that the module declares, how many the engine defines in its place, and the most pages
+    /// of each that is a segment.
+    pub(crate) fn imports(&self) -> Option<(Vec<usize>, u64)> {
+        let lowering = self.0.as_ref()?;
         let ends = lowering.imports.iter().skip(1).copied();
         let ends = ends.chain([lowering.module.imports().len()]);
         let counts = ends.zip(&lowering.imports).map(|(end, start)| end.saturating_sub(*start));
-        items
-            .into_iter()
-            .zip(counts)
-            .flat_map(|(item, count)| match item {
-                Item::Memory(ty) if ty.address == AddressType::I64 => {
-                    (0..count as u64).map(|index| Item::Memory(segment(ty, index, pages))).collect()
-                }
-                item => vec![item],
-            })
-            .collect()
+        Some((counts.collect(), lowering.segment_bytes / PAGE))
     }
 
     /// Whether a range is in a memory, whose segments may have more pages than count.
@@ -343,13 +333,6 @@ impl Lowering {
     fn segments(&self, memory: usize) -> &[usize] {
         self.memories.get(memory).map_or(&[], |memory| &memory.segments)
     }
-}
-
-/// The type of a segment of a memory, of which each has so many pages at most.
-fn segment(ty: MemoryType, index: u64, pages: u64) -> MemoryType {
-    let within = |size: u64| size.saturating_sub(index.saturating_mul(pages)).min(pages);
-    let segment = MemoryType::new(within(ty.min_pages));
-    ty.max_pages.map_or(segment, |max| segment.max(within(max)))
 }
 
 /// The bytes of a range.

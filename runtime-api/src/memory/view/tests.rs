@@ -137,26 +137,3 @@ fn growing_begins_with_the_highest_segment() {
     guest.create_memory64(&MemorySpec::guest(6 * PAGE)).unwrap();
     assert_eq!(guest.memory_bytes(0), 7 * PAGE);
 }
-
-#[test]
-fn what_is_imported_becomes_segments() {
-    let wat = "(module (import \"a\" \"f\" (func)) (import \"a\" \"m\" (memory i64 3 5))
-        (import \"a\" \"g\" (global i32)) (import \"a\" \"n\" (memory 1)))";
-    let mut guest = Idle::lowered(wat, 2);
-    let view = guest.shared_host().view().clone();
-    let ty = MemoryType::new(3).max(5).address(AddressType::I64);
-    let narrow = MemoryType::new(1);
-    let global = Item::Global(crate::imports::GlobalType::new(crate::ValueType::I32), 1.into());
-    let items = vec![global.clone(), Item::Memory(ty), global, Item::Memory(narrow)];
-    let types: Vec<_> = view.items(items).iter().map(|item| item.ty().to_string()).collect();
-    let memories: Vec<_> = types.iter().filter(|ty| ty.contains("memory")).collect();
-    // As many as the most that is possible: others, which import the same, may have more.
-    assert_eq!(memories[0], "a memory of 2 to 2 pages");
-    assert_eq!(memories[1], "a memory of 1 to 2 pages");
-    assert_eq!(memories[2], "a memory of 0 to 1 pages");
-    assert_eq!(memories[memories.len() - 1], "a memory of 1 or more pages");
-    let segments = memories.len() - 1;
-    assert_eq!(view.global(GlobalAt::Import(2)), GlobalAt::Import(1 + segments));
-    assert_eq!(view.first(1), segments);
-    assert_eq!(guest.instance().memories.len(), segments + 1);
-}
