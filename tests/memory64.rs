@@ -12,6 +12,7 @@ use polychord::api::{
     Backing, Caller, Engine, Error, HostError, Imports, Instantiation, LayerId, LayerSpec, Limits,
     Memory64, Memory64Choice, MemorySpec, Module, ModuleLimits, Runtime, Source, Value,
 };
+use polychord::model::{Model, Placement, SessionOptions, Split, Transformer};
 
 const GIB: u64 = 1 << 30;
 const EDGE: u64 = 4 * GIB;
@@ -245,4 +246,72 @@ fn layers_across_the_edge(
     let stats = [EDGE - 20, 200].map(|it| Value::I64(it as i64));
     assert!(guest.call("stats", &stats).unwrap()[0].as_i32().unwrap() > 40);
     seen.push(number(guest, "gather", &[EDGE - 20, 40, 40]));
+}
+
+/// What a token costs in a 64-bit memory, native and lowered, beside a 32-bit one: by the time of the
+/// processor, which a busy machine disturbs less than that of the clock, in turns, with one hash. Prints
+/// a table for each engine; `POLYCHORD_MEASURE` names a model.
+#[test]
+#[ignore = "measures, for minutes"]
+#[allow(clippy::print_stdout, reason = "a table")]
+fn what_a_token_costs() {
+    let model = std::env::var_os("POLYCHORD_MEASURE").unwrap();
+    common::each_engine(test_name!(), |engine| {
+        let wide = |weights_from| Placement::Flat64 { split: Split::ByLayer, weights_from };
+        let mut ways = vec![("resident32", Placement::resident32(), Memory64Choice::Auto)];
+        if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
+            ways.push(("native64", wide(0), Memory64Choice::Native));
+            ways.push(("native64 above 4 GiB", wide(EDGE), Memory64Choice::Native));
+        }
+        ways.push(("lowered", wide(0), Memory64Choice::Lowered));
+        ways.push(("lowered above 4 GiB", wide(EDGE), Memory64Choice::Lowered));
+        let start = |(_, placement, choice): &(_, Placement, Memory64Choice)| {
+            let transformer = Transformer::new(engine).unwrap().memory64(*choice);
+            let options = SessionOptions::new().context(512).placement(placement.clone());
+            transformer.start(&Model::open(&model).unwrap(), &options).unwrap()
+        };
+        let mut sessions: Vec<_> = ways.iter().map(start).collect();
+        let (mut prompt, mut token) = (vec![vec![]; ways.len()], vec![vec![]; ways.len()]);
+        for _ in 0..ROUNDS {
+            for (way, session) in sessions.iter_mut().enumerate() {
+                session.reset();
+                let ids: Vec<u32> = (100..100 + PROMPT).collect();
+                let took = processor(|| _ = session.eval(&ids).unwrap());
+                prompt[way].push(took / u64::from(PROMPT));
+                let took = processor(|| {
+                    (0..TOKENS).for_each(|id| _ = session.eval(&[200 + id]).unwrap());
+                });
+                token[way].push(took / u64::from(TOKENS));
+            }
+            let logits = sessions.iter().map(|it| it.logits().as_bytes().to_vec());
+            let logits: Vec<_> = logits.collect();
+            assert!(logits.iter().all(|it| *it == logits[0]), "they differ");
+        }
+        let name = engine.capabilities().engine;
+        let median = |times: &mut Vec<u64>| {
+            times.sort_unstable();
+            (times[0], times[times.len() / 2])
+        };
+        for (way, (what, ..)) in ways.iter().enumerate() {
+            let ((pb, pm), (tb, tm)) = (median(&mut prompt[way]), median(&mut token[way]));
+            println!(
+                "{name}, {what}: prompt best {pb} median {pm}, token best {tb} median {tm} ns"
+            );
+        }
+    });
+}
+
+const ROUNDS: usize = 7;
+const PROMPT: u32 = 32;
+const TOKENS: u32 = 8;
+
+/// Nanoseconds of the processor that something takes in this thread.
+fn processor(run: impl FnOnce()) -> u64 {
+    let now = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let start = now();
+    run();
+    now() - start
 }
