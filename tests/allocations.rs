@@ -61,9 +61,7 @@ const COUNTED: usize = 20;
 fn placements(memory64: Memory64) -> Vec<Placement> {
     let mut placements =
         vec![Placement::resident32(), Placement::sharded32(2), Placement::multi32()];
-    if matches!(memory64, Memory64::Native { .. }) {
-        placements.push(Placement::native64());
-    }
+    placements.extend(common::wide(memory64));
     placements
 }
 

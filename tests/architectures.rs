@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use polychord::api::abi::transformer::{Descriptor, VERSION, export, status};
-use polychord::api::{Engine, Limits, Memory64, Policy, Value};
+use polychord::api::{Engine, Limits, Policy, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, Model, Placement, Ranks, Session, SessionOptions, SimdFlavor, Transformer,
@@ -326,14 +326,13 @@ fn everywhere(
 ) -> String {
     // Less than all, and enough for the largest layer: the experts of a block.
     let most = std::fs::metadata(path).unwrap().len() / 4 * 3;
-    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = vec![
         Placement::resident32(),
         Placement::sharded32(2),
         Placement::Paged { resident_bytes: Some(most), policy: Policy::Lru },
         Placement::multi32(),
     ];
-    placements.extend(native.then_some(Placement::native64()));
+    placements.extend(common::wide(engine.capabilities().memory64));
     let flavors = if ways == Ways::All { transformers.len() } else { 1 };
     if ways != Ways::All {
         placements.truncate(1);

@@ -400,6 +400,19 @@ pub enum Error {
         /// Size of the guest's memory.
         size: u64,
     },
+    /// Bytes of the guest's memory are not one slice of it, as the memory is several in the engine.
+    #[error(
+        "{operation}: the {len} bytes at {ptr:#x} are not in one segment of the guest's memory, which was \
+         lowered to memories of 4 GiB: copy them (Caller::read_into, Caller::write)"
+    )]
+    AcrossSegments {
+        /// What was attempted.
+        operation: &'static str,
+        /// The pointer.
+        ptr: u64,
+        /// The length.
+        len: u64,
+    },
     /// A buffer cannot hold what should go into it.
     #[error("{operation}: a buffer of {given} bytes cannot hold {needed} bytes")]
     BufferTooSmall {

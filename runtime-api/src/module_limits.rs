@@ -1,5 +1,7 @@
 //! How large and how intricate a module may be, before a compiler sees it.
 
+use crate::capability::Memory64Choice;
+
 /// Bounds on a module, so that compiling it takes bounded time and memory.
 ///
 /// A compiler's work is not proportional to the size of a module: eight kilobytes can cost an
@@ -54,6 +56,7 @@ pub struct ModuleLimits {
     pub(crate) nested_loops: u64,
     pub(crate) effort: Bound,
     pub(crate) spread: Bound,
+    pub(crate) memory64: Memory64Choice,
 }
 
 /// Most of one function, and of all functions of a module.
@@ -79,6 +82,7 @@ impl ModuleLimits {
             nested_loops: u64::MAX,
             effort: NONE,
             spread: NONE,
+            memory64: Memory64Choice::Auto,
         }
     }
 
@@ -124,6 +128,14 @@ impl ModuleLimits {
         self
     }
 
+    /// How the module is to get its 64-bit memories. A module that is lowered has to keep all bounds as it
+    /// was and as it then is, which is up to four times as much code.
+    #[must_use]
+    pub const fn memory64(mut self, choice: Memory64Choice) -> Self {
+        self.memory64 = choice;
+        self
+    }
+
     /// Most steps of compiling one function, and all functions together.
     #[must_use]
     pub const fn effort(mut self, function: u64, module: u64) -> Self {
@@ -150,6 +162,7 @@ impl Default for ModuleLimits {
             nested_loops: 100,
             effort: Bound { function: 600_000, module: 2_000_000 },
             spread: Bound { function: 10_000_000, module: 40_000_000 },
+            memory64: Memory64Choice::Auto,
         }
     }
 }

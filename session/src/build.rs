@@ -117,7 +117,7 @@ impl Placement {
     /// The build of the guest that sessions run.
     pub(crate) fn build(&self) -> Build {
         match self {
-            Self::Native64 { .. } => Build::Memory64,
+            Self::Native64 { .. } | Self::Flat64 { .. } => Build::Memory64,
             Self::Multi32 { .. } => Build::Memories32,
             Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
                 let cached = |memory: &PlannedMemory| memory.region == PlannedMemory::KV;
@@ -140,10 +140,16 @@ impl Placement {
                 reason: error,
                 available: "engines that run guests with several memories (multi_memory)",
             },
-            Build::Memory64 => Error::Unavailable {
+            Build::Memory64 if matches!(self, Self::Native64 { .. }) => Error::Unavailable {
                 placement: "native64",
                 reason: error,
-                available: "engines that have 64-bit memories of that size (native memory64)",
+                available: "engines that have 64-bit memories of that size (native memory64), and as \
+                            flat64 others that have several memories",
+            },
+            Build::Memory64 => Error::Unavailable {
+                placement: "flat64",
+                reason: error,
+                available: "engines that have 64-bit memories of that size, of their own or lowered",
             },
         }
     }

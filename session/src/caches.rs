@@ -58,8 +58,8 @@ impl Caches {
         let rows = self.rows(head)?;
         for positions in pieces(positions, [rows.positions; 2]) {
             let place = place(runtime, rows, head.head, &positions);
-            let bytes = place.and_then(|(memory, range)| runtime.linear_memory(memory).get(range));
-            take(bytes.ok_or_else(|| outside(export::CACHE))?)?;
+            let (memory, range) = place.ok_or_else(|| outside(export::CACHE))?;
+            read_range(runtime, memory, range, take)?;
         }
         Ok(())
     }
@@ -84,13 +84,13 @@ impl Caches {
                 continue;
             }
             let place = place(runtime, rows, head.head, &positions);
-            let whole = place
-                .and_then(|(memory, range)| runtime.linear_memory_mut(memory).get_mut(range))
-                .ok_or_else(|| outside(export::CACHE))?;
-            // All of them are within the piece, or within the bytes.
-            let within = |at: u64, base: u64| usize::try_from(at - base).unwrap_or(usize::MAX);
-            whole[within(from, start)..within(to, start)]
-                .copy_from_slice(&bytes[within(from, at)..within(to, at)]);
+            let (memory, range) = place.ok_or_else(|| outside(export::CACHE))?;
+            // No more than the bytes.
+            let [from_byte, to_byte] =
+                [from, to].map(|it| usize::try_from(it - at).unwrap_or(usize::MAX));
+            let bytes = bytes.get(from_byte..to_byte).ok_or_else(|| outside(export::CACHE))?;
+            let written = runtime.write_memory(memory, range.start + (from - start), bytes);
+            written.map_err(|_| outside(export::CACHE))?;
         }
         Ok(())
     }
@@ -114,20 +114,46 @@ impl Caches {
             let first = positions.saturating_sub(rows.positions.min(theirs.positions));
             for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
                 for positions in pieces(first..positions, [rows.positions, theirs.positions]) {
-                    let from = place(other, theirs, head, &positions)
-                        .and_then(|(memory, range)| other.linear_memory(memory).get(range));
-                    let to = place(runtime, rows, head, &positions).and_then(|(memory, range)| {
-                        runtime.linear_memory_mut(memory).get_mut(range)
-                    });
-                    match (from, to) {
-                        (Some(from), Some(to)) => to.copy_from_slice(from),
-                        _ => return Err(outside(export::CACHE)),
-                    }
+                    let from = place(other, theirs, head, &positions);
+                    let to = place(runtime, rows, head, &positions);
+                    let (Some((from_memory, from)), Some((memory, to))) = (from, to) else {
+                        return Err(outside(export::CACHE));
+                    };
+                    let mut at = to.start;
+                    read_range(other, from_memory, from, &mut |bytes| {
+                        let written = runtime.write_memory(memory, at, bytes);
+                        at += bytes.len() as u64;
+                        written.map_err(|_| outside(export::CACHE))
+                    })?;
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Hands a range of a linear memory to `take`, in pieces that follow each other: in one, but on both sides
+/// of the edge of two segments of a memory that was lowered.
+fn read_range<E: From<Error>>(
+    runtime: &dyn Runtime,
+    memory: usize,
+    range: Range<u64>,
+    take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    if let Some(bytes) = runtime.memory_slice(memory, range.clone()) {
+        return take(bytes);
+    }
+    let mut room = [0; 4096];
+    let mut at = range.start;
+    while at < range.end {
+        let len = (range.end - at).min(room.len() as u64);
+        let bytes = &mut room[..usize::try_from(len).unwrap_or(usize::MAX)];
+        let read = runtime.read_memory(memory, at, bytes);
+        read.map_err(|_| outside(export::CACHE))?;
+        take(bytes)?;
+        at += len;
+    }
+    Ok(())
 }
 
 /// Positions in pieces that follow each other in two rings of these lengths.
@@ -149,7 +175,7 @@ fn place(
     rows: &CacheRows,
     head: u32,
     positions: &Range<u32>,
-) -> Option<(usize, Range<usize>)> {
+) -> Option<(usize, Range<u64>)> {
     let index = head.checked_sub(rows.first_head)?;
     let row = positions.start.checked_rem(rows.positions)?;
     let count = positions.end.checked_sub(positions.start)?;
@@ -163,8 +189,7 @@ fn place(
         AddressType::I32 => (at >> 32, at & u64::from(u32::MAX)),
         AddressType::I64 => (0, at),
     };
-    let start = usize::try_from(start).ok()?;
-    let len = usize::try_from(u64::from(rows.row_bytes) * u64::from(count)).ok()?;
+    let len = u64::from(rows.row_bytes) * u64::from(count);
     Some((usize::try_from(memory).ok()?, start..start.checked_add(len)?))
 }
 
@@ -174,10 +199,11 @@ fn describe(runtime: &mut dyn Runtime, index: usize) -> Result<Option<CacheRows>
     let results = runtime.call(export::CACHE, &[Value::I32(index)])?;
     let start = match first_number(export::CACHE, &results)? {
         0 => return Ok(None),
-        start => usize::try_from(start).map_err(|_| outside(export::CACHE))?,
+        start => start,
     };
-    let bytes = runtime.memory().get(start..).and_then(<[u8]>::first_chunk);
-    bytes.map(|bytes| Some(CacheRows::from_le_bytes(bytes))).ok_or_else(|| outside(export::CACHE))
+    let mut bytes = [0; size_of::<CacheRows>()];
+    let read = runtime.read_memory(0, start, &mut bytes);
+    read.map(|()| Some(CacheRows::from_le_bytes(&bytes))).map_err(|_| outside(export::CACHE))
 }
 
 #[cfg(test)]

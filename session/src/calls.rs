@@ -19,7 +19,7 @@ pub(crate) fn pointer(
         let status = status::OUT_OF_MEMORY;
         return Err(Error::Guest { operation, status, reason: explain(runtime, status) });
     }
-    let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
+    let end = start.checked_add(len).filter(|end| *end as u64 <= runtime.memory_bytes(0));
     match end {
         Some(_) if start != 0 => Ok(start),
         _ => Err(outside(operation)),

@@ -160,8 +160,7 @@ impl Pipeline {
         for tokens in tokens.chunks(self.batch) {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
-            let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
-            let carried = self.shards[embed].carried(tokens.len())?.to_vec();
+            let (hidden, carried) = self.shards[embed].rows(tokens.len())?;
             batches.push(Batch { position: next, rows: tokens.len(), hidden, carried });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
@@ -214,8 +213,7 @@ impl Pipeline {
     /// Copies rows of the hidden state, and what goes with it, from one guest to another.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
         if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
-            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
-            to.carried(rows)?.copy_from_slice(from.carried(rows)?);
+            to.take_rows(from, rows)?;
         }
         Ok(())
     }
@@ -247,9 +245,9 @@ impl Pipeline {
         self.shards[guest].caches_mut()
     }
 
-    /// Where the logits are, to be written.
-    pub(crate) fn logits_mut(&mut self) -> Result<&mut [u8]> {
-        self.shards[self.route.head].logits_mut()
+    /// Sets the logits.
+    pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
+        self.shards[self.route.head].write_logits(logits)
     }
 
     /// The logits that were computed last, as bytes.

@@ -178,12 +178,9 @@ impl RankPool {
             .try_for_each(|rank| self.with_mut(rank, |pipeline| pipeline.resume(positions)))
     }
 
-    /// Lets `fill` write the logits.
-    pub(crate) fn write_logits(
-        &mut self,
-        fill: impl FnOnce(&mut [u8]) -> Result<()>,
-    ) -> Result<()> {
-        fill(self.first.logits_mut()?)
+    /// Sets the logits.
+    pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
+        self.first.write_logits(logits)
     }
 
     /// Does something with one of the ranks that are here.

@@ -186,7 +186,10 @@ impl Session {
                     let reason = format!("it has {} bytes, and not {expected}", section.bytes);
                     return Err(damaged("the section LGTS", reason));
                 }
-                pool.write_logits(|logits| Ok(reader.read(logits)?))?;
+                // As many as the vocabulary has, which the model's file has, too.
+                let mut logits = vec![0; vocabulary as usize * 4];
+                reader.read(&mut logits)?;
+                pool.write_logits(&logits)?;
             }
             read_rows(pool, config, position, reader)?;
             pool.resume(position)?;

@@ -34,7 +34,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let prompt = beginning.tokens.clone();
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
-    let transformer = Transformer::with_flavor(&engine, args.guest)?;
+    let transformer = Transformer::with_flavor(&engine, args.guest)?.memory64(args.memory64);
     transformer.prepare(&placement)?;
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);

@@ -6,7 +6,7 @@ use polychord_abi::PAGE;
 use polychord_model::layout::{Cut, Kind, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, Policy, Requirements, Strategy,
+    Capabilities, Group, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
 };
 
 use super::budget::default_budget;
@@ -60,8 +60,13 @@ impl<'a> Placer<'a> {
             }
             Placement::Multi32 { split } => self.place_multi(*split),
             Placement::Native64 { split } => {
-                let plan = self.one_guest(*split)?;
-                self.place_native(plan, "as asked for")
+                let needs = Requirements::NONE.native_memory64();
+                let checked = needs.check(self.engine);
+                checked.map_err(|error| options.placement.unavailable(error))?;
+                self.place_wide("native64", self.one_guest(*split)?, 0, "as asked for")
+            }
+            Placement::Flat64 { split, weights_from } => {
+                self.place_wide("flat64", self.one_guest(*split)?, *weights_from, "as asked for")
             }
             Placement::Planned(plan) => {
                 plan.validate()?;
@@ -69,7 +74,11 @@ impl<'a> Placer<'a> {
                 let reason = "as the plan says";
                 match options.placement.build() {
                     Build::Memory32 => self.place_planned(plan),
-                    Build::Memory64 => self.place_native(plan.clone(), reason),
+                    Build::Memory64 => {
+                        let is_native = matches!(self.engine.memory64, Memory64::Native { .. });
+                        let name = if is_native { "native64" } else { "flat64" };
+                        self.place_wide(name, plan.clone(), 0, reason)
+                    }
                     Build::Memories32 => self.check_multi(plan.clone(), reason),
                 }
             }
@@ -123,15 +132,23 @@ impl<'a> Placer<'a> {
     }
 
     /// Checks that the engine has a 64-bit memory of the size that the only guest needs.
-    fn place_native(&self, plan: Plan, reason: &str) -> Result<Placed> {
+    fn place_wide(
+        &self,
+        name: &'static str,
+        plan: Plan,
+        weights_from: u64,
+        reason: &str,
+    ) -> Result<Placed> {
         let needs = self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
         let (weights, cache) = needs.first().copied().unwrap_or_default();
-        let guest_bytes = weights.saturating_add(cache);
+        let guest_bytes = weights.saturating_add(cache).saturating_add(weights_from);
         let needs = Requirements::NONE.memory64_bytes(guest_bytes);
-        needs.check(self.engine).map_err(|error| Placement::native64().unavailable(error))?;
-        let (name, reason) = ("native64", reason.to_owned());
-        let policy = Policy::default();
-        Ok(Placed { name, reason, plan, policy, guest_needs: Vec::new(), guest_bytes })
+        let placement =
+            if name == "native64" { Placement::native64() } else { Placement::flat64() };
+        needs.check(self.engine).map_err(|error| placement.unavailable(error))?;
+        let (policy, guest_needs) = (Policy::default(), Vec::new());
+        let reason = reason.to_owned();
+        Ok(Placed { name, reason, plan, policy, guest_needs, guest_bytes, weights_from })
     }
 
     /// The fewest memories that hold the layers in order, or one for each kind of tensor; and one for
@@ -354,7 +371,7 @@ impl Placed {
     /// A placement in guests of which each may fill its 32-bit memory.
     fn in_memory32(name: &'static str, reason: String, plan: Plan, sizes: &Sizes) -> Self {
         let (policy, guest_needs) = (Policy::default(), Vec::new());
-        Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit }
+        Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit, weights_from: 0 }
     }
 }
 

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use polychord::api::Memory64Choice;
 use polychord::hub::ModelRef;
 use polychord::model::chat::{Json, Variables};
 use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
@@ -63,6 +64,10 @@ pub(crate) struct Args {
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
     pub(crate) guest: SimdFlavor,
+
+    /// How the guest gets a 64-bit memory, with flat64
+    #[arg(long, value_parser = choice::<Memory64Choice>(), default_value_t)]
+    pub(crate) memory64: Memory64Choice,
 
     /// Most tokens to generate; -1 is as many as the context has room for
     #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = parse_tokens,
