@@ -42,6 +42,7 @@ pub struct ModuleInfo {
     memory_names: Vec<String>,
     shape: Shape,
     grows_tables: bool,
+    only_stoppable: bool,
 }
 
 /// Where a global of a guest is.
@@ -89,6 +90,12 @@ pub struct LinearMemory {
 const MEMORY: &str = "memory";
 
 impl ModuleInfo {
+    /// Whether each of its guests can be stopped: see [`ModuleLimits::only_stoppable`].
+    #[must_use]
+    pub const fn only_stoppable(&self) -> bool {
+        self.only_stoppable
+    }
+
     /// Reads and validates a module for an engine, within the default limits.
     ///
     /// # Errors
@@ -118,6 +125,7 @@ impl ModuleInfo {
             memory_names: Vec::new(),
             shape: Shape::read(types),
             grows_tables: valid.grows_tables,
+            only_stoppable: limits.only_stoppable,
         };
         // Imports come before exports.
         let mut memories = Vec::new();

@@ -60,7 +60,7 @@ mod transformer;
 
 pub use build::SimdFlavor;
 pub use error::{Error, ErrorKind, Result};
-pub use files::open_source;
+pub use files::{open_source, open_source_mapped};
 pub use generate::{
     CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Token,
 };

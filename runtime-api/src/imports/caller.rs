@@ -49,6 +49,7 @@ pub struct Caller<'a> {
 const POINTERS: usize = 0;
 
 impl<'a> Caller<'a> {
+    #[inline]
     pub(super) fn new(host: &'a Arc<Host>, guest: &'a mut dyn Instance) -> Self {
         Self { host, guest, state: OnceCell::new() }
     }
@@ -123,14 +124,7 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
     pub fn range(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<Range<usize>> {
-        let (ptr, len) = (ptr.into(), len.into());
-        let size = self.memory().len();
-        let range = ptr.checked_add(len).and_then(|end| {
-            let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(end).ok()?);
-            (end <= size).then_some(start..end)
-        });
-        let operation = "a function of the host";
-        range.ok_or(Error::PointerOutOfBounds { operation, ptr, len, size: size as u64 })
+        within(self.memory().len(), ptr.into(), len.into())
     }
 
     /// The `len` bytes at `ptr`.
@@ -139,8 +133,9 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
     pub fn read(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&[u8]> {
-        let range = self.range(ptr, len)?;
-        Ok(&self.memory()[range])
+        let memory = self.memory();
+        let range = within(memory.len(), ptr.into(), len.into())?;
+        Ok(&memory[range])
     }
 
     /// The `len` bytes at `ptr`, to be written to.
@@ -149,8 +144,9 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
     pub fn slice_mut(&mut self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&mut [u8]> {
-        let range = self.range(ptr, len)?;
-        Ok(&mut self.memory_mut()[range])
+        let memory = self.memory_mut();
+        let range = within(memory.len(), ptr.into(), len.into())?;
+        Ok(&mut memory[range])
     }
 
     /// Writes bytes at `ptr`.
@@ -295,7 +291,16 @@ impl<'a> Caller<'a> {
         (self.host, self.guest)
     }
 
+    #[inline]
     fn give_state_back(&mut self) {
+        // Most functions have not asked for it, and nothing else is done for these.
+        if self.state.get().is_some() {
+            self.give_back_what_was_taken();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_what_was_taken(&mut self) {
         if let Some(Some(state)) = self.state.take() {
             self.host.give_state(state);
         }
@@ -303,6 +308,7 @@ impl<'a> Caller<'a> {
 }
 
 impl Drop for Caller<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.give_state_back();
     }
@@ -312,6 +318,22 @@ impl fmt::Debug for Caller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// Some bytes of a memory of this size.
+#[inline]
+fn within(size: usize, ptr: u64, len: u64) -> Result<Range<usize>> {
+    let range = ptr.checked_add(len).and_then(|end| {
+        let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(end).ok()?);
+        (end <= size).then_some(start..end)
+    });
+    range.ok_or_else(|| beyond(size, ptr, len))
+}
+
+#[cold]
+fn beyond(size: usize, ptr: u64, len: u64) -> Error {
+    let operation = "a function of the host";
+    Error::PointerOutOfBounds { operation, ptr, len, size: size as u64 }
 }
 
 /// A number with as many bytes in the guest's memory as it has in Rust.
@@ -340,12 +362,14 @@ macro_rules! bytes {
         impl sealed::Sealed for $number {}
 
         impl Bytes for $number {
+            #[inline]
             fn read(bytes: &[u8]) -> Self {
                 let mut own = [0; size_of::<Self>()];
                 own.copy_from_slice(bytes);
                 Self::from_le_bytes(own)
             }
 
+            #[inline]
             fn write(self, bytes: &mut [u8]) {
                 bytes.copy_from_slice(&self.to_le_bytes());
             }
