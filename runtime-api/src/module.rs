@@ -44,6 +44,7 @@ pub struct ModuleInfo {
     grows_tables: bool,
     /// Whether a memory or a table has 64-bit addresses.
     is_wide: bool,
+    only_stoppable: bool,
 }
 
 /// Where a global of a guest is.
@@ -93,6 +94,12 @@ pub struct LinearMemory {
 const MEMORY: &str = "memory";
 
 impl ModuleInfo {
+    /// Whether each of its guests can be stopped: see [`ModuleLimits::only_stoppable`].
+    #[must_use]
+    pub const fn only_stoppable(&self) -> bool {
+        self.only_stoppable
+    }
+
     /// Reads and validates a module for an engine, within the default limits.
     ///
     /// # Errors
@@ -123,6 +130,7 @@ impl ModuleInfo {
             shape: Shape::read(types),
             is_wide: is_wide(types),
             grows_tables: valid.grows_tables,
+            only_stoppable: limits.only_stoppable,
         };
         // Imports come before exports.
         let mut memories = Vec::new();

@@ -57,6 +57,7 @@ pub struct ModuleLimits {
     pub(crate) effort: Bound,
     pub(crate) spread: Bound,
     pub(crate) memory64: Memory64Choice,
+    pub(crate) only_stoppable: bool,
 }
 
 /// Most of one function, and of all functions of a module.
@@ -83,6 +84,7 @@ impl ModuleLimits {
             effort: NONE,
             spread: NONE,
             memory64: Memory64Choice::Auto,
+            only_stoppable: false,
         }
     }
 
@@ -149,6 +151,16 @@ impl ModuleLimits {
         self.spread = Bound { function, module };
         self
     }
+
+    /// Says that each guest of the module can be stopped, by a time limit or an
+    /// [`Interrupter`](crate::Interrupter): the code of guests that look whether they should is
+    /// compiled at once, and that of others when the first of these starts, if one does. Otherwise it
+    /// is the other way round, and a module all of whose guests can be stopped is compiled twice.
+    #[must_use]
+    pub const fn only_stoppable(mut self) -> Self {
+        self.only_stoppable = true;
+        self
+    }
 }
 
 impl Default for ModuleLimits {
@@ -163,6 +175,7 @@ impl Default for ModuleLimits {
             effort: Bound { function: 600_000, module: 2_000_000 },
             spread: Bound { function: 10_000_000, module: 40_000_000 },
             memory64: Memory64Choice::Auto,
+            only_stoppable: false,
         }
     }
 }

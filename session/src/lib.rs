@@ -64,7 +64,7 @@ mod verify;
 pub use build::SimdFlavor;
 pub use digests::{sampling_by_name, sampling_of};
 pub use error::{Error, ErrorKind, Result};
-pub use files::open_source;
+pub use files::{open_source, open_source_mapped};
 pub use generate::{
     Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,
     Progress, Token,

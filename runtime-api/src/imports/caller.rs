@@ -53,6 +53,7 @@ pub struct Caller<'a> {
 const POINTERS: usize = 0;
 
 impl<'a> Caller<'a> {
+    #[inline]
     pub(super) fn new(host: &'a Arc<Host>, guest: &'a mut dyn Instance) -> Self {
         Self { host, guest, state: OnceCell::new() }
     }
@@ -130,12 +131,7 @@ impl<'a> Caller<'a> {
     /// [`Error::AcrossSegments`] if they are in it, but not in the first segment.
     pub fn range(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<Range<usize>> {
         let (ptr, len) = (ptr.into(), len.into());
-        let size = self.memory().len();
-        let range = ptr.checked_add(len).and_then(|end| {
-            let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(end).ok()?);
-            (end <= size).then_some(start..end)
-        });
-        range.ok_or_else(|| self.outside(ptr, len))
+        within(self.memory().len(), ptr, len).ok_or_else(|| self.outside(ptr, len))
     }
 
     /// The `len` bytes at `ptr`.
@@ -146,9 +142,11 @@ impl<'a> Caller<'a> {
     /// [`Error::AcrossSegments`] if they are in two segments of it.
     pub fn read(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&[u8]> {
         let (ptr, len) = (ptr.into(), len.into());
-        let end = ptr.checked_add(len);
-        let bytes = end.and_then(|end| self.host.view().slice(&*self.guest, POINTERS, ptr..end));
-        bytes.ok_or_else(|| self.outside(ptr, len))
+        let memory = self.memory();
+        match within(memory.len(), ptr, len) {
+            Some(range) => Ok(&memory[range]),
+            None => self.read_beyond(ptr, len),
+        }
     }
 
     /// Copies the bytes at `ptr` into `out`.
@@ -170,8 +168,11 @@ impl<'a> Caller<'a> {
     /// [`Error::AcrossSegments`] if they are in two segments of it.
     pub fn slice_mut(&mut self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&mut [u8]> {
         let (ptr, len) = (ptr.into(), len.into());
+        if let Some(range) = within(self.memory().len(), ptr, len) {
+            return Ok(&mut self.memory_mut()[range]);
+        }
         // Found out before, as a slice that is returned stays borrowed.
-        self.read(ptr, len)?;
+        self.read_beyond(ptr, len)?;
         let bytes = self.host.view().slice_mut(self.guest, POINTERS, ptr..ptr + len);
         Ok(bytes.unwrap_or_default())
     }
@@ -324,7 +325,16 @@ impl<'a> Caller<'a> {
         (self.host, self.guest)
     }
 
+    /// Bytes that are not in the first segment of the guest's memory, or nowhere.
+    #[inline(never)]
+    fn read_beyond(&self, ptr: u64, len: u64) -> Result<&[u8]> {
+        let end = ptr.checked_add(len);
+        let bytes = end.and_then(|end| self.host.view().slice(&*self.guest, POINTERS, ptr..end));
+        bytes.ok_or_else(|| self.outside(ptr, len))
+    }
+
     /// Why bytes of the guest's memory are not one slice of it.
+    #[cold]
     fn outside(&self, ptr: u64, len: u64) -> Error {
         let size = self.host.view().size(&*self.guest, POINTERS);
         let operation = "a function of the host";
@@ -334,7 +344,16 @@ impl<'a> Caller<'a> {
         }
     }
 
+    #[inline]
     fn give_state_back(&mut self) {
+        // Most functions have not asked for it, and nothing else is done for these.
+        if self.state.get().is_some() {
+            self.give_back_what_was_taken();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_what_was_taken(&mut self) {
         if let Some(Some(state)) = self.state.take() {
             self.host.give_state(state);
         }
@@ -342,6 +361,7 @@ impl<'a> Caller<'a> {
 }
 
 impl Drop for Caller<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.give_state_back();
     }
@@ -351,6 +371,13 @@ impl fmt::Debug for Caller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// Some bytes of a memory of this size; none if they leave it.
+#[inline]
+fn within(size: usize, ptr: u64, len: u64) -> Option<Range<usize>> {
+    let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(ptr.checked_add(len)?).ok()?);
+    (end <= size).then_some(start..end)
 }
 
 /// A number with as many bytes in the guest's memory as it has in Rust.
@@ -379,12 +406,14 @@ macro_rules! bytes {
         impl sealed::Sealed for $number {}
 
         impl Bytes for $number {
+            #[inline]
             fn read(bytes: &[u8]) -> Self {
                 let mut own = [0; size_of::<Self>()];
                 own.copy_from_slice(bytes);
                 Self::from_le_bytes(own)
             }
 
+            #[inline]
             fn write(self, bytes: &mut [u8]) {
                 bytes.copy_from_slice(&self.to_le_bytes());
             }
