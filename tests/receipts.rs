@@ -333,3 +333,81 @@ fn masked(text: &str) -> String {
     }
     masked + rest
 }
+
+/// Runs the program, and returns its exit code, and what it prints to stdout and stderr.
+fn polychord(folder: &Path, args: &str) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_polychord"));
+    let output = command.args(args.split_whitespace()).current_dir(folder).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().trim_end().to_owned();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_command_line_saves_resumes_signs_and_verifies() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    Llama::random(shape()).save(folder);
+    let run = |args: &str| polychord(folder, args);
+    let good = |args: &str| {
+        let (code, out, errors) = run(args);
+        assert_eq!((code, &errors[..]), (Some(0), ""), "{args}");
+        out
+    };
+    let generate =
+        |args: &str| good(&format!("generate -m model.gguf --context 100 --ids --quiet {args}"));
+    let prompt = "--prompt-ids 1,50,3,90,7";
+    let whole = generate(&format!("{prompt} -n 12 -t 0.9 --seed 3"));
+    let first = generate(&format!("{prompt} -n 4 -t 0.9 --seed 3 --save a.snapshot"));
+    let key = good("key key");
+    assert_eq!(good("key key"), key);
+    let second = generate("--resume a.snapshot -n 8 --receipt b.json --sign key --save a.snapshot");
+    assert_eq!(format!("{first} {second}"), whole);
+    // A prompt that follows, with the random numbers that follow.
+    let more = generate("--resume a.snapshot --prompt-ids 8,9 -n 3");
+    let mut ids: Vec<_> = whole.split(' ').collect();
+    ids.extend(["8", "9"]);
+    assert_eq!(more.split(' ').count(), 3);
+    for window in ["", "--window 2..5", "--window 7..8 --snapshot a.snapshot"] {
+        let said =
+            good(&format!("verify -m model.gguf b.json --ranks 2 --signed-by {key} {window}"));
+        assert!(said.starts_with(&format!("signed by {key}\nverified: steps ")), "{said}");
+    }
+    std::fs::write(folder.join("text"), "no snapshot, no receipt and no key").unwrap();
+    let half = std::fs::read(folder.join("a.snapshot")).unwrap();
+    std::fs::write(folder.join("half"), &half[..half.len() / 2]).unwrap();
+    for (args, code, expected) in [
+        ("generate -m model.gguf --resume text", 1, "text: this is no snapshot"),
+        ("generate -m model.gguf --resume half --ids", 1, "half: the snapshot is cut short"),
+        ("generate -m model.gguf --resume none", 1, "cannot open none"),
+        ("generate -m model.gguf --resume a.snapshot --seed 3", 2, "--seed"),
+        (
+            "generate -m model.gguf --resume a.snapshot --cache-type f16",
+            1,
+            "cache_type is f32 there",
+        ),
+        ("generate -m model.gguf --resume a.snapshot --chat x", 1, "without --chat"),
+        ("generate -m model.gguf --prompt-ids 1 --sign key", 2, "--receipt"),
+        ("generate -m model.gguf --prompt-ids 1 --receipt c --sign text", 1, "text"),
+        (
+            "generate -m model.gguf --prompt-ids 1 --save none/x --quiet --ids",
+            1,
+            "cannot write none/x",
+        ),
+        ("verify -m model.gguf text", 1, "text is not verified: this is no receipt"),
+        ("verify -m none.gguf b.json", 1, "none.gguf"),
+        ("verify -m model.gguf b.json --window 5..5", 2, "--window"),
+        ("verify -m model.gguf b.json --window 5..99", 1, "the receipt has 0..8"),
+        ("verify -m model.gguf b.json --snapshot text", 1, "this is no snapshot"),
+        ("key text", 1, "text"),
+    ] {
+        let (found, out, errors) = run(args);
+        assert_eq!(found, Some(code), "{args}: {out}{errors}");
+        assert!(errors.contains(expected), "{args}: {errors}");
+        assert!(!out.contains("verified"), "{args}: {out}");
+    }
+    assert!(!folder.join("none").exists() && !folder.join("c").exists());
+    let other = "0".repeat(64);
+    let (code, out, errors) = run(&format!("verify -m model.gguf b.json --signed-by {other}"));
+    assert_eq!((code, &out[..]), (Some(1), ""));
+    assert!(errors.contains(&format!("it is signed by {key}, not {other}")), "{errors}");
+}

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{Head, Prompt, Receipt, Step, VERSION, chain_next, chain_start, merkle};
+use super::head::{Head, Prompt, Step, chain_next, chain_start};
+use super::merkle;
+use super::whole::Receipt;
 use crate::digest::Digest;
 use crate::identity::{Identity, ModelDigests};
 
@@ -74,7 +76,6 @@ impl ReceiptBuilder {
         let Self { mut head, prompt, steps } = self;
         head.steps = steps.len() as u64;
         head.merkle_root = merkle::root(&steps);
-        let digest = head.digest();
-        Receipt { polychord_receipt: VERSION, head, digest, signature: None, prompt, steps }
+        Receipt::made(head, prompt, steps)
     }
 }

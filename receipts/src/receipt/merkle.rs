@@ -1,6 +1,6 @@
 //! The tree over all steps: that of RFC 6962, with SHA-256.
 
-use super::Step;
+use super::head::Step;
 use crate::digest::Digest;
 
 /// The root of the tree.

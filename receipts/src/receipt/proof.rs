@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Head, Receipt, Signature, Step, VERSION, check, merkle, to_json};
+use super::head::{Head, Signature, Step, VERSION, to_json};
+use super::whole::Receipt;
+use super::{form, merkle};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
@@ -31,21 +33,28 @@ pub struct StepProof {
     path: Vec<Digest>,
 }
 
-impl StepProof {
-    pub(super) fn of(receipt: &Receipt, step: u64) -> Result<Self> {
-        let Receipt { head, digest, signature, steps, .. } = receipt;
+impl Receipt {
+    /// Proves one step to who has not the others.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoStep`].
+    pub fn prove(&self, step: u64) -> Result<StepProof> {
+        let steps = self.steps();
         let index = usize::try_from(step).ok().filter(|index| *index < steps.len());
         let index = index.ok_or(Error::NoStep { step, steps: steps.len() as u64 })?;
-        Ok(Self {
+        Ok(StepProof {
             polychord_proof: VERSION,
-            head: head.clone(),
-            digest: *digest,
-            signature: *signature,
+            head: self.head().clone(),
+            digest: self.digest(),
+            signature: self.signature().copied(),
             step: steps[index],
             path: merkle::path(steps, index),
         })
     }
+}
 
+impl StepProof {
     /// Reads a proof and checks it.
     ///
     /// # Errors
@@ -54,8 +63,8 @@ impl StepProof {
     /// does not agree.
     pub fn from_json(json: &str) -> Result<Self> {
         const WHAT: &str = "proof";
-        let proof: Self = check::parse_form(WHAT, "polychord_proof", json)?;
-        check::digest(WHAT, &proof.head, proof.digest, proof.signature.as_ref())?;
+        let proof: Self = form::parse_form(WHAT, "polychord_proof", json)?;
+        form::digest(WHAT, &proof.head, proof.digest, proof.signature.as_ref())?;
         let Self { head, step, path, .. } = &proof;
         let root = merkle::root_of_path(step, step.step, head.steps, path);
         if root != Some(head.merkle_root) {

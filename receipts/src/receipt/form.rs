@@ -1,47 +1,14 @@
-//! What can be checked of a receipt without its model.
+//! The one form of JSON in which receipts and proofs are accepted, and what is in both.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{
-    Head, Prompt, Receipt, Signature, VERSION, WHAT, chain_next, chain_start, merkle,
-    signed_message, to_json,
-};
+use super::head::{Head, Signature, VERSION, signed_message, to_json};
 use crate::digest::Digest;
 use crate::error::{Error, Result};
 
-/// Reads a receipt and checks it.
-pub(super) fn parse(json: &str) -> Result<Receipt> {
-    let receipt: Receipt = parse_form(WHAT, "polychord_receipt", json)?;
-    digest(WHAT, &receipt.head, receipt.digest, receipt.signature.as_ref())?;
-    let Receipt { head, prompt, steps, .. } = &receipt;
-    if head.prompt != Prompt::of(prompt) {
-        return Err(Error::damaged(WHAT, "prompt", "the tokens are not those of its digest"));
-    }
-    if head.steps != steps.len() as u64 {
-        let reason = format!("there are {}, and the head has {}", steps.len(), head.steps);
-        return Err(Error::damaged(WHAT, "steps", reason));
-    }
-    let mut chain = chain_start(head);
-    for (due, step) in (0..).zip(steps) {
-        if step.step != due {
-            let reason = format!("step {} stands where step {due} is due", step.step);
-            return Err(Error::damaged(WHAT, "steps", reason));
-        }
-        if step.id >= head.vocabulary {
-            let reason = format!("token {} of {} that there are", step.id, head.vocabulary);
-            return Err(Error::damaged(WHAT, format!("step {due}"), reason));
-        }
-        chain = chain_next(chain, step);
-    }
-    if chain != head.chain {
-        return Err(Error::damaged(WHAT, "steps", "they are not those of the chain"));
-    }
-    if merkle::root(steps) != head.merkle_root {
-        return Err(Error::damaged(WHAT, "steps", "they are not those of the tree"));
-    }
-    Ok(receipt)
-}
+/// Most bytes of a document: those of a receipt of some 400,000 steps.
+pub(super) const MAX_BYTES: usize = 64 << 20;
 
 /// Reads JSON of a form that is written in one way only, so that each of its bytes counts.
 pub(super) fn parse_form<T: DeserializeOwned + Serialize>(
@@ -49,7 +16,7 @@ pub(super) fn parse_form<T: DeserializeOwned + Serialize>(
     version: &str,
     json: &str,
 ) -> Result<T> {
-    let (asked, most) = (json.len() as u64, Receipt::MAX_JSON_BYTES);
+    let (asked, most) = (json.len() as u64, MAX_BYTES);
     if json.len() > most {
         return Err(Error::TooLarge { what: "a receipt (in bytes)", asked, limit: most as u64 });
     }
