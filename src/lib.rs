@@ -80,6 +80,10 @@
 //! | [`api::abi`] | what guests import |
 #![cfg_attr(feature = "hub", doc = "| [`hub`] | the model cache, by the feature `hub` |")]
 #![cfg_attr(
+    feature = "serve",
+    doc = "| [`serve`] | an OpenAI-compatible server, by the feature `serve` |"
+)]
+#![cfg_attr(
     feature = "wasi",
     doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |"
 )]
