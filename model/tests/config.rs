@@ -334,8 +334,8 @@ fn what_states_and_latent_keys_cannot_be_is_named() {
     let each = |values: &[u32]| Value::Array(Array::U32(values.to_vec()));
     // Heads of keys may be none where a convolution stands in their place, and nowhere else.
     let some = ("attention.head_count_kv", each(&[0, 2, 2, 0]));
-    refused("llama", &[some.clone()], "\"llama.attention.head_count_kv\" is 0");
-    refused("lfm2", &[some.clone()], "\"lfm2.shortconv.l_cache\" is missing");
+    refused("llama", std::slice::from_ref(&some), "\"llama.attention.head_count_kv\" is 0");
+    refused("lfm2", std::slice::from_ref(&some), "\"lfm2.shortconv.l_cache\" is missing");
     refused("lfm2", &[some.clone(), number("shortconv.l_cache", 1)], "shortconv.l_cache");
     refused("lfm2", &[some.clone(), number("shortconv.l_cache", 1 << 30)], "is 1073741824");
     refused("lfm2", &[some, number("shortconv.l_cache", 3)], "blk.0.attn_norm.weight");
