@@ -8,7 +8,7 @@ use Need::{If, Optional};
 use Section::{Attention, Embedding, FeedForward, Output, Rope};
 use Size::{
     ExpertDowns, ExpertRows, ExpertWidth, Experts, FeedForward as Ffn, FusedFeedForward, FusedRows,
-    HeadWidth, Hidden, Keys, One, Queries, QueryHeads, RopePairs, SharedWidth, Vocab,
+    HeadWidth, Hidden, Keys, One, Open, Queries, QueryHeads, RopePairs, SharedWidth, Vocab,
 };
 
 /// What a network or a block has or does beyond the common ground, as bits of
@@ -76,8 +76,13 @@ pub mod feature {
     pub const BLOCK_SCALE: u32 = 1 << 27;
     /// What goes into an expert is multiplied by its weight, not what comes out of it.
     pub const WEIGHED_INPUT: u32 = 1 << 28;
+    /// Tokens attend to those behind them, too: a sequence is computed in one call. Windows reach
+    /// half of their length to both sides.
+    pub const ENCODER: u32 = 1 << 29;
+    /// The hidden state is normalized behind attention and feed-forward, once they are added to it.
+    pub const SUM_NORMS: u32 = 1 << 30;
     /// All bits that this version of the contract knows.
-    pub const ALL: u32 = (1 << 29) - 1;
+    pub const ALL: u32 = (1 << 31) - 1;
 }
 
 /// Declares the numbers of all roles, and the table.
@@ -106,7 +111,7 @@ use feature as f;
 
 roles! {
     TOKEN_EMBD = 0: "token_embd.weight", Embedding, [Vocab, Hidden], ALWAYS;
-    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], ALWAYS;
+    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], unless(f::SUM_NORMS);
     OUTPUT = 2: "output.weight", Output, [Vocab, Hidden], unless(f::TIED_OUTPUT);
     // Divides each frequency, as the two others do, of which one is chosen by the context's length.
     ROPE_FREQS = 3: "rope_freqs.weight", Rope, [One, RopePairs], Optional;
@@ -151,6 +156,21 @@ roles! {
     SHARED_DOWN = 41: "blk.{}.ffn_down_shexp.weight", FeedForward, [Hidden, SharedWidth], with(f::EXPERTS | f::SHARED_EXPERT);
     SHARED_WEIGHT = 42: "blk.{}.ffn_gate_inp_shexp.weight", FeedForward, [One, Hidden], with(f::EXPERTS | f::SHARED_EXPERT | f::SHARED_GATE);
     BLOCK_SCALE = 43: "blk.{}.layer_output_scale.weight", FeedForward, [One, One], with(f::BLOCK_SCALE);
+    // Of these the first row is added to each token.
+    TOKEN_TYPES = 44: "token_types.weight", Embedding, [Open, Hidden], Optional;
+    // A row for each position, added to its token.
+    POSITIONS = 45: "position_embd.weight", Embedding, [Open, Hidden], Optional;
+    EMBEDDING_NORM = 46: "token_embd_norm.weight", Embedding, [One, Hidden], with(f::SUM_NORMS);
+    EMBEDDING_NORM_BIAS = 47: "token_embd_norm.bias", Embedding, [One, Hidden], with(f::SUM_NORMS);
+    ATTN_SUM_NORM = 48: "blk.{}.attn_output_norm.weight", Attention, [One, Hidden], with(f::SUM_NORMS);
+    ATTN_SUM_NORM_BIAS = 49: "blk.{}.attn_output_norm.bias", Attention, [One, Hidden], with(f::SUM_NORMS);
+    FFN_SUM_NORM = 50: "blk.{}.layer_output_norm.weight", FeedForward, [One, Hidden], with(f::SUM_NORMS);
+    FFN_SUM_NORM_BIAS = 51: "blk.{}.layer_output_norm.bias", FeedForward, [One, Hidden], with(f::SUM_NORMS);
+    FFN_UP_BIAS = 52: "blk.{}.ffn_up.bias", FeedForward, [One, Ffn], Optional;
+    FFN_DOWN_BIAS = 53: "blk.{}.ffn_down.bias", FeedForward, [One, Hidden], Optional;
+    // What is left of a sequence goes through the first of these, and then through the other.
+    DENSE_2 = 54: "dense_2.weight", Output, [Open, Hidden], Optional;
+    DENSE_3 = 55: "dense_3.weight", Output, [Open, Open], Optional;
 }
 
 // Looking a role up is indexing.
@@ -307,6 +327,8 @@ impl Need {
 pub enum Size {
     /// One.
     One,
+    /// As many as the file has.
+    Open,
     /// `vocab`.
     Vocab,
     /// `dim`.
@@ -375,11 +397,12 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The value of a symbolic size in this network; none if it overflows.
+    /// The value of a symbolic size in this network; none if it overflows, or is open.
     #[must_use]
     pub const fn get(&self, size: Size) -> Option<u32> {
         match size {
             Size::One => Some(1),
+            Size::Open => None,
             Size::Vocab => Some(self.vocab),
             Size::Hidden => Some(self.dim),
             Size::FeedForward => Some(self.ffn),

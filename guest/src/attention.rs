@@ -1,5 +1,7 @@
 //! Causal attention over the cache of keys and values.
 
+use core::ops::Range;
+
 use crate::cache::KvBuffer;
 use crate::kernels::HEADS;
 use crate::math;
@@ -32,24 +34,23 @@ impl Cache {
         }
     }
 
-    /// One row's attention over the positions that `position` sees; `scores` has room for a context
+    /// One row's attention over the positions that it sees; `scores` has room for a context
     /// for each of as many query heads as are computed at once. Each head of the block
     /// may have a sink: one more score, which takes its part and gives nothing.
     pub(crate) fn attend(
         &self,
         shape: &BlockShape,
-        position: usize,
+        positions: Range<usize>,
         queries: &[f32],
         sinks: Option<&[f32]>,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
         let (dim, context) = (shape.head_dim, shape.context);
-        let first = shape.first_seen(position);
         let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
         for (head, kv_head) in shape.own_kv_heads().enumerate() {
             let start = head * context;
-            let seen = (start + first) * dim..(start + position + 1) * dim;
+            let seen = (start + positions.start) * dim..(start + positions.end) * dim;
             let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
             let mut sinks = sinks.map(|sinks| sinks[group.clone()].iter());
             let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;
@@ -60,7 +61,7 @@ impl Cache {
                 let scales = &mut scales[..queries.len() / dim];
                 for (scores, to) in scores.chunks_exact_mut(context).zip(&mut *scales) {
                     let sink = sinks.as_mut().and_then(|sinks| sinks.next().copied());
-                    let scores = &mut scores[..=position - first];
+                    let scores = &mut scores[..positions.len()];
                     *to = 1.0 / weigh(shape, scores, sink);
                 }
                 self.values.mix(seen.clone(), scores, context, scales, out);

@@ -10,7 +10,7 @@ use crate::host::Layers;
 use crate::kernels::Input;
 use crate::math;
 use crate::model::{Block, BlockShape, Stored};
-use crate::products::{add_bias, norm_rows, product};
+use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
 use crate::{Status, experts};
@@ -61,7 +61,8 @@ impl Stage<'_> {
         let bias = block.find(role::ATTN_OUTPUT_BIAS);
         let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
         let stack = self.project_back(output, bias, layers, &mut attended, residual, scratch)?;
-        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)
+        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)?;
+        self.norm_sum(block, [role::ATTN_SUM_NORM, role::ATTN_SUM_NORM_BIAS], layers, buffers)
     }
 
     /// The second half of a block.
@@ -71,16 +72,39 @@ impl Stage<'_> {
         layers: &Layers,
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
-        // Else it is what the attention got.
-        if !block.shape.has(feature::PARALLEL) {
-            self.norm(block, role::FFN_NORM, layers, buffers)?;
-        }
+        self.enter_feed_forward(block, layers, buffers)?;
         let stack = if block.shape.has(feature::EXPERTS) {
             experts::run(self, block, layers, buffers)?
         } else {
             self.dense(block, layers, buffers)?
         };
-        self.add(&stack, block, role::FFN_POST_NORM, layers, buffers)?;
+        self.leave_feed_forward(&stack, block, layers, buffers)
+    }
+
+    /// What the feed-forward part is computed from.
+    pub(crate) fn enter_feed_forward(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        // Else it is what the attention got.
+        if block.shape.has(feature::PARALLEL) {
+            return Ok(());
+        }
+        self.norm(block, role::FFN_NORM, layers, buffers)
+    }
+
+    /// Adds what the feed-forward part gave.
+    pub(crate) fn leave_feed_forward(
+        &self,
+        stack: &Stack,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        self.add(stack, block, role::FFN_POST_NORM, layers, buffers)?;
+        self.norm_sum(block, [role::FFN_SUM_NORM, role::FFN_SUM_NORM_BIAS], layers, buffers)?;
         if let Some(scale) = block.find(role::BLOCK_SCALE) {
             let to = &mut buffers.scratch[..1];
             scale.expand(layers, 0, to)?;
@@ -244,11 +268,20 @@ impl Stage<'_> {
         let rows =
             queries.chunks_exact_mut(heads * dim).zip(attended.chunks_exact_mut(heads * dim));
         let new = keys.chunks_exact(kv_heads * dim).zip(values.chunks_exact(kv_heads * dim));
-        let positions = self.position..;
+        let end = self.position + n;
+        if its.has(feature::ENCODER) {
+            for (position, (keys, values)) in (self.position..end).zip(new.clone()) {
+                cache.put(its, position, keys, values);
+            }
+        }
+        let positions = self.position..end;
         for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
             heat(its, position, queries);
-            cache.put(its, position, keys, values);
-            cache.attend(its, position, queries, sinks, buffers.scores, attended);
+            if !its.has(feature::ENCODER) {
+                cache.put(its, position, keys, values);
+            }
+            let seen = its.seen(position, end);
+            cache.attend(its, seen, queries, sinks, buffers.scores, attended);
         }
         Ok(())
     }
@@ -281,6 +314,10 @@ impl Stage<'_> {
         multiply(gate, own_gate)?;
         let own_up = &mut buffers.up[..own_gate.len()];
         multiply(up, own_up)?;
+        if let Some(bias) = block.find(role::FFN_UP_BIAS) {
+            let to = if up.is_some() { &mut *own_up } else { &mut *own_gate };
+            add_bias(bias, layers, 0, own.clone(), to, buffers.scratch)?;
+        }
         match up {
             Some(_) => activation(its).gated(own_gate, own_up),
             None => activation(its).plain(own_gate),
@@ -288,7 +325,8 @@ impl Stage<'_> {
         let inner = all.gather_rows(stacked, buffers.up)?;
         let mut inner = Input::new(inner, buffers.integers.as_mut());
         let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
-        self.project_back(down, None, layers, &mut inner, residual, scratch)
+        let bias = block.find(role::FFN_DOWN_BIAS);
+        self.project_back(down, bias, layers, &mut inner, residual, scratch)
     }
 
     /// The product of a matrix with as many rows as the hidden state is wide, stacked.
@@ -335,6 +373,22 @@ impl Stage<'_> {
         math::scale(rows, scale);
         math::add(hidden, rows);
         Ok(())
+    }
+}
+
+impl Stage<'_> {
+    /// Normalizes the hidden state, to which a half of the block was added, if the block does so.
+    fn norm_sum(
+        &self,
+        block: &Block,
+        [norm, bias]: [u32; 2],
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let Some(norm) = block.find(norm) else { return Ok(()) };
+        let rows = &mut buffers.hidden[..self.n * self.shape.dim];
+        let both = (norm, block.get(bias)?);
+        norm_with_bias(both, layers, rows, buffers.scratch, self.shape.epsilon)
     }
 }
 

@@ -81,7 +81,8 @@ impl Caches {
         let filled = |position: usize| u32::try_from(position).map_err(|_| status::CONTEXT_FULL);
         // Until the block is done, later positions of its cache are not to be relied on.
         self.filled[block] = filled(positions.start)?;
-        let seen = shape.first_seen(positions.start)..positions.start;
+        let first = shape.seen(positions.start, positions.start).start;
+        let seen = first..positions.start;
         self.each_head(block, shape, seen, memories::read)?;
         fill(&mut self.window)?;
         self.each_head(block, shape, positions.clone(), |far, near| memories::write(far, near))?;

@@ -5,6 +5,8 @@
 //! the order in which they were chosen. Tokens that have chosen the same expert are computed
 //! together, so that its weights are read once.
 
+use core::ops::Range;
+
 use polychord_abi::transformer::{feature, gating, role};
 
 use crate::buffers::{Buffers, Choices};
@@ -24,6 +26,18 @@ pub(crate) fn run(
     buffers: &mut Buffers,
 ) -> Result<Stack, Status> {
     route(stage, block, layers, buffers)?;
+    compute(stage, block, layers, buffers, 0..stage.n * block.shape.experts_used)?;
+    combine(stage, block, layers, buffers)
+}
+
+/// Lets each row choose its experts, and orders the choices.
+pub(crate) fn route(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut Buffers,
+) -> Result<(), Status> {
+    score(stage, block, layers, buffers)?;
     let its = &block.shape;
     for row in 0..stage.n {
         let routes = &mut buffers.experts.routes[row * its.experts..][..its.experts];
@@ -39,9 +53,35 @@ pub(crate) fn run(
         };
         choose(its, routes, choice_bias, chosen, &mut buffers.experts.weights[choices]);
     }
-    compute(stage, block, layers, buffers)?;
-    sum(stage, its, buffers);
-    if its.has(feature::SHARED_EXPERT) {
+    let Choices { chosen, weights, order, rows, .. } = &mut buffers.experts;
+    let order = &mut order[..stage.n * its.experts_used];
+    sort(its.experts, &chosen[..order.len()], order);
+    let dim = stage.shape.dim;
+    for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
+        let from = *choice as usize / its.experts_used * dim;
+        row.copy_from_slice(&buffers.normed[from..from + dim]);
+        if its.has(feature::WEIGHED_INPUT) {
+            math::scale(row, weights[*choice as usize]);
+        }
+    }
+    Ok(())
+}
+
+/// Where the choices of experts below `end` stop, in their order.
+pub(crate) fn places_below(end: usize, choices: usize, buffers: &Buffers) -> usize {
+    let Choices { chosen, order, .. } = &buffers.experts;
+    order[..choices].partition_point(|choice| (chosen[*choice as usize] as usize) < end)
+}
+
+/// Adds what the experts gave, all of which have computed.
+pub(crate) fn combine(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut Buffers,
+) -> Result<Stack, Status> {
+    sum(stage, &block.shape, buffers);
+    if block.shape.has(feature::SHARED_EXPERT) {
         add_shared(stage, block, layers, buffers)?;
     }
     // In rows already: as if one rank had computed it.
@@ -49,7 +89,7 @@ pub(crate) fn run(
 }
 
 /// The products that experts are chosen by.
-fn route(
+fn score(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
@@ -116,25 +156,19 @@ fn choose(
     math::scale(weights, shape.expert_scale);
 }
 
-/// Lets each expert compute the tokens that have chosen it.
-fn compute(
+/// Lets each expert compute the tokens that have chosen it: those at some places of the order.
+pub(crate) fn compute(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
     buffers: &mut Buffers,
+    places: Range<usize>,
 ) -> Result<(), Status> {
     let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
-    let choices = stage.n * its.experts_used;
-    let Choices { chosen, weights, order, rows, results, gate, up, .. } = &mut buffers.experts;
-    let (chosen, order) = (&mut chosen[..choices], &mut order[..choices]);
-    sort(its.experts, chosen, order);
-    for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
-        let from = *choice as usize / its.experts_used * dim;
-        row.copy_from_slice(&buffers.normed[from..from + dim]);
-        if its.has(feature::WEIGHED_INPUT) {
-            math::scale(row, weights[*choice as usize]);
-        }
-    }
+    let choices = places.len();
+    let Choices { chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let order = &order[places.clone()];
+    let rows = &mut rows[places.start * dim..places.end * dim];
     let roles = [role::EXPERT_GATE, role::EXPERT_UP, role::EXPERT_DOWN];
     let [gates, ups, downs] = roles.map(|role| block.get(role));
     let (gates, ups, downs) = (gates?, ups?, downs?);
@@ -179,7 +213,6 @@ fn compute(
         }
     })?;
     all.gather(stacked)?;
-    let rows = &mut rows[..choices * dim];
     all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));
     Ok(())
 }
@@ -198,7 +231,7 @@ fn sort(experts: usize, chosen: &[u32], order: &mut [u32]) {
 fn each_expert(
     chosen: &[u32],
     order: &[u32],
-    mut run: impl FnMut(usize, core::ops::Range<usize>) -> Result<(), Status>,
+    mut run: impl FnMut(usize, Range<usize>) -> Result<(), Status>,
 ) -> Result<(), Status> {
     let expert_of = |choice: &u32| chosen[*choice as usize];
     let mut start = 0;

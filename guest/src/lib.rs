@@ -27,6 +27,8 @@ mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+pub mod embedding;
+pub mod expert_stages;
 mod experts;
 pub mod exports;
 mod forward;

@@ -47,10 +47,12 @@ pub mod stats;
 mod build;
 mod caches;
 mod calls;
+mod embed;
 mod error;
 mod files;
 mod header;
 mod model;
+mod paged;
 mod pipeline;
 mod rank_pool;
 mod session;
@@ -59,6 +61,7 @@ mod shard;
 mod transformer;
 
 pub use build::SimdFlavor;
+pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
 pub use files::open_source;
 pub use generate::{
@@ -70,6 +73,7 @@ pub use options::{
     MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, UnknownRanks,
 };
 pub use placement::Placed;
+pub use polychord_model::Pooling;
 pub use session::{Logits, Session};
-pub use stats::{GuestStats, LoadReport, Phases, Profile, SessionStats};
+pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats};
 pub use transformer::Transformer;

@@ -37,6 +37,8 @@ struct Opened {
     config: Config,
     /// By part, and by kind.
     layouts: [Layout; 2],
+    /// With each expert apart: made when it is needed, as that may be very many layers.
+    by_expert: OnceLock<Layout>,
     source: Source,
     /// Made when first needed: a vocabulary takes longer to prepare than the header to read.
     tokenizer: OnceLock<Tokenizer>,
@@ -96,9 +98,9 @@ impl Model {
         let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
-        let tokenizer = OnceLock::new();
+        let (by_expert, tokenizer) = (OnceLock::new(), OnceLock::new());
         let path = path.to_owned();
-        Ok(Self(Arc::new(Opened { path, gguf, config, layouts, source, tokenizer })))
+        Ok(Self(Arc::new(Opened { path, gguf, config, layouts, by_expert, source, tokenizer })))
     }
 
     /// The file.
@@ -155,7 +157,19 @@ impl Model {
         match cut {
             Cut::ByPart => &self.0.layouts[0],
             Cut::ByKind => &self.0.layouts[1],
+            Cut::ByExpert if !self.has_experts() => &self.0.layouts[0],
+            Cut::ByExpert => self.0.by_expert.get_or_init(|| {
+                // They were found before.
+                let (_, tensors) = Config::from_gguf(&self.0.gguf)
+                    .unwrap_or_else(|_| (self.0.config.clone(), Vec::new()));
+                Layout::new(&tensors, Cut::ByExpert)
+            }),
         }
+    }
+
+    /// Whether feed-forward parts are divided into experts.
+    pub(crate) fn has_experts(&self) -> bool {
+        self.0.config.layers.iter().any(|block| block.experts > 0)
     }
 
     /// The layout that a plan was made from.
@@ -163,6 +177,12 @@ impl Model {
         let [by_part, by_kind] = &self.0.layouts;
         if plan.check_model(&by_kind.layers).is_ok() {
             return Ok(by_kind);
+        }
+        if self.has_experts() && plan.layers.len() > by_part.layers.len() {
+            let by_expert = self.layout(Cut::ByExpert);
+            if plan.check_model(&by_expert.layers).is_ok() {
+                return Ok(by_expert);
+            }
         }
         plan.check_model(&by_part.layers)?;
         Ok(by_part)

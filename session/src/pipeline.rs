@@ -2,12 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use polychord_model::Pooling;
 use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{Plan, Rank};
 
+use crate::embed::Pool;
 use crate::error::{Error, Result};
 use crate::setup::Setup;
 use crate::shard::{Batch, Shard};
+use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::{Phases, Profile, timed};
 use crate::stats::session_stats::{GuestStats, SessionStats};
@@ -25,6 +28,8 @@ pub(crate) struct Pipeline {
     profile: Profile,
     /// Of the evaluation that runs.
     phases: Phases,
+    /// What the last evaluation for an [`Embedding`](Wanted::Embedding) has left of its sequence.
+    vector: Vec<f32>,
 }
 
 /// The way of the hidden state through the shards, by their numbers.
@@ -41,6 +46,8 @@ pub(crate) enum Wanted {
     Cache,
     /// Logits, too, of what follows the last token.
     Logits,
+    /// What is left of a sequence that begins with its tokens.
+    Embedding(Pooling),
 }
 
 /// Most bytes of hidden state that wait in the host between blocks: 64 MiB.
@@ -67,6 +74,7 @@ impl Pipeline {
             unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
+            vector: Vec::new(),
         })
     }
 
@@ -111,6 +119,9 @@ impl Pipeline {
 
     fn eval_alone(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         self.recover(position)?;
+        if let Wanted::Embedding(pooling) = result {
+            return self.embed(tokens, pooling);
+        }
         let several = tokens.len() > self.batch;
         let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
             self.eval_by_block(tokens, position)?
@@ -122,6 +133,35 @@ impl Pipeline {
         }
         self.hand_over(shard, self.route.head, rows)?;
         self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))
+    }
+
+    /// Makes one vector of all tokens of a sequence.
+    fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<()> {
+        let (head, mut position) = (self.route.head, 0);
+        let mut pool = Pool::new(pooling, self.shards[head].row_bytes() / 4);
+        for batch in tokens.chunks(self.batch) {
+            let (at, rows) = self.eval_batch(batch, position)?;
+            self.hand_over(at, head, rows)?;
+            self.stage(head, |phases| &mut phases.head, |shard| shard.finish(rows))?;
+            pool.add(self.shards[head].hidden(rows)?);
+            position += u32::try_from(rows).unwrap_or(u32::MAX);
+        }
+        let mut vector = pool.vector();
+        self.stage(
+            head,
+            |phases| &mut phases.head,
+            |shard| {
+                vector = shard.dense(std::mem::take(&mut vector))?;
+                Ok(())
+            },
+        )?;
+        self.vector = vector;
+        Ok(())
+    }
+
+    /// What the last evaluation for an embedding has left of its sequence.
+    pub(crate) fn vector(&self) -> &[f32] {
+        &self.vector
     }
 
     /// Runs one batch after the other through all blocks; returns the shard that has the hidden
@@ -232,6 +272,13 @@ impl Pipeline {
         into.profile = self.profile;
     }
 
+    /// What became of the experts that tokens chose, block by block.
+    pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
+        let mut experts: Vec<_> = self.shards.iter().flat_map(Shard::expert_stats).collect();
+        experts.sort_by_key(|expert| (expert.block, expert.expert));
+        experts
+    }
+
     /// Adds the memories of this rank's guests, in the order of the plan.
     pub(crate) fn report_guests(&self, into: &mut Vec<GuestStats>) {
         let rank = self.rank.as_ref().map_or(0, Rank::index);
@@ -256,7 +303,9 @@ impl Route {
             let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
             layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)
         };
-        let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
+        let embed = holder(Part::Embedding);
+        // A network without an output norm may have nothing else there.
+        let output = holder(Part::Output).or(embed.filter(|_| layout.is_tied()));
         let (Some(embed), Some(head)) = (embed, output) else {
             return Err(Error::Plan { reason: "it has no embedding or no output".into() });
         };

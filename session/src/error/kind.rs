@@ -99,6 +99,8 @@ impl Error {
             | Self::Context { .. }
             | Self::Ranks { .. }
             | Self::Truncate { .. }
+            | Self::Encoder
+            | Self::Pooling
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
         }
