@@ -273,7 +273,7 @@ impl PreTokenizer {
     /// The one that the metadata name; SentencePiece has none, whatever they name.
     pub(super) fn from_metadata(metadata: &Metadata, spelling: Spelling) -> Result<Self, Error> {
         let name = match spelling {
-            Spelling::Spm => DEFAULT,
+            Spelling::Spm | Spelling::WordPiece => DEFAULT,
             Spelling::Raw => GEMMA4,
             Spelling::Bpe => match metadata.str("tokenizer.ggml.pre")? {
                 Some(name) if !name.is_empty() => name,
