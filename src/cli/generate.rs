@@ -103,7 +103,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 #[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
-fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure> {
+pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure> {
     Ok(match load {
         Load::Copy => Model::open(path)?,
         // SAFETY: the file is a model in the cache, which is replaced by renaming and never

@@ -3,6 +3,7 @@
 mod choice;
 mod compare;
 mod draw;
+mod embed;
 mod engine;
 mod engines;
 mod failure;
@@ -38,6 +39,8 @@ struct Cli {
 enum Command {
     /// Continue a prompt, or answer it with --chat
     Generate(Box<generate::Args>),
+    /// Make a vector of each text, with a model for embeddings
+    Embed(Box<embed::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
     /// Run a guest of one's own: a WASI command, or a function of any module
@@ -68,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Run(args) => return run::run(&args),
         Command::Pull(args) => pull::run(&args),

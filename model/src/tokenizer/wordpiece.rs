@@ -96,9 +96,8 @@ impl WordPiece {
                 _ => {}
             }
             let lower = if self.lowercase { c.to_lowercase().next() } else { None };
-            let is_alone = its == Class::Punctuation
-                || its == Class::Symbol && c < '\x7f'
-                || is_chinese(c);
+            let is_alone =
+                its == Class::Punctuation || its == Class::Symbol && c < '\x7f' || is_chinese(c);
             if is_alone {
                 end(&mut word);
             }
