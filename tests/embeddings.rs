@@ -72,11 +72,11 @@ fn embeddings_are_those_of_llama_cpp_and_the_same_everywhere() {
     });
 }
 
-/// llama.cpp reads GELU from a table of 16-bit floats.
+/// llama.cpp reads GELU from a table of 16-bit floats: measured, that makes 1.3e-3 of difference.
 fn compare(golden: &Golden, found: &[Vec<f32>]) {
     let architecture = &golden.model.architecture;
     let tolerance = match architecture.as_str() {
-        "gemma-embedding" | "bert" => 0.02_f32.max(3.0 * golden.noise),
+        "gemma-embedding" | "bert" => 0.004_f32.max(3.0 * golden.noise),
         _ => 1e-4,
     };
     let mut worst = 0.0_f32;

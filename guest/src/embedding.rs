@@ -2,34 +2,14 @@
 //! one.
 #![allow(unsafe_code)]
 
-use polychord_abi::buffers;
 use polychord_abi::transformer::{feature, role, status};
 
+use crate::dense::Dense;
 use crate::forward::Network;
 use crate::host::Layers;
 use crate::kernels::Input;
-use crate::model::Globals;
 use crate::products::{norm_rows, product};
-use crate::{Status, alloc, exports};
-
-/// What the matrices behind the network write; empty without them.
-pub(crate) struct Dense {
-    /// Between the two.
-    inner: &'static mut [f32],
-    scratch: &'static mut [f32],
-}
-
-impl Dense {
-    /// Room for what a network has, which is checked.
-    pub(crate) fn new(globals: &Globals) -> Result<Self, Status> {
-        let matrices = [role::DENSE_2, role::DENSE_3].map(|role| globals.find(role));
-        let rows = matrices.iter().flatten().map(|dense| dense.rows).max().unwrap_or(0);
-        let cols = matrices.iter().flatten().map(|dense| dense.cols).max();
-        let scratch = cols.map_or(0, |cols| buffers::scratch(cols as u64));
-        let floats = |len: usize| alloc::floats(len).ok_or(status::OUT_OF_MEMORY);
-        Ok(Self { inner: floats(rows)?, scratch: floats(alloc::len(scratch)?)? })
-    }
-}
+use crate::{Status, exports};
 
 /// The last norm of rows, in their place.
 #[unsafe(no_mangle)]

@@ -7,21 +7,11 @@
 
 use polychord_abi::transformer::{feature, status};
 
+use crate::experts::Routed;
 use crate::forward::Network;
 use crate::host::Layers;
 use crate::stage::Stage;
 use crate::{Status, experts, exports};
-
-/// The block whose experts are computed.
-#[derive(Clone, Copy)]
-pub(crate) struct Routed {
-    /// Its index here.
-    block: usize,
-    /// How many rows have chosen.
-    n: usize,
-    /// How many choices are computed, in their order.
-    done: usize,
-}
 
 /// Lets rows choose the experts of a block.
 #[unsafe(no_mangle)]

@@ -18,6 +18,17 @@ use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
 use crate::{Status, math};
 
+/// The block whose experts are computed some at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Routed {
+    /// Its index here.
+    pub(crate) block: usize,
+    /// How many rows have chosen.
+    pub(crate) n: usize,
+    /// How many choices are computed, in their order.
+    pub(crate) done: usize,
+}
+
 /// Runs the experts of a block on the normalized rows; their sum is in the buffer `residual`.
 pub(crate) fn run(
     stage: &Stage<'_>,

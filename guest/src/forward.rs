@@ -7,8 +7,8 @@ use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 use crate::attention::Cache;
 use crate::buffers::Buffers;
 use crate::caches::Caches;
-use crate::embedding::Dense;
-use crate::expert_stages::Routed;
+use crate::dense::Dense;
+use crate::experts::Routed;
 use crate::host::Layers;
 use crate::kernels::Input;
 #[cfg(feature = "multi32")]

@@ -27,6 +27,7 @@ mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+mod dense;
 pub mod embedding;
 pub mod expert_stages;
 mod experts;

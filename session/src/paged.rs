@@ -180,7 +180,7 @@ impl Paged {
         self.pager.stats()
     }
 
-    /// What became of each expert that was chosen.
+    /// Statistics of each expert that was chosen.
     pub(crate) fn expert_stats(&self) -> impl Iterator<Item = ExpertStats> {
         self.blocks.iter().flat_map(|block| {
             let chosen = (0..).zip(&block.experts).filter(|(_, expert)| expert.tokens > 0);

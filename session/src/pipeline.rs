@@ -272,7 +272,7 @@ impl Pipeline {
         into.profile = self.profile;
     }
 
-    /// What became of the experts that tokens chose, block by block.
+    /// Statistics of the experts that tokens chose, block by block.
     pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
         let mut experts: Vec<_> = self.shards.iter().flat_map(Shard::expert_stats).collect();
         experts.sort_by_key(|expert| (expert.block, expert.expert));

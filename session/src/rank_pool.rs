@@ -134,7 +134,7 @@ impl RankPool {
         self.first.vector()
     }
 
-    /// What became of the experts that tokens chose, as the first rank saw it.
+    /// Statistics of the experts that tokens chose, as the first rank saw it.
     pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
         self.first.expert_stats()
     }

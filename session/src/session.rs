@@ -340,7 +340,7 @@ impl Session {
         self.report().paging
     }
 
-    /// What became of the experts that tokens chose, block by block, as the first rank saw it; none
+    /// Statistics of the experts that tokens chose, block by block, as the first rank saw it; none
     /// unless experts are paged.
     #[must_use]
     pub fn expert_stats(&self) -> Vec<ExpertStats> {

@@ -281,7 +281,7 @@ impl Shard {
         }
     }
 
-    /// What became of the experts that tokens chose, if they are paged.
+    /// Statistics of the experts that tokens chose, if they are paged.
     pub(crate) fn expert_stats(&self) -> impl Iterator<Item = ExpertStats> {
         self.paged.iter().flat_map(Paged::expert_stats)
     }

@@ -59,13 +59,10 @@ impl WordPiece {
             let start = candidates.partition_point(|id| byte(*id, at) < Some(&wanted));
             let end = candidates.partition_point(|id| byte(*id, at) <= Some(&wanted));
             candidates = &candidates[start..end];
-            let first = *candidates.first()?;
+            let Some(&first) = candidates.first() else { break };
             let len = at + 1;
             if vocab.text(first).is_some_and(|text| text.len() == len) {
                 longest = Some((first, len));
-            }
-            if candidates.len() == usize::from(longest.is_some_and(|(_, its)| its == len)) {
-                break;
             }
         }
         longest

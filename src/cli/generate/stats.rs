@@ -45,7 +45,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What became of each expert that was chosen, where experts are paged.
+/// Statistics of each expert that was chosen, where experts are paged.
 fn experts(session: &Session) -> Vec<serde_json::Value> {
     let experts = session.expert_stats();
     let object = |expert: &ExpertStats| {
