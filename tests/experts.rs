@@ -13,7 +13,7 @@ use polychord::model::{
 };
 
 use common::architecture::Family;
-use common::{each_engine, engines_agree, open, test_name, transformer};
+use common::{alone_within, each_engine, engines_agree, open, skip, test_name, transformer};
 
 const PAGE: u64 = 65_536;
 
@@ -183,4 +183,72 @@ fn plans_know_experts() {
         let error = tiny.err().unwrap().to_string();
         assert!(error.contains("has to be in memory at once"), "{error}");
     });
+}
+
+/// The shape of Qwen3-30B-A3B, 18 GB, in a process that cannot have 4 GiB. One engine, a few
+/// seconds.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_30b_a3b_model_generates_within_4_gib() {
+    use common::experts::{BLOCKS, EXPERTS, TOKENS, USED, write};
+
+    const GIB: u64 = 1 << 30;
+    alone_within(test_name!(), 4 * GIB, || {
+        let free = status_bytes("/proc/meminfo", "MemAvailable:");
+        let folder = tempfile::tempdir().unwrap();
+        let disk = rustix::fs::statvfs(folder.path()).unwrap();
+        let room = disk.f_bavail * disk.f_frsize;
+        if free < 7 * GIB / 2 || room < GIB / 4 {
+            return skip(&format!(
+                "it needs 3.5 GiB of memory and 256 MiB of disk: {free}, {room}"
+            ));
+        }
+        let path = folder.path().join("model.gguf");
+        let bytes = write(&path);
+        assert!(bytes > 17 * GIB, "{bytes}");
+        let engine = polychord::open(polychord::default_engine().unwrap()).unwrap();
+        let start = std::time::Instant::now();
+        let transformer = Transformer::new(&engine).unwrap();
+        let options = SessionOptions::new()
+            .placement(Placement::Paged {
+                resident_bytes: Some(2 * GIB),
+                policy: Policy::default(),
+            })
+            .context(64);
+        let mut session = transformer.start(&open(&path, true), &options).unwrap();
+        let ready = start.elapsed();
+        let mut misses = Vec::new();
+        for token in [5, 5, 9] {
+            assert!(u64::from(token) < TOKENS);
+            session.eval(&[token]).unwrap();
+            let stats = session.expert_stats();
+            misses.push(stats.iter().map(|expert| expert.misses).sum::<u64>());
+        }
+        let stats = session.expert_stats();
+        let sum = |count: fn(&ExpertStats) -> u64| stats.iter().map(count).sum::<u64>();
+        let (hits, all) = (sum(|expert| expert.hits), sum(|expert| expert.tokens));
+        let paging = session.pager_stats().unwrap();
+        let peak = status_bytes("/proc/self/status", "VmHWM:");
+        println!(
+            "ready after {ready:?}, three tokens after {:?}; {} experts, {hits} hits, misses {misses:?}; {peak} bytes at most; {paging:?}",
+            start.elapsed(),
+            stats.len()
+        );
+        assert!(peak < 3 * GIB, "{peak} bytes at most");
+        assert_eq!(all, 3 * BLOCKS * USED);
+        // The same token chooses the same, and finds them.
+        assert_eq!(misses[..2], [BLOCKS * USED; 2]);
+        assert!(stats.len() as u64 > BLOCKS * USED && hits >= BLOCKS * USED, "{hits} hits");
+        // The others, of which no byte was read, are most of the model.
+        assert!((stats.len() as u64) < BLOCKS * EXPERTS / 5);
+        assert!(paging.bytes_loaded < bytes / 4, "{paging:?}");
+    });
+}
+
+/// A size that the system knows, in bytes.
+#[cfg(target_os = "linux")]
+fn status_bytes(path: &str, key: &str) -> u64 {
+    let status = std::fs::read_to_string(path).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+    line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap() * 1024
 }

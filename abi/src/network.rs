@@ -4,7 +4,7 @@
 //! the host hands over. Shapes are symbolic ([`Size`]), so that the table says nothing about one
 //! model, and a tensor that not all networks have depends on a [`feature`](mod@feature).
 
-use Need::{If, Optional};
+use Need::{If, Optional, OptionalIn};
 use Section::{Attention, Embedding, FeedForward, Output, Rope};
 use Size::{
     ExpertDowns, ExpertRows, ExpertWidth, Experts, FeedForward as Ffn, FusedFeedForward, FusedRows,
@@ -157,20 +157,20 @@ roles! {
     SHARED_WEIGHT = 42: "blk.{}.ffn_gate_inp_shexp.weight", FeedForward, [One, Hidden], with(f::EXPERTS | f::SHARED_EXPERT | f::SHARED_GATE);
     BLOCK_SCALE = 43: "blk.{}.layer_output_scale.weight", FeedForward, [One, One], with(f::BLOCK_SCALE);
     // Of these the first row is added to each token.
-    TOKEN_TYPES = 44: "token_types.weight", Embedding, [Open, Hidden], Optional;
+    TOKEN_TYPES = 44: "token_types.weight", Embedding, [Open, Hidden], OptionalIn(f::SUM_NORMS);
     // A row for each position, added to its token.
-    POSITIONS = 45: "position_embd.weight", Embedding, [Open, Hidden], Optional;
+    POSITIONS = 45: "position_embd.weight", Embedding, [Open, Hidden], OptionalIn(f::SUM_NORMS);
     EMBEDDING_NORM = 46: "token_embd_norm.weight", Embedding, [One, Hidden], with(f::SUM_NORMS);
     EMBEDDING_NORM_BIAS = 47: "token_embd_norm.bias", Embedding, [One, Hidden], with(f::SUM_NORMS);
     ATTN_SUM_NORM = 48: "blk.{}.attn_output_norm.weight", Attention, [One, Hidden], with(f::SUM_NORMS);
     ATTN_SUM_NORM_BIAS = 49: "blk.{}.attn_output_norm.bias", Attention, [One, Hidden], with(f::SUM_NORMS);
     FFN_SUM_NORM = 50: "blk.{}.layer_output_norm.weight", FeedForward, [One, Hidden], with(f::SUM_NORMS);
     FFN_SUM_NORM_BIAS = 51: "blk.{}.layer_output_norm.bias", FeedForward, [One, Hidden], with(f::SUM_NORMS);
-    FFN_UP_BIAS = 52: "blk.{}.ffn_up.bias", FeedForward, [One, Ffn], Optional;
-    FFN_DOWN_BIAS = 53: "blk.{}.ffn_down.bias", FeedForward, [One, Hidden], Optional;
+    FFN_UP_BIAS = 52: "blk.{}.ffn_up.bias", FeedForward, [One, Ffn], OptionalIn(f::SUM_NORMS);
+    FFN_DOWN_BIAS = 53: "blk.{}.ffn_down.bias", FeedForward, [One, Hidden], OptionalIn(f::SUM_NORMS);
     // What is left of a sequence goes through the first of these, and then through the other.
-    DENSE_2 = 54: "dense_2.weight", Output, [Open, Hidden], Optional;
-    DENSE_3 = 55: "dense_3.weight", Output, [Open, Open], Optional;
+    DENSE_2 = 54: "dense_2.weight", Output, [Open, Hidden], OptionalIn(f::ENCODER);
+    DENSE_3 = 55: "dense_3.weight", Output, [Open, Open], OptionalIn(f::ENCODER);
 }
 
 // Looking a role up is indexing.
@@ -267,6 +267,8 @@ impl Section {
 pub enum Need {
     /// A network may have it, and uses it then.
     Optional,
+    /// A network that has all of some features may have it.
+    OptionalIn(u32),
     /// Networks that have all of some features, and none of others.
     If {
         /// What they have.
@@ -294,7 +296,7 @@ impl Need {
     const fn but(self, without: u32) -> Self {
         match self {
             If { with, .. } => If { with, without },
-            Optional => Optional,
+            Optional | OptionalIn(_) => self,
         }
     }
 
@@ -302,7 +304,7 @@ impl Need {
     #[must_use]
     pub const fn is_required(self, features: u32) -> bool {
         match self {
-            Optional => false,
+            Optional | OptionalIn(_) => false,
             If { with, without } => features & with == with && features & without == 0,
         }
     }
@@ -310,7 +312,11 @@ impl Need {
     /// Whether a network with these features may have the tensor.
     #[must_use]
     pub const fn is_allowed(self, features: u32) -> bool {
-        matches!(self, Optional) || self.is_required(features)
+        match self {
+            Optional => true,
+            OptionalIn(with) => features & with == with,
+            If { .. } => self.is_required(features),
+        }
     }
 }
 

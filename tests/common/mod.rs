@@ -4,6 +4,8 @@
 
 pub(crate) mod architecture;
 pub(crate) mod encoders;
+#[cfg(unix)]
+pub(crate) mod experts;
 pub(crate) mod ggml;
 pub(crate) mod gguf;
 #[cfg(unix)]

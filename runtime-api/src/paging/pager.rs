@@ -499,6 +499,43 @@ mod tests {
         }
     }
 
+    /// Layers that are used in no order have the room that they ask for, and those that were used
+    /// last stay in it.
+    #[test]
+    fn unordered_layers_keep_their_room() {
+        let all = layers(&[2, 2, 2, 1, 1, 1, 1, 1]);
+        let source = Source::from_bytes(vec![1; 16 << 16]);
+        let (ordered, unordered) = all.split_at(3);
+        for (room, stays) in [(3, true), (4, false)] {
+            let mut guest = Idle::start(1);
+            let unordered = UnorderedLayers::new(unordered.iter().cloned(), room * PAGE);
+            let mut pager = Pager::with_unordered(
+                &mut guest,
+                source.clone(),
+                ordered.iter().cloned(),
+                unordered,
+                9 * PAGE,
+                Policy::Pinned,
+            )
+            .unwrap();
+            let single: Vec<_> = (3..8).map(|id| [LayerId(id)]).collect();
+            let fitting = |pager: &Pager, beside: &[LayerId]| {
+                pager.count_fitting(beside, single.iter().map(|id| &id[..]))
+            };
+            // With less room, no layer stays, and each takes a part of the window.
+            assert_eq!(fitting(&pager, &[LayerId(0)]), if stays { 3 } else { 5 });
+            let ids: Vec<_> = (0..3).map(LayerId).collect();
+            assert_eq!(fitting(&pager, &ids), 3);
+            for id in [3, 4, 5, 3, 6, 3, 4] {
+                pager.require(&mut guest, &[&ids[..], &[LayerId(id)]].concat()).unwrap();
+            }
+            let has = (3..8).filter(|id| pager.has(LayerId(*id)));
+            assert_eq!(has.collect::<Vec<_>>(), [3, 4, 6]);
+            let stats = pager.stats();
+            assert_eq!((stats.misses, stats.hits), (3 + 5, 6 * 3 + 2));
+        }
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
