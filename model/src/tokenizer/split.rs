@@ -262,6 +262,28 @@ const RULES: &[Rule] = &[
             p::spaces,
         ])],
     ),
+    rule(
+        &["jais-2"],
+        &[Step::Words(&[
+            p::any_contraction,
+            p::led_letters,
+            p::three_numbers,
+            p::others_to_line_end,
+            p::line_ends,
+            p::halved_spaces,
+        ])],
+    ),
+    rule(
+        &["kimi-k2"],
+        &[Step::Words(&[
+            p::han,
+            p::led_letters_but_han,
+            p::three_numbers,
+            p::others_to_line_end,
+            p::line_ends,
+            p::spaces,
+        ])],
+    ),
     rule(&["laguna"], &[Step::Words(&[p::line, p::line_feeds]), QWEN2]),
     rule(&["falcon"], &[Step::Words(&[p::falcon_marks]), GPT2, Step::Words(&[p::three_digits])]),
     rule(&["bloom", "gpt3-finnish", "poro-chat"], &[Step::Words(&[p::bloom_word])]),
