@@ -375,3 +375,36 @@ fn cut<'a>(alternatives: &[Alternative], text: &'a str, to: &mut Vec<&'a str>) {
         to.push(&text[done..]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words<'a>(name: &str, text: &'a str) -> Vec<&'a str> {
+        let rule = RULES.iter().find(|rule| rule.names.contains(&name)).unwrap();
+        PreTokenizer(rule).split(text)
+    }
+
+    /// Compared with llama.cpp on thousands of random texts; these show what is special.
+    #[test]
+    fn white_space_of_jais_is_halved() {
+        let spaces = " ".repeat(23);
+        let pieces: Vec<_> = words("jais-2", &spaces).iter().map(|word| word.len()).collect();
+        assert_eq!(pieces, [16, 4, 2, 1]);
+        // The last one is the word's.
+        assert_eq!(words("jais-2", "a     b"), ["a", "    ", " b"]);
+        assert_eq!(words("jais-2", "a   .b's 1234"), ["a", "  ", " .", "b", "'s", " ", "123", "4"]);
+        let long = " ".repeat(1100);
+        let pieces: Vec<_> = words("jais-2", &long).iter().map(|word| word.len()).collect();
+        assert_eq!(pieces, [512, 512, 64, 8, 4]);
+    }
+
+    #[test]
+    fn ideographs_of_kimi_are_words_by_themselves() {
+        assert_eq!(words("kimi-k2", "a中文b's"), ["a", "中文", "b's"]);
+        assert_eq!(
+            words("kimi-k2", "(中 あ文don'T 12345"),
+            ["(", "中", " あ", "文", "don'T", " ", "123", "45"]
+        );
+    }
+}
