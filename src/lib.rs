@@ -74,10 +74,15 @@
 //! | module | has |
 //! | --- | --- |
 //! | [`model`] | models, sessions, answers: [`Model`](model::Model), [`Transformer`](model::Transformer), [`Session`](model::Session), [`Chat`](model::Chat), [`Generator`](model::Generator) |
+//! | [`receipts`] | snapshots and receipts as data: [`Receipt`](receipts::Receipt), [`Key`](receipts::Key) |
 //! | [`api`] | guests of one's own: [`Engine`](api::Engine), [`Module`](api::Module), [`Runtime`](api::Runtime), [`Plan`](api::Plan) |
 //! | [`api::spi`] | what the backend of an engine implements |
 //! | [`api::abi`] | what guests import |
 #![cfg_attr(feature = "hub", doc = "| [`hub`] | the model cache, by the feature `hub` |")]
+#![cfg_attr(
+    feature = "serve",
+    doc = "| [`serve`] | an OpenAI-compatible server, by the feature `serve` |"
+)]
 #![cfg_attr(
     feature = "wasi",
     doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |"
@@ -268,6 +273,9 @@ pub use polychord_backend_wasmer as wasmer;
 pub use polychord_backend_wasmtime as wasmtime;
 #[cfg(feature = "hub")]
 pub use polychord_hub as hub;
+pub use polychord_receipts as receipts;
 pub use polychord_runtime_api as api;
+#[cfg(feature = "serve")]
+pub use polychord_serve as serve;
 #[cfg(feature = "wasi")]
 pub use polychord_wasi as wasi;

@@ -1,4 +1,5 @@
-//! Decoding allocates nothing: neither the host for a token, nor the guest.
+//! Decoding allocates nothing: neither the host for a token, nor the guest. Nor do functions of the host
+//! which guests call, and calls back into the guest.
 //!
 //! What is counted is what Rust code allocates, in all threads of the process: ours, and that of
 //! Wasmer and Wasmtime. WasmEdge is C++, whose own allocations do not come here; what the Rust
@@ -10,7 +11,8 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use polychord::api::Memory64;
+use polychord::api::imports::{Caller, HostError, Imports};
+use polychord::api::{Instantiation, Limits, Memory64, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::sampler::Sampler;
 use polychord::model::{Placement, Ranks, Sampling, Session, SessionOptions, Transformer};
@@ -61,9 +63,7 @@ const COUNTED: usize = 20;
 fn placements(memory64: Memory64) -> Vec<Placement> {
     let mut placements =
         vec![Placement::resident32(), Placement::sharded32(2), Placement::multi32()];
-    if matches!(memory64, Memory64::Native { .. }) {
-        placements.push(Placement::native64());
-    }
+    placements.extend(common::wide(memory64));
     placements
 }
 
@@ -101,6 +101,74 @@ fn a_token_allocates_nothing() {
             }
         }
         assert!(wrong.is_empty(), "in {COUNTED} tokens:\n{}", wrong.join("\n"));
+    });
+}
+
+/// A function of the host calls the guest back, which takes and returns numbers of this type.
+fn nested(params: &str, results: &str) -> String {
+    let types = |types: &str, of: &str| {
+        if types.is_empty() { String::new() } else { format!("({of} {types})") }
+    };
+    let ty = format!("{} {}", types(params, "param"), types(results, "result"));
+    let zeros = |types: &str| {
+        let zero = |ty: &str| match ty {
+            "v128" => "(v128.const i64x2 0 0)".to_owned(),
+            ty => format!("({ty}.const 0)"),
+        };
+        types.split_whitespace().map(zero).collect::<Vec<_>>().join(" ")
+    };
+    let drops = "drop ".repeat(results.split_whitespace().count());
+    format!(
+        "(module (import \"host\" \"back\" (func $back {ty}))
+            (func (export \"inner\") {ty} {inner})
+            (func (export \"run\") (param i32) (result i32)
+                (loop $next
+                    (call $back {args}) {drops}
+                    (br_if $next (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))
+                (local.get 0)))",
+        inner = zeros(results),
+        args = zeros(params),
+    )
+}
+
+/// Calls the guest back, with what it was called with.
+fn back(caller: &mut Caller<'_>, args: &[Value], results: &mut [Value]) -> Result<(), HostError> {
+    Ok(caller.call("inner", args, results)?)
+}
+
+#[test]
+fn a_call_within_a_call_allocates_nothing() {
+    each_engine(test_name!(), |engine| {
+        let mut types = vec![
+            ("", ""),
+            ("i32", "i32"),
+            ("i32 i64", "i64"),
+            ("i64 i64 i32 i32", ""),
+            ("f64", "f64"),
+            ("f32 f32", "f32"),
+        ];
+        // Wasmer has no other way to pass these than vectors.
+        if engine.capabilities().engine != "wasmer" {
+            types.push(("i32 f32 v128 i64 f64", "f64 v128"));
+            types.push(("i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64 i64", "i32 i32 i32 i32"));
+        }
+        for (params, results) in types {
+            let module = engine.compile(&wat::parse_str(nested(params, results)).unwrap()).unwrap();
+            let ty = module.info().functions()["inner"].clone();
+            let mut imports = Imports::new();
+            imports.untyped("host", "back", ty, back).unwrap();
+            let limits = Limits::default();
+            let mut guest =
+                module.instantiate_with(Instantiation::new(&limits).imports(&imports)).unwrap();
+            let mut count = || {
+                let before = ALLOCATIONS.load(Ordering::Relaxed);
+                guest.call_into("run", &[Value::I32(100)], &mut [Value::I32(0)]).unwrap();
+                ALLOCATIONS.load(Ordering::Relaxed) - before
+            };
+            count();
+            let allocations = count().min(count());
+            assert_eq!(allocations, 0, "in 100 calls within a call: ({params}) -> ({results})");
+        }
     });
 }
 

@@ -7,7 +7,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 
-use polychord::api::{Memory64, Policy};
+use polychord::api::Policy;
 use polychord::model::gguf::GgmlType;
 use polychord::model::{ErrorKind, Model, Placement, SessionOptions, Transformer};
 
@@ -42,9 +42,7 @@ fn a_split_model_gives_the_bits_of_a_whole_one_wherever_it_lives() {
             Placement::Paged { resident_bytes: Some(12 << 16), policy: Policy::Lru },
             Placement::Paged { resident_bytes: Some(12 << 16), policy: Policy::Pinned },
         ];
-        if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-            placements.push(Placement::native64());
-        }
+        placements.extend(common::wide(engine.capabilities().memory64));
         for placement in placements {
             for (path, mapped) in parts.iter().zip([false, true, true]) {
                 let paged = matches!(placement, Placement::Paged { .. });

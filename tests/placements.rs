@@ -8,7 +8,7 @@ use std::path::Path;
 #[cfg(feature = "wasmedge")]
 use std::sync::Arc;
 
-use polychord::api::{self, Engine, Memory64, Plan, PlannedMemory, Policy};
+use polychord::api::{self, Engine, Memory64, Memory64Choice, Plan, PlannedMemory, Policy};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, Transformer};
@@ -95,7 +95,7 @@ fn all_placements(engine: &dyn Engine, transformer: &Transformer, shape: Shape) 
     let mut placements = vec![Placement::auto()];
     placements.extend([1, 2, 5, parts].map(Placement::sharded32));
     placements.push(Placement::multi32());
-    placements.extend(native(engine));
+    placements.extend(common::wide(engine.capabilities().memory64));
     for policy in [Policy::Pinned, Policy::Lru] {
         for resident in [weights / 2, weights * 3 / 4, weights * 2] {
             placements.push(Placement::Paged { resident_bytes: Some(resident), policy });
@@ -205,32 +205,65 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
     });
 }
 
-/// Where there are no 64-bit memories, the error says what an engine needs, and what to do.
+/// Where there are no 64-bit memories of the engine's own, the error says what an engine needs, and
+/// what to do; lowered ones are there on every engine.
 #[test]
 fn a_64_bit_memory_is_had_or_refused_with_the_reason() {
     each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let model = Model::open(&path).unwrap();
-        let options = options(Placement::native64());
-        let started = Transformer::new(engine).unwrap().start(&model, &options);
-        let placed = model.place(&options, engine.capabilities());
-        if native(engine).is_some() {
-            let plan = placed.unwrap().plan;
-            assert_eq!(started.unwrap().placed().name, "native64");
-            let mut large = plan;
+        for (placement, name) in
+            [(Placement::native64(), "native64"), (Placement::flat64(), "flat64")]
+        {
+            let options = options(placement);
+            let started = Transformer::new(engine).unwrap().start(&model, &options);
+            let placed = model.place(&options, engine.capabilities());
+            let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
+            if name == "native64" && !native {
+                for error in [started.map(|_| ()).unwrap_err(), placed.map(|_| ()).unwrap_err()] {
+                    let error = error.to_string();
+                    for part in ["native64", "native memory64", "engines that have", "flat64"] {
+                        assert!(error.contains(part), "no {part} in: {error}");
+                    }
+                }
+                continue;
+            }
+            let mut large = placed.unwrap().plan;
+            assert_eq!(started.unwrap().placed().name, name);
             large.memories[0].bytes = 1 << 40;
             let options = self::options(Placement::Planned(large));
             let error = model.place(&options, engine.capabilities()).unwrap_err().to_string();
-            assert!(error.contains("memory64_bytes") && error.contains("sharded32"), "{error}");
-            return;
+            assert!(error.contains("memory64_bytes"), "{error}");
         }
-        for error in [started.map(|_| ()).unwrap_err(), placed.map(|_| ()).unwrap_err()] {
-            let error = error.to_string();
-            for part in ["native64", "native memory64", "engines that have", "sharded32"] {
-                assert!(error.contains(part), "no {part} in: {error}");
+    });
+}
+
+/// Weights beyond 4 GiB, and on both sides of the edge of two segments, mapped and copied, compute what
+/// they compute anywhere; so do guests that are lowered although the engine has 64-bit memories.
+#[test]
+fn weights_beyond_4_gib_are_the_same() {
+    engines_agree(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let transformer = Transformer::new(engine).unwrap();
+        let expected = logits(&mut start(&transformer, &path, true, Placement::resident32()));
+        let lowered = Transformer::new(engine).unwrap().memory64(Memory64Choice::Lowered);
+        let four_gib = 4_u64 << 30;
+        for weights_from in [0, four_gib - (3 << 16), four_gib, 2 * four_gib - (5 << 16)] {
+            for mapped in [true, false] {
+                for transformer in [&transformer, &lowered] {
+                    let placement = Placement::Flat64 { split: Split::ByLayer, weights_from };
+                    let mut session = start(transformer, &path, mapped, placement);
+                    assert!(logits(&mut session) == expected, "{weights_from:#x}, {mapped}");
+                    let report = session.load_report();
+                    let maps = mapped && engine.capabilities().mapping;
+                    assert_eq!(report.mapped > 0, maps, "{report:?}");
+                    assert_eq!(report.copied > 0, !maps, "{report:?}");
+                }
             }
         }
+        hash(&expected)
     });
 }
 
@@ -353,18 +386,12 @@ fn the_default_model_is_the_same_everywhere() {
             paged(Policy::Pinned),
             paged(Policy::Lru),
         ];
-        placements.extend(native(engine));
+        placements.extend(common::wide(engine.capabilities().memory64));
         let run = |placement| logits(&mut start(&transformer, &path, true, placement));
         let results: Vec<_> = placements.into_iter().map(run).collect();
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
         hash(&results[0])
     });
-}
-
-/// The placement in a 64-bit memory, on engines that have those.
-fn native(engine: &dyn Engine) -> Option<Placement> {
-    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
-    native.then_some(Placement::native64())
 }
 
 fn options(placement: Placement) -> SessionOptions {
@@ -470,14 +497,14 @@ fn anonymous_memory() -> u64 {
 #[test]
 fn activations_fit_beside_the_weights() {
     each_engine(test_name!(), |engine| {
-        let Some(placement) = native(&**engine) else { return };
+        let Some(placement) = common::wide(engine.capabilities().memory64) else { return };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("wide.gguf");
         let wide = Shape { dim: 256, ffn: 65_536, blocks: 1, ..shape() };
         common::large::write(&wide, true, &path);
         let mut session = start(&Transformer::new(engine).unwrap(), &path, false, placement);
         session.eval(&[1]).unwrap();
-        let mut options = options(Placement::native64());
+        let mut options = options(Placement::flat64());
         options.batch = 64;
         options.context = Some(128);
         let model = Model::open(&path).unwrap();

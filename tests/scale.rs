@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use polychord::api::{Engine, Memory64, Policy};
+use polychord::api::{Engine, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Model, Placement, SessionOptions, Transformer};
 use sha2::{Digest, Sha256};
@@ -34,9 +34,9 @@ fn beyond_4_gib_every_engine_computes_the_same() {
             (paged(2 * GIB), "paged"),
             (Placement::multi32(), "multi32"),
         ];
-        if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-            placements.push((Placement::native64(), "native64"));
-        }
+        let wide = common::wide(engine.capabilities().memory64);
+        let name = if wide == Some(Placement::flat64()) { "flat64" } else { "native64" };
+        placements.extend(wide.map(|placement| (placement, name)));
         same_everywhere(engine, &file, &placements)
     });
 }

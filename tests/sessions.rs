@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 
 use polychord::api::abi::PAGE;
-use polychord::api::{Engine, Memory64, Policy, Rank};
+use polychord::api::{Engine, Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     CacheType, Error, ErrorKind, Model, Placement, Profile, Ranks, Session, SessionOptions,
@@ -49,9 +49,8 @@ fn all_options(engine: &dyn Engine) -> Vec<SessionOptions> {
         options().placement(paged(Policy::Pinned)),
         options().placement(Placement::multi32()),
     ];
-    if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-        all.push(options().placement(Placement::native64()));
-    }
+    let wide = common::wide(engine.capabilities().memory64);
+    all.extend(wide.map(|placement| options().placement(placement)));
     let ranks = all.clone().into_iter().map(|options| options.ranks(Ranks::Exactly(2)));
     let ranks: Vec<_> = ranks.collect();
     all.extend(ranks);

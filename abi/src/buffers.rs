@@ -1,7 +1,7 @@
 //! How large everything is that a guest allocates for a network: the guest takes its buffers'
 //! lengths from here, and the host plans with their sum.
 
-use crate::network::{Size, Sizes};
+use crate::network::{Size, Sizes, feature};
 
 /// Numbers of elements of a guest's buffers, none of which grows later.
 ///
@@ -11,14 +11,13 @@ use crate::network::{Size, Sizes};
 ///
 /// let sizes = Sizes {
 ///     vocab: 49_152, dim: 576, ffn: 1_536, heads: 9, kv_heads: 3, head_dim: 64, rope_dim: 64,
-///     ..Sizes::default()
+///     positions: 2_048, ..Sizes::default()
 /// };
 /// let run = Run { context: 2_048, batch: 32, integers: true };
 /// let buffers = Buffers::new(&sizes, &run).and_then(|buffers| buffers.with_block(&sizes, 3, &run));
 /// let buffers = buffers.expect("no size overflows");
 /// assert_eq!(buffers.logits, 49_152);
-/// // Keys and values of a block, as 32-bit floats: 3 MiB.
-/// assert_eq!(buffers.cache_bytes(4), Some(2 * 3 * 64 * 2_048 * 4));
+/// assert_eq!(buffers.cache, 3 * 64 * 2_048);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Buffers {
@@ -46,8 +45,90 @@ pub struct Buffers {
     pub experts: Experts,
     /// What activations of 8 bits take, if they are.
     pub integers: Option<Integers>,
-    /// Numbers of the cache's type, for each of two in each block: a context of keys, or of values.
+    /// `f32`, for each of two: what a part of a network that not all have needs in between.
+    pub mixed: u64,
+    /// `f32`: what blocks get beside the hidden state, of a batch.
+    pub carried: u64,
+    /// Numbers of the cache's type: keys of the block that has most of them, or values.
     pub cache: u64,
+}
+
+/// What one block keeps of the sequence.
+///
+/// ```
+/// use polychord_abi::buffers::Kept;
+/// use polychord_abi::network::Sizes;
+///
+/// let sizes = Sizes { heads: 9, kv_heads: 3, head_dim: 64, positions: 2_048, ..Sizes::default() };
+/// let kept = Kept::new(&sizes, 9, 3).expect("no size overflows");
+/// // Keys and values, as 32-bit floats: 3 MiB; and no state.
+/// assert_eq!(kept.cache_bytes(4), Some(2 * 3 * 64 * 2_048 * 4));
+/// assert_eq!(kept.state_bytes(), Some(0));
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Numbers of the cache's type in each of its parts.
+    pub part: u64,
+    /// Parts of the cache: keys and values, keys alone, or none.
+    pub parts: u64,
+    /// `f32`: for each channel of a convolution, what went in last.
+    pub taps: u64,
+    /// `f32`: for each head of a delta net, a matrix.
+    pub matrices: u64,
+}
+
+impl Kept {
+    /// What a block keeps of which this guest computes these heads, and key and value heads;
+    /// none if it overflows.
+    #[must_use]
+    pub fn new(sizes: &Sizes, heads: u32, kv_heads: u32) -> Option<Self> {
+        let (dim, taps) = (u64::from(sizes.head_dim), u64::from(sizes.taps.saturating_sub(1)));
+        let none = Self::default();
+        if sizes.has(feature::SHORT_CONV) {
+            return Some(Self { taps: u64::from(heads).checked_mul(taps)?, ..none });
+        }
+        if sizes.has(feature::DELTA_NET) {
+            return Some(Self {
+                // All of them on each rank.
+                taps: u64::from(sizes.get(Size::FusedRows)?).checked_mul(taps)?,
+                matrices: u64::from(heads).checked_mul(dim.checked_mul(dim)?)?,
+                ..none
+            });
+        }
+        if sizes.has(feature::SHARED_KEYS) {
+            return Some(none);
+        }
+        let parts = if sizes.has(feature::LATENT) { 1 } else { 2 };
+        let row = u64::from(kv_heads).checked_mul(dim)?;
+        Some(Self { part: row.checked_mul(sizes.positions.into())?, parts, ..none })
+    }
+
+    /// Bytes of keys and values; none if they overflow.
+    #[must_use]
+    pub fn cache_bytes(&self, bytes_of_a_number: u64) -> Option<u64> {
+        self.part.checked_mul(self.parts)?.checked_mul(bytes_of_a_number)
+    }
+
+    /// Bytes of what is no cache of keys and values; none if they overflow.
+    #[must_use]
+    pub fn state_bytes(&self) -> Option<u64> {
+        self.taps.checked_add(self.matrices)?.checked_mul(4)
+    }
+}
+
+/// How many positions the cache of a block has room for: all, or with a window as many as it
+/// sees, and a batch more, so that the last few can be taken back.
+///
+/// ```
+/// use polychord_abi::buffers::{Run, positions};
+///
+/// let run = Run { context: 4_096, batch: 32, integers: true };
+/// assert_eq!((positions(0, &run), positions(512, &run)), (4_096, 544));
+/// ```
+#[must_use]
+pub const fn positions(window: u32, run: &Run) -> u32 {
+    let needed = window.saturating_add(run.batch);
+    if window == 0 || needed > run.context { run.context } else { needed }
 }
 
 /// Numbers of elements for experts; zero if there are none.
@@ -142,6 +223,8 @@ impl Buffers {
                 true => Some(Integers::new(batch, dim)?),
                 false => None,
             },
+            mixed: batch.checked_mul(sizes.carried.into())?,
+            carried: batch.checked_mul(sizes.carried.into())?,
             cache: 0,
         })
     }
@@ -150,28 +233,34 @@ impl Buffers {
     /// all, unless it is one of several ranks. Buffers are as large as any block needs.
     #[must_use]
     pub fn with_block(self, sizes: &Sizes, kv_heads: u32, run: &Run) -> Option<Self> {
-        let (batch, context) = (u64::from(run.batch), u64::from(run.context));
+        let (batch, positions) = (u64::from(run.batch), u64::from(sizes.positions));
         let (dim, ffn) = (u64::from(sizes.dim), u64::from(sizes.ffn.max(sizes.shared_ffn)));
         let (queries, keys) = (sizes.get(Size::Queries)?, sizes.get(Size::Keys)?);
         let (queries, keys) = (u64::from(queries), u64::from(keys));
-        let own_keys = u64::from(kv_heads).checked_mul(sizes.head_dim.into())?;
         let group = u64::from(sizes.heads.checked_div(sizes.kv_heads)?);
-        let widest = dim.max(ffn).max(queries).max(sizes.expert_ffn.into());
-        // Biases are expanded to it.
-        let scratch = scratch(widest).max(queries + 2 * keys);
+        let all = u64::from(sizes.get(Size::FusedRows)?);
+        let is_delta_net = sizes.has(feature::DELTA_NET);
+        // All channels of a delta net; its gates; and rates of its heads.
+        let queries = if is_delta_net { all } else { queries };
+        let keys = if is_delta_net { queries.max(2 * u64::from(sizes.heads)) } else { keys };
+        let mixed = mixed(sizes)?;
+        let widest = dim.max(ffn).max(queries).max(sizes.expert_ffn.into()).max(mixed);
+        // Biases are expanded to it, and a matrix of two numbers for each head.
+        let scratch = scratch(widest).max(all).max(2 * u64::from(sizes.heads));
         let experts = Experts::new(batch, sizes)?;
         Some(Self {
             queries: self.queries.max(batch.checked_mul(queries)?),
             keys: self.keys.max(batch.checked_mul(keys)?),
             ffn: self.ffn.max(batch.checked_mul(ffn)?),
-            scores: self.scores.max(group.min(HEADS as u64).checked_mul(context)?),
+            scores: self.scores.max(group.min(HEADS as u64).checked_mul(positions)?),
             scratch: self.scratch.max(scratch),
             experts: self.experts.max(experts),
             integers: match self.integers {
                 Some(integers) => Some(integers.max(Integers::new(batch, widest)?)),
                 None => None,
             },
-            cache: self.cache.max(own_keys.checked_mul(context)?),
+            mixed: self.mixed.max(batch.checked_mul(mixed)?),
+            cache: self.cache.max(Kept::new(sizes, sizes.heads, kv_heads)?.part),
             ..self
         })
     }
@@ -194,17 +283,13 @@ impl Buffers {
             (3 * 4, self.experts.choices),
             (2 * 4, self.experts.rows),
             (2 * 4, self.experts.widths),
+            (2 * 4, self.mixed),
+            (4, self.carried),
         ];
         let integers = self.integers.unwrap_or_default();
         let integers = INTEGER_BYTES.iter().map(|bytes| *bytes as u64).zip(integers.counts());
         let mut all = buffers.into_iter().chain(integers);
         all.try_fold(0_u64, |sum, (bytes, count)| sum.checked_add(count.checked_mul(bytes)?))
-    }
-
-    /// Bytes of one block's keys and values; none if they overflow.
-    #[must_use]
-    pub fn cache_bytes(&self, bytes_of_a_number: u64) -> Option<u64> {
-        self.cache.checked_mul(2)?.checked_mul(bytes_of_a_number)
     }
 }
 
@@ -255,6 +340,28 @@ impl Integers {
     const fn counts(&self) -> [u64; 4] {
         [self.groups, self.supers, self.unpacked_blocks, self.unpacked_supers]
     }
+}
+
+/// Floats of a row of [`Buffers::mixed`].
+fn mixed(sizes: &Sizes) -> Option<u64> {
+    let mut widest = 0;
+    if sizes.has(feature::OUTPUT_GATE) {
+        widest = widest.max(sizes.get(Size::GatedQueries)?);
+    }
+    if sizes.has(feature::DELTA_NET) {
+        widest = widest.max(sizes.get(Size::FusedRows)?);
+    }
+    if sizes.has(feature::SHORT_CONV | feature::DENSE_BESIDE) {
+        widest = widest.max(sizes.dim);
+    }
+    if sizes.has(feature::LAYER_INPUTS) {
+        widest = widest.max(sizes.layer_input);
+    }
+    if sizes.has(feature::LATENT) {
+        let queries = sizes.get(Size::LatentQueries)?;
+        widest = widest.max(queries).max(sizes.query_rank).max(sizes.head_dim).max(sizes.value_dim);
+    }
+    Some(widest.into())
 }
 
 /// Floats of the scratch for rows of at most `cols` weights: two rows, or as many short ones as

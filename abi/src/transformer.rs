@@ -34,6 +34,9 @@ pub mod export {
     pub const TOKENS: &str = "transformer_tokens";
     /// `() -> ptr`: `f32[batch][dim]`, the hidden state between stages.
     pub const HIDDEN: &str = "transformer_hidden";
+    /// `() -> ptr`: `f32[batch][carried]`, what [`EMBED`] has made for blocks beside the hidden state;
+    /// a host that moves that from one guest to another moves this, too.
+    pub const CARRIED: &str = "transformer_carried";
     /// `() -> ptr`: `f32[vocab]`, the result of [`HEAD`].
     pub const LOGITS: &str = "transformer_logits";
     /// `(n: i32) -> status`: hidden state of the first `n` tokens from the embedding.
@@ -41,6 +44,11 @@ pub mod export {
     /// `(first: i32, count: i32, position: i32, n: i32) -> status`: runs blocks
     /// `first..first + count` over `n` rows of hidden state, whose first row is at
     /// `position` in the sequence, and appends their keys and values to the cache.
+    ///
+    /// A block that has a state beside keys and values can go on where it is, or begin anew at
+    /// position 0: a state cannot be cut. One with a window can go back as far as its cache still has
+    /// what the window needs. Else the call is refused by [`STATE_LOST`](super::status::STATE_LOST),
+    /// and the host evaluates the sequence again from its beginning.
     pub const BLOCKS: &str = "transformer_blocks";
     /// `(block: i32, position: i32, n: i32) -> status`: the first part of a block, its attention,
     /// so that a host can see where the time goes; [`FEED_FORWARD`] must follow. Both together do
@@ -90,7 +98,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 10;
+pub const VERSION: i32 = 11;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -126,6 +134,8 @@ pub mod status {
     pub const UNKNOWN_FEATURE: i32 = -113;
     /// A factor that rotary frequencies are divided by is not finite, or not above zero.
     pub const BAD_FACTORS: i32 = -114;
+    /// A block was to go on at a position before which it does not have everything any more.
+    pub const STATE_LOST: i32 = -115;
 }
 
 /// How activations are multiplied with quantized weights.
@@ -143,6 +153,12 @@ pub mod cache_part {
     pub const KEYS: u32 = 0;
     /// Values.
     pub const VALUES: u32 = 1;
+    /// The matrices of a delta net, one for each head; there is one row of them, of the last
+    /// position.
+    pub const MATRICES: u32 = 2;
+    /// What went into a convolution at the last positions, for each channel, which is a head here;
+    /// there is one row, of the last position.
+    pub const TAPS: u32 = 3;
 }
 
 /// Tensor types by their number in ggml (`enum ggml_type` of ggml.h).
@@ -278,11 +294,11 @@ structure! {
         pub blocks: u32,
         /// Number of [`Tensor`]s that follow those.
         pub tensors: u32,
-        /// First block that this instance holds.
-        pub first_block: u32,
         /// What the network has or does beyond the common ground, but for its blocks: bits of
         /// [`feature`].
-        pub features: u32,
+        pub features: u64,
+        /// First block that this instance holds.
+        pub first_block: u32,
         /// Token ids are below this.
         pub vocab: u32,
         /// Width of the hidden state (`embedding_length`).
@@ -305,9 +321,9 @@ structure! {
         /// One of [`activations`].
         pub activations: u32,
         /// Address of the host's memory for keys and values, or 0 if the guest is to allocate it:
-        /// `[blocks][2][kv_heads][context][head_dim]` numbers of `cache_type`, with the heads of this
-        /// rank alone, where each block has as much room as the largest one needs. These are the
-        /// low 32 bits ...
+        /// for each block that has them `[2][kv_heads][positions][head_dim]` numbers of `cache_type`,
+        /// with the heads of this rank alone; `[1]` with [`feature::LATENT`]. These are the low 32
+        /// bits ...
         pub cache_low: u32,
         /// ... and the high ones.
         pub cache_high: u32,
@@ -319,6 +335,10 @@ structure! {
         pub rank: u32,
         /// How many of them there are; 1 for an instance that computes all, and never gathers.
         pub ranks: u32,
+        /// With [`feature::LAYER_INPUTS`], the width of what one block gets, ...
+        pub layer_input: u32,
+        /// ... and that of all blocks of the network, one after the other.
+        pub carried: u32,
     }
 }
 
@@ -361,7 +381,7 @@ structure! {
     /// One block of the network.
     pub struct Block {
         /// What it has or does beyond the common ground: bits of [`feature`].
-        pub features: u32,
+        pub features: u64,
         /// Query heads (`attention.head_count`).
         pub heads: u32,
         /// Key and value heads (`attention.head_count_kv`); divides `heads`.
@@ -399,48 +419,58 @@ structure! {
         pub gating: u32,
         /// What the experts' weights are multiplied by.
         pub expert_scale: f32,
+        /// Equal parts that experts are in, one after the other, if more than 1; at most
+        /// [`MOST_GROUPS`].
+        pub expert_groups: u32,
+        /// How many of them a token chooses from: those whose two best experts are best together.
+        pub expert_groups_used: u32,
+
+        /// How many positions its cache has room for: the row of position `p` is the one of number
+        /// `p % positions`. 0 if it has a state in place of a cache; with [`feature::SHARED_KEYS`],
+        /// what the other block has.
+        pub positions: u32,
+        /// The block, by its number in the network, whose keys and values it uses with
+        /// [`feature::SHARED_KEYS`]; else 0.
+        pub keys_of: u32,
+        /// How many positions a convolution takes, the newest included: 2 to [`MOST_TAPS`], or 0.
+        pub taps: u32,
+        /// Width of the vector that queries are made of, with [`feature::LOW_RANK_QUERIES`]; else 0.
+        pub query_rank: u32,
+        /// Width of the vector that keys and values are made of, with [`feature::LATENT`]; else 0,
+        /// like those that follow. The head's other elements are rotated.
+        pub latent_rank: u32,
+        /// Width of the part of queries and keys that is not rotated.
+        pub plain_dim: u32,
+        /// Width of the values of a head.
+        pub value_dim: u32,
     }
 }
+
+/// Most [`Block::expert_groups`].
+pub const MOST_GROUPS: u32 = 64;
+/// Most [`Block::taps`].
+pub const MOST_TAPS: u32 = 16;
 
 impl Descriptor {
     /// The numbers that the sizes of tensors outside of blocks follow from; they rotate as the
     /// first of all ropes does.
     #[must_use]
-    pub const fn sizes(&self, rope_dim: u32) -> Sizes {
-        let Self { vocab, dim, .. } = *self;
-        Block::NONE.sizes(vocab, dim, rope_dim)
+    pub fn sizes(&self, rope_dim: u32) -> Sizes {
+        let Self { vocab, dim, layer_input, carried, features, .. } = *self;
+        Sizes { vocab, dim, rope_dim, layer_input, carried, features, ..Sizes::default() }
     }
 }
 
 impl Block {
-    /// No block.
-    const NONE: Self = Self {
-        features: 0,
-        heads: 0,
-        kv_heads: 0,
-        head_dim: 0,
-        ffn: 0,
-        window: 0,
-        rope: NO_ROPE,
-        attention_scale: 0.0,
-        attention_cap: 0.0,
-        temperature: 0.0,
-        temperature_offset: 0,
-        temperature_length: 0,
-        experts: 0,
-        experts_used: 0,
-        expert_ffn: 0,
-        shared_ffn: 0,
-        gating: 0,
-        expert_scale: 0.0,
-    };
-
-    /// The numbers that the sizes of its tensors and buffers follow from, in a network of this
-    /// vocabulary, width and number of elements that are rotated.
+    /// The numbers that the sizes of its tensors and buffers follow from, in a network of which this
+    /// is what is outside of blocks.
     #[must_use]
-    pub const fn sizes(&self, vocab: u32, dim: u32, rope_dim: u32) -> Sizes {
+    pub const fn sizes(&self, network: &Sizes) -> Sizes {
         let Self { ffn, heads, kv_heads, head_dim, .. } = *self;
         let Self { experts, experts_used, expert_ffn, shared_ffn, .. } = *self;
+        let Self { features, positions, taps, .. } = *self;
+        let Self { query_rank, latent_rank, plain_dim, value_dim, .. } = *self;
+        let Sizes { vocab, dim, rope_dim, layer_input, carried, .. } = *network;
         Sizes {
             vocab,
             dim,
@@ -453,6 +483,15 @@ impl Block {
             experts_used,
             expert_ffn,
             shared_ffn,
+            layer_input,
+            carried,
+            taps,
+            query_rank,
+            latent_rank,
+            plain_dim,
+            value_dim,
+            positions,
+            features,
         }
     }
 }
@@ -491,9 +530,11 @@ structure! {
 }
 
 structure! {
-    /// Where the keys or the values of one block are: for each head a row for each position.
+    /// Where the keys or the values of one block are, or another part of what it keeps: for each head a
+    /// row for each of the last positions.
     ///
-    /// The row of position `p` of the `h`-th head here is at `address + h * stride + p * row_bytes`.
+    /// The row of position `p` of the `h`-th head here is at `address + h * stride +
+    /// (p % positions) * row_bytes`.
     /// What a row means depends on the block, the part, the head, and the type of the cache; not on
     /// the context, the placement, or the number of ranks. So rows may go into another instance
     /// that holds the same block and head, at the same position.
@@ -525,7 +566,7 @@ structure! {
         pub first_head: u32,
         /// How many heads there are; several ranks may hold the same ones.
         pub heads: u32,
-        /// How many positions there is room for.
+        /// How many positions there is room for: of more, the last ones are there.
         pub positions: u32,
     }
 }

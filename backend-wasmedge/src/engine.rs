@@ -105,7 +105,7 @@ fn capabilities(mode: Mode) -> Capabilities {
     );
     capabilities.memory64 = match mode {
         // Compiled accesses to 64-bit memories are not checked (WasmEdge#5282).
-        Mode::Aot => Memory64::Host,
+        Mode::Aot => Memory64::LOWERED,
         Mode::Interpreter => Memory64::Native { max_bytes: u64::from(MAX_PAGES64) * PAGE },
     };
     capabilities.multi_memory = true;

@@ -2,7 +2,6 @@
 
 use polychord_runtime_api::spi::{GlobalAt, Instance, TimeLimit, WholePages};
 use polychord_runtime_api::{LinearMemories, Result, Value};
-use wasmedge_sys::ffi;
 
 use crate::instance::OwnedInstance;
 
@@ -11,13 +10,11 @@ pub(crate) struct Guest {
     // Dropped first: it uses a memory of the instance.
     time: TimeLimit,
     instance: OwnedInstance,
-    /// Arguments and results of the last call, kept so that the next one allocates nothing.
-    values: Vec<ffi::WasmEdge_Value>,
 }
 
 impl Guest {
     pub(crate) const fn new(time: TimeLimit, instance: OwnedInstance) -> Self {
-        Self { time, instance, values: Vec::new() }
+        Self { time, instance }
     }
 }
 
@@ -42,10 +39,10 @@ impl Instance for Guest {
 
     #[allow(unsafe_code, reason = "the contract of a call is met here")]
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let Self { time, instance, values } = self;
+        let Self { time, instance } = self;
         // SAFETY: the instance lives in `self`, which is borrowed exclusively, and the host has
         // checked numbers and types of values.
-        time.run(|| unsafe { instance.shared().call(export, args, results, values) })
+        time.run(|| unsafe { instance.shared().call(export, args, results) })
     }
 
     fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {

@@ -53,7 +53,7 @@ impl Shared {
         self.parts.get_or_init(Parts::default)
     }
 
-    /// Calls a function. `values` has room for arguments and results.
+    /// Calls a function.
     ///
     /// # Safety
     ///
@@ -63,20 +63,22 @@ impl Shared {
         export: &str,
         args: &[Value],
         results: &mut [Value],
-        values: &mut Vec<ffi::WasmEdge_Value>,
     ) -> Result<()> {
         let function = self.parts().functions.get(export);
         let function = *function.ok_or_else(|| Error::missing_export(export))?;
-        values.clear();
-        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
-        let (args, out) = values.split_at_mut(args.len());
-        // SAFETY: the function is one of the guest's, by the caller's promise, and so are the values.
-        let done = unsafe { self.executor.invoke(function, args, out) };
-        done.map_err(|code| error::call(code, export))?;
-        for (result, value) in results.iter_mut().zip(out) {
-            *result = from_engine(*value);
-        }
-        Ok(())
+        with_room(args.len() + results.len(), |values| {
+            for (value, given) in values.iter_mut().zip(args.iter().chain(&*results)) {
+                *value = to_engine(*given);
+            }
+            let (args, out) = values.split_at_mut(args.len());
+            // SAFETY: the function is one of the guest's, by the caller's promise, and so are the values.
+            let done = unsafe { self.executor.invoke(function, args, out) };
+            done.map_err(|code| error::call(code, export))?;
+            for (result, value) in results.iter_mut().zip(out) {
+                *result = from_engine(*value);
+            }
+            Ok(())
+        })
     }
 
     pub(crate) fn grow(&self, memory: usize, pages: u64) -> Result<u64> {
@@ -103,6 +105,16 @@ impl Shared {
             _ => None,
         };
         global.copied().ok_or_else(|| Error::lost_global(NAME, at))
+    }
+}
+
+/// Room for the values of a call: on the stack, unless they are very many.
+fn with_room<T>(count: usize, run: impl FnOnce(&mut [ffi::WasmEdge_Value]) -> T) -> T {
+    const FEW: usize = 16;
+    let zero = to_engine(Value::I32(0));
+    match count {
+        0..=FEW => run(&mut [zero; FEW][..count]),
+        _ => run(&mut vec![zero; count]),
     }
 }
 
@@ -142,7 +154,7 @@ impl Instance for InCall<'_> {
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         // SAFETY: the guest is in the middle of a call, in this thread.
-        unsafe { self.0.call(export, args, results, &mut Vec::new()) }
+        unsafe { self.0.call(export, args, results) }
     }
 
     fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {

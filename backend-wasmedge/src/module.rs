@@ -34,17 +34,9 @@ impl WasmEdgeModule {
         if let Some(cache) = &cache {
             keeper::start(cache)?;
         }
-        let modules = Variants::new(&wasm, load(cache.as_deref(), &wasm)?);
+        let compile = |wasm: &[u8]| compile(cache.as_deref(), wasm, info.only_stoppable());
+        let modules = Variants::new(&wasm, &info, NAME, Reads::Always, compile)?;
         Ok(Self { modules, cache, shape, info })
-    }
-
-    /// Compiles code that looks at a time limit.
-    fn compile_limited(&self, wasm: &[u8]) -> Result<wasmedge_sdk::Module> {
-        let cache = self.cache.as_deref();
-        if cache.is_some_and(Cache::compiles_here) {
-            Shape::check_loops(wasm)?;
-        }
-        load(cache, wasm)
     }
 
     /// Says so if a guest could not start for lack of address space.
@@ -67,8 +59,9 @@ impl Module for WasmEdgeModule {
         if self.info.grows_tables() {
             self.shape.check_tables(host.limits())?;
         }
-        let compile = |wasm: &[u8]| self.compile_limited(wasm);
-        let variant = self.modules.choose(host.limits(), NAME, Reads::Always, compile)?;
+        let can_be_stopped = host.limits().can_be_stopped();
+        let compile = |wasm: &[u8]| compile(self.cache.as_deref(), wasm, can_be_stopped);
+        let variant = self.modules.choose(host.limits(), compile)?;
         if variant.has_flag() {
             // The flag has a page of its own.
             self.shape.check_below_a_page(pages)?;
@@ -85,6 +78,18 @@ impl Module for WasmEdgeModule {
         let time = instance.time_limit(&variant)?;
         Ok(start.finish(Guest::new(time, instance)))
     }
+}
+
+/// Loads a module to be run, whose guests can be stopped or not.
+fn compile(
+    cache: Option<&Cache>,
+    wasm: &[u8],
+    can_be_stopped: bool,
+) -> Result<wasmedge_sdk::Module> {
+    if can_be_stopped && cache.is_some_and(Cache::compiles_here) {
+        Shape::check_loops(wasm)?;
+    }
+    load(cache, wasm)
 }
 
 /// Loads a module to be run: native code, or code that the interpreter reads.

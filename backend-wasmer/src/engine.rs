@@ -54,7 +54,7 @@ impl WasmerEngine {
         claim_signals(NAME, SignalUse::Shared)?;
         let mut capabilities = Capabilities::new(NAME, Self::VERSION, compiler.execution());
         // Wasmer 7.4 does not validate modules with 64-bit memories.
-        capabilities.memory64 = Memory64::Host;
+        capabilities.memory64 = Memory64::LOWERED;
         capabilities.multi_memory = true;
         capabilities.relaxed_simd = compiler.relaxed_simd();
         capabilities.mapping = cfg!(unix);

@@ -1,5 +1,7 @@
 //! What a guest imports, as Wasmer has it.
 
+use std::sync::Arc;
+
 use polychord_runtime_api::spi::{GlobalType, HostFunction, Item, MemoryType, with_values};
 use polychord_runtime_api::{Result, Value, ValueType};
 use wasmer::{
@@ -7,16 +9,18 @@ use wasmer::{
     RuntimeError, Store,
 };
 
-use crate::live::State;
+use crate::live::{Live, Shared};
 use crate::values::{from_engine, to_engine, to_type};
 use crate::{error, typed};
 
 /// Something that a guest imports.
-pub(crate) fn define(store: &mut Store, env: &FunctionEnv<State>, item: &Item) -> Result<Extern> {
+pub(crate) fn define(store: &mut Store, shared: &Arc<Shared>, item: &Item) -> Result<Extern> {
     match item {
         Item::Function(function) => {
-            let typed = typed::define(store, env, function);
-            Ok(typed.unwrap_or_else(|| by_values(store, env, function.clone())).into())
+            // What functions have in common is in each, which is faster to reach.
+            let env = FunctionEnv::new(store, ());
+            let typed = typed::define(store, &env, shared, function);
+            Ok(typed.unwrap_or_else(|| by_values(store, &env, shared, function)).into())
         }
         Item::Memory(ty) => memory(store, *ty).map(Extern::from),
         Item::Global(ty, value) => Ok(global(store, *ty, *value).into()),
@@ -35,18 +39,25 @@ fn global(store: &mut Store, ty: GlobalType, value: Value) -> Global {
     if ty.mutable { Global::new_mut(store, value) } else { Global::new(store, value) }
 }
 
-fn by_values(store: &mut Store, env: &FunctionEnv<State>, function: HostFunction) -> Function {
+fn by_values(
+    store: &mut Store,
+    env: &FunctionEnv<()>,
+    shared: &Arc<Shared>,
+    function: &HostFunction,
+) -> Function {
     let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
+    let (function, shared) = (function.clone(), shared.clone());
     let ty = function.ty();
     let ty = FunctionType::new(convert(&ty.params), convert(&ty.results));
-    let serve = move |env: FunctionEnvMut<'_, State>, params: &[wasmer::Value]| {
+    let serve = move |store: FunctionEnvMut<'_, ()>, params: &[wasmer::Value]| {
         let count = function.ty().results.len();
         with_values(params.len() + count, |values| {
             let (args, results) = values.split_at_mut(params.len());
             for (arg, param) in args.iter_mut().zip(params) {
                 *arg = from_engine(param);
             }
-            let done = State::serve(env, &function, args, results);
+            let mut guest = Live { store, shared: &*shared };
+            let done = function.call(&shared.host, &mut guest, args, results);
             done.map_err(|stopped| RuntimeError::user(Box::new(stopped)))?;
             Ok(results.iter().map(|result| to_engine(*result)).collect())
         })

@@ -4,11 +4,9 @@ use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use polychord_runtime_api::spi::{
-    GlobalAt, Host, HostFunction, Instance as GuestInstance, Stopped,
-};
+use polychord_runtime_api::spi::{GlobalAt, Host, Instance as GuestInstance};
 use polychord_runtime_api::{Error, LinearMemories, ModuleInfo, Result, Value};
-use wasmer::{AsStoreMut, AsStoreRef, Extern, FunctionEnvMut, Global, Instance, Memory};
+use wasmer::{AsStoreMut, AsStoreRef, Extern, Global, Instance, Memory};
 
 use crate::function::Exported;
 use crate::memory::{bytes, bytes_mut};
@@ -136,22 +134,5 @@ impl<S: AsStoreMut, P: Borrow<Shared>> GuestInstance for Live<S, P> {
         let global = self.shared.borrow().parts().global(at)?.clone();
         let set = global.set(&mut self.store, to_engine(value));
         set.map_err(|error| error::call(error, "setting a global"))
-    }
-}
-
-/// The state that functions of the host find.
-pub(crate) struct State(pub(crate) Arc<Shared>);
-
-impl State {
-    /// Serves a call of a guest.
-    pub(crate) fn serve(
-        mut env: FunctionEnvMut<'_, Self>,
-        function: &HostFunction,
-        args: &[Value],
-        results: &mut [Value],
-    ) -> Result<(), Stopped> {
-        let (Self(shared), store) = env.data_and_store_mut();
-        let shared: &Shared = shared;
-        function.call(&shared.host, &mut Live { store, shared }, args, results)
     }
 }

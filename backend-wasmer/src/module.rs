@@ -5,11 +5,11 @@ use std::sync::Arc;
 use polychord_runtime_api::spi::{CompilerCommand, Module, Reads, Start, Started, Variants};
 use polychord_runtime_api::{ModuleInfo, Result};
 use wasmer::sys::NativeEngineExt;
-use wasmer::{FunctionEnv, Instance, Store};
+use wasmer::{Instance, Store};
 
 use crate::guest::Guest;
 use crate::limits::Limited;
-use crate::live::{Live, Parts, Shared, State};
+use crate::live::{Live, Parts, Shared};
 use crate::{NAME, error, imports, isolated, memory};
 
 /// A compiled guest.
@@ -27,7 +27,8 @@ impl WasmerModule {
         wasm: &[u8],
         info: Arc<ModuleInfo>,
     ) -> Result<Self> {
-        let modules = Variants::new(wasm, compile(&engine, &compiler, wasm)?);
+        let compile = |wasm: &[u8]| compile(&engine, &compiler, wasm);
+        let modules = Variants::new(wasm, &info, NAME, Reads::AfterStores, compile)?;
         Ok(Self { engine, compiler, modules, info })
     }
 }
@@ -50,14 +51,13 @@ impl Module for WasmerModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);
-        let variant = self.modules.choose(host.limits(), NAME, Reads::AfterStores, compile)?;
+        let variant = self.modules.choose(host.limits(), compile)?;
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();
         engine.set_tunables(Limited::new(host.memory_limit(), host.table_limit()));
         let mut store = Store::new(engine);
         let shared = Arc::new(Shared::new(host.clone()));
-        let env = FunctionEnv::new(&mut store, State(shared.clone()));
-        let imports = start.define(|item| imports::define(&mut store, &env, item))?;
+        let imports = start.define(|item| imports::define(&mut store, &shared, item))?;
         let instance = Instance::new_by_index(&mut store, variant.module(), &imports);
         let instance = instance.map_err(error::instantiate)?;
         let time = memory::time_limit(&variant, &host, &instance, &store)?;

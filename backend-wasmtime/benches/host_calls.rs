@@ -6,34 +6,70 @@ mod common;
 
 use common::{CALLS, GUEST};
 use polychord_backend_wasmtime::WasmtimeEngine;
-use wasmtime::{Caller, Engine, Func, FuncType, Instance, Module, Store, Val, ValType};
+use wasmtime::{
+    Caller, Engine, Error, Func, FuncType, Instance, Memory, Module, Result, Store, TypedFunc, Val,
+    ValType,
+};
 
-fn main() -> wasmtime::Result<()> {
-    // Stores have a state, as ours do.
+/// Stores have a state, as ours do: the guest's memory.
+type State = Option<Memory>;
+
+/// A guest that calls one function.
+struct Guest {
+    store: Store<State>,
+    run: TypedFunc<i32, i32>,
+}
+
+impl Guest {
+    fn new(module: &Module, add: impl FnOnce(&mut Store<State>) -> Func) -> Result<Self> {
+        let mut store = Store::new(module.engine(), None);
+        let add = add(&mut store);
+        let instance = Instance::new(&mut store, module, &[add.into()])?;
+        *store.data_mut() = instance.get_memory(&mut store, "memory");
+        let run = instance.get_typed_func(&mut store, "run")?;
+        Ok(Self { store, run })
+    }
+
+    fn run(&mut self) -> i32 {
+        self.run.call(&mut self.store, CALLS).unwrap_or(0)
+    }
+}
+
+fn main() -> Result<()> {
     let engine = Engine::default();
-    let wasm = wat::parse_str(GUEST).expect("it is a module");
-    let module = Module::new(&engine, wasm)?;
-    let run = |store: &mut Store<u64>, add: Func| {
-        let instance = Instance::new(&mut *store, &module, &[add.into()])?;
-        instance.get_typed_func::<i32, i32>(store, "run")
-    };
-    let mut typed = Store::new(&engine, 0);
-    let add = |_: Caller<'_, u64>, a: i32, b: i32| a.wrapping_add(b);
-    let add = Func::wrap(&mut typed, add);
-    let typed_run = run(&mut typed, add)?;
-    let mut untyped = Store::new(&engine, 0);
+    let module = Module::new(&engine, wat::parse_str(GUEST).expect("it is a module"))?;
+    let mut adds = Guest::new(&module, |store| {
+        Func::wrap(store, |_: Caller<'_, State>, a: i32, b: i32| a.wrapping_add(b))
+    })?;
+    let mut may_fail = Guest::new(&module, |store| {
+        Func::wrap(store, |_: Caller<'_, State>, a: i32, b: i32| match b {
+            ..0 => Err(Error::msg("it is negative")),
+            _ => Ok(a.wrapping_add(b)),
+        })
+    })?;
+    let mut reads = Guest::new(&module, |store| {
+        Func::wrap(store, |caller: Caller<'_, State>, a: i32, b: i32| {
+            let memory = caller.data().as_ref().ok_or_else(|| Error::msg("no memory"))?;
+            let mut zero = [0; 4];
+            memory.read(&caller, 16, &mut zero)?;
+            Ok(a.wrapping_add(b).wrapping_add(i32::from_le_bytes(zero)))
+        })
+    })?;
     let ty = FuncType::new(&engine, [ValType::I32, ValType::I32], [ValType::I32]);
-    let add = |_: Caller<'_, u64>, args: &[Val], results: &mut [Val]| {
-        results[0] = Val::I32(args[0].unwrap_i32().wrapping_add(args[1].unwrap_i32()));
-        Ok(())
-    };
-    let add = Func::new(&mut untyped, ty, add);
-    let untyped_run = run(&mut untyped, add)?;
+    let mut untyped = Guest::new(&module, |store| {
+        let add = |_: Caller<'_, State>, args: &[Val], results: &mut [Val]| {
+            results[0] = Val::I32(args[0].unwrap_i32().wrapping_add(args[1].unwrap_i32()));
+            Ok(())
+        };
+        Func::new(store, ty, add)
+    })?;
     common::compare(
         &WasmtimeEngine::new().expect("it can run here"),
         &mut [
-            ("wasmtime::Func::wrap", &mut || typed_run.call(&mut typed, CALLS).unwrap_or(0)),
-            ("wasmtime::Func::new", &mut || untyped_run.call(&mut untyped, CALLS).unwrap_or(0)),
+            (common::ADDS, &mut || adds.run()),
+            (common::MAY_FAIL, &mut || may_fail.run()),
+            (common::READS, &mut || reads.run()),
+            (common::UNTYPED, &mut || untyped.run()),
         ],
     );
     Ok(())

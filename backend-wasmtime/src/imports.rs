@@ -2,20 +2,22 @@
 #![allow(unsafe_code)]
 
 use std::mem::MaybeUninit;
+use std::slice;
+use std::sync::Arc;
 
-use polychord_runtime_api::spi::{GlobalType, HostFunction, Item, MemoryType, with_values};
+use polychord_runtime_api::spi::{GlobalType, Host, HostFunction, Item, MemoryType, Slot};
 use polychord_runtime_api::{AddressType, Result, Value, ValueType};
 use wasmtime::{Caller, Extern, Func, FuncType, Global, Memory, Mutability, Store, ValRaw};
 
 use crate::error;
 use crate::live::Live;
 use crate::memory::State;
-use crate::values::{from_raw, to_engine, to_raw, to_type};
+use crate::values::{to_engine, to_type};
 
 /// Something that a guest imports.
-pub(crate) fn define(store: &mut Store<State>, item: &Item) -> Result<Extern> {
+pub(crate) fn define(store: &mut Store<State>, host: &Arc<Host>, item: &Item) -> Result<Extern> {
     match item {
-        Item::Function(function) => Ok(function_of(store, function).into()),
+        Item::Function(function) => Ok(function_of(store, function, host).into()),
         Item::Memory(ty) => memory(store, *ty).map(Extern::from),
         Item::Global(ty, value) => global(store, *ty, *value).map(Extern::from),
         other => Err(error::unknown(other)),
@@ -40,32 +42,31 @@ fn global(store: &mut Store<State>, ty: GlobalType, value: Value) -> Result<Glob
     Global::new(store, ty, to_engine(value)).map_err(|error| error::instantiate(&error))
 }
 
-/// A function, which reads and writes its values as Wasmtime has them in memory: that costs less
-/// than half of what a function of `Val`s does.
-fn function_of(store: &mut Store<State>, function: &HostFunction) -> Func {
+/// A function, whose arguments and results stay where compiled code has them: no value is made.
+fn function_of(store: &mut Store<State>, function: &HostFunction, host: &Arc<Host>) -> Func {
     let convert = |types: &[ValueType]| types.iter().map(|ty| to_type(*ty)).collect::<Vec<_>>();
     let ty = function.ty();
     let ty = FuncType::new(store.engine(), convert(&ty.params), convert(&ty.results));
-    let function = function.clone();
+    let (function, host) = (function.clone(), host.clone());
     let serve = move |caller: Caller<'_, State>, raw: &mut [MaybeUninit<ValRaw>]| {
-        let ty = function.ty();
-        let count = ty.params.len();
-        with_values(count + ty.results.len(), |values| {
-            let (args, results) = values.split_at_mut(count);
-            for ((arg, raw), ty) in args.iter_mut().zip(&*raw).zip(&ty.params) {
-                // SAFETY: Wasmtime has stored as many arguments as the type of the function has
-                // parameters, each of its type.
-                *arg = from_raw(unsafe { raw.assume_init() }, *ty);
-            }
-            let host = caller.data().host.clone();
-            function.call(&host, &mut Live(caller), args, results)?;
-            for ((result, raw), ty) in results.iter().zip(raw).zip(&ty.results) {
-                raw.write(to_raw(*result, *ty));
-            }
-            Ok(())
-        })
+        let slots = slots(raw);
+        // SAFETY: Wasmtime has stored as many arguments as the type of the function has
+        // parameters, each of its type, and there is room for all results.
+        let done = unsafe { function.call_slots(&host, &mut Live(caller), slots) };
+        done.map_err(wasmtime::Error::from)
     };
-    // SAFETY: `serve` reads the arguments by the types of `ty`, and writes a result of its type for
-    // each, in the places that Wasmtime has for them.
+    // SAFETY: `call_slots` reads the arguments by the types of `ty`, and stores a result of its type
+    // for each, in the places that Wasmtime has for them.
     unsafe { Func::new_unchecked(store, ty, serve) }
+}
+
+/// The places of arguments and results, as the host knows them.
+fn slots(raw: &mut [MaybeUninit<ValRaw>]) -> &mut [Slot] {
+    const {
+        assert!(size_of::<Slot>() == size_of::<ValRaw>());
+        assert!(align_of::<ValRaw>().is_multiple_of(align_of::<Slot>()));
+    }
+    // SAFETY: both are as large, which is checked above, and any bytes are a slot, also none. Numbers
+    // begin at its first byte, least significant one first, in both.
+    unsafe { slice::from_raw_parts_mut(raw.as_mut_ptr().cast(), raw.len()) }
 }

@@ -6,6 +6,7 @@
 mod config;
 mod engine;
 mod error;
+mod function;
 mod guest;
 mod imports;
 mod isolated;

@@ -32,20 +32,10 @@ impl<C: AsContextMut<Data = State>> GuestInstance for Live<C> {
     }
 
     fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
-        let mut store = self.0.as_context_mut();
-        let function = store.data().instance.and_then(|it| it.get_func(&mut store, export));
-        let function = function.ok_or_else(|| Error::missing_export(export))?;
-        // A call within a call finds none, and makes its own.
-        let mut values = std::mem::take(&mut store.data_mut().values);
-        values.clear();
-        values.extend(args.iter().chain(&*results).map(|value| to_engine(*value)));
-        let (given, out) = values.split_at_mut(args.len());
-        let done = function.call(&mut store, given, out);
-        for (result, value) in results.iter_mut().zip(out) {
-            *result = from_engine(value);
-        }
-        store.data_mut().values = values;
-        done.map_err(|error| error::call(&error, export))
+        // Shared with the store, which the call borrows for itself.
+        let functions = self.0.as_context().data().functions.clone();
+        let function = functions.get(export).ok_or_else(|| Error::missing_export(export))?;
+        function.call(&mut self.0, export, args, results)
     }
 
     fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {

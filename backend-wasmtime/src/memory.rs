@@ -7,12 +7,13 @@ use polychord_runtime_api::Result;
 use polychord_runtime_api::spi::{Host, TimeLimit, Variant, WholePages};
 use wasmtime::{
     AsContextMut, Extern, Instance, Memory, Module, Store, StoreContext, StoreContextMut,
-    StoreLimits, StoreLimitsBuilder, Val,
+    StoreLimits, StoreLimitsBuilder,
 };
+
+use crate::function::Functions;
 
 /// The state of a store, which functions of the host and limits find there.
 pub(crate) struct State {
-    pub(crate) host: Arc<Host>,
     /// None until the guest is there.
     pub(crate) instance: Option<Instance>,
     /// What the guest imports, in its order.
@@ -20,8 +21,8 @@ pub(crate) struct State {
     /// By the index that the host knows them by.
     pub(crate) memories: Vec<Memory>,
     pub(crate) limits: StoreLimits,
-    /// Arguments and results of the last call, kept so that the next one allocates nothing.
-    pub(crate) values: Vec<Val>,
+    /// What the guest exports.
+    pub(crate) functions: Arc<Functions>,
 }
 
 /// The bytes of a memory; empty if there is none of this index.

@@ -11,7 +11,7 @@ use crate::config::Engines;
 use crate::guest::Guest;
 use crate::live::Live;
 use crate::memory::State;
-use crate::{NAME, error, imports, isolated, memory};
+use crate::{NAME, error, function, imports, isolated, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
@@ -22,7 +22,8 @@ pub(crate) struct WasmtimeModule {
 
 impl WasmtimeModule {
     pub(crate) fn new(engines: Arc<Engines>, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Self> {
-        let modules = Variants::new(wasm, compile(&engines, wasm, &info)?);
+        let compile = |wasm: &[u8]| compile(&engines, wasm, &info);
+        let modules = Variants::new(wasm, &info, NAME, Reads::AfterStores, compile)?;
         Ok(Self { engines, modules, info })
     }
 }
@@ -39,22 +40,21 @@ impl Module for WasmtimeModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
         let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
-        let variant = self.modules.choose(host.limits(), NAME, Reads::AfterStores, compile)?;
+        let variant = self.modules.choose(host.limits(), compile)?;
         let module = variant.module();
         let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());
         // The page of a time limit's flag may be beyond the limit.
         let first = if variant.has_flag() { memory_bytes.max(PAGE) } else { memory_bytes };
         let state = State {
-            host: host.clone(),
             instance: None,
             imports: Vec::new(),
             memories: Vec::new(),
             limits: memory::limits(first, elements),
-            values: Vec::new(),
+            functions: Arc::default(),
         };
         let mut store = Store::new(module.engine(), state);
         store.limiter(|state| &mut state.limits);
-        let imports = start.define(|item| imports::define(&mut store, item))?;
+        let imports = start.define(|item| imports::define(&mut store, &host, item))?;
         let instance = Instance::new(&mut store, module, &imports).map_err(|e| error::start(&e))?;
         let memories = self.info.memories().iter().filter_map(|memory| match memory.import {
             Some(index) => imports.get(index)?.clone().into_memory(),
@@ -62,8 +62,10 @@ impl Module for WasmtimeModule {
         });
         let memories = memories.collect();
         let time = memory::time_limit(&variant, &host, instance, &mut store)?;
+        let functions = function::all(instance, &mut store);
         let state = store.data_mut();
         (state.instance, state.imports, state.memories) = (Some(instance), imports, memories);
+        state.functions = Arc::new(functions);
         state.limits = memory::limits(memory_bytes, elements);
         Ok(start.finish(Guest { time, live: Live(store) }))
     }

@@ -13,6 +13,18 @@ pub(crate) fn to_type(ty: ValueType) -> ValType {
     )
 }
 
+/// None of a reference, of which the host knows nothing.
+pub(crate) const fn of_type(ty: &ValType) -> Option<ValueType> {
+    match ty {
+        ValType::I32 => Some(ValueType::I32),
+        ValType::I64 => Some(ValueType::I64),
+        ValType::F32 => Some(ValueType::F32),
+        ValType::F64 => Some(ValueType::F64),
+        ValType::V128 => Some(ValueType::V128),
+        ValType::Ref(_) => None,
+    }
+}
+
 pub(crate) fn to_engine(value: Value) -> Val {
     value.convert(
         Val::I32,
@@ -46,9 +58,8 @@ pub(crate) fn from_raw(raw: ValRaw, ty: ValueType) -> Value {
     }
 }
 
-/// A value as compiled code finds it; a zero of the type if it has another one.
-pub(crate) fn to_raw(value: Value, ty: ValueType) -> ValRaw {
-    let value = if value.ty() == ty { value } else { ty.zero() };
+/// A value as compiled code finds it.
+pub(crate) fn to_raw(value: Value) -> ValRaw {
     value.convert(
         ValRaw::i32,
         ValRaw::i64,

@@ -243,10 +243,7 @@ impl Transport for Tcp {
     fn renew(&self) -> Result<()> {
         match self.failure() {
             None => Ok(()),
-            Some(Failure { rank, reason, .. }) => {
-                let rank = rank as usize;
-                Err(Error::RankStopped { rank, ranks: self.peers.len(), reason })
-            }
+            Some(failure) => Err(failure.into_error(self.peers.len())),
         }
     }
 }

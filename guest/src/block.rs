@@ -2,18 +2,19 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{feature, role};
+use polychord_abi::transformer::{feature, role, status};
 
 use crate::attention::Cache;
 use crate::buffers::Buffers;
 use crate::host::Layers;
+use crate::kept::Memory;
 use crate::kernels::Input;
 use crate::math;
 use crate::model::{Block, BlockShape, Stored};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
-use crate::{Status, experts};
+use crate::{Status, delta_net, experts, inputs, latent, short_conv};
 
 /// Which matrix a projection is a part of, with its bias: from which row on.
 struct Projection<'a> {
@@ -27,24 +28,46 @@ impl Stage<'_> {
     pub(crate) fn run(
         &self,
         block: &Block,
-        cache: &mut Cache,
+        memory: Memory<'_>,
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
         let layers = Layers::new();
-        self.attention(block, &layers, cache, buffers)?;
+        self.attention(block, &layers, memory, buffers)?;
         self.feed_forward(block, &layers, buffers)
     }
 
-    /// The first half of a block.
+    /// The first half of a block: attention, or what stands in its place.
     pub(crate) fn attention(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        memory: Memory<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let its = &block.shape;
+        self.norm(block, role::ATTN_NORM, layers, buffers)?;
+        let stack = if its.has(feature::SHORT_CONV) {
+            short_conv::run(self, block, layers, memory.state()?, buffers)?
+        } else if its.has(feature::DELTA_NET) {
+            delta_net::run(self, block, layers, memory.state()?, buffers)?
+        } else if its.has(feature::LATENT) {
+            latent::run(self, block, layers, memory.rows()?, buffers)?
+        } else {
+            self.attend_by_heads(block, layers, memory.rows()?, buffers)?
+        };
+        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)?;
+        self.norm_sum(block, [role::ATTN_SUM_NORM, role::ATTN_SUM_NORM_BIAS], layers, buffers)
+    }
+
+    /// Attention with queries, keys and values of heads.
+    fn attend_by_heads(
         &self,
         block: &Block,
         layers: &Layers,
         cache: &mut Cache,
         buffers: &mut Buffers,
-    ) -> Result<(), Status> {
+    ) -> Result<Stack, Status> {
         let (its, n) = (&block.shape, self.n);
-        self.norm(block, role::ATTN_NORM, layers, buffers)?;
         let all_heads = self.shape.share.heads(its.heads, its.head_dim, n);
         if its.has(feature::ROW_NORMS) {
             self.project_normed_rows(block, layers, buffers)?;
@@ -60,9 +83,7 @@ impl Stage<'_> {
         let output = block.get(role::ATTN_OUTPUT)?;
         let bias = block.find(role::ATTN_OUTPUT_BIAS);
         let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
-        let stack = self.project_back(output, bias, layers, &mut attended, residual, scratch)?;
-        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)?;
-        self.norm_sum(block, [role::ATTN_SUM_NORM, role::ATTN_SUM_NORM_BIAS], layers, buffers)
+        self.project_back(output, bias, layers, &mut attended, residual, scratch)
     }
 
     /// The second half of a block.
@@ -74,7 +95,10 @@ impl Stage<'_> {
     ) -> Result<(), Status> {
         self.enter_feed_forward(block, layers, buffers)?;
         let stack = if block.shape.has(feature::EXPERTS) {
-            experts::run(self, block, layers, buffers)?
+            self.enter_experts(block, layers, buffers)?;
+            let all = 0..self.n * block.shape.experts_used;
+            experts::compute(self, block, layers, buffers, all)?;
+            self.leave_experts(block, layers, buffers)?
         } else {
             self.dense(block, layers, buffers)?
         };
@@ -105,12 +129,63 @@ impl Stage<'_> {
     ) -> Result<(), Status> {
         self.add(stack, block, role::FFN_POST_NORM, layers, buffers)?;
         self.norm_sum(block, [role::FFN_SUM_NORM, role::FFN_SUM_NORM_BIAS], layers, buffers)?;
+        if block.shape.has(feature::LAYER_INPUTS) {
+            let stack = inputs::run(self, block, layers, buffers)?;
+            self.add(&stack, block, role::INPUT_NORM, layers, buffers)?;
+        }
         if let Some(scale) = block.find(role::BLOCK_SCALE) {
             let to = &mut buffers.scratch[..1];
             scale.expand(layers, 0, to)?;
             math::scale(&mut buffers.hidden[..self.n * self.shape.dim], to[0]);
         }
         Ok(())
+    }
+
+    /// Lets rows choose experts, and lines up what these compute from. What stands beside the
+    /// experts, with norms of its own, is computed first.
+    pub(crate) fn enter_experts(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        if block.shape.has(feature::DENSE_BESIDE) {
+            let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
+            let len = self.n * dim;
+            let stack = self.dense(block, layers, buffers)?;
+            let dense = &mut buffers.mixed[..len];
+            stack.for_each(|from, to| dense[to].copy_from_slice(&buffers.residual[from]));
+            let weight = &mut buffers.scratch[..dim];
+            let norm = block.get(role::DENSE_POST_NORM)?;
+            norm_rows(norm, layers, dense, weight, epsilon, false)?;
+            // Experts are chosen by the hidden state with a norm of their router's.
+            self.norm(block, role::ROUTER_SCALE, layers, buffers)?;
+            math::scale(&mut buffers.normed[..len], 1.0 / libm::sqrtf(dim as f32));
+            experts::choose_all(self, block, layers, buffers)?;
+            self.norm(block, role::EXPERT_NORM, layers, buffers)?;
+        } else {
+            experts::choose_all(self, block, layers, buffers)?;
+        }
+        experts::line_up(self, &block.shape, buffers);
+        Ok(())
+    }
+
+    /// What experts gave, all of which have computed, with what stands beside them.
+    pub(crate) fn leave_experts(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<Stack, Status> {
+        let stack = experts::combine(self, block, layers, buffers)?;
+        if block.shape.has(feature::DENSE_BESIDE) {
+            let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
+            let sum = &mut buffers.residual[..self.n * dim];
+            let weight = &mut buffers.scratch[..dim];
+            norm_rows(block.get(role::EXPERT_POST_NORM)?, layers, sum, weight, epsilon, false)?;
+            math::add(sum, &buffers.mixed[..self.n * dim]);
+        }
+        Ok(stack)
     }
 
     /// What is computed from the hidden state: normalized, if the block has such a norm.
@@ -133,6 +208,9 @@ impl Stage<'_> {
     /// Queries, keys and values of this rank's heads.
     fn project(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<(), Status> {
         let (its, n) = (&block.shape, self.n);
+        if let Some(gated) = block.find(role::ATTN_Q_GATED) {
+            self.project_gated(gated, block, layers, buffers)?;
+        }
         let mut normed =
             Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
         let (heads, kv_heads) = (its.own_heads(), its.own_kv_heads());
@@ -142,13 +220,40 @@ impl Stage<'_> {
             let to = &mut to[..n * rows.len()];
             projection.multiply(layers, rows, &mut normed, to, scratch)
         };
-        let ([queries, keys], values) = projections(block)?;
-        to(queries, &heads, buffers.queries)?;
-        to(keys, &kv_heads, buffers.keys)?;
-        match values {
-            Some(values) => to(values, &kv_heads, buffers.values),
-            None => Ok(()),
+        let Projections { queries, keys, values } = projections(block)?;
+        if let Some(queries) = queries {
+            to(queries, &heads, buffers.queries)?;
         }
+        if let Some(keys) = keys {
+            to(keys, &kv_heads, buffers.keys)?;
+        }
+        if let Some(values) = values {
+            to(values, &kv_heads, buffers.values)?;
+        }
+        Ok(())
+    }
+
+    /// Queries of this rank's heads, each of which has a gate behind it: in the buffer `mixed`, and
+    /// without the gates in `queries`.
+    fn project_gated(
+        &self,
+        weights: &Stored,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let (its, n, heads) = (&block.shape, self.n, block.shape.own_heads());
+        let width = 2 * its.head_dim;
+        let mut normed =
+            Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
+        let mixed = &mut buffers.mixed[..n * heads.len() * width];
+        let rows = heads.start * width..heads.end * width;
+        product(weights, layers, rows, &mut normed, mixed, buffers.scratch)?;
+        let queries = buffers.queries.chunks_exact_mut(its.head_dim);
+        for (query, both) in queries.zip(mixed.chunks_exact(width)) {
+            query.copy_from_slice(&both[..its.head_dim]);
+        }
+        Ok(())
     }
 
     /// Queries, keys and values, where all queries, and all keys, are normalized as one vector:
@@ -163,7 +268,9 @@ impl Stage<'_> {
         let mut normed =
             Input::new(&buffers.normed[..n * self.shape.dim], buffers.integers.as_mut());
         let scratch = &mut *buffers.scratch;
-        let ([queries, keys], values) = projections(block)?;
+        let Projections { queries, keys, values } = projections(block)?;
+        let missing = status::MISSING_TENSOR;
+        let (queries, keys) = (queries.ok_or(missing)?, keys.ok_or(missing)?);
         let norms = [role::ATTN_Q_ROW_NORM, role::ATTN_K_ROW_NORM];
         for (projection, norm, heads, own, to, spare) in [
             (
@@ -220,6 +327,7 @@ impl Stage<'_> {
         let queries = &mut buffers.queries[..n * heads * dim];
         let keys = &mut buffers.keys[..n * kv_heads * dim];
         let values = &mut buffers.values[..n * kv_heads * dim];
+        let has_keys = !its.has(feature::SHARED_KEYS);
         if its.has(feature::KEYS_AS_VALUES) {
             values.copy_from_slice(keys);
         }
@@ -235,8 +343,10 @@ impl Stage<'_> {
             for (row, queries) in queries.chunks_exact_mut(heads * dim).enumerate() {
                 rope.rotate(row, queries, dim);
             }
-            for (row, keys) in keys.chunks_exact_mut(kv_heads * dim).enumerate() {
-                rope.rotate(row, keys, dim);
+            if has_keys {
+                for (row, keys) in keys.chunks_exact_mut(kv_heads * dim).enumerate() {
+                    rope.rotate(row, keys, dim);
+                }
             }
         };
         let is_late = its.has(feature::LATE_NORMS);
@@ -277,11 +387,20 @@ impl Stage<'_> {
         let positions = self.position..end;
         for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
             heat(its, position, queries);
-            if !its.has(feature::ENCODER) {
+            if has_keys && !its.has(feature::ENCODER) {
                 cache.put(its, position, keys, values);
             }
             let seen = its.seen(position, end);
             cache.attend(its, seen, queries, sinks, buffers.scores, attended);
+        }
+        if its.has(feature::OUTPUT_GATE) {
+            let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);
+            let gates = buffers.mixed.chunks_exact_mut(2 * dim);
+            for (attended, both) in attended.chunks_exact_mut(dim).zip(gates) {
+                let gate = &mut both[dim..];
+                math::logistic(gate);
+                math::multiply(attended, gate);
+            }
         }
         Ok(())
     }
@@ -330,7 +449,7 @@ impl Stage<'_> {
     }
 
     /// The product of a matrix with as many rows as the hidden state is wide, stacked.
-    fn project_back(
+    pub(crate) fn project_back(
         &self,
         weights: &Stored,
         bias: Option<&Stored>,
@@ -411,30 +530,41 @@ impl Projection<'_> {
     }
 }
 
-/// Where queries and keys are, and values, unless those are the keys: in a matrix each, or in one.
-fn projections(block: &Block) -> Result<([Projection<'_>; 2], Option<Projection<'_>>), Status> {
+/// Where queries, keys and values are made: in a matrix each, or in one. None where queries have
+/// gates, keys are those of another block, or values are the keys.
+struct Projections<'a> {
+    queries: Option<Projection<'a>>,
+    keys: Option<Projection<'a>>,
+    values: Option<Projection<'a>>,
+}
+
+fn projections(block: &Block) -> Result<Projections<'_>, Status> {
     let its = &block.shape;
     if let Some(weights) = block.find(role::ATTN_QKV) {
         let bias = block.find(role::ATTN_QKV_BIAS);
         let keys = its.kv_heads * its.head_dim;
-        let part = |first| Projection { weights, bias, first };
-        return Ok(([part(0), part(its.query_len)], Some(part(its.query_len + keys))));
+        let part = |first| Some(Projection { weights, bias, first });
+        let (queries, keys, values) = (part(0), part(its.query_len), part(its.query_len + keys));
+        return Ok(Projections { queries, keys, values });
     }
-    let of = |weights, bias| {
+    let of = |weights, bias, without: u64| {
+        if its.has(without) {
+            return Ok(None);
+        }
         let (weights, bias) = (block.get(weights)?, block.find(bias));
-        Ok::<_, Status>(Projection { weights, bias, first: 0 })
+        Ok::<_, Status>(Some(Projection { weights, bias, first: 0 }))
     };
-    let values = match its.has(feature::KEYS_AS_VALUES) {
-        true => None,
-        false => Some(of(role::ATTN_V, role::ATTN_V_BIAS)?),
-    };
-    let queries = of(role::ATTN_Q, role::ATTN_Q_BIAS)?;
-    Ok(([queries, of(role::ATTN_K, role::ATTN_K_BIAS)?], values))
+    let others = feature::SHARED_KEYS;
+    Ok(Projections {
+        queries: of(role::ATTN_Q, role::ATTN_Q_BIAS, feature::OUTPUT_GATE)?,
+        keys: of(role::ATTN_K, role::ATTN_K_BIAS, others)?,
+        values: of(role::ATTN_V, role::ATTN_V_BIAS, others | feature::KEYS_AS_VALUES)?,
+    })
 }
 
 /// Multiplies queries by the temperature of their position.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
+pub(crate) fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
     if shape.temperature != 0.0 {
         let position = position.saturating_add(shape.temperature_offset);
         let step = (position / shape.temperature_length) as f64;

@@ -23,6 +23,11 @@ pub(crate) struct Buffers {
     pub(crate) scratch: &'static mut [f32],
     pub(crate) integers: Option<Activations>,
     pub(crate) experts: Choices,
+    /// Two for what a part of a network that not all have needs in between.
+    pub(crate) mixed: &'static mut [f32],
+    pub(crate) other: &'static mut [f32],
+    /// `[n][carried]`: what blocks get beside the hidden state.
+    pub(crate) carried: &'static mut [f32],
     pub(crate) logits: &'static mut [f32],
 }
 
@@ -49,6 +54,9 @@ impl Buffers {
                 None => None,
             },
             experts: Choices::new(&lens.experts)?,
+            mixed: floats(lens.mixed)?,
+            other: floats(lens.mixed)?,
+            carried: floats(lens.carried)?,
             logits: floats(lens.logits)?,
         })
     }

@@ -73,18 +73,22 @@ impl KvBuffer {
         }
     }
 
-    /// What [`kernels::mix`] makes of some of them.
+    /// What [`kernels::mix`] makes of some of them, and then of others.
     pub(crate) fn mix(
         &self,
-        part: Range<usize>,
+        [before, behind]: [Range<usize>; 2],
         weights: &[f32],
         stride: usize,
         scales: &[f32],
         out: &mut [f32],
     ) {
         match self {
-            Self::F32(values) => kernels::mix(&values[part], weights, stride, scales, out),
-            Self::F16(values) => kernels::mix(&values[part], weights, stride, scales, out),
+            Self::F32(values) => {
+                kernels::mix([&values[before], &values[behind]], weights, stride, scales, out);
+            }
+            Self::F16(values) => {
+                kernels::mix([&values[before], &values[behind]], weights, stride, scales, out);
+            }
         }
     }
 

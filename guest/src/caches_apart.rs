@@ -1,92 +1,126 @@
 //! The keys and values of all blocks in a memory of their own, and a window with those of the
-//! block that is computed.
+//! block that is computed. States are in the guest's own memory: they are small, and each call
+//! needs all of one.
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{CacheRows, status};
+use polychord_abi::transformer::{CacheRows, cache_part, status};
 
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
-use crate::model::{BlockShape, Shape};
+use crate::kept::{Memory, Progress, State};
+use crate::model::{Block, BlockShape, Shape};
 use crate::{Status, alloc, memories};
 
-/// Keys and values of each block, and how many positions of them are filled.
+/// What each block keeps, and how far it is.
 pub(crate) struct Caches {
     window: Cache,
-    /// Address of the first block's keys.
-    address: u64,
-    filled: &'static mut [u32],
-    /// Numbers that a block has room for: of keys, and of values.
-    len: usize,
+    kept: &'static mut [Kept],
     /// Bytes of one number.
     width: usize,
 }
 
+struct Kept {
+    /// Address of the block's keys.
+    address: u64,
+    state: State,
+    progress: Progress,
+}
+
 impl Caches {
-    /// Room for a context in each block, at an address that the host has set aside.
-    pub(crate) fn new(shape: &Shape, blocks: usize, address: Option<u64>) -> Result<Self, Status> {
-        let address = address.ok_or(status::BAD_DESCRIPTOR)?;
+    /// Room for each block, at an address that the host has set aside.
+    pub(crate) fn new(
+        shape: &Shape,
+        blocks: &[Block],
+        address: Option<u64>,
+    ) -> Result<Self, Status> {
+        let width = shape.cache_type.bytes();
         let len = alloc::len(shape.buffers.cache)?;
+        let has_cache = blocks.iter().any(|block| block.shape.kept.parts > 0);
+        let mut address = match address {
+            None if has_cache => return Err(status::BAD_DESCRIPTOR),
+            address => address.unwrap_or(0),
+        };
+        let mut kept = |block: &Block| {
+            let its = block.shape.kept;
+            let (state, progress) = (State::new(&block.shape)?, Progress::default());
+            let kept = Kept { address, state, progress };
+            let bytes = its.cache_bytes(width as u64).ok_or(status::BAD_SHAPE)?;
+            address = address.checked_add(bytes).ok_or(status::BAD_SHAPE)?;
+            Ok(kept)
+        };
+        let (mut next, mut refused) = (blocks.iter(), status::OUT_OF_MEMORY);
+        let all = alloc::filled(blocks.len(), || {
+            kept(next.next()?).map_err(|status| refused = status).ok()
+        });
         let numbers = || KvBuffer::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
-        Ok(Self {
-            window: Cache { keys: numbers()?, values: numbers()? },
-            address,
-            filled: alloc::words(blocks).ok_or(status::OUT_OF_MEMORY)?,
-            len,
-            width: shape.cache_type.bytes(),
-        })
+        let window = Cache { keys: numbers()?, values: numbers()? };
+        Ok(Self { window, kept: all.ok_or(refused)?, width })
     }
 
-    /// How many positions of a block are filled.
-    pub(crate) fn filled(&self, block: usize) -> usize {
-        self.filled[block] as usize
+    /// How far a block is.
+    pub(crate) fn progress(&self, block: usize) -> &Progress {
+        &self.kept[block].progress
     }
 
     /// Lets each block have no more positions than that.
-    pub(crate) fn truncate(&mut self, position: usize) -> Result<(), Status> {
-        let position = u32::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
-        for filled in &mut *self.filled {
-            *filled = position.min(*filled);
-        }
-        Ok(())
+    pub(crate) fn truncate(&mut self, position: usize) {
+        self.kept.iter_mut().for_each(|kept| kept.progress.truncate(position));
     }
 
     /// Lets each block have that many positions, which the host has filled.
-    pub(crate) fn resume(&mut self, position: usize) -> Result<(), Status> {
-        let position = u32::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
-        self.filled.fill(position);
-        Ok(())
+    pub(crate) fn resume(&mut self, position: usize) {
+        self.kept.iter_mut().for_each(|kept| kept.progress.resume(position));
     }
 
-    /// Where the keys (`index` even) or the values of a block are.
+    /// Where one part of what a block keeps is.
     pub(crate) fn rows(
         &self,
         shape: &Shape,
-        block: &BlockShape,
-        index: usize,
+        blocks: &[Block],
+        block: usize,
+        part: u32,
     ) -> Result<CacheRows, Status> {
-        let before = index as u64 * self.len as u64 * self.width as u64;
-        let address = self.address.checked_add(before).ok_or(status::BAD_SHAPE)?;
-        shape.cache_rows(block, index, address)
+        let its = &blocks[block].shape;
+        let Kept { address, state, .. } = &self.kept[block];
+        let before = match part {
+            cache_part::KEYS => 0,
+            cache_part::VALUES => its.kept.part * self.width as u64,
+            _ => return shape.state_rows(its, block, part, state),
+        };
+        let address = address.checked_add(before).ok_or(status::BAD_SHAPE)?;
+        shape.cache_rows(its, block, part, address)
     }
 
-    /// Lets `fill` put keys and values at `positions` of a block, those before being there.
+    /// Lets `fill` bring a block from the beginning of `positions` to their end; the block's rows may
+    /// be those of another one, which it then only reads.
     pub(crate) fn extend(
         &mut self,
         block: usize,
-        shape: &BlockShape,
+        blocks: &[Block],
         positions: Range<usize>,
-        fill: impl FnOnce(&mut Cache) -> Result<(), Status>,
+        fill: impl FnOnce(Memory<'_>) -> Result<(), Status>,
     ) -> Result<(), Status> {
-        let filled = |position: usize| u32::try_from(position).map_err(|_| status::CONTEXT_FULL);
-        // Until the block is done, later positions of its cache are not to be relied on.
-        self.filled[block] = filled(positions.start)?;
-        let first = shape.seen(positions.start, positions.start).start;
-        let seen = first..positions.start;
-        self.each_head(block, shape, seen, memories::read)?;
-        fill(&mut self.window)?;
-        self.each_head(block, shape, positions.clone(), |far, near| memories::write(far, near))?;
-        self.filled[block] = filled(positions.end)?;
+        let shape = &blocks[block].shape;
+        let Kept { progress, state, .. } = &mut self.kept[block];
+        progress.begin(positions.start, positions.end);
+        if shape.is_recurrent() {
+            fill(Memory::State(state.at(positions.start)))?;
+        } else if let Some(source) = shape.source {
+            let seen = shape.first_seen(positions.start)..positions.end;
+            self.each_head(source, &blocks[source].shape, seen, memories::read)?;
+            fill(Memory::Rows(&mut self.window))?;
+        } else {
+            let seen = shape.first_seen(positions.start)..positions.start;
+            self.each_head(block, shape, seen, memories::read)?;
+            fill(Memory::Rows(&mut self.window))?;
+            // Of more positions than there is room for, the last ones are there.
+            let first = positions.start.max(positions.end.saturating_sub(shape.positions));
+            self.each_head(block, shape, first..positions.end, |far, near| {
+                memories::write(far, near)
+            })?;
+        }
+        self.kept[block].progress.complete(positions.end);
         Ok(())
     }
 
@@ -101,14 +135,17 @@ impl Caches {
     ) -> Result<(), Status> {
         let Cache { keys, values } = &mut self.window;
         let dim = shape.head_dim;
-        for (kind, numbers) in [keys, values].into_iter().enumerate() {
+        let parts = (0..shape.kept.parts).zip([keys, values]);
+        for (part, numbers) in parts {
             for head in 0..shape.own_kv_heads().len() {
-                let near = (head * shape.context + positions.start) * dim;
-                let part = near..near + positions.len() * dim;
-                let far = (2 * block + kind) as u64 * self.len as u64 + near as u64;
-                let far = self.address.checked_add(far * self.width as u64);
-                let far = far.ok_or(status::BAD_SHAPE)?;
-                copy(far, numbers.bytes_mut(part)).ok_or(status::LAYER_REFUSED)?;
+                for rows in shape.places(positions.clone()) {
+                    let near = (head * shape.positions + rows.start) * dim;
+                    let far = part * shape.kept.part + near as u64;
+                    let far = self.kept[block].address.checked_add(far * self.width as u64);
+                    let far = far.ok_or(status::BAD_SHAPE)?;
+                    let near = numbers.bytes_mut(near..near + rows.len() * dim);
+                    copy(far, near).ok_or(status::LAYER_REFUSED)?;
+                }
             }
         }
         Ok(())

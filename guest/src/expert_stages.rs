@@ -50,7 +50,7 @@ impl Network {
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
         let layers = Layers::new();
         stage.enter_feed_forward(weights, &layers, &mut self.buffers)?;
-        experts::route(&stage, weights, &layers, &mut self.buffers)?;
+        stage.enter_experts(weights, &layers, &mut self.buffers)?;
         self.routed = Some(Routed { block, n, done: 0 });
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Network {
         }
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
         let (layers, buffers) = (Layers::new(), &mut self.buffers);
-        let stack = experts::combine(&stage, weights, &layers, buffers)?;
+        let stack = stage.leave_experts(weights, &layers, buffers)?;
         stage.leave_feed_forward(&stack, weights, &layers, buffers)
     }
 

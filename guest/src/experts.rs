@@ -29,26 +29,14 @@ pub(crate) struct Routed {
     pub(crate) done: usize,
 }
 
-/// Runs the experts of a block on the normalized rows; their sum is in the buffer `residual`.
-pub(crate) fn run(
-    stage: &Stage<'_>,
-    block: &Block,
-    layers: &Layers,
-    buffers: &mut Buffers,
-) -> Result<Stack, Status> {
-    route(stage, block, layers, buffers)?;
-    compute(stage, block, layers, buffers, 0..stage.n * block.shape.experts_used)?;
-    combine(stage, block, layers, buffers)
-}
-
-/// Lets each row choose its experts, and orders the choices.
-pub(crate) fn route(
+/// Chooses the experts of each normalized row.
+pub(crate) fn choose_all(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
     buffers: &mut Buffers,
 ) -> Result<(), Status> {
-    score(stage, block, layers, buffers)?;
+    route(stage, block, layers, buffers)?;
     let its = &block.shape;
     for row in 0..stage.n {
         let routes = &mut buffers.experts.routes[row * its.experts..][..its.experts];
@@ -64,18 +52,22 @@ pub(crate) fn route(
         };
         choose(its, routes, choice_bias, chosen, &mut buffers.experts.weights[choices]);
     }
-    let Choices { chosen, weights, order, rows, .. } = &mut buffers.experts;
-    let order = &mut order[..stage.n * its.experts_used];
-    sort(its.experts, &chosen[..order.len()], order);
+    Ok(())
+}
+
+/// Orders the choices by their experts, and the normalized rows by the choices.
+pub(crate) fn line_up(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut Buffers) {
     let dim = stage.shape.dim;
+    let Choices { chosen, weights, order, rows, .. } = &mut buffers.experts;
+    let order = &mut order[..stage.n * shape.experts_used];
+    sort(shape.experts, &chosen[..order.len()], order);
     for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
-        let from = *choice as usize / its.experts_used * dim;
+        let from = *choice as usize / shape.experts_used * dim;
         row.copy_from_slice(&buffers.normed[from..from + dim]);
-        if its.has(feature::WEIGHED_INPUT) {
+        if shape.has(feature::WEIGHED_INPUT) {
             math::scale(row, weights[*choice as usize]);
         }
     }
-    Ok(())
 }
 
 /// Where the choices of experts below `end` stop, in their order.
@@ -84,7 +76,7 @@ pub(crate) fn places_below(end: usize, choices: usize, buffers: &Buffers) -> usi
     order[..choices].partition_point(|choice| (chosen[*choice as usize] as usize) < end)
 }
 
-/// Adds what the experts gave, all of which have computed.
+/// Adds what the experts gave, all of which have computed; the sum is in the buffer `residual`.
 pub(crate) fn combine(
     stage: &Stage<'_>,
     block: &Block,
@@ -100,7 +92,7 @@ pub(crate) fn combine(
 }
 
 /// The products that experts are chosen by.
-fn score(
+fn route(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
@@ -136,10 +128,15 @@ fn choose(
         _ => {}
     }
     let score = |expert: usize| bias.map_or(routes[expert], |bias| routes[expert] + bias[expert]);
+    let groups = best_groups(shape, score);
+    let group_len = shape.experts / shape.expert_groups.max(1);
     for (slot, weight) in weights.iter_mut().enumerate() {
         let (before, rest) = chosen.split_at_mut(slot);
         let mut best: Option<(u32, f32)> = None;
         for (index, expert) in (0..shape.experts).zip(0..) {
+            if groups >> (index / group_len) & 1 == 0 {
+                continue;
+            }
             let score = score(index);
             let is_better = best.is_none_or(|(_, highest)| score > highest);
             if is_better && !before.contains(&expert) {
@@ -167,6 +164,39 @@ fn choose(
     math::scale(weights, shape.expert_scale);
 }
 
+/// The groups of experts that a token chooses from, as bits: those whose two best experts have the
+/// largest sums, of equal ones the first.
+fn best_groups(shape: &BlockShape, score: impl Fn(usize) -> f32) -> u64 {
+    let groups = shape.expert_groups;
+    if groups <= 1 {
+        return u64::MAX;
+    }
+    let len = shape.experts / groups;
+    let sum = |group: usize| {
+        let [mut best, mut second] = [f32::NEG_INFINITY; 2];
+        for score in (group * len..(group + 1) * len).map(&score) {
+            if score > best {
+                (best, second) = (score, best);
+            } else if score > second {
+                second = score;
+            }
+        }
+        if len == 1 { best } else { best + second }
+    };
+    let mut chosen = 0_u64;
+    for _ in 0..shape.expert_groups_used {
+        let mut best: Option<(usize, f32)> = None;
+        for group in (0..groups).filter(|group| chosen >> group & 1 == 0) {
+            let sum = sum(group);
+            if best.is_none_or(|(_, highest)| sum > highest) {
+                best = Some((group, sum));
+            }
+        }
+        chosen |= best.map_or(0, |(group, _)| 1 << group);
+    }
+    chosen
+}
+
 /// Lets each expert compute the tokens that have chosen it: those at some places of the order.
 pub(crate) fn compute(
     stage: &Stage<'_>,
@@ -177,13 +207,24 @@ pub(crate) fn compute(
 ) -> Result<(), Status> {
     let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
     let choices = places.len();
-    let Choices { chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let Choices { routes, chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
     let order = &order[places.clone()];
     let rows = &mut rows[places.start * dim..places.end * dim];
-    let roles = [role::EXPERT_GATE, role::EXPERT_UP, role::EXPERT_DOWN];
-    let [gates, ups, downs] = roles.map(|role| block.get(role));
-    let (gates, ups, downs) = (gates?, ups?, downs?);
+    let downs = block.get(role::EXPERT_DOWN)?;
+    // Of each expert, how many rows, and from which one on those of the other factor.
+    let (gates, ups, height, up_rows) = match block.find(role::EXPERT_GATE_UP) {
+        Some(both) => (both, both, 2 * its.expert_ffn, its.expert_ffn),
+        None => (block.get(role::EXPERT_GATE)?, block.get(role::EXPERT_UP)?, its.expert_ffn, 0),
+    };
     let scratch = &mut *buffers.scratch;
+    let scales = match block.find(role::EXPERT_SCALES) {
+        Some(scales) => {
+            let to = &mut routes[..its.experts];
+            scales.expand(layers, 0, to)?;
+            Some(&*to)
+        }
+        None => None,
+    };
 
     let (own, all) = (share.own(its.expert_ffn), share.rows(its.expert_ffn, choices));
     let stacked = &mut gate[..choices * its.expert_ffn];
@@ -193,10 +234,10 @@ pub(crate) fn compute(
         let mut x = Input::new(x, buffers.integers.as_mut());
         let part = places.start * own.len()..places.end * own.len();
         let (gate, up) = (&mut own_gate[part], &mut up[..places.len() * own.len()]);
-        let first = expert * its.expert_ffn;
-        let matrix = first + own.start..first + own.end;
-        product(gates, layers, matrix.clone(), &mut x, gate, scratch)?;
-        product(ups, layers, matrix, &mut x, up, scratch)?;
+        let first = expert * height;
+        let matrix = |first: usize| first + own.start..first + own.end;
+        product(gates, layers, matrix(first), &mut x, gate, scratch)?;
+        product(ups, layers, matrix(first + up_rows), &mut x, up, scratch)?;
         if let Some(bias) = block.find(role::EXPERT_GATE_BIAS) {
             add_bias(bias, layers, expert, own.clone(), gate, scratch)?;
         }
@@ -218,10 +259,13 @@ pub(crate) fn compute(
         let first = expert * dim;
         let matrix = first + own.start..first + own.end;
         product(downs, layers, matrix, &mut x, part, scratch)?;
-        match block.find(role::EXPERT_DOWN_BIAS) {
-            Some(bias) => add_bias(bias, layers, expert, own.clone(), part, scratch),
-            None => Ok(()),
+        if let Some(bias) = block.find(role::EXPERT_DOWN_BIAS) {
+            add_bias(bias, layers, expert, own.clone(), part, scratch)?;
         }
+        if let Some(scales) = scales {
+            math::scale(part, scales[expert]);
+        }
+        Ok(())
     })?;
     all.gather(stacked)?;
     all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));

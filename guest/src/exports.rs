@@ -82,6 +82,12 @@ pub extern "C" fn transformer_hidden() -> *const f32 {
     with(|network| Ok(network.hidden())).unwrap_or(core::ptr::null())
 }
 
+/// What goes with the hidden state, or null before `INIT`.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_carried() -> *const f32 {
+    with(|network| Ok(network.carried())).unwrap_or(core::ptr::null())
+}
+
 /// The logits, or null before `INIT`.
 #[unsafe(no_mangle)]
 pub extern "C" fn transformer_logits() -> *const f32 {
@@ -223,7 +229,8 @@ fn integers(rows: usize, cols: usize) -> Result<Activations, Status> {
 /// - while it wrote activations: a batch begins with the embedding, and writes all of them before
 ///   it reads them;
 /// - while it put keys and values into the cache: those are behind `position`, and are written
-///   again before they are read;
+///   again before they are read, or in the place of some that no position from there on sees;
+/// - while it changed the state of a block, which then goes on at position 0 only: see `Progress`;
 /// - while it divided frequencies, see `Rope`, or brought in rows from another memory: that is
 ///   done again;
 /// - while it allocated, which only calls before `INIT` and those for kernels do: what was left of

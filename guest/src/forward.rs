@@ -4,12 +4,12 @@ use core::ops::Range;
 
 use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 
-use crate::attention::Cache;
 use crate::buffers::Buffers;
 use crate::caches::Caches;
 use crate::dense::Dense;
 use crate::experts::Routed;
 use crate::host::Layers;
+use crate::kept::Memory;
 use crate::kernels::Input;
 #[cfg(feature = "multi32")]
 use crate::memories;
@@ -17,7 +17,7 @@ use crate::model::{Block, Description, Globals, Shape};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::rope::Rope;
 use crate::stage::Stage;
-use crate::{Status, alloc, math};
+use crate::{Status, alloc, inputs, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
 pub(crate) struct Network {
@@ -43,7 +43,7 @@ impl Network {
             Rope::new(next.next()?, &shape).map_err(|status| refused = status).ok()
         });
         Ok(Self {
-            caches: Caches::new(&shape, blocks.len(), cache)?,
+            caches: Caches::new(&shape, blocks, cache)?,
             ropes: ropes.ok_or(refused)?,
             buffers: Buffers::new(&shape)?,
             dense: Dense::new(&globals)?,
@@ -57,23 +57,32 @@ impl Network {
     /// Begins anew after a call that was stopped: the cache has `position` positions.
     pub(crate) fn restart(&mut self, position: i32) -> Result<(), Status> {
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
-        self.caches.truncate(position)?;
+        self.caches.truncate(position);
         self.ropes.iter_mut().for_each(Rope::undo_divide);
         self.routed = None;
         Ok(())
     }
 
-    /// Where the keys (`index` even) or the values of a block are.
+    /// Where one of the parts is of what blocks keep, by its number among all.
     pub(crate) fn cache_rows(&self, index: i32) -> Result<CacheRows, Status> {
-        let index = usize::try_from(index).map_err(|_| status::BAD_BLOCK)?;
-        let block = self.blocks.get(index / 2).ok_or(status::BAD_BLOCK)?;
-        self.caches.rows(&self.shape, &block.shape, index)
+        let mut index = usize::try_from(index).map_err(|_| status::BAD_BLOCK)?;
+        for (number, block) in self.blocks.iter().enumerate() {
+            let parts = block.shape.parts();
+            match parts.get(index) {
+                Some(part) => return self.caches.rows(&self.shape, self.blocks, number, *part),
+                None => index -= parts.len(),
+            }
+        }
+        Err(status::BAD_BLOCK)
     }
 
     /// Goes on after `position` positions, whose keys and values the host has put into the caches.
     pub(crate) fn resume(&mut self, position: i32) -> Result<(), Status> {
         match usize::try_from(position) {
-            Ok(position) if position <= self.shape.context => self.caches.resume(position),
+            Ok(position) if position <= self.shape.context => {
+                self.caches.resume(position);
+                Ok(())
+            }
             _ => Err(status::CONTEXT_FULL),
         }
     }
@@ -86,6 +95,11 @@ impl Network {
     /// The hidden state between stages.
     pub(crate) fn hidden(&self) -> *const f32 {
         self.buffers.hidden.as_ptr()
+    }
+
+    /// What blocks get beside the hidden state.
+    pub(crate) fn carried(&self) -> *const f32 {
+        self.buffers.carried.as_ptr()
     }
 
     /// The result of [`head`](Self::head).
@@ -118,9 +132,14 @@ impl Network {
                 add_bias(positions, &layers, position, 0..positions.cols, row, buffers.scratch)?;
             }
         }
-        let Some(norm) = self.globals.find(role::EMBEDDING_NORM) else { return Ok(()) };
-        let both = (norm, self.globals.get(role::EMBEDDING_NORM_BIAS)?);
-        norm_with_bias(both, &layers, rows, buffers.scratch, self.shape.epsilon)
+        if let Some(norm) = self.globals.find(role::EMBEDDING_NORM) {
+            let both = (norm, self.globals.get(role::EMBEDDING_NORM_BIAS)?);
+            norm_with_bias(both, &layers, rows, buffers.scratch, self.shape.epsilon)?;
+        }
+        match self.shape.features & feature::LAYER_INPUTS {
+            0 => Ok(()),
+            _ => inputs::prepare(&self.shape, &self.globals, n, &mut self.buffers),
+        }
     }
 
     /// Runs `count` blocks from number `first` of the network over `n` rows.
@@ -133,15 +152,15 @@ impl Network {
         position: i32,
         n: i32,
     ) -> Result<(), Status> {
-        self.run_part(first, count, position, n, |stage, block, cache, buffers| {
-            stage.run(block, cache, buffers)
+        self.run_part(first, count, position, n, |stage, block, memory, buffers| {
+            stage.run(block, memory, buffers)
         })
     }
 
     /// Runs one block's attention alone.
     pub(crate) fn attention(&mut self, block: i32, position: i32, n: i32) -> Result<(), Status> {
-        self.run_part(block, 1, position, n, |stage, block, cache, buffers| {
-            stage.attention(block, &Layers::new(), cache, buffers)
+        self.run_part(block, 1, position, n, |stage, block, memory, buffers| {
+            stage.attention(block, &Layers::new(), memory, buffers)
         })
     }
 
@@ -160,7 +179,7 @@ impl Network {
         count: i32,
         position: i32,
         n: i32,
-        part: impl Fn(&Stage<'_>, &Block, &mut Cache, &mut Buffers) -> Result<(), Status>,
+        part: impl Fn(&Stage<'_>, &Block, Memory<'_>, &mut Buffers) -> Result<(), Status>,
     ) -> Result<(), Status> {
         let n = self.rows(n)?;
         self.routed = None;
@@ -169,8 +188,8 @@ impl Network {
         if n > self.shape.context || position > self.shape.context - n {
             return Err(status::CONTEXT_FULL);
         }
-        if (first..first + count).any(|block| self.caches.filled(block) < position) {
-            return Err(status::BAD_ORDER);
+        for block in first..first + count {
+            self.caches.progress(block).check(&self.blocks[block].shape, position)?;
         }
         // What comes later would change what was computed.
         if position != 0 && self.shape.features & feature::ENCODER != 0 {
@@ -180,9 +199,14 @@ impl Network {
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position, n };
         for block in first..first + count {
             let (weights, buffers) = (&self.blocks[block], &mut self.buffers);
-            let positions = position..position + n;
-            let fill = |cache: &mut _| part(&stage, weights, cache, buffers);
-            self.caches.extend(block, &weights.shape, positions, fill)?;
+            let (its, positions) = (&weights.shape, position..position + n);
+            if let Some(source) = its.source {
+                let first_seen = its.first_seen(position);
+                let source = self.caches.progress(source);
+                source.check_source(first_seen, positions.end, its.positions)?;
+            }
+            let fill = |memory: Memory<'_>| part(&stage, weights, memory, buffers);
+            self.caches.extend(block, self.blocks, positions, fill)?;
         }
         Ok(())
     }

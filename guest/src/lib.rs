@@ -27,6 +27,8 @@ mod buffers;
 mod cache;
 #[cfg_attr(feature = "multi32", path = "caches_apart.rs")]
 mod caches;
+mod checks;
+mod delta_net;
 mod dense;
 pub mod embedding;
 pub mod expert_stages;
@@ -34,7 +36,10 @@ mod experts;
 pub mod exports;
 mod forward;
 mod host;
+mod inputs;
+mod kept;
 mod kernels;
+mod latent;
 mod math;
 #[cfg(feature = "multi32")]
 mod memories;
@@ -45,6 +50,7 @@ mod restart;
 pub mod resume;
 mod roles;
 mod rope;
+mod short_conv;
 mod simd;
 mod stage;
 

@@ -129,6 +129,19 @@ pub(crate) fn cap(x: &mut [f32], cap: f32) {
     map(x, |x| f32x4_mul(cap, tanh(f32x4_div(x, cap))));
 }
 
+/// `e^(by * ln(1 + e^x))`, in `f64`.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+pub(crate) fn decay(x: f32, by: f32) -> f32 {
+    let x = f64::from(x);
+    let soft = if x > 20.0 { x } else { libm::log1p(libm::exp(x)) };
+    libm::exp(soft * f64::from(by)) as f32
+}
+
+/// `to *= by`, element by element.
+pub(crate) fn multiply(to: &mut [f32], by: &[f32]) {
+    each(to, by, |a, b| f32x4_mul(a, b));
+}
+
 /// `x *= by`.
 pub(crate) fn scale(x: &mut [f32], by: f32) {
     let by = f32x4_splat(by);

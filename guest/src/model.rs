@@ -2,12 +2,13 @@
 
 use core::ops::Range;
 
-use polychord_abi::buffers::{Buffers, Run};
+use polychord_abi::buffers::{Buffers, Kept, Run};
 use polychord_abi::network::{ROLES, Role, Size, Sizes, feature, role};
 use polychord_abi::transformer::{
     self, Descriptor, MOST_ROPES, NO_ROPE, Rope, Tensor, VERSION, activations, ggml_type, status,
 };
 
+use crate::checks::{check_source, good_experts, good_mixer, natural, positive};
 use crate::kernels::{Kind, Matrix, Rows};
 #[cfg(feature = "multi32")]
 use crate::memories;
@@ -34,7 +35,10 @@ pub(crate) struct Shape {
     /// Which part of each product, and which heads, this instance computes.
     pub(crate) share: Share,
     /// Bits of [`feature`].
-    pub(crate) features: u32,
+    pub(crate) features: u64,
+    /// Width of what one block gets beside the hidden state, and all of them.
+    pub(crate) layer_input: usize,
+    pub(crate) carried: usize,
     /// How long everything is that a call writes.
     pub(crate) buffers: Buffers,
 }
@@ -43,7 +47,7 @@ pub(crate) struct Shape {
 #[derive(Clone, Copy)]
 pub(crate) struct BlockShape {
     /// Bits of [`feature`].
-    pub(crate) features: u32,
+    pub(crate) features: u64,
     pub(crate) heads: usize,
     pub(crate) kv_heads: usize,
     pub(crate) head_dim: usize,
@@ -65,15 +69,60 @@ pub(crate) struct BlockShape {
     pub(crate) shared_ffn: usize,
     pub(crate) gating: u32,
     pub(crate) expert_scale: f32,
+    pub(crate) expert_groups: usize,
+    pub(crate) expert_groups_used: usize,
+    /// Its number in the network.
+    pub(crate) number: usize,
     /// Positions of the cache.
-    pub(crate) context: usize,
+    pub(crate) positions: usize,
+    /// The block of this instance whose keys and values it uses, if they are not its own.
+    pub(crate) source: Option<usize>,
+    pub(crate) taps: usize,
+    pub(crate) query_rank: usize,
+    pub(crate) latent_rank: usize,
+    pub(crate) plain_dim: usize,
+    pub(crate) value_dim: usize,
+    /// How long everything is that it keeps.
+    pub(crate) kept: Kept,
     share: Share,
 }
 
 impl BlockShape {
     /// Whether the block has a feature.
-    pub(crate) const fn has(&self, feature: u32) -> bool {
+    pub(crate) const fn has(&self, feature: u64) -> bool {
         self.features & feature != 0
+    }
+
+    /// Whether it has a state in place of a cache.
+    pub(crate) const fn is_recurrent(&self) -> bool {
+        self.has(feature::RECURRENT)
+    }
+
+    /// The channels of a delta net's convolution.
+    pub(crate) const fn channels(&self) -> usize {
+        (self.heads + 2 * self.kv_heads) * self.head_dim
+    }
+
+    /// The channels of which this instance keeps the last positions.
+    pub(crate) fn own_channels(&self) -> Range<usize> {
+        if self.has(feature::DELTA_NET) { 0..self.channels() } else { self.own_heads() }
+    }
+
+    /// Whether values are in the cache beside keys.
+    pub(crate) const fn kept_values(&self) -> bool {
+        !self.has(feature::LATENT)
+    }
+
+    /// The elements of a latent head that are rotated.
+    pub(crate) const fn turned_dim(&self) -> usize {
+        self.head_dim - self.latent_rank
+    }
+
+    /// The rows of the cache in which positions are, in their order.
+    pub(crate) fn places(&self, positions: Range<usize>) -> [Range<usize>; 2] {
+        let (start, len) = (positions.start % self.positions, positions.len());
+        let before = len.min(self.positions - start);
+        [start..start + before, 0..len - before]
     }
 
     /// The query heads that this instance computes.
@@ -97,12 +146,19 @@ impl BlockShape {
                 None => 0..end,
             };
         }
-        let first = match self.window {
+        self.first_seen(position)..position + 1
+    }
+
+    /// The first position that `position` attends to, where none behind it counts.
+    pub(crate) fn first_seen(&self, position: usize) -> usize {
+        if self.has(feature::ENCODER) {
+            return 0;
+        }
+        match self.window {
             Some(window) if self.has(feature::CHUNKS) => position / window * window,
             Some(window) => (position + 1).saturating_sub(window),
             None => 0,
-        };
-        first..position + 1
+        }
     }
 }
 
@@ -325,7 +381,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
             let index = (tensor.block as usize).checked_sub(shape.first_block);
             let block = index.and_then(|index| blocks.get_mut(index));
             let (block, its) = block.ok_or(status::BAD_BLOCK)?;
-            (&mut its.0[number], block.sizes(model.vocab, model.dim, rope_dim), block.features)
+            (&mut its.0[number], block.sizes(&sizes), block.features)
         } else if tensor.block == 0 {
             (&mut globals.0[number], sizes, model.features)
         } else {
@@ -337,14 +393,21 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
         *place = Some(check_tensor(role, &tensor, &sizes)?);
     }
     let run = run(&model);
-    let mut next = blocks.iter();
+    let all = &*blocks;
+    let mut next = all.iter().enumerate();
     let mut refused = status::OUT_OF_MEMORY;
-    let whole = alloc::filled(blocks.len(), || {
-        let (block, tensors) = next.next()?;
-        let sizes = block.sizes(model.vocab, model.dim, rope_dim);
-        let checked = check_block(block, &shape, ropes).and_then(|its| {
-            let kv_heads =
-                u32::try_from(its.own_kv_heads().len()).map_err(|_| status::BAD_SHAPE)?;
+    let whole = alloc::filled(all.len(), || {
+        let (index, (block, tensors)) = next.next()?;
+        let sizes = block.sizes(&sizes);
+        let checked = check_block(block, index, &shape, ropes).and_then(|mut its| {
+            if let Some(source) = its.source {
+                let (source, _) = all.get(source).ok_or(status::BAD_BLOCK)?;
+                check_source(block, source)?;
+            }
+            let number = |number: usize| u32::try_from(number).map_err(|_| status::BAD_SHAPE);
+            let heads = number(its.own_heads().len())?;
+            let kv_heads = number(its.own_kv_heads().len())?;
+            its.kept = Kept::new(&sizes, heads, kv_heads).ok_or(status::BAD_SHAPE)?;
             let buffers = shape.buffers.with_block(&sizes, kv_heads, &run);
             shape.buffers = buffers.ok_or(status::BAD_SHAPE)?;
             let needed =
@@ -372,15 +435,6 @@ fn run(model: &Descriptor) -> Run {
         batch: model.batch,
         integers: model.activations == activations::INT8,
     }
-}
-
-fn positive(number: f32) -> bool {
-    number.is_finite() && number > 0.0
-}
-
-/// Whether a number is finite and not below zero.
-fn natural(number: f32) -> bool {
-    number.is_finite() && number >= 0.0
 }
 
 fn read_ropes(records: &[[u8; Rope::SIZE]]) -> Result<&'static [Rope], Status> {
@@ -415,6 +469,11 @@ fn check_shape(model: &Descriptor, sizes: &Sizes) -> Result<Shape, Status> {
         && positive(model.logit_scale)
         && natural(model.logit_cap)
         && matches!(model.activations, activations::F32 | activations::INT8)
+        && if model.features & feature::LAYER_INPUTS != 0 {
+            model.layer_input != 0 && model.carried.is_multiple_of(model.layer_input)
+        } else {
+            model.layer_input == 0 && model.carried == 0
+        }
         && model.rank < model.ranks;
     if !good {
         return Err(status::BAD_SHAPE);
@@ -434,18 +493,21 @@ fn check_shape(model: &Descriptor, sizes: &Sizes) -> Result<Shape, Status> {
         logit_cap: model.logit_cap,
         share: Share { rank: model.rank as usize, ranks: model.ranks as usize },
         features: model.features,
+        layer_input: model.layer_input as usize,
+        carried: model.carried as usize,
         buffers: Buffers::new(sizes, &run(model)).ok_or(status::BAD_SHAPE)?,
     })
 }
 
 fn check_block(
     block: &transformer::Block,
+    index: usize,
     shape: &Shape,
     ropes: &[Rope],
 ) -> Result<BlockShape, Status> {
     let rope = (block.rope != NO_ROPE).then_some(block.rope as usize);
     let turned = rope.map(|rope| ropes.get(rope).ok_or(status::BAD_DESCRIPTOR)).transpose()?;
-    let has = |feature: u32| block.features & feature != 0;
+    let has = |feature: u64| block.features & feature != 0;
     if block.features & !feature::ALL != 0 {
         return Err(status::UNKNOWN_FEATURE);
     }
@@ -453,16 +515,27 @@ fn check_block(
         && block.kv_heads != 0
         && block.heads.is_multiple_of(block.kv_heads)
         && block.head_dim != 0
-        && turned.is_none_or(|rope| rope.dim <= block.head_dim)
+        && turned.is_none_or(|rope| rope.dim <= block.head_dim.saturating_sub(block.latent_rank))
         && positive(block.attention_scale)
         && natural(block.attention_cap)
         && natural(block.temperature)
         && (block.temperature == 0.0 || block.temperature_length != 0)
-        && if has(feature::EXPERTS) { good_experts(block) } else { block.ffn != 0 }
+        && (block.ffn != 0) == (!has(feature::EXPERTS) || has(feature::DENSE_BESIDE))
+        && (!has(feature::EXPERTS) || good_experts(block))
+        && good_mixer(block, shape)
+        && (!has(feature::LAYER_INPUTS)
+            || (shape.first_block + index + 1).saturating_mul(shape.layer_input) <= shape.carried
+                && shape.layer_input != 0)
         // The two need the same buffer.
         && !(has(feature::PARALLEL) && has(feature::POST_NORMS));
     let query_len = (block.heads as usize).checked_mul(block.head_dim as usize);
     let query_len = query_len.filter(|_| good).ok_or(status::BAD_SHAPE)?;
+    let source = if has(feature::SHARED_KEYS) {
+        let source = (block.keys_of as usize).checked_sub(shape.first_block);
+        Some(source.filter(|source| *source < index).ok_or(status::BAD_BLOCK)?)
+    } else {
+        None
+    };
     Ok(BlockShape {
         features: block.features,
         heads: block.heads as usize,
@@ -483,20 +556,19 @@ fn check_block(
         shared_ffn: block.shared_ffn as usize,
         gating: block.gating,
         expert_scale: block.expert_scale,
-        context: shape.context,
+        expert_groups: block.expert_groups as usize,
+        expert_groups_used: block.expert_groups_used as usize,
+        number: shape.first_block + index,
+        positions: block.positions as usize,
+        source,
+        taps: block.taps as usize,
+        query_rank: block.query_rank as usize,
+        latent_rank: block.latent_rank as usize,
+        plain_dim: block.plain_dim as usize,
+        value_dim: block.value_dim as usize,
+        kept: Kept::default(),
         share: shape.share,
     })
-}
-
-fn good_experts(block: &transformer::Block) -> bool {
-    use polychord_abi::transformer::gating::{SIGMOID_OF_CHOSEN, SOFTMAX};
-
-    let shared = block.features & feature::SHARED_EXPERT != 0;
-    (1..=block.experts).contains(&block.experts_used)
-        && block.expert_ffn != 0
-        && (block.shared_ffn != 0) == shared
-        && (SOFTMAX..=SIGMOID_OF_CHOSEN).contains(&block.gating)
-        && positive(block.expert_scale)
 }
 
 /// Most rows of a matrix behind the network, for which room is made beside all other buffers.
@@ -526,7 +598,8 @@ fn check_tensor(role: &Role, tensor: &Tensor, sizes: &Sizes) -> Result<Stored, S
         return Err(status::BAD_SHAPE);
     }
     // Each expert may have a layer of its own.
-    let is_of_experts = matches!(role.rows, Size::ExpertRows | Size::ExpertDowns);
+    let is_of_experts =
+        matches!(role.rows, Size::ExpertRows | Size::ExpertPairs | Size::ExpertDowns);
     let pieces = match tensor.pieces {
         1 => 1,
         pieces if is_of_experts && pieces == sizes.experts => pieces,

@@ -3,9 +3,11 @@
 #![allow(unsafe_code)]
 
 use core::cell::Cell;
+use core::ops::Range;
 
-use polychord_abi::transformer::{CacheRows, cache_part, status};
+use polychord_abi::transformer::{CacheRows, cache_part, feature, status};
 
+use crate::kept::State;
 use crate::model::{BlockShape, Shape};
 use crate::{Status, exports};
 
@@ -44,27 +46,72 @@ pub extern "C" fn transformer_resume(position: i32) -> Status {
     exports::code(exports::with(|network| network.resume(position)))
 }
 
+impl BlockShape {
+    /// The parts of what it keeps, in the order in which they are described.
+    pub(crate) const fn parts(&self) -> &'static [u32] {
+        if self.has(feature::DELTA_NET) {
+            &[cache_part::MATRICES, cache_part::TAPS]
+        } else if self.has(feature::SHORT_CONV) {
+            &[cache_part::TAPS]
+        } else {
+            match self.kept.parts {
+                0 => &[],
+                1 => &[cache_part::KEYS],
+                _ => &[cache_part::KEYS, cache_part::VALUES],
+            }
+        }
+    }
+}
+
 impl Shape {
-    /// The keys (`index` even) or the values of a block, whose first row is at `address`.
+    /// The keys or the values of a block, whose first row is at `address`.
     pub(crate) fn cache_rows(
         &self,
-        block: &BlockShape,
-        index: usize,
+        shape: &BlockShape,
+        block: usize,
+        part: u32,
         address: u64,
     ) -> Result<CacheRows, Status> {
+        let row_bytes = shape.head_dim.checked_mul(self.cache_type.bytes());
+        let row_bytes = row_bytes.ok_or(status::BAD_SHAPE)?;
+        self.rows(block, part, address, [row_bytes, shape.positions], shape.own_kv_heads())
+    }
+
+    /// A part of a block's state.
+    pub(crate) fn state_rows(
+        &self,
+        shape: &BlockShape,
+        block: usize,
+        part: u32,
+        state: &State,
+    ) -> Result<CacheRows, Status> {
+        let is_matrix = part == cache_part::MATRICES;
+        let (numbers, heads, row) = match is_matrix {
+            true => (&state.matrices, shape.own_heads(), shape.head_dim * shape.head_dim),
+            false => (&state.taps, shape.own_channels(), shape.taps - 1),
+        };
+        let address = numbers.as_ptr().expose_provenance() as u64;
+        self.rows(block, part, address, [row * size_of::<f32>(), 1], heads)
+    }
+
+    fn rows(
+        &self,
+        block: usize,
+        part: u32,
+        address: u64,
+        [row_bytes, positions]: [usize; 2],
+        heads: Range<usize>,
+    ) -> Result<CacheRows, Status> {
         let number = |number: usize| u32::try_from(number).map_err(|_| status::BAD_SHAPE);
-        let row_bytes = block.head_dim.checked_mul(self.cache_type.bytes());
-        let row_bytes = number(row_bytes.ok_or(status::BAD_SHAPE)?)?;
-        let heads = block.own_kv_heads();
         Ok(CacheRows {
             address,
-            stride: u64::from(row_bytes) * block.context as u64,
-            row_bytes,
-            block: number(self.first_block + index / 2)?,
-            part: if index.is_multiple_of(2) { cache_part::KEYS } else { cache_part::VALUES },
+            stride: row_bytes as u64 * positions as u64,
+            row_bytes: number(row_bytes)?,
+            block: number(self.first_block + block)?,
+            part,
             first_head: number(heads.start)?,
             heads: number(heads.len())?,
-            positions: number(block.context)?,
+            positions: number(positions)?,
         })
     }
 }

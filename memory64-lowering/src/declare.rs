@@ -11,6 +11,7 @@ use wasmparser::{
     TableSectionReader, TypeRef,
 };
 
+use crate::format::limit_name;
 use crate::helpers::{Helper, Helpers};
 use crate::renumber::Renumber;
 use crate::sections::Replacement;
@@ -103,8 +104,18 @@ pub(crate) fn memories(data: &[u8], views: &Views) -> Result<Replacement> {
     Ok(contents(&out))
 }
 
-pub(crate) fn exports(data: &[u8], views: &Views) -> Result<Replacement> {
+pub(crate) fn exports(data: Option<&[u8]>, views: &Views) -> Result<Replacement> {
     let mut out = ExportSection::new();
+    for (index, view) in (0..).zip(views.iter()) {
+        if let Some(global) = view.most {
+            out.export(&limit_name(index), ExportKind::Global, global);
+        }
+    }
+    if data.is_none() && out.is_empty() {
+        return Ok(Replacement::Same);
+    }
+    // An empty vector.
+    let data = data.unwrap_or(&[0]);
     for export in ExportSectionReader::new(BinaryReader::new(data, 0))? {
         let export = export?;
         let memory = match export.kind {

@@ -72,8 +72,10 @@ pub enum Error {
         /// Elements that a table can have.
         most: u64,
     },
-    /// A segment would be imported or exported by a name that is taken.
-    #[error("the name `{name}`, which a segment of memory {memory} needs, is taken: rename it")]
+    /// A segment or a limit would be imported or exported by a name that is taken.
+    #[error(
+        "the name `{name}`, which memory {memory} needs when it is divided, is taken: rename it"
+    )]
     Name {
         /// Index of the memory.
         memory: u32,

@@ -3,6 +3,15 @@
 /// The custom section of a lowered module that has its [`Layout`](crate::Layout).
 pub const SECTION: &str = "polychord.memory64";
 
+/// The name by which the global is exported that limits a memory, given its index before: a mutable
+/// `i64` with the most pages that it may grow to. A lowered module has it if
+/// [`Options::limits`](crate::Options::limits) says so; a host sets it before the start function runs,
+/// to no more than [`Memory::maximum`](crate::Memory::maximum).
+#[must_use]
+pub fn limit_name(memory: u32) -> String {
+    format!("{SECTION}.limit.{memory}")
+}
+
 /// Bytes of a page.
 pub(crate) const PAGE: u64 = 1 << 16;
 

@@ -46,7 +46,7 @@ use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};
 use code::Coder;
 use declare::Placer;
 pub use error::{Error, Result};
-pub use format::{SECTION, segment_name};
+pub use format::{SECTION, limit_name, segment_name};
 use helpers::Helpers;
 pub use layout::{Layout, Memory};
 pub use options::{Dispatch, Options};
@@ -132,7 +132,7 @@ fn rewrite(
         (Some(SectionId::Import), Some(section)) => declare::imports(section, views),
         (Some(SectionId::Table), Some(section)) => declare::tables(section),
         (Some(SectionId::Memory), Some(section)) => declare::memories(section, views),
-        (Some(SectionId::Export), Some(section)) => declare::exports(section, views),
+        (Some(SectionId::Export), section) => declare::exports(section, views),
         (Some(SectionId::Element), Some(_)) => {
             Ok(std::mem::replace(&mut elements, Replacement::Same))
         }
@@ -171,9 +171,17 @@ fn functions<'a>(coder: &mut Coder<'a>) -> Result<Vec<Vec<u8>>> {
     Ok(bodies)
 }
 
-/// The globals with the limits of memories: `(mut i64) (i64.const 0)`.
+/// The globals of divided memories: a lower bound of the size, and the most pages if the host sets them.
 fn globals(views: &Views) -> Vec<Vec<u8>> {
-    (0..views.globals).map(|_| vec![0x7e, 1, 0x42, 0, 0x0b]).collect()
+    let global = |first: u64| {
+        // `(mut i64) (i64.const first)`
+        let mut entry = vec![0x7e, 1, 0x42];
+        first.cast_signed().encode(&mut entry);
+        entry.push(0x0b);
+        entry
+    };
+    let of = |view: &view::View| [Some(0), view.most.map(|_| view.cap)];
+    views.iter().filter(|view| view.wide).flat_map(of).flatten().map(global).collect()
 }
 
 fn layout(shape: &Shape, views: &Views, options: &Options) -> Layout {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use wasmparser::{ExternalKind, Parser, Payload, TypeRef};
 
+use crate::format::limit_name;
 use crate::view::{View, Views, names};
 use crate::{Error, Result};
 
@@ -32,6 +33,12 @@ pub(crate) fn check(wasm: &[u8], views: &Views) -> Result<()> {
                 }
             }
             _ => {}
+        }
+    }
+    for (memory, _) in (0..).zip(views.iter()).filter(|(_, view)| view.most.is_some()) {
+        let name = limit_name(memory);
+        if exported.contains(&*name) {
+            return Err(Error::Name { memory, name });
         }
     }
     for ((index, view), (module, name)) in (0..).zip(views.iter()).zip(memory_imports) {

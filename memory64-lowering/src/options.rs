@@ -23,6 +23,10 @@ pub struct Options {
     pub segment_pages: u32,
     /// Memories that the engine allows in a module: 100 by default, and never more.
     pub max_memories: u32,
+    /// Whether the host can limit memories further before the module runs: it then exports a global for
+    /// each divided memory, its [`limit_name`](crate::limit_name), with the most pages that it may
+    /// grow to. Off by default.
+    pub limits: bool,
     /// How loads and stores find their segment.
     pub dispatch: Dispatch,
 }
@@ -59,6 +63,7 @@ impl Default for Options {
             cut_maximum: false,
             segment_pages: 1 << 16,
             max_memories: 100,
+            limits: false,
             dispatch: Dispatch::default(),
         }
     }
@@ -90,6 +95,13 @@ impl Options {
     #[must_use]
     pub const fn max_memories(mut self, memories: u32) -> Self {
         self.max_memories = memories;
+        self
+    }
+
+    /// Sets whether the host can limit memories further.
+    #[must_use]
+    pub const fn limits(mut self, limits: bool) -> Self {
+        self.limits = limits;
         self
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct View {
     pub(crate) cap: u64,
     /// The global with a lower bound of the size in bytes; a memory never shrinks.
     pub(crate) limit: u32,
+    /// The global with the most pages that the host lets it have, if there is one.
+    pub(crate) most: Option<u32>,
     minimum: u64,
     maximum: Option<u64>,
 }
@@ -36,7 +38,7 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Views {
     list: Vec<View>,
-    /// Globals that are added, one for each divided memory.
+    /// Globals that are added, one or two for each divided memory.
     pub(crate) globals: u32,
     /// Memories after lowering.
     pub(crate) total: u32,
@@ -53,6 +55,10 @@ impl Views {
             if view.wide {
                 view.limit = shape.globals + views.globals;
                 views.globals += 1;
+                if options.limits {
+                    view.most = Some(shape.globals + views.globals);
+                    views.globals += 1;
+                }
             }
             views.list.push(view);
         }
@@ -95,6 +101,7 @@ impl View {
                 wide: false,
                 cap: 1 << 16,
                 limit: 0,
+                most: None,
                 minimum: ty.initial,
                 maximum: ty.maximum,
             });
@@ -131,6 +138,7 @@ impl View {
             wide: true,
             cap,
             limit: 0,
+            most: None,
             minimum: ty.initial,
             maximum: match ty.maximum {
                 // The module that exports it may have more; growing is bounded by `cap`.

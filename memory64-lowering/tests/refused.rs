@@ -112,6 +112,10 @@ fn names_of_segments_have_to_be_free() {
         let error = refused(text, &Options::default());
         assert!(matches!(error, Error::Name { memory: 0, .. }), "{error}");
     }
+    let limited = wasm(r#"(module (memory i64 1) (func (export "polychord.memory64.limit.0")))"#);
+    lower(&limited, &Options::default()).unwrap();
+    let error = lower(&limited, &Options::default().limits(true)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, Error::Name { memory: 0, .. }), "{error}");
     let other = r#"(module (import "a" "m" (memory i64 1)) (import "b" "m.3" (global i32))
         (memory (export "n") 1) (export "n.1" (memory 1)))"#;
     lower(&wasm(other), &Options::default()).unwrap();

@@ -2,8 +2,9 @@
 
 use std::ops::Range;
 
+use polychord_abi::buffers::Run;
 use polychord_abi::network::role;
-use polychord_abi::transformer::{Descriptor, Rope, Tensor, VERSION};
+use polychord_abi::transformer::{Block, Descriptor, Rope, Tensor, VERSION};
 
 use crate::activations::Activations;
 use crate::cache_type::CacheType;
@@ -35,6 +36,13 @@ impl Settings {
         Self { context, batch, activations, cache_type, rank: 0, ranks: 1 }
     }
 
+    /// What buffers and caches follow from.
+    #[must_use]
+    pub fn run(&self) -> Run {
+        let integers = self.activations == Activations::Int8;
+        Run { context: self.context, batch: self.batch, integers }
+    }
+
     /// Sets how activations are multiplied, and how keys and values are stored.
     #[must_use]
     pub const fn numbers(mut self, activations: Activations, cache_type: CacheType) -> Self {
@@ -64,7 +72,12 @@ pub fn bytes(
 ) -> Vec<u8> {
     let Settings { context, batch, activations, cache_type, rank, ranks } = *settings;
     let ropes = ropes(config, context);
-    let layers = config.layers.get(blocks.start as usize..blocks.end as usize).unwrap_or(&[]);
+    let run = settings.run();
+    let block = |number: u32| {
+        let block = config.layers.get(number as usize)?;
+        Some(Block { positions: config.positions(number, &run), ..*block })
+    };
+    let layers: Vec<_> = blocks.clone().filter_map(block).collect();
     // The number of roles in each of 4,096 blocks, at most.
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let [cache_low, cache_high] = [cache & u64::from(u32::MAX), cache >> 32]
@@ -91,6 +104,8 @@ pub fn bytes(
         cache_type: cache_type.number(),
         rank,
         ranks,
+        layer_input: config.layer_input,
+        carried: config.carried(),
     };
     let mut bytes = header.to_le_bytes().to_vec();
     ropes.iter().for_each(|rope| bytes.extend(rope.to_le_bytes()));

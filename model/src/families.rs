@@ -17,7 +17,7 @@ use crate::network::{Architecture, Pairs};
 pub struct Family(&'static Architecture);
 
 /// What features are called for people, in the order of a network.
-const NAMES: &[(u32, &str)] = &[
+const NAMES: &[(u64, &str)] = &[
     (feature::LAYER_NORM, "layer norms"),
     (feature::ENCODER, "tokens attend to those behind them"),
     (feature::NO_PRE_NORMS, "no norms in front"),
@@ -38,6 +38,13 @@ const NAMES: &[(u32, &str)] = &[
     (feature::CLAMPED_GATE, "clamped gate"),
     (feature::EXPERT_BIAS, "biases of experts"),
     (feature::BLOCK_SCALE, "a scale of each block"),
+    (feature::LATENT, "latent attention"),
+    (feature::SHORT_CONV, "short convolutions"),
+    (feature::DELTA_NET, "gated delta nets"),
+    (feature::OUTPUT_GATE, "gates of what attention gives"),
+    (feature::LAYER_INPUTS, "inputs for each block"),
+    (feature::SHARED_KEYS, "keys and values of other blocks"),
+    (feature::DENSE_BESIDE, "dense part beside experts"),
 ];
 
 impl Family {
@@ -67,9 +74,9 @@ impl Family {
         }
     }
 
-    /// What all of its networks have beyond the graph of Llama, but for what their keys say.
+    /// What its networks have beyond the graph of Llama, but for what their keys say.
     pub fn features(&self) -> impl Iterator<Item = &'static str> {
-        let features = self.0.features;
+        let features = self.0.features | self.0.some;
         NAMES.iter().filter(move |(bit, _)| features & bit != 0).map(|(_, name)| *name)
     }
 }

@@ -214,7 +214,7 @@ fn stored(tensor: &ModelTensor<'_>, layer: u32, start: u64) -> Tensor {
 fn experts(tensor: &ModelTensor<'_>) -> u32 {
     match ROLES[tensor.role as usize].rows {
         // The last dimension, which may be left out if there is one.
-        Size::ExpertRows | Size::ExpertDowns => {
+        Size::ExpertRows | Size::ExpertPairs | Size::ExpertDowns => {
             let experts = tensor.info.dims.get(2).copied().unwrap_or(1);
             u32::try_from(experts).unwrap_or(u32::MAX)
         }

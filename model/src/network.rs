@@ -23,7 +23,7 @@ pub use tensors::ModelTensor;
 use tensors::Network;
 
 /// Most heads of a block.
-const MAX_HEADS: u32 = 65_536;
+pub(crate) const MAX_HEADS: u32 = 65_536;
 
 impl Config {
     /// Reads the network of an architecture, and finds its tensors.
@@ -37,7 +37,7 @@ impl Config {
         config.read_factors(&keys)?;
         (architecture.read)(&keys, &mut config)?;
         keys.refuse_unread(config.is_encoder())?;
-        config.check()?;
+        config.check(&keys)?;
         let tensors = Network { architecture, config: &config, skipped }.tensors(gguf)?;
         Ok((config, tensors))
     }
@@ -47,7 +47,7 @@ impl Config {
     fn common(
         keys: &Keys<'_>,
         architecture: &Architecture,
-        features: u32,
+        features: u64,
     ) -> Result<(Self, u32), Error> {
         let all = keys.required("block_count", MAX_BLOCKS)?;
         // Predict further tokens, behind the network.
@@ -62,9 +62,9 @@ impl Config {
         let ffn = ffn.ok_or_else(|| keys.missing("feed_forward_length"))?;
         let heads = per_block("attention.head_count", MAX_HEADS)?;
         let heads = heads.ok_or_else(|| keys.missing("attention.head_count"))?;
-        let kv_heads = per_block("attention.head_count_kv", MAX_HEADS)?;
+        let kv_heads = keys.per_block_or_none("attention.head_count_kv", MAX_HEADS, all)?;
         let kv_heads = kv_heads.unwrap_or_else(|| heads.clone());
-        let head_dim = keys.head_dim(dim, most(&heads))?;
+        let head_dim = keys.head_dim(dim, most(&heads), features)?;
         let context_length = keys.required("context_length", u32::MAX)?;
         let attention_scale = keys.factor("attention.scale")?;
         #[expect(clippy::cast_precision_loss, reason = "heads are not that wide")]
@@ -94,6 +94,7 @@ impl Config {
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: 0.0,
+            layer_input: 0,
             long_context: None,
             pooling: keys.pooling()?,
             features,
@@ -130,13 +131,29 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self) -> Result<(), Error> {
+    fn check(&self, keys: &Keys<'_>) -> Result<(), Error> {
+        if self.layer_input.checked_mul(self.blocks).is_none() {
+            let key = keys.key("embedding_length_per_layer_input");
+            let most = u32::MAX / self.blocks;
+            return Err(Error::Range { key, value: self.layer_input.into(), most });
+        }
         for block in &self.layers {
             let Block { heads, kv_heads, head_dim, .. } = *block;
+            if kv_heads == 0 {
+                let key = keys.key("attention.head_count_kv");
+                return Err(Error::Range { key, value: 0, most: MAX_HEADS });
+            }
+            let widths = [block.latent_rank, block.plain_dim, block.value_dim];
+            let latent = widths.into_iter().try_fold(head_dim, u32::checked_add);
+            let latent = latent.and_then(|width| width.checked_mul(heads));
+            if latent.is_none() {
+                return Err(Error::HeadWidth { heads, head_dim });
+            }
             if !heads.is_multiple_of(kv_heads) {
                 return Err(Error::HeadGroups { heads, kv_heads });
             }
-            if heads.checked_add(2 * kv_heads).and_then(|all| all.checked_mul(head_dim)).is_none() {
+            let all = kv_heads.checked_mul(2).and_then(|both| both.checked_add(heads));
+            if all.and_then(|all| all.checked_mul(head_dim)?.checked_mul(2)).is_none() {
                 return Err(Error::HeadWidth { heads, head_dim });
             }
             if let Some(rope) = self.ropes.get(block.rope as usize) {
@@ -146,7 +163,8 @@ impl Config {
                 }
             }
             let Block { ffn, experts, expert_ffn, .. } = *block;
-            let widest = expert_ffn.max(self.dim);
+            // Rows of gates and of the other factor may be one matrix.
+            let widest = expert_ffn.saturating_mul(2).max(self.dim);
             if ffn.checked_mul(2).is_none() || experts.checked_mul(widest).is_none() {
                 return Err(Error::FeedForwardWidth { ffn, experts, width: widest });
             }
@@ -182,7 +200,7 @@ fn vocab(gguf: &Gguf, keys: &Keys<'_>) -> Result<u32, Error> {
 }
 
 impl Keys<'_> {
-    fn head_dim(&self, dim: u32, heads: u32) -> Result<u32, Error> {
+    fn head_dim(&self, dim: u32, heads: u32, features: u64) -> Result<u32, Error> {
         let keys = self.optional("attention.key_length", u32::MAX)?;
         let values = self.optional("attention.value_length", u32::MAX)?;
         let (Some(width), true) =
@@ -191,7 +209,10 @@ impl Keys<'_> {
             return Err(Error::HeadDim { dim, heads });
         };
         match values {
-            Some(values) if values != width => Err(Error::ValueLength { keys: width, values }),
+            // Latent values are a part of the keys, and their heads have keys of their own.
+            Some(values) if values != width && features & feature::LATENT == 0 => {
+                Err(Error::ValueLength { keys: width, values })
+            }
             _ => Ok(width),
         }
     }

@@ -1,6 +1,6 @@
 //! Chooses the next token from the network's logits.
 //!
-//! Steps and their order are llama.cpp's: repeat penalty, top-k, top-p, temperature, draw.
+//! Steps and their order are llama.cpp's: penalties, top-k, top-p, min-p, temperature, draw.
 //! The same logits, options and seed give the same token on every platform: random numbers
 //! are ChaCha8's, exponentials come from the `libm` crate and not from the host's library,
 //! and sums are taken in a fixed order.
@@ -36,9 +36,17 @@ pub struct Sampling {
     /// Only the best tokens are drawn from that together have this probability (before
     /// temperature); 1 is all. Above 0 to 1.
     pub top_p: f32,
+    /// Only tokens are drawn from that have at least this part of the probability of the best
+    /// one (before temperature); 0 is all. 0 to 1.
+    pub min_p: f32,
     /// Positive logits of recent tokens are divided by it and negative ones multiplied; 1
     /// changes nothing. Above 0 to 100.
     pub repeat_penalty: f32,
+    /// Taken from the logit of a recent token for each time that it is there; 0 changes nothing.
+    /// -100 to 100.
+    pub frequency_penalty: f32,
+    /// Taken once from the logit of each recent token; 0 changes nothing. -100 to 100.
+    pub presence_penalty: f32,
     /// How many tokens are recent; 0 is none.
     pub repeat_last_n: u32,
     /// Start of the random numbers.
@@ -51,7 +59,10 @@ impl Default for Sampling {
             temperature: 0.8,
             top_k: 40,
             top_p: 0.95,
+            min_p: 0.0,
             repeat_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
             repeat_last_n: 64,
             seed: 0,
         }
@@ -143,6 +154,27 @@ impl Sampling {
         self
     }
 
+    /// Sets how much the logit of a recent token falls each time that it is there.
+    #[must_use]
+    pub const fn frequency_penalty(mut self, amount: f32) -> Self {
+        self.frequency_penalty = amount;
+        self
+    }
+
+    /// Sets how much the logit of a recent token falls once.
+    #[must_use]
+    pub const fn presence_penalty(mut self, amount: f32) -> Self {
+        self.presence_penalty = amount;
+        self
+    }
+
+    /// Sets which part of the best token's probability another one must have to be drawn.
+    #[must_use]
+    pub const fn min_p(mut self, part: f32) -> Self {
+        self.min_p = part;
+        self
+    }
+
     /// Sets how many tokens are recent for the repeat penalty; 0 is none.
     #[must_use]
     pub const fn repeat_last_n(mut self, count: u32) -> Self {
@@ -167,6 +199,13 @@ impl Sampling {
             v if v.is_finite() && (v > 0.0 || low && v == 0.0) && v <= high => Ok(()),
             value => Err(Error::Option { field, value, range }),
         };
+        for (field, value) in [
+            ("frequency_penalty", self.frequency_penalty),
+            ("presence_penalty", self.presence_penalty),
+        ] {
+            check(field, value.abs(), true, 100.0, "-100 to 100")?;
+        }
+        check("min_p", self.min_p, true, 1.0, "0 to 1")?;
         check("temperature", self.temperature, true, 100.0, "0 to 100")?;
         check("top_p", self.top_p, false, 1.0, "above 0 and at most 1")?;
         check("repeat_penalty", self.repeat_penalty, false, 100.0, "above 0 and at most 100")
@@ -194,6 +233,9 @@ pub struct Sampler {
 
 /// Room for recent tokens that is made at the start: as many as programs usually look back.
 const MOST_RECENT: usize = 4096;
+
+/// Words of 32 bits that a random number takes.
+const WORDS: u128 = 2;
 
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
@@ -223,6 +265,29 @@ impl Sampler {
         Ok(Self { options: *options, rng, candidates: Vec::new(), recent })
     }
 
+    /// A sampler that has drawn that many random numbers, to go on where another one was.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Sampling::validate`].
+    pub fn after(options: &Sampling, drawn: u64) -> Result<Self, Error> {
+        let mut sampler = Self::new(options)?;
+        sampler.rng.set_word_pos(u128::from(drawn) * WORDS);
+        Ok(sampler)
+    }
+
+    /// How many random numbers it has drawn: one for each token, and none where the best is taken.
+    #[must_use]
+    pub fn drawn(&self) -> u64 {
+        u64::try_from(self.rng.get_word_pos() / WORDS).unwrap_or(u64::MAX)
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn options(&self) -> &Sampling {
+        &self.options
+    }
+
     /// Chooses a token id from `logits` (one for each token of the vocabulary), given the
     /// tokens of the sequence so far, the latest last.
     ///
@@ -247,6 +312,7 @@ impl Sampler {
         }
         self.top_k();
         self.top_p();
+        self.min_p();
         self.draw().ok_or(Error::Empty { count })
     }
 
@@ -261,29 +327,33 @@ impl Sampler {
         Ok(self.candidates.len())
     }
 
-    /// Makes each recent token less likely, once however often it occurs.
+    /// Makes recent tokens less probable. `NaN` cannot come of it: all factors are finite.
     fn penalize(&mut self, recent: &[u32]) {
-        let penalty = self.options.repeat_penalty;
+        let Sampling { repeat_penalty, frequency_penalty, presence_penalty, .. } = self.options;
         let last = usize::try_from(self.options.repeat_last_n).unwrap_or(usize::MAX);
-        if penalty == 1.0 || last == 0 {
+        let changes_nothing =
+            repeat_penalty == 1.0 && frequency_penalty == 0.0 && presence_penalty == 0.0;
+        if changes_nothing || last == 0 {
             return;
         }
         self.recent.clear();
         self.recent.extend_from_slice(&recent[recent.len().saturating_sub(last)..]);
         self.recent.sort_unstable();
-        self.recent.dedup();
-        for id in &self.recent {
+        for same in self.recent.chunk_by(|a, b| a == b) {
             // The n-th candidate is token n until some are dropped.
             let Some(candidate) =
-                usize::try_from(*id).ok().and_then(|id| self.candidates.get_mut(id))
+                usize::try_from(same[0]).ok().and_then(|id| self.candidates.get_mut(id))
             else {
                 continue;
             };
-            let changed = if candidate.logit <= 0.0 {
-                candidate.logit * penalty
+            let repeated = if candidate.logit <= 0.0 {
+                candidate.logit * repeat_penalty
             } else {
-                candidate.logit / penalty
+                candidate.logit / repeat_penalty
             };
+            #[allow(clippy::cast_precision_loss, reason = "a context is shorter than 2^24 tokens")]
+            let times = same.len() as f32;
+            let changed = repeated - times * frequency_penalty - presence_penalty;
             candidate.logit = changed.min(f32::MAX);
         }
     }
@@ -327,6 +397,15 @@ impl Sampler {
                 }
             }
             step *= 4;
+        }
+    }
+
+    /// Drops tokens with too small a part of the best one's probability.
+    fn min_p(&mut self) {
+        let part = f64::from(self.options.min_p);
+        if part > 0.0 {
+            let best = best(&self.candidates);
+            self.candidates.retain(|it| libm::exp(f64::from(it.logit) - best) >= part);
         }
     }
 

@@ -234,6 +234,18 @@ impl Tokenizer {
         self.vocab.text(id)
     }
 
+    /// The bytes that a token stands for in a text, which may be a part of a character; none for
+    /// control tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::UnknownId`] if the id is not in the vocabulary.
+    pub fn piece(&self, id: u32) -> Result<Vec<u8>, Error> {
+        let mut bytes = Vec::new();
+        self.append_piece(id, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Appends what `id` stands for; control tokens stand for nothing.
     fn append_piece(&self, id: u32, to: &mut Vec<u8>) -> Result<(), Error> {
         let vocab = self.vocab_size();

@@ -323,6 +323,83 @@ fn windows_are_numbers_or_arrays() {
     refused("qwen3", &[("attention.sliding_window", Value::U32(8))], "sliding_window");
 }
 
+/// What stands in the place of attention and of a cache: each key by its name, with its number.
+#[test]
+fn what_states_and_latent_keys_cannot_be_is_named() {
+    let refused = |name: &str, pairs: &[(&str, Value)], part: &str| {
+        let message = error(&family(name, pairs)).to_string();
+        assert!(message.contains(part), "{name} {pairs:?}: {message}");
+    };
+    let number = |key: &'static str, value| (key, Value::U32(value));
+    let each = |values: &[u32]| Value::Array(Array::U32(values.to_vec()));
+    // Heads of keys may be none where a convolution stands in their place, and nowhere else.
+    let some = ("attention.head_count_kv", each(&[0, 2, 2, 0]));
+    refused("llama", &[some.clone()], "\"llama.attention.head_count_kv\" is 0");
+    refused("lfm2", &[some.clone()], "\"lfm2.shortconv.l_cache\" is missing");
+    refused("lfm2", &[some.clone(), number("shortconv.l_cache", 1)], "shortconv.l_cache");
+    refused("lfm2", &[some.clone(), number("shortconv.l_cache", 1 << 30)], "is 1073741824");
+    refused("lfm2", &[some, number("shortconv.l_cache", 3)], "blk.0.attn_norm.weight");
+    let short = ("attention.head_count_kv", each(&[0, 2]));
+    refused("lfm2", &[short], "has 2 elements for 4 blocks");
+
+    let net = |heads, inner| {
+        [
+            number("ssm.conv_kernel", 4),
+            number("ssm.state_size", 16),
+            number("ssm.group_count", 2),
+            number("ssm.time_step_rank", heads),
+            number("ssm.inner_size", inner),
+        ]
+    };
+    refused("qwen35", &[], "\"qwen35.ssm.conv_kernel\" is missing");
+    refused("qwen35", &net(4, 65), "ssm.inner_size");
+    refused("qwen35", &net(3, 48), "ssm.group_count");
+    refused("qwen35", &net(1 << 20, 1 << 24), "is 1048576");
+    refused("qwen35", &net(4, 64), "blk.0.attn_norm.weight");
+    refused("qwen3", &net(4, 64), "ssm.conv_kernel");
+
+    let latent = |turned, rank, keys, values| {
+        [
+            number("rope.dimension_count", turned),
+            number("attention.kv_lora_rank", rank),
+            number("attention.key_length_mla", keys),
+            number("attention.value_length_mla", values),
+            number("expert_count", 8),
+            number("expert_used_count", 2),
+        ]
+    };
+    refused("deepseek2", &[], "\"deepseek2.attention.kv_lora_rank\" is missing");
+    refused("deepseek2", &latent(8, 32, 8, 16), "rope.dimension_count");
+    refused("deepseek2", &latent(8, 32, 24, 41), "attention.value_length");
+    refused("deepseek2", &latent(8, u32::MAX, 24, 16), "rope.dimension_count");
+    refused("deepseek2", &latent(8, u32::MAX - 8, 24, 16), "heads");
+    refused("llama", &latent(8, 32, 24, 16), "attention.key_length_mla");
+    let with_groups = |count, used| {
+        let groups = [number("expert_group_count", count), number("expert_group_used_count", used)];
+        [&latent(8, 32, 24, 16)[..], &groups].concat()
+    };
+    refused("deepseek2", &with_groups(3, 1), "expert_group_count");
+    refused("deepseek2", &with_groups(65, 1), "is 65, allowed are 1 to 64");
+    refused("deepseek2", &with_groups(8, 1), "expert_group_used_count");
+    refused("deepseek2", &with_groups(4, 5), "is 5, allowed are 1 to 4");
+    refused("deepseek2", &with_groups(4, 2), "blk.0.attn_norm.weight");
+
+    let shared = |local: [bool; 4], count| {
+        let local = Array::Bool(local.to_vec());
+        [
+            number("attention.sliding_window", 8),
+            ("attention.sliding_window_pattern", Value::Array(local)),
+            number("attention.shared_kv_layers", count),
+        ]
+    };
+    refused("gemma4", &shared([true, false, true, false], 4), "shared_kv_layers");
+    refused("gemma4", &shared([true, true, true, false], 2), "shared_kv_layers");
+    refused("gemma4", &shared([true, false, true, false], 2), "blk.0.attn_norm.weight");
+    let input = number("embedding_length_per_layer_input", u32::MAX);
+    let wide = [&shared([true, false, true, false], 2)[..], &[input]].concat();
+    refused("gemma4", &wide, "embedding_length_per_layer_input");
+}
+
 /// What an array says of each block is there in each block.
 #[test]
 fn blocks_may_differ() {

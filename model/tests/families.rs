@@ -36,15 +36,38 @@ fn header(family: &str) -> Writer {
             ]
         }
         "llama4" => &[("interleave_moe_layer_step", Value::U32(2))],
+        "lfm2" | "lfm2moe" => &[
+            ("shortconv.l_cache", Value::U32(3)),
+            ("attention.head_count_kv", Value::Array(Array::U32(vec![0, 2, 0, 2]))),
+        ],
+        "qwen35" | "qwen3next" => &[
+            ("ssm.conv_kernel", Value::U32(4)),
+            ("ssm.state_size", Value::U32(8)),
+            ("ssm.group_count", Value::U32(2)),
+            ("ssm.time_step_rank", Value::U32(4)),
+            ("ssm.inner_size", Value::U32(32)),
+        ],
+        "deepseek2" | "mistral4" => &[
+            ("attention.q_lora_rank", Value::U32(6)),
+            ("attention.kv_lora_rank", Value::U32(10)),
+            ("attention.key_length_mla", Value::U32(8)),
+            ("attention.value_length_mla", Value::U32(5)),
+            ("rope.dimension_count", Value::U32(4)),
+            ("expert_shared_count", Value::U32(1)),
+            ("leading_dense_block_count", Value::U32(1)),
+        ],
         _ => &[],
     };
     for (name, value) in own {
-        writer = writer.pair(&format!("{family}.{name}"), value.clone());
+        let key = format!("{family}.{name}");
+        writer = writer.without(&key).pair(&key, value.clone());
     }
     if ["cohere2", "gemma4", "gpt-oss"].contains(&family) {
         writer = writer.pair(&format!("{family}.attention.sliding_window"), Value::U32(8));
     }
-    if family.contains("moe") || ["gpt-oss", "llama4"].contains(&family) {
+    if family.contains("moe")
+        || ["gpt-oss", "llama4", "qwen3next", "deepseek2", "mistral4"].contains(&family)
+    {
         writer = writer
             .pair(&format!("{family}.expert_count"), Value::U32(8))
             .pair(&format!("{family}.expert_used_count"), Value::U32(2));
@@ -94,7 +117,7 @@ fn all_that_a_network_has_is_needed() {
             let error = Config::from_gguf(&read(&without.file()).unwrap()).unwrap_err();
             assert!(error.to_string().contains(&missing), "{name}: {missing}: {error}");
         }
-        let more = writer.clone().tensor("blk.2.attn_gate.weight", GgmlType::F32, &[64]);
+        let more = writer.clone().tensor("blk.2.attn_more.weight", GgmlType::F32, &[64]);
         let error = Config::from_gguf(&read(&more.file()).unwrap()).unwrap_err();
         assert!(matches!(error, Error::UnknownTensor { .. }), "{name}: {error}");
         let Block { experts, gating, .. } = config.layers[3];
@@ -108,7 +131,20 @@ const KEYS: &[&str] = &[
     "attention.head_count",
     "attention.head_count_kv",
     "attention.key_length",
+    "attention.key_length_mla",
     "attention.key_length_swa",
+    "attention.kv_lora_rank",
+    "attention.q_lora_rank",
+    "attention.value_length_mla",
+    "full_attention_interval",
+    "shortconv.l_cache",
+    "ssm.conv_kernel",
+    "ssm.group_count",
+    "ssm.inner_size",
+    "ssm.state_size",
+    "ssm.time_step_rank",
+    "expert_group_used_count",
+    "expert_shared_count",
     "attention.layer_norm_rms_epsilon",
     "attention.scale",
     "attention.shared_kv_layers",

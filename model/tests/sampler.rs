@@ -149,3 +149,30 @@ fn options_out_of_range_are_named() {
         assert!(error.to_string().contains("must be"), "{error}");
     }
 }
+
+#[test]
+fn penalties_count_each_time_or_once() {
+    let logits = [4.0, 3.0, 2.5, -1.0];
+    let often = Sampling::greedy().frequency_penalty(0.6);
+    assert_eq!(sample(often, &logits, &[0]), Ok(0));
+    assert_eq!(sample(often, &logits, &[0, 0]), Ok(1), "4 - 2 * 0.6 is less than 3");
+    let once = Sampling::greedy().presence_penalty(0.6);
+    assert_eq!(sample(once, &logits, &[0, 0, 0]), Ok(0), "4 - 0.6 is more than 3");
+    assert_eq!(sample(once.presence_penalty(1.1), &logits, &[0]), Ok(1));
+    let wanted = Sampling::greedy().frequency_penalty(-1.0);
+    assert_eq!(sample(wanted, &logits, &[2, 2]), Ok(2), "2.5 + 2");
+    assert_eq!(sample(often.repeat_last_n(1), &logits, &[0, 0, 9]), Ok(0), "no longer recent");
+}
+
+#[test]
+fn min_p_drops_what_is_far_from_the_best() {
+    let logits = [0.0, f32::ln(2.0), f32::ln(20.0)];
+    let some = counts(drawing().min_p(0.09), &logits, 5_000);
+    assert!(some[0] == 0 && some[1] > 0, "{some:?}");
+    let best = counts(drawing().min_p(1.0), &logits, 100);
+    assert_eq!(best, [0, 0, 100]);
+    let refused = Sampler::new(&drawing().min_p(1.5)).unwrap_err();
+    assert!(matches!(refused, Error::Option { field: "min_p", .. }), "{refused}");
+    let refused = Sampler::new(&drawing().frequency_penalty(f32::NAN)).unwrap_err();
+    assert!(matches!(refused, Error::Option { field: "frequency_penalty", .. }), "{refused}");
+}

@@ -58,6 +58,7 @@ pub struct Capabilities {
 ///         _ => 0,
 ///     }
 /// }
+/// # assert_eq!(Memory64::Lowered { max_bytes: 9 }.max_bytes(), 9);
 /// # assert_eq!(largest_native(&Capabilities::new("mine", "1.0", "interpreter")), 0);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -69,9 +70,59 @@ pub enum Memory64 {
         /// Largest one, in bytes.
         max_bytes: u64,
     },
-    /// Not by the engine: only behind the host imports.
+    /// As several 32-bit memories: modules are rewritten before the engine sees them
+    /// (`polychord-memory64-lowering`), and the host presents these memories as one.
+    Lowered {
+        /// Largest one, in bytes.
+        max_bytes: u64,
+    },
+    /// Not at all: only behind the host imports.
     Host,
 }
+
+impl Memory64 {
+    /// What an engine without 64-bit memories has, if it has several memories in a guest: 16 segments of
+    /// 4 GiB, since each takes address space, however small it is.
+    pub const LOWERED: Self = Self::Lowered { max_bytes: 64 << 30 };
+
+    /// Largest 64-bit memory in bytes; 0 if there is none.
+    #[must_use]
+    pub const fn max_bytes(self) -> u64 {
+        match self {
+            Self::Native { max_bytes } | Self::Lowered { max_bytes } => max_bytes,
+            Self::Host => 0,
+        }
+    }
+}
+
+/// How a module is to get its 64-bit memories, if it declares any.
+///
+/// ```
+/// use polychord_runtime_api::{Memory64Choice, ModuleLimits};
+///
+/// // Refused where they would not be the engine's own.
+/// let limits = ModuleLimits::default().memory64(Memory64Choice::Native);
+/// assert_eq!("lowered".parse(), Ok(Memory64Choice::Lowered));
+/// # let _ = limits;
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Memory64Choice {
+    /// From the engine, or else lowered.
+    #[default]
+    Auto,
+    /// From the engine only.
+    Native,
+    /// Lowered, whatever the engine has: for comparisons, and for engines whose own are slower.
+    Lowered,
+}
+
+polychord_plan::named!(Memory64Choice, "way to get 64-bit memories", {
+    Auto = "auto": "From the engine, or else lowered",
+    Native = "native": "From the engine only",
+    Lowered = "lowered": "As several 32-bit memories, whatever the engine has",
+});
 
 /// What the relaxed SIMD instructions bring.
 ///
@@ -112,8 +163,10 @@ polychord_plan::named!(RelaxedSimd, "support of relaxed SIMD", {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Requirements {
-    /// Least size of a native 64-bit memory, in bytes.
+    /// Least size of a 64-bit memory, native or lowered, in bytes.
     pub memory64_bytes: Option<u64>,
+    /// 64-bit memories of the engine itself.
+    pub native_memory64: bool,
     /// Least size of a 32-bit memory, in bytes.
     pub memory32_bytes: Option<u64>,
     /// Several memories in one guest.
@@ -158,6 +211,7 @@ impl Requirements {
     /// Nothing beyond what every engine has.
     pub const NONE: Self = Self {
         memory64_bytes: None,
+        native_memory64: false,
         memory32_bytes: None,
         multi_memory: false,
         relaxed_simd: false,
@@ -168,10 +222,17 @@ impl Requirements {
         reentrance: false,
     };
 
-    /// Adds the need for a native 64-bit memory of at least this many bytes.
+    /// Adds the need for a 64-bit memory of at least this many bytes, native or lowered.
     #[must_use]
     pub const fn memory64_bytes(mut self, bytes: u64) -> Self {
         self.memory64_bytes = Some(bytes);
+        self
+    }
+
+    /// Adds the need for 64-bit memories of the engine itself.
+    #[must_use]
+    pub const fn native_memory64(mut self) -> Self {
+        self.native_memory64 = true;
         self
     }
 
@@ -239,7 +300,9 @@ impl Requirements {
     pub fn check(&self, has: &Capabilities) -> Result<()> {
         let mut unmet = Vec::new();
         self.check_sizes(has, &mut unmet);
+        let is_native = matches!(has.memory64, Memory64::Native { .. });
         let flags = [
+            ("native_memory64", self.native_memory64, is_native),
             ("multi_memory", self.multi_memory, has.multi_memory),
             ("relaxed_simd", self.relaxed_simd, has.relaxed_simd != RelaxedSimd::Unsupported),
             ("mapping", self.mapping, has.mapping),
@@ -260,12 +323,8 @@ impl Requirements {
     }
 
     fn check_sizes(&self, has: &Capabilities, unmet: &mut Vec<Unmet>) {
-        let native = match has.memory64 {
-            Memory64::Native { max_bytes } => max_bytes,
-            Memory64::Host => 0,
-        };
         let sizes = [
-            ("memory64_bytes", self.memory64_bytes, native),
+            ("memory64_bytes", self.memory64_bytes, has.memory64.max_bytes()),
             ("memory32_bytes", self.memory32_bytes, has.memory32_max_bytes),
         ];
         for (field, needed, offered) in sizes {
@@ -286,6 +345,7 @@ mod tests {
         let has = Capabilities { stack_overflow_trap: true, ..crate::idle::capabilities() };
         let needs = Requirements {
             memory64_bytes: Some(1),
+            native_memory64: true,
             memory32_bytes: Some(1 << 33),
             multi_memory: true,
             relaxed_simd: true,
@@ -302,6 +362,7 @@ mod tests {
             [
                 "memory64_bytes",
                 "memory32_bytes",
+                "native_memory64",
                 "relaxed_simd",
                 "mapping",
                 "time_limit",

@@ -11,11 +11,12 @@ use crate::imports::{ExportType, ImportType, resolve};
 use crate::instantiation::Instantiation;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
+use crate::memory::view::View;
 use crate::module::ModuleInfo;
 use crate::module_limits::ModuleLimits;
 use crate::runtime::Runtime;
 use crate::spi::{self, Start};
-use crate::{address_space, stack};
+use crate::{address_space, lowering, stack};
 
 /// A WebAssembly engine, configured for one process.
 ///
@@ -115,6 +116,8 @@ pub trait Module: Send + Sync {
 struct Compiled {
     capabilities: Arc<Capabilities>,
     info: Arc<ModuleInfo>,
+    /// How its memories are found in those of the engine.
+    view: View,
     module: Arc<dyn spi::Module>,
     /// The name that the start function is exported by, if there is one.
     start: Option<String>,
@@ -130,22 +133,25 @@ impl<E: spi::Engine + ?Sized> Engine for E {
         let info = ModuleInfo::parse_within(wasm, &capabilities, limits);
         let info = info.map_err(|error| explain(error, |field| self.why_not(field)))?;
         let info = Arc::new(info);
+        let lowered = lowering::lower(wasm, &info, &capabilities, limits)?;
+        let view = lowered.view;
+        let module = view.module().unwrap_or(&info).clone();
         let _span = tracing::debug_span!("compile", engine = capabilities.engine).entered();
         let failed = |error: polychord_passes::Error| {
             let reason = format!("its start function cannot be exported: {error}");
             Error::Compile { engine: capabilities.engine, reason }
         };
         // The host calls it: under the limits of any other call, and once the memories are known.
-        let exported = polychord_passes::start::export(wasm).map_err(failed)?;
+        let exported = polychord_passes::start::export(&lowered.wasm).map_err(failed)?;
         // A panic in the engine's compiler must not take the embedder down.
-        let translate = || stack::with_room(|| self.translate(&exported.wasm, info.clone()));
+        let translate = || stack::with_room(|| self.translate(&exported.wasm, module.clone()));
         let compiled = catch_unwind(AssertUnwindSafe(translate));
         let module = compiled.unwrap_or_else(|_| {
             let reason = "its compiler panicked, which is a defect of the engine: report it to its \
                           authors, and try another engine";
             Err(Error::Compile { engine: capabilities.engine, reason: reason.into() })
         })?;
-        Ok(Arc::new(Compiled { capabilities, info, module, start: exported.start }))
+        Ok(Arc::new(Compiled { capabilities, info, view, module, start: exported.start }))
     }
 }
 
@@ -177,11 +183,16 @@ impl Module for Compiled {
         let Instantiation { limits, imports, state } = with;
         let needs = Requirements { time_limit: limits.can_be_stopped(), ..Default::default() };
         needs.check(&self.capabilities)?;
-        let host = Arc::new(Host::new(self.capabilities.clone(), self.info.clone(), limits)?);
-        let imports = resolve::resolve(&host, imports)?;
-        let started = stack::with_room(|| self.module.start(Start::new(host, imports)));
-        let started = started.map_err(|error| address_space::explain(error, &self.info))?;
-        let (host, instance) = started.into_parts();
+        let Self { capabilities, info, view, .. } = self;
+        let host = Host::new(capabilities.clone(), info.clone(), limits, view.clone())?;
+        let host = Arc::new(host);
+        let imports = lowering::items(view, resolve::resolve(&host, imports)?);
+        let module = view.module().unwrap_or(info);
+        let start = Start::new(host, module.clone(), imports);
+        let started = stack::with_room(|| self.module.start(start));
+        let started = started.map_err(|error| address_space::explain(error, module))?;
+        let (host, mut instance) = started.into_parts();
+        view.limit(&mut instance, host.memory_limit())?;
         let mut guest = LiveGuest::new(host, instance, state);
         if let Some(export) = &self.start {
             guest.start(export)?;

@@ -16,6 +16,7 @@ mod words;
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use polychord_plan::Printable;
 
@@ -399,6 +400,19 @@ pub enum Error {
         /// Size of the guest's memory.
         size: u64,
     },
+    /// Bytes of the guest's memory are not one slice of it, as the memory is several in the engine.
+    #[error(
+        "{operation}: the {len} bytes at {ptr:#x} are not in one segment of the guest's memory, which was \
+         lowered to memories of 4 GiB: copy them (Caller::read_into, Caller::write)"
+    )]
+    AcrossSegments {
+        /// What was attempted.
+        operation: &'static str,
+        /// The pointer.
+        ptr: u64,
+        /// The length.
+        len: u64,
+    },
     /// A buffer cannot hold what should go into it.
     #[error("{operation}: a buffer of {given} bytes cannot hold {needed} bytes")]
     BufferTooSmall {
@@ -442,6 +456,8 @@ pub enum Error {
         ranks: usize,
         /// Why.
         reason: String,
+        /// The time limit of its call, if it took longer: the group can begin anew.
+        limit: Option<Duration>,
     },
     /// A group of no ranks, or of more than the limit.
     #[error("a group of {asked} ranks is not possible: 1 to {limit} are")]

@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::memory::segment::LinearMemories;
 use crate::memory::space::Memories;
 use crate::memory::stats::MemoryStats;
+use crate::memory::view::View;
 use crate::module::ModuleInfo;
 use crate::ranks::Rank;
 use crate::stats::{Counters, Stats};
@@ -50,6 +51,8 @@ pub struct Host {
     capabilities: Arc<Capabilities>,
     module: Arc<ModuleInfo>,
     limits: Limits,
+    /// How the memories that the module declares are found in those of the engine.
+    view: View,
     counters: Counters,
     /// Set if the guest computes together with others.
     rank: OnceLock<Rank>,
@@ -95,18 +98,21 @@ impl Host {
         capabilities: Arc<Capabilities>,
         module: Arc<ModuleInfo>,
         limits: Limits,
+        view: View,
     ) -> Result<Self> {
+        let state = State { memories: Memories::seen_by(view.clone()), ..State::default() };
         let host = Self {
             capabilities,
             module,
             limits,
+            view,
             counters: Counters::default(),
             rank: OnceLock::new(),
             switch: OnceLock::new(),
             depth: AtomicU32::new(0),
             user: Mutex::default(),
             pending: Mutex::default(),
-            state: Mutex::default(),
+            state: Mutex::new(state),
         };
         host.module.shape().check(&host.limits, host.memory_limit(), &host.limited_by())?;
         Ok(host)
@@ -122,6 +128,11 @@ impl Host {
     #[must_use]
     pub const fn module(&self) -> &Arc<ModuleInfo> {
         &self.module
+    }
+
+    /// How the memories that the module declares are found in those of the engine.
+    pub(crate) const fn view(&self) -> &View {
+        &self.view
     }
 
     /// How much the guest may use.
@@ -156,7 +167,7 @@ impl Host {
     /// The counters now.
     pub(crate) fn stats(&self, guest: &dyn LinearMemories) -> Stats {
         let memories = 0..self.module.memories().len();
-        let guest_bytes = memories.map(|index| guest.linear_memory(index).len() as u64).sum();
+        let guest_bytes = memories.map(|index| self.view.size(guest, index)).sum();
         Stats { guest_bytes, ..self.counters.snapshot() }
     }
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
+use polychord_memory64_lowering::{Layout, Options, lower};
 
 use crate::capability::{Capabilities, Memory64, RelaxedSimd};
 use crate::host::Host;
 use crate::limits::Limits;
 use crate::live::LiveGuest;
 use crate::memory::segment::LinearMemories;
+use crate::memory::view::View;
 use crate::module::{GlobalAt, ModuleInfo};
 use crate::spi::Instance;
 use crate::value::Value;
@@ -39,11 +41,30 @@ impl Idle {
         guest
     }
 
+    /// Of a module with 64-bit memories of up to 16 pages, which are lowered to segments of `segment_pages`,
+    /// and have the bytes that they begin with.
+    pub(crate) fn lowered(wat: &str, segment_pages: u32) -> LiveGuest<Self> {
+        let capabilities = Capabilities { memory64: Memory64::LOWERED, ..capabilities() };
+        let wasm = wat::parse_str(wat).unwrap();
+        let options = Options::default().max_memory(16 * PAGE).segment_pages(segment_pages);
+        let wasm_lowered = lower(&wasm, &options.cut_maximum(true)).unwrap().wasm;
+        let declared = Arc::new(ModuleInfo::parse(&wasm, &capabilities).unwrap());
+        let module = Arc::new(ModuleInfo::parse(&wasm_lowered, &capabilities).unwrap());
+        let layout = Layout::read(&wasm_lowered).unwrap().unwrap();
+        let view = View::lowered(&declared, module.clone(), &layout).unwrap();
+        let bytes = |bytes: u64| vec![0; usize::try_from(bytes).unwrap()];
+        let memories = module.memories().iter().map(|memory| bytes(memory.min_bytes)).collect();
+        let host = Host::new(Arc::new(capabilities), declared, Limits::default(), view).unwrap();
+        LiveGuest::new(Arc::new(host), Box::new(Self { memories, stuck: None }), None)
+    }
+
     /// Of a module, with no bytes in its memories.
     pub(crate) fn of(wat: &str, capabilities: Capabilities) -> LiveGuest<Self> {
         let module = wat::parse_str(wat).unwrap();
         let module = ModuleInfo::parse(&module, &capabilities).unwrap();
-        let host = Host::new(Arc::new(capabilities), Arc::new(module), Limits::default()).unwrap();
+        let host =
+            Host::new(Arc::new(capabilities), Arc::new(module), Limits::default(), View::default())
+                .unwrap();
         let idle = Self { memories: Vec::new(), stuck: None };
         LiveGuest::new(Arc::new(host), Box::new(idle), None)
     }

@@ -3,6 +3,7 @@
 //! - `types`: what modules import and export.
 //! - `native`: functions of native Rust types.
 //! - `function`: a function as engines call it.
+//! - `slot`: its arguments and results as compiled code stores them.
 //! - `caller`: what a function may use of the guest that has called it.
 //! - `error`: how a function ends the guest's call.
 //! - `resolve`: the imports of a module, matched with what there is.
@@ -14,6 +15,7 @@ mod function;
 mod layers;
 mod native;
 pub(crate) mod resolve;
+mod slot;
 #[cfg(test)]
 mod tests;
 mod types;
@@ -28,6 +30,7 @@ pub use self::function::{HostFunction, Stopped};
 pub(crate) use self::layers::layer_function;
 pub use self::layers::{LAYER_FUNCTIONS, LayerFunction};
 pub use self::native::{HostValue, Outcome, Params, Plain};
+pub use self::slot::Slot;
 pub use self::types::{ExportType, ExternType, GlobalType, ImportType, MemoryType, TableType};
 pub use crate::error::Unmatched;
 use crate::value::{FunctionType, Value};

@@ -117,6 +117,7 @@ mod instantiation;
 mod interrupt;
 mod limits;
 mod live;
+mod lowering;
 mod module;
 mod module_limits;
 #[cfg(test)]
@@ -126,7 +127,7 @@ mod stack;
 mod typed;
 mod value;
 
-pub use capability::{Capabilities, Memory64, RelaxedSimd, Requirements};
+pub use capability::{Capabilities, Memory64, Memory64Choice, RelaxedSimd, Requirements};
 pub use engine::{Engine, Module};
 pub use error::{Error, ErrorKind, LayerProblem, Result, TrapKind, Unmet};
 pub use imports::{Caller, HostError, Imports};

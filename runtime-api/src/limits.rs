@@ -97,8 +97,10 @@ impl Limits {
         self
     }
 
-    /// Whether anything can stop a running call.
-    pub(crate) const fn can_be_stopped(&self) -> bool {
+    /// Whether anything can stop a running call: a time limit, or an
+    /// [`Interrupter`](crate::Interrupter).
+    #[must_use]
+    pub const fn can_be_stopped(&self) -> bool {
         self.interruptible || self.call_time.is_some()
     }
 

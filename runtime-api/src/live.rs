@@ -96,14 +96,16 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
                 exported: host.module().memory_names().to_vec(),
             });
         }
-        let room = |index| host.room(self, index) + host.spare(self, index).map_or(0, length);
+        let instance = &self.instance;
+        let spare = |index| host.spare(instance, index).map_or(0, length);
+        let room = |index| host.room(instance, index) + spare(index);
         let rooms: Vec<_> = memories.into_iter().map(|index| (index, room(index))).collect();
         // Memories that belong to the host stay apart while there are linear memories for them.
         let unused = rooms.iter().filter(|(index, _)| *index != 0 && !host.has_segment_in(*index));
         let unused: Vec<_> = unused.filter(|(_, room)| *room >= bytes).copied().collect();
         let parts = segment::divide(bytes, &unused).or_else(|| segment::divide(bytes, &rooms));
         let Some(parts) = parts else {
-            let size = |(index, _): &(usize, u64)| self.linear_memory(*index).len() as u64;
+            let size = |(index, _): &(usize, u64)| host.view().size(&self.instance, *index);
             let now: u64 = rooms.iter().map(size).sum();
             return Err(Error::TooLarge {
                 what: format!("the guest's memory of {now} bytes, grown"),
@@ -128,11 +130,12 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
     /// Grows one linear memory, by as much as is not left from a memory that could not be made.
     fn reserve_segment(&mut self, memory: usize, bytes: u64) -> Result<Segment> {
         let host = self.host.clone();
-        let spare = host.spare(self, memory);
+        let spare = host.spare(&self.instance, memory);
         let left = spare.clone().map_or(0, length);
         let mut start = spare.map(|spare| spare.start);
         if bytes > left {
-            let end = self.instance.grow(memory, (bytes - left) / PAGE)? * PAGE;
+            let pages = (bytes - left) / PAGE;
+            let end = host.view().grow(&mut self.instance, memory, pages)? * PAGE;
             start.get_or_insert(end);
         }
         let start = start.unwrap_or(0);
@@ -152,11 +155,11 @@ impl<I: Instance + ?Sized> Drop for LiveGuest<I> {
 
 impl<I: Instance + ?Sized> LinearMemories for LiveGuest<I> {
     fn linear_memory(&self, index: usize) -> &[u8] {
-        self.instance.linear_memory(index)
+        self.instance.linear_memory(self.host.view().first(index))
     }
 
     fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        self.instance.linear_memory_mut(index)
+        self.instance.linear_memory_mut(self.host.view().first(index))
     }
 }
 
@@ -217,7 +220,7 @@ impl<I: Instance + Send + ?Sized> Runtime for LiveGuest<I> {
         host.before_use();
         let read = host
             .address(memory, offset, out.len() as u64)
-            .and_then(|address| host.read(self, address, out))
+            .and_then(|address| host.read(&self.instance, address, out))
             .and_then(|()| host.after_use());
         host.counted(read)
     }
@@ -241,11 +244,11 @@ impl<I: Instance + Send + ?Sized> Runtime for LiveGuest<I> {
     }
 
     fn stats(&self) -> Stats {
-        self.host().stats(self)
+        self.host().stats(&self.instance)
     }
 
     fn memory_stats(&self) -> Vec<MemoryStats> {
-        self.host().memory_stats(self)
+        self.host().memory_stats(&self.instance)
     }
 
     fn call(&mut self, export: &str, args: &[Value]) -> Result<Vec<Value>> {
@@ -263,13 +266,35 @@ impl<I: Instance + Send + ?Sized> Runtime for LiveGuest<I> {
     fn global(&mut self, name: &str) -> Result<Value> {
         let Self { host, instance, .. } = self;
         let (at, _) = host.module().global(name)?;
-        instance.global(at)
+        instance.global(host.view().global(at))
     }
 
     fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
         let Self { host, instance, .. } = self;
         let at = host.module().global_to_set(name, value)?;
-        instance.set_global(at, value)
+        instance.set_global(host.view().global(at), value)
+    }
+
+    fn memory_bytes(&self, memory: usize) -> u64 {
+        self.host.view().size(&self.instance, memory)
+    }
+
+    fn memory_slice(&self, memory: usize, range: Range<u64>) -> Option<&[u8]> {
+        self.host.view().slice(&self.instance, memory, range)
+    }
+
+    fn memory_slice_mut(&mut self, memory: usize, range: Range<u64>) -> Option<&mut [u8]> {
+        let Self { host, instance, .. } = self;
+        host.view().slice_mut(instance, memory, range)
+    }
+
+    fn read_memory(&self, memory: usize, address: u64, out: &mut [u8]) -> Result<()> {
+        self.host.view().read(&self.instance, memory, address, out)
+    }
+
+    fn write_memory(&mut self, memory: usize, address: u64, data: &[u8]) -> Result<()> {
+        let Self { host, instance, .. } = self;
+        host.view().write(instance, memory, address, data)
     }
 
     fn interrupter(&self) -> Result<Interrupter> {

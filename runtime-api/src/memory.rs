@@ -6,6 +6,7 @@
 //! - `place`: the pages of one layer, as loading and releasing change them.
 //! - `memory64`: one memory, and where its bytes are.
 //! - `space`: all memories of one guest, one space of addresses.
+//! - `view`: the memories that a module declares, in those that its engine has.
 //! - `stats`: the numbers of memories, and what is known about each.
 
 pub(crate) mod mapping;
@@ -15,6 +16,7 @@ pub(crate) mod region;
 pub(crate) mod segment;
 pub(crate) mod space;
 pub(crate) mod stats;
+pub(crate) mod view;
 
 pub use self::mapping::WholePages;
 pub use self::region::{MemoryKind, MemorySpec, Region, RegionSpec};

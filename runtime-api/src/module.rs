@@ -15,7 +15,7 @@ use wasmparser::types::TypesRef;
 use wasmparser::{Parser, Payload, WasmFeatures};
 
 pub(crate) use self::shape::Shape;
-use crate::capability::{Capabilities, Memory64, RelaxedSimd};
+use crate::capability::{Capabilities, Memory64, Memory64Choice, RelaxedSimd};
 use crate::error::{Error, Result, Unmet};
 use crate::imports::{ExportType, ExternType, ImportType, MemoryType};
 use crate::limits::Limits;
@@ -42,6 +42,9 @@ pub struct ModuleInfo {
     memory_names: Vec<String>,
     shape: Shape,
     grows_tables: bool,
+    /// Whether a memory or a table has 64-bit addresses.
+    is_wide: bool,
+    only_stoppable: bool,
 }
 
 /// Where a global of a guest is.
@@ -83,12 +86,20 @@ pub struct LinearMemory {
     pub min_bytes: u64,
     /// The module's own limit, in bytes.
     pub max_bytes: Option<u64>,
+    /// Its index in the module.
+    pub(crate) index: u32,
 }
 
 /// The name of the memory that the pointers of host imports are about.
 const MEMORY: &str = "memory";
 
 impl ModuleInfo {
+    /// Whether each of its guests can be stopped: see [`ModuleLimits::only_stoppable`].
+    #[must_use]
+    pub const fn only_stoppable(&self) -> bool {
+        self.only_stoppable
+    }
+
     /// Reads and validates a module for an engine, within the default limits.
     ///
     /// # Errors
@@ -117,7 +128,9 @@ impl ModuleInfo {
             memories: Vec::new(),
             memory_names: Vec::new(),
             shape: Shape::read(types),
+            is_wide: is_wide(types),
             grows_tables: valid.grows_tables,
+            only_stoppable: limits.only_stoppable,
         };
         // Imports come before exports.
         let mut memories = Vec::new();
@@ -195,6 +208,11 @@ impl ModuleInfo {
         self.shape.table_share(limits)
     }
 
+    /// Whether a memory or a table has 64-bit addresses, exported or not.
+    pub(crate) const fn is_wide(&self) -> bool {
+        self.is_wide
+    }
+
     /// All memories and tables, exported or not.
     pub(crate) const fn shape(&self) -> &Shape {
         &self.shape
@@ -217,7 +235,7 @@ impl ModuleInfo {
         if let ExternType::Memory(ty) = &ty {
             // Imported memories come first in the module's own count.
             let index = u32::try_from(memories.len()).unwrap_or(u32::MAX);
-            let memory = LinearMemory::new(import.name, *ty, Some(self.imports.len()));
+            let memory = LinearMemory::new(import.name, *ty, Some(self.imports.len()), index);
             memories.push(Named { index, exported: false, memory });
         }
         let (module, name) = (import.module.to_owned(), import.name.to_owned());
@@ -240,7 +258,7 @@ impl ModuleInfo {
                 let index = export.index;
                 let same = memories.iter().find(|named| named.index == index && !named.exported);
                 let import = same.and_then(|named| named.memory.import);
-                let memory = LinearMemory::new(export.name, *ty, import);
+                let memory = LinearMemory::new(export.name, *ty, import, index);
                 memories.push(Named { index, exported: true, memory });
             }
             _ => {}
@@ -250,7 +268,7 @@ impl ModuleInfo {
 }
 
 impl LinearMemory {
-    pub(crate) fn new(name: &str, ty: MemoryType, import: Option<usize>) -> Self {
+    pub(crate) fn new(name: &str, ty: MemoryType, import: Option<usize>, index: u32) -> Self {
         let bytes = |pages: u64| pages.saturating_mul(polychord_abi::PAGE);
         Self {
             name: name.to_owned(),
@@ -258,6 +276,7 @@ impl LinearMemory {
             address: ty.address,
             min_bytes: bytes(ty.min_pages),
             max_bytes: ty.max_pages.map(bytes),
+            index,
         }
     }
 }
@@ -283,6 +302,20 @@ fn in_order(mut all: Vec<Named>) -> Vec<LinearMemory> {
     std::iter::once(main).chain(all).map(|named| named.memory).collect()
 }
 
+fn is_wide(types: TypesRef<'_>) -> bool {
+    (0..types.memory_count()).any(|index| types.memory_at(index).memory64)
+        || (0..types.table_count()).any(|index| types.table_at(index).table64)
+}
+
+/// Whether an engine has 64-bit memories in the way that is asked for.
+const fn has_memory64(engine: &Capabilities, choice: Memory64Choice) -> bool {
+    match choice {
+        Memory64Choice::Auto => !matches!(engine.memory64, Memory64::Host),
+        Memory64Choice::Native => matches!(engine.memory64, Memory64::Native { .. }),
+        Memory64Choice::Lowered => engine.multi_memory,
+    }
+}
+
 /// Refuses a module that uses a feature which the engine does not claim.
 fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> Result<()> {
     let optional = [
@@ -292,13 +325,17 @@ fn check_features(wasm: &[u8], engine: &Capabilities, limits: &ModuleLimits) -> 
             engine.relaxed_simd != RelaxedSimd::Unsupported,
         ),
         ("multi_memory", WasmFeatures::MULTI_MEMORY, engine.multi_memory),
-        ("memory64", WasmFeatures::MEMORY64, matches!(engine.memory64, Memory64::Native { .. })),
+        ("memory64", WasmFeatures::MEMORY64, has_memory64(engine, limits.memory64)),
     ];
     let mut unmet = Vec::new();
     for (field, feature, offered) in optional {
         let without = accepted_features() & !feature;
         if !offered && bounds::validate(wasm, without, limits).is_err() {
             let needed = match field {
+                "memory64" if limits.memory64 == Memory64Choice::Native => {
+                    "yes, and native, which the caller asks for (allow lowering by \
+                     ModuleLimits::memory64, or take an engine that has 64-bit memories)"
+                }
                 "memory64" => {
                     "yes, the module uses it (build it for wasm32 with a memory of MemoryKind::Host, \
                      or run it on an engine that has 64-bit memories)"

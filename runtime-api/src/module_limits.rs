@@ -1,5 +1,7 @@
 //! How large and how intricate a module may be, before a compiler sees it.
 
+use crate::capability::Memory64Choice;
+
 /// Bounds on a module, so that compiling it takes bounded time and memory.
 ///
 /// A compiler's work is not proportional to the size of a module: eight kilobytes can cost an
@@ -54,6 +56,8 @@ pub struct ModuleLimits {
     pub(crate) nested_loops: u64,
     pub(crate) effort: Bound,
     pub(crate) spread: Bound,
+    pub(crate) memory64: Memory64Choice,
+    pub(crate) only_stoppable: bool,
 }
 
 /// Most of one function, and of all functions of a module.
@@ -79,6 +83,8 @@ impl ModuleLimits {
             nested_loops: u64::MAX,
             effort: NONE,
             spread: NONE,
+            memory64: Memory64Choice::Auto,
+            only_stoppable: false,
         }
     }
 
@@ -124,6 +130,14 @@ impl ModuleLimits {
         self
     }
 
+    /// How the module is to get its 64-bit memories. A module that is lowered has to keep all bounds as it
+    /// was and as it then is, which is up to four times as much code.
+    #[must_use]
+    pub const fn memory64(mut self, choice: Memory64Choice) -> Self {
+        self.memory64 = choice;
+        self
+    }
+
     /// Most steps of compiling one function, and all functions together.
     #[must_use]
     pub const fn effort(mut self, function: u64, module: u64) -> Self {
@@ -135,6 +149,16 @@ impl ModuleLimits {
     #[must_use]
     pub const fn spread(mut self, function: u64, module: u64) -> Self {
         self.spread = Bound { function, module };
+        self
+    }
+
+    /// Says that each guest of the module can be stopped, by a time limit or an
+    /// [`Interrupter`](crate::Interrupter): the code of guests that look whether they should is
+    /// compiled at once, and that of others when the first of these starts, if one does. Otherwise it
+    /// is the other way round, and a module all of whose guests can be stopped is compiled twice.
+    #[must_use]
+    pub const fn only_stoppable(mut self) -> Self {
+        self.only_stoppable = true;
         self
     }
 }
@@ -150,6 +174,8 @@ impl Default for ModuleLimits {
             nested_loops: 100,
             effort: Bound { function: 600_000, module: 2_000_000 },
             spread: Bound { function: 10_000_000, module: 40_000_000 },
+            memory64: Memory64Choice::Auto,
+            only_stoppable: false,
         }
     }
 }

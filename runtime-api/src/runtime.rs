@@ -1,10 +1,10 @@
 //! The host API of one live guest.
 
 use std::any::Any;
+use std::ops::Range;
 
 use polychord_plan::LayerId;
 
-use crate::Result;
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::layers::layer::{LayerSpec, LoadedLayer};
@@ -14,6 +14,7 @@ use crate::memory::stats::{MemoryId, MemoryStats};
 use crate::ranks::Rank;
 use crate::stats::Stats;
 use crate::value::Value;
+use crate::{Error, Result};
 
 /// One live guest with its linear memories: the host API.
 ///
@@ -60,6 +61,9 @@ pub trait Runtime: LinearMemories + Send {
 
     /// The linear memory of index 0, which the guest exports as `memory` or else imports as its first;
     /// empty if there is none. Others are seen by [`linear_memory`](LinearMemories::linear_memory).
+    ///
+    /// Of a 64-bit memory that was [lowered](crate::Memory64::Lowered) this is the first segment, of at most
+    /// 4 GiB; [`memory_slice`](Self::memory_slice) and [`read_memory`](Self::read_memory) reach all of it.
     fn memory(&self) -> &[u8] {
         self.linear_memory(0)
     }
@@ -67,6 +71,52 @@ pub trait Runtime: LinearMemories + Send {
     /// The linear memory of index 0, mutably.
     fn memory_mut(&mut self) -> &mut [u8] {
         self.linear_memory_mut(0)
+    }
+
+    /// Bytes of the linear memory of this index, also if it was lowered.
+    fn memory_bytes(&self, memory: usize) -> u64 {
+        self.linear_memory(memory).len() as u64
+    }
+
+    /// A range of the linear memory of this index. None if it is not there, or if it is on both sides of the
+    /// edge of two segments of a memory that was lowered.
+    fn memory_slice(&self, memory: usize, range: Range<u64>) -> Option<&[u8]> {
+        self.linear_memory(memory).get(index(range)?)
+    }
+
+    /// A range of the linear memory of this index, mutably, as [`memory_slice`](Self::memory_slice) has it.
+    fn memory_slice_mut(&mut self, memory: usize, range: Range<u64>) -> Option<&mut [u8]> {
+        self.linear_memory_mut(memory).get_mut(index(range)?)
+    }
+
+    /// Copies out of the linear memory of this index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] if it is not as large.
+    fn read_memory(&self, memory: usize, address: u64, out: &mut [u8]) -> Result<()> {
+        let (len, size) = (out.len() as u64, self.memory_bytes(memory));
+        let end = address.checked_add(len);
+        let bytes = end.and_then(|end| self.memory_slice(memory, address..end));
+        let operation = "reading a memory of the guest";
+        let outside = Error::OutOfRange { operation, offset: address, len, size };
+        out.copy_from_slice(bytes.ok_or(outside)?);
+        Ok(())
+    }
+
+    /// Copies into the linear memory of this index.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] if it is not as large.
+    fn write_memory(&mut self, memory: usize, address: u64, data: &[u8]) -> Result<()> {
+        let (len, size) = (data.len() as u64, self.memory_bytes(memory));
+        let end = address.checked_add(len);
+        let bytes = end.and_then(|end| self.memory_slice_mut(memory, address..end));
+        let operation = "writing a memory of the guest";
+        let outside = Error::OutOfRange { operation, offset: address, len, size };
+        bytes.ok_or(outside)?.copy_from_slice(data);
+        Ok(())
     }
 
     /// Makes a 64-bit memory behind the guest's imports. The memories of a runtime form one
@@ -246,6 +296,11 @@ pub trait Runtime: LinearMemories + Send {
 
     /// The user's state of this guest, mutably.
     fn state_any_mut(&mut self) -> Option<&mut (dyn Any + Send)>;
+}
+
+/// A range as an index.
+fn index(range: Range<u64>) -> Option<Range<usize>> {
+    Some(usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?)
 }
 
 impl dyn Runtime + '_ {

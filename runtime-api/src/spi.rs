@@ -12,7 +12,7 @@
 //! | [`Instance::invoke`] | [`Runtime::call`](crate::Runtime::call), [`call_into`](crate::Runtime::call_into), [`Caller::call`](crate::imports::Caller::call) | with a name and types that the module has, on a stack with room |
 //! | [`Instance::global`], [`Instance::set_global`] | [`Runtime::global`](crate::Runtime::global), [`set_global`](crate::Runtime::set_global) | with a global that the module has |
 //! | [`LinearMemories`] | the host | at any time but during `grow` and `invoke`; during a call, of the instance that is passed to the function of the host |
-//! | [`HostFunction::call`] | the backend | for each import that the guest calls, with the guest as it is in the middle of that call |
+//! | [`HostFunction::call`], [`call_slots`](HostFunction::call_slots) | the backend | for each import that the guest calls, with the guest as it is in the middle of that call |
 //!
 //! What the host gives to a backend: [`Start`] and [`Host`], what a module imports
 //! ([`Start::imports`]), the division of its limits ([`Host::memory_limit`]), stopping by a word in memory
@@ -39,7 +39,7 @@ pub use self::stop::{Reads, TimeLimit, Variant, Variants};
 pub use self::translate::with_values;
 pub use self::watchdog::{Alarm, Watchdog};
 pub use crate::host::Host;
-pub use crate::imports::{GlobalType, HostFunction, Item, MemoryType, Stopped};
+pub use crate::imports::{GlobalType, HostFunction, Item, MemoryType, Slot, Stopped};
 pub use crate::memory::{LinearMemories, WholePages};
 pub use crate::module::{GlobalAt, LinearMemory, ModuleInfo};
 pub use crate::stack::GUEST_STACK;

@@ -1,5 +1,8 @@
 //! The builds of the transformer guest, and which one an engine gets.
 
+use std::sync::OnceLock;
+
+use polychord_receipts::Digest;
 use polychord_runtime_api as api;
 use polychord_runtime_api::plan::named;
 use polychord_runtime_api::{AddressType, Capabilities, Module, Plan, PlannedMemory, RelaxedSimd};
@@ -65,6 +68,25 @@ impl Build {
         }
     }
 
+    /// The digest of the guest that comes with this crate: of the digests of all its builds, which
+    /// compute the same.
+    pub(crate) fn family() -> Digest {
+        static FAMILY: OnceLock<Digest> = OnceLock::new();
+        *FAMILY.get_or_init(|| {
+            let all: Vec<_> = Self::every().map(Digest::of).collect();
+            Digest::of_all(all.iter().map(AsRef::as_ref))
+        })
+    }
+
+    /// The digest of a guest, if it is none of these builds.
+    pub(crate) fn digest_of_other(wasm: &[u8]) -> Option<Digest> {
+        Self::every().all(|build| build != wasm).then(|| Digest::of(wasm))
+    }
+
+    fn every() -> impl Iterator<Item = &'static [u8]> {
+        Self::ALL.into_iter().flat_map(|build| [false, true].map(|relaxed| build.wasm(relaxed)))
+    }
+
     /// The build that a module is.
     pub(crate) fn of(module: &dyn Module) -> Self {
         match module.info().memories() {
@@ -95,7 +117,7 @@ impl Placement {
     /// The build of the guest that sessions run.
     pub(crate) fn build(&self) -> Build {
         match self {
-            Self::Native64 { .. } => Build::Memory64,
+            Self::Native64 { .. } | Self::Flat64 { .. } => Build::Memory64,
             Self::Multi32 { .. } => Build::Memories32,
             Self::Planned(plan) if plan.guests() == 1 && plan_bytes(plan) > MEMORY32 => {
                 let cached = |memory: &PlannedMemory| memory.region == PlannedMemory::KV;
@@ -118,10 +140,16 @@ impl Placement {
                 reason: error,
                 available: "engines that run guests with several memories (multi_memory)",
             },
-            Build::Memory64 => Error::Unavailable {
+            Build::Memory64 if matches!(self, Self::Native64 { .. }) => Error::Unavailable {
                 placement: "native64",
                 reason: error,
-                available: "engines that have 64-bit memories of that size (native memory64)",
+                available: "engines that have 64-bit memories of that size (native memory64), and as \
+                            flat64 others that have several memories",
+            },
+            Build::Memory64 => Error::Unavailable {
+                placement: "flat64",
+                reason: error,
+                available: "engines that have 64-bit memories of that size, of their own or lowered",
             },
         }
     }

@@ -19,7 +19,7 @@ pub(crate) fn pointer(
         let status = status::OUT_OF_MEMORY;
         return Err(Error::Guest { operation, status, reason: explain(runtime, status) });
     }
-    let end = start.checked_add(len).filter(|end| *end <= runtime.memory().len());
+    let end = start.checked_add(len).filter(|end| *end as u64 <= runtime.memory_bytes(0));
     match end {
         Some(_) if start != 0 => Ok(start),
         _ => Err(outside(operation)),
@@ -70,6 +70,9 @@ fn explain(runtime: &dyn Runtime, status: i32) -> String {
         status::BAD_TOKEN => "a token is not in the vocabulary",
         status::BAD_BLOCK => "it does not hold these blocks",
         status::BAD_ORDER => "calls came in the wrong order",
+        status::STATE_LOST => {
+            "it has not kept what the sequence needs at this position: evaluate it from its beginning"
+        }
         status::LAYER_REFUSED => {
             return format!("a layer cannot be loaded: {}", last_refusal(runtime));
         }

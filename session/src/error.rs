@@ -192,6 +192,29 @@ pub enum Error {
         "the model's file does not say what is left of a text as its embedding: choose a pooling (--pooling mean, cls or last)"
     )]
     Pooling,
+    /// A snapshot or a receipt is refused.
+    #[error(transparent)]
+    Receipt(#[from] polychord_receipts::Error),
+    /// A session that is one rank of several cannot be saved alone.
+    #[error(
+        "this session is rank {rank} of {ranks}, and the others have keys and values of heads that are not here: save a session that has all ranks in its process"
+    )]
+    PartOfRanks {
+        /// Which rank it is.
+        rank: usize,
+        /// How many there are.
+        ranks: usize,
+    },
+    /// A window of steps that a receipt does not have.
+    #[error("there are no steps {start}..{end}: the receipt has 0..{steps}")]
+    Window {
+        /// The first step.
+        start: u64,
+        /// The first behind the last step.
+        end: u64,
+        /// How many steps there are.
+        steps: u64,
+    },
     /// A stop text without a character.
     #[error("a stop text is empty, which would end every answer before it begins: leave it out")]
     EmptyStop,

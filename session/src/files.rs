@@ -31,6 +31,35 @@ pub fn open_source(path: impl AsRef<Path>) -> Result<Source> {
     open_with(path.as_ref(), &|path| Source::open(path)).map(|(source, _)| source)
 }
 
+/// Opens a model file and its other parts as [`open_source`] does, for pages that are mapped into guests
+/// where engine and system allow it.
+///
+/// ```no_run
+/// # #[allow(unsafe_code)]
+/// # fn main() -> Result<(), polychord_session::Error> {
+/// // SAFETY: nothing writes to these files.
+/// let source = unsafe { polychord_session::open_source_mapped("large-00001-of-00003.gguf")? };
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// Returns the errors of [`open_source`].
+///
+/// # Safety
+///
+/// While the source or a guest that uses it lives, no part of the model may be written to or
+/// truncated: see [`Source::open_mapped`].
+#[allow(unsafe_code, reason = "the contract is the caller's")]
+pub unsafe fn open_source_mapped(path: impl AsRef<Path>) -> Result<Source> {
+    let open = |path: &Path| {
+        // SAFETY: the caller has made this promise to us, for all parts of the model.
+        unsafe { Source::open_mapped(path) }
+    };
+    open_with(path.as_ref(), &open).map(|(source, _)| source)
+}
+
 /// Opens a file by `open`, and its other parts, and reads their headers.
 pub(crate) fn open_with(
     path: &Path,

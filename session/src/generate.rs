@@ -5,6 +5,7 @@
 //! - [`GenerateOptions`] says how long an answer may be, and what ends it; [`Finish`] what did.
 
 mod answer;
+mod budget;
 mod cancel;
 mod chat;
 mod finish;
@@ -13,9 +14,11 @@ mod generator;
 mod options;
 mod stop_texts;
 
+pub use self::budget::{Budget, Progress};
 pub use self::cancel::CancelHandle;
 pub use self::chat::{Chat, ChatAnswer};
 pub use self::finish::Finish;
 pub use self::generation::{Generation, Token};
 pub use self::generator::Generator;
 pub use self::options::GenerateOptions;
+pub use self::stop_texts::{Pushed, StopTexts};

@@ -47,6 +47,7 @@ pub mod stats;
 mod build;
 mod caches;
 mod calls;
+mod digests;
 mod embed;
 mod error;
 mod files;
@@ -58,14 +59,18 @@ mod rank_pool;
 mod session;
 mod setup;
 mod shard;
+mod snapshot;
 mod transformer;
+mod verify;
 
 pub use build::SimdFlavor;
+pub use digests::{sampling_by_name, sampling_of};
 pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
-pub use files::open_source;
+pub use files::{open_source, open_source_mapped};
 pub use generate::{
-    CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator, Token,
+    Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,
+    Progress, Token,
 };
 pub use header::{header_of, read_header};
 pub use model::Model;
@@ -75,5 +80,7 @@ pub use options::{
 pub use placement::Placed;
 pub use polychord_model::Pooling;
 pub use session::{Logits, Session};
+pub use snapshot::{Restored, SaveOptions};
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats};
 pub use transformer::Transformer;
+pub use verify::{Verdict, Verifier};

@@ -8,8 +8,10 @@ use polychord_model::config::Config;
 use polychord_model::gguf::Gguf;
 use polychord_model::layout::{Cut, Layout};
 use polychord_model::tokenizer::Tokenizer;
+use polychord_receipts::ModelDigests;
 use polychord_runtime_api::{Plan, Source, SourceRange};
 
+use crate::digests;
 use crate::error::{Error, Result};
 use crate::files::open_with;
 use crate::header::header_of;
@@ -42,6 +44,8 @@ struct Opened {
     source: Source,
     /// Made when first needed: a vocabulary takes longer to prepare than the header to read.
     tokenizer: OnceLock<Tokenizer>,
+    /// Made when first needed: all of the file is read for them.
+    digests: OnceLock<ModelDigests>,
 }
 
 impl Model {
@@ -98,9 +102,10 @@ impl Model {
         let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
-        let (by_expert, tokenizer) = (OnceLock::new(), OnceLock::new());
+        let (by_expert, tokenizer, digests) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let path = path.to_owned();
-        Ok(Self(Arc::new(Opened { path, gguf, config, layouts, by_expert, source, tokenizer })))
+        let opened = Opened { path, gguf, config, layouts, by_expert, source, tokenizer, digests };
+        Ok(Self(Arc::new(opened)))
     }
 
     /// The file.
@@ -147,6 +152,20 @@ impl Model {
     /// [`Error::Chat`] if the file has none, or one that cannot be parsed.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
         Ok(ChatTemplate::from_gguf(&self.0.gguf)?)
+    }
+
+    /// SHA-256 digests of the file and of each layer, by which snapshots and receipts tell models
+    /// apart. The first call reads all of the file, which must not change while a session runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] if the file cannot be read any more.
+    pub fn digests(&self) -> Result<&ModelDigests> {
+        if let Some(digests) = self.0.digests.get() {
+            return Ok(digests);
+        }
+        let digests = digests::of_model(&self.0.source, self.layers(), &self.0.path)?;
+        Ok(self.0.digests.get_or_init(|| digests))
     }
 
     pub(crate) fn source(&self) -> &Source {

@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use polychord_model::Pooling;
 use polychord_model::layout::{Layout, Part};
-use polychord_runtime_api::{Plan, Rank};
+use polychord_receipts::snapshot::RowHeader;
+use polychord_runtime_api::{Plan, Rank, Runtime};
 
+use crate::caches::Caches;
 use crate::embed::Pool;
 use crate::error::{Error, Result};
 use crate::setup::Setup;
@@ -106,7 +108,8 @@ impl Pipeline {
     /// Makes guests usable that were stopped in an evaluation before, at any instruction.
     ///
     /// They do not know that themselves. Their part of the sequence is as it was before that
-    /// evaluation: keys and values of new positions only were written.
+    /// evaluation as far as the session relies on it: keys and values of new positions only were
+    /// written, or of some that no later one sees. Where that is not so, it begins at position 0.
     fn recover(&mut self, position: u32) -> Result<()> {
         if self.unfinished {
             for shard in &mut self.shards {
@@ -138,12 +141,15 @@ impl Pipeline {
     /// Makes one vector of all tokens of a sequence.
     fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<()> {
         let (head, mut position) = (self.route.head, 0);
-        let mut pool = Pool::new(pooling, self.shards[head].row_bytes() / 4);
+        let width = self.shards[head].hidden_bytes();
+        let mut pool = Pool::new(pooling, width / 4);
         for batch in tokens.chunks(self.batch) {
             let (at, rows) = self.eval_batch(batch, position)?;
             self.hand_over(at, head, rows)?;
             self.stage(head, |phases| &mut phases.head, |shard| shard.finish(rows))?;
-            pool.add(self.shards[head].hidden(rows)?);
+            let mut hidden = vec![0; rows * width];
+            self.shards[head].read_hidden(&mut hidden)?;
+            pool.add(&hidden);
             position += u32::try_from(rows).unwrap_or(u32::MAX);
         }
         let mut vector = pool.vector();
@@ -197,8 +203,8 @@ impl Pipeline {
         for tokens in tokens.chunks(self.batch) {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
-            let hidden = self.shards[embed].hidden(tokens.len())?.to_vec();
-            batches.push(Batch { position: next, rows: tokens.len(), hidden });
+            let (hidden, carried) = self.shards[embed].rows(tokens.len())?;
+            batches.push(Batch { position: next, rows: tokens.len(), hidden, carried });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
         let mut at = self.route.embed;
@@ -247,10 +253,10 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Copies rows of the hidden state from one guest to another.
+    /// Copies rows of the hidden state, and what goes with it, from one guest to another.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
         if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
-            to.hidden(rows)?.copy_from_slice(from.hidden(rows)?);
+            to.take_rows(from, rows)?;
         }
         Ok(())
     }
@@ -259,6 +265,32 @@ impl Pipeline {
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
         let mut pairs = self.shards.iter_mut().zip(&other.shards);
         pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))
+    }
+
+    /// Lets all guests have that many positions, whose rows were written.
+    pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
+        self.shards.iter_mut().try_for_each(|shard| shard.resume(positions))
+    }
+
+    /// The heads whose keys and values are here, each with the guest that has them.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = (RowHeader, usize)> {
+        let shards = self.shards.iter().enumerate();
+        shards.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
+    }
+
+    /// The caches of a guest.
+    pub(crate) fn caches(&self, guest: usize) -> (&Caches, &dyn Runtime) {
+        self.shards[guest].caches()
+    }
+
+    /// The caches of a guest, to be written.
+    pub(crate) fn caches_mut(&mut self, guest: usize) -> (&Caches, &mut dyn Runtime) {
+        self.shards[guest].caches_mut()
+    }
+
+    /// Sets the logits.
+    pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
+        self.shards[self.route.head].write_logits(logits)
     }
 
     /// The logits that were computed last, as bytes.

@@ -1,9 +1,11 @@
 //! Several ranks that compute one network, each in a thread with guests of its own.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
+use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::Rank;
 
 use crate::error::{Error, Result};
@@ -20,6 +22,14 @@ pub(crate) struct RankPool {
     first: Pipeline,
     /// None if the caller gave this session its rank.
     others: Vec<Worker>,
+}
+
+/// Where keys or values of a head are: which of the ranks that are here has them, and its guest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) head: RowHeader,
+    rank: usize,
+    guest: usize,
 }
 
 /// A rank in a thread of its own.
@@ -122,6 +132,81 @@ impl RankPool {
         pairs.try_for_each(|(worker, other)| {
             worker.mailbox.pipeline().continue_from(&other.mailbox.pipeline(), positions)
         })
+    }
+
+    /// All heads that are here, in the order of their names, which depends on no placement.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        let mut places = Vec::new();
+        for rank in 0..=self.others.len() {
+            self.with(rank, |pipeline| {
+                places.extend(pipeline.heads().map(|(head, guest)| Place { head, rank, guest }));
+            });
+        }
+        places.sort_unstable();
+        places
+    }
+
+    /// Hands what a head has kept of some positions to `take`, in pieces that follow each other.
+    pub(crate) fn read_rows<E: From<Error>>(
+        &self,
+        place: Place,
+        positions: Range<u32>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.with(place.rank, |pipeline| {
+            let (caches, runtime) = pipeline.caches(place.guest);
+            caches.read(runtime, place.head, positions, take)
+        })
+    }
+
+    /// Writes a part of what a head has of some positions: from byte `at` of all of it on.
+    pub(crate) fn write_rows(
+        &mut self,
+        place: Place,
+        positions: Range<u32>,
+        at: u64,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.with_mut(place.rank, |pipeline| {
+            let (caches, runtime) = pipeline.caches_mut(place.guest);
+            caches.write(runtime, place.head, positions, at, bytes)
+        })
+    }
+
+    /// Lets all guests have that many positions, whose rows were written.
+    pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
+        (0..=self.others.len())
+            .try_for_each(|rank| self.with_mut(rank, |pipeline| pipeline.resume(positions)))
+    }
+
+    /// Sets the logits.
+    pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
+        self.first.write_logits(logits)
+    }
+
+    /// Does something with one of the ranks that are here.
+    fn with<R>(&self, rank: usize, what: impl FnOnce(&Pipeline) -> R) -> R {
+        match rank.checked_sub(1) {
+            None => what(&self.first),
+            Some(other) => what(&self.others[other].mailbox.pipeline()),
+        }
+    }
+
+    fn with_mut<R>(&mut self, rank: usize, what: impl FnOnce(&mut Pipeline) -> R) -> R {
+        match rank.checked_sub(1) {
+            None => what(&mut self.first),
+            Some(other) => what(&mut self.others[other].mailbox.pipeline()),
+        }
+    }
+
+    /// Which of several ranks the first one here is.
+    pub(crate) fn first_rank(&self) -> usize {
+        self.first.rank().map_or(0, Rank::index)
+    }
+
+    /// How many ranks are here.
+    pub(crate) fn ranks_here(&self) -> usize {
+        1 + self.others.len()
     }
 
     /// The logits that were computed last, as bytes.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use polychord_abi::buffers::Run;
 use polychord_abi::transformer::status;
-use polychord_runtime_api::{Module, PagerStats, Stats};
+use polychord_model::Activations;
+use polychord_receipts::Digest;
+use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
 
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
@@ -49,17 +52,28 @@ pub struct Session {
     context: u32,
     batch: u32,
     tokens: Vec<u32>,
+    /// Whether there are logits, which were computed after the last token.
+    has_logits: bool,
+    /// The highest end that an evaluation had since the sequence began, also if it failed: what was
+    /// kept of earlier positions may be gone.
+    reached: u32,
+    /// Where the sequence was when it was restored: a snapshot has no more of earlier positions than
+    /// what comes next needs.
+    restored: u32,
     load: LoadReport,
     /// What it was started with.
     module: Arc<dyn Module>,
     model: Model,
     options: SessionOptions,
+    /// Of the guest, if it does not come with this crate.
+    guest: Option<Digest>,
 }
 
 impl Session {
     /// Decides about the placement and loads the model.
     pub(crate) fn start(
         module: &Arc<dyn Module>,
+        guest: Option<Digest>,
         model: &Model,
         options: &SessionOptions,
         progress: &mut dyn FnMut(u64),
@@ -67,11 +81,12 @@ impl Session {
         options.check()?;
         let placed = model.place(options, module.capabilities())?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
-        Self::start_placed(module, model, options, placed, progress)
+        Self::start_placed(module, guest, model, options, placed, progress)
     }
 
     fn start_placed(
         module: &Arc<dyn Module>,
+        guest: Option<Digest>,
         model: &Model,
         options: &SessionOptions,
         placed: Placed,
@@ -102,11 +117,15 @@ impl Session {
             placed,
             context,
             batch,
+            reached: 0,
+            restored: 0,
             tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
+            has_logits: false,
             load,
             module: module.clone(),
             model: model.clone(),
             options: options.clone(),
+            guest,
         })
     }
 
@@ -157,7 +176,7 @@ impl Session {
         let pooling = options.pooling.or(self.model.config().pooling).ok_or(Error::Pooling)?;
         self.reset();
         self.check(tokens)?;
-        let evaluated = self.pool.eval(tokens, 0, Wanted::Embedding(pooling));
+        let evaluated = self.run(tokens, 0, Wanted::Embedding(pooling));
         evaluated.map_err(|error| self.name_token(error, tokens))?;
         let mut vector = self.pool.vector().to_vec();
         if options.normalized {
@@ -167,8 +186,13 @@ impl Session {
     }
 
     /// Appends tokens to the sequence, of which more follow: [`logits`](Self::logits) has no meaning
-    /// until the next [`eval`](Self::eval).
-    pub(crate) fn extend(&mut self, tokens: &[u32]) -> Result<()> {
+    /// until the next [`eval`](Self::eval). A long prompt can be evaluated so in pieces, between
+    /// which something else is done; the bits are those of one evaluation.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`eval`](Self::eval).
+    pub fn extend(&mut self, tokens: &[u32]) -> Result<()> {
         self.append(tokens, Wanted::Cache)
     }
 
@@ -177,8 +201,12 @@ impl Session {
             return Err(Error::Encoder);
         }
         self.check(tokens)?;
-        let evaluated = self.pool.eval(tokens, self.position(), result);
+        let used = self.position();
+        self.prepare_to_go_on()?;
+        self.has_logits = false;
+        let evaluated = self.run(tokens, used, result);
         evaluated.map_err(|error| self.name_token(error, tokens))?;
+        self.has_logits = result == Wanted::Logits;
         self.tokens.extend_from_slice(tokens);
         Ok(())
     }
@@ -198,6 +226,38 @@ impl Session {
             });
         }
         Ok(())
+    }
+
+    /// Evaluates the sequence again from its beginning if the guests have not kept what its end
+    /// needs: a state cannot be cut, and windows keep little more than they see.
+    fn prepare_to_go_on(&mut self) -> Result<()> {
+        let (position, integers) = (self.position(), self.options.activations == Activations::Int8);
+        let run = Run { context: self.context, batch: self.batch, integers };
+        let config = self.model.config();
+        let has_rows = position >= self.restored || config.keeps_all();
+        if has_rows && config.can_go_on(position, self.reached, &run) {
+            return Ok(());
+        }
+        tracing::debug!(position, reached = self.reached, "the sequence is evaluated again");
+        let tokens = std::mem::take(&mut self.tokens);
+        let evaluated = self.run(&tokens, 0, Wanted::Cache);
+        self.tokens = tokens;
+        if evaluated.is_err() {
+            self.reached = u32::MAX;
+        }
+        evaluated
+    }
+
+    fn run(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
+        let evaluated = self.pool.eval(tokens, position, result);
+        // No more than the context.
+        let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
+        if position == 0 {
+            (self.reached, self.restored) = (end, 0);
+        } else {
+            self.reached = self.reached.max(end);
+        }
+        evaluated
     }
 
     /// The guest only says that a token is not in the vocabulary; this says which.
@@ -225,11 +285,17 @@ impl Session {
     /// has used stays with the session.
     pub fn reset(&mut self) {
         self.tokens.clear();
+        self.has_logits = false;
     }
 
     /// Forgets all but the first `len` tokens: what follows has the bits that it would have in a
     /// session that has seen these alone. Until the next [`eval`](Self::eval),
     /// [`logits`](Self::logits) has no meaning if tokens were forgotten.
+    ///
+    /// Where blocks have a state in place of keys and values (short convolutions, delta nets), it
+    /// cannot be cut: the next [`eval`](Self::eval) computes what is left of the sequence again, which
+    /// takes as long as that prompt did. So it does where blocks have a window and more than a batch
+    /// of tokens is forgotten.
     ///
     /// # Errors
     ///
@@ -240,14 +306,15 @@ impl Session {
             return Err(Error::Truncate { asked: len, position });
         }
         self.tokens.truncate(len as usize);
+        self.has_logits &= len == position;
         Ok(())
     }
 
     /// Starts a second session of the same model, module, options and placement, with the same
     /// sequence and logits, which goes its own way from then on.
     ///
-    /// Keys and values of the sequence are copied, and nothing is computed again: that takes as long
-    /// as a copy of their bytes, beside the start of the guests. Weights that are mapped are
+    /// Keys, values and states of the sequence are copied, and nothing is computed again: that takes as
+    /// long as a copy of their bytes, beside the start of the guests. Weights that are mapped are
     /// shared.
     ///
     /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two
@@ -257,12 +324,15 @@ impl Session {
     ///
     /// Returns the errors of starting a session.
     pub fn fork(&self) -> Result<Self> {
-        let Self { module, model, options, .. } = self;
+        let Self { module, model, options, guest, .. } = self;
         let placed = self.placed.clone();
-        let mut fork = Self::start_placed(module, model, options, placed, &mut |_| ())?;
+        let mut fork = Self::start_placed(module, *guest, model, options, placed, &mut |_| ())?;
         if !self.tokens.is_empty() {
             fork.pool.continue_from(&self.pool, self.position())?;
             fork.tokens.extend_from_slice(&self.tokens);
+            fork.has_logits = self.has_logits;
+            fork.reached = self.reached;
+            fork.restored = self.restored;
         }
         Ok(fork)
     }
@@ -351,6 +421,45 @@ impl Session {
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.report().profile
+    }
+
+    /// How it was started.
+    pub(crate) const fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// The engine that runs its guests.
+    pub(crate) fn engine(&self) -> &Capabilities {
+        self.module.capabilities()
+    }
+
+    /// The digest of a guest that does not come with this crate.
+    pub(crate) const fn guest(&self) -> Option<Digest> {
+        self.guest
+    }
+
+    /// The guests.
+    pub(crate) const fn pool(&self) -> &RankPool {
+        &self.pool
+    }
+
+    /// Lets `fill` write state of a sequence into the guests, which have these tokens then. Returns
+    /// whether there are logits.
+    pub(crate) fn fill(
+        &mut self,
+        tokens: &[u32],
+        fill: impl FnOnce(&mut RankPool) -> Result<bool>,
+    ) -> Result<()> {
+        self.has_logits = fill(&mut self.pool)?;
+        self.tokens.clear();
+        self.tokens.extend_from_slice(tokens);
+        (self.reached, self.restored) = (self.position(), self.position());
+        Ok(())
+    }
+
+    /// Whether [`logits`](Self::logits) are what follows the sequence.
+    pub(crate) const fn has_logits(&self) -> bool {
+        self.has_logits
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use polychord_abi::transformer::{self, Tensor, export, role};
 use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
+use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{
     LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, PlannedLayer, PlannedMemory, Rank,
     RegionSpec, Runtime, Value,
@@ -33,8 +34,14 @@ pub(crate) struct Shard {
     caches: Caches,
     tokens: usize,
     hidden: usize,
-    logits: Range<usize>,
+    /// What goes with the hidden state, if anything does.
+    carried: usize,
+    logits: Range<u64>,
+    /// The logits, where no slice of the guest's memory has them: on both sides of the edge of two segments
+    /// of a memory that was lowered.
+    own_logits: Option<Vec<u8>>,
     row_bytes: usize,
+    carried_bytes: usize,
     /// How many numbers the matrices behind the network make of a row, if there are any.
     dense: Option<usize>,
 }
@@ -53,6 +60,8 @@ pub(crate) struct Batch {
     pub(crate) rows: usize,
     /// Their hidden state, as bytes.
     pub(crate) hidden: Vec<u8>,
+    /// What goes with it, likewise.
+    pub(crate) carried: Vec<u8>,
 }
 
 impl Shard {
@@ -70,6 +79,7 @@ impl Shard {
             runtime.join(rank.clone())?;
         }
         check_version(&mut *runtime)?;
+        leave_free(&mut *runtime, placed.weights_from)?;
         let memories = guests.get(guest as usize).map_or(&[][..], |memories| memories);
         let layers: Vec<_> = memories.iter().flat_map(|it| it.layers.iter().copied()).collect();
         let blocks = blocks(layout, &layers, guest)?;
@@ -98,12 +108,24 @@ impl Shard {
         let dense = [role::DENSE_3, role::DENSE_2]
             .into_iter()
             .find_map(|role| layout.tensors.iter().find(|tensor| tensor.role == role));
-        let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)?;
+        let carried_bytes = model.config().carried() as usize * 4;
+        let carried = match carried_bytes {
+            0 => 0,
+            bytes => pointer(&mut *runtime, export::CARRIED, &[], rows * bytes)?,
+        };
+        let logits = pointer(&mut *runtime, export::LOGITS, &[], vocab * 4)? as u64;
+        let logits = logits..logits + vocab as u64 * 4;
         Ok(Self {
             tokens: pointer(&mut *runtime, export::TOKENS, &[], rows * 4)?,
             hidden: pointer(&mut *runtime, export::HIDDEN, &[], rows * dim * 4)?,
-            logits: logits..logits + vocab * 4,
+            own_logits: runtime
+                .memory_slice(0, logits.clone())
+                .is_none()
+                .then(|| vec![0; vocab * 4]),
+            logits,
+            carried,
             row_bytes: dim * 4,
+            carried_bytes,
             dense: dense.map(|dense| dense.rows as usize),
             caches: Caches::of(&mut *runtime, blocks.len())?,
             runtime,
@@ -127,21 +149,45 @@ impl Shard {
     /// the same blocks for the same rank.
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
         self.caches.copy(&mut *self.runtime, &other.caches, &*other.runtime, positions)?;
-        self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])?;
-        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
-        let logits = logits.ok_or_else(|| outside(export::LOGITS))?;
-        logits.copy_from_slice(other.logits());
-        Ok(())
+        self.resume(positions)?;
+        self.write_logits(other.logits())
+    }
+
+    /// Lets the guest have that many positions, whose rows were written.
+    pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
+        self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])
+    }
+
+    /// The heads whose keys and values it has.
+    pub(crate) fn heads(&self) -> impl Iterator<Item = RowHeader> {
+        self.caches.heads()
+    }
+
+    /// The caches of its blocks, and the guest that has them.
+    pub(crate) fn caches(&self) -> (&Caches, &dyn Runtime) {
+        (&self.caches, &*self.runtime)
+    }
+
+    /// The caches of its blocks, to be written.
+    pub(crate) fn caches_mut(&mut self) -> (&Caches, &mut dyn Runtime) {
+        (&self.caches, &mut *self.runtime)
+    }
+
+    /// Sets the logits.
+    pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
+        if logits.len() as u64 != self.logits.end - self.logits.start {
+            return Err(outside(export::LOGITS));
+        }
+        let written = self.runtime.write_memory(0, self.logits.start, logits);
+        written.map_err(|_| outside(export::LOGITS))?;
+        self.keep_logits()
     }
 
     /// Hidden state of tokens, as many as the batch allows.
     pub(crate) fn embed(&mut self, tokens: &[u32]) -> Result<()> {
-        let range = self.tokens..self.tokens + tokens.len() * 4;
-        let Some(slots) = self.runtime.memory_mut().get_mut(range) else {
-            return Err(outside(export::TOKENS));
-        };
-        for (slot, token) in slots.chunks_exact_mut(4).zip(tokens) {
-            slot.copy_from_slice(&token.to_le_bytes());
+        for (at, token) in (self.tokens as u64..).step_by(4).zip(tokens) {
+            let written = self.runtime.write_memory(0, at, &token.to_le_bytes());
+            written.map_err(|_| outside(export::TOKENS))?;
         }
         if let Some(paged) = &mut self.paged {
             paged.require_embedding(&mut *self.runtime)?;
@@ -168,16 +214,21 @@ impl Shard {
         for block in self.blocks.clone() {
             self.require(block)?;
             for batch in &mut *batches {
-                self.hidden(batch.rows)?.copy_from_slice(&batch.hidden);
+                self.write_rows(&batch.hidden, &batch.carried)?;
                 self.run_paged(block, batch.position, int(batch.rows)?)?;
-                batch.hidden.copy_from_slice(self.hidden(batch.rows)?);
+                self.read_hidden(&mut batch.hidden)?;
             }
         }
         Ok(())
     }
 
-    /// Bytes of the hidden state of one token.
+    /// Bytes of the hidden state of one token, and of what goes with it.
     pub(crate) const fn row_bytes(&self) -> usize {
+        self.row_bytes + self.carried_bytes
+    }
+
+    /// Bytes of the hidden state of one token.
+    pub(crate) const fn hidden_bytes(&self) -> usize {
         self.row_bytes
     }
 
@@ -219,7 +270,10 @@ impl Shard {
         self.stage(export::ROUTE, &[Value::I32(block), Value::I32(rows)])?;
         let len = rows.unsigned_abs() as usize * used * 4;
         let start = pointer(&mut *self.runtime, export::CHOICES, &[], len)?;
-        let (numbers, _) = self.runtime.memory()[start..start + len].as_chunks::<4>();
+        let mut bytes = vec![0; len];
+        let read = self.runtime.read_memory(0, start as u64, &mut bytes);
+        read.map_err(|_| outside(export::CHOICES))?;
+        let (numbers, _) = bytes.as_chunks::<4>();
         let chosen: Vec<_> = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
         let groups = self.paged.as_mut().map(|paged| paged.divide(index, &chosen));
         for group in groups.unwrap_or_default() {
@@ -243,12 +297,14 @@ impl Shard {
     /// What matrices behind the network make of a vector; the vector itself, without any.
     pub(crate) fn dense(&mut self, vector: Vec<f32>) -> Result<Vec<f32>> {
         let Some(len) = self.dense else { return Ok(vector) };
-        let bytes = vector.iter().flat_map(|number| number.to_le_bytes());
-        self.hidden(1)?.iter_mut().zip(bytes).for_each(|(to, from)| *to = from);
+        let bytes: Vec<_> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let written = self.runtime.write_memory(0, self.hidden as u64, &bytes);
+        written.map_err(|_| outside(export::HIDDEN))?;
         if let Some(paged) = &mut self.paged {
             paged.require_output(&mut *self.runtime)?;
         }
         self.stage(export::DENSE, &[])?;
+        self.keep_logits()?;
         let (numbers, _) = self.logits().as_chunks::<4>();
         Ok(numbers.iter().take(len).map(|bytes| f32::from_le_bytes(*bytes)).collect())
     }
@@ -258,23 +314,68 @@ impl Shard {
         if let Some(paged) = &mut self.paged {
             paged.require_head(&mut *self.runtime)?;
         }
-        self.stage(export::HEAD, &[Value::I32(int(row)?)])
+        self.stage(export::HEAD, &[Value::I32(int(row)?)])?;
+        self.keep_logits()
     }
 
-    /// The first rows of the hidden state, as bytes.
-    pub(crate) fn hidden(&mut self, rows: usize) -> Result<&mut [u8]> {
-        let range = self.hidden..self.hidden + rows * self.row_bytes;
-        self.runtime.memory_mut().get_mut(range).ok_or_else(|| outside(export::HIDDEN))
+    /// The first rows of the hidden state, as bytes: as many as `out` has room for.
+    pub(crate) fn read_hidden(&self, out: &mut [u8]) -> Result<()> {
+        let read = self.runtime.read_memory(0, self.hidden as u64, out);
+        read.map_err(|_| outside(export::HIDDEN))
+    }
+
+    /// The first rows of the hidden state, and what goes with them, which is nothing in most networks.
+    pub(crate) fn rows(&self, count: usize) -> Result<(Vec<u8>, Vec<u8>)> {
+        let mut hidden = vec![0; count * self.row_bytes];
+        self.read_hidden(&mut hidden)?;
+        let mut carried = vec![0; count * self.carried_bytes];
+        let read = self.runtime.read_memory(0, self.carried as u64, &mut carried);
+        read.map_err(|_| outside(export::CARRIED))?;
+        Ok((hidden, carried))
+    }
+
+    /// Sets the first rows of the hidden state, and what goes with them.
+    fn write_rows(&mut self, hidden: &[u8], carried: &[u8]) -> Result<()> {
+        let written = self.runtime.write_memory(0, self.hidden as u64, hidden);
+        written.map_err(|_| outside(export::HIDDEN))?;
+        let written = self.runtime.write_memory(0, self.carried as u64, carried);
+        written.map_err(|_| outside(export::CARRIED))
+    }
+
+    /// Takes over the first rows of the hidden state of another guest, and what goes with them.
+    pub(crate) fn take_rows(&mut self, from: &Self, count: usize) -> Result<()> {
+        let slice = |start: usize, len: usize| {
+            let start = start as u64;
+            from.runtime.memory_slice(0, start..start.checked_add(len as u64)?)
+        };
+        let hidden = slice(from.hidden, count * from.row_bytes);
+        let carried = slice(from.carried, count * from.carried_bytes);
+        if let (Some(hidden), Some(carried)) = (hidden, carried) {
+            return self.write_rows(hidden, carried);
+        }
+        let (hidden, carried) = from.rows(count)?;
+        self.write_rows(&hidden, &carried)
     }
 
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
-        self.runtime.memory().get(self.logits.clone()).unwrap_or(&[])
+        match &self.own_logits {
+            Some(logits) => logits,
+            None => self.runtime.memory_slice(0, self.logits.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Copies the logits where no slice of the guest's memory has them.
+    fn keep_logits(&mut self) -> Result<()> {
+        let Some(logits) = &mut self.own_logits else { return Ok(()) };
+        let read = self.runtime.read_memory(0, self.logits.start, logits);
+        read.map_err(|_| outside(export::LOGITS))
     }
 
     /// Adds the statistics of this guest.
     pub(crate) fn report(&self, into: &mut SessionStats) {
         into.totals = [into.totals, self.runtime.stats()].into_iter().sum();
+        into.cache_bytes = into.cache_bytes.saturating_add(self.caches.bytes());
         if let Some(paged) = &self.paged {
             let stats = paged.stats();
             into.paging = Some(into.paging.map_or(stats, |sum| sum + stats));
@@ -354,6 +455,15 @@ fn blocks(layout: &Layout, layers: &[&PlannedLayer], guest: u32) -> Result<Range
     Err(Error::Plan { reason: format!("the blocks of guest {guest} do not follow each other") })
 }
 
+/// Takes addresses up to this one, which are never used and so take no memory.
+fn leave_free(runtime: &mut dyn Runtime, end: u64) -> Result<()> {
+    let free = end.saturating_sub(runtime.memory_bytes(0));
+    if free > 0 {
+        runtime.create_memory64(&MemorySpec::guest(free))?;
+    }
+    Ok(())
+}
+
 /// Makes a memory, registers its layers, and loads them all.
 fn load(
     runtime: &mut dyn Runtime,
@@ -400,7 +510,7 @@ fn check_version(runtime: &mut dyn Runtime) -> Result<()> {
 fn initialize(runtime: &mut dyn Runtime, descriptor: &[u8]) -> Result<()> {
     let len = address(runtime, descriptor.len())?;
     let at = pointer(runtime, export::ALLOC, &[len], descriptor.len())?;
-    runtime.memory_mut()[at..at + descriptor.len()].copy_from_slice(descriptor);
+    runtime.write_memory(0, at as u64, descriptor)?;
     let at = address(runtime, at)?;
     call_status(runtime, export::INIT, &[at, len])
 }

@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, OnceLock};
 
-use polychord_runtime_api::{Engine, Module};
+use polychord_receipts::Digest;
+use polychord_runtime_api::{Engine, Memory64Choice, Module, ModuleLimits};
 
 use crate::build::{Build, SimdFlavor};
 use crate::error::{Error, Result};
@@ -30,10 +31,13 @@ use crate::session::Session;
 pub struct Transformer {
     engine: Arc<dyn Engine>,
     flavor: SimdFlavor,
+    memory64: Memory64Choice,
     /// Compiled for each of [`Build::ALL`].
     modules: [OnceLock<Arc<dyn Module>>; Build::ALL.len()],
     /// The only build, if it was given and does not come with this crate.
     only: Option<Build>,
+    /// Of the guest, if it does not come with this crate.
+    guest: Option<Digest>,
 }
 
 impl Transformer {
@@ -56,7 +60,16 @@ impl Transformer {
         let needs = if flavor == SimdFlavor::Relaxed { needs.relaxed_simd() } else { needs };
         needs.check(engine.capabilities())?;
         let modules = std::array::from_fn(|_| OnceLock::new());
-        Ok(Self { engine: engine.clone(), flavor, modules, only: None })
+        let (engine, memory64) = (engine.clone(), Memory64Choice::Auto);
+        Ok(Self { engine, flavor, memory64, modules, only: None, guest: None })
+    }
+
+    /// How the guest is to get its 64-bit memory, for placements that have one; sessions of a transformer
+    /// that lowers it compute the same, bit for bit. To be set before the first of them starts.
+    #[must_use]
+    pub const fn memory64(mut self, choice: Memory64Choice) -> Self {
+        self.memory64 = choice;
+        self
     }
 
     /// Compiles another build of the guest, for the placements that its memory is made for.
@@ -70,6 +83,7 @@ impl Transformer {
         let mut transformer = Self::new(engine)?;
         transformer.modules[build as usize] = module.into();
         transformer.only = Some(build);
+        transformer.guest = Build::digest_of_other(wasm);
         Ok(transformer)
     }
 
@@ -106,7 +120,12 @@ impl Transformer {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Session> {
         let module = self.module(&options.placement)?;
-        Session::start(module, model, options, progress)
+        Session::start(module, self.guest, model, options, progress)
+    }
+
+    /// The digest of a guest that does not come with this crate.
+    pub(crate) const fn guest(&self) -> Option<Digest> {
+        self.guest
     }
 
     fn module(&self, placement: &Placement) -> Result<&Arc<dyn Module>> {
@@ -124,7 +143,8 @@ impl Transformer {
             return Ok(module);
         }
         let relaxed = self.flavor.is_relaxed(self.engine.capabilities());
-        let module = self.engine.compile(build.wasm(relaxed));
+        let limits = ModuleLimits::default().memory64(self.memory64);
+        let module = self.engine.compile_within(build.wasm(relaxed), &limits);
         let module = module.map_err(|error| placement.unavailable(error))?;
         Ok(slot.get_or_init(|| module))
     }

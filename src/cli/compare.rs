@@ -16,6 +16,7 @@ use polychord::hub::ModelRef;
 
 use super::engine::Choices;
 use super::model::FindArgs;
+use super::placement::PlacementArgs;
 use super::program::this_program;
 use super::{Failure, terminal};
 use results::{Comparison, Entry, Outcome, are_identical};
@@ -51,6 +52,9 @@ pub(crate) struct Args {
     #[command(flatten)]
     choices: Choices,
 
+    #[command(flatten)]
+    placement: PlacementArgs,
+
     /// Print where the time of each run went, to stderr, as `generate --profile` does for one
     ///
     /// With --json it is in the object, as `profile` of each run, whether asked for or not; but only
@@ -84,6 +88,7 @@ enum Loads {
 /// Fails if an engine does, or if any two differ in a bit of any logit, and says which of the two
 /// it was.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    args.placement.placement()?;
     let engines = engines(args)?;
     if let Some(guest) = args.guest.path() {
         let choices = args.choices.args();
@@ -134,6 +139,7 @@ fn generate(args: &Args, model: &Path, engine: &str, load: &str) -> Result<Outco
     let mut child = Command::new(this_program()?)
         .args(["generate", "--json", "--engine", engine, "--load", load])
         .args(args.choices.args())
+        .args(args.placement.args())
         .args(["--max-tokens", &args.max_tokens.to_string()])
         .args(args.profile.then_some("--profile"))
         .arg("--model")

@@ -105,6 +105,7 @@ fn wrap(text: &str) -> String {
 fn memory64(memory: Memory64) -> String {
     match memory {
         Memory64::Native { max_bytes } => format!("native, at most {}", size::bytes(max_bytes)),
+        Memory64::Lowered { max_bytes } => format!("lowered, at most {}", size::bytes(max_bytes)),
         Memory64::Host => "through the host".to_owned(),
         _ => "in another way".to_owned(),
     }

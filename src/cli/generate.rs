@@ -4,6 +4,7 @@ mod args;
 mod profile;
 mod report;
 mod stats;
+mod travel;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -11,19 +12,17 @@ use std::time::{Duration, Instant};
 use polychord::api::Capabilities;
 use polychord::hub::Progress as _;
 use polychord::model::Error::TooLargeForMemory32;
-use polychord::model::chat::{GenerationPrompt, Message};
-use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
-pub(crate) use args::{Args, Load, parse_tokens};
+pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
 use report::{Recorder, Report};
+use travel::{Beginning, Receiver};
 
 /// Generates text, and tells how it went.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let sampling = args.sampling();
-    sampling.validate().map_err(Failure::usage)?;
+    args.sampling().validate().map_err(Failure::usage)?;
     let placement = args.placement()?;
     let engine = args.engine.open()?;
     let model_ref = args.model.clone().unwrap_or_default();
@@ -31,18 +30,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     let model = open(&path, args.load)?;
     let opened = start.elapsed();
-    let prompt = encode(&model, args)?;
+    let beginning = Beginning::new(&model, args)?;
+    let prompt = beginning.tokens.clone();
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
-    let transformer = Transformer::with_flavor(&engine, args.guest)?;
+    let transformer = Transformer::with_flavor(&engine, args.guest)?.memory64(args.memory64);
     transformer.prepare(&placement)?;
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
-    let mut session = load(&transformer, &model, &options)?;
+    let mut session = match &args.resume {
+        Some(path) => travel::restore(&transformer, &model, path, &options)?,
+        None => load(&transformer, &model, &options)?,
+    };
     let ready = start.elapsed();
 
     let mut recorder = Recorder::new(args)?;
+    let mut receiver = Receiver::new(args, &session, &beginning)?;
     // Ids need none.
     let tokenizer = match args.prompt_ids {
         Some(_) => model.tokenizer().ok(),
@@ -54,17 +58,22 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut first = Duration::ZERO;
     let mut ended = false;
     let max_tokens = args.max_tokens.min(room(&session, &prompt));
-    let mut generation = Generation::new(&mut session, tokenizer, &prompt, &sampling, max_tokens)?;
+    let mut generation =
+        Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
     while let Some(token) = generation.next() {
         let token = token?;
         if output.ids.is_empty() {
             first = generating.elapsed();
         }
         recorder.record(generation.logits())?;
+        receiver.record(token.id, generation.logits());
         ended = token.is_end;
         output.push(token.id, &token.text)?;
     }
     output.finish()?;
+    let (tokens, answer) = (generation.tokens().to_vec(), generation.state());
+    let saved = travel::save(args, &session, tokens, answer, &beginning, &output.text)?;
+    receiver.finish(args, saved)?;
     let report = Report {
         engine: engine.capabilities(),
         model: path,
@@ -73,6 +82,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         placed: session.placed(),
         paging: session.pager_stats(),
         stats: session.stats(),
+        cache_bytes: session.report().cache_bytes,
         profile: session.profile(),
         context: session.context(),
         ranks: session.ranks(),
@@ -103,7 +113,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 }
 
 #[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
-pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure> {
+pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, polychord::model::Error> {
     Ok(match load {
         Load::Copy => Model::open(path)?,
         // SAFETY: the file is a model in the cache, which is replaced by renaming and never
@@ -111,25 +121,6 @@ pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, Failure>
         // not to change it meanwhile. The model lives no longer than this command.
         Load::Map => unsafe { Model::open_mapped(path)? },
     })
-}
-
-fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
-    if let Some(ids) = &args.prompt_ids {
-        return Ok(ids.clone());
-    }
-    let prompt = args.prompt()?;
-    let tokenizer = model.tokenizer()?;
-    if !args.chat {
-        let special = if args.no_special { SpecialTokens::AsText } else { SpecialTokens::Parse };
-        return Ok(tokenizer
-            .encode_prompt(&prompt, special)
-            .map_err(polychord::model::Error::from)?);
-    }
-    let template = model.chat_template()?;
-    let conversation = template
-        .render_with(&[Message::new("user", prompt)], GenerationPrompt::Add, &args.variables())
-        .map_err(polychord::model::Error::from)?;
-    Ok(tokenizer.encode_chat(&conversation).map_err(polychord::model::Error::from)?)
 }
 
 /// Room for the prompt and the answer, or as much of it as the model allows.

@@ -1,5 +1,6 @@
 //! Commands, each in a file of its own, and what they share.
 
+mod chat;
 mod choice;
 mod compare;
 mod draw;
@@ -9,6 +10,7 @@ mod engines;
 mod failure;
 mod generate;
 mod inspect;
+mod key;
 mod lower;
 mod model;
 mod placement;
@@ -17,8 +19,10 @@ mod program;
 mod progress;
 mod pull;
 mod run;
+mod serve;
 mod size;
 mod terminal;
+mod verify;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -39,15 +43,23 @@ struct Cli {
 enum Command {
     /// Continue a prompt, or answer it with --chat
     Generate(Box<generate::Args>),
+    /// Talk to a model in the terminal
+    Chat(Box<chat::Args>),
     /// Make a vector of each text, with a model for embeddings
     Embed(Box<embed::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
+    /// Compute again what a receipt says, or a part of it, and tell the first step that differs
+    Verify(Box<verify::Args>),
+    /// Make a key that signs receipts, or show the public part of one that is there
+    Key(key::Args),
     /// Run a guest of one's own: a WASI command, or a function of any module
     ///
     /// Ends with the guest's exit code; with 124 if its time was over, 134 if it trapped, 130 if it was
     /// interrupted, 125 if it could not be run, and 2 if the command line is at fault.
     Run(Box<run::Args>),
+    /// Answer requests of OpenAI's API, many at a time over one copy of the weights
+    Serve(Box<serve::Args>),
     /// Fetch a model into the cache
     Pull(pull::Args),
     /// Show the engines of this build and what they can do
@@ -71,9 +83,13 @@ pub(crate) fn run() -> ExitCode {
     };
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
+        Command::Chat(args) => chat::run(&args),
         Command::Embed(args) => embed::run(&args),
         Command::Compare(args) => compare::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Key(args) => key::run(&args),
         Command::Run(args) => return run::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Pull(args) => pull::run(&args),
         Command::Engines(args) => engines::run(&args),
         Command::Plan(args) => plan::run(&args),

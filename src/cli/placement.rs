@@ -20,6 +20,10 @@ pub(crate) struct PlacementArgs {
     #[arg(long, value_name = "N")]
     memories: Option<usize>,
 
+    /// First address of weights, with flat64 (such as 4GiB): addresses below it take no memory
+    #[arg(long, value_name = "ADDRESS")]
+    weights_from: Option<ByteSize>,
+
     /// Bytes of weights in memory at a time, with paged (such as 6GiB); by default three
     /// quarters of the free memory
     #[arg(long, value_name = "SIZE")]
@@ -35,6 +39,21 @@ pub(crate) struct PlacementArgs {
 }
 
 impl PlacementArgs {
+    /// The arguments that ask for the same placement in another run of this program.
+    pub(crate) fn args(&self) -> Vec<String> {
+        let Self { placement, memories, weights_from, resident, paging, split } = self;
+        let bytes = |size: &ByteSize| format!("{}B", size.as_u64());
+        let mut args = vec![
+            format!("--placement={placement}"),
+            format!("--paging={paging}"),
+            format!("--split={split}"),
+        ];
+        args.extend(memories.map(|memories| format!("--memories={memories}")));
+        args.extend(weights_from.as_ref().map(|from| format!("--weights-from={}", bytes(from))));
+        args.extend(resident.as_ref().map(|resident| format!("--resident={}", bytes(resident))));
+        args
+    }
+
     /// Refuses options of another placement than the one that was chosen.
     pub(crate) fn placement(&self) -> Result<Placement, Failure> {
         let needs = |option: &str, name: &str| {
@@ -49,7 +68,14 @@ impl PlacementArgs {
         if self.paging != Policy::default() && self.placement != PlacementKind::Paged {
             return Err(needs("--paging", "paged"));
         }
+        if self.weights_from.is_some() && self.placement != PlacementKind::Flat64 {
+            return Err(needs("--weights-from", "flat64"));
+        }
         let placement = match self.placement {
+            PlacementKind::Flat64 => Placement::Flat64 {
+                split: self.split,
+                weights_from: self.weights_from.map_or(0, |address| address.as_u64()),
+            },
             PlacementKind::Sharded32 => Placement::sharded32(self.memories),
             PlacementKind::Paged => Placement::Paged {
                 resident_bytes: self.resident.map(|size| size.as_u64()),

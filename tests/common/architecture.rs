@@ -19,7 +19,7 @@ pub(crate) struct Shape {
     kv: usize,
     /// Width of a head, if it is not `dim / heads`.
     hd: usize,
-    ffn: usize,
+    ffn: Widths,
     tied: bool,
     base: f32,
     eps: f32,
@@ -62,9 +62,64 @@ pub(crate) struct Shape {
     hd_swa: usize,
     kv_full: usize,
     no_v: bool,
+    /// How many of the last blocks use keys and values of others.
+    shared: usize,
+    /// Width of what each block gets beside the hidden state.
+    ple: usize,
+    /// Which blocks are convolutions (`c`), and over how many positions.
+    pattern: String,
+    lcache: usize,
+    /// Blocks in front that have no experts.
+    lead: usize,
+    /// Of delta nets: key heads, heads, their width, taps, and how often attention is between them.
+    ssm_k: usize,
+    ssm_v: usize,
+    ssm_d: usize,
+    conv: usize,
+    interval: usize,
+    /// Of latent attention.
+    q_lora: usize,
+    kv_lora: usize,
+    nope: usize,
+    vdim: usize,
+    /// Whether the matrices of keys and values are apart, if not all are.
+    split: Option<bool>,
+    n_shared: usize,
+    wscale: f32,
+    wnorm: bool,
+    gating: u32,
+    groups: u32,
+    groups_used: u32,
+    probs_b: bool,
+    temp_len: u32,
+    /// Whether experts are rounded to MXFP4.
+    mxfp4: bool,
     /// How matrices are stored, if not as 32-bit floats.
     #[serde(skip)]
     kind: Option<GgmlType>,
+}
+
+/// The width of the feed-forward part of all blocks, or of each.
+#[derive(Clone, Debug, serde::Deserialize)]
+#[serde(untagged)]
+enum Widths {
+    All(usize),
+    Each(Vec<usize>),
+}
+
+impl Default for Widths {
+    fn default() -> Self {
+        Self::All(0)
+    }
+}
+
+impl Widths {
+    fn of(&self, block: usize) -> usize {
+        match self {
+            Self::All(width) => *width,
+            Self::Each(widths) => widths[block],
+        }
+    }
 }
 
 impl Shape {
@@ -90,6 +145,12 @@ struct File<'a> {
 }
 
 impl Family {
+    /// With another length of the context, which changes nothing but that.
+    pub(crate) fn with_context(mut self, context: u32) -> Self {
+        self.shape.ctx = context as usize;
+        self
+    }
+
     /// The model as a GGUF file.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut file = File { family: self, writer: Writer::default(), vocab: 0 };
@@ -131,7 +192,30 @@ impl Family {
     }
 
     fn expert_width(&self) -> usize {
-        if self.shape.ff_exp == 0 { self.shape.ffn } else { self.shape.ff_exp }
+        if self.shape.ff_exp == 0 { self.shape.ffn.of(0) } else { self.shape.ff_exp }
+    }
+
+    /// Whether a block is a short convolution.
+    fn is_conv(&self, block: usize) -> bool {
+        self.shape.pattern.as_bytes().get(block) == Some(&b'c')
+    }
+
+    /// Whether a block is a delta net.
+    fn is_delta_net(&self, block: usize) -> bool {
+        self.shape.interval != 0 && !(block + 1).is_multiple_of(self.shape.interval)
+    }
+
+    /// Whether a block has keys and values of its own.
+    fn has_keys(&self, block: usize) -> bool {
+        block < self.shape.layers - self.shape.shared
+    }
+
+    fn is_latent(&self) -> bool {
+        self.shape.kv_lora != 0
+    }
+
+    fn is_split(&self) -> bool {
+        self.shape.split.unwrap_or(true)
     }
 
     /// Numbers of a normal distribution, more or less: sums of four of 16 bits each.
@@ -160,17 +244,32 @@ impl File<'_> {
             ("block_count", shape.layers),
             ("context_length", shape.ctx),
             ("embedding_length", shape.dim),
-            ("feed_forward_length", shape.ffn),
-            ("attention.head_count", shape.heads),
         ] {
             writer.u32(&key(name), value as u32);
         }
+        match &shape.ffn {
+            Widths::All(width) => writer.u32(&key("feed_forward_length"), *width as u32),
+            Widths::Each(widths) => {
+                let widths: Vec<_> = widths.iter().map(|width| *width as i32).collect();
+                writer.i32s(&key("feed_forward_length"), &widths);
+            }
+        }
+        writer.u32(&key("attention.head_count"), shape.heads as u32);
         let rms = if self.family.is(&["cohere2"]) { "" } else { "rms_" };
         writer.f32(&key(&format!("attention.layer_norm_{rms}epsilon")), shape.eps);
         writer.f32(&key("rope.freq_base"), shape.base);
         let full = if shape.kv_full == 0 { shape.kv } else { shape.kv_full };
         let kv = |local: &u8| if *local == 1 { shape.kv as i32 } else { full as i32 };
         match shape.swa.as_slice() {
+            _ if !shape.pattern.is_empty() => {
+                let kv = |block| if self.family.is_conv(block) { 0 } else { shape.kv as i32 };
+                let each: Vec<_> = (0..shape.layers).map(kv).collect();
+                writer.i32s(&key("attention.head_count_kv"), &each);
+            }
+            [] if self.family.is_latent() => {
+                let heads = if self.family.is_split() { 1 } else { shape.heads };
+                writer.u32(&key("attention.head_count_kv"), heads as u32);
+            }
             [] => writer.u32(&key("attention.head_count_kv"), shape.kv as u32),
             local => {
                 let each: Vec<_> = local.iter().map(kv).collect();
@@ -180,7 +279,25 @@ impl File<'_> {
         writer.u32(&key("rope.dimension_count"), self.family.rotated() as u32);
         let head = self.family.head();
         let names_head = ["gemma", "gpt-oss", "qwen3"];
-        if head != shape.dim / shape.heads
+        if self.family.is_latent() {
+            let (turned, heads) = (self.family.rotated(), shape.nope + shape.rot);
+            let (keys, values) = match self.family.is_split() {
+                true => (shape.kv_lora + turned, shape.kv_lora),
+                false => (heads, shape.vdim),
+            };
+            for (name, value) in [
+                ("attention.q_lora_rank", shape.q_lora),
+                ("attention.kv_lora_rank", shape.kv_lora),
+                ("attention.key_length", keys),
+                ("attention.value_length", values),
+            ] {
+                writer.u32(&key(name), value as u32);
+            }
+            if self.family.is_split() {
+                writer.u32(&key("attention.key_length_mla"), heads as u32);
+                writer.u32(&key("attention.value_length_mla"), shape.vdim as u32);
+            }
+        } else if head != shape.dim / shape.heads
             || names_head.iter().any(|start| architecture.starts_with(start))
         {
             writer.u32(&key("attention.key_length"), head as u32);
@@ -207,6 +324,9 @@ impl File<'_> {
         float("rope.scaling.yarn_beta_slow", slow);
         float("rope.scaling.yarn_log_multiplier", shape.log_mul);
         float("attention.temperature_scale", shape.temp);
+        if shape.temp_len != 0 {
+            writer.u32(&key("attention.temperature_length"), shape.temp_len);
+        }
         if shape.window != 0 {
             writer.u32(&key("attention.sliding_window"), shape.window as u32);
         }
@@ -232,6 +352,41 @@ impl File<'_> {
                 writer.u32(&key(name), value as u32);
             }
         }
+        if shape.experts != 0 && self.family.is_latent() {
+            writer.u32(&key("expert_shared_count"), shape.n_shared as u32);
+            writer.u32(&key("leading_dense_block_count"), shape.lead as u32);
+            writer.f32(&key("expert_weights_scale"), shape.wscale);
+            writer.bool(&key("expert_weights_norm"), shape.wnorm);
+            writer.u32(&key("expert_gating_func"), shape.gating);
+            if shape.groups != 0 {
+                writer.u32(&key("expert_group_count"), shape.groups);
+                writer.u32(&key("expert_group_used_count"), shape.groups_used);
+            }
+        }
+        if self.family.is(&["lfm2moe"]) {
+            writer.u32(&key("leading_dense_block_count"), shape.lead as u32);
+            writer.u32(&key("expert_gating_func"), 2);
+        }
+        if !shape.pattern.is_empty() {
+            writer.u32(&key("shortconv.l_cache"), shape.lcache as u32);
+        }
+        if shape.interval != 0 {
+            for (name, value) in [
+                ("ssm.conv_kernel", shape.conv),
+                ("ssm.state_size", shape.ssm_d),
+                ("ssm.group_count", shape.ssm_k),
+                ("ssm.time_step_rank", shape.ssm_v),
+                ("ssm.inner_size", shape.ssm_d * shape.ssm_v),
+                ("full_attention_interval", shape.interval),
+            ] {
+                writer.u32(&key(name), value as u32);
+            }
+            if self.family.is(&["qwen35"]) {
+                let sixth = shape.rot as i32 / 6;
+                let sections = [shape.rot as i32 / 2 - 2 * sixth, sixth, sixth, 0];
+                writer.i32s(&key("rope.dimension_sections"), &sections);
+            }
+        }
         if shape.moe_step != 0 {
             writer.u32(&key("interleave_moe_layer_step"), shape.moe_step as u32);
         }
@@ -246,8 +401,8 @@ impl File<'_> {
             ] {
                 writer.u32(&key(name), shape.hd_swa as u32);
             }
-            writer.u32(&key("embedding_length_per_layer_input"), 0);
-            writer.u32(&key("attention.shared_kv_layers"), 0);
+            writer.u32(&key("embedding_length_per_layer_input"), shape.ple as u32);
+            writer.u32(&key("attention.shared_kv_layers"), shape.shared as u32);
         }
         self.vocab = match shape.vocab.as_str() {
             "spm" => put_pieces(writer),
@@ -264,7 +419,8 @@ impl File<'_> {
         if !shape.tied {
             self.matrix("output.weight", vocab, dim, shape.out);
         }
-        self.vector("output_norm.weight", dim, shape.outnorm, 0.2);
+        let norm = if shape.pattern.is_empty() { "output_norm" } else { "token_embd_norm" };
+        self.vector(&format!("{norm}.weight"), dim, shape.outnorm, 0.2);
         if let Some((factor, low, high, original)) = shape.rope_freqs {
             let factor = |pair: usize| {
                 let power = 2.0 * pair as f64 / rotated as f64;
@@ -295,6 +451,84 @@ impl File<'_> {
             self.floats("rope_factors_long.weight", &[rotated / 2], &long);
             self.floats("rope_factors_short.weight", &[rotated / 2], &short);
         }
+        if shape.ple != 0 {
+            let width = shape.ple * shape.layers;
+            self.put("per_layer_token_embd.weight", &[vocab, width], 0.3, 0.0);
+            self.matrix("per_layer_model_proj.weight", width, dim, 2.0);
+            self.vector("per_layer_proj_norm.weight", shape.ple, 1.0, 0.2);
+        }
+    }
+
+    /// What mixes positions in the place of attention with heads; false if nothing does.
+    fn mixer(&mut self, block: usize) -> bool {
+        let Family { shape, .. } = self.family;
+        let (family, dim) = (self.family, shape.dim);
+        let name = |tensor: &str| format!("blk.{block}.{tensor}");
+        if family.is_latent() {
+            let (turned, heads) = (family.rotated(), shape.heads);
+            self.matrix(&name("attn_q_a.weight"), shape.q_lora, dim, 1.0);
+            self.vector(&name("attn_q_a_norm.weight"), shape.q_lora, 1.0, 0.2);
+            let rows = heads * (shape.nope + turned);
+            self.matrix(&name("attn_q_b.weight"), rows, shape.q_lora, shape.qk);
+            self.matrix(&name("attn_kv_a_mqa.weight"), shape.kv_lora + turned, dim, 1.0);
+            self.vector(&name("attn_kv_a_norm.weight"), shape.kv_lora, 1.0, 0.2);
+            if family.is_split() {
+                self.matrices(&name("attn_k_b.weight"), heads, shape.kv_lora, shape.nope, 1.0);
+                self.matrices(&name("attn_v_b.weight"), heads, shape.vdim, shape.kv_lora, 1.0);
+            } else {
+                let rows = heads * (shape.nope + shape.vdim);
+                self.matrix(&name("attn_kv_b.weight"), rows, shape.kv_lora, shape.qk);
+            }
+            let gain = 2.0 * shape.g_attn;
+            self.matrix(&name("attn_output.weight"), dim, heads * shape.vdim, gain);
+            return true;
+        }
+        if family.is_conv(block) {
+            self.matrix(&name("shortconv.in_proj.weight"), 3 * dim, dim, 1.0);
+            self.plain(&name("shortconv.conv.weight"), dim, shape.lcache, 1.5);
+            self.matrix(&name("shortconv.out_proj.weight"), dim, dim, shape.g_attn);
+            return true;
+        }
+        if family.is_delta_net(block) {
+            let (heads, values) = (shape.ssm_v, shape.ssm_v * shape.ssm_d);
+            let channels = 2 * shape.ssm_k * shape.ssm_d + values;
+            self.matrix(&name("attn_qkv.weight"), channels, dim, 1.0);
+            self.matrix(&name("attn_gate.weight"), values, dim, 1.0);
+            self.plain(&name("ssm_conv1d.weight"), channels, shape.conv, 2.0);
+            self.vector(&name("ssm_dt.bias"), heads, 0.0, 1.0);
+            let decay = family.normal(&name("ssm_a"), heads, 0.3, 0.5);
+            let decay: Vec<_> = decay.into_iter().map(|it| -it.abs()).collect();
+            self.floats(&name("ssm_a"), &[heads], &decay);
+            if family.is(&["qwen35"]) {
+                self.plain(&name("ssm_beta.weight"), heads, dim, 1.5);
+                self.plain(&name("ssm_alpha.weight"), heads, dim, 1.5);
+            } else {
+                self.plain(&name("ssm_ba.weight"), 2 * heads, dim, 1.5);
+            }
+            self.vector(&name("ssm_norm.weight"), shape.ssm_d, 1.0, 0.2);
+            self.matrix(&name("ssm_out.weight"), dim, values, shape.g_attn * 1.5);
+            return true;
+        }
+        false
+    }
+
+    /// The norms between the two halves of a block.
+    fn norms(&mut self, block: usize) {
+        let Family { shape, .. } = self.family;
+        let (family, dim) = (self.family, shape.dim);
+        let name = |tensor: &str| format!("blk.{block}.{tensor}");
+        if family.is(&["gemma2", "gemma3", "gemma4", "olmo2", "glm4", "exaone4"]) {
+            for norm in ["post_attention_norm.weight", "post_ffw_norm.weight"] {
+                self.vector(&name(norm), dim, shape.post, 0.2 * shape.post);
+            }
+        }
+        match family.architecture.as_str() {
+            "gpt-oss" | "seed_oss" | "qwen35" | "qwen3next" => {
+                self.vector(&name("post_attention_norm.weight"), dim, 1.0, 0.2);
+            }
+            "olmo2" | "exaone4" | "cohere2" => {}
+            _ => self.vector(&name("ffn_norm.weight"), dim, 1.0, 0.2),
+        }
     }
 
     fn attention(&mut self, block: usize) {
@@ -305,8 +539,13 @@ impl File<'_> {
         if !family.is(&["olmo2", "exaone4"]) {
             self.vector(&name("attn_norm.weight"), dim, 1.0, 0.2);
         }
+        if self.mixer(block) {
+            return self.norms(block);
+        }
+        // Each head of queries has a gate beside delta nets.
+        let gated = if shape.interval == 0 { 1 } else { 2 };
         let parts = [
-            ("attn_q", shape.heads * head, shape.qk),
+            ("attn_q", gated * shape.heads * head, shape.qk),
             ("attn_k", kv * head, shape.qk),
             ("attn_v", kv * head, 1.0),
         ];
@@ -319,7 +558,9 @@ impl File<'_> {
             self.floats(&name("attn_qkv.weight"), &[rows, dim], &parts.map(part).concat());
         } else {
             for (part, rows, gain) in parts {
-                if part == "attn_v" && shape.no_v && !family.is_local(block) {
+                let is_shared = part != "attn_q" && !family.has_keys(block);
+                let is_key = part == "attn_v" && shape.no_v && !family.is_local(block);
+                if is_shared || is_key {
                     continue;
                 }
                 self.matrix(&name(&format!("{part}.weight")), rows, dim, gain);
@@ -333,7 +574,9 @@ impl File<'_> {
                 let rows = family.is(&["olmo2"]);
                 let [q, k] = [shape.heads, kv].map(|heads| if rows { heads } else { 1 });
                 self.vector(&name("attn_q_norm.weight"), q * head, shape.qk_norm, 0.2);
-                self.vector(&name("attn_k_norm.weight"), k * head, shape.qk_norm, 0.2);
+                if family.has_keys(block) {
+                    self.vector(&name("attn_k_norm.weight"), k * head, shape.qk_norm, 0.2);
+                }
             }
         }
         let output = name("attn_output.weight");
@@ -345,25 +588,18 @@ impl File<'_> {
         if family.is(&["gpt-oss"]) {
             self.vector(&name("attn_sinks.weight"), shape.heads, 1.0, 1.0);
         }
-        if family.is(&["gemma2", "gemma3", "gemma4", "olmo2", "glm4", "exaone4"]) {
-            for norm in ["post_attention_norm.weight", "post_ffw_norm.weight"] {
-                self.vector(&name(norm), dim, shape.post, 0.2 * shape.post);
-            }
-        }
-        match family.architecture.as_str() {
-            "gpt-oss" | "seed_oss" => {
-                self.vector(&name("post_attention_norm.weight"), dim, 1.0, 0.2)
-            }
-            "olmo2" | "exaone4" | "cohere2" => {}
-            _ => self.vector(&name("ffn_norm.weight"), dim, 1.0, 0.2),
-        }
+        self.norms(block);
     }
 
     fn feed_forward(&mut self, block: usize) {
         let Family { shape, .. } = self.family;
-        let (family, dim, ffn) = (self.family, shape.dim, shape.ffn);
+        let (family, dim, ffn) = (self.family, shape.dim, shape.ffn.of(block));
         let name = |tensor: &str| format!("blk.{block}.{tensor}");
-        let is_dense = shape.moe_step > 0 && !(block + 1).is_multiple_of(shape.moe_step);
+        let is_dense =
+            block < shape.lead || shape.moe_step > 0 && !(block + 1).is_multiple_of(shape.moe_step);
+        if family.is(&["gemma4"]) {
+            return self.feed_forward_of_gemma4(block);
+        }
         if shape.experts == 0 || is_dense {
             if family.is(&["phi3", "glm4"]) {
                 self.matrix(&name("ffn_up.weight"), 2 * ffn, dim, 1.0);
@@ -374,19 +610,16 @@ impl File<'_> {
                 self.matrix(&name("ffn_up.weight"), ffn, dim, 1.0);
             }
             self.matrix(&name("ffn_down.weight"), dim, ffn, shape.g_ffn * 1.5);
-            if family.is(&["gemma4"]) {
-                self.vector(&name("layer_output_scale.weight"), 1, 0.9, 0.1);
-            }
             return;
         }
         let (count, width) = (shape.experts, family.expert_width());
-        self.matrix(&name("ffn_gate_inp.weight"), count, dim, 2.0);
+        self.plain(&name("ffn_gate_inp.weight"), count, dim, 2.0);
         for (part, rows, cols, gain) in [
             ("ffn_gate_exps.weight", width, dim, 1.0),
             ("ffn_up_exps.weight", width, dim, 1.0),
             ("ffn_down_exps.weight", dim, width, shape.g_ffn * 2.0),
         ] {
-            self.put(&name(part), &[count, rows, cols], deviation(cols, gain), 0.0);
+            self.matrices(&name(part), count, rows, cols, gain);
         }
         if family.is(&["gpt-oss"]) {
             self.vector(&name("ffn_gate_inp.bias"), count, 0.0, 0.5);
@@ -394,15 +627,73 @@ impl File<'_> {
             self.put(&name("ffn_up_exps.bias"), &[count, width], 0.5, 0.0);
             self.put(&name("ffn_down_exps.bias"), &[count, dim], 0.3, 0.0);
         }
-        let shared = if family.is(&["llama4"]) { width } else { shape.shexp };
+        if shape.probs_b || family.is(&["lfm2moe"]) {
+            self.vector(&name("exp_probs_b.bias"), count, 0.0, 0.3);
+        }
+        let shared = match family.architecture.as_str() {
+            "llama4" => width,
+            _ if family.is_latent() => width * shape.n_shared,
+            _ => shape.shexp,
+        };
         if shared != 0 {
             self.matrix(&name("ffn_gate_shexp.weight"), shared, dim, 1.0);
             self.matrix(&name("ffn_up_shexp.weight"), shared, dim, 1.0);
             self.matrix(&name("ffn_down_shexp.weight"), dim, shared, shape.g_ffn * 1.5);
         }
-        if family.is(&["qwen2moe"]) {
+        if family.is(&["qwen2moe", "qwen3next"]) {
             self.vector(&name("ffn_gate_inp_shexp.weight"), dim, 0.0, 0.2);
         }
+    }
+
+    /// The dense part, experts beside it, and what a block gets beside the hidden state.
+    fn feed_forward_of_gemma4(&mut self, block: usize) {
+        let Family { shape, .. } = self.family;
+        let (dim, ffn) = (shape.dim, shape.ffn.of(block));
+        let name = |tensor: &str| format!("blk.{block}.{tensor}");
+        self.matrix(&name("ffn_gate.weight"), ffn, dim, 1.0);
+        self.matrix(&name("ffn_up.weight"), ffn, dim, 1.0);
+        self.matrix(&name("ffn_down.weight"), dim, ffn, shape.g_ffn * 1.5);
+        let (count, width) = (shape.experts, self.family.expert_width());
+        if count != 0 {
+            self.vector(&name("ffn_gate_inp.scale"), dim, 6.0, 1.0);
+            self.plain(&name("ffn_gate_inp.weight"), count, dim, 2.0);
+            self.matrices(&name("ffn_gate_up_exps.weight"), count, 2 * width, dim, 1.0);
+            let gain = shape.g_ffn * 2.0;
+            self.matrices(&name("ffn_down_exps.weight"), count, dim, width, gain);
+            self.vector(&name("ffn_down_exps.scale"), count, 1.0, 0.3);
+            for norm in ["pre_ffw_norm_2", "post_ffw_norm_1", "post_ffw_norm_2"] {
+                self.vector(&name(&format!("{norm}.weight")), dim, 1.0, 0.2);
+            }
+        }
+        if shape.ple != 0 {
+            self.matrix(&name("inp_gate.weight"), shape.ple, dim, 1.0);
+            self.matrix(&name("proj.weight"), dim, shape.ple, 1.0);
+            self.vector(&name("post_norm.weight"), dim, shape.post, 0.2 * shape.post);
+        }
+        self.vector(&name("layer_output_scale.weight"), 1, 0.9, 0.1);
+    }
+
+    /// A matrix that is never quantized.
+    fn plain(&mut self, name: &str, rows: usize, cols: usize, gain: f64) {
+        let weights = self.family.normal(name, rows * cols, deviation(cols, gain), 0.0);
+        self.store(name, &[rows, cols], &weights);
+    }
+
+    /// Several matrices, one after the other.
+    fn matrices(&mut self, name: &str, count: usize, rows: usize, cols: usize, gain: f64) {
+        let dims = [count, rows, cols];
+        let weights = self.family.normal(name, dims.iter().product(), deviation(cols, gain), 0.0);
+        if !self.family.shape.mxfp4 {
+            return self.floats(name, &dims, &weights);
+        }
+        let blocks: Vec<_> = weights.as_chunks().0.iter().map(mxfp4).collect();
+        if self.family.shape.kind == Some(GgmlType::MXFP4) {
+            let bytes: Vec<_> = blocks.iter().flat_map(|(bytes, _)| *bytes).collect();
+            let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
+            return self.writer.tensor(name, GgmlType::MXFP4, &dims, &bytes);
+        }
+        let weights: Vec<_> = blocks.iter().flat_map(|(_, weights)| *weights).collect();
+        self.store(name, &dims, &weights);
     }
 
     fn matrix(&mut self, name: &str, rows: usize, cols: usize, gain: f64) {
@@ -419,7 +710,8 @@ impl File<'_> {
     }
 
     fn floats(&mut self, name: &str, dims: &[usize], weights: &[f32]) {
-        let stored = self.family.shape.kind.filter(|_| dims.len() > 1);
+        let is_matrix = dims.len() > 1 && !self.family.shape.mxfp4;
+        let stored = self.family.shape.kind.filter(|_| is_matrix);
         if let Some(kind) = stored {
             let seed =
                 weights.iter().fold(1, |seed: u64, x| seed.rotate_left(5) ^ u64::from(x.to_bits()));
@@ -427,10 +719,34 @@ impl File<'_> {
             let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
             return self.writer.tensor(name, kind, &dims, &bytes);
         }
+        self.store(name, dims, weights);
+    }
+
+    fn store(&mut self, name: &str, dims: &[usize], weights: &[f32]) {
         let bytes: Vec<_> = weights.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let dims: Vec<_> = dims.iter().rev().map(|dim| *dim as u64).collect();
         self.writer.tensor(name, GgmlType::F32, &dims, &bytes);
     }
+}
+
+/// The nearest weights of MXFP4, as bytes and as floats: the largest gets the exponent of 4.
+fn mxfp4(weights: &[f32; 32]) -> ([u8; 17], [f32; 32]) {
+    const VALUES: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+    let largest = weights.iter().fold(0.0_f32, |most, weight| most.max(weight.abs()));
+    let exponent = if largest > 0.0 { largest.log2().floor() as i32 - 2 + 127 } else { 0 };
+    let exponent = u8::try_from(exponent.clamp(0, 255)).unwrap();
+    let scale = 2.0_f32.powi(i32::from(exponent) - 128);
+    let mut bytes = [0; 17];
+    bytes[0] = exponent;
+    let mut rounded = [0.0; 32];
+    for (index, (weight, rounded)) in weights.iter().zip(&mut rounded).enumerate() {
+        let off = |value: &i8| (scale * f32::from(*value) - weight).abs();
+        let first = VALUES.iter().enumerate().min_by(|a, b| off(a.1).total_cmp(&off(b.1)));
+        let (code, value) = first.unwrap();
+        *rounded = scale * f32::from(*value);
+        bytes[1 + index % 16] |= (code as u8) << (index / 16 * 4);
+    }
+    (bytes, rounded)
 }
 
 fn deviation(cols: usize, gain: f64) -> f64 {

@@ -156,12 +156,20 @@ pub(crate) fn transformer(engine: &Arc<dyn Engine>) -> Transformer {
 pub(crate) fn placements(engine: &dyn Engine) -> Vec<Placement> {
     let name = std::env::var_os(GUEST).map(|path| path.to_string_lossy().into_owned());
     let wanted = |build: &str| name.as_ref().is_none_or(|name| name.contains(build));
-    let native = matches!(engine.capabilities().memory64, Memory64::Native { .. });
     let mut placements = Vec::new();
     placements.extend(wanted("wasm32").then_some(Placement::auto()));
     placements.extend(wanted("multi32").then_some(Placement::multi32()));
-    placements.extend((native && wanted("wasm64")).then_some(Placement::native64()));
+    placements.extend(wide(engine.capabilities().memory64).filter(|_| wanted("wasm64")));
     placements
+}
+
+/// The placement in one 64-bit memory that an engine has.
+pub(crate) fn wide(memory64: Memory64) -> Option<Placement> {
+    match memory64 {
+        Memory64::Native { .. } => Some(Placement::native64()),
+        Memory64::Lowered { .. } => Some(Placement::flat64()),
+        _ => None,
+    }
 }
 
 /// A model of the tests' own, copied or mapped.

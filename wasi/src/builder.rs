@@ -176,8 +176,9 @@ impl WasiBuilder {
         let mut open = 3;
         for (host, guest, access) in self.directories {
             let directory = cap_std::fs::Dir::open_ambient_dir(&host, ambient_authority());
-            let directory = match directory {
-                Ok(directory) => Box::new(Directory::new(directory, access)),
+            let opened = |directory| Directory::new(directory, access, stop.clone());
+            let directory = match directory.and_then(opened) {
+                Ok(directory) => Box::new(directory),
                 Err(source) => return Err(Error::Directory { host, guest, source }),
             };
             // All numbers of files would have to be taken.

@@ -2,7 +2,7 @@
 //!
 //! `cap-std` resolves paths, and refuses those that leave the directory: through `..`, from the root,
 //! or by symbolic links. What is added here: directories that are read only, which wasi-common does not
-//! know, and times that it cannot show.
+//! know, times that it cannot show, and waiting for pipes and devices, which ends when the guest should stop.
 
 use std::any::Any;
 use std::io::{IoSlice, IoSliceMut, SeekFrom};
@@ -17,21 +17,36 @@ use wasi_common::sync::file::File as HostFile;
 use wasi_common::{Error, SystemTimeSpec, WasiDir, WasiFile};
 
 use crate::access::Access;
+use crate::open::{self, How, Opened};
+use crate::stop::Stop;
+use crate::wait::{self, Ready};
 
 pub(crate) struct Directory {
     inner: host::Dir,
+    /// The same directory, for opening what is in it.
+    open: cap_std::fs::Dir,
     access: Access,
+    stop: Stop,
 }
 
 /// A file that is opened by a path in a [`Directory`], with what may be done there.
 pub(crate) struct File {
     inner: HostFile,
     access: Access,
+    /// Set for a pipe or a device, which never waits by itself: what ends waiting for it.
+    waits: Option<Stop>,
+    /// The guest does not want to wait.
+    at_once: bool,
 }
 
 impl Directory {
-    pub(crate) fn new(directory: cap_std::fs::Dir, access: Access) -> Self {
-        Self { inner: host::Dir::from_cap_std(directory), access }
+    pub(crate) fn new(
+        directory: cap_std::fs::Dir,
+        access: Access,
+        stop: Stop,
+    ) -> std::io::Result<Self> {
+        let open = directory.try_clone()?;
+        Ok(Self { inner: host::Dir::from_cap_std(directory), open, access, stop })
     }
 
     /// Another directory, if both may be changed.
@@ -45,8 +60,22 @@ impl Directory {
 
 impl File {
     pub(crate) fn read_only(file: std::fs::File) -> Self {
-        let file = cap_std::fs::File::from_std(file);
-        Self { inner: HostFile::from_cap_std(file), access: Access::ReadOnly }
+        let inner = HostFile::from_cap_std(cap_std::fs::File::from_std(file));
+        Self { inner, access: Access::ReadOnly, waits: None, at_once: false }
+    }
+
+    /// Waits until a pipe or a device can be read or written, unless the guest does not want to.
+    fn wait(&self, until: Ready) -> Result<(), Error> {
+        match &self.waits {
+            Some(stop) if !self.at_once => wait::until(&self.inner, until, stop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether something failed because another process was faster, so that it has to wait again.
+    fn again(&self, error: &Error) -> bool {
+        let waits = self.waits.is_some() && !self.at_once;
+        waits && matches!(error.downcast_ref(), Some(Errno::Again))
     }
 }
 
@@ -71,9 +100,17 @@ impl WasiDir for Directory {
             may_write(self.access)?;
         }
         let access = self.access;
-        Ok(match self.inner.open_file_(follow, path, create, read, write, flags)? {
-            host::OpenResult::File(inner) => OpenResult::File(Box::new(File { inner, access })),
-            host::OpenResult::Dir(inner) => OpenResult::Dir(Box::new(Self { inner, access })),
+        let how = How { follow, create, read, write, flags };
+        Ok(match open::open(&self.open, path, how)? {
+            Opened::File(file, waits) => {
+                let inner = HostFile::from_cap_std(file);
+                let waits = waits.then(|| self.stop.clone());
+                let at_once = flags.contains(FdFlags::NONBLOCK);
+                OpenResult::File(Box::new(File { inner, access, waits, at_once }))
+            }
+            Opened::Directory(below) => {
+                OpenResult::Dir(Box::new(Self::new(below, access, self.stop.clone())?))
+            }
         })
     }
 
@@ -164,11 +201,16 @@ impl WasiFile for File {
     }
 
     async fn get_fdflags(&self) -> Result<FdFlags, Error> {
-        self.inner.get_fdflags().await
+        let mut flags = self.inner.get_fdflags().await?;
+        flags.set(FdFlags::NONBLOCK, self.at_once);
+        Ok(flags)
     }
 
     async fn set_fdflags(&mut self, flags: FdFlags) -> Result<(), Error> {
-        self.inner.set_fdflags(flags).await
+        let never_waits = if self.waits.is_some() { FdFlags::NONBLOCK } else { FdFlags::empty() };
+        self.inner.set_fdflags(flags | never_waits).await?;
+        self.at_once = flags.contains(FdFlags::NONBLOCK);
+        Ok(())
     }
 
     async fn get_filestat(&self) -> Result<Filestat, Error> {
@@ -195,7 +237,13 @@ impl WasiFile for File {
     }
 
     async fn read_vectored<'a>(&self, into: &mut [IoSliceMut<'a>]) -> Result<u64, Error> {
-        self.inner.read_vectored(into).await
+        loop {
+            self.wait(Ready::ToRead)?;
+            match self.inner.read_vectored(into).await {
+                Err(error) if self.again(&error) => wait::a_moment(),
+                done => return done,
+            }
+        }
     }
 
     async fn read_vectored_at<'a>(
@@ -207,7 +255,13 @@ impl WasiFile for File {
     }
 
     async fn write_vectored<'a>(&self, from: &[IoSlice<'a>]) -> Result<u64, Error> {
-        self.inner.write_vectored(from).await
+        loop {
+            self.wait(Ready::ToWrite)?;
+            match self.inner.write_vectored(from).await {
+                Err(error) if self.again(&error) => wait::a_moment(),
+                done => return done,
+            }
+        }
     }
 
     async fn write_vectored_at<'a>(&self, from: &[IoSlice<'a>], offset: u64) -> Result<u64, Error> {

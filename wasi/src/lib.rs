@@ -38,6 +38,7 @@ mod directory;
 mod error;
 mod functions;
 mod guard;
+mod open;
 mod random;
 #[cfg(unix)]
 mod stdin;

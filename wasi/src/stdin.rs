@@ -3,19 +3,14 @@
 use std::any::Any;
 use std::io::{IoSliceMut, SeekFrom};
 use std::os::fd::AsFd as _;
-use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::io::Errno as HostErrno;
 use wasi_common::file::FileType;
 use wasi_common::snapshots::preview_1::types::Errno;
 use wasi_common::sync::stdio;
 use wasi_common::{Error, WasiFile};
 
 use crate::stop::Stop;
-
-/// How often a guest that waits for input looks whether it should stop.
-const LOOK: Duration = Duration::from_millis(10);
+use crate::wait::{self, Ready};
 
 /// Reads without the buffer of the standard library: no system call waits for what is in a buffer.
 pub(crate) struct Stdin {
@@ -26,21 +21,6 @@ pub(crate) struct Stdin {
 impl Stdin {
     pub(crate) fn new(stop: Stop) -> Self {
         Self { inner: stdio::stdin(), stop }
-    }
-
-    /// Waits until there is something to read, or the guest should stop.
-    fn wait(&self) -> Result<(), Error> {
-        let pause = Timespec::try_from(LOOK).map_err(|_| Errno::Overflow)?;
-        let stdin = std::io::stdin();
-        while !self.stop.is_asked_for() {
-            let mut asked = [PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
-            match rustix::event::poll(&mut asked, Some(&pause)) {
-                Ok(0) | Err(HostErrno::INTR) => {}
-                Ok(_) => return Ok(()),
-                Err(error) => return Err(std::io::Error::from(error).into()),
-            }
-        }
-        Err(Errno::Intr.into())
     }
 }
 
@@ -63,7 +43,7 @@ impl WasiFile for Stdin {
     }
 
     async fn read_vectored<'a>(&self, into: &mut [IoSliceMut<'a>]) -> Result<u64, Error> {
-        self.wait()?;
+        wait::until(&self.inner, Ready::ToRead, &self.stop)?;
         let stdin = std::io::stdin();
         let read = rustix::io::readv(stdin.as_fd(), into).map_err(std::io::Error::from)?;
         Ok(read as u64)

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use wasi_common::sched::{RwEventFlags, RwSubscription, Subscription};
-use wasi_common::{Error, Poll, WasiSched};
+use wasi_common::snapshots::preview_1::types::Errno;
+use wasi_common::{Error, Poll, WasiFile, WasiSched};
 
 use crate::stop::Stop;
 use crate::time::Passed;
@@ -61,6 +62,35 @@ impl WasiSched for Scheduler {
     }
 }
 
+/// What a file is waited for.
+#[derive(Clone, Copy)]
+pub(crate) enum Ready {
+    ToRead,
+    ToWrite,
+}
+
+/// Waits until a file of the host is ready, or the guest should stop.
+#[cfg(unix)]
+pub(crate) fn until(file: &dyn WasiFile, what: Ready, stop: &Stop) -> Result<(), Error> {
+    while !stop.is_asked_for() {
+        if host::is_ready(file, what, LOOK)? {
+            return Ok(());
+        }
+    }
+    Err(Errno::Intr.into())
+}
+
+/// Where the host cannot be asked, files are taken to be ready.
+#[cfg(not(unix))]
+pub(crate) fn until(_: &dyn WasiFile, _: Ready, _: &Stop) -> Result<(), Error> {
+    Ok(())
+}
+
+/// Waits before something is tried again.
+pub(crate) fn a_moment() {
+    std::thread::sleep(LOOK);
+}
+
 /// Marks the files that are ready, and says whether there is one. Waits for a time if there is none.
 fn ready(poll: &mut Poll<'_>, pause: Duration) -> Result<bool, Error> {
     let mut found = false;
@@ -114,8 +144,31 @@ mod host {
     use rustix::event::{PollFd, PollFlags, Timespec};
     use rustix::io::Errno as HostErrno;
     use wasi_common::Error;
+    use wasi_common::WasiFile;
     use wasi_common::sched::{RwEventFlags, Subscription};
     use wasi_common::snapshots::preview_1::types::Errno;
+
+    use super::Ready;
+
+    /// Whether a file is ready, waiting for that for at most this time. One that has ended or failed is:
+    /// reading or writing it says so.
+    pub(super) fn is_ready(
+        file: &dyn WasiFile,
+        what: Ready,
+        pause: Duration,
+    ) -> Result<bool, Error> {
+        let events = match what {
+            Ready::ToRead => PollFlags::IN,
+            Ready::ToWrite => PollFlags::OUT,
+        };
+        let fd = file.pollable().ok_or(Errno::Badf)?;
+        let pause = Timespec::try_from(pause).map_err(|_| Errno::Overflow)?;
+        match rustix::event::poll(&mut [PollFd::from_borrowed_fd(fd, events)], Some(&pause)) {
+            Ok(ready) => Ok(ready > 0),
+            Err(HostErrno::INTR) => Ok(false),
+            Err(error) => Err(std::io::Error::from(error).into()),
+        }
+    }
 
     /// Asks the host which files are ready, waiting for one for at most this time.
     pub(super) fn ready(

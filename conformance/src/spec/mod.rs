@@ -62,19 +62,23 @@ impl Suite {
     pub fn run(&self, engine: &dyn Engine) -> Counts {
         let mut counts = Counts::default();
         for file in self.files() {
-            let run = || script::run(engine, &file);
-            let verdicts = catch_unwind(AssertUnwindSafe(run));
-            let name = file.name();
-            match verdicts {
-                Ok(verdicts) => {
-                    verdicts
-                        .into_iter()
-                        .for_each(|(line, verdict)| counts.add(name, line, verdict));
-                }
-                Err(_) => counts.add(name, 0, Verdict::Failed("the file made it panic".into())),
+            for (line, verdict) in run(engine, &file) {
+                counts.add(file.name(), line, verdict);
             }
         }
         counts
+    }
+
+    /// The outcome of each directive on an engine: a line for each file, with a letter for each directive, in
+    /// their order. It passed (`p`), failed (`f`), needs what the engine or Polychord refuses (`r`), or
+    /// cannot be expressed (`n`).
+    #[must_use]
+    pub fn outcomes(&self, engine: &dyn Engine) -> String {
+        let file = |file: &TestFile<'_>| {
+            let letters: String = run(engine, file).iter().map(|(_, it)| it.letter()).collect();
+            format!("{} {}: {letters}\n", self.name, file.name())
+        };
+        self.files().iter().map(file).collect()
     }
 
     fn files(&self) -> Vec<TestFile<'static>> {
@@ -82,5 +86,70 @@ impl Suite {
             Source::Proposal(name) => proposal(name).collect(),
             Source::Version(version) => spec(version).collect(),
         }
+    }
+}
+
+/// The line and the verdict of each directive of a file.
+fn run(engine: &dyn Engine, file: &TestFile<'_>) -> Vec<(usize, Verdict)> {
+    catch_unwind(AssertUnwindSafe(|| script::run(engine, file)))
+        .unwrap_or_else(|_| vec![(0, Verdict::Failed("the file made it panic".into()))])
+}
+
+/// What 64-bit memories have to do, whether they are the engine's own or lowered: the
+/// [outcomes](Suite::outcomes) of the suites `memory64` and `multi-memory` on Wasmtime, whose 64-bit memories
+/// are its own.
+pub const MEMORY64_OUTCOMES: &str = include_str!("memory64.txt");
+
+/// Compares an engine's outcomes of the suites `memory64` and `multi-memory` with [`MEMORY64_OUTCOMES`],
+/// directive by directive.
+///
+/// ```no_run
+/// use polychord_conformance::{Engine, spec};
+///
+/// fn check(engine: &dyn Engine) {
+///     assert_eq!(spec::check_memory64(engine), Ok(()));
+/// }
+/// ```
+///
+/// # Errors
+///
+/// Which files and directives differ, with both letters.
+pub fn check_memory64(engine: &dyn Engine) -> Result<(), String> {
+    let suites = SUITES.iter().filter(|suite| ["memory64", "multi-memory"].contains(&suite.name));
+    let found: String = suites.map(|suite| suite.outcomes(engine)).collect();
+    differences(&found, MEMORY64_OUTCOMES)
+}
+
+/// Where outcomes differ.
+fn differences(found: &str, expected: &str) -> Result<(), String> {
+    if found == expected {
+        return Ok(());
+    }
+    let mut wrong = Vec::new();
+    for (found, expected) in found.lines().zip(expected.lines()) {
+        let letters = |line: &str| line.rsplit(' ').next().unwrap_or_default().to_owned();
+        let (has, wanted) = (letters(found), letters(expected));
+        let pairs = has.chars().zip(wanted.chars()).enumerate().filter(|(_, (a, b))| a != b);
+        let pairs: Vec<_> =
+            pairs.take(20).map(|(at, (a, b))| format!("{at}: {a}, not {b}")).collect();
+        if found != expected {
+            let (name, _) = found.rsplit_once(' ').unwrap_or((found, ""));
+            wrong.push(format!("{name} {} directives, {}", has.len(), pairs.join("; ")));
+        }
+    }
+    let (has, wanted) = (found.lines().count(), expected.lines().count());
+    Err(format!("{has} files, not {wanted}\n{}", wrong.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directives_that_differ_are_named() {
+        assert_eq!(differences("a b: ppn\n", "a b: ppn\n"), Ok(()));
+        let error = differences("a b: ppn\na c: f\n", "a b: prn\na c: f\n").unwrap_err();
+        assert!(error.contains("a b: 3 directives, 1: p, not r"), "{error}");
+        assert!(!error.contains("a c"), "{error}");
     }
 }

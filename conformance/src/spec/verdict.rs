@@ -12,3 +12,15 @@ pub(crate) enum Verdict {
     /// The API cannot express it.
     NotExpressible(String),
 }
+
+impl Verdict {
+    /// A letter for it.
+    pub(super) const fn letter(&self) -> char {
+        match self {
+            Self::Passed => 'p',
+            Self::Failed(_) => 'f',
+            Self::Refused(_) => 'r',
+            Self::NotExpressible(_) => 'n',
+        }
+    }
+}

@@ -148,9 +148,9 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
 }
 
 /// `out[head] = scales[head] * sum(weights[head * stride + row] * values[row])`, in order of rows,
-/// for at most [`HEADS`] heads.
+/// which are in two pieces, for at most [`HEADS`] heads.
 pub(crate) fn mix<E: Element>(
-    values: &[E],
+    values: [&[E]; 2],
     weights: &[f32],
     stride: usize,
     scales: &[f32],
@@ -166,35 +166,40 @@ pub(crate) fn mix<E: Element>(
 
 #[inline(never)]
 fn mix_of<E: Element, const C: usize, const N: usize>(
-    values: &[E],
+    values: [&[E]; 2],
     weights: &[f32],
     stride: usize,
     scales: &[f32],
     out: &mut [f32],
 ) {
     let dim = out.len() / C;
-    let rows = values.len() / dim;
-    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..rows]);
+    let [before, behind] = values.map(|values| values.len() / dim);
+    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..before + behind]);
+    let pieces = [
+        (values[0], weights.map(|weights| &weights[..before])),
+        (values[1], weights.map(|weights| &weights[before..])),
+    ];
     let mut put = |at: usize, c: usize, sums: v128| {
         let scaled = f32x4_mul(sums, f32x4_splat(scales[c]));
         out[c * dim + at..][..4].copy_from_slice(&lanes(scaled));
     };
     let mut at = 0;
     while at + 4 * N <= dim {
-        let sums = columns::<E, N, C>(values, weights, dim, at);
+        let sums = columns::<E, N, C>(&pieces, dim, at);
         for (c, sums) in sums.into_iter().enumerate() {
             sums.into_iter().enumerate().for_each(|(n, sums)| put(at + 4 * n, c, sums));
         }
         at += 4 * N;
     }
     while at + 4 <= dim {
-        let sums = columns::<E, 1, C>(values, weights, dim, at);
+        let sums = columns::<E, 1, C>(&pieces, dim, at);
         sums.into_iter().enumerate().for_each(|(c, [sums])| put(at, c, sums));
         at += 4;
     }
     for at in at..dim {
         for c in 0..C {
-            let column = values.chunks_exact(dim).map(|row| row[at].one());
+            let column = values.into_iter().flat_map(|values| values.chunks_exact(dim));
+            let column = column.map(|row| row[at].one());
             let sum = weights[c].iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
             out[c * dim + at] = scales[c] * sum;
         }
@@ -204,24 +209,25 @@ fn mix_of<E: Element, const C: usize, const N: usize>(
 /// The sums for `4 * N` columns from `at` on.
 #[inline(always)]
 fn columns<E: Element, const N: usize, const C: usize>(
-    values: &[E],
-    weights: [&[f32]; C],
+    pieces: &[(&[E], [&[f32]; C]); 2],
     dim: usize,
     at: usize,
 ) -> [[v128; N]; C] {
-    let rows = values.len() / dim;
-    assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
     let mut acc = [[ZERO; N]; C];
-    for row in 0..rows {
-        // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves room
-        // for `N` times four (asserted).
-        let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
-        let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
-        for (acc, weights) in acc.iter_mut().zip(weights) {
-            // SAFETY: there are `rows` weights (asserted).
-            let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
-            for (acc, values) in acc.iter_mut().zip(values) {
-                *acc = multiply_add(*acc, weight, values);
+    for (values, weights) in pieces {
+        let rows = values.len() / dim;
+        assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
+        for row in 0..rows {
+            // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
+            // room for `N` times four (asserted).
+            let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
+            let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
+            for (acc, weights) in acc.iter_mut().zip(weights) {
+                // SAFETY: there are `rows` weights (asserted).
+                let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
+                for (acc, values) in acc.iter_mut().zip(values) {
+                    *acc = multiply_add(*acc, weight, values);
+                }
             }
         }
     }

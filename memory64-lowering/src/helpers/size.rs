@@ -45,7 +45,10 @@ impl Helpers<'_> {
         let [want, have] = [body.local(ValType::I64), body.local(ValType::I64)];
         let fail = [I::If(BlockType::Empty), I::I64Const(-1), I::Return, I::End];
         // `delta > cap - old`; a module that shares the memory may have made it larger than `cap`.
-        let cap = I::I64Const(view.cap.cast_signed());
+        let cap = match view.most {
+            Some(global) => I::GlobalGet(global),
+            None => I::I64Const(view.cap.cast_signed()),
+        };
         body.emit(&[size, I::LocalTee(old), cap.clone(), I::I64GtU]).emit(&fail);
         body.emit(&[I::LocalGet(DELTA), cap, I::LocalGet(old), I::I64Sub, I::I64GtU]).emit(&fail);
         body.emit(&[I::LocalGet(old), I::LocalGet(DELTA), I::I64Add, I::LocalSet(new)]);

@@ -14,7 +14,7 @@ pub(super) const BERT: Architecture = Architecture {
 };
 
 /// What all encoders like BERT have.
-pub(super) const ENCODER: u32 =
+pub(super) const ENCODER: u64 =
     feature::ENCODER | feature::NO_PRE_NORMS | feature::SUM_NORMS | feature::LAYER_NORM;
 
 /// The key of what their norms add.

@@ -1,13 +1,13 @@
-//! Gemma 4, the large ones without experts: heads that are wider where there is no window, norms of
-//! values, and keys for values. What the small ones have (inputs for each block, keys and values of
-//! other blocks) is refused by its key, and experts are, too.
+//! Gemma 4: heads that are wider where there is no window, norms of values, and keys for values. The
+//! small ones have inputs for each block, and the last blocks use keys and values of others; one has
+//! experts beside the dense part.
 
 use polychord_abi::network::feature;
 use polychord_abi::transformer::NO_FACTORS;
 
 use super::gemma::scale_embedding;
 use super::{Architecture, Pairs, Result};
-use crate::network::{Config, Keys};
+use crate::network::{Block, Config, Experts, Keys};
 
 pub(super) const GEMMA4: Architecture = Architecture {
     features: feature::GELU
@@ -15,8 +15,9 @@ pub(super) const GEMMA4: Architecture = Architecture {
         | feature::HEAD_NORMS
         | feature::VALUE_NORMS
         | feature::BLOCK_SCALE,
+    some: feature::LAYER_INPUTS | feature::SHARED_KEYS | feature::DENSE_BESIDE,
     read,
-    ..Architecture::new("gemma4", "Gemma 4 31B", Pairs::Halves)
+    ..Architecture::new("gemma4", "Gemma 4: E2B, E4B, 26B-A4B, 31B", Pairs::Halves)
 };
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
@@ -46,6 +47,53 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
         }
         if !keys.has_tensor(&format!("blk.{number}.attn_v.weight")) {
             block.features |= feature::KEYS_AS_VALUES;
+        }
+    });
+    share_keys(keys, config, &local)?;
+    if let Some(width) = keys.count("embedding_length_per_layer_input", u32::MAX)? {
+        config.layer_input = width;
+        config.features |= feature::LAYER_INPUTS;
+        config.each(|_, block| block.features |= feature::LAYER_INPUTS);
+    }
+    read_experts(keys, config)
+}
+
+/// Lets the last blocks use the keys and values of the last one of their kind before them.
+fn share_keys(keys: &Keys<'_>, config: &mut Config, local: &[bool]) -> Result<()> {
+    let name = "attention.shared_kv_layers";
+    let Some(shared) = keys.count(name, u32::MAX)? else { return Ok(()) };
+    let own = config.blocks.checked_sub(shared).filter(|own| *own >= 2);
+    let own = own.ok_or_else(|| keys.refused(name))?;
+    let (with_window, without) = (own - 2, own - 1);
+    if !local[with_window as usize] || local[without as usize] {
+        return Err(keys.refused(name));
+    }
+    config.each(|number, block| {
+        if number >= own as usize {
+            block.features &= !feature::KEYS_AS_VALUES;
+            block.features |= feature::SHARED_KEYS;
+            block.keys_of = if local[number] { with_window } else { without };
+        }
+    });
+    let blocks = &config.layers;
+    let heads = |block: &Block| (block.heads, block.kv_heads, block.head_dim);
+    let fits = |block: &Block| {
+        block.features & feature::SHARED_KEYS == 0
+            || heads(block) == heads(&blocks[block.keys_of as usize])
+    };
+    if blocks.iter().all(fits) { Ok(()) } else { Err(keys.refused(name)) }
+}
+
+/// Experts stand beside the dense part.
+fn read_experts(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    if keys.count("expert_count", u32::MAX)?.is_none() {
+        return Ok(());
+    }
+    let width = keys.expert_width(config.ffn)?;
+    config.require_experts(keys, Experts::softmax(width).renormalized().beside_dense())?;
+    config.each(|number, block| {
+        if keys.has_tensor(&format!("blk.{number}.ffn_down_exps.scale")) {
+            block.features |= feature::EXPERT_SCALES;
         }
     });
     Ok(())

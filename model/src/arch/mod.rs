@@ -35,6 +35,12 @@ architectures! {
     gemma2::GEMMA2;
     gemma3::GEMMA3;
     gemma4::GEMMA4;
+    lfm2::LFM2;
+    lfm2moe::LFM2MOE;
+    qwen35::QWEN35;
+    qwen3next::QWEN3NEXT;
+    deepseek2::DEEPSEEK2;
+    mistral4::MISTRAL4;
     phi3::PHI3;
     olmo2::OLMO2;
     exaone4::EXAONE4;

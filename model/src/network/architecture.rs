@@ -26,9 +26,11 @@ pub(crate) struct Architecture {
     /// How it rotates.
     pub(crate) pairs: Pairs,
     /// Features that all of its networks have: bits of [`feature`].
-    pub(crate) features: u32,
+    pub(crate) features: u64,
+    /// Features that some of its blocks or networks have, as its keys say: for the table of families.
+    pub(crate) some: u64,
     /// Features that those of its networks have whose files say so by their tensors.
-    pub(crate) optional: u32,
+    pub(crate) optional: u64,
     /// Tensors that have another name in its files than in [`ROLES`]: role and name.
     pub(crate) names: &'static [(u32, &'static str)],
     /// Keys that change a computation elsewhere, and nothing here: llama.cpp does not use them either.
@@ -41,7 +43,7 @@ pub(crate) struct Architecture {
 
 impl Architecture {
     /// What any file may have.
-    pub(crate) const OPTIONAL: u32 =
+    pub(crate) const OPTIONAL: u64 =
         feature::QKV_BIAS | feature::ATTN_OUTPUT_BIAS | feature::FUSED_QKV | feature::TIED_OUTPUT;
 
     /// The graph of Llama.
@@ -51,6 +53,7 @@ impl Architecture {
             models,
             pairs,
             features: 0,
+            some: 0,
             optional: Self::OPTIONAL,
             names: &[],
             ignored: &[],
@@ -69,7 +72,7 @@ impl Architecture {
     ///
     /// One tensor is enough for a feature: which others it takes is checked afterwards, so that a
     /// file that has some of them is refused.
-    pub(crate) fn features_of(&self, gguf: &Gguf) -> u32 {
+    pub(crate) fn features_of(&self, gguf: &Gguf) -> u64 {
         let is_there = |role: u32| gguf.tensor(&self.name_of(role).replace("{}", "0")).is_some();
         let mut features = self.features;
         for role in ROLES {

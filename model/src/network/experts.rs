@@ -1,7 +1,7 @@
 //! How a feed-forward part is divided into experts.
 
 use polychord_abi::network::feature;
-use polychord_abi::transformer::gating;
+use polychord_abi::transformer::{MOST_GROUPS, gating};
 
 use super::config::Config;
 use super::error::Error;
@@ -13,15 +13,24 @@ const MAX_EXPERTS: u32 = 65_536;
 /// What an architecture says about its experts; files may say otherwise.
 pub(crate) struct Experts {
     gating: u32,
-    features: u32,
+    features: u64,
     width: u32,
     shared: u32,
+    has_groups: bool,
+    has_choice_bias: bool,
 }
 
 impl Experts {
     /// Experts of a width, weighed by the softmax of all.
     pub(crate) const fn softmax(width: u32) -> Self {
-        Self { gating: gating::SOFTMAX, features: feature::EXPERTS, width, shared: 0 }
+        Self {
+            gating: gating::SOFTMAX,
+            features: feature::EXPERTS,
+            width,
+            shared: 0,
+            has_groups: false,
+            has_choice_bias: false,
+        }
     }
 
     /// The weights of those that are chosen are divided by their sum.
@@ -36,8 +45,26 @@ impl Experts {
         self
     }
 
+    /// A token chooses from the best groups, if the file has some.
+    pub(crate) const fn grouped(mut self) -> Self {
+        self.has_groups = true;
+        self
+    }
+
+    /// A bias is added for choosing, in blocks of which the file has one.
+    pub(crate) const fn biased(mut self) -> Self {
+        self.has_choice_bias = true;
+        self
+    }
+
+    /// A dense part stands beside them, in blocks that have both.
+    pub(crate) const fn beside_dense(mut self) -> Self {
+        self.features |= feature::DENSE_BESIDE;
+        self
+    }
+
     /// One more serves all tokens, with these features.
-    pub(crate) const fn shared(mut self, width: u32, features: u32) -> Self {
+    pub(crate) const fn shared(mut self, width: u32, features: u64) -> Self {
         self.features |= feature::SHARED_EXPERT | features;
         self.shared = width;
         self
@@ -83,12 +110,23 @@ impl Config {
             None => {}
         }
         let gating = keys.count("expert_gating_func", gating::SOFTMAX_OF_CHOSEN)?;
+        let (groups, groups_used) = read_groups(keys, &experts, count, used)?;
         self.each(|number, block| {
             if !is_divided(number) {
                 return;
             }
+            let has = |name: &str| keys.has_tensor(&format!("blk.{number}.{name}"));
             block.features |= features;
-            block.ffn = 0;
+            if has("ffn_gate_up_exps.weight") {
+                block.features |= feature::FUSED_EXPERTS;
+            }
+            if experts.has_choice_bias && has("exp_probs_b.bias") {
+                block.features |= feature::CHOICE_BIAS;
+            }
+            (block.expert_groups, block.expert_groups_used) = (groups, groups_used);
+            if experts.features & feature::DENSE_BESIDE == 0 {
+                block.ffn = 0;
+            }
             block.experts = count;
             block.experts_used = used;
             block.expert_ffn = experts.width;
@@ -98,4 +136,29 @@ impl Config {
         });
         Ok(())
     }
+}
+
+/// How many groups experts are in, and how many of them a token chooses from; 0 without groups.
+fn read_groups(
+    keys: &Keys<'_>,
+    experts: &Experts,
+    count: u32,
+    used: u32,
+) -> Result<(u32, u32), Error> {
+    if !experts.has_groups {
+        return Ok((0, 0));
+    }
+    let groups = keys.count("expert_group_count", MOST_GROUPS)?.filter(|groups| *groups > 1);
+    let groups_used = keys.count("expert_group_used_count", groups.unwrap_or(1))?;
+    let Some(groups) = groups else { return Ok((0, 0)) };
+    if !count.is_multiple_of(groups) {
+        return Err(keys.refused("expert_group_count"));
+    }
+    let name = "expert_group_used_count";
+    let groups_used = groups_used.ok_or_else(|| keys.missing(name))?;
+    // A token finds as many experts as it uses.
+    if used > count / groups * groups_used {
+        return Err(keys.refused(name));
+    }
+    Ok((groups, groups_used))
 }

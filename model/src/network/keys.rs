@@ -139,7 +139,7 @@ impl<'a> Keys<'a> {
         }
     }
 
-    pub(super) fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
+    pub(crate) fn required(&self, name: &str, most: u32) -> Result<u32, Error> {
         self.optional(name, most)?.ok_or_else(|| self.missing(name))
     }
 
@@ -164,6 +164,28 @@ impl<'a> Keys<'a> {
         }
         let all = numbers.into_iter().map(|number| in_range(key.clone(), number, most));
         all.collect::<Result<_, _>>().map(Some)
+    }
+
+    /// A number for each of `blocks` blocks as [`per_block`](Self::per_block) has it, where an array
+    /// may say of some blocks that they have none, by 0.
+    pub(super) fn per_block_or_none(
+        &self,
+        name: &str,
+        most: u32,
+        blocks: u32,
+    ) -> Result<Option<Vec<u32>>, Error> {
+        let key = self.key(name);
+        let Some(numbers) = self.metadata.get(&key).and_then(|value| match value {
+            Value::Array(array) if array.uniform().is_none() => array.numbers(),
+            _ => None,
+        }) else {
+            return self.per_block(name, most, blocks);
+        };
+        if numbers.len() != blocks as usize {
+            return Err(Error::ArrayLength { key, found: numbers.len(), blocks });
+        }
+        let one = |number| if number == 0 { Ok(0) } else { in_range(key.clone(), number, most) };
+        numbers.into_iter().map(one).collect::<Result<_, _>>().map(Some)
     }
 
     /// A float above zero.

@@ -107,6 +107,10 @@ fn fit<'a>(
         Size::One => vec![cols.into()],
         // One matrix for each expert.
         Size::ExpertRows => vec![cols.into(), sizes.expert_ffn.into(), sizes.experts.into()],
+        Size::ExpertPairs => vec![cols.into(), (2 * sizes.expert_ffn).into(), sizes.experts.into()],
+        // And for each head.
+        Size::LatentKeyRows => vec![cols.into(), sizes.latent_rank.into(), sizes.heads.into()],
+        Size::LatentValueRows => vec![cols.into(), sizes.value_dim.into(), sizes.heads.into()],
         Size::ExpertDowns => vec![cols.into(), sizes.dim.into(), sizes.experts.into()],
         _ => vec![cols.into(), rows.into()],
     };

@@ -48,6 +48,7 @@ impl Error {
             Self::OutOfRange { .. }
             | Self::PointerOverflow { .. }
             | Self::PointerOutOfBounds { .. }
+            | Self::AcrossSegments { .. }
             | Self::BufferTooSmall { .. } => ErrorKind::OutOfRange,
             Self::RanksDisagree { .. } | Self::RankStopped { .. } | Self::RankBusy { .. } => {
                 ErrorKind::Ranks
@@ -88,6 +89,7 @@ impl Error {
             | Self::OutOfRange { operation, .. }
             | Self::PointerOverflow { operation, .. }
             | Self::PointerOutOfBounds { operation, .. }
+            | Self::AcrossSegments { operation, .. }
             | Self::BufferTooSmall { operation, .. }
             | Self::Io { operation, .. } => Some(operation),
             _ => None,

@@ -28,7 +28,7 @@ fn errors_have_no_hidden_characters() {
         Error::OutOfMemory { engine: "e", what: "w", asked: 0, reason: text() },
         Error::RegionNotFound { memory: 0, region: text(), available: text() },
         Error::InvalidMemory { reason: text() },
-        Error::RankStopped { rank: 0, ranks: 1, reason: text() },
+        Error::RankStopped { rank: 0, ranks: 1, reason: text(), limit: None },
         Error::InvalidLayer {
             layer: 0,
             name: text(),

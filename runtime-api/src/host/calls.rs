@@ -81,7 +81,7 @@ impl Host {
         memory: usize,
         pages: u64,
     ) -> Result<()> {
-        let now = guest.linear_memory(memory).len() as u64;
+        let now = self.view.size(guest, memory);
         let asked = now.saturating_add(pages.saturating_mul(polychord_abi::PAGE));
         let limit = now + self.room(guest, memory);
         if asked <= limit {

@@ -12,6 +12,8 @@ use crate::memory::mapping;
 use crate::memory::mapping::Watch;
 use crate::memory::place::Place;
 use crate::memory::segment::LinearMemories;
+use crate::memory::space::Memories;
+use crate::memory::stats::MemoryId;
 use crate::{Error, Result};
 
 /// Whether a guest is in the middle of a call.
@@ -65,9 +67,8 @@ impl Host {
         let layer = layers.get_mut(id)?;
         let LayerSpec { memory, offset, bytes, .. } = layer.spec;
         let address = memories.guest_address(memory, offset)?;
-        let is_lost = layer.watch.as_ref().is_some_and(Watch::is_lost);
         match layer.loaded {
-            Some(method) if !is_lost => {
+            Some(method) if !layer.is_lost() => {
                 let (took, reason) = (Duration::ZERO, layer.reason);
                 return Ok(LoadedLayer { address, bytes, method, took, reason });
             }
@@ -81,18 +82,18 @@ impl Host {
             // Found out before anything is changed.
             layer.spec.source.check_present(layer.spec.source_offset, bytes)?;
         }
-        let mut place = memories.place(guest, memory, layer.range())?;
-        let watch = match when {
+        let mut at = Parts::of(memories, guest, layer)?;
+        let watches = match when {
             CallState::Running => Err(CopyReason::GuestRuns),
             CallState::Idle if address.is_none() => Err(CopyReason::HostMemory),
             CallState::Idle if read.is_some() => Err(CopyReason::ReadAhead),
-            CallState::Idle => self.map(&mut place, &layer.spec),
+            CallState::Idle => self.map(&mut at, &layer.spec)?,
         };
-        let (mapped, reason) = (watch.is_ok(), watch.as_ref().err().copied());
-        if !mapped {
-            self.copy(&mut place, layer, read)?;
+        let (mapped, reason) = (watches.is_ok(), watches.as_ref().err().copied());
+        match watches {
+            Ok(watches) => layer.watches = watches,
+            Err(_) => self.copy(&mut at, layer, read)?,
         }
-        layer.watch = watch.ok();
         layer.reason = reason;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
         layer.loaded = Some(method);
@@ -126,25 +127,35 @@ impl Host {
 
     /// Copies a layer to its place, from its source or from where its bytes were read to. If that
     /// fails, the place is zeros, and the layer not loaded.
-    fn copy(&self, place: &mut Place<'_>, layer: &mut Layer, read: Option<&[u8]>) -> Result<()> {
-        if let Some(watch) = &layer.watch {
-            place.clear(Some(watch)).map_err(|error| self.no_pages(layer, &error))?;
-            (layer.watch, layer.loaded) = (None, None);
-        } else {
-            place.clear_around();
-        }
-        let to = place.bytes();
-        let done = match read {
-            Some(read) if read.len() == to.len() => {
-                to.copy_from_slice(read);
+    fn copy(&self, at: &mut Parts<'_>, layer: &mut Layer, read: Option<&[u8]>) -> Result<()> {
+        if layer.watches.is_empty() {
+            at.each(|place, _| {
+                place.clear_around();
                 Ok(())
-            }
-            _ => self.read_source(&layer.spec, to),
+            })?;
+        } else {
+            self.clear(at, &layer.spec, &layer.watches)?;
+            layer.watches.clear();
+            layer.loaded = None;
+        }
+        let done = match read.filter(|read| read.len() as u64 == layer.spec.bytes) {
+            Some(read) => at.each(|place, skip| {
+                let (to, skip) = (place.bytes(), usize::try_from(skip).unwrap_or(usize::MAX));
+                to.copy_from_slice(&read[skip..skip + to.len()]);
+                Ok(())
+            }),
+            None => self.read_source(at, &layer.spec),
         };
         if done.is_err() {
-            place.clear(None).map_err(|error| self.no_pages(layer, &error))?;
+            self.clear(at, &layer.spec, &[])?;
         }
         done
+    }
+
+    /// Makes all of a layer's 64 KiB pages zero; `watches` are those of its parts, if it is mapped.
+    fn clear(&self, at: &mut Parts<'_>, spec: &LayerSpec, watches: &[Watch]) -> Result<()> {
+        let mut watches = watches.iter();
+        at.each(|place, _| place.clear(watches.next()).map_err(|error| self.no_pages(spec, &error)))
     }
 
     /// Brings a layer into the guest's linear memories while the guest is running, and returns
@@ -171,22 +182,23 @@ impl Host {
         if layer.loaded.is_none() {
             return Ok(());
         }
-        let mut place = memories.place(guest, layer.spec.memory, layer.range())?;
-        self.keep(&layer.spec, place.bytes())?;
-        place.clear(layer.watch.as_ref()).map_err(|error| self.no_pages(layer, &error))?;
+        let mut at = Parts::of(memories, guest, layer)?;
+        self.keep(&mut at, &layer.spec)?;
+        self.clear(&mut at, &layer.spec, &layer.watches)?;
         layer.loaded = None;
-        layer.watch = None;
+        layer.watches.clear();
         self.counters.release();
         tracing::debug!(layer = id.0, "layer released");
         Ok(())
     }
 
     /// Reads a layer to its place, where its bytes then are, if no file has them.
-    fn read_source(&self, spec: &LayerSpec, out: &mut [u8]) -> Result<()> {
+    fn read_source(&self, at: &mut Parts<'_>, spec: &LayerSpec) -> Result<()> {
         let start = Instant::now();
-        spec.source.read_at(spec.source_offset, out)?;
+        at.each(|place, skip| spec.source.read_at(spec.source_offset + skip, place.bytes()))?;
+        let len = usize::try_from(spec.bytes).unwrap_or(usize::MAX);
         if let Some(anonymous) = spec.source.as_anonymous()
-            && anonymous.forget(spec.source_offset, out.len())?
+            && anonymous.forget(spec.source_offset, len)?
         {
             self.counters.decompression(start.elapsed());
         }
@@ -194,10 +206,13 @@ impl Host {
     }
 
     /// Keeps the bytes of a layer before it is released, if no file has them.
-    fn keep(&self, spec: &LayerSpec, bytes: &[u8]) -> Result<()> {
+    fn keep(&self, at: &mut Parts<'_>, spec: &LayerSpec) -> Result<()> {
         let Some(anonymous) = spec.source.as_anonymous() else { return Ok(()) };
-        let start = Instant::now();
-        let compressed = anonymous.keep(spec.source_offset, bytes)?;
+        let (start, mut compressed) = (Instant::now(), 0);
+        at.each(|place, skip| {
+            compressed += anonymous.keep(spec.source_offset + skip, place.bytes())?;
+            Ok(())
+        })?;
         let took = start.elapsed();
         self.counters.compression(spec.bytes, compressed, took);
         tracing::debug!(layer = spec.id.0, bytes = spec.bytes, compressed, ?took, "compressed");
@@ -222,32 +237,31 @@ impl Host {
         &self,
         guest: &mut dyn LinearMemories,
         id: LayerId,
-        to: Range<usize>,
+        to: Range<u64>,
     ) -> Result<u64> {
         let start = Instant::now();
         let mut state = self.state();
         let State { memories, layers, .. } = &mut *state;
         let layer = layers.get_mut(id)?;
         let bytes = layer.spec.bytes;
-        let len = usize::try_from(bytes).ok().filter(|len| *len <= to.len());
-        let Some(len) = len.filter(|_| i32::try_from(bytes).is_ok()) else {
-            let given = to.len().min(i32::MAX as usize) as u64;
+        let room = to.end - to.start;
+        if bytes > room || i32::try_from(bytes).is_err() {
+            let given = room.min(i32::MAX as u64);
             return Err(Error::BufferTooSmall {
                 operation: "memory64_load_layer",
                 given,
                 needed: bytes,
             });
-        };
-        let to = to.start..to.start + len;
+        }
+        let to = to.start..to.start + bytes;
         if layer.loaded.is_some() {
             let address = memories.address(layer.spec.memory, layer.spec.offset, bytes)?;
             memories.copy_out(guest, address, to)?;
             self.counters.read(bytes);
         } else {
-            layer
-                .spec
-                .source
-                .read_at(layer.spec.source_offset, &mut guest.linear_memory_mut(0)[to])?;
+            let LayerSpec { source, source_offset, .. } = &layer.spec;
+            self.view
+                .fill(guest, 0, to, |skip, part| source.read_at(source_offset + skip, part))?;
             self.counters.load(bytes, false, start.elapsed());
         }
         Ok(bytes)
@@ -283,31 +297,74 @@ impl Host {
     /// Maps a layer's pages, if the engine, the source and the alignment allow it. The source has
     /// just been found long enough.
     #[allow(unsafe_code, reason = "the contract of the mapping module is met here")]
-    fn map(&self, place: &mut Place<'_>, spec: &LayerSpec) -> Result<Watch, CopyReason> {
-        let file = spec.source.mapped_file().ok_or(CopyReason::Source)?;
+    fn map(&self, at: &mut Parts<'_>, spec: &LayerSpec) -> Result<Result<Vec<Watch>, CopyReason>> {
+        let Some(file) = spec.source.mapped_file() else { return Ok(Err(CopyReason::Source)) };
         if !self.capabilities.mapping {
-            return Err(CopyReason::Engine);
+            return Ok(Err(CopyReason::Engine));
         }
-        // SAFETY: the file has the whole range, and the caller of `Source::open_mapped` promised
-        // that it stays so.
-        let mapped = unsafe { place.map(file, spec.source_offset) };
-        mapped.map_or_else(
-            |error| {
-                let hint = out_of_mappings(&error);
-                tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
-                Err(CopyReason::System)
-            },
-            |watch| watch.ok_or(CopyReason::Pages),
-        )
+        let (mut watches, mut refused) = (Vec::with_capacity(1), None);
+        at.each(|place, skip| {
+            if refused.is_some() {
+                return Ok(());
+            }
+            // SAFETY: the file has the whole range, and the caller of `Source::open_mapped` promised
+            // that it stays so.
+            match unsafe { place.map(file, spec.source_offset + skip) } {
+                Ok(Some(watch)) => watches.push(watch),
+                Ok(None) => refused = Some(CopyReason::Pages),
+                Err(error) => {
+                    let hint = out_of_mappings(&error);
+                    tracing::warn!(layer = spec.id.0, %error, hint, "mapping failed; copying instead");
+                    refused = Some(CopyReason::System);
+                }
+            }
+            Ok(())
+        })?;
+        let Some(reason) = refused else { return Ok(Ok(watches)) };
+        if !watches.is_empty() {
+            self.clear(at, spec, &watches)?;
+        }
+        Ok(Err(reason))
     }
 
-    fn no_pages(&self, layer: &Layer, error: &std::io::Error) -> Error {
+    fn no_pages(&self, spec: &LayerSpec, error: &std::io::Error) -> Error {
         Error::OutOfMemory {
             engine: self.capabilities.engine,
             what: "fresh pages for a released layer",
-            asked: layer.spec.bytes.next_multiple_of(PAGE),
+            asked: spec.bytes.next_multiple_of(PAGE),
             reason: format!("{error}{}", out_of_mappings(error)),
         }
+    }
+}
+
+/// The place of a layer: one part, unless its memory was lowered and the layer is on both sides of the edge
+/// of two segments.
+struct Parts<'a> {
+    memories: &'a mut Memories,
+    guest: &'a mut dyn LinearMemories,
+    memory: MemoryId,
+    ranges: Vec<Range<u64>>,
+}
+
+impl<'a> Parts<'a> {
+    fn of(
+        memories: &'a mut Memories,
+        guest: &'a mut dyn LinearMemories,
+        layer: &Layer,
+    ) -> Result<Self> {
+        let memory = layer.spec.memory;
+        let ranges = memories.parts(memory, layer.range())?;
+        Ok(Self { memories, guest, memory, ranges })
+    }
+
+    /// Does something with each part, given how many bytes of the layer are before it.
+    fn each(&mut self, mut work: impl FnMut(&mut Place<'_>, u64) -> Result<()>) -> Result<()> {
+        let start = self.ranges.first().map_or(0, |first| first.start);
+        for range in &self.ranges {
+            let mut place = self.memories.place(self.guest, self.memory, range)?;
+            work(&mut place, range.start - start)?;
+        }
+        Ok(())
     }
 }
 

@@ -25,7 +25,8 @@ impl Host {
     pub(crate) fn room(&self, guest: &dyn LinearMemories, index: usize) -> u64 {
         let own_limit = self.module.memories().get(index).and_then(|memory| memory.max_bytes);
         let limit = self.memory_limit().min(own_limit.unwrap_or(u64::MAX));
-        let room = limit.saturating_sub(guest.linear_memory(index).len() as u64);
+        let limit = limit.min(self.view.most(index));
+        let room = limit.saturating_sub(self.view.size(guest, index));
         room - room % PAGE
     }
 
@@ -33,7 +34,7 @@ impl Host {
     /// none any more if the guest has grown it since.
     pub(crate) fn spare(&self, guest: &dyn LinearMemories, index: usize) -> Option<Range<u64>> {
         let spare = self.state().spare.get(&index).cloned();
-        spare.filter(|spare| spare.end == guest.linear_memory(index).len() as u64)
+        spare.filter(|spare| spare.end == self.view.size(guest, index))
     }
 
     /// Keeps what linear memories end with for the next memory.
@@ -54,7 +55,13 @@ impl Host {
         segments: Option<Vec<Segment>>,
     ) -> Result<MemoryId> {
         let (backing, storage) = match segments {
-            Some(segments) => (Backing::in_guest(self.module.memories()), Storage::Guest(segments)),
+            Some(segments) => {
+                let backing = match Backing::in_guest(self.module.memories()) {
+                    Backing::Native64 if self.view.is_lowered() => Backing::Flat64,
+                    backing => backing,
+                };
+                (backing, Storage::Guest(segments))
+            }
             None => {
                 let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
                 (Backing::Host, Storage::host(self.capabilities.engine, bytes)?)
@@ -119,9 +126,9 @@ impl Host {
         &self,
         guest: &mut dyn LinearMemories,
         address: u64,
-        to: Range<usize>,
+        to: Range<u64>,
     ) -> Result<()> {
-        let len = to.len() as u64;
+        let len = to.end - to.start;
         self.state().memories.copy_out(guest, address, to)?;
         self.counters.read(len);
         Ok(())
@@ -130,10 +137,10 @@ impl Host {
     pub(crate) fn copy_in(
         &self,
         guest: &mut dyn LinearMemories,
-        from: Range<usize>,
+        from: Range<u64>,
         address: u64,
     ) -> Result<()> {
-        let len = from.len() as u64;
+        let len = from.end - from.start;
         self.state().memories.copy_in(guest, from, address)?;
         self.counters.write(len);
         Ok(())

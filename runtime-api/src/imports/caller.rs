@@ -21,6 +21,10 @@ use crate::{Error, Result};
 /// Pointers are about the guest's memory of index 0: the one that it exports as `memory`, else the
 /// first that it imports. They are checked against the memory as it is then.
 ///
+/// A 64-bit memory that was [lowered](crate::Memory64::Lowered) consists of segments of 4 GiB. Slices are
+/// of one of them, and those of whole memories are of the first; [`read_into`](Self::read_into) and
+/// [`write`](Self::write) copy across their edges.
+///
 /// ```
 /// use polychord_runtime_api::imports::{Caller, HostError, Imports};
 ///
@@ -49,6 +53,7 @@ pub struct Caller<'a> {
 const POINTERS: usize = 0;
 
 impl<'a> Caller<'a> {
+    #[inline]
     pub(super) fn new(host: &'a Arc<Host>, guest: &'a mut dyn Instance) -> Self {
         Self { host, guest, state: OnceCell::new() }
     }
@@ -72,32 +77,33 @@ impl<'a> Caller<'a> {
     pub fn memory_and_state<T: 'static>(&mut self) -> Option<(&mut [u8], &mut T)> {
         self.state.get_or_init(|| self.host.take_state());
         let state = self.state.get_mut()?.as_mut()?.downcast_mut()?;
-        Some((self.guest.linear_memory_mut(POINTERS), state))
+        let first = self.host.view().first(POINTERS);
+        Some((self.guest.linear_memory_mut(first), state))
     }
 
     /// The bytes of the guest's memory of index 0, as it is now.
     #[must_use]
     pub fn memory(&self) -> &[u8] {
-        self.guest.linear_memory(POINTERS)
+        self.linear_memory(POINTERS)
     }
 
     /// The bytes of the guest's memory of index 0, mutably.
     #[must_use]
     pub fn memory_mut(&mut self) -> &mut [u8] {
-        self.guest.linear_memory_mut(POINTERS)
+        self.linear_memory_mut(POINTERS)
     }
 
     /// The bytes of a memory by its index in [`ModuleInfo::memories`](crate::ModuleInfo::memories);
     /// empty if there is none.
     #[must_use]
     pub fn linear_memory(&self, index: usize) -> &[u8] {
-        self.guest.linear_memory(index)
+        self.guest.linear_memory(self.host.view().first(index))
     }
 
     /// The bytes of a memory by its index, mutably.
     #[must_use]
     pub fn linear_memory_mut(&mut self, index: usize) -> &mut [u8] {
-        self.guest.linear_memory_mut(index)
+        self.guest.linear_memory_mut(self.host.view().first(index))
     }
 
     /// The index of the memory that the guest exports by a name.
@@ -114,43 +120,61 @@ impl<'a> Caller<'a> {
     /// cannot.
     pub fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
         self.host.check_growth(&*self.guest, memory, pages)?;
-        self.guest.grow(memory, pages)
+        self.host.view().grow(self.guest, memory, pages)
     }
 
     /// The `len` bytes at `ptr`, as a range of [`memory`](Self::memory).
     ///
     /// # Errors
     ///
-    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now, and
+    /// [`Error::AcrossSegments`] if they are in it, but not in the first segment.
     pub fn range(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<Range<usize>> {
         let (ptr, len) = (ptr.into(), len.into());
-        let size = self.memory().len();
-        let range = ptr.checked_add(len).and_then(|end| {
-            let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(end).ok()?);
-            (end <= size).then_some(start..end)
-        });
-        let operation = "a function of the host";
-        range.ok_or(Error::PointerOutOfBounds { operation, ptr, len, size: size as u64 })
+        within(self.memory().len(), ptr, len).ok_or_else(|| self.outside(ptr, len))
     }
 
     /// The `len` bytes at `ptr`.
     ///
     /// # Errors
     ///
-    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now, and
+    /// [`Error::AcrossSegments`] if they are in two segments of it.
     pub fn read(&self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&[u8]> {
-        let range = self.range(ptr, len)?;
-        Ok(&self.memory()[range])
+        let (ptr, len) = (ptr.into(), len.into());
+        let memory = self.memory();
+        match within(memory.len(), ptr, len) {
+            Some(range) => Ok(&memory[range]),
+            None => self.read_beyond(ptr, len),
+        }
+    }
+
+    /// Copies the bytes at `ptr` into `out`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory.
+    pub fn read_into(&self, ptr: impl Into<u64>, out: &mut [u8]) -> Result<()> {
+        let (ptr, len) = (ptr.into(), out.len() as u64);
+        let read = self.host.view().read(&*self.guest, POINTERS, ptr, out);
+        read.map_err(|_| self.outside(ptr, len))
     }
 
     /// The `len` bytes at `ptr`, to be written to.
     ///
     /// # Errors
     ///
-    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now.
+    /// [`Error::PointerOutOfBounds`] if they leave the guest's memory as it is now, and
+    /// [`Error::AcrossSegments`] if they are in two segments of it.
     pub fn slice_mut(&mut self, ptr: impl Into<u64>, len: impl Into<u64>) -> Result<&mut [u8]> {
-        let range = self.range(ptr, len)?;
-        Ok(&mut self.memory_mut()[range])
+        let (ptr, len) = (ptr.into(), len.into());
+        if let Some(range) = within(self.memory().len(), ptr, len) {
+            return Ok(&mut self.memory_mut()[range]);
+        }
+        // Found out before, as a slice that is returned stays borrowed.
+        self.read_beyond(ptr, len)?;
+        let bytes = self.host.view().slice_mut(self.guest, POINTERS, ptr..ptr + len);
+        Ok(bytes.unwrap_or_default())
     }
 
     /// Writes bytes at `ptr`.
@@ -159,8 +183,9 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory; nothing is written then.
     pub fn write(&mut self, ptr: impl Into<u64>, bytes: &[u8]) -> Result<()> {
-        self.slice_mut(ptr, bytes.len() as u64)?.copy_from_slice(bytes);
-        Ok(())
+        let (ptr, len) = (ptr.into(), bytes.len() as u64);
+        let written = self.host.view().write(self.guest, POINTERS, ptr, bytes);
+        written.map_err(|_| self.outside(ptr, len))
     }
 
     /// The text of `len` bytes at `ptr`.
@@ -183,7 +208,10 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if it leaves the guest's memory.
     pub fn read_value<T: Bytes>(&self, ptr: impl Into<u64>) -> Result<T> {
-        Ok(T::read(self.read(ptr, size_of::<T>() as u64)?))
+        let mut bytes = [0; 16];
+        let bytes = &mut bytes[..size_of::<T>()];
+        self.read_into(ptr, bytes)?;
+        Ok(T::read(bytes))
     }
 
     /// Writes a number at `ptr`, least significant byte first.
@@ -192,8 +220,10 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if it leaves the guest's memory.
     pub fn write_value<T: Bytes>(&mut self, ptr: impl Into<u64>, value: T) -> Result<()> {
-        value.write(self.slice_mut(ptr, size_of::<T>() as u64)?);
-        Ok(())
+        let mut bytes = [0; 16];
+        let bytes = &mut bytes[..size_of::<T>()];
+        value.write(bytes);
+        self.write(ptr, bytes)
     }
 
     /// Calls a function that the guest exports, from within the guest's own call. The time limit is
@@ -227,7 +257,7 @@ impl<'a> Caller<'a> {
     /// [`Error::MissingGlobal`] if there is none of this name.
     pub fn global(&mut self, name: &str) -> Result<Value> {
         let (at, _) = self.host.module().global(name)?;
-        self.guest.global(at)
+        self.guest.global(self.host.view().global(at))
     }
 
     /// Sets a global.
@@ -238,7 +268,7 @@ impl<'a> Caller<'a> {
     /// not change, or has another type.
     pub fn set_global(&mut self, name: &str, value: Value) -> Result<()> {
         let at = self.host.module().global_to_set(name, value)?;
-        self.guest.set_global(at, value)
+        self.guest.set_global(self.host.view().global(at), value)
     }
 
     /// What stops the call that is running; none for a guest that cannot be stopped.
@@ -295,7 +325,35 @@ impl<'a> Caller<'a> {
         (self.host, self.guest)
     }
 
+    /// Bytes that are not in the first segment of the guest's memory, or nowhere.
+    #[inline(never)]
+    fn read_beyond(&self, ptr: u64, len: u64) -> Result<&[u8]> {
+        let end = ptr.checked_add(len);
+        let bytes = end.and_then(|end| self.host.view().slice(&*self.guest, POINTERS, ptr..end));
+        bytes.ok_or_else(|| self.outside(ptr, len))
+    }
+
+    /// Why bytes of the guest's memory are not one slice of it.
+    #[cold]
+    fn outside(&self, ptr: u64, len: u64) -> Error {
+        let size = self.host.view().size(&*self.guest, POINTERS);
+        let operation = "a function of the host";
+        match ptr.checked_add(len) {
+            Some(end) if end <= size => Error::AcrossSegments { operation, ptr, len },
+            _ => Error::PointerOutOfBounds { operation, ptr, len, size },
+        }
+    }
+
+    #[inline]
     fn give_state_back(&mut self) {
+        // Most functions have not asked for it, and nothing else is done for these.
+        if self.state.get().is_some() {
+            self.give_back_what_was_taken();
+        }
+    }
+
+    #[inline(never)]
+    fn give_back_what_was_taken(&mut self) {
         if let Some(Some(state)) = self.state.take() {
             self.host.give_state(state);
         }
@@ -303,6 +361,7 @@ impl<'a> Caller<'a> {
 }
 
 impl Drop for Caller<'_> {
+    #[inline]
     fn drop(&mut self) {
         self.give_state_back();
     }
@@ -312,6 +371,13 @@ impl fmt::Debug for Caller<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Caller").field("host", &self.host).finish_non_exhaustive()
     }
+}
+
+/// Some bytes of a memory of this size; none if they leave it.
+#[inline]
+fn within(size: usize, ptr: u64, len: u64) -> Option<Range<usize>> {
+    let (start, end) = (usize::try_from(ptr).ok()?, usize::try_from(ptr.checked_add(len)?).ok()?);
+    (end <= size).then_some(start..end)
 }
 
 /// A number with as many bytes in the guest's memory as it has in Rust.
@@ -340,12 +406,14 @@ macro_rules! bytes {
         impl sealed::Sealed for $number {}
 
         impl Bytes for $number {
+            #[inline]
             fn read(bytes: &[u8]) -> Self {
                 let mut own = [0; size_of::<Self>()];
                 own.copy_from_slice(bytes);
                 Self::from_le_bytes(own)
             }
 
+            #[inline]
             fn write(self, bytes: &mut [u8]) {
                 bytes.copy_from_slice(&self.to_le_bytes());
             }

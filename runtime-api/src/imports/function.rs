@@ -1,15 +1,19 @@
 //! A function of the host, as engines call it.
+#![allow(unsafe_code)]
 
+use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::caller::Caller;
 use super::error::HostError;
-use super::native::{Outcome, Params};
+use super::native::{Outcome, Params, Plain};
+use super::slot::Slot;
 use crate::Result;
 use crate::host::Host;
-use crate::spi::Instance;
+use crate::spi::{Instance, with_values};
 use crate::value::{FunctionType, Value};
 
 /// A function of the host that guests may import.
@@ -40,10 +44,34 @@ struct Inner {
     module: String,
     name: String,
     ty: FunctionType,
-    body: Box<Body>,
+    body: Box<dyn Body>,
 }
 
-type Body = dyn Fn(&mut Caller<'_>, &[Value], &mut [Value]) -> Result<(), HostError> + Send + Sync;
+/// What a function does.
+trait Body: Send + Sync {
+    fn by_values(
+        &self,
+        caller: &mut Caller<'_>,
+        args: &[Value],
+        results: &mut [Value],
+    ) -> Result<(), Box<HostError>>;
+
+    /// # Safety
+    ///
+    /// As for [`HostFunction::call_slots`], of a function of this type.
+    unsafe fn by_slots(
+        &self,
+        ty: &FunctionType,
+        caller: &mut Caller<'_>,
+        slots: &mut [Slot],
+    ) -> Result<(), Box<HostError>>;
+}
+
+/// A function of native types, which reads and writes slots as they are.
+struct Typed<F, P, R>(F, PhantomData<fn(P) -> R>);
+
+/// A function of values.
+struct Untyped<F>(F);
 
 /// The call of the guest has to end: the host has kept why, and the backend makes the guest trap,
 /// by whatever error.
@@ -65,12 +93,9 @@ impl HostFunction {
         name: &str,
         function: impl Fn(&mut Caller<'_>, P) -> R + Send + Sync + 'static,
     ) -> Self {
-        let ty = FunctionType { params: P::TYPES.to_vec(), results: R::types() };
-        let body = move |caller: &mut Caller<'_>, args: &[Value], results: &mut [Value]| {
-            let params = P::read(args).ok_or_else(|| HostError::new(OTHER_TYPES))?;
-            function(caller, params).write(results)
-        };
-        Self::new(module, name, ty, body)
+        let params = P::TYPES.to_vec();
+        let ty = FunctionType { params, results: R::Plain::PLAIN_TYPES.to_vec() };
+        Self::with(module, name, ty, Typed(function, PhantomData))
     }
 
     pub(super) fn untyped(
@@ -105,6 +130,10 @@ impl HostFunction {
         + Sync
         + 'static,
     ) -> Self {
+        Self::with(module, name, ty, Untyped(body))
+    }
+
+    fn with(module: &str, name: &str, ty: FunctionType, body: impl Body + 'static) -> Self {
         let (module, name, body) = (module.to_owned(), name.to_owned(), Box::new(body));
         Self(Arc::new(Inner { module, name, ty, body }))
     }
@@ -130,19 +159,131 @@ impl HostFunction {
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), Stopped> {
-        let Inner { module, name, body, .. } = &*self.0;
-        let mut caller = Caller::new(host, guest);
-        // No panic may cross the boundary: for some engines it would be undefined behavior.
-        let done = catch_unwind(AssertUnwindSafe(|| body(&mut caller, args, results)));
-        drop(caller);
-        let error = match done {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => error,
-            Err(panic) => HostError::panicked(&*panic),
-        };
-        host.end_call_with(error.into_error(host.capabilities().engine, module, name));
-        Err(Stopped)
+        self.serve(host, guest, |body, caller| body.by_values(caller, args, results))
     }
+
+    /// Serves a call of a guest as [`call`](Self::call) does, for engines whose compiled code stores
+    /// arguments one after another, and finds results in their places: a function of native types
+    /// takes them from there, and no [`Value`] is made.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Stopped`] as [`call`](Self::call) does; the slots hold no results then.
+    ///
+    /// # Safety
+    ///
+    /// There are as many slots as the function has parameters or results, whichever are more, and an
+    /// argument of its type is stored in each of those for parameters. Each of those for results
+    /// holds one of its type afterwards.
+    #[inline]
+    pub unsafe fn call_slots(
+        &self,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
+        slots: &mut [Slot],
+    ) -> Result<(), Stopped> {
+        let ty = &self.0.ty;
+        // SAFETY: the caller's promise.
+        self.serve(host, guest, |body, caller| unsafe { body.by_slots(ty, caller, slots) })
+    }
+
+    #[inline]
+    fn serve(
+        &self,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
+        run: impl FnOnce(&dyn Body, &mut Caller<'_>) -> Result<(), Box<HostError>>,
+    ) -> Result<(), Stopped> {
+        // No panic may cross the boundary: for some engines it would be undefined behavior.
+        let done =
+            catch_unwind(AssertUnwindSafe(|| run(&*self.0.body, &mut Caller::new(host, guest))));
+        match done {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(self.stop(host, *error)),
+            Err(panic) => Err(self.stop_panicked(host, &*panic)),
+        }
+    }
+
+    #[cold]
+    fn stop(&self, host: &Host, error: HostError) -> Stopped {
+        let Inner { module, name, .. } = &*self.0;
+        host.end_call_with(error.into_error(host.capabilities().engine, module, name));
+        Stopped
+    }
+
+    #[cold]
+    fn stop_panicked(&self, host: &Host, panic: &(dyn Any + Send)) -> Stopped {
+        self.stop(host, HostError::panicked(panic))
+    }
+}
+
+impl<F, P: Params, R: Outcome> Body for Typed<F, P, R>
+where
+    F: Fn(&mut Caller<'_>, P) -> R + Send + Sync,
+{
+    fn by_values(
+        &self,
+        caller: &mut Caller<'_>,
+        args: &[Value],
+        results: &mut [Value],
+    ) -> Result<(), Box<HostError>> {
+        let params = P::read(args).ok_or_else(other_types)?;
+        (self.0)(caller, params).into_plain().map_err(Box::new)?.store(results);
+        Ok(())
+    }
+
+    unsafe fn by_slots(
+        &self,
+        _: &FunctionType,
+        caller: &mut Caller<'_>,
+        slots: &mut [Slot],
+    ) -> Result<(), Box<HostError>> {
+        // SAFETY: the caller's promise: the type of the function is that of `P`.
+        let params = unsafe { P::read_slots(slots) };
+        let params = params.ok_or_else(other_types)?;
+        (self.0)(caller, params).into_plain().map_err(Box::new)?.store_slots(slots);
+        Ok(())
+    }
+}
+
+impl<F> Body for Untyped<F>
+where
+    F: Fn(&mut Caller<'_>, &[Value], &mut [Value]) -> Result<(), HostError> + Send + Sync,
+{
+    fn by_values(
+        &self,
+        caller: &mut Caller<'_>,
+        args: &[Value],
+        results: &mut [Value],
+    ) -> Result<(), Box<HostError>> {
+        (self.0)(caller, args, results).map_err(Box::new)
+    }
+
+    unsafe fn by_slots(
+        &self,
+        ty: &FunctionType,
+        caller: &mut Caller<'_>,
+        slots: &mut [Slot],
+    ) -> Result<(), Box<HostError>> {
+        let count = ty.params.len();
+        with_values(count + ty.results.len(), |values| {
+            let (args, results) = values.split_at_mut(count);
+            for ((arg, slot), ty) in args.iter_mut().zip(&*slots).zip(&ty.params) {
+                // SAFETY: the caller's promise.
+                *arg = unsafe { slot.value(*ty) };
+            }
+            (self.0)(caller, args, results).map_err(Box::new)?;
+            for (slot, result) in slots.iter_mut().zip(results) {
+                *slot = Slot::from(*result);
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cold]
+fn other_types() -> Box<HostError> {
+    Box::new(HostError::new(OTHER_TYPES))
 }
 
 /// What a backend would have to do wrong for a function to notice.

@@ -145,7 +145,7 @@ fn read(call: &mut Call<'_>) -> Result<i64> {
     call.require_enabled()?;
     let to = call.buffer(1, 2)?;
     let address = call.transfer(&to)?;
-    let len = to.len() as u64;
+    let len = to.end - to.start;
     call.host.copy_out(call.guest, address, to)?;
     to_result(len)
 }
@@ -154,7 +154,7 @@ fn write(call: &mut Call<'_>) -> Result<i64> {
     call.require_enabled()?;
     let from = call.buffer(1, 2)?;
     let address = call.transfer(&from)?;
-    let len = from.len() as u64;
+    let len = from.end - from.start;
     call.host.copy_in(call.guest, from, address)?;
     to_result(len)
 }
@@ -183,12 +183,11 @@ fn stats(call: &mut Call<'_>) -> Result<i64> {
 fn stats_into(call: &mut Call<'_>) -> Result<i64> {
     let to = call.buffer(0, 1)?;
     let bytes = call.host.stats(call.guest).to_abi().to_le_bytes();
-    let given = to.len() as u64;
-    let Some(slot) = call.guest.linear_memory_mut(0)[to].get_mut(..bytes.len()) else {
-        let needed = bytes.len() as u64;
+    let (given, needed) = (to.end - to.start, bytes.len() as u64);
+    if given < needed {
         return Err(Error::BufferTooSmall { operation: call.name, given, needed });
-    };
-    slot.copy_from_slice(&bytes);
+    }
+    call.host.view().write(call.guest, 0, to.start, &bytes)?;
     to_result(Stats::SIZE as u64)
 }
 
@@ -196,11 +195,26 @@ fn all_gather(call: &mut Call<'_>) -> Result<i64> {
     // The others must not wait for a rank that will never ask.
     let _guard = call.host.rank().map(Rank::stop_if_panicking);
     let (range, chunk) = (call.buffer(0, 2), call.address(1));
-    match call.host.rank() {
-        Some(rank) => {
-            rank.all_gather(range.map(|range| &mut call.guest.linear_memory_mut(0)[range]), chunk)?
+    let Some(rank) = call.host.rank() else {
+        let range = range?;
+        ranks::check_chunk(chunk, range.end - range.start, 1)?;
+        return Ok(0);
+    };
+    let view = call.host.view();
+    let across = |range: &Range<u64>| view.slice(call.guest, 0, range.clone()).is_none();
+    match range {
+        // On both sides of the edge of two segments of a memory that was lowered.
+        Ok(range) if across(&range) => {
+            let len = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; len];
+            view.read(call.guest, 0, range.start, &mut bytes)?;
+            rank.all_gather(Ok(&mut bytes), chunk)?;
+            view.write(call.guest, 0, range.start, &bytes)?;
         }
-        None => ranks::check_chunk(chunk, range?.len() as u64, 1)?,
+        range => {
+            let all = range.map(|range| view.slice_mut(call.guest, 0, range).unwrap_or_default());
+            rank.all_gather(all, chunk)?;
+        }
     }
     Ok(0)
 }
@@ -223,12 +237,12 @@ impl Call<'_> {
 
     /// The first argument as an offset in the 64-bit memory, for a transfer of a buffer whose
     /// length the result can express.
-    fn transfer(&self, buffer: &Range<usize>) -> Result<u64> {
+    fn transfer(&self, buffer: &Range<u64>) -> Result<u64> {
         let offset = match self.args.first() {
             Some(Value::I64(offset)) => offset.cast_unsigned(),
             _ => u64::MAX,
         };
-        let len = buffer.len() as u64;
+        let len = buffer.end - buffer.start;
         if i32::try_from(len).is_err() {
             let size = i32::MAX as u64;
             return Err(Error::OutOfRange { operation: self.name, offset, len, size });
@@ -239,10 +253,10 @@ impl Call<'_> {
     /// The guest buffer that arguments `ptr` and `len` name, checked against the guest's
     /// memory before anything is read or allocated. A null pointer is refused, but for an
     /// empty buffer.
-    fn buffer(&self, ptr: usize, len: usize) -> Result<Range<usize>> {
+    fn buffer(&self, ptr: usize, len: usize) -> Result<Range<u64>> {
         let operation = self.name;
         let (ptr, len) = (self.address(ptr), self.address(len));
-        let size = self.guest.linear_memory(0).len() as u64;
+        let size = self.host.view().size(self.guest, 0);
         let space = match self.host.module().address() {
             AddressType::I32 => 1_u128 << 32,
             AddressType::I64 => 1 << 64,
@@ -256,10 +270,7 @@ impl Call<'_> {
         if end > size.into() || (ptr == 0 && len > 0) {
             return Err(outside);
         }
-        match (usize::try_from(ptr), usize::try_from(end)) {
-            (Ok(start), Ok(end)) => Ok(start..end),
-            _ => Err(outside),
-        }
+        Ok(ptr..ptr + len)
     }
 
     /// A pointer or length; unsigned, as WebAssembly addresses are.

@@ -1,6 +1,8 @@
 //! Functions of native Rust types.
+#![allow(unsafe_code)]
 
 use super::error::HostError;
+use super::slot::Slot;
 use crate::value::{Value, ValueType};
 
 /// A number as Rust has it: `i32`, `u32`, `i64`, `u64`, `f32`, `f64`, or `u128` for a vector.
@@ -22,6 +24,17 @@ pub trait HostValue: Copy + sealed::Sealed + 'static {
 
     /// The value of this number.
     fn into_value(self) -> Value;
+
+    /// The number in a slot.
+    ///
+    /// # Safety
+    ///
+    /// A number of this type was stored in it.
+    #[doc(hidden)]
+    unsafe fn from_slot(slot: &Slot) -> Self;
+
+    #[doc(hidden)]
+    fn into_slot(self) -> Slot;
 }
 
 /// Parameters of a function: a tuple of 0 to 12 [`HostValue`]s.
@@ -43,6 +56,11 @@ pub trait Params: sealed::Sealed + Sized + 'static {
 
     #[doc(hidden)]
     fn read(args: &[Value]) -> Option<Self>;
+    /// # Safety
+    ///
+    /// A number of its type was stored in each of the slots that there are parameters.
+    #[doc(hidden)]
+    unsafe fn read_slots(slots: &[Slot]) -> Option<Self>;
     #[doc(hidden)]
     fn into_values(self) -> Self::Values;
 }
@@ -67,6 +85,8 @@ pub trait Plain: sealed::Sealed + Sized + 'static {
     #[doc(hidden)]
     fn store(self, results: &mut [Value]);
     #[doc(hidden)]
+    fn store_slots(self, slots: &mut [Slot]);
+    #[doc(hidden)]
     fn room() -> Self::Room;
     #[doc(hidden)]
     fn from_room(room: &Self::Room) -> Option<Self>;
@@ -82,10 +102,12 @@ pub trait Plain: sealed::Sealed + Sized + 'static {
 /// returns::<Result<(), HostError>>();
 /// ```
 pub trait Outcome: sealed::Sealed + Sized + 'static {
+    /// The results are those of this type.
     #[doc(hidden)]
-    fn types() -> Vec<ValueType>;
+    type Plain: Plain;
+
     #[doc(hidden)]
-    fn write(self, results: &mut [Value]) -> Result<(), HostError>;
+    fn into_plain(self) -> Result<Self::Plain, HostError>;
 }
 
 mod sealed {
@@ -93,7 +115,7 @@ mod sealed {
 }
 
 macro_rules! host_values {
-    ($($native:ty: $variant:ident, $raw:ident => $read:expr, $value:ident => $write:expr;)*) => {$(
+    ($($native:ty: $variant:ident $slot:ident, $raw:ident => $read:expr, $value:ident => $write:expr;)*) => {$(
         impl sealed::Sealed for $native {}
 
         impl HostValue for $native {
@@ -112,6 +134,19 @@ macro_rules! host_values {
                 let $value = self;
                 Value::$variant($write)
             }
+
+            #[inline]
+            unsafe fn from_slot(slot: &Slot) -> Self {
+                // SAFETY: the caller's promise.
+                let $raw = unsafe { slot.$slot() };
+                $read
+            }
+
+            #[inline]
+            fn into_slot(self) -> Slot {
+                let $value = self;
+                Slot::from($write)
+            }
         }
 
         impl Plain for $native {
@@ -122,6 +157,13 @@ macro_rules! host_values {
             fn store(self, results: &mut [Value]) {
                 if let [result] = results {
                     *result = self.into_value();
+                }
+            }
+
+            #[inline]
+            fn store_slots(self, slots: &mut [Slot]) {
+                if let [slot, ..] = slots {
+                    *slot = self.into_slot();
                 }
             }
 
@@ -139,13 +181,13 @@ macro_rules! host_values {
 }
 
 host_values! {
-    i32: I32, x => x, x => x;
-    u32: I32, x => x.cast_unsigned(), x => x.cast_signed();
-    i64: I64, x => x, x => x;
-    u64: I64, x => x.cast_unsigned(), x => x.cast_signed();
-    f32: F32, x => x, x => x;
-    f64: F64, x => x, x => x;
-    u128: V128, x => x, x => x;
+    i32: I32 i32, x => x, x => x;
+    u32: I32 i32, x => x.cast_unsigned(), x => x.cast_signed();
+    i64: I64 i64, x => x, x => x;
+    u64: I64 i64, x => x.cast_unsigned(), x => x.cast_signed();
+    f32: F32 f32, x => x, x => x;
+    f64: F64 f64, x => x, x => x;
+    u128: V128 v128, x => x, x => x;
 }
 
 /// An array of a value for each name.
@@ -171,6 +213,15 @@ macro_rules! tuples {
 
             #[inline]
             #[allow(non_snake_case, reason = "values are named like their types")]
+            #[allow(clippy::unused_unit, reason = "what no parameters make")]
+            unsafe fn read_slots(slots: &[Slot]) -> Option<Self> {
+                let ([$($name),*], _) = slots.split_first_chunk()?;
+                // SAFETY: the caller's promise, for each.
+                Some(($(unsafe { $name::from_slot($name) },)*))
+            }
+
+            #[inline]
+            #[allow(non_snake_case, reason = "values are named like their types")]
             fn into_values(self) -> Self::Values {
                 let ($($name,)*) = self;
                 [$($name.into_value()),*]
@@ -191,6 +242,15 @@ macro_rules! result_tuples {
                 let ($($name,)*) = self;
                 for (result, value) in results.iter_mut().zip([$($name.into_value()),*]) {
                     *result = value;
+                }
+            }
+
+            #[inline]
+            #[allow(non_snake_case, reason = "values are named like their types")]
+            fn store_slots(self, slots: &mut [Slot]) {
+                let ($($name,)*) = self;
+                for (slot, value) in slots.iter_mut().zip([$($name.into_slot()),*]) {
+                    *slot = value;
                 }
             }
 
@@ -227,6 +287,8 @@ impl Plain for () {
 
     fn store(self, _results: &mut [Value]) {}
 
+    fn store_slots(self, _slots: &mut [Slot]) {}
+
     fn room() -> [Value; 0] {
         []
     }
@@ -237,27 +299,21 @@ impl Plain for () {
 }
 
 impl<R: Plain> Outcome for R {
-    fn types() -> Vec<ValueType> {
-        R::PLAIN_TYPES.to_vec()
-    }
+    type Plain = Self;
 
     #[inline]
-    fn write(self, results: &mut [Value]) -> Result<(), HostError> {
-        self.store(results);
-        Ok(())
+    fn into_plain(self) -> Result<Self, HostError> {
+        Ok(self)
     }
 }
 
 impl<R> sealed::Sealed for Result<R, HostError> {}
 
 impl<R: Plain> Outcome for Result<R, HostError> {
-    fn types() -> Vec<ValueType> {
-        R::PLAIN_TYPES.to_vec()
-    }
+    type Plain = R;
 
     #[inline]
-    fn write(self, results: &mut [Value]) -> Result<(), HostError> {
-        self?.store(results);
-        Ok(())
+    fn into_plain(self) -> Self {
+        self
     }
 }

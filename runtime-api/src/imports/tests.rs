@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ErrorKind;
-use crate::idle::Idle;
+use crate::idle::{self, Idle};
 use crate::value::ValueType::{F32, F64, I32, I64, V128};
 
 fn function(imports: &Imports, name: &str) -> HostFunction {
@@ -90,4 +90,94 @@ fn nothing_is_added_of_a_set_that_does_not_fit() {
     assert!(matches!(error, Error::Import { .. }), "{error}");
     let names: Vec<_> = imports.iter().map(|(module, name, _)| (module, name)).collect();
     assert_eq!(names, [("host", "b")]);
+}
+
+/// An engine that runs one call of a guest at a time is not asked for a second one.
+#[test]
+fn a_call_within_a_call_is_refused_where_there_is_none() {
+    let mut imports = Imports::new();
+    let back =
+        |caller: &mut Caller<'_>, (): ()| Ok::<_, HostError>(caller.call("run", &[], &mut [])?);
+    imports.function("host", "back", back).unwrap();
+    let refused = |capabilities| {
+        let mut guest = Idle::of("(module (func (export \"run\")))", capabilities);
+        let host = guest.shared_host();
+        let done = function(&imports, "back").call(&host, guest.instance(), &[], &mut []);
+        let trap = |_| Error::call("test", "back", Some(crate::TrapKind::Other), "");
+        host.end_of_call(done.map_err(trap))
+    };
+    let Err(Error::Host { source, .. }) = refused(idle::capabilities()) else { panic!() };
+    let unmet = source.downcast_ref::<Error>();
+    let Some(Error::Unmet { unmet, .. }) = unmet else { panic!("{source}") };
+    assert_eq!(unmet[0].field, "reentrance");
+    let able = crate::Capabilities { reentrance: true, ..idle::capabilities() };
+    refused(able).unwrap();
+}
+
+/// Arguments and results are the same numbers, as values and in slots.
+#[test]
+#[allow(unsafe_code, reason = "the contract of a call is met")]
+fn slots_are_what_values_are() {
+    type All = (u32, i64, f32, f64, u128);
+    let ty = FunctionType { params: vec![I32, V128], results: vec![V128, I32, F64] };
+    let mut imports = Imports::new();
+    imports
+        .function("host", "typed", |_, (a, b, c, d, e): All| (e, d, c, b, a))
+        .unwrap()
+        .function("host", "fails", |_, (a,): (i32,)| -> Result<i64, HostError> {
+            if a < 0 { Err(HostError::exit(a)) } else { Ok(a.into()) }
+        })
+        .unwrap()
+        .untyped("host", "untyped", ty, |_, args, results| {
+            let zeros = [Value::V128(0), Value::I32(0), Value::F64(0.0)];
+            assert_eq!(results, zeros);
+            (results[0], results[1], results[2]) = (args[1], args[0], Value::F64(-0.5));
+            Ok(())
+        })
+        .unwrap();
+    let bits = f32::from_bits(0x7fa0_0001);
+    for (name, args) in [
+        ("typed", vec![(-1).into(), i64::MIN.into(), bits.into(), 0.1.into(), u128::MAX.into()]),
+        ("typed", vec![7.into(), 8_i64.into(), 0.5_f32.into(), (-0.0).into(), 9_u128.into()]),
+        ("fails", vec![i32::MAX.into()]),
+        ("untyped", vec![5.into(), (u128::MAX - 6).into()]),
+    ] {
+        let function = function(&imports, name);
+        let mut guest = Idle::start(1);
+        let host = guest.shared_host();
+        let results = &function.ty().results;
+        let mut slots = vec![Slot::empty(); args.len().max(results.len())];
+        for (slot, arg) in slots.iter_mut().zip(&args) {
+            *slot = Slot::from(*arg);
+        }
+        // SAFETY: there are as many as the function has, of its types.
+        unsafe { function.call_slots(&host, guest.instance(), &mut slots) }.unwrap();
+        let expected = call(&imports, name, &args).unwrap();
+        for ((slot, ty), expected) in slots.iter().zip(results).zip(expected) {
+            // SAFETY: a result of this type was stored in it.
+            let got = unsafe { slot.value(*ty) };
+            assert_eq!(same_bits(got), same_bits(expected), "{name}");
+        }
+    }
+    // One that ends the call leaves no result, and one that is called with too few slots reads none.
+    let (fails, mut guest) = (function(&imports, "fails"), Idle::start(1));
+    let host = guest.shared_host();
+    for mut slots in [vec![Slot::from(-3)], Vec::new()] {
+        // SAFETY: an argument of its type, or no slot at all, of which none is read.
+        let done = unsafe { fails.call_slots(&host, guest.instance(), &mut slots) };
+        assert!(done.is_err());
+        let trap = |_| Error::call("test", "fails", Some(crate::TrapKind::Other), "");
+        let error = host.end_of_call(done.map_err(trap)).unwrap_err();
+        assert_eq!(matches!(error, Error::Exit { code: -3 }), !slots.is_empty(), "{error}");
+    }
+}
+
+fn same_bits(value: Value) -> u128 {
+    value.convert(
+        |value| value.cast_unsigned().into(),
+        |value| value.cast_unsigned().into(),
+        |value| value.to_bits().into(),
+        |value| value.to_bits().into(),
+        |value| value,
+    )
 }

@@ -134,6 +134,13 @@ pub struct TableType {
     pub max: Option<u64>,
 }
 
+impl ExternType {
+    /// Whether it is a linear memory.
+    pub(crate) const fn is_memory(&self) -> bool {
+        matches!(self, Self::Memory(_))
+    }
+}
+
 impl MemoryType {
     /// A memory with 32-bit addresses that begins with this many pages of 64 KiB.
     #[must_use]

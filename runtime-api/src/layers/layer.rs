@@ -220,11 +220,17 @@ pub(crate) struct Layer {
     pub(crate) loaded: Option<LoadMethod>,
     /// If it is copied: why.
     pub(crate) reason: Option<CopyReason>,
-    /// If it is mapped: whether it still has its pages.
-    pub(crate) watch: Option<Watch>,
+    /// If it is mapped: whether it still has its pages, for each part of it that is in a memory of the
+    /// engine.
+    pub(crate) watches: Vec<Watch>,
 }
 
 impl Layer {
+    /// Whether it was mapped, and its file has some of its bytes no longer.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.watches.iter().any(Watch::is_lost)
+    }
+
     /// The place in the memory, in bytes.
     pub(crate) const fn range(&self) -> Range<u64> {
         self.spec.offset..self.spec.offset + self.spec.bytes
@@ -248,7 +254,7 @@ impl Layers {
         let first = spec.offset / PAGE;
         let last = (spec.offset + spec.bytes).div_ceil(PAGE);
         self.by_place.insert((spec.memory, first), (last, spec.id));
-        self.by_id.insert(spec.id, Layer { spec, loaded: None, reason: None, watch: None });
+        self.by_id.insert(spec.id, Layer { spec, loaded: None, reason: None, watches: Vec::new() });
         Ok(())
     }
 
@@ -269,18 +275,18 @@ impl Layers {
 
     /// Ends the watch over everything that is mapped.
     pub(crate) fn forget_mapped(&mut self) {
-        self.by_id.values_mut().for_each(|layer| layer.watch = None);
+        self.by_id.values_mut().for_each(|layer| layer.watches.clear());
     }
 
     /// Checks that what is mapped is still in its files.
     pub(crate) fn check_mapped(&self) -> Result<()> {
         let mut checked: Option<&Source> = None;
         for layer in self.by_id.values() {
-            let (Some(watch), LayerSpec { source, .. }) = (&layer.watch, &layer.spec) else {
+            if layer.watches.is_empty() {
                 continue;
-            };
-            let LayerSpec { source_offset, bytes, .. } = layer.spec;
-            if watch.is_lost() {
+            }
+            let LayerSpec { ref source, source_offset, bytes, .. } = layer.spec;
+            if layer.is_lost() {
                 return Err(source.truncated(source_offset, bytes));
             }
             // Bytes beyond the end of the file, but in its last page, are lost in silence.

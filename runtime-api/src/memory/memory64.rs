@@ -7,6 +7,7 @@ use polychord_plan::range::check_range;
 use crate::memory::mapping::HostPages;
 use crate::memory::region::Region;
 use crate::memory::segment::{Backing, LinearMemories, Segment};
+use crate::memory::view::View;
 use crate::stats::{Histogram, resident};
 use crate::{Error, Result};
 
@@ -56,22 +57,27 @@ impl Memory {
     }
 
     /// Bytes of it that are in RAM: nothing behind the size of a region is.
-    pub(crate) fn resident(&self, guest: &dyn LinearMemories) -> Option<u64> {
+    pub(crate) fn resident(&self, guest: &dyn LinearMemories, view: &View) -> Option<u64> {
         let mut sum = 0;
         for region in &self.regions {
             let mut offset = region.offset;
             while offset < region.end() {
-                let (all, start) = match (self.segment(offset), &self.storage) {
+                let left = self.extent(offset)? - offset;
+                let bytes = match (self.segment(offset), &self.storage) {
                     (Some((segment, within)), _) => {
-                        let all = guest.linear_memory(segment.memory);
-                        (all, segment.start + (offset - within.start))
+                        let start = segment.start + (offset - within.start);
+                        let (index, range) = view.piece(segment.memory, start, left);
+                        let all = guest.linear_memory(index);
+                        &all[to_usize(range.start, range.end - range.start, all.len()).ok()?]
                     }
-                    (None, Storage::Host(pages)) => (pages.bytes(), offset),
+                    (None, Storage::Host(pages)) => {
+                        let all = pages.bytes();
+                        &all[to_usize(offset, left, all.len()).ok()?]
+                    }
                     (None, Storage::Guest(_)) => return None,
                 };
-                let len = self.extent(offset)? - offset;
-                sum += resident(&all[to_usize(start, len, all.len()).ok()?])?;
-                offset += len;
+                sum += resident(bytes)?;
+                offset += bytes.len() as u64;
             }
         }
         Some(sum)

@@ -59,7 +59,8 @@ impl<M: LinearMemories + ?Sized> LinearMemories for Box<M> {
 }
 
 /// How a memory made by `create_memory64` is backed. The engine and the guest decide, not the
-/// caller, and the same guest gets the same on every engine that can run it.
+/// caller, and the same guest gets the same on every engine that can run it, but for 64-bit
+/// memories, which may be native or lowered.
 ///
 /// ```
 /// use polychord_runtime_api::Backing;
@@ -79,12 +80,16 @@ pub enum Backing {
     Segments,
     /// A range of a linear memory with 64-bit addresses.
     Native64,
+    /// A range of a linear memory with 64-bit addresses, which is several 32-bit memories in the engine:
+    /// the module was lowered.
+    Flat64,
 }
 
 polychord_plan::named!(Backing, "backing of a memory", { Host = "host",
     Linear32 = "linear32",
     Segments = "segments",
-    Native64 = "native64" });
+    Native64 = "native64",
+    Flat64 = "flat64" });
 
 impl Backing {
     /// Why it was chosen.
@@ -95,6 +100,9 @@ impl Backing {
             Self::Linear32 => "the guest exports one 32-bit memory",
             Self::Segments => "the guest exports several 32-bit memories",
             Self::Native64 => "the guest's memory has 64-bit addresses",
+            Self::Flat64 => {
+                "the guest's memory has 64-bit addresses, and the engine has 32-bit memories only"
+            }
         }
     }
 
@@ -178,7 +186,7 @@ mod tests {
     use crate::imports::MemoryType;
 
     fn memory(address: AddressType) -> LinearMemory {
-        LinearMemory::new("memory", MemoryType::new(0).address(address), None)
+        LinearMemory::new("memory", MemoryType::new(0).address(address), None, 0)
     }
 
     #[test]

@@ -14,13 +14,18 @@ use crate::memory::place::{MemoryBytes, Place as LayerPlace};
 use crate::memory::region::Region;
 use crate::memory::segment::{Backing, LinearMemories};
 use crate::memory::stats::{MemoryId, MemoryStats};
+use crate::memory::view::View;
 use crate::stats::Histogram;
 use crate::{Error, Result};
 
 /// The memories of one runtime. Together they are one space of 64-bit addresses, each
 /// beginning where the one before it ends.
 #[derive(Debug, Default)]
-pub(crate) struct Memories(Vec<Memory>);
+pub(crate) struct Memories {
+    list: Vec<Memory>,
+    /// How the guest's linear memories are found in those of the engine.
+    view: View,
+}
 
 /// A range of the common space that is all in one place.
 #[derive(Debug)]
@@ -39,6 +44,11 @@ enum Place {
 }
 
 impl Memories {
+    /// No memory yet, of a guest that is seen so.
+    pub(crate) const fn seen_by(view: View) -> Self {
+        Self { list: Vec::new(), view }
+    }
+
     /// Adds a memory with these regions, of which there is at least one.
     pub(crate) fn add(
         &mut self,
@@ -49,7 +59,7 @@ impl Memories {
         let base = self.end();
         let bytes = regions.last().map_or(0, |last| last.offset + last.max_bytes);
         let end = base.checked_add(bytes);
-        let id = u32::try_from(self.0.len()).ok();
+        let id = u32::try_from(self.list.len()).ok();
         let (Some(_), Some(id)) = (end, id) else {
             return Err(Error::TooLarge {
                 what: "another 64-bit memory".into(),
@@ -59,12 +69,12 @@ impl Memories {
             });
         };
         let load_times = Histogram::default();
-        self.0.push(Memory { base, bytes, regions, backing, storage, load_times });
+        self.list.push(Memory { base, bytes, regions, backing, storage, load_times });
         Ok(MemoryId(id))
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Statistics of each memory, without those of its layers.
@@ -74,24 +84,24 @@ impl Memories {
             backing: memory.backing,
             reason: memory.backing.reason(),
             reserved_bytes: memory.bytes,
-            resident_bytes: memory.resident(guest),
+            resident_bytes: memory.resident(guest, &self.view),
             mapped_bytes: 0,
             loads: memory.load_times.count(),
             load_times: memory.load_times,
             regions: memory.regions.clone(),
             segments: memory.segments().to_vec(),
         };
-        (0..).zip(&self.0).map(stats).collect()
+        (0..).zip(&self.list).map(stats).collect()
     }
 
     /// Whether one of them has a segment in the linear memory of this index.
     pub(crate) fn has_segment_in(&self, index: usize) -> bool {
-        self.0.iter().flat_map(Memory::segments).any(|segment| segment.memory == index)
+        self.list.iter().flat_map(Memory::segments).any(|segment| segment.memory == index)
     }
 
     /// Counts a layer that was brought in.
     pub(crate) fn count_load(&mut self, id: MemoryId, took: Duration) {
-        if let Some(memory) = self.0.get_mut(id.0 as usize) {
+        if let Some(memory) = self.list.get_mut(id.0 as usize) {
             memory.load_times.record(took);
         }
     }
@@ -112,7 +122,7 @@ impl Memories {
             available: names().join(", "),
         };
         let index = found.ok_or_else(missing)?;
-        Ok(&mut self.0[id.0 as usize].regions[index])
+        Ok(&mut self.list[id.0 as usize].regions[index])
     }
 
     /// Whether a memory is in the guest's linear memories.
@@ -140,12 +150,33 @@ impl Memories {
         Ok(memory.base + offset)
     }
 
-    /// The place of a layer's range.
+    /// The parts of a layer's range that are each in one memory of the engine: one, unless the range is on
+    /// both sides of the edge of two segments of a memory that was lowered.
+    pub(crate) fn parts(&self, id: MemoryId, range: Range<u64>) -> Result<Vec<Range<u64>>> {
+        let memory = self.get(id)?;
+        let (mut parts, mut start) = (Vec::with_capacity(1), range.start);
+        while start < range.end {
+            let left = range.end - start;
+            let len = match memory.segment(start) {
+                Some((segment, within)) => {
+                    let address = segment.start + (start - within.start);
+                    let (_, piece) = self.view.piece(segment.memory, address, left);
+                    piece.end - piece.start
+                }
+                None => left,
+            };
+            parts.push(start..start + len);
+            start += len;
+        }
+        Ok(parts)
+    }
+
+    /// The place of one of the [`parts`](Self::parts) of a layer's range.
     pub(crate) fn place<'a>(
         &'a mut self,
         guest: &'a mut dyn LinearMemories,
         id: MemoryId,
-        range: Range<u64>,
+        range: &Range<u64>,
     ) -> Result<LayerPlace<'a>> {
         let (offset, len) = (range.start, range.end.saturating_sub(range.start));
         let address = self.address(id, offset, len)?;
@@ -154,26 +185,35 @@ impl Memories {
         let piece = self.piece(address, len).filter(|piece| piece.len() == len);
         let operation = "a layer";
         let outside = || Error::OutOfRange { operation, offset, len, size };
-        let piece = piece.ok_or_else(outside)?;
-        let mut bytes = match piece.place {
-            Place::Linear(index) if lends_pages(guest, index) => {
-                MemoryBytes::Pages(guest.whole_pages(index).ok_or_else(outside)?)
+        let Piece { place, range } = piece.ok_or_else(outside)?;
+        let (mut bytes, range) = match place {
+            Place::Linear(memory) => {
+                let (index, range) = self.view.piece(memory, range.start, len);
+                let bytes = match lends_pages(guest, index) {
+                    true => MemoryBytes::Pages(guest.whole_pages(index).ok_or_else(outside)?),
+                    false => MemoryBytes::Plain(guest.linear_memory_mut(index)),
+                };
+                (bytes, range)
             }
-            Place::Linear(index) => MemoryBytes::Plain(guest.linear_memory_mut(index)),
-            Place::Host(memory) => match self.0.get_mut(memory).map(|memory| &mut memory.storage) {
-                Some(Storage::Host(pages)) => MemoryBytes::Pages(pages.whole()),
-                _ => return Err(outside()),
-            },
+            Place::Host(memory) => {
+                match self.list.get_mut(memory).map(|memory| &mut memory.storage) {
+                    Some(Storage::Host(pages)) => (MemoryBytes::Pages(pages.whole()), range),
+                    _ => return Err(outside()),
+                }
+            }
         };
-        let range = piece.index(bytes.all().len())?;
+        if range.end - range.start != len {
+            return Err(outside());
+        }
+        let range = to_usize(range.start, len, bytes.all().len())?;
         Ok(LayerPlace::new(bytes, range))
     }
 
     /// The longest piece that a range of the common space begins with; none if it is empty or
     /// begins where there is nothing to use.
     fn piece(&self, address: u64, len: u64) -> Option<Piece> {
-        let index = self.0.partition_point(|memory| memory.base <= address).checked_sub(1)?;
-        let memory = &self.0[index];
+        let index = self.list.partition_point(|memory| memory.base <= address).checked_sub(1)?;
+        let memory = &self.list[index];
         let offset = address - memory.base;
         let len = len.min(memory.extent(offset)? - offset);
         let (place, start) = match memory.segment(offset) {
@@ -186,23 +226,18 @@ impl Memories {
     }
 
     fn end(&self) -> u64 {
-        self.0.last().map_or(0, |memory| memory.base + memory.bytes)
+        self.list.last().map_or(0, |memory| memory.base + memory.bytes)
     }
 
     fn get(&self, id: MemoryId) -> Result<&Memory> {
-        let missing = Error::MemoryNotFound { memory: id.0, count: self.0.len() };
-        self.0.get(id.0 as usize).ok_or(missing)
+        let missing = Error::MemoryNotFound { memory: id.0, count: self.list.len() };
+        self.list.get(id.0 as usize).ok_or(missing)
     }
 }
 
 impl Piece {
     const fn len(&self) -> u64 {
         self.range.end - self.range.start
-    }
-
-    /// Its range as an index of a place of `size` bytes.
-    fn index(&self, size: usize) -> Result<Range<usize>> {
-        to_usize(self.range.start, self.len(), size)
     }
 }
 

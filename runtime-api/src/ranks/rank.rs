@@ -207,7 +207,7 @@ impl Rank {
     }
 
     fn or_stop<T>(&self, done: Result<T>) -> Result<T> {
-        done.inspect_err(|error| self.stop(error))
+        done.inspect_err(|error| self.0.transport.fail(Failure::by(self.0.rank, error)))
     }
 }
 

@@ -93,10 +93,10 @@ impl Threads {
         mut take: impl FnMut(usize, &[u8]),
     ) -> Result<()> {
         let ranks = self.group.slots.len();
-        self.group.barrier.wait(turn, self.rank, deadline).map_err(|failure| {
-            let Failure { rank, reason, .. } = failure;
-            Error::RankStopped { rank: rank as usize, ranks, reason }
-        })?;
+        self.group
+            .barrier
+            .wait(turn, self.rank, deadline)
+            .map_err(|failure| failure.into_error(ranks))?;
         for other in (0..ranks).filter(|other| *other != self.index()) {
             let slot = self.group.slot(other, turn);
             let slot = slot.read().unwrap_or_else(PoisonError::into_inner);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use crate::Result;
+use crate::{Error, Result, TrapKind};
 
 /// How one rank reaches the others of its group.
 ///
@@ -139,7 +139,7 @@ pub struct Failure {
     pub rank: u32,
     /// Why it did.
     pub reason: String,
-    /// The time limit of its call, if it has waited for others beyond it.
+    /// The time limit of its call, if it took longer or has waited for others beyond it.
     pub limit: Option<Duration>,
 }
 
@@ -155,6 +155,23 @@ impl Failure {
     pub fn waited(rank: u32, limit: Duration) -> Self {
         let reason = format!("it waited for the others beyond {} ms", limit.as_millis());
         Self { rank, reason, limit: Some(limit) }
+    }
+
+    /// The failure of a rank by an error of its own.
+    pub(crate) fn by(rank: u32, error: &Error) -> Self {
+        let limit = match error {
+            Error::Trap { kind: TrapKind::DeadlineExceeded(limit), .. } => Some(*limit),
+            Error::RankStopped { limit, .. } => *limit,
+            _ => None,
+        };
+        Self { limit, ..Self::new(rank, error) }
+    }
+
+    /// What all ranks of a group of `ranks` are told.
+    #[must_use]
+    pub fn into_error(self, ranks: usize) -> Error {
+        let Self { rank, reason, limit } = self;
+        Error::RankStopped { rank: rank as usize, ranks, reason, limit }
     }
 }
 

@@ -87,3 +87,21 @@ pub trait Instance: LinearMemories {
     /// [`Error::Call`](crate::Error::Call) if the engine has it not.
     fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()>;
 }
+
+impl<I: Instance + ?Sized> Instance for Box<I> {
+    fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
+        (**self).grow(memory, pages)
+    }
+
+    fn invoke(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
+        (**self).invoke(export, args, results)
+    }
+
+    fn global(&mut self, at: GlobalAt<'_>) -> Result<Value> {
+        (**self).global(at)
+    }
+
+    fn set_global(&mut self, at: GlobalAt<'_>, value: Value) -> Result<()> {
+        (**self).set_global(at, value)
+    }
+}

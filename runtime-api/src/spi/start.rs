@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::host::Host;
 use crate::imports::Item;
+use crate::module::ModuleInfo;
 use crate::spi::instance::Instance;
 
 /// The permission to start one guest: [`Module::instantiate`](crate::Module::instantiate) makes
@@ -37,6 +38,8 @@ use crate::spi::instance::Instance;
 #[derive(Debug)]
 pub struct Start {
     host: Arc<Host>,
+    /// The module as the engine has it.
+    module: Arc<ModuleInfo>,
     imports: Vec<Item>,
 }
 
@@ -72,12 +75,12 @@ pub struct Started {
 }
 
 impl Start {
-    pub(crate) const fn new(host: Arc<Host>, imports: Vec<Item>) -> Self {
-        Self { host, imports }
+    pub(crate) const fn new(host: Arc<Host>, module: Arc<ModuleInfo>, imports: Vec<Item>) -> Self {
+        Self { host, module, imports }
     }
 
     /// What to define for the guest, in the order of
-    /// [`ModuleInfo::imports`](crate::ModuleInfo::imports). Everything has the type that the module
+    /// [`ModuleInfo::imports`](crate::ModuleInfo::imports) of the module that was translated. Everything has the type that the module
     /// declares, and memories are limited to what the guest may have.
     #[must_use]
     pub fn imports(&self) -> &[Item] {
@@ -102,7 +105,7 @@ impl Start {
     ) -> crate::Result<Vec<T>> {
         let mut seen = BTreeMap::new();
         let mut all: Vec<T> = Vec::with_capacity(self.imports.len());
-        for (import, item) in self.host.module().imports().iter().zip(&self.imports) {
+        for (import, item) in self.module.imports().iter().zip(&self.imports) {
             let first = *seen.entry((&import.module, &import.name)).or_insert(all.len());
             let made = match all.get(first) {
                 Some(made) => made.clone(),

@@ -12,6 +12,7 @@ pub use polychord_passes::stop::Reads;
 use crate::host::Host;
 use crate::interrupt::{Cause, Switch};
 use crate::limits::Limits;
+use crate::module::ModuleInfo;
 use crate::spi::watchdog::Watchdog;
 use crate::{Error, Result};
 
@@ -69,26 +70,33 @@ impl Drop for TimeLimit {
 }
 
 /// A module as an engine compiled it, in two variants: the code of guests that can be
-/// stopped looks at a flag, which costs some speed, so it is compiled when the first such guest starts.
+/// stopped looks at a flag, which costs some speed. One is compiled at once, and the other when the
+/// first guest starts that needs it.
 ///
 /// ```
 /// use polychord_runtime_api::spi::{Reads, Variants};
-/// use polychord_runtime_api::{Limits, Result};
+/// use polychord_runtime_api::{Limits, ModuleInfo, Result};
 ///
 /// /// Stands for what an engine compiled.
 /// type Code = Vec<u8>;
 ///
-/// fn code(variants: &Variants<Code>, limits: &Limits, reads: Reads) -> Result<usize> {
-///     let variant = variants.choose(limits, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
-///     Ok(variant.module().len())
+/// fn compile(wasm: &[u8]) -> Result<Code> {
+///     Ok(wasm.to_vec())
+/// }
+///
+/// fn code(wasm: &[u8], info: &ModuleInfo, limits: &Limits) -> Result<usize> {
+///     let variants = Variants::new(wasm, info, "mine", Reads::Always, compile)?;
+///     Ok(variants.choose(limits, compile)?.module().len())
 /// }
 /// ```
 #[derive(Debug)]
 pub struct Variants<M> {
     wasm: Box<[u8]>,
-    plain: M,
+    engine: &'static str,
+    reads: Reads,
+    plain: OnceLock<M>,
     stoppable: OnceLock<Stoppable<M>>,
-    /// Held while the variant with a flag is compiled. Guests may start in many threads at once,
+    /// Held while a variant is compiled. Guests may start in many threads at once,
     /// and what one compilation may cost is bounded, not what many of them cost together.
     compiling: Mutex<()>,
 }
@@ -104,13 +112,12 @@ struct Stoppable<M> {
 /// The variant of a module that one guest runs.
 ///
 /// ```
-/// use polychord_runtime_api::spi::{Reads, Variants};
+/// use polychord_runtime_api::spi::Variants;
 /// use polychord_runtime_api::{Limits, Result};
 ///
 /// /// The code of a guest that nothing stops, which looks at no flag.
-/// fn plain(variants: &Variants<Vec<u8>>, reads: Reads) -> Result<&[u8]> {
-///     let limits = Limits::default();
-///     let variant = variants.choose(&limits, "mine", reads, |wasm| Ok(wasm.to_vec()))?;
+/// fn plain(variants: &Variants<Vec<u8>>) -> Result<&[u8]> {
+///     let variant = variants.choose(&Limits::default(), |wasm| Ok(wasm.to_vec()))?;
 ///     Ok(variant.module())
 /// }
 /// ```
@@ -122,15 +129,38 @@ pub struct Variant<'a, M> {
 }
 
 impl<M> Variants<M> {
-    /// Keeps a module and what it was compiled from.
-    pub fn new(wasm: &[u8], plain: M) -> Self {
-        let (stoppable, compiling) = (OnceLock::new(), Mutex::new(()));
-        Self { wasm: wasm.into(), plain, stoppable, compiling }
+    /// Compiles a module: the variant that `info` says its guests need. `reads` says what makes the
+    /// engine's code read the flag again.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of `compile`, and [`Error::Compile`](crate::Error::Compile) if the module
+    /// cannot be rewritten.
+    pub fn new(
+        wasm: &[u8],
+        info: &ModuleInfo,
+        engine: &'static str,
+        reads: Reads,
+        compile: impl FnOnce(&[u8]) -> Result<M>,
+    ) -> Result<Self> {
+        let variants = Self {
+            wasm: wasm.into(),
+            engine,
+            reads,
+            plain: OnceLock::new(),
+            stoppable: OnceLock::new(),
+            compiling: Mutex::new(()),
+        };
+        if info.only_stoppable() {
+            variants.stoppable(compile)?;
+        } else {
+            variants.plain(compile)?;
+        }
+        Ok(variants)
     }
 
-    /// The variant for a guest with these limits. The one with a flag is compiled when it
-    /// is first asked for, by one thread at a time. `reads` says what makes the engine's code read
-    /// the flag again.
+    /// The variant for a guest with these limits. It is compiled when it is first asked for, by one
+    /// thread at a time.
     ///
     /// # Errors
     ///
@@ -139,42 +169,49 @@ impl<M> Variants<M> {
     pub fn choose(
         &self,
         limits: &Limits,
-        engine: &'static str,
-        reads: Reads,
         compile: impl FnOnce(&[u8]) -> Result<M>,
     ) -> Result<Variant<'_, M>> {
         if !limits.can_be_stopped() {
-            return Ok(Variant { module: &self.plain, flag: None });
+            return Ok(Variant { module: self.plain(compile)?, flag: None });
         }
-        let Stoppable { module, memory } = self.stoppable(engine, reads, compile)?;
+        let Stoppable { module, memory } = self.stoppable(compile)?;
         Ok(Variant { module, flag: Some(memory) })
     }
 
-    fn stoppable(
-        &self,
-        engine: &'static str,
-        reads: Reads,
-        compile: impl FnOnce(&[u8]) -> Result<M>,
-    ) -> Result<&Stoppable<M>> {
-        if let Some(module) = self.stoppable.get() {
-            return Ok(module);
+    fn plain(&self, compile: impl FnOnce(&[u8]) -> Result<M>) -> Result<&M> {
+        self.once(&self.plain, || compile(&self.wasm))
+    }
+
+    fn stoppable(&self, compile: impl FnOnce(&[u8]) -> Result<M>) -> Result<&Stoppable<M>> {
+        self.once(&self.stoppable, || {
+            let checked = polychord_passes::stop::checks(&self.wasm, self.reads);
+            let checked = checked.map_err(|error| Error::Compile {
+                engine: self.engine,
+                reason: format!("it cannot be made stoppable: {error}"),
+            })?;
+            Ok(Stoppable { module: compile(&checked.wasm)?, memory: checked.memory })
+        })
+    }
+
+    /// What is in a place, made by the first who asks.
+    fn once<'a, T>(
+        &'a self,
+        place: &'a OnceLock<T>,
+        make: impl FnOnce() -> Result<T>,
+    ) -> Result<&'a T> {
+        if let Some(there) = place.get() {
+            return Ok(there);
         }
         let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = self.stoppable.get() {
-            return Ok(module);
+        if let Some(there) = place.get() {
+            return Ok(there);
         }
-        let failed = |error: polychord_passes::Error| Error::Compile {
-            engine,
-            reason: format!("it cannot be made stoppable: {error}"),
-        };
-        let checked = polychord_passes::stop::checks(&self.wasm, reads).map_err(failed)?;
-        let module = catch_unwind(AssertUnwindSafe(|| compile(&checked.wasm)));
-        let module = module.unwrap_or_else(|_| {
-            let reason = "its compiler panicked on the code of a guest with a time limit, which is \
-                          a defect of the engine: report it to its authors, and try another engine";
-            Err(Error::Compile { engine, reason: reason.into() })
+        let made = catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|_| {
+            let reason = "its compiler panicked, which is a defect of the engine: report it to its \
+                          authors, and try another engine";
+            Err(Error::Compile { engine: self.engine, reason: reason.into() })
         })?;
-        Ok(self.stoppable.get_or_init(|| Stoppable { module, memory: checked.memory }))
+        Ok(place.get_or_init(|| made))
     }
 }
 
@@ -229,12 +266,19 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::ModuleLimits;
+    use crate::idle::capabilities;
 
     const EMPTY: &[u8] = b"\0asm\x01\0\0\0";
 
+    fn variants(limits: &ModuleLimits, compile: impl FnOnce() -> usize) -> Variants<usize> {
+        let info = ModuleInfo::parse_within(EMPTY, &capabilities(), limits).unwrap();
+        Variants::new(EMPTY, &info, "test", Reads::Always, |_| Ok(compile())).unwrap()
+    }
+
     #[test]
-    fn the_variant_is_compiled_once_however_many_ask_for_it() {
-        let variants = Variants::new(EMPTY, 0);
+    fn a_variant_is_compiled_once_however_many_ask_for_it() {
+        let variants = variants(&ModuleLimits::default(), || 0);
         let compiled = AtomicUsize::new(0);
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -243,18 +287,37 @@ mod tests {
                         thread::sleep(Duration::from_millis(20));
                         Ok(compiled.fetch_add(1, Ordering::Relaxed))
                     };
-                    variants.stoppable("test", Reads::Always, compile).unwrap();
+                    variants.stoppable(compile).unwrap();
                 });
             }
         });
         assert_eq!(compiled.into_inner(), 1);
     }
 
+    /// A compiler is run for the guests that start, and for no others.
+    #[test]
+    fn what_no_guest_needs_is_not_compiled() {
+        let (plain, stopped) = (Limits::default(), Limits::default().interruptible(true));
+        let none = |_: &[u8]| panic!("it is there");
+        for (limits, first, second) in [
+            (ModuleLimits::default(), &plain, &stopped),
+            (ModuleLimits::default().only_stoppable(), &stopped, &plain),
+        ] {
+            let variants = variants(&limits, || 1);
+            assert_eq!(*variants.choose(first, none).unwrap().module(), 1);
+            assert_eq!(*variants.choose(second, |_| Ok(2)).unwrap().module(), 2);
+            for limits in [&plain, &stopped] {
+                let variant = variants.choose(limits, none).unwrap();
+                assert_eq!(variant.has_flag(), limits.can_be_stopped());
+            }
+        }
+    }
+
     #[test]
     fn a_compiler_that_panics_is_an_error_and_can_be_tried_again() {
-        let variants = Variants::new(EMPTY, 0);
-        let error = variants.stoppable("test", Reads::Always, |_| panic!("a defect")).unwrap_err();
+        let variants = variants(&ModuleLimits::default(), || 0);
+        let error = variants.stoppable(|_| panic!("a defect")).unwrap_err();
         assert!(matches!(error, Error::Compile { engine: "test", .. }), "{error}");
-        assert_eq!(variants.stoppable("test", Reads::Always, |_| Ok(7)).unwrap().module, 7);
+        assert_eq!(variants.stoppable(|_| Ok(7)).unwrap().module, 7);
     }
 }

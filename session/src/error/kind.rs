@@ -37,7 +37,7 @@ pub enum ErrorKind {
     TooLarge,
     /// The system, or an engine, has no more memory or threads.
     OutOfMemory,
-    /// The guest was stopped by its time limit. The session can go on.
+    /// The guest was stopped by its time limit, or another rank by its own. The session can go on.
     Stopped,
     /// Another rank failed first, or ranks do not do the same.
     Rank,
@@ -89,6 +89,7 @@ impl Error {
             Self::Chat(error) => error.kind().into(),
             Self::Sampler(error) => error.kind().into(),
             Self::Runtime(error) => of_runtime(error),
+            Self::Receipt(error) => of_receipt(error),
             Self::Guest { status, .. } => of_status(*status),
             Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
             Self::TooLargeForMemory32 { .. } | Self::MemoryBytes { .. } => ErrorKind::TooLarge,
@@ -101,6 +102,8 @@ impl Error {
             | Self::Truncate { .. }
             | Self::Encoder
             | Self::Pooling
+            | Self::PartOfRanks { .. }
+            | Self::Window { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
         }
@@ -140,10 +143,21 @@ fn of_status(status: i32) -> ErrorKind {
     }
 }
 
+fn of_receipt(error: &polychord_receipts::Error) -> ErrorKind {
+    use polychord_receipts::ErrorKind as Kind;
+    match error.kind() {
+        Kind::Io => ErrorKind::Io,
+        Kind::Unsupported => ErrorKind::Unsupported,
+        Kind::Damaged => ErrorKind::InvalidFile,
+        _ => ErrorKind::InvalidArgument,
+    }
+}
+
 fn of_runtime(error: &api::Error) -> ErrorKind {
     use api::Error as E;
     match error {
-        E::Trap { kind: api::TrapKind::DeadlineExceeded(_), .. } => ErrorKind::Stopped,
+        E::Trap { kind: api::TrapKind::DeadlineExceeded(_), .. }
+        | E::RankStopped { limit: Some(_), .. } => ErrorKind::Stopped,
         E::Trap { .. } | E::InvalidModule { .. } | E::Import { .. } | E::MissingExport { .. } => {
             ErrorKind::Guest
         }

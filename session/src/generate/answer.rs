@@ -4,8 +4,11 @@ use std::time::Instant;
 
 use polychord_model::sampler::Sampler;
 use polychord_model::tokenizer::PendingText;
+use polychord_receipts::snapshot::AnswerState;
 
+use crate::digests::{sampling_by_name, sampling_of};
 use crate::error::{Error, Result};
+use crate::generate::budget::{Budget, Progress};
 use crate::generate::cancel::CancelHandle;
 use crate::generate::finish::Finish;
 use crate::generate::generation::Token;
@@ -23,11 +26,23 @@ pub(crate) struct Answer {
     stops: StopTexts,
     /// The whole sequence: what is continued, and what was generated.
     tokens: Vec<u32>,
+    /// Which of them is the first that was generated.
+    begin: usize,
     /// How many tokens may still come.
     left: usize,
     deadline: Option<Instant>,
     cancel: Option<CancelHandle>,
     state: State,
+}
+
+/// What came of evaluating what the session had not seen.
+enum Evaluated {
+    /// All of it was evaluated: there are logits.
+    Logits,
+    /// The budget was used up before.
+    Paused,
+    /// This ended the answer before.
+    Ended(Finish),
 }
 
 enum State {
@@ -62,6 +77,7 @@ impl Answer {
             pending: PendingText::default(),
             stops: StopTexts::new(&options.stop),
             tokens: sequence.to_vec(),
+            begin: sequence.len(),
             left: options.max_tokens.unwrap_or(usize::MAX),
             // A deadline beyond what the clock can express never comes.
             deadline: options.deadline.and_then(|most| Instant::now().checked_add(most)),
@@ -72,6 +88,35 @@ impl Answer {
                 false => State::Ended(Finish::ContextFull),
             },
         })
+    }
+
+    /// Goes on with an answer that was begun elsewhere. Its text goes on, too: characters and stop
+    /// texts that are not complete.
+    pub(crate) fn resume(
+        session: &mut Session,
+        sequence: &[u32],
+        state: &AnswerState,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let mut answer = Self::begin(session, sequence, options)?;
+        answer.sampler = Sampler::after(&sampling_of(&state.sampling)?, state.drawn)?;
+        answer.begin = (state.begin as usize).min(sequence.len());
+        for id in &sequence[answer.begin..] {
+            let text = answer.pending.push(answer.model.tokenizer()?, *id)?;
+            if let Pushed::Stopped { stop, .. } = answer.stops.push(&text) {
+                answer.state = State::Ended(Finish::Stop(stop));
+                break;
+            }
+        }
+        Ok(answer)
+    }
+
+    /// How its tokens are chosen, and how far that is.
+    pub(crate) fn state(&self) -> AnswerState {
+        let sampling = sampling_by_name(self.sampler.options());
+        // No longer than a context.
+        let begin = u32::try_from(self.begin).unwrap_or(u32::MAX);
+        AnswerState::new(sampling, self.sampler.drawn(), begin)
     }
 
     /// What is continued, and what was generated.
@@ -89,9 +134,22 @@ impl Answer {
 
     /// The next token; none if the answer has ended.
     pub(crate) fn next(&mut self, session: &mut Session) -> Option<Result<Token>> {
+        match self.next_within(session, &mut Budget::unlimited())? {
+            Ok(Progress::Token(token)) => Some(Ok(token)),
+            Ok(Progress::Paused) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// The next token, if the budget is enough for it; none if the answer has ended.
+    pub(crate) fn next_within(
+        &mut self,
+        session: &mut Session,
+        budget: &mut Budget,
+    ) -> Option<Result<Progress>> {
         let State::Running = self.state else { return None };
-        match self.step(session) {
-            Ok(token) => token.map(Ok),
+        match self.step(session, budget) {
+            Ok(progress) => progress.map(Ok),
             Err(error) => {
                 self.state = State::Failed;
                 Some(Err(error))
@@ -99,11 +157,15 @@ impl Answer {
         }
     }
 
-    fn step(&mut self, session: &mut Session) -> Result<Option<Token>> {
-        if let Some(finish) = self.evaluate(session)? {
-            // What was held back is left out, as if it had not been generated.
-            self.state = State::Ended(finish);
-            return Ok(None);
+    fn step(&mut self, session: &mut Session, budget: &mut Budget) -> Result<Option<Progress>> {
+        match self.evaluate(session, budget)? {
+            Evaluated::Logits => {}
+            Evaluated::Paused => return Ok(Some(Progress::Paused)),
+            Evaluated::Ended(finish) => {
+                // What was held back is left out, as if it had not been generated.
+                self.state = State::Ended(finish);
+                return Ok(None);
+            }
         }
         let id = self.sampler.sample(session.logits().iter(), &self.tokens)?;
         self.tokens.push(id);
@@ -116,24 +178,30 @@ impl Answer {
         }
         let finish = self.end_after(is_end, session);
         let text = self.deliver(text, finish);
-        Ok(Some(Token { id, text, is_end }))
+        Ok(Some(Progress::Token(Token { id, text, is_end })))
     }
 
-    /// Evaluates what the session has not seen, or tells what ends the answer before that.
-    fn evaluate(&mut self, session: &mut Session) -> Result<Option<Finish>> {
+    /// Evaluates what the session has not seen, as far as the budget goes.
+    fn evaluate(&mut self, session: &mut Session, budget: &mut Budget) -> Result<Evaluated> {
         // Without a look in between it is faster where layers are paged.
-        let is_watched = self.cancel.is_some() || self.deadline.is_some();
-        let most = if is_watched { session.piece() } else { usize::MAX };
+        let is_watched = self.cancel.is_some() || self.deadline.is_some() || budget.is_timed();
+        let piece = if is_watched { session.piece() } else { usize::MAX };
         loop {
             if let Some(finish) = self.interrupted() {
-                return Ok(Some(finish));
+                return Ok(Evaluated::Ended(finish));
+            }
+            let most = piece.min(budget.left());
+            if most == 0 {
+                return Ok(Evaluated::Paused);
             }
             let rest = &self.tokens[session.tokens().len()..];
             if rest.len() <= most {
                 session.eval(rest)?;
-                return Ok(None);
+                budget.take(rest.len());
+                return Ok(Evaluated::Logits);
             }
             session.extend(&rest[..most])?;
+            budget.take(most);
         }
     }
 

@@ -2,8 +2,10 @@
 
 use polychord_model::sampler::{Sampler, Sampling};
 use polychord_model::tokenizer::{Decoder, Tokenizer};
+use polychord_receipts::snapshot::AnswerState;
 
-use crate::error::Result;
+use crate::digests::{sampling_by_name, sampling_of};
+use crate::error::{Error, Result};
 use crate::session::{Logits, Session};
 
 /// Text being generated, token by token, by a session that it borrows.
@@ -36,6 +38,8 @@ pub struct Generation<'a> {
     /// How many of `tokens` the session has seen.
     seen: usize,
     remaining: usize,
+    /// Which of `tokens` is the first of the answer.
+    begin: usize,
 }
 
 /// One generated token.
@@ -84,7 +88,54 @@ impl<'a> Generation<'a> {
             tokens,
             seen: 0,
             remaining: max_tokens,
+            begin: prompt.len(),
         })
+    }
+
+    /// Goes on with an answer that was saved, by at most `max_tokens` tokens. The session has seen the
+    /// beginning of the sequence; tokens are chosen as they were.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyPrompt`] if there is no token, and
+    /// [`Error::Receipt`] and [`Error::Sampler`] if the state is none of a sampler.
+    pub fn resume(
+        session: &'a mut Session,
+        tokenizer: impl Into<Option<&'a Tokenizer>>,
+        sequence: &[u32],
+        state: &AnswerState,
+        max_tokens: usize,
+    ) -> Result<Self> {
+        let sampling = sampling_of(&state.sampling)?;
+        let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
+        // The last token is evaluated again if it has been seen: for its logits.
+        let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
+        session.truncate(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
+        let seen = session.tokens().len();
+        let mut resumed = Self::new(session, tokenizer, sequence, &sampling, max_tokens)?;
+        resumed.sampler = Sampler::after(&sampling, state.drawn)?;
+        resumed.begin = (state.begin as usize).min(sequence.len());
+        resumed.seen = seen;
+        if let Some(decoder) = &mut resumed.decoder {
+            for id in &sequence[resumed.begin..] {
+                decoder.push(*id)?;
+            }
+        }
+        Ok(resumed)
+    }
+
+    /// What is continued, and what was generated.
+    #[must_use]
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// How the tokens are chosen, and how far that is: what a snapshot needs so that
+    /// [`resume`](Self::resume) can go on.
+    #[must_use]
+    pub fn state(&self) -> AnswerState {
+        let begin = u32::try_from(self.begin).unwrap_or(u32::MAX);
+        AnswerState::new(sampling_by_name(self.sampler.options()), self.sampler.drawn(), begin)
     }
 
     /// The logits that the last token was chosen from.

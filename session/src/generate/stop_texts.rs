@@ -1,15 +1,24 @@
 //! Finding texts that end an answer, in text that comes in pieces.
 
 /// What ends an answer, and the text that is held back because it could be the beginning of it.
+///
+/// ```
+/// use polychord_session::generate::{Pushed, StopTexts};
+///
+/// let mut texts = StopTexts::new(&["<end>".to_owned()]);
+/// assert_eq!(texts.push("It is a <e"), Pushed::Clear("It is a ".into()));
+/// let stopped = Pushed::Stopped { before: String::new(), stop: "<end>".into() };
+/// assert_eq!(texts.push("nd>"), stopped);
+/// ```
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StopTexts {
+pub struct StopTexts {
     stops: Vec<String>,
     held: String,
 }
 
-/// The result of pushing a piece of text.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
+/// The result of pushing a piece of text, see [`StopTexts`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pushed {
     /// Text that is no part of a stop text, whatever follows.
     Clear(String),
     /// The text before a stop text, which came; nothing is held back any more.
@@ -23,13 +32,14 @@ pub(crate) enum Pushed {
 
 impl StopTexts {
     /// Looks for these texts, none of which is empty.
-    pub(crate) fn new(stops: &[String]) -> Self {
+    #[must_use]
+    pub fn new(stops: &[String]) -> Self {
         Self { stops: stops.to_vec(), held: String::new() }
     }
 
     /// Takes a piece of text. Of several stop texts that came, the one counts that was complete
     /// first, so that it does not matter how the text was cut into pieces.
-    pub(crate) fn push(&mut self, piece: &str) -> Pushed {
+    pub fn push(&mut self, piece: &str) -> Pushed {
         if self.stops.is_empty() {
             return Pushed::Clear(piece.to_owned());
         }
@@ -49,7 +59,8 @@ impl StopTexts {
     }
 
     /// Takes what is held back, when nothing follows.
-    pub(crate) fn take_held(&mut self) -> String {
+    #[must_use]
+    pub fn take_held(&mut self) -> String {
         std::mem::take(&mut self.held)
     }
 

@@ -62,6 +62,16 @@ pub enum Placement {
         /// How weights and cache are cut.
         split: Split,
     },
+    /// All layers in one 64-bit guest, of any size, on every engine: where it has no such memories
+    /// the guest is lowered ([`Memory64`](polychord_runtime_api::Memory64)). Never chosen
+    /// automatically.
+    Flat64 {
+        /// How weights and cache are cut.
+        split: Split,
+        /// The first address that weights may have; 0 is as soon as there is room. Addresses below
+        /// it take no memory, so a small model can be tried beyond 4 GiB.
+        weights_from: u64,
+    },
     /// Layers are brought in as they are needed, into windows that are smaller than all of them,
     /// and hold layers of all kinds.
     Paged {
@@ -98,6 +108,8 @@ pub enum PlacementKind {
     Multi32,
     /// [`Placement::Native64`].
     Native64,
+    /// [`Placement::Flat64`].
+    Flat64,
     /// [`Placement::Paged`].
     Paged,
 }
@@ -108,6 +120,7 @@ named!(PlacementKind, "placement", {
     Sharded32 = "sharded32": "Several guests, each with a run of the layers",
     Multi32 = "multi32": "Several 32-bit memories of one guest, and one for the cache",
     Native64 = "native64": "One 64-bit memory, where the engine has them; slower",
+    Flat64 = "flat64": "One 64-bit memory on every engine: its own, or several 32-bit ones as one",
     Paged = "paged": "Layers share a window, and are read as they are needed",
 });
 
@@ -142,6 +155,12 @@ impl Placement {
         Self::Native64 { split: Split::ByLayer }
     }
 
+    /// All layers in one 64-bit memory, the engine's own or several 32-bit ones.
+    #[must_use]
+    pub const fn flat64() -> Self {
+        Self::Flat64 { split: Split::ByLayer, weights_from: 0 }
+    }
+
     /// The placement with another split, for those that have it by a name; none if this placement
     /// does not know it. The cache of [`Multi32`](Self::Multi32) is always apart, and the split of a
     /// plan is in it.
@@ -151,6 +170,7 @@ impl Placement {
             (Self::Auto { .. }, split) => Self::Auto { split },
             (Self::Resident32 { .. }, split) => Self::Resident32 { split },
             (Self::Native64 { .. }, split) => Self::Native64 { split },
+            (Self::Flat64 { weights_from, .. }, split) => Self::Flat64 { split, weights_from },
             (Self::Sharded32 { memories, .. }, Split::ByLayer) => {
                 Self::Sharded32 { memories, split: ShardSplit::ByLayer }
             }
@@ -179,6 +199,7 @@ impl From<PlacementKind> for Placement {
             PlacementKind::Sharded32 => Self::sharded32(None),
             PlacementKind::Multi32 => Self::multi32(),
             PlacementKind::Native64 => Self::native64(),
+            PlacementKind::Flat64 => Self::flat64(),
             PlacementKind::Paged => Self::Paged { resident_bytes: None, policy: Policy::default() },
         }
     }
@@ -201,6 +222,7 @@ impl fmt::Display for Placement {
             Self::Sharded32 { .. } => PlacementKind::Sharded32,
             Self::Multi32 { .. } => PlacementKind::Multi32,
             Self::Native64 { .. } => PlacementKind::Native64,
+            Self::Flat64 { .. } => PlacementKind::Flat64,
             Self::Paged { .. } => PlacementKind::Paged,
             Self::Planned(_) => return f.pad("planned"),
         };

@@ -21,7 +21,7 @@ use polychord_runtime_api::{Plan, Policy};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Placed {
-    /// `resident32`, `sharded32`, `multi32`, `native64` or `paged`.
+    /// `resident32`, `sharded32`, `multi32`, `native64`, `flat64` or `paged`.
     pub name: &'static str,
     /// Why, in a few words.
     pub reason: String,
@@ -33,6 +33,8 @@ pub struct Placed {
     pub guest_needs: Vec<u64>,
     /// Most bytes that each linear memory of a guest may have.
     pub guest_bytes: u64,
+    /// The first address that weights may have, with `flat64`.
+    pub weights_from: u64,
 }
 
 impl Placed {

@@ -6,7 +6,7 @@ use polychord_abi::PAGE;
 use polychord_model::layout::{Cut, Kind, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, Policy, Requirements, Strategy,
+    Capabilities, Group, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
 };
 
 use super::budget::default_budget;
@@ -60,8 +60,13 @@ impl<'a> Placer<'a> {
             }
             Placement::Multi32 { split } => self.place_multi(*split),
             Placement::Native64 { split } => {
-                let plan = self.one_guest(*split)?;
-                self.place_native(plan, "as asked for")
+                let needs = Requirements::NONE.native_memory64();
+                let checked = needs.check(self.engine);
+                checked.map_err(|error| options.placement.unavailable(error))?;
+                self.place_wide("native64", self.one_guest(*split)?, 0, "as asked for")
+            }
+            Placement::Flat64 { split, weights_from } => {
+                self.place_wide("flat64", self.one_guest(*split)?, *weights_from, "as asked for")
             }
             Placement::Planned(plan) => {
                 plan.validate()?;
@@ -69,7 +74,11 @@ impl<'a> Placer<'a> {
                 let reason = "as the plan says";
                 match options.placement.build() {
                     Build::Memory32 => self.place_planned(plan),
-                    Build::Memory64 => self.place_native(plan.clone(), reason),
+                    Build::Memory64 => {
+                        let is_native = matches!(self.engine.memory64, Memory64::Native { .. });
+                        let name = if is_native { "native64" } else { "flat64" };
+                        self.place_wide(name, plan.clone(), 0, reason)
+                    }
                     Build::Memories32 => self.check_multi(plan.clone(), reason),
                 }
             }
@@ -103,10 +112,7 @@ impl<'a> Placer<'a> {
                 format!("{weights} bytes of weights{each} are more than there is free memory");
             return self.place_paged(budget, Policy::default(), &reason);
         }
-        let all = u64::from(self.model.config().blocks)
-            .saturating_mul(self.sizes.cache)
-            .saturating_add(self.sizes.fixed)
-            .saturating_add(weights);
+        let all = self.sizes.all_caches().saturating_add(self.sizes.fixed).saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
         self.place_resident(split, reason).or_else(|_| {
             let split = match split {
@@ -126,15 +132,23 @@ impl<'a> Placer<'a> {
     }
 
     /// Checks that the engine has a 64-bit memory of the size that the only guest needs.
-    fn place_native(&self, plan: Plan, reason: &str) -> Result<Placed> {
+    fn place_wide(
+        &self,
+        name: &'static str,
+        plan: Plan,
+        weights_from: u64,
+        reason: &str,
+    ) -> Result<Placed> {
         let needs = self.sizes.needs(self.model.layout_of(&plan)?, &plan)?;
         let (weights, cache) = needs.first().copied().unwrap_or_default();
-        let guest_bytes = weights.saturating_add(cache);
+        let guest_bytes = weights.saturating_add(cache).saturating_add(weights_from);
         let needs = Requirements::NONE.memory64_bytes(guest_bytes);
-        needs.check(self.engine).map_err(|error| Placement::native64().unavailable(error))?;
-        let (name, reason) = ("native64", reason.to_owned());
-        let policy = Policy::default();
-        Ok(Placed { name, reason, plan, policy, guest_needs: Vec::new(), guest_bytes })
+        let placement =
+            if name == "native64" { Placement::native64() } else { Placement::flat64() };
+        needs.check(self.engine).map_err(|error| placement.unavailable(error))?;
+        let (policy, guest_needs) = (Policy::default(), Vec::new());
+        let reason = reason.to_owned();
+        Ok(Placed { name, reason, plan, policy, guest_needs, guest_bytes, weights_from })
     }
 
     /// The fewest memories that hold the layers in order, or one for each kind of tensor; and one for
@@ -305,7 +319,7 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Layers that cannot be apart: the embedding, each block, the output. An output that is
+    /// Layers that cannot be apart: the embedding, each block, or several that share keys, the output. An output that is
     /// tied to the embedding is computed where the embedding is.
     fn parts(&self, cut: Cut) -> Inventory {
         let layout = self.model.layout(cut);
@@ -317,11 +331,21 @@ impl<'a> Placer<'a> {
             first.extend(output.iter().cloned());
         }
         let mut groups = vec![group(first, 0)];
-        for (block, shape) in (0..).zip(&self.model.config().layers) {
-            let mut of_block = layers(Part::Block(block));
+        let config = self.model.config();
+        let together = config.tied_blocks().unwrap_or(0..0);
+        for (block, shape) in (0..).zip(&config.layers) {
+            let (mut its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
             let experts = 0..shape.experts;
-            of_block.extend(experts.flat_map(|expert| layers(Part::Expert { block, expert })));
-            groups.push(group(of_block, self.sizes.cache));
+            its.extend(experts.flat_map(|expert| layers(Part::Expert { block, expert })));
+            // Blocks that use keys and values of others are where these are.
+            match groups.last_mut().filter(|_| together.contains(&block) && block > together.start)
+            {
+                Some(last) => {
+                    last.layers.extend(its);
+                    last.cache = last.cache.saturating_add(cache);
+                }
+                None => groups.push(group(its, cache)),
+            }
         }
         if !tied {
             groups.push(group(output, 0));
@@ -332,7 +356,7 @@ impl<'a> Placer<'a> {
     /// Layers of each kind; keys and values go with the attention.
     fn kinds(&self) -> Inventory {
         let layout = self.model.layout(Cut::ByKind);
-        let cache = u64::from(self.model.config().blocks).saturating_mul(self.sizes.cache);
+        let cache = self.sizes.all_caches();
         let group = |kind: Kind| {
             let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
             group.cache(if kind == Kind::Attention { cache } else { 0 })
@@ -361,7 +385,7 @@ impl Placed {
     /// A placement in guests of which each may fill its 32-bit memory.
     fn in_memory32(name: &'static str, reason: String, plan: Plan, sizes: &Sizes) -> Self {
         let (policy, guest_needs) = (Policy::default(), Vec::new());
-        Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit }
+        Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit, weights_from: 0 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! How many bytes the guests of a session need.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use polychord_abi::PAGE;
-use polychord_abi::buffers::{Buffers, Run};
+use polychord_abi::buffers::{Buffers, Kept, Run};
 use polychord_model::Activations;
 use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{Capabilities, Plan, PlannedLayer, PlannedMemory};
@@ -16,9 +16,9 @@ use crate::options::SessionOptions;
 pub(super) struct Sizes {
     /// Most bytes of a guest's 32-bit memory.
     pub(super) limit: u64,
-    /// Keys and values of one block, in bytes.
-    pub(super) cache: u64,
-    /// Activations, logits and the guest itself, in bytes.
+    /// Keys and values of each block, in bytes.
+    pub(super) caches: Vec<u64>,
+    /// Activations, logits, states of all blocks, and the guest itself, in bytes.
     pub(super) fixed: u64,
     pub(super) context: u32,
 }
@@ -35,19 +35,25 @@ impl Sizes {
         let integers = options.activations == Activations::Int8;
         let run = Run { context, batch, integers };
         // One of several ranks needs no more than a guest that is alone.
-        let block = |buffers: Buffers, block: u32| {
-            let sizes = config.sizes(Some(block));
-            buffers.with_block(&sizes, sizes.kv_heads, &run)
-        };
+        let sizes: Vec<_> = (0..config.blocks).map(|block| config.sizes_of(block, &run)).collect();
         let outside = Buffers::new(&config.sizes(None), &run);
-        let buffers = outside.and_then(|buffers| (0..config.blocks).try_fold(buffers, block));
+        let buffers = outside.and_then(|buffers| {
+            let mut blocks = sizes.iter();
+            blocks.try_fold(buffers, |buffers, its| buffers.with_block(its, its.kv_heads, &run))
+        });
         let ropes = config.ropes.len() as u64;
-        let cache = buffers.and_then(|it| it.cache_bytes(options.cache_type.bytes()));
-        let fixed = buffers.and_then(|it| it.bytes(ropes)?.checked_add(GUEST));
+        let number = options.cache_type.bytes();
+        let kept = sizes.iter().map(|its| Kept::new(its, its.heads, its.kv_heads));
+        let caches = kept.clone().map(|kept| kept.and_then(|kept| kept.cache_bytes(number)));
+        let states = kept
+            .map(|kept| kept?.state_bytes())
+            .try_fold(0, |sum: u64, bytes| sum.checked_add(bytes?));
+        let fixed =
+            buffers.and_then(|it| it.bytes(ropes)?.checked_add(GUEST)?.checked_add(states?));
         Ok(Self {
             limit: engine.memory32_max_bytes,
             // What overflows fits nowhere.
-            cache: cache.unwrap_or(u64::MAX),
+            caches: caches.map(|bytes| bytes.unwrap_or(u64::MAX)).collect(),
             fixed: fixed.unwrap_or(u64::MAX),
             context,
         })
@@ -64,8 +70,9 @@ impl Sizes {
                 false => needs[guest].0 = needs[guest].0.saturating_add(memory.bytes),
             }
         }
-        for (guest, blocks) in blocks_of(layout, plan) {
-            needs[guest as usize].1 = blocks.saturating_mul(self.cache);
+        for (guest, block) in blocks_of(layout, plan) {
+            let cache = &mut needs[guest as usize].1;
+            *cache = cache.saturating_add(self.cache(block));
         }
         for ((_, cache), kv) in needs.iter_mut().zip(caches) {
             *cache = match kv {
@@ -76,6 +83,16 @@ impl Sizes {
             *cache = cache.saturating_add(self.fixed);
         }
         Ok(needs)
+    }
+
+    /// Keys and values of a block, in bytes.
+    pub(super) fn cache(&self, block: u32) -> u64 {
+        self.caches.get(block as usize).copied().unwrap_or(0)
+    }
+
+    /// Keys and values of all blocks, in bytes.
+    pub(super) fn all_caches(&self) -> u64 {
+        self.caches.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
     }
 
     fn cache_too_small(&self, kv: &PlannedMemory, needed: u64) -> Error {
@@ -89,19 +106,14 @@ impl Sizes {
     }
 }
 
-/// How many blocks each guest has, if it has any.
-fn blocks_of(layout: &Layout, plan: &Plan) -> BTreeMap<u32, u64> {
+/// Which guest has which block.
+fn blocks_of(layout: &Layout, plan: &Plan) -> BTreeSet<(u32, u32)> {
     let block = |layer| match layout.part(layer) {
         Some(Part::Block(block)) => Some(block),
         _ => None,
     };
     let held = |it: &PlannedLayer| Some((plan.guest_of(it)?, block(it.source.id)?));
-    let mut blocks: Vec<_> = plan.layers.iter().filter_map(held).collect();
-    blocks.sort_unstable();
-    blocks.dedup();
-    let mut counts = BTreeMap::new();
-    blocks.iter().for_each(|(guest, _)| *counts.entry(*guest).or_default() += 1);
-    counts
+    plan.layers.iter().filter_map(held).collect()
 }
 
 /// Room for the guest's stack, data, descriptor and odds and ends: 4 MiB.

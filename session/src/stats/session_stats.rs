@@ -23,6 +23,9 @@ use crate::stats::profile::Profile;
 pub struct SessionStats {
     /// Counters of all guests of all ranks together.
     pub totals: Stats,
+    /// Bytes of keys, values and states that all guests of all ranks have room for. Those of a block
+    /// with a window are as many as the window needs, and a batch more.
+    pub cache_bytes: u64,
     /// Counters of the paging of layers; none if all layers stay.
     pub paging: Option<PagerStats>,
     /// Where the time went, as the first rank saw it.

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use polychord::api::Memory64Choice;
 use polychord::hub::ModelRef;
 use polychord::model::chat::{Json, Variables};
 use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
@@ -64,6 +65,10 @@ pub(crate) struct Args {
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
     pub(crate) guest: SimdFlavor,
 
+    /// How the guest gets a 64-bit memory, with flat64
+    #[arg(long, value_parser = choice::<Memory64Choice>(), default_value_t)]
+    pub(crate) memory64: Memory64Choice,
+
     /// Most tokens to generate; -1 is as many as the context has room for
     #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = parse_tokens,
         allow_negative_numbers = true)]
@@ -74,23 +79,23 @@ pub(crate) struct Args {
     pub(crate) context: Option<u32>,
 
     /// 0 always takes the best token; higher values draw more freely
-    #[arg(short, long, default_value_t = 0.0)]
+    #[arg(short, long, default_value_t = 0.0, conflicts_with = "resume")]
     temperature: f32,
 
     /// Draw from this many of the best tokens only; 0 is all
-    #[arg(long, value_name = "N", default_value_t = 40)]
+    #[arg(long, value_name = "N", default_value_t = 40, conflicts_with = "resume")]
     top_k: u32,
 
     /// Draw from the best tokens only that together have this probability
-    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, conflicts_with = "resume")]
     top_p: f32,
 
     /// Make recent tokens less likely by this factor; 1 changes nothing
-    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, conflicts_with = "resume")]
     repeat_penalty: f32,
 
     /// Start of the random numbers
-    #[arg(long, default_value_t = 0)]
+    #[arg(long, default_value_t = 0, conflicts_with = "resume")]
     seed: u64,
 
     /// Put the prompt into the model's chat template, as a user's message
@@ -109,6 +114,24 @@ pub(crate) struct Args {
     /// `--chat` they always stay text
     #[arg(long, alias = "no-parse-special")]
     pub(crate) no_special: bool,
+
+    /// Write the state of the sequence to a file when the answer ends, for --resume anywhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) save: Option<PathBuf>,
+
+    /// Go on from a file that --save wrote, on any engine and in any placement: with the answer, or
+    /// with a prompt that follows it. With --chat that is the next message of the conversation. How
+    /// tokens are chosen stays as it was
+    #[arg(long, value_name = "FILE")]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Write a receipt of what was computed, for `polychord verify` anywhere
+    #[arg(long, value_name = "FILE")]
+    pub(crate) receipt: Option<PathBuf>,
+
+    /// Sign the receipt by a key that `polychord key` made
+    #[arg(long, value_name = "KEY", requires = "receipt")]
+    pub(crate) sign: Option<PathBuf>,
 
     /// Print token ids in place of text
     #[arg(long, conflicts_with = "json")]
@@ -167,7 +190,7 @@ pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
     }
 }
 
-fn parse_switch(text: &str) -> Result<bool, String> {
+pub(crate) fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
         "on" | "true" => Ok(true),
         "off" | "false" => Ok(false),
@@ -200,6 +223,11 @@ impl Args {
             .top_p(self.top_p)
             .repeat_penalty(self.repeat_penalty)
             .seed(self.seed)
+    }
+
+    /// Whether there is a prompt, or one to be read from stdin.
+    pub(crate) fn has_prompt(&self) -> bool {
+        self.prompt.is_some() || self.resume.is_none()
     }
 
     /// What the chat template is told beside the message.

@@ -62,6 +62,7 @@ pub(crate) struct Report<'a> {
     pub(crate) placed: &'a Placed,
     pub(crate) paging: Option<PagerStats>,
     pub(crate) stats: Stats,
+    pub(crate) cache_bytes: u64,
     pub(crate) profile: Profile,
     pub(crate) context: u32,
     pub(crate) ranks: usize,
@@ -110,6 +111,7 @@ impl Report<'_> {
             "tokens_per_second": self.speed(),
             "peak_memory_bytes": peak_memory(),
             "stats": self.stats,
+            "cache_bytes": self.cache_bytes,
             "paging": self.paging,
             "profile": profile,
         });

@@ -15,11 +15,13 @@ use crate::cli::{Failure, size, terminal};
 pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     let guests = session.memory_stats();
     let (stats, faults) = (session.stats(), PageFaults::now());
+    let cache_bytes = session.report().cache_bytes;
     let mut stderr = Plain::new(std::io::stderr());
     if format == Format::Json {
         let object = serde_json::json!({
             "guests": guests.iter().map(|guest| &guest.memories).collect::<Vec<_>>(),
             "totals": stats,
+            "cache_bytes": cache_bytes,
             "paging": session.pager_stats(),
             "experts": experts(session),
             "page_faults": faults,
@@ -28,6 +30,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
         return Ok(());
     }
     writeln!(stderr, "\n{}", table(&guests))?;
+    writeln!(stderr, "keys, values and states: {}", size::bytes(cache_bytes))?;
     let experts = session.expert_stats();
     if !experts.is_empty() {
         let sum = |count: fn(&ExpertStats) -> u64| experts.iter().map(count).sum::<u64>();

@@ -27,7 +27,8 @@ pub(crate) struct Args {
     pub(super) with: GuestArgs,
 
     /// Bring in the layers of a model, which the guest finds by `memory64_map_layer`: a path,
-    /// `hf:owner/repo/file.gguf`, or `default` for SmolLM2-135M-Instruct. The file must not change meanwhile
+    /// `hf:owner/repo/file.gguf`, or `default` for SmolLM2-135M-Instruct; all parts of one that is split. The
+    /// files must not change meanwhile
     #[arg(long, value_name = "FILE")]
     pub(super) model: Option<ModelRef>,
 
@@ -52,8 +53,8 @@ pub(crate) struct GuestArgs {
     #[arg(long, value_name = "SIZE")]
     pub(super) memory: Option<ByteSize>,
 
-    /// Longest time that the guest may take, such as 30s, 500ms or 2m. With it, Ctrl-C stops the guest alone;
-    /// without it, the whole command
+    /// Longest time that the guest may take, such as 30s, 500ms or 2m. Ctrl-C stops the guest at any time, and a
+    /// second one the whole command
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub(super) time: Option<Duration>,
 
@@ -74,13 +75,11 @@ pub(crate) struct GuestArgs {
 }
 
 impl GuestArgs {
-    pub(super) fn limits(&self) -> Limits {
-        let mut limits = Limits::default();
-        if let Some(memory) = self.memory {
-            limits = limits.memory_bytes(memory.as_u64());
-        }
-        match self.time {
-            Some(time) => limits.call_time(time),
+    /// The limits of a guest that Ctrl-C stops, unless nothing can.
+    pub(super) fn limits(&self, interruptible: bool) -> Limits {
+        let limits = Limits::default().call_time(self.time).interruptible(interruptible);
+        match self.memory {
+            Some(memory) => limits.memory_bytes(memory.as_u64()),
             None => limits,
         }
     }

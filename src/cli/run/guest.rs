@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use polychord::api::imports::Imports;
-use polychord::api::{Engine, Instantiation, Module, ModuleLimits, Runtime, Source, Value};
+use polychord::api::{Engine, Error, Instantiation, Module, ModuleLimits, Runtime, Source, Value};
 use polychord::wasi::{self, Clock, Input, Output, Random, Wasi, WasiBuilder};
 
 use super::args::{Args, Directory};
@@ -27,22 +27,23 @@ pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Fail
         Author::Trusted => ModuleLimits::trusted(),
         Author::Unknown => ModuleLimits::default(),
     };
-    let module = engine.compile_within(&wasm, &limits)?;
+    let (module, interruptible) = compile(&**engine, &wasm, limits, args)?;
     drop(wasm);
     let call = Call::choose(&*module, args)?;
     let mut imports = Imports::new();
     wasi::add_to_imports::<Wasi>(&mut imports)?;
-    let start = Instantiation::new(&args.with.limits()).imports(&imports).state(context(args)?);
+    let limits = args.with.limits(interruptible);
+    let start = Instantiation::new(&limits).imports(&imports).state(context(args)?);
     let begin = Instant::now();
     let mut guest = match module.instantiate_with(start) {
         Ok(guest) => guest,
         // Its start function has called proc_exit.
-        Err(error @ polychord::api::Error::Exit { .. }) => {
+        Err(error @ Error::Exit { .. }) => {
             return Ok(Outcome::new(&**engine, Ending::of::<()>(Err(error)).1));
         }
         Err(error) => return Err(error.into()),
     };
-    if args.with.time.is_some() {
+    if interruptible {
         ctrl_c::stops(guest.interrupter()?)?;
     }
     if let Some(model) = &args.model {
@@ -59,6 +60,24 @@ pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Fail
         outcome = outcome.with_memories(Memories::of(&*guest));
     }
     Ok(outcome)
+}
+
+/// Compiles the code of a guest that Ctrl-C stops. An engine that cannot compile that, which is larger, may
+/// do with less: Ctrl-C ends the whole program then.
+fn compile(
+    engine: &dyn Engine,
+    wasm: &[u8],
+    limits: ModuleLimits,
+    args: &Args,
+) -> Result<(Arc<dyn Module>, bool), Failure> {
+    let can_stop = engine.capabilities().time_limit;
+    if can_stop {
+        match engine.compile_within(wasm, &limits.clone().only_stoppable()) {
+            Err(Error::Compile { .. }) if args.with.time.is_none() => {}
+            done => return Ok((done?, true)),
+        }
+    }
+    Ok((engine.compile_within(wasm, &limits)?, false))
 }
 
 /// A module in binary form, or something else, of which the engine's interface says what it is.

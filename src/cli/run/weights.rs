@@ -2,7 +2,7 @@
 
 use polychord::api::{Runtime, Source, SourceRange};
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Model, header_of};
+use polychord::model::{Model, header_of, open_source, open_source_mapped};
 
 use crate::cli::Failure;
 use crate::cli::progress::TerminalBar;
@@ -20,14 +20,14 @@ pub(super) fn add(guest: &mut dyn Runtime, model: &ModelRef) -> Result<(), Failu
     Ok(())
 }
 
-/// The help says that the file must not change.
+/// Opens a file, and the other parts if it is one of several. The help says that they must not change.
 #[allow(unsafe_code, reason = "who runs the command has made the promise")]
 fn open(path: &std::path::Path) -> Result<Source, Failure> {
     if !cfg!(target_os = "linux") {
-        return Ok(Source::open(path)?);
+        return Ok(open_source(path)?);
     }
     // SAFETY: the caller of the command has promised it, by its documentation.
-    Ok(unsafe { Source::open_mapped(path)? })
+    Ok(unsafe { open_source_mapped(path)? })
 }
 
 /// The tensors of a file, in the order of the file, as layers.

@@ -29,7 +29,7 @@ pub fn beyond_4_gib(engine: &dyn Engine) -> Outcome {
             (func (export "copy") (param i64 i64 i64)
                 (memory.copy (local.get 0) (local.get 1) (local.get 2))))"#,
     )?;
-    equal("size", guest.memory().len() as u64, END.cast_unsigned())?;
+    equal("size", guest.memory_bytes(0), END.cast_unsigned())?;
     let mut call = |export: &str, args: &[i64]| {
         guest.call(export, &args.iter().copied().map(Value::I64).collect::<Vec<_>>())
     };
@@ -59,11 +59,17 @@ pub fn beyond_4_gib(engine: &dyn Engine) -> Outcome {
     let fill = |len| [Value::I64(END - 8), Value::I32(0x11), Value::I64(len)];
     guest.call("fill", &fill(8))?;
     trapped(guest.call("fill", &fill(9)), "fill", TrapKind::MemoryOutOfBounds)?;
-    same_bytes(
-        "as the host sees it",
-        &guest.memory()[guest.memory().len() - 9..],
-        &[0, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11],
-    )
+    let mut last = [1; 9];
+    guest.read_memory(0, END.cast_unsigned() - 9, &mut last)?;
+    let expected = [0, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11, 0x11];
+    same_bytes("as the host sees it", &last, &expected)?;
+    // On both sides of 4 GiB, where the memory may be several in the engine.
+    let edge = FOUR_GIB.cast_unsigned() - 5;
+    guest.write_memory(0, edge, &expected)?;
+    guest.read_memory(0, edge, &mut last)?;
+    same_bytes("on both sides of 4 GiB", &last, &expected)?;
+    let got = guest.call("load", &[Value::I64(FOUR_GIB - 4)])?;
+    equal("as the guest sees it", got, vec![Value::I64(0x1111_1111_1111_1111)])
 }
 
 /// Pointers beyond 4 GiB that a guest hands to the host are not cut to 32 bits.
@@ -85,8 +91,9 @@ pub fn host_pointers(engine: &dyn Engine) -> Outcome {
     guest.write_memory64(memory, FOUR_GIB.cast_unsigned() + 100, &bytes)?;
     let read = [FOUR_GIB + 100, FOUR_GIB + 32, 16].map(Value::I64);
     equal("read", guest.call("read", &read)?, vec![Value::I32(16)])?;
-    let high = usize::try_from(FOUR_GIB)?;
-    same_bytes("its place", &guest.memory()[high + 32..high + 48], &bytes)?;
+    let high = FOUR_GIB.cast_unsigned();
+    let place = guest.memory_slice(0, high + 32..high + 48);
+    same_bytes("its place", place.ok_or_else(|| Failure::new("no such place"))?, &bytes)?;
     same_bytes("cut to 32 bits", &guest.memory()[32..48], &[0; 16])?;
     let write = [FOUR_GIB + 200, FOUR_GIB + 32, 16].map(Value::I64);
     equal("write", guest.call("write", &write)?, vec![Value::I32(16)])?;

@@ -113,6 +113,7 @@ fn header(tensors: u32) -> Vec<u8> {
         head_dim: HEAD_DIM,
         ffn: FFN,
         attention_scale: 0.25,
+        positions: CONTEXT,
         ..Block::default()
     };
     let mut bytes = model.to_le_bytes().to_vec();

@@ -7,6 +7,8 @@ use polychord_runtime_api::Engine;
 use polychord_wasi::{Access, WasiBuilder};
 
 use super::probe::{BUFFER, DIRECTORY, OTHER, Probe, RESULT, TEXT, errno};
+#[cfg(target_os = "linux")]
+use super::probe::{VECTORS, WRITE};
 use crate::check::{equal, holds};
 use crate::{Failure, Outcome};
 
@@ -96,6 +98,64 @@ pub(super) fn read_only(engine: &dyn Engine) -> Outcome {
     equal("the file", fs::read(folder.path().join("a"))?, b"text".to_vec())?;
     equal("its time", modified()?, before)?;
     equal("what there is", fs::read_dir(folder.path())?.count(), 2)
+}
+
+/// Pipes, sockets and devices open at once or not at all, and waiting for one ends.
+#[cfg(target_os = "linux")]
+pub(super) fn pipes(engine: &dyn Engine) -> Outcome {
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use polychord_runtime_api::{Error, Limits, TrapKind};
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("pipe");
+    mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0)?;
+    let _socket = std::os::unix::net::UnixListener::bind(folder.path().join("socket"))?;
+    let limits = Limits::default().call_time(Duration::from_secs(1));
+    let with = |host: &Path| WasiBuilder::new().directory(host, "/data", Access::ReadWrite);
+    let mut probe = Probe::within(engine, with(folder.path()), &limits)?;
+    equal("a socket", probe.open_to_read("socket")?, -errno::NXIO)?;
+    equal("a pipe without a reader", probe.open("pipe", 0, WRITE)?, -errno::NXIO)?;
+    // Without a writer.
+    let fd = probe.open_to_read("pipe")?;
+    holds(fd > DIRECTORY, || format!("a pipe is {fd}"))?;
+    let flags = |probe: &mut Probe| -> Result<u8, Failure> {
+        let errno = probe.call("fd_fdstat_get", &[fd.into(), OTHER as i64])?;
+        equal("fd_fdstat_get", errno, errno::SUCCESS)?;
+        Ok(probe.get(OTHER + 2, 1)[0])
+    };
+    equal("flags", flags(&mut probe)?, 0)?;
+    match probe.call("fd_read", &[fd.into(), VECTORS as i64, 1, RESULT as i64]) {
+        Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }) => {}
+        other => return Err(Failure::new(format!("reading without a writer: {other:?}"))),
+    }
+    let mut writer = fs::OpenOptions::new().write(true).open(&path)?;
+    writer.write_all(b"hello")?;
+    equal("what was written", probe.read(fd, 100)?, b"hello".to_vec())?;
+    // A guest that does not want to wait is told so.
+    equal("not waiting", probe.call("fd_fdstat_set_flags", &[fd.into(), 4])?, errno::SUCCESS)?;
+    equal("flags", flags(&mut probe)?, 4)?;
+    let read = probe.call("fd_read", &[fd.into(), VECTORS as i64, 1, RESULT as i64])?;
+    equal("reading nothing", read, errno::AGAIN)?;
+    equal("waiting", probe.call("fd_fdstat_set_flags", &[fd.into(), 0])?, errno::SUCCESS)?;
+    let later = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(50));
+        writer.write_all(b"later")
+    });
+    equal("what is written later", probe.read(fd, 100)?, b"later".to_vec())?;
+    later.join().map_err(|_| Failure::new("the writer panicked"))??;
+    equal("the end", probe.read(fd, 100)?, Vec::new())?;
+    let mut probe = Probe::within(engine, with(Path::new("/dev")), &limits)?;
+    let fd = probe.open_to_read("zero")?;
+    equal("a device", probe.read(fd, 4)?, vec![0; 4])
+}
+
+/// Elsewhere there are no pipes in directories.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn pipes(_: &dyn Engine) -> Outcome {
+    Ok(())
 }
 
 /// No path leads out of a directory: not through `..`, the root or a symbolic link.

@@ -72,6 +72,12 @@ pub const CASES: &[Case] = &[
         run: files::escapes,
     },
     Case {
+        name: "wasi/pipes",
+        promise: "pipes, sockets and devices in a directory open at once or not at all, and waiting for one ends with the time limit",
+        needs: TIME_LIMIT,
+        run: files::pipes,
+    },
+    Case {
         name: "wasi/pointers",
         promise: "pointers and lengths out of the guest's memory end its call, and nothing else",
         needs: NOTHING,

@@ -68,6 +68,8 @@ pub(super) mod errno {
     pub(crate) const NOSPC: i32 = 51;
     pub(crate) const NOSYS: i32 = 52;
     pub(crate) const NOTSOCK: i32 = 57;
+    #[cfg(target_os = "linux")]
+    pub(crate) const NXIO: i32 = 60;
     pub(crate) const PERM: i32 = 63;
     pub(crate) const ROFS: i32 = 69;
 }
@@ -91,7 +93,7 @@ pub(super) const SIZE: usize = 131_072;
 pub(super) const DIRECTORY: i32 = 3;
 
 const READ: i64 = 1 << 1;
-const WRITE: i64 = 1 << 6;
+pub(super) const WRITE: i64 = 1 << 6;
 const CREATE: i32 = 1;
 
 impl Probe {

@@ -18,6 +18,7 @@ pub(super) const DEFECTS: &[Entry] = &[
             "wasi/limits",
             "wasi/streams",
             "wasi/pointers",
+            "wasi/pipes",
         ],
     },
     Entry {
@@ -42,7 +43,7 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "wasi/keeps_the_reason",
         what: "does not say that a guest that waited was stopped by its time limit",
         defect: &KeepsTheReason,
-        caught_by: &["wasi/waiting"],
+        caught_by: &["wasi/waiting", "wasi/pipes"],
     },
 ];
 

@@ -111,12 +111,12 @@ fn residence_is_of_what_regions_have() {
 #[test]
 fn pages_of_a_layer_are_in_one_segment() {
     let (mut memories, mut guest) = memories();
-    let mut place = memories.place(&mut guest, MemoryId(0), 3 * PAGE + 5..4 * PAGE).unwrap();
+    let mut place = memories.place(&mut guest, MemoryId(0), &(3 * PAGE + 5..4 * PAGE)).unwrap();
     place.bytes().fill(9);
     let nines = |bytes: &[u8]| bytes.iter().filter(|byte| **byte == 9).count() as u64;
     assert_eq!(nines(&guest.0[3][2 * 65_536 + 5..]), PAGE - 5);
-    assert!(memories.place(&mut guest, MemoryId(0), PAGE - 1..PAGE + 1).is_err());
-    assert!(memories.place(&mut guest, MemoryId(0), 4 * PAGE - 1..4 * PAGE + 1).is_err());
+    assert!(memories.place(&mut guest, MemoryId(0), &(PAGE - 1..PAGE + 1)).is_err());
+    assert!(memories.place(&mut guest, MemoryId(0), &(4 * PAGE - 1..4 * PAGE + 1)).is_err());
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn what_is_not_in_a_region_cannot_be_used() {
     };
     assert_eq!(allowed(&mut memories, &mut guest), [0, 3, 4]);
     assert!(memories.write(&mut guest, PAGE - 1, &[1, 2]).is_err());
-    assert!(memories.place(&mut guest, id, 0..PAGE + 1).is_err());
+    assert!(memories.place(&mut guest, id, &(0..PAGE + 1)).is_err());
     assert_eq!(memories.region(id, "weights").unwrap().grow(1).unwrap(), PAGE);
     assert_eq!(allowed(&mut memories, &mut guest), [0, 1, 3, 4]);
     memories.write(&mut guest, PAGE - 1, &[1, 2]).unwrap();
@@ -181,12 +181,13 @@ proptest! {
         let start = usize::try_from(address).unwrap();
         let mut expected = all(&memories, &guest);
         let data = guest.0[0][at..at + len].to_vec();
-        prop_assert_eq!(memories.copy_in(&mut guest, at..at + len, address).is_ok(), fits);
+        let range = at as u64..(at + len) as u64;
+        prop_assert_eq!(memories.copy_in(&mut guest, range.clone(), address).is_ok(), fits);
         if fits {
             expected[start..start + len].copy_from_slice(&data);
             // What is copied to itself is unchanged.
             prop_assert!(all(&memories, &guest) == expected);
-            memories.copy_out(&mut guest, address, at..at + len).unwrap();
+            memories.copy_out(&mut guest, address, range).unwrap();
             prop_assert!(guest.0[0][at..at + len] == expected[start..start + len]);
         }
     }

@@ -5,14 +5,14 @@ use std::ops::Range;
 use polychord_plan::range::check_range;
 
 use super::{Memories, Piece, Place};
-use crate::memory::memory64::Storage;
+use crate::memory::memory64::{Storage, to_usize};
 use crate::memory::segment::LinearMemories;
 use crate::{Error, Result};
 
 /// The pieces of a transfer: those in the guest's linear memory of index 0, and others.
 struct Transfer {
-    main: Vec<(Piece, usize)>,
-    others: Vec<(Piece, usize)>,
+    main: Vec<(Piece, u64)>,
+    others: Vec<(Piece, u64)>,
 }
 
 impl Memories {
@@ -24,15 +24,19 @@ impl Memories {
         mut out: &mut [u8],
     ) -> Result<()> {
         self.check("reading the 64-bit memory", address, out.len() as u64)?;
-        while let Some(piece) = self.piece(address, out.len() as u64) {
-            let bytes = match piece.place {
-                Place::Linear(index) => guest.linear_memory(index),
-                Place::Host(memory) => self.host(memory),
-            };
-            let range = piece.index(bytes.len())?;
-            let (now, later) = out.split_at_mut(range.len());
-            now.copy_from_slice(&bytes[range]);
-            (address, out) = (address + piece.len(), later);
+        while let Some(Piece { place, range }) = self.piece(address, out.len() as u64) {
+            let (now, later) =
+                out.split_at_mut(to_usize(0, range.end - range.start, out.len())?.len());
+            match place {
+                Place::Linear(index) => self.view.read(guest, index, range.start, now)?,
+                Place::Host(memory) => {
+                    let bytes = self.host(memory);
+                    now.copy_from_slice(
+                        &bytes[to_usize(range.start, now.len() as u64, bytes.len())?],
+                    );
+                }
+            }
+            (address, out) = (address + now.len() as u64, later);
         }
         Ok(())
     }
@@ -45,15 +49,18 @@ impl Memories {
         mut data: &[u8],
     ) -> Result<()> {
         self.check("writing the 64-bit memory", address, data.len() as u64)?;
-        while let Some(piece) = self.piece(address, data.len() as u64) {
-            let bytes = match piece.place {
-                Place::Linear(index) => guest.linear_memory_mut(index),
-                Place::Host(memory) => self.host_mut(memory),
-            };
-            let range = piece.index(bytes.len())?;
-            let (now, later) = data.split_at(range.len());
-            bytes[range].copy_from_slice(now);
-            (address, data) = (address + piece.len(), later);
+        while let Some(Piece { place, range }) = self.piece(address, data.len() as u64) {
+            let (now, later) =
+                data.split_at(to_usize(0, range.end - range.start, data.len())?.len());
+            match place {
+                Place::Linear(index) => self.view.write(guest, index, range.start, now)?,
+                Place::Host(memory) => {
+                    let bytes = self.host_mut(memory);
+                    let range = to_usize(range.start, now.len() as u64, bytes.len())?;
+                    bytes[range].copy_from_slice(now);
+                }
+            }
+            (address, data) = (address + now.len() as u64, later);
         }
         Ok(())
     }
@@ -64,18 +71,18 @@ impl Memories {
         &self,
         guest: &mut dyn LinearMemories,
         address: u64,
-        to: Range<usize>,
+        to: Range<u64>,
     ) -> Result<()> {
-        self.check("memory64_read", address, to.len() as u64)?;
+        self.check("memory64_read", address, to.end - to.start)?;
         let Transfer { others, main } = self.transfer(address, to, |piece, at| at <= piece);
         // What comes from elsewhere overwrites only what has been moved.
-        for (piece, at) in main.into_iter().chain(others) {
-            let from = piece.index(self.size(guest, piece.place))?;
-            match piece.place {
-                Place::Linear(index) => copy_between(guest, (index, from), (0, at)),
+        for (Piece { place, range }, at) in main.into_iter().chain(others) {
+            match place {
+                Place::Linear(index) => self.view.copy(guest, (index, range), (0, at))?,
                 Place::Host(memory) => {
-                    let bytes = &self.host(memory)[from];
-                    guest.linear_memory_mut(0)[at..at + bytes.len()].copy_from_slice(bytes);
+                    let bytes = self.host(memory);
+                    let range = to_usize(range.start, range.end - range.start, bytes.len())?;
+                    self.view.write(guest, 0, at, &bytes[range])?;
                 }
             }
         }
@@ -87,20 +94,23 @@ impl Memories {
     pub(crate) fn copy_in(
         &mut self,
         guest: &mut dyn LinearMemories,
-        from: Range<usize>,
+        from: Range<u64>,
         address: u64,
     ) -> Result<()> {
-        self.check("memory64_write", address, from.len() as u64)?;
+        self.check("memory64_write", address, from.end - from.start)?;
         let Transfer { others, main } = self.transfer(address, from, |piece, at| piece <= at);
+        let view = self.view.clone();
         // What goes elsewhere is read before anything is overwritten.
-        for (piece, at) in others.into_iter().chain(main) {
-            let to = piece.index(self.size(guest, piece.place))?;
-            let from = at..at + to.len();
-            match piece.place {
-                Place::Linear(index) => copy_between(guest, (0, from), (index, to.start)),
+        for (Piece { place, range }, at) in others.into_iter().chain(main) {
+            let len = range.end - range.start;
+            match place {
+                Place::Linear(index) => {
+                    view.copy(guest, (0, at..at + len), (index, range.start))?;
+                }
                 Place::Host(memory) => {
-                    let bytes = &guest.linear_memory(0)[from];
-                    self.host_mut(memory)[to].copy_from_slice(bytes);
+                    let bytes = self.host_mut(memory);
+                    let range = to_usize(range.start, len, bytes.len())?;
+                    view.read(guest, 0, at, &mut bytes[range])?;
                 }
             }
         }
@@ -119,16 +129,14 @@ impl Memories {
     fn transfer(
         &self,
         mut address: u64,
-        range: Range<usize>,
-        moves_down: impl Fn(usize, usize) -> bool,
+        range: Range<u64>,
+        moves_down: impl Fn(u64, u64) -> bool,
     ) -> Transfer {
         let (mut others, mut down, mut up) = (Vec::new(), Vec::new(), Vec::new());
         let mut at = range.start;
-        while let Some(piece) = self.piece(address, (range.end - at) as u64) {
-            // No more than the range.
-            let len = usize::try_from(piece.len()).unwrap_or(usize::MAX);
-            let start = usize::try_from(piece.range.start).unwrap_or(usize::MAX);
-            address += piece.len();
+        while let Some(piece) = self.piece(address, range.end - at) {
+            let (len, start) = (piece.len(), piece.range.start);
+            address += len;
             match piece.place {
                 Place::Linear(0) if moves_down(start, at) => down.push((piece, at)),
                 Place::Linear(0) => up.push((piece, at)),
@@ -141,24 +149,16 @@ impl Memories {
     }
 
     fn host(&self, memory: usize) -> &[u8] {
-        match self.0.get(memory).map(|memory| &memory.storage) {
+        match self.list.get(memory).map(|memory| &memory.storage) {
             Some(Storage::Host(pages)) => pages.bytes(),
             _ => &[],
         }
     }
 
     fn host_mut(&mut self, memory: usize) -> &mut [u8] {
-        match self.0.get_mut(memory).map(|memory| &mut memory.storage) {
+        match self.list.get_mut(memory).map(|memory| &mut memory.storage) {
             Some(Storage::Host(pages)) => pages.bytes_mut(),
             _ => &mut [],
-        }
-    }
-
-    /// How many bytes there are in a place.
-    fn size(&self, guest: &dyn LinearMemories, place: Place) -> usize {
-        match place {
-            Place::Linear(index) => guest.linear_memory(index).len(),
-            Place::Host(memory) => self.host(memory).len(),
         }
     }
 
@@ -172,26 +172,5 @@ impl Memories {
             (at, left) = (at + piece.len(), left - piece.len());
         }
         Ok(())
-    }
-}
-
-/// Copies between linear memories of a guest, or within one, where the ranges may overlap.
-fn copy_between(
-    guest: &mut dyn LinearMemories,
-    (from, range): (usize, Range<usize>),
-    (to, mut at): (usize, usize),
-) {
-    if from == to {
-        guest.linear_memory_mut(to).copy_within(range, at);
-        return;
-    }
-    // Engines show one memory at a time.
-    let mut room = [0; 16 << 10];
-    let mut start = range.start;
-    while start < range.end {
-        let part = &mut room[..(range.end - start).min(16 << 10)];
-        part.copy_from_slice(&guest.linear_memory(from)[start..start + part.len()]);
-        guest.linear_memory_mut(to)[at..at + part.len()].copy_from_slice(part);
-        (start, at) = (start + part.len(), at + part.len());
     }
 }

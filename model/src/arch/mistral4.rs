@@ -1,0 +1,27 @@
+//! Mistral 4: the graph of DeepSeek, with queries that grow with their position.
+
+use polychord_abi::network::feature;
+
+use super::deepseek2::{read_experts, read_latent};
+use super::{Architecture, Pairs, Result};
+use crate::network::{Config, Keys};
+
+pub(super) const MISTRAL4: Architecture = Architecture {
+    features: feature::LATENT,
+    optional: feature::TIED_OUTPUT,
+    read,
+    ..Architecture::new("mistral4", "Mistral 4", Pairs::Neighbors)
+};
+
+fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    read_latent(keys, config, false)?;
+    read_experts(keys, config)?;
+    let length = keys.count("attention.temperature_length", u32::MAX)?;
+    if let Some(temperature) = keys.factor("attention.temperature_scale")? {
+        let length = length.ok_or_else(|| keys.missing("attention.temperature_length"))?;
+        config.each(|_, block| {
+            (block.temperature, block.temperature_length) = (temperature, length);
+        });
+    }
+    Ok(())
+}

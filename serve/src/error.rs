@@ -1,0 +1,64 @@
+//! What can go wrong with a server.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Why a server cannot run, or an answer cannot be computed.
+///
+/// ```
+/// let error = polychord_serve::Error::NoModel;
+/// assert!(error.to_string().contains("no model"));
+/// ```
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A model cannot be loaded, or a session cannot be started.
+    #[error(transparent)]
+    Session(#[from] polychord_session::Error),
+    /// The address cannot be bound.
+    #[error("cannot listen on {address}: {reason}; choose another port, or end what listens there")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        reason: io::Error,
+    },
+    /// A file of keys that cannot be used.
+    #[error("the file of API keys {} cannot be used: {reason}", path.display())]
+    Keys {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is nothing to serve.
+    #[error("there is no model to serve: give one by its name")]
+    NoModel,
+    /// No session fits into the memory that was set aside.
+    #[error(
+        "a conversation of {context} tokens needs {needed} bytes beside the weights, and {budget} \
+         were set aside: allow more, or a shorter context"
+    )]
+    Budget {
+        /// Bytes of one session.
+        needed: u64,
+        /// Bytes for all of them.
+        budget: u64,
+        /// Most tokens of a conversation.
+        context: u32,
+    },
+    /// The system has no thread left.
+    #[error("no thread can be started for the scheduler: {0}")]
+    Thread(io::Error),
+}
+
+/// A result of this crate.
+///
+/// ```
+/// fn nothing() -> polychord_serve::Result<()> {
+///     Ok(())
+/// }
+/// assert!(nothing().is_ok());
+/// ```
+pub type Result<T, E = Error> = std::result::Result<T, E>;

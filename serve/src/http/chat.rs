@@ -1,0 +1,213 @@
+//! `POST /v1/chat/completions`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use polychord_model::chat::{GenerationPrompt, Json, Message, Variables};
+use serde_json::{Value, json};
+
+use super::app::{App, Running, Served, now};
+use super::choice::Kind;
+use super::failure::Failure;
+use super::prepare::{Prepared, format};
+use super::read;
+use super::request::{ChatMessage, ChatRequest, Content};
+use super::stream::{About, Answers};
+use crate::scheduler::{Constraint, Format};
+
+/// Answers a conversation.
+pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
+    let request: ChatRequest = read::json(&app, body).await?;
+    let served = app.find(&request.model)?.clone();
+    let logprobs = match request.logprobs {
+        Some(true) => Some(request.top_logprobs.unwrap_or(0)),
+        _ if request.top_logprobs.is_some() => {
+            return Err(Failure::param("top_logprobs", "top_logprobs needs logprobs: true"));
+        }
+        _ => None,
+    };
+    let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
+    let format = wanted(&request)?;
+    let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
+    let is_stream = request.common.stream == Some(true);
+    let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
+    let tools = !request.tools.is_empty() && !is_none(&request);
+    let running = served.scheduler().await?;
+    let (prompt, constraint) = encode(served.clone(), request, format).await?;
+    prepared.constraint = constraint;
+    let receivers = prepared.submit(&app, running, vec![prompt])?;
+    let about = About {
+        kind: Kind::Chat { tools },
+        id: app.id("chatcmpl"),
+        name: served.name.clone(),
+        created: now(),
+        model: running.model().clone(),
+        choices: prepared.choices,
+        include_usage,
+    };
+    let answers = Answers { about, receivers };
+    if is_stream { Ok(answers.stream()) } else { answers.collect().await }
+}
+
+/// What the answer is to be held to, and the parameter that says so.
+fn wanted(request: &ChatRequest) -> Result<Option<(&'static str, Wanted)>, Failure> {
+    let choice = request.tool_choice.as_ref().filter(|it| !it.is_null());
+    let named = choice.and_then(|it| it.get("function")?.get("name")?.as_str());
+    let forced = match choice.map(|it| it.as_str()) {
+        None | Some(Some("auto" | "none")) => None,
+        Some(Some("required")) => Some(None),
+        Some(None) if named.is_some() => Some(named),
+        Some(_) => {
+            let message = "tool_choice is auto, none, required or a function by its name";
+            return Err(Failure::param("tool_choice", message));
+        }
+    };
+    if let Some(name) = forced {
+        return Ok(Some(("tool_choice", Wanted::Call(calls_schema(&request.tools, name)?))));
+    }
+    let format = format(&request.common)?;
+    Ok(format.map(|(param, format)| (param, Wanted::Format(format))))
+}
+
+/// What an answer is to be.
+enum Wanted {
+    Format(Format),
+    /// A call of a tool, of which the schema is this.
+    Call(Value),
+}
+
+/// The schema of a call of one of the tools.
+fn calls_schema(tools: &[Json], name: Option<&str>) -> Result<Value, Failure> {
+    let one = |tool: &Json| {
+        let tool = serde_json::to_value(tool).ok()?;
+        let function = tool.get("function")?;
+        let this = function.get("name")?.as_str()?.to_owned();
+        if name.is_some_and(|name| name != this) {
+            return None;
+        }
+        let parameters = function.get("parameters").cloned();
+        let parameters = parameters.unwrap_or_else(|| json!({ "type": "object" }));
+        Some(json!({
+            "type": "object",
+            "properties": { "name": { "const": this }, "arguments": parameters },
+            "required": ["name", "arguments"],
+            "additionalProperties": false,
+        }))
+    };
+    let schemas: Vec<_> = tools.iter().filter_map(one).collect();
+    if schemas.is_empty() {
+        let message = "tool_choice asks for a call, and tools has no such function";
+        return Err(Failure::param("tool_choice", message));
+    }
+    Ok(json!({ "anyOf": schemas }))
+}
+
+impl Wanted {
+    /// The form in which the model writes calls.
+    fn into_format(self, source: &str) -> Format {
+        match self {
+            Self::Format(format) => format,
+            Self::Call(schema) if source.contains("<tool_call>") => Format::Lark(format!(
+                "start: \"<tool_call>\\n\" call \"\\n</tool_call>\"\ncall: %json {schema}\n"
+            )),
+            Self::Call(schema) => Format::JsonSchema(schema),
+        }
+    }
+}
+
+fn is_none(request: &ChatRequest) -> bool {
+    request.tool_choice.as_ref().and_then(|it| it.as_str()) == Some("none")
+}
+
+/// The tokens of a conversation, as the model's template writes it. Text of messages never becomes a
+/// control token.
+async fn encode(
+    served: Arc<Served>,
+    request: ChatRequest,
+    wanted: Option<(&'static str, Wanted)>,
+) -> Result<(Vec<u32>, Option<Constraint>), Failure> {
+    // A template or a grammar may take a part of a second.
+    let encoded = tokio::task::spawn_blocking(move || {
+        let running = served.running().ok_or(crate::Error::NoModel)?;
+        let constraint = match wanted {
+            None => None,
+            Some((param, wanted)) => {
+                let source = running.model().gguf().metadata().str("tokenizer.chat_template");
+                let format = wanted.into_format(source.ok().flatten().unwrap_or_default());
+                Some(running.constraint(param, &format)?)
+            }
+        };
+        Ok((encode_now(running, request)?, constraint))
+    });
+    encoded.await.unwrap_or_else(|panic| {
+        let message = format!("a bug: the template panicked: {panic}");
+        Err(Failure::of_kind(polychord_session::ErrorKind::Internal, message))
+    })
+}
+
+fn encode_now(running: &Running, request: ChatRequest) -> Result<Vec<u32>, Failure> {
+    let wrong = |reason: String| Failure::param("messages", reason);
+    let template = running.template.as_ref().map_err(|reason| {
+        wrong(format!("the model cannot chat: {reason}; /v1/completions continues texts"))
+    })?;
+    let is_none = is_none(&request);
+    let messages: Vec<_> = request.messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let mut variables = Variables::new();
+    if !is_none && !request.tools.is_empty() {
+        variables = variables.tools(request.tools);
+    }
+    for (name, value) in request.chat_template_kwargs {
+        variables = variables.set(name, value);
+    }
+    let text = template.render_with(&messages, GenerationPrompt::Add, &variables);
+    let text = text.map_err(|error| wrong(error.to_string()))?;
+    let tokenizer = running.model().tokenizer()?;
+    tokenizer.encode_chat(&text).map_err(|error| wrong(error.to_string()))
+}
+
+fn message(message: ChatMessage) -> Result<Message, Failure> {
+    let content = match message.content {
+        None => String::new(),
+        Some(Content::Text(text)) => text,
+        Some(Content::Parts(parts)) => {
+            let mut all = String::new();
+            for part in parts {
+                if part.kind != "text" {
+                    let kind = super::failure::crop(&part.kind);
+                    let message =
+                        format!("a message has a part of type {kind:?}: only text is possible");
+                    return Err(Failure::param("messages", message));
+                }
+                all += &part.text;
+            }
+            all
+        }
+    };
+    let is_null = |value: &Json| matches!(value, Json::Null);
+    let more = message.more.into_iter().filter(|(_, value)| !is_null(value));
+    Ok(more.fold(Message::new(message.role, content), |turn, (name, value)| {
+        let value = if name == "tool_calls" { with_parsed_arguments(value) } else { value };
+        turn.with(name, value)
+    }))
+}
+
+/// The API has arguments of calls as a text of JSON; templates want what it says.
+fn with_parsed_arguments(calls: Json) -> Json {
+    let Json::List(calls) = calls else { return calls };
+    let one = |call: Json| {
+        let Json::Object(mut call) = call else { return call };
+        if let Some(Json::Object(function)) = call.get("function") {
+            let mut function = function.clone();
+            if let Some(Json::Text(text)) = function.get("arguments")
+                && let Ok(parsed) = text.parse::<Json>()
+            {
+                function.set("arguments", parsed);
+                call.set("function", Json::Object(function));
+            }
+        }
+        Json::Object(call)
+    };
+    Json::List(calls.into_iter().map(one).collect())
+}

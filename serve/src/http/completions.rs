@@ -1,0 +1,92 @@
+//! `POST /v1/completions`.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use polychord_model::tokenizer::SpecialTokens;
+
+use super::app::{App, Running, now};
+use super::choice::Kind;
+use super::failure::Failure;
+use super::prepare::{Prepared, format};
+use super::read;
+use super::request::{CompletionRequest, Prompts};
+use super::stream::{About, Answers};
+
+/// Most prompts of a request.
+const MOST_PROMPTS: usize = 64;
+
+/// Continues texts.
+pub(super) async fn completions(
+    State(app): State<Arc<App>>,
+    body: Body,
+) -> Result<Response, Failure> {
+    let request: CompletionRequest = read::json(&app, body).await?;
+    let served = app.find(&request.model)?.clone();
+    if request.echo {
+        return Err(Failure::param("echo", "echo is not possible"));
+    }
+    if request.suffix.as_deref().is_some_and(|it| !it.is_empty()) {
+        return Err(Failure::param(
+            "suffix",
+            "suffix is not possible: texts are continued at their end",
+        ));
+    }
+    if request.best_of.is_some_and(|it| it > request.common.n.unwrap_or(1)) {
+        return Err(Failure::param("best_of", "best_of cannot be more than n"));
+    }
+    let format = format(&request.common)?;
+    // As OpenAI's: 16 tokens where nothing is said.
+    let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
+    let mut prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
+    let is_stream = request.common.stream == Some(true);
+    let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
+    let running = served.scheduler().await?;
+    if let Some((param, format)) = format {
+        prepared.constraint = Some(running.constraint(param, &format)?);
+    }
+    let prompts = encode(running, request.prompt)?;
+    let receivers = prepared.submit(&app, running, prompts)?;
+    let about = About {
+        kind: Kind::Text,
+        id: app.id("cmpl"),
+        name: served.name.clone(),
+        created: now(),
+        model: running.model().clone(),
+        choices: prepared.choices,
+        include_usage,
+    };
+    let answers = Answers { about, receivers };
+    if is_stream { Ok(answers.stream()) } else { answers.collect().await }
+}
+
+fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {
+    let model = running.model();
+    let tokenizer = model.tokenizer()?;
+    let text = |text: String| {
+        let ids = tokenizer.encode_prompt(&text, SpecialTokens::Parse);
+        ids.map_err(|error| Failure::param("prompt", error.to_string()))
+    };
+    let vocabulary = tokenizer.vocab_size();
+    let ids = |ids: Vec<u32>| match ids.iter().find(|id| **id >= vocabulary) {
+        None => Ok(ids),
+        Some(id) => {
+            let message = format!("token {id} is not in the vocabulary of {vocabulary}");
+            Err(Failure::param("prompt", message))
+        }
+    };
+    let prompts = match prompts {
+        Prompts::Text(one) => vec![text(one)?],
+        Prompts::Tokens(one) => vec![ids(one)?],
+        Prompts::Texts(many) => many.into_iter().map(text).collect::<Result<_, _>>()?,
+        Prompts::TokenLists(many) => many.into_iter().map(ids).collect::<Result<_, _>>()?,
+    };
+    if prompts.is_empty() || prompts.len() > MOST_PROMPTS {
+        let message =
+            format!("there are {} prompts, it must be 1 to {MOST_PROMPTS}", prompts.len());
+        return Err(Failure::param("prompt", message));
+    }
+    Ok(prompts)
+}

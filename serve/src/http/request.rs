@@ -1,0 +1,161 @@
+//! What clients send, in the form of `OpenAI`'s API. Fields that are not here are ignored, as there.
+
+use std::collections::BTreeMap;
+
+use polychord_model::chat::Json;
+use serde::Deserialize;
+
+/// `POST /v1/chat/completions`.
+#[derive(Debug, Deserialize)]
+pub(super) struct ChatRequest {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) messages: Vec<ChatMessage>,
+    #[serde(default)]
+    pub(super) tools: Vec<Json>,
+    #[serde(default)]
+    pub(super) tool_choice: Option<serde_json::Value>,
+    /// What templates ask about beside: `{"enable_thinking": false}`, as llama.cpp's server has it.
+    #[serde(default)]
+    pub(super) chat_template_kwargs: BTreeMap<String, Json>,
+    #[serde(default)]
+    pub(super) logprobs: Option<bool>,
+    #[serde(default)]
+    pub(super) top_logprobs: Option<usize>,
+    #[serde(default)]
+    pub(super) max_completion_tokens: Option<usize>,
+    #[serde(flatten)]
+    pub(super) common: Common,
+}
+
+/// A turn of a conversation.
+#[derive(Debug, Deserialize)]
+pub(super) struct ChatMessage {
+    pub(super) role: String,
+    #[serde(default)]
+    pub(super) content: Option<Content>,
+    #[serde(flatten)]
+    pub(super) more: BTreeMap<String, Json>,
+}
+
+/// What is said: a text, or parts of one.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Content {
+    Text(String),
+    Parts(Vec<ContentPart>),
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct ContentPart {
+    #[serde(rename = "type")]
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) text: String,
+}
+
+/// `POST /v1/completions`.
+#[derive(Debug, Deserialize)]
+pub(super) struct CompletionRequest {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) prompt: Prompts,
+    #[serde(default)]
+    pub(super) echo: bool,
+    #[serde(default)]
+    pub(super) suffix: Option<String>,
+    #[serde(default)]
+    pub(super) best_of: Option<usize>,
+    #[serde(default)]
+    pub(super) logprobs: Option<usize>,
+    #[serde(flatten)]
+    pub(super) common: Common,
+}
+
+/// One prompt or several, as texts or as tokens.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Prompts {
+    Text(String),
+    Tokens(Vec<u32>),
+    Texts(Vec<String>),
+    TokenLists(Vec<Vec<u32>>),
+}
+
+/// What both have.
+#[derive(Debug, Deserialize)]
+pub(super) struct Common {
+    #[serde(default)]
+    pub(super) temperature: Option<f32>,
+    #[serde(default)]
+    pub(super) top_p: Option<f32>,
+    #[serde(default)]
+    pub(super) top_k: Option<u32>,
+    #[serde(default)]
+    pub(super) min_p: Option<f32>,
+    #[serde(default)]
+    pub(super) seed: Option<i64>,
+    #[serde(default)]
+    pub(super) stop: Option<Stop>,
+    #[serde(default)]
+    pub(super) max_tokens: Option<usize>,
+    #[serde(default)]
+    pub(super) n: Option<usize>,
+    #[serde(default)]
+    pub(super) logit_bias: Option<BTreeMap<String, f32>>,
+    #[serde(default)]
+    pub(super) frequency_penalty: Option<f32>,
+    #[serde(default)]
+    pub(super) presence_penalty: Option<f32>,
+    #[serde(default)]
+    pub(super) repeat_penalty: Option<f32>,
+    #[serde(default)]
+    pub(super) repeat_last_n: Option<u32>,
+    #[serde(default)]
+    pub(super) response_format: Option<serde_json::Value>,
+    #[serde(default)]
+    pub(super) grammar: Option<String>,
+    #[serde(default)]
+    pub(super) stream: Option<bool>,
+    #[serde(default)]
+    pub(super) stream_options: Option<StreamOptions>,
+    #[serde(default)]
+    pub(super) user: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct StreamOptions {
+    #[serde(default)]
+    pub(super) include_usage: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Stop {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// `POST /tokenize`, as llama.cpp's server has it.
+#[derive(Debug, Deserialize)]
+pub(super) struct TokenizeRequest {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) content: String,
+    #[serde(default)]
+    pub(super) add_special: bool,
+    #[serde(default = "yes")]
+    pub(super) parse_special: bool,
+}
+
+/// `POST /detokenize`.
+#[derive(Debug, Deserialize)]
+pub(super) struct DetokenizeRequest {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) tokens: Vec<u32>,
+}
+
+const fn yes() -> bool {
+    true
+}

@@ -1,0 +1,288 @@
+//! The thread that evaluates.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use polychord_session::{
+    Error as SessionError, ErrorKind, Finish, Model, Result as SessionResult, Session,
+    SessionOptions, Transformer,
+};
+
+use super::job::Event;
+use super::queue::Waiting;
+use super::slot::{Place, Slot, choose};
+use super::turn::Turn;
+use super::{SchedulerOptions, Shared, gauge};
+use crate::error::{Error, Result};
+
+/// The thread that evaluates: its sessions, and what they compute.
+pub(super) struct Worker {
+    shared: Arc<Shared>,
+    transformer: Arc<Transformer>,
+    model: Model,
+    options: SessionOptions,
+    slots: Vec<Slot>,
+    parallel: usize,
+    piece: usize,
+    context: u32,
+    /// Answers that have ended.
+    ended: u64,
+    /// Of the slots with a prompt, the one that comes next.
+    next_prompt: usize,
+}
+
+impl Worker {
+    /// Starts the first session.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        transformer: Arc<Transformer>,
+        model: &Model,
+        session: &SessionOptions,
+        options: &SchedulerOptions,
+    ) -> Result<Self> {
+        let first = transformer.start(model, session)?;
+        let context = first.context();
+        let needed = bytes_beside_weights(&first);
+        let fitting = match options.memory_bytes {
+            Some(budget) if budget < needed => {
+                return Err(Error::Budget { needed, budget, context });
+            }
+            Some(budget) => usize::try_from(budget / needed.max(1)).unwrap_or(usize::MAX),
+            None => usize::MAX,
+        };
+        let worker = Self {
+            shared,
+            transformer,
+            model: model.clone(),
+            options: session.clone(),
+            slots: vec![Slot::new(first)],
+            parallel: options.parallel.clamp(1, fitting),
+            piece: options.piece.max(1),
+            context,
+            ended: 0,
+            next_prompt: 0,
+        };
+        worker.count_sessions();
+        Ok(worker)
+    }
+
+    pub(super) const fn context(&self) -> u32 {
+        self.context
+    }
+
+    /// Evaluates until the scheduler ends.
+    pub(super) fn run(mut self) {
+        while let Some(begun) = self.wait() {
+            begun.into_iter().for_each(|waiting| self.place(waiting));
+            let start = Instant::now();
+            self.prompts();
+            self.tokens();
+            let metrics = &self.shared.metrics;
+            metrics.busy_seconds.inc_by(start.elapsed().as_secs_f64());
+            let seen = self.slots.iter().map(|slot| slot.session.tokens().len()).sum();
+            metrics.cached_now.set(gauge(seen));
+        }
+    }
+
+    /// Waits for something to do, and takes the jobs for which there is a session; none if the
+    /// scheduler ends.
+    fn wait(&mut self) -> Option<Vec<Waiting>> {
+        let mut begun = Vec::new();
+        let busy = self.slots.iter().filter(|slot| slot.turn.is_some()).count();
+        let shared = self.shared.clone();
+        let mut state = shared.state();
+        loop {
+            if state.stop {
+                state
+                    .queue
+                    .remove_if(|_| true)
+                    .iter()
+                    .for_each(|it| end_waiting(it, Finish::Cancelled));
+                state.active = 0;
+                drop(state);
+                self.end_all();
+                shared.changed.notify_all();
+                return None;
+            }
+            let unwanted = |it: &Waiting| it.events.is_closed() || is_late(it);
+            state.queue.remove_if(unwanted).iter().for_each(|it| end_waiting(it, Finish::Deadline));
+            while busy + begun.len() < self.parallel
+                && let Some(next) = state.queue.pop()
+            {
+                begun.push(next);
+            }
+            state.active = busy + begun.len();
+            shared.metrics.waiting.set(gauge(state.queue.len()));
+            shared.metrics.active.set(gauge(state.active));
+            shared.changed.notify_all();
+            if state.active > 0 {
+                return Some(begun);
+            }
+            state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Gives a job to a session.
+    fn place(&mut self, waiting: Waiting) {
+        let prompt = &waiting.job.prompt;
+        let candidates: Vec<_> = self.slots.iter().map(|slot| slot.candidate(prompt)).collect();
+        let place = choose(&candidates, self.parallel);
+        tracing::debug!(?place, tokens = prompt.len(), "placed");
+        let index = match self.make_place(&place) {
+            Ok(index) => index,
+            // Where there is no room for a session more, one that is idle does.
+            Err(error) => match self.slots.iter().position(|slot| slot.turn.is_none()) {
+                Some(index) => index,
+                None => return self.refuse(&waiting, &error),
+            },
+        };
+        let slot = &mut self.slots[index];
+        match Turn::begin(waiting, &mut slot.session) {
+            Ok(turn) => {
+                let metrics = &self.shared.metrics;
+                metrics.prompt_tokens.inc_by(turn.prompt().len() as u64);
+                metrics.cached_tokens.inc_by(turn.cached() as u64);
+                slot.turn = Some(turn);
+            }
+            Err((waiting, error)) => self.refuse(&waiting, &error),
+        }
+    }
+
+    /// The index of a slot for a job.
+    fn make_place(&mut self, place: &Place) -> SessionResult<usize> {
+        let session = match place {
+            Place::Idle(index) => return Ok(*index),
+            Place::Fork { from, .. } => self.slots[*from].session.fork()?,
+            Place::New => self.transformer.start(&self.model, &self.options)?,
+        };
+        if let Place::Fork { instead_of: Some(index), .. } = place {
+            self.slots[*index] = Slot::new(session);
+            return Ok(*index);
+        }
+        self.slots.push(Slot::new(session));
+        self.count_sessions();
+        Ok(self.slots.len() - 1)
+    }
+
+    fn refuse(&self, waiting: &Waiting, error: &SessionError) {
+        self.shared.metrics.faults.inc();
+        let event = Event::Failed { kind: error.kind(), message: error.to_string() };
+        _ = waiting.events.send(event);
+    }
+
+    /// Evaluates a piece of one prompt. Those that have more than a token left come one after
+    /// another.
+    fn prompts(&mut self) {
+        let count = self.slots.len();
+        let order = (0..count).map(|index| (self.next_prompt + index) % count);
+        let is_prompt = |index: &usize| {
+            let Slot { session, turn, .. } = &self.slots[*index];
+            turn.as_ref().is_some_and(|turn| turn.rest(session).len() > 1)
+        };
+        if let Some(index) = order.into_iter().find(is_prompt) {
+            self.next_prompt = index + 1;
+            self.step(index);
+        }
+    }
+
+    /// Gives all others their next token.
+    fn tokens(&mut self) {
+        let mut together = 0_u32;
+        // From the end: a slot that fails is taken out.
+        for index in (0..self.slots.len()).rev() {
+            let Slot { session, turn, .. } = &self.slots[index];
+            if turn.as_ref().is_some_and(|turn| turn.rest(session).len() == 1) {
+                together += 1;
+                self.step(index);
+            }
+        }
+        if together > 0 {
+            self.shared.metrics.batch.observe(together.into());
+        }
+    }
+
+    /// Evaluates a piece of what a session has not seen, and chooses a token after the last.
+    fn step(&mut self, index: usize) {
+        let (model, context, piece) = (&self.model, self.context, self.piece);
+        let metrics = &self.shared.metrics;
+        let Slot { session, turn: Some(turn), .. } = &mut self.slots[index] else { return };
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(finish) = turn.interrupted() {
+                return Ok(Some(finish));
+            }
+            let rest = turn.rest(session);
+            if rest.len() > piece {
+                session.extend(&rest[..piece])?;
+                return Ok(None);
+            }
+            let logits = session.eval(rest)?;
+            turn.choose(model, logits, context, metrics)
+        }));
+        match done {
+            Ok(Ok(None)) => {}
+            Ok(Ok(Some(finish))) => self.end(index, finish),
+            Ok(Err(error)) => self.fail(index, error.kind(), error.to_string()),
+            Err(_) => {
+                let message = "a bug: the computation panicked, see the log".to_owned();
+                self.fail(index, ErrorKind::Internal, message);
+            }
+        }
+    }
+
+    fn end(&mut self, index: usize, finish: Finish) {
+        let slot = &mut self.slots[index];
+        let Some(turn) = slot.turn.take() else { return };
+        self.ended += 1;
+        slot.used = self.ended;
+        self.shared.metrics.ended(&finish.to_string());
+        turn.end(finish);
+        let seconds = turn.since().elapsed().as_secs_f64();
+        let mut state = self.shared.state();
+        state.mean_seconds += (seconds - state.mean_seconds) / 8.0;
+    }
+
+    /// Ends an answer by an error, and with it a session that cannot go on: nothing else.
+    fn fail(&mut self, index: usize, kind: ErrorKind, message: String) {
+        tracing::warn!(kind = kind.name(), message, "an answer failed");
+        self.shared.metrics.faults.inc();
+        if let Some(turn) = self.slots[index].turn.take() {
+            turn.fail(kind, message);
+        }
+        // After lateness and refusals it is as it was before.
+        let can_go_on = matches!(kind, ErrorKind::Stopped | ErrorKind::InvalidArgument);
+        if !can_go_on {
+            self.slots.remove(index);
+            self.count_sessions();
+        }
+    }
+
+    fn end_all(&mut self) {
+        for index in 0..self.slots.len() {
+            self.end(index, Finish::Cancelled);
+        }
+    }
+
+    fn count_sessions(&self) {
+        let metrics = &self.shared.metrics;
+        metrics.sessions.set(gauge(self.slots.len()));
+        let bytes: u64 = self.slots.iter().map(|slot| bytes_beside_weights(&slot.session)).sum();
+        metrics.session_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+}
+
+/// Most bytes of a session's guests, without weights that are mapped and so shared.
+fn bytes_beside_weights(session: &Session) -> u64 {
+    let needs = session.placed().guest_needs.iter().sum::<u64>();
+    let load = session.load_report();
+    let shared = if load.copied == 0 { load.bytes } else { 0 };
+    needs.saturating_sub(shared).saturating_mul(session.ranks() as u64)
+}
+
+fn is_late(waiting: &Waiting) -> bool {
+    waiting.job.deadline.is_some_and(|at| Instant::now() >= at)
+}
+
+fn end_waiting(waiting: &Waiting, finish: Finish) {
+    _ = waiting.events.send(Event::End { finish, usage: super::Usage::default() });
+}

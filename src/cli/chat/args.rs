@@ -1,0 +1,118 @@
+//! The arguments of `polychord chat`.
+
+use polychord::hub::ModelRef;
+use polychord::model::chat::Variables;
+use polychord::model::{
+    Activations, CacheType, GenerateOptions, Ranks, Sampling, SessionOptions, SimdFlavor,
+};
+
+use crate::cli::Failure;
+use crate::cli::choice::choice;
+use crate::cli::engine::EngineArgs;
+use crate::cli::generate::{Load, parse_tokens};
+use crate::cli::model::FindArgs;
+use crate::cli::placement::PlacementArgs;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The model: a path, `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, or nothing for
+    /// SmolLM2-135M-Instruct
+    #[arg(short, long)]
+    pub(super) model: Option<ModelRef>,
+
+    #[command(flatten)]
+    pub(super) find: FindArgs,
+
+    #[command(flatten)]
+    pub(super) engine: EngineArgs,
+
+    /// What the model is told before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub(super) system: Option<String>,
+
+    /// How weights come into the guest. With `map` the file must not change meanwhile
+    #[arg(long, value_enum, default_value_t = Load::default())]
+    pub(super) load: Load,
+
+    #[command(flatten)]
+    placement: PlacementArgs,
+
+    /// How activations are multiplied with quantized weights
+    #[arg(long, value_parser = choice::<Activations>(), default_value_t)]
+    activations: Activations,
+
+    /// How the cache of keys and values stores its numbers
+    #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
+    cache_type: CacheType,
+
+    /// Threads that compute, each with guests of its own
+    #[arg(long, value_name = "N|auto", default_value_t)]
+    ranks: Ranks,
+
+    /// The build of the guest
+    #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
+    pub(super) guest: SimdFlavor,
+
+    /// Most tokens of the conversation; by default 4,096, or the model's own context if that is shorter
+    #[arg(long, value_name = "TOKENS")]
+    context: Option<u32>,
+
+    /// Most tokens of an answer; -1 is as many as the context has room for
+    #[arg(short = 'n', long, value_name = "N", default_value = "-1", value_parser = parse_tokens,
+        allow_negative_numbers = true)]
+    max_tokens: usize,
+
+    /// 0 always takes the best token; higher values draw more freely
+    #[arg(short, long, default_value_t = 0.8)]
+    temperature: f32,
+
+    /// Draw from this many of the best tokens only; 0 is all
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    top_k: u32,
+
+    /// Draw from the best tokens only that together have this probability
+    #[arg(long, value_name = "P", default_value_t = 0.95)]
+    top_p: f32,
+
+    /// Draw from tokens only that have this part of the best one's probability
+    #[arg(long, value_name = "P", default_value_t = 0.05)]
+    min_p: f32,
+
+    /// Make recent tokens less likely by this factor; 1 changes nothing
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.1)]
+    repeat_penalty: f32,
+
+    /// Start of the random numbers
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+
+    /// Whether the model is to think before it answers; by default its template decides
+    #[arg(long, value_name = "on|off", value_parser = crate::cli::generate::parse_switch)]
+    thinking: Option<bool>,
+}
+
+impl Args {
+    pub(super) fn generate(&self) -> GenerateOptions {
+        let sampling = Sampling::new()
+            .temperature(self.temperature)
+            .top_k(self.top_k)
+            .top_p(self.top_p)
+            .min_p(self.min_p)
+            .repeat_penalty(self.repeat_penalty)
+            .seed(self.seed);
+        GenerateOptions::new().sampling(sampling).max_tokens(self.max_tokens)
+    }
+
+    pub(super) fn session(&self) -> Result<SessionOptions, Failure> {
+        Ok(SessionOptions::new()
+            .placement(self.placement.placement()?)
+            .activations(self.activations)
+            .cache_type(self.cache_type)
+            .ranks(self.ranks)
+            .context(self.context))
+    }
+
+    pub(super) fn variables(&self) -> Variables {
+        self.thinking.map_or_else(Variables::new, |on| Variables::new().thinking(on))
+    }
+}
