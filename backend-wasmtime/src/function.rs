@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use polychord_runtime_api::{Error, FunctionType, Result, Value};
 use wasmtime::{AsContext, AsContextMut, Func, Instance, Store, ValRaw};
 
-use crate::memory::State;
 use crate::values::{from_raw, of_type, to_raw};
 use crate::{NAME, error};
 
@@ -23,7 +22,7 @@ pub(crate) struct Exported {
 }
 
 /// Finds the functions of an instance, also those that its module did not export at first.
-pub(crate) fn all(instance: Instance, store: &mut Store<State>) -> Functions {
+pub(crate) fn all<T: 'static>(instance: Instance, store: &mut Store<T>) -> Functions {
     let exports = instance.exports(&mut *store);
     let functions =
         exports.filter_map(|export| Some((export.name().to_owned(), export.into_func()?)));
@@ -44,7 +43,7 @@ impl Exported {
     /// Calls it, and stores its results.
     pub(crate) fn call(
         &self,
-        store: impl AsContextMut<Data = State>,
+        store: impl AsContextMut,
         export: &str,
         args: &[Value],
         results: &mut [Value],

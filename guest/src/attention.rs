@@ -92,3 +92,14 @@ fn weigh(shape: &BlockShape, scores: &mut [f32], sink: Option<f32>) -> f32 {
         None => math::softmax(scores, 1.0),
     }
 }
+
+/// Multiplies queries by the temperature of their position.
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
+pub(crate) fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
+    if shape.temperature != 0.0 {
+        let position = position.saturating_add(shape.temperature_offset);
+        let step = (position / shape.temperature_length) as f64;
+        let heat = 1.0 + f64::from(shape.temperature) * libm::log(1.0 + step);
+        math::scale(queries, heat as f32);
+    }
+}

@@ -4,13 +4,13 @@ use core::ops::Range;
 
 use polychord_abi::transformer::{feature, role, status};
 
-use crate::attention::Cache;
+use crate::attention::{Cache, heat};
 use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kept::Memory;
 use crate::kernels::Input;
 use crate::math;
-use crate::model::{Block, BlockShape, Stored};
+use crate::model::{Block, Stored};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
@@ -560,15 +560,4 @@ fn projections(block: &Block) -> Result<Projections<'_>, Status> {
         keys: of(role::ATTN_K, role::ATTN_K_BIAS, others)?,
         values: of(role::ATTN_V, role::ATTN_V_BIAS, others | feature::KEYS_AS_VALUES)?,
     })
-}
-
-/// Multiplies queries by the temperature of their position.
-#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
-pub(crate) fn heat(shape: &BlockShape, position: usize, queries: &mut [f32]) {
-    if shape.temperature != 0.0 {
-        let position = position.saturating_add(shape.temperature_offset);
-        let step = (position / shape.temperature_length) as f64;
-        let heat = 1.0 + f64::from(shape.temperature) * libm::log(1.0 + step);
-        math::scale(queries, heat as f32);
-    }
 }

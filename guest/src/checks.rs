@@ -4,7 +4,6 @@ use polychord_abi::network::feature;
 use polychord_abi::transformer::{self, MOST_GROUPS, MOST_TAPS, status};
 
 use crate::Status;
-use crate::model::Shape;
 
 /// Whether a number is finite and above zero.
 pub(crate) fn positive(number: f32) -> bool {
@@ -16,9 +15,9 @@ pub(crate) fn natural(number: f32) -> bool {
     number.is_finite() && number >= 0.0
 }
 
-/// Whether the numbers of what mixes positions fit together, and nothing is asked for that its kind
-/// does not do.
-pub(crate) fn good_mixer(block: &transformer::Block, shape: &Shape) -> bool {
+/// Whether the numbers of what mixes positions fit together, in a network of this width and with
+/// this context, and nothing is asked for that its kind does not do.
+pub(crate) fn good_mixer(block: &transformer::Block, dim: usize, context: usize) -> bool {
     use feature as f;
 
     let has = |features: u64| block.features & features != 0;
@@ -28,7 +27,6 @@ pub(crate) fn good_mixer(block: &transformer::Block, shape: &Shape) -> bool {
     let of_attention = of_attention | f::FUSED_QKV | f::ATTN_OUTPUT_BIAS | f::SINKS | f::LATE_NORMS;
     let of_attention = of_attention | f::KEYS_AS_VALUES | f::OUTPUT_GATE | f::SHARED_KEYS;
     let is_recurrent = has(f::RECURRENT);
-    let context = shape.context;
     let (positions, window) = (block.positions as usize, block.window as usize);
     let has_room = match is_recurrent {
         true => positions == 0,
@@ -39,7 +37,7 @@ pub(crate) fn good_mixer(block: &transformer::Block, shape: &Shape) -> bool {
     };
     let fits = if has(f::SHORT_CONV) {
         // A channel is a head.
-        block.heads as usize == shape.dim && block.kv_heads == block.heads && block.head_dim == 1
+        block.heads as usize == dim && block.kv_heads == block.heads && block.head_dim == 1
     } else if has(f::LATENT) {
         block.kv_heads == 1
             && (1..block.head_dim).contains(&block.latent_rank)

@@ -8,8 +8,7 @@ use core::ops::Range;
 
 use polychord_abi::transformer::{feature, role};
 
-use crate::attention::Cache;
-use crate::block::heat;
+use crate::attention::{Cache, heat};
 use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kernels::Input;

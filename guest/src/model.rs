@@ -522,7 +522,7 @@ fn check_block(
         && (block.temperature == 0.0 || block.temperature_length != 0)
         && (block.ffn != 0) == (!has(feature::EXPERTS) || has(feature::DENSE_BESIDE))
         && (!has(feature::EXPERTS) || good_experts(block))
-        && good_mixer(block, shape)
+        && good_mixer(block, shape.dim, shape.context)
         && (!has(feature::LAYER_INPUTS)
             || (shape.first_block + index + 1).saturating_mul(shape.layer_input) <= shape.carried
                 && shape.layer_input != 0)

@@ -82,6 +82,7 @@ pub enum AddressType {
 
 impl Value {
     /// The type of this value.
+    #[inline]
     #[must_use]
     pub const fn ty(self) -> ValueType {
         match self {
@@ -114,6 +115,7 @@ impl Value {
 
 impl ValueType {
     /// The value of this type with all bits zero.
+    #[inline]
     #[must_use]
     pub const fn zero(self) -> Value {
         match self {

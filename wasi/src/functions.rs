@@ -50,7 +50,7 @@ macro_rules! functions {
                 let call = preview_1::$name(&mut wasi.context, &mut memory, $($arg),*);
                 let answer = number(stringify!($name), finish(stringify!($name), call))?;
                 // Those that wait; after others the guest itself looks.
-                if matches!(stringify!($name), "poll_oneoff" | "fd_read" | "fd_write") {
+                if matches!(stringify!($name), "poll_oneoff" | "fd_read") {
                     wasi.stop.check(stringify!($name))?;
                 }
                 after!(answer wasi ($($arg: $ty),*) $($after)?);

@@ -41,6 +41,7 @@ impl Slot {
     /// # Safety
     ///
     /// A number of this type was stored in it.
+    #[inline]
     #[must_use]
     #[allow(clippy::multiple_unsafe_ops_per_block, reason = "it is one, of five types")]
     pub unsafe fn value(&self, ty: ValueType) -> Value {
@@ -96,6 +97,7 @@ numbers! {
 }
 
 impl From<Value> for Slot {
+    #[inline]
     fn from(value: Value) -> Self {
         value.convert(Self::from, Self::from, Self::from, Self::from, Self::from)
     }

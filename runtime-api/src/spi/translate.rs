@@ -8,6 +8,7 @@ use crate::value::Value;
 
 impl Value {
     /// The value as an engine represents it, made by the function for its type.
+    #[inline]
     pub fn convert<T>(
         self,
         i32: impl FnOnce(i32) -> T,
@@ -27,6 +28,7 @@ impl Value {
 }
 
 /// Room for the values of a call: on the stack, unless they are very many.
+#[inline]
 pub fn with_values<T>(count: usize, run: impl FnOnce(&mut [Value]) -> T) -> T {
     const FEW: usize = 4;
     const MANY: usize = 32;

@@ -31,11 +31,14 @@ pub(super) struct Turn {
 
 impl Turn {
     /// Begins an answer in a session, which keeps what it has seen of the prompt.
-    pub(super) fn begin(waiting: Waiting, session: &mut Session) -> Result<Self, (Waiting, Error)> {
+    pub(super) fn begin(
+        waiting: Waiting,
+        session: &mut Session,
+    ) -> Result<Self, Box<(Waiting, Error)>> {
         let prepared = prepare(&waiting.job, session);
         let (sampler, cached) = match prepared {
             Ok(prepared) => prepared,
-            Err(error) => return Err((waiting, error)),
+            Err(error) => return Err(Box::new((waiting, error))),
         };
         let Waiting { job, events, since } = waiting;
         Ok(Self {

@@ -145,7 +145,10 @@ impl Worker {
                 metrics.cached_tokens.inc_by(turn.cached() as u64);
                 slot.turn = Some(turn);
             }
-            Err((waiting, error)) => self.refuse(&waiting, &error),
+            Err(refused) => {
+                let (waiting, error) = *refused;
+                self.refuse(&waiting, &error);
+            }
         }
     }
 

@@ -127,6 +127,7 @@ pub(super) fn pipes(engine: &dyn Engine) -> Outcome {
         Ok(probe.get(OTHER + 2, 1)[0])
     };
     equal("flags", flags(&mut probe)?, 0)?;
+    probe.vector(BUFFER, 100);
     match probe.call("fd_read", &[fd.into(), VECTORS as i64, 1, RESULT as i64]) {
         Err(Error::Trap { kind: TrapKind::DeadlineExceeded(_), .. }) => {}
         other => return Err(Failure::new(format!("reading without a writer: {other:?}"))),
