@@ -4,13 +4,13 @@
 //! the host hands over. Shapes are symbolic ([`Size`]), so that the table says nothing about one
 //! model, and a tensor that not all networks have depends on a [`feature`](mod@feature).
 
-use Need::{If, Optional};
+use Need::{If, Optional, OptionalIn};
 use Section::{Attention, Embedding, FeedForward, Output, Rope};
 use Size::{
     Carried, ExpertDowns, ExpertPairs, ExpertRows, ExpertWidth, Experts, FeedForward as Ffn,
     FusedFeedForward, FusedRows, GatedQueries, HeadWidth, Hidden, Keys, LatentKeyRows, LatentPairs,
-    LatentQueries, LatentRank, LatentValueRows, LatentValues, LayerInput, One, PlainWidth, Queries,
-    QueryHeads, QueryRank, Rates, RopePairs, SharedWidth, Taps, Vocab,
+    LatentQueries, LatentRank, LatentValueRows, LatentValues, LayerInput, One, Open, PlainWidth,
+    Queries, QueryHeads, QueryRank, Rates, RopePairs, SharedWidth, Taps, Vocab,
 };
 
 /// What a network or a block has or does beyond the common ground, as bits of
@@ -108,8 +108,13 @@ pub mod feature {
     pub const SHARED_KEYS: u64 = 1 << 41;
     /// Blocks with one of these have no keys and values, but a state of fixed size.
     pub const RECURRENT: u64 = SHORT_CONV | DELTA_NET;
+    /// Tokens attend to those behind them, too: a sequence is computed in one call. Windows reach
+    /// half of their length to both sides.
+    pub const ENCODER: u64 = 1 << 42;
+    /// The hidden state is normalized behind attention and feed-forward, once they are added to it.
+    pub const SUM_NORMS: u64 = 1 << 43;
     /// All bits that this version of the contract knows.
-    pub const ALL: u64 = (1 << 42) - 1;
+    pub const ALL: u64 = (1 << 44) - 1;
 }
 
 /// Declares the numbers of all roles, and the table.
@@ -143,7 +148,7 @@ const BESIDE: u64 = f::EXPERTS | f::DENSE_BESIDE;
 
 roles! {
     TOKEN_EMBD = 0: "token_embd.weight", Embedding, [Vocab, Hidden], ALWAYS;
-    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], ALWAYS;
+    OUTPUT_NORM = 1: "output_norm.weight", Output, [One, Hidden], unless(f::SUM_NORMS);
     OUTPUT = 2: "output.weight", Output, [Vocab, Hidden], unless(f::TIED_OUTPUT);
     // Divides each frequency, as the two others do, of which one is chosen by the context's length.
     ROPE_FREQS = 3: "rope_freqs.weight", Rope, [One, RopePairs], Optional;
@@ -232,6 +237,21 @@ roles! {
     // For each head the rows of keys, and then those of values.
     LATENT_KV_B = 78: "blk.{}.attn_kv_b.weight", Attention, [LatentPairs, LatentRank], with(f::LATENT | f::FUSED_LATENT);
     LATENT_OUT = 79: "blk.{}.attn_output.weight", Attention, [Hidden, LatentValues], with(f::LATENT);
+    // Of these the first row is added to each token.
+    TOKEN_TYPES = 80: "token_types.weight", Embedding, [Open, Hidden], OptionalIn(f::SUM_NORMS);
+    // A row for each position, added to its token.
+    POSITIONS = 81: "position_embd.weight", Embedding, [Open, Hidden], OptionalIn(f::SUM_NORMS);
+    EMBEDDING_NORM = 82: "token_embd_norm.weight", Embedding, [One, Hidden], with(f::SUM_NORMS);
+    EMBEDDING_NORM_BIAS = 83: "token_embd_norm.bias", Embedding, [One, Hidden], with(f::SUM_NORMS);
+    ATTN_SUM_NORM = 84: "blk.{}.attn_output_norm.weight", Attention, [One, Hidden], with(f::SUM_NORMS);
+    ATTN_SUM_NORM_BIAS = 85: "blk.{}.attn_output_norm.bias", Attention, [One, Hidden], with(f::SUM_NORMS);
+    FFN_SUM_NORM = 86: "blk.{}.layer_output_norm.weight", FeedForward, [One, Hidden], with(f::SUM_NORMS);
+    FFN_SUM_NORM_BIAS = 87: "blk.{}.layer_output_norm.bias", FeedForward, [One, Hidden], with(f::SUM_NORMS);
+    FFN_UP_BIAS = 88: "blk.{}.ffn_up.bias", FeedForward, [One, Ffn], OptionalIn(f::SUM_NORMS);
+    FFN_DOWN_BIAS = 89: "blk.{}.ffn_down.bias", FeedForward, [One, Hidden], OptionalIn(f::SUM_NORMS);
+    // What is left of a sequence goes through the first of these, and then through the other.
+    DENSE_2 = 90: "dense_2.weight", Output, [Open, Hidden], OptionalIn(f::ENCODER);
+    DENSE_3 = 91: "dense_3.weight", Output, [Open, Open], OptionalIn(f::ENCODER);
 }
 
 // Looking a role up is indexing.
@@ -328,6 +348,8 @@ impl Section {
 pub enum Need {
     /// A network may have it, and uses it then.
     Optional,
+    /// A network that has all of some features may have it.
+    OptionalIn(u64),
     /// Networks that have all of some features, and none of others.
     If {
         /// What they have.
@@ -357,7 +379,7 @@ impl Need {
     const fn but(self, without: u64) -> Self {
         match self {
             If { with, or, .. } => If { with, without, or },
-            Optional => Optional,
+            Optional | OptionalIn(_) => self,
         }
     }
 
@@ -365,7 +387,7 @@ impl Need {
     const fn or(self, or: u64) -> Self {
         match self {
             If { with, without, .. } => If { with, without, or },
-            Optional => Optional,
+            Optional | OptionalIn(_) => self,
         }
     }
 
@@ -373,7 +395,7 @@ impl Need {
     #[must_use]
     pub const fn is_required(self, features: u64) -> bool {
         match self {
-            Optional => false,
+            Optional | OptionalIn(_) => false,
             If { with, without, or } => {
                 features & with == with && features & without == 0 || or != 0 && features & or == or
             }
@@ -383,7 +405,11 @@ impl Need {
     /// Whether a network with these features may have the tensor.
     #[must_use]
     pub const fn is_allowed(self, features: u64) -> bool {
-        matches!(self, Optional) || self.is_required(features)
+        match self {
+            Optional => true,
+            OptionalIn(with) => features & with == with,
+            If { .. } => self.is_required(features),
+        }
     }
 }
 
@@ -400,6 +426,8 @@ impl Need {
 pub enum Size {
     /// One.
     One,
+    /// As many as the file has.
+    Open,
     /// `vocab`.
     Vocab,
     /// `dim`.
@@ -514,11 +542,12 @@ pub struct Sizes {
 }
 
 impl Sizes {
-    /// The value of a symbolic size in this network; none if it overflows.
+    /// The value of a symbolic size in this network; none if it overflows, or is open.
     #[must_use]
     pub const fn get(&self, size: Size) -> Option<u32> {
         match size {
             Size::One => Some(1),
+            Size::Open => None,
             Size::Vocab => Some(self.vocab),
             Size::Hidden => Some(self.dim),
             Size::FeedForward => Some(self.ffn),

@@ -56,8 +56,26 @@ pub mod export {
     pub const ATTENTION: &str = "transformer_attention";
     /// `(block: i32, n: i32) -> status`: the second part of a block.
     pub const FEED_FORWARD: &str = "transformer_feed_forward";
+    /// `(block: i32, n: i32) -> status`: the beginning of [`FEED_FORWARD`] in a block with experts,
+    /// whose layers need not be there yet: each of `n` rows chooses its experts. Then
+    /// [`EXPERTS`] must follow until all that were chosen have computed, and [`COMBINE`], with no other
+    /// stage between them.
+    pub const ROUTE: &str = "transformer_route";
+    /// `() -> ptr`: `u32[n][experts_used]`, the experts that the rows of [`ROUTE`] have chosen.
+    pub const CHOICES: &str = "transformer_choices";
+    /// `(block: i32, end: i32) -> status`: lets the experts compute that were chosen, have not computed
+    /// yet, and have numbers below `end`.
+    pub const EXPERTS: &str = "transformer_experts";
+    /// `(block: i32) -> status`: the end of [`FEED_FORWARD`] in a block with experts.
+    pub const COMBINE: &str = "transformer_combine";
     /// `(row: i32) -> status`: logits of one row of hidden state.
     pub const HEAD: &str = "transformer_head";
+    /// `(n: i32) -> status`: the norm that [`HEAD`] begins with, of `n` rows of hidden state, in their
+    /// place; nothing for a network without it.
+    pub const FINISH: &str = "transformer_finish";
+    /// `() -> status`: the first row of hidden state, multiplied by `dense_2` and then by `dense_3`,
+    /// is where [`LOGITS`] says. Refused by a network that has neither.
+    pub const DENSE: &str = "transformer_dense";
     /// `(position: i32) -> status`: makes the guest usable after a call that was stopped, wherever
     /// that was. The cache has `position` positions then, of those that were complete before the
     /// stopped call; it may not be called while another call runs.
@@ -80,7 +98,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 10;
+pub const VERSION: i32 = 11;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -502,7 +520,11 @@ structure! {
         pub rows: u32,
         /// Elements of a row (inputs), stored contiguously.
         pub cols: u32,
-        /// Bytes from the layer's first byte to the tensor's.
+        /// How many layers its rows are divided among evenly: 1, or one for each expert.
+        pub pieces: u32,
+        /// What is added to `layer` for each further one.
+        pub step: u32,
+        /// Bytes from the layer's first byte to the tensor's, in each of its layers.
         pub offset: u64,
     }
 }

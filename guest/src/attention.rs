@@ -1,5 +1,7 @@
 //! Causal attention over the cache of keys and values.
 
+use core::ops::Range;
+
 use crate::cache::KvBuffer;
 use crate::kernels::HEADS;
 use crate::math;
@@ -34,21 +36,20 @@ impl Cache {
         }
     }
 
-    /// One row's attention over the positions that `position` sees; `scores` has room for the
+    /// One row's attention over the positions that it sees; `scores` has room for the
     /// positions of the cache for each of as many query heads as are computed at once. Each head of the block
     /// may have a sink: one more score, which takes its part and gives nothing.
     pub(crate) fn attend(
         &self,
         shape: &BlockShape,
-        position: usize,
+        positions: Range<usize>,
         queries: &[f32],
         sinks: Option<&[f32]>,
         scores: &mut [f32],
         out: &mut [f32],
     ) {
         let (dim, room) = (shape.head_dim, shape.positions);
-        let first = shape.first_seen(position);
-        let places = shape.places(first..position + 1);
+        let places = shape.places(positions.clone());
         let values = if shape.kept_values() { &self.values } else { &self.keys };
         let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
         for (head, kv_head) in shape.own_kv_heads().enumerate() {
@@ -67,7 +68,7 @@ impl Cache {
                 let scales = &mut scales[..queries.len() / dim];
                 for (scores, to) in scores.chunks_exact_mut(room).zip(&mut *scales) {
                     let sink = sinks.as_mut().and_then(|sinks| sinks.next().copied());
-                    let scores = &mut scores[..=position - first];
+                    let scores = &mut scores[..positions.len()];
                     *to = 1.0 / weigh(shape, scores, sink);
                 }
                 values.mix(seen.clone(), scores, room, scales, out);

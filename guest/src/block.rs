@@ -11,7 +11,7 @@ use crate::kept::Memory;
 use crate::kernels::Input;
 use crate::math;
 use crate::model::{Block, Stored};
-use crate::products::{add_bias, norm_rows, product};
+use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
 use crate::{Status, delta_net, experts, inputs, latent, short_conv};
@@ -55,7 +55,8 @@ impl Stage<'_> {
         } else {
             self.attend_by_heads(block, layers, memory.rows()?, buffers)?
         };
-        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)
+        self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)?;
+        self.norm_sum(block, [role::ATTN_SUM_NORM, role::ATTN_SUM_NORM_BIAS], layers, buffers)
     }
 
     /// Attention with queries, keys and values of heads.
@@ -92,18 +93,42 @@ impl Stage<'_> {
         layers: &Layers,
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
-        // Else it is what the attention got.
-        if !block.shape.has(feature::PARALLEL) {
-            self.norm(block, role::FFN_NORM, layers, buffers)?;
-        }
-        let stack = if block.shape.has(feature::DENSE_BESIDE) {
-            self.both(block, layers, buffers)?
-        } else if block.shape.has(feature::EXPERTS) {
-            experts::run(self, block, layers, buffers)?
+        self.enter_feed_forward(block, layers, buffers)?;
+        let stack = if block.shape.has(feature::EXPERTS) {
+            self.enter_experts(block, layers, buffers)?;
+            let all = 0..self.n * block.shape.experts_used;
+            experts::compute(self, block, layers, buffers, all)?;
+            self.leave_experts(block, layers, buffers)?
         } else {
             self.dense(block, layers, buffers)?
         };
-        self.add(&stack, block, role::FFN_POST_NORM, layers, buffers)?;
+        self.leave_feed_forward(&stack, block, layers, buffers)
+    }
+
+    /// What the feed-forward part is computed from.
+    pub(crate) fn enter_feed_forward(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        // Else it is what the attention got.
+        if block.shape.has(feature::PARALLEL) {
+            return Ok(());
+        }
+        self.norm(block, role::FFN_NORM, layers, buffers)
+    }
+
+    /// Adds what the feed-forward part gave.
+    pub(crate) fn leave_feed_forward(
+        &self,
+        stack: &Stack,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        self.add(stack, block, role::FFN_POST_NORM, layers, buffers)?;
+        self.norm_sum(block, [role::FFN_SUM_NORM, role::FFN_SUM_NORM_BIAS], layers, buffers)?;
         if block.shape.has(feature::LAYER_INPUTS) {
             let stack = inputs::run(self, block, layers, buffers)?;
             self.add(&stack, block, role::INPUT_NORM, layers, buffers)?;
@@ -116,27 +141,51 @@ impl Stage<'_> {
         Ok(())
     }
 
-    /// The feed-forward part for all tokens and that of experts, each with norms of its own.
-    fn both(&self, block: &Block, layers: &Layers, buffers: &mut Buffers) -> Result<Stack, Status> {
-        let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
-        let len = self.n * dim;
-        let stack = self.dense(block, layers, buffers)?;
-        let dense = &mut buffers.mixed[..len];
-        stack.for_each(|from, to| dense[to].copy_from_slice(&buffers.residual[from]));
-        let weight = &mut buffers.scratch[..dim];
-        let norm = block.get(role::DENSE_POST_NORM)?;
-        norm_rows(norm, layers, dense, weight, epsilon, false)?;
-        // Experts are chosen by the hidden state with a norm of their router's.
-        self.norm(block, role::ROUTER_SCALE, layers, buffers)?;
-        math::scale(&mut buffers.normed[..len], 1.0 / libm::sqrtf(dim as f32));
-        experts::choose_all(self, block, layers, buffers)?;
-        self.norm(block, role::EXPERT_NORM, layers, buffers)?;
-        experts::run_chosen(self, block, layers, buffers)?;
-        let sum = &mut buffers.residual[..len];
-        let weight = &mut buffers.scratch[..dim];
-        norm_rows(block.get(role::EXPERT_POST_NORM)?, layers, sum, weight, epsilon, false)?;
-        math::add(sum, &buffers.mixed[..len]);
-        Ok(self.shape.share.whole(dim, self.n))
+    /// Lets rows choose experts, and lines up what these compute from. What stands beside the
+    /// experts, with norms of its own, is computed first.
+    pub(crate) fn enter_experts(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        if block.shape.has(feature::DENSE_BESIDE) {
+            let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
+            let len = self.n * dim;
+            let stack = self.dense(block, layers, buffers)?;
+            let dense = &mut buffers.mixed[..len];
+            stack.for_each(|from, to| dense[to].copy_from_slice(&buffers.residual[from]));
+            let weight = &mut buffers.scratch[..dim];
+            let norm = block.get(role::DENSE_POST_NORM)?;
+            norm_rows(norm, layers, dense, weight, epsilon, false)?;
+            // Experts are chosen by the hidden state with a norm of their router's.
+            self.norm(block, role::ROUTER_SCALE, layers, buffers)?;
+            math::scale(&mut buffers.normed[..len], 1.0 / libm::sqrtf(dim as f32));
+            experts::choose_all(self, block, layers, buffers)?;
+            self.norm(block, role::EXPERT_NORM, layers, buffers)?;
+        } else {
+            experts::choose_all(self, block, layers, buffers)?;
+        }
+        experts::line_up(self, &block.shape, buffers);
+        Ok(())
+    }
+
+    /// What experts gave, all of which have computed, with what stands beside them.
+    pub(crate) fn leave_experts(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<Stack, Status> {
+        let stack = experts::combine(self, block, layers, buffers)?;
+        if block.shape.has(feature::DENSE_BESIDE) {
+            let (dim, epsilon) = (self.shape.dim, self.shape.epsilon);
+            let sum = &mut buffers.residual[..self.n * dim];
+            let weight = &mut buffers.scratch[..dim];
+            norm_rows(block.get(role::EXPERT_POST_NORM)?, layers, sum, weight, epsilon, false)?;
+            math::add(sum, &buffers.mixed[..self.n * dim]);
+        }
+        Ok(stack)
     }
 
     /// What is computed from the hidden state: normalized, if the block has such a norm.
@@ -329,13 +378,20 @@ impl Stage<'_> {
         let rows =
             queries.chunks_exact_mut(heads * dim).zip(attended.chunks_exact_mut(heads * dim));
         let new = keys.chunks_exact(kv_heads * dim).zip(values.chunks_exact(kv_heads * dim));
-        let positions = self.position..;
-        for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
-            heat(its, position, queries);
-            if has_keys {
+        let end = self.position + n;
+        if its.has(feature::ENCODER) {
+            for (position, (keys, values)) in (self.position..end).zip(new.clone()) {
                 cache.put(its, position, keys, values);
             }
-            cache.attend(its, position, queries, sinks, buffers.scores, attended);
+        }
+        let positions = self.position..end;
+        for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
+            heat(its, position, queries);
+            if has_keys && !its.has(feature::ENCODER) {
+                cache.put(its, position, keys, values);
+            }
+            let seen = its.seen(position, end);
+            cache.attend(its, seen, queries, sinks, buffers.scores, attended);
         }
         if its.has(feature::OUTPUT_GATE) {
             let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);
@@ -377,6 +433,10 @@ impl Stage<'_> {
         multiply(gate, own_gate)?;
         let own_up = &mut buffers.up[..own_gate.len()];
         multiply(up, own_up)?;
+        if let Some(bias) = block.find(role::FFN_UP_BIAS) {
+            let to = if up.is_some() { &mut *own_up } else { &mut *own_gate };
+            add_bias(bias, layers, 0, own.clone(), to, buffers.scratch)?;
+        }
         match up {
             Some(_) => activation(its).gated(own_gate, own_up),
             None => activation(its).plain(own_gate),
@@ -384,7 +444,8 @@ impl Stage<'_> {
         let inner = all.gather_rows(stacked, buffers.up)?;
         let mut inner = Input::new(inner, buffers.integers.as_mut());
         let (residual, scratch) = (&mut *buffers.residual, &mut *buffers.scratch);
-        self.project_back(down, None, layers, &mut inner, residual, scratch)
+        let bias = block.find(role::FFN_DOWN_BIAS);
+        self.project_back(down, bias, layers, &mut inner, residual, scratch)
     }
 
     /// The product of a matrix with as many rows as the hidden state is wide, stacked.
@@ -431,6 +492,22 @@ impl Stage<'_> {
         math::scale(rows, scale);
         math::add(hidden, rows);
         Ok(())
+    }
+}
+
+impl Stage<'_> {
+    /// Normalizes the hidden state, to which a half of the block was added, if the block does so.
+    fn norm_sum(
+        &self,
+        block: &Block,
+        [norm, bias]: [u32; 2],
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let Some(norm) = block.find(norm) else { return Ok(()) };
+        let rows = &mut buffers.hidden[..self.n * self.shape.dim];
+        let both = (norm, block.get(bias)?);
+        norm_with_bias(both, layers, rows, buffers.scratch, self.shape.epsilon)
     }
 }
 

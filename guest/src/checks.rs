@@ -52,6 +52,8 @@ pub(crate) fn good_mixer(block: &transformer::Block, dim: usize, context: usize)
     kinds <= 1
         && fits
         && has_room
+        // Rows are put before any of them is looked at.
+        && (!has(f::ENCODER) || kinds == 0 && positions == context)
         && (kinds == 0 || !has(of_attention))
         && (!is_recurrent || (2..=MOST_TAPS).contains(&block.taps))
 }

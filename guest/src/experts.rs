@@ -5,6 +5,8 @@
 //! the order in which they were chosen. Tokens that have chosen the same expert are computed
 //! together, so that its weights are read once.
 
+use core::ops::Range;
+
 use polychord_abi::transformer::{feature, gating, role};
 
 use crate::buffers::{Buffers, Choices};
@@ -16,15 +18,15 @@ use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
 use crate::{Status, math};
 
-/// Runs the experts of a block on the normalized rows; their sum is in the buffer `residual`.
-pub(crate) fn run(
-    stage: &Stage<'_>,
-    block: &Block,
-    layers: &Layers,
-    buffers: &mut Buffers,
-) -> Result<Stack, Status> {
-    choose_all(stage, block, layers, buffers)?;
-    run_chosen(stage, block, layers, buffers)
+/// The block whose experts are computed some at a time.
+#[derive(Clone, Copy)]
+pub(crate) struct Routed {
+    /// Its index here.
+    pub(crate) block: usize,
+    /// How many rows have chosen.
+    pub(crate) n: usize,
+    /// How many choices are computed, in their order.
+    pub(crate) done: usize,
 }
 
 /// Chooses the experts of each normalized row.
@@ -53,17 +55,36 @@ pub(crate) fn choose_all(
     Ok(())
 }
 
-/// Runs the experts that were chosen on the normalized rows.
-pub(crate) fn run_chosen(
+/// Orders the choices by their experts, and the normalized rows by the choices.
+pub(crate) fn line_up(stage: &Stage<'_>, shape: &BlockShape, buffers: &mut Buffers) {
+    let dim = stage.shape.dim;
+    let Choices { chosen, weights, order, rows, .. } = &mut buffers.experts;
+    let order = &mut order[..stage.n * shape.experts_used];
+    sort(shape.experts, &chosen[..order.len()], order);
+    for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
+        let from = *choice as usize / shape.experts_used * dim;
+        row.copy_from_slice(&buffers.normed[from..from + dim]);
+        if shape.has(feature::WEIGHED_INPUT) {
+            math::scale(row, weights[*choice as usize]);
+        }
+    }
+}
+
+/// Where the choices of experts below `end` stop, in their order.
+pub(crate) fn places_below(end: usize, choices: usize, buffers: &Buffers) -> usize {
+    let Choices { chosen, order, .. } = &buffers.experts;
+    order[..choices].partition_point(|choice| (chosen[*choice as usize] as usize) < end)
+}
+
+/// Adds what the experts gave, all of which have computed; the sum is in the buffer `residual`.
+pub(crate) fn combine(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
     buffers: &mut Buffers,
 ) -> Result<Stack, Status> {
-    let its = &block.shape;
-    compute(stage, block, layers, buffers)?;
-    sum(stage, its, buffers);
-    if its.has(feature::SHARED_EXPERT) {
+    sum(stage, &block.shape, buffers);
+    if block.shape.has(feature::SHARED_EXPERT) {
         add_shared(stage, block, layers, buffers)?;
     }
     // In rows already: as if one rank had computed it.
@@ -176,25 +197,19 @@ fn best_groups(shape: &BlockShape, score: impl Fn(usize) -> f32) -> u64 {
     chosen
 }
 
-/// Lets each expert compute the tokens that have chosen it.
-fn compute(
+/// Lets each expert compute the tokens that have chosen it: those at some places of the order.
+pub(crate) fn compute(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
     buffers: &mut Buffers,
+    places: Range<usize>,
 ) -> Result<(), Status> {
     let (its, dim, share) = (&block.shape, stage.shape.dim, stage.shape.share);
-    let choices = stage.n * its.experts_used;
-    let Choices { routes, chosen, weights, order, rows, results, gate, up } = &mut buffers.experts;
-    let (chosen, order) = (&mut chosen[..choices], &mut order[..choices]);
-    sort(its.experts, chosen, order);
-    for (row, choice) in rows.chunks_exact_mut(dim).zip(&*order) {
-        let from = *choice as usize / its.experts_used * dim;
-        row.copy_from_slice(&buffers.normed[from..from + dim]);
-        if its.has(feature::WEIGHED_INPUT) {
-            math::scale(row, weights[*choice as usize]);
-        }
-    }
+    let choices = places.len();
+    let Choices { routes, chosen, order, rows, results, gate, up, .. } = &mut buffers.experts;
+    let order = &order[places.clone()];
+    let rows = &mut rows[places.start * dim..places.end * dim];
     let downs = block.get(role::EXPERT_DOWN)?;
     // Of each expert, how many rows, and from which one on those of the other factor.
     let (gates, ups, height, up_rows) = match block.find(role::EXPERT_GATE_UP) {
@@ -253,7 +268,6 @@ fn compute(
         Ok(())
     })?;
     all.gather(stacked)?;
-    let rows = &mut rows[..choices * dim];
     all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));
     Ok(())
 }
@@ -272,7 +286,7 @@ fn sort(experts: usize, chosen: &[u32], order: &mut [u32]) {
 fn each_expert(
     chosen: &[u32],
     order: &[u32],
-    mut run: impl FnMut(usize, core::ops::Range<usize>) -> Result<(), Status>,
+    mut run: impl FnMut(usize, Range<usize>) -> Result<(), Status>,
 ) -> Result<(), Status> {
     let expert_of = |choice: &u32| chosen[*choice as usize];
     let mut start = 0;

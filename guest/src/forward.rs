@@ -6,25 +6,30 @@ use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
 
 use crate::buffers::Buffers;
 use crate::caches::Caches;
+use crate::dense::Dense;
+use crate::experts::Routed;
 use crate::host::Layers;
 use crate::kept::Memory;
 use crate::kernels::Input;
 #[cfg(feature = "multi32")]
 use crate::memories;
 use crate::model::{Block, Description, Globals, Shape};
-use crate::products::{add_bias, norm_rows, product};
+use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::rope::Rope;
 use crate::stage::Stage;
 use crate::{Status, alloc, inputs, math};
 
 /// A network, or the part of one that this instance holds, ready to run.
 pub(crate) struct Network {
-    shape: Shape,
-    globals: Globals,
-    blocks: &'static mut [Block],
+    pub(crate) shape: Shape,
+    pub(crate) globals: Globals,
+    pub(crate) blocks: &'static mut [Block],
     caches: Caches,
-    ropes: &'static mut [Rope],
-    buffers: Buffers,
+    pub(crate) ropes: &'static mut [Rope],
+    pub(crate) buffers: Buffers,
+    pub(crate) dense: Dense,
+    /// The block whose experts are computed some at a time.
+    pub(crate) routed: Option<Routed>,
 }
 
 impl Network {
@@ -41,6 +46,8 @@ impl Network {
             caches: Caches::new(&shape, blocks, cache)?,
             ropes: ropes.ok_or(refused)?,
             buffers: Buffers::new(&shape)?,
+            dense: Dense::new(&globals)?,
+            routed: None,
             shape,
             globals,
             blocks,
@@ -52,6 +59,7 @@ impl Network {
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
         self.caches.truncate(position);
         self.ropes.iter_mut().for_each(Rope::undo_divide);
+        self.routed = None;
         Ok(())
     }
 
@@ -102,6 +110,7 @@ impl Network {
     /// Hidden state of the first `n` tokens.
     pub(crate) fn embed(&mut self, n: i32) -> Result<(), Status> {
         let n = self.rows(n)?;
+        self.routed = None;
         let table = *self.globals.get(role::TOKEN_EMBD)?;
         let tokens = &self.buffers.tokens[..n];
         if tokens.iter().any(|&token| token as usize >= self.shape.vocab) {
@@ -112,7 +121,21 @@ impl Network {
         for (&token, row) in tokens.iter().zip(rows) {
             table.expand(&layers, token as usize, row)?;
         }
-        math::scale(&mut self.buffers.hidden[..n * self.shape.dim], self.shape.embedding_scale);
+        let buffers = &mut self.buffers;
+        let rows = &mut buffers.hidden[..n * self.shape.dim];
+        math::scale(rows, self.shape.embedding_scale);
+        if let Some(types) = self.globals.find(role::TOKEN_TYPES) {
+            add_bias(types, &layers, 0, 0..types.cols, rows, buffers.scratch)?;
+        }
+        if let Some(positions) = self.globals.find(role::POSITIONS) {
+            for (position, row) in rows.chunks_exact_mut(self.shape.dim).enumerate() {
+                add_bias(positions, &layers, position, 0..positions.cols, row, buffers.scratch)?;
+            }
+        }
+        if let Some(norm) = self.globals.find(role::EMBEDDING_NORM) {
+            let both = (norm, self.globals.get(role::EMBEDDING_NORM_BIAS)?);
+            norm_with_bias(both, &layers, rows, buffers.scratch, self.shape.epsilon)?;
+        }
         match self.shape.features & feature::LAYER_INPUTS {
             0 => Ok(()),
             _ => inputs::prepare(&self.shape, &self.globals, n, &mut self.buffers),
@@ -144,6 +167,7 @@ impl Network {
     /// One block's feed-forward part alone, over `n` rows.
     pub(crate) fn feed_forward(&mut self, block: i32, n: i32) -> Result<(), Status> {
         let n = self.rows(n)?;
+        self.routed = None;
         let (block, _) = self.range(block, 1)?;
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
         stage.feed_forward(&self.blocks[block], &Layers::new(), &mut self.buffers)
@@ -158,6 +182,7 @@ impl Network {
         part: impl Fn(&Stage<'_>, &Block, Memory<'_>, &mut Buffers) -> Result<(), Status>,
     ) -> Result<(), Status> {
         let n = self.rows(n)?;
+        self.routed = None;
         let (first, count) = self.range(first, count)?;
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
         if n > self.shape.context || position > self.shape.context - n {
@@ -165,6 +190,10 @@ impl Network {
         }
         for block in first..first + count {
             self.caches.progress(block).check(&self.blocks[block].shape, position)?;
+        }
+        // What comes later would change what was computed.
+        if position != 0 && self.shape.features & feature::ENCODER != 0 {
+            return Err(status::BAD_ORDER);
         }
         self.prepare_ropes(first..first + count, position, n)?;
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position, n };
@@ -211,6 +240,7 @@ impl Network {
         if row >= self.shape.batch {
             return Err(status::BAD_BATCH);
         }
+        self.routed = None;
         let norm = self.globals.get(role::OUTPUT_NORM)?;
         let is_tied = self.shape.features & feature::TIED_OUTPUT != 0;
         let output = if is_tied { role::TOKEN_EMBD } else { role::OUTPUT };
@@ -241,7 +271,7 @@ impl Network {
         Ok(())
     }
 
-    fn rows(&self, n: i32) -> Result<usize, Status> {
+    pub(crate) fn rows(&self, n: i32) -> Result<usize, Status> {
         match usize::try_from(n) {
             Ok(n) if n > 0 && n <= self.shape.batch => Ok(n),
             _ => Err(status::BAD_BATCH),
@@ -249,7 +279,7 @@ impl Network {
     }
 
     /// The blocks as indices into this instance's own.
-    fn range(&self, first: i32, count: i32) -> Result<(usize, usize), Status> {
+    pub(crate) fn range(&self, first: i32, count: i32) -> Result<(usize, usize), Status> {
         let first = usize::try_from(first).map_err(|_| status::BAD_BLOCK)?;
         let count = usize::try_from(count).map_err(|_| status::BAD_BLOCK)?;
         let first = first.checked_sub(self.shape.first_block).ok_or(status::BAD_BLOCK)?;

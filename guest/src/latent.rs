@@ -41,7 +41,8 @@ pub(crate) fn run(
         {
             heat(its, position, queries);
             cache.put(its, position, keys, &[]);
-            cache.attend(its, position, queries, None, buffers.scores, attended);
+            let seen = its.seen(position, position + 1);
+            cache.attend(its, seen, queries, None, buffers.scores, attended);
         }
     }
     let all = stage.shape.share.heads(its.heads, its.value_dim, n);

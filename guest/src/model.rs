@@ -3,7 +3,7 @@
 use core::ops::Range;
 
 use polychord_abi::buffers::{Buffers, Kept, Run};
-use polychord_abi::network::{ROLES, Role, Sizes, feature};
+use polychord_abi::network::{ROLES, Role, Size, Sizes, feature, role};
 use polychord_abi::transformer::{
     self, Descriptor, MOST_ROPES, NO_ROPE, Rope, Tensor, VERSION, activations, ggml_type, status,
 };
@@ -135,8 +135,25 @@ impl BlockShape {
         own_kv_heads(self.share, self.heads, self.kv_heads)
     }
 
-    /// The first position that `position` attends to.
+    /// The positions that `position` attends to, in a sequence that ends with `end`.
+    pub(crate) fn seen(&self, position: usize, end: usize) -> Range<usize> {
+        if self.has(feature::ENCODER) {
+            return match self.window {
+                Some(window) => {
+                    let last = position.saturating_add(window / 2);
+                    position.saturating_sub(window / 2)..end.min(last.saturating_add(1))
+                }
+                None => 0..end,
+            };
+        }
+        self.first_seen(position)..position + 1
+    }
+
+    /// The first position that `position` attends to, where none behind it counts.
     pub(crate) fn first_seen(&self, position: usize) -> usize {
+        if self.has(feature::ENCODER) {
+            return 0;
+        }
         match self.window {
             Some(window) if self.has(feature::CHUNKS) => position / window * window,
             Some(window) => (position + 1).saturating_sub(window),
@@ -179,9 +196,14 @@ impl CacheType {
 /// Where a tensor is stored, with its sizes already multiplied out.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored {
-    pub(crate) layer: u32,
-    pub(crate) offset: u64,
+    layer: u32,
+    /// What is added to `layer` for each further piece.
+    step: u32,
+    offset: u64,
     kind: Kind,
+    pub(crate) rows: usize,
+    /// Rows of a layer, each of which has as many.
+    piece_rows: usize,
     pub(crate) cols: usize,
     row_bytes: usize,
 }
@@ -196,8 +218,9 @@ impl Stored {
         rows: Range<usize>,
         mut use_part: impl FnMut(&Matrix<'_>, usize),
     ) -> Result<(), Status> {
+        let (layer, rows) = self.piece(rows)?;
         let part = rows.start * self.row_bytes..rows.end * self.row_bytes;
-        use_part(&self.matrix(layers.bytes(self.layer, self.offset, part)?), 0);
+        use_part(&self.matrix(layers.bytes(layer, self.offset, part)?), 0);
         Ok(())
     }
 
@@ -210,10 +233,26 @@ impl Stored {
         rows: Range<usize>,
         mut use_part: impl FnMut(&Matrix<'_>, usize),
     ) -> Result<(), Status> {
-        let start = layers.start(self.layer, self.offset, rows.start * self.row_bytes)?;
+        let (layer, rows) = self.piece(rows)?;
+        let start = layers.start(layer, self.offset, rows.start * self.row_bytes)?;
         memories::stage(start, rows.len(), self.row_bytes, |bytes, first| {
             use_part(&self.matrix(bytes), first);
         })
+    }
+
+    /// The layer that rows are in, which is one for all of them, and where they are in it.
+    fn piece(&self, rows: Range<usize>) -> Result<(u32, Range<usize>), Status> {
+        if self.piece_rows == self.rows && rows.end <= self.rows {
+            return Ok((self.layer, rows));
+        }
+        let piece = rows.start.checked_div(self.piece_rows).ok_or(status::LAYER_REFUSED)?;
+        let first = piece * self.piece_rows;
+        if rows.end > self.rows || rows.end - first > self.piece_rows {
+            return Err(status::LAYER_REFUSED);
+        }
+        let number = u32::try_from(piece).ok().and_then(|piece| piece.checked_mul(self.step));
+        let layer = number.and_then(|number| self.layer.checked_add(number));
+        Ok((layer.ok_or(status::LAYER_REFUSED)?, rows.start - first..rows.end - first))
     }
 
     /// Expands one row of the tensor.
@@ -384,6 +423,7 @@ pub(crate) fn read(bytes: &[u8]) -> Result<Description, Status> {
         checked.map_err(|status| refused = status).ok()
     });
     let blocks = whole.ok_or(refused)?;
+    check_dense(&globals, &shape)?;
     let cache = u64::from(model.cache_high) << 32 | u64::from(model.cache_low);
     let cache = (cache != 0).then_some(cache);
     Ok(Description { shape, ropes, globals, blocks, cache })
@@ -531,11 +571,40 @@ fn check_block(
     })
 }
 
+/// Most rows of a matrix behind the network, for which room is made beside all other buffers.
+const MOST_DENSE: usize = 1 << 16;
+
+/// Checks that what is left of a sequence can go through the matrices behind the network, and that
+/// there is room for it.
+fn check_dense(globals: &Globals, shape: &Shape) -> Result<(), Status> {
+    let mut cols = shape.dim;
+    for role in [role::DENSE_2, role::DENSE_3] {
+        if let Some(dense) = globals.find(role) {
+            if dense.cols != cols || dense.rows > shape.vocab.min(MOST_DENSE) {
+                return Err(status::BAD_SHAPE);
+            }
+            cols = dense.rows;
+        }
+    }
+    Ok(())
+}
+
 fn check_tensor(role: &Role, tensor: &Tensor, sizes: &Sizes) -> Result<Stored, Status> {
-    let expected = (sizes.get(role.rows), sizes.get(role.cols));
-    if (Some(tensor.rows), Some(tensor.cols)) != expected {
+    let fits = |size: Size, found: u32| match size {
+        Size::Open => found != 0,
+        size => sizes.get(size) == Some(found),
+    };
+    if !fits(role.rows, tensor.rows) || !fits(role.cols, tensor.cols) {
         return Err(status::BAD_SHAPE);
     }
+    // Each expert may have a layer of its own.
+    let is_of_experts =
+        matches!(role.rows, Size::ExpertRows | Size::ExpertPairs | Size::ExpertDowns);
+    let pieces = match tensor.pieces {
+        1 => 1,
+        pieces if is_of_experts && pieces == sizes.experts => pieces,
+        _ => return Err(status::BAD_SHAPE),
+    };
     let kind = Kind::new(tensor.kind)?;
     if role.is_vector() && kind != Kind::F32 {
         return Err(status::UNSUPPORTED_TYPE);
@@ -544,5 +613,7 @@ fn check_tensor(role: &Role, tensor: &Tensor, sizes: &Sizes) -> Result<Stored, S
     let row_bytes = kind.row_bytes(cols)?;
     let bytes = row_bytes.checked_mul(rows).ok_or(status::BAD_SHAPE)?;
     tensor.offset.checked_add(bytes as u64).ok_or(status::BAD_SHAPE)?;
-    Ok(Stored { layer: tensor.layer, offset: tensor.offset, kind, cols, row_bytes })
+    let Tensor { layer, step, offset, .. } = *tensor;
+    let piece_rows = rows / pieces as usize;
+    Ok(Stored { layer, step, offset, kind, rows, piece_rows, cols, row_bytes })
 }

@@ -44,6 +44,19 @@ pub(crate) fn add_bias(
     Ok(())
 }
 
+/// Normalizes rows to their mean and variance, with weights and a bias; `scratch` has room for two
+/// rows.
+pub(crate) fn norm_with_bias(
+    (weight, bias): (&Stored, &Stored),
+    layers: &Layers,
+    rows: &mut [f32],
+    scratch: &mut [f32],
+    epsilon: f32,
+) -> Result<(), Status> {
+    norm_rows(weight, layers, rows, &mut scratch[..weight.cols], epsilon, true)?;
+    add_bias(bias, layers, 0, 0..bias.cols, rows, scratch)
+}
+
 /// Normalizes rows; the stored weights are first copied to `weight`, as their address need
 /// not be aligned.
 pub(crate) fn norm_rows(

@@ -19,7 +19,9 @@ pub struct Family(&'static Architecture);
 /// What features are called for people, in the order of a network.
 const NAMES: &[(u64, &str)] = &[
     (feature::LAYER_NORM, "layer norms"),
+    (feature::ENCODER, "tokens attend to those behind them"),
     (feature::NO_PRE_NORMS, "no norms in front"),
+    (feature::SUM_NORMS, "norms of sums"),
     (feature::POST_NORMS, "norms behind"),
     (feature::PARALLEL, "attention and feed-forward in parallel"),
     (feature::QKV_BIAS, "biases of queries, keys and values"),

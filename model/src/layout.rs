@@ -1,9 +1,9 @@
 //! Which bytes of the file form a layer, and where in it each tensor is.
 
 use polychord_abi::PAGE;
-use polychord_abi::network::{self, ROLES, role};
+use polychord_abi::network::{self, ROLES, Size, role};
 use polychord_abi::transformer::Tensor;
-use polychord_plan::{LayerId, PlannedMemory, SourceRange};
+use polychord_plan::{LayerId, Plan, PlannedMemory, SourceRange};
 
 use crate::config::ModelTensor;
 
@@ -26,6 +26,9 @@ pub enum Cut {
     ByPart,
     /// A layer for the tensors of each kind in each part.
     ByKind,
+    /// A layer for each part, without the matrices of experts: of those, each expert has layers of
+    /// its own.
+    ByExpert,
 }
 
 /// What tensors are for.
@@ -70,7 +73,17 @@ pub enum Part {
     Block(u32),
     /// The output norm and matrix.
     Output,
+    /// The matrices of one expert, where they are apart from its block.
+    Expert {
+        /// The number of the block, from 0.
+        block: u32,
+        /// The number of the expert in the block, from 0.
+        expert: u32,
+    },
 }
+
+/// Most layers of experts; the largest known models have some 75,000.
+const MOST_OF_EXPERTS: u64 = Plan::MAX_LAYERS as u64 / 2;
 
 impl Layout {
     /// Groups tensors. Those of a group are one layer if they are neighbors in the file, as
@@ -80,10 +93,15 @@ impl Layout {
     pub fn new(tensors: &[ModelTensor<'_>], cut: Cut) -> Self {
         let group = |tensor: &ModelTensor<'_>| match (part(tensor), cut) {
             (Part::RopeFreqs, _) => (Part::RopeFreqs, Kind::Any),
-            (part, Cut::ByPart) => (part, Kind::Any),
+            (part, Cut::ByPart | Cut::ByExpert) => (part, Kind::Any),
             (part, Cut::ByKind) => (part, kind(tensor)),
         };
-        let mut sorted: Vec<_> = tensors.iter().map(|tensor| (group(tensor), tensor)).collect();
+        let pieces = tensors.iter().map(|tensor| u64::from(experts(tensor)));
+        let is_divided =
+            cut == Cut::ByExpert && pieces.fold(0, u64::saturating_add) <= MOST_OF_EXPERTS;
+        let (apart, rest): (Vec<_>, Vec<_>) =
+            tensors.iter().partition(|tensor| is_divided && experts(tensor) > 0);
+        let mut sorted: Vec<_> = rest.into_iter().map(|tensor| (group(tensor), tensor)).collect();
         sorted.sort_by_key(|(group, tensor)| (*group, tensor.info.offset));
         let mut layout = Self { layers: Vec::new(), parts: Vec::new(), tensors: Vec::new() };
         let mut last = None;
@@ -96,7 +114,36 @@ impl Layout {
             last = Some(group);
             layout.add_tensor(tensor);
         }
+        for of_block in apart.chunk_by(|a, b| a.block == b.block) {
+            layout.add_experts(of_block);
+        }
         layout
+    }
+
+    /// Adds the matrices of all experts of a block, expert by expert.
+    fn add_experts(&mut self, tensors: &[&ModelTensor<'_>]) {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        let (first, step) = (number(self.layers.len()), number(tensors.len()));
+        let block = tensors.first().and_then(|tensor| tensor.block).unwrap_or(0);
+        let count = tensors.iter().map(|tensor| experts(tensor)).max().unwrap_or(0);
+        for expert in 0..count {
+            for tensor in tensors {
+                let name = tensor.info.name.trim_end_matches(".weight");
+                let name = format!("{name} of expert {expert}");
+                let bytes = tensor.info.bytes / u64::from(count);
+                let start = tensor.info.offset + bytes * u64::from(expert);
+                let id = LayerId(number(self.layers.len()));
+                self.layers.push(SourceRange::new(id, name, start, bytes));
+                self.parts.push((Part::Expert { block, expert }, Kind::Any));
+            }
+        }
+        for (tensor, layer) in tensors.iter().zip(first..) {
+            self.tensors.push(Tensor {
+                pieces: count,
+                step,
+                ..stored(tensor, layer, tensor.info.offset)
+            });
+        }
     }
 
     /// What a layer is a part of, if there is one of this number.
@@ -133,7 +180,8 @@ impl Layout {
             Part::RopeFreqs => "rope_freqs".to_owned(),
             Part::Block(block) if group.1 == Kind::Any => format!("blk.{block}"),
             Part::Block(block) => format!("blk.{block} {}", group.1.region()),
-            Part::Output => "output".to_owned(),
+            // Layers of experts have names by their tensors.
+            Part::Output | Part::Expert { .. } => "output".to_owned(),
         };
         let name = if again { format!("{name} ({})", tensor.info.name) } else { name };
         let (start, bytes) = (tensor.info.offset, tensor.info.bytes);
@@ -143,15 +191,34 @@ impl Layout {
 
     fn add_tensor(&mut self, tensor: &ModelTensor<'_>) {
         let Some(layer) = self.layers.last() else { return };
-        self.tensors.push(Tensor {
-            role: tensor.role,
-            block: tensor.block.unwrap_or(0),
-            layer: layer.id.0,
-            kind: tensor.info.dtype.number(),
-            rows: tensor.rows,
-            cols: tensor.cols,
-            offset: tensor.info.offset - layer.start,
-        });
+        self.tensors.push(stored(tensor, layer.id.0, layer.start));
+    }
+}
+
+/// A tensor in one layer, which begins at byte `start` of the file.
+fn stored(tensor: &ModelTensor<'_>, layer: u32, start: u64) -> Tensor {
+    Tensor {
+        role: tensor.role,
+        block: tensor.block.unwrap_or(0),
+        layer,
+        kind: tensor.info.dtype.number(),
+        rows: tensor.rows,
+        cols: tensor.cols,
+        pieces: 1,
+        step: 0,
+        offset: tensor.info.offset - start,
+    }
+}
+
+/// How many experts a tensor has a matrix for; 0 if it is of no experts.
+fn experts(tensor: &ModelTensor<'_>) -> u32 {
+    match ROLES[tensor.role as usize].rows {
+        // The last dimension, which may be left out if there is one.
+        Size::ExpertRows | Size::ExpertPairs | Size::ExpertDowns => {
+            let experts = tensor.info.dims.get(2).copied().unwrap_or(1);
+            u32::try_from(experts).unwrap_or(u32::MAX)
+        }
+        _ => 0,
     }
 }
 

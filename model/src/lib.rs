@@ -23,8 +23,10 @@ mod arch;
 mod cache_type;
 mod error_kind;
 mod network;
+mod pooling;
 
 pub use activations::Activations;
 pub use cache_type::CacheType;
 pub use error_kind::ErrorKind;
+pub use pooling::Pooling;
 pub use sampler::Sampling;

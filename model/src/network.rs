@@ -36,7 +36,7 @@ impl Config {
         let (mut config, skipped) = Self::common(&keys, architecture, features)?;
         config.read_factors(&keys)?;
         (architecture.read)(&keys, &mut config)?;
-        keys.refuse_unread()?;
+        keys.refuse_unread(config.is_encoder())?;
         config.check(&keys)?;
         let tensors = Network { architecture, config: &config, skipped }.tensors(gguf)?;
         Ok((config, tensors))
@@ -96,6 +96,7 @@ impl Config {
             logit_cap: 0.0,
             layer_input: 0,
             long_context: None,
+            pooling: keys.pooling()?,
             features,
             ropes: vec![keys.rope(
                 head_dim,

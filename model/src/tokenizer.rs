@@ -1,7 +1,7 @@
 //! Text to token ids and back, as llama.cpp does it, from the vocabulary in a GGUF file.
 //!
-//! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`), BPE over plain text (`gemma4`)
-//! and SentencePiece BPE (`llama`).
+//! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`), BPE over plain text (`gemma4`),
+//! SentencePiece BPE (`llama`) and WordPiece (`bert`).
 //!
 //! Opening a vocabulary makes one pass over its tokens and one over its merges; all else is made
 //! when it is first needed, or looked up in the metadata, which are shared.
@@ -20,6 +20,7 @@ mod special;
 mod split;
 mod spm;
 mod vocab;
+mod wordpiece;
 
 use crate::chat::Rendered;
 use crate::gguf::Gguf;
@@ -27,6 +28,7 @@ use bpe::Bpe;
 use special::{Span, Specials};
 use spm::Spm;
 use vocab::{Spelling, Vocab};
+use wordpiece::WordPiece;
 
 pub use decoder::{Decoder, PendingText};
 pub use error::Error;
@@ -56,6 +58,7 @@ pub struct Tokenizer {
 enum Algorithm {
     Bpe(Bpe),
     Spm(Spm),
+    WordPiece(WordPiece),
 }
 
 impl Tokenizer {
@@ -72,6 +75,7 @@ impl Tokenizer {
             models::BPE => (Spelling::Bpe, None),
             models::SPM => (Spelling::Spm, Some(true)),
             models::GEMMA4 => (Spelling::Raw, None),
+            models::WORDPIECE => (Spelling::WordPiece, Some(true)),
             found => return Err(Error::Model { found: found.to_owned() }),
         };
         let pre = split::PreTokenizer::from_metadata(metadata, spelling)?;
@@ -84,6 +88,7 @@ impl Tokenizer {
         let algorithm = match spelling {
             Spelling::Bpe | Spelling::Raw => Algorithm::Bpe(Bpe::new(&vocab, metadata, pre)?),
             Spelling::Spm => Algorithm::Spm(Spm::new(&vocab, metadata)?),
+            Spelling::WordPiece => Algorithm::WordPiece(WordPiece::new(&vocab, metadata)?),
         };
         Ok(Self { vocab, specials, algorithm, end_of_generation })
     }
@@ -158,6 +163,9 @@ impl Tokenizer {
                 (Span::Text(text), Algorithm::Spm(spm)) => {
                     spm.encode(&self.vocab, text, after_special, &mut ids)
                 }
+                (Span::Text(text), Algorithm::WordPiece(pieces)) => {
+                    pieces.encode(&self.vocab, text, &mut ids)
+                }
             }
             after_special = matches!(part, Span::Token(_));
         }
@@ -186,7 +194,11 @@ impl Tokenizer {
         for &id in ids {
             self.append_piece(id, &mut bytes)?;
         }
-        let prefixed = matches!(&self.algorithm, Algorithm::Spm(spm) if spm.adds_space_prefix());
+        let prefixed = match &self.algorithm {
+            Algorithm::Spm(spm) => spm.adds_space_prefix(),
+            Algorithm::WordPiece(_) => true,
+            Algorithm::Bpe(_) => false,
+        };
         let bytes = bytes.strip_prefix(b" ").filter(|_| prefixed).unwrap_or(&bytes);
         Ok(String::from_utf8_lossy(bytes).into_owned())
     }

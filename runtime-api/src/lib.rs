@@ -141,7 +141,7 @@ pub use memory::{
 };
 pub use module::{LinearMemory, ModuleInfo};
 pub use module_limits::ModuleLimits;
-pub use paging::{Pager, PagerStats, Policy};
+pub use paging::{Pager, PagerStats, Policy, UnorderedLayers};
 pub use polychord_abi as abi;
 pub use polychord_plan as plan;
 pub use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};

@@ -10,6 +10,6 @@ mod policy;
 mod reader;
 mod stats;
 
-pub use self::pager::Pager;
+pub use self::pager::{Pager, UnorderedLayers};
 pub use self::policy::Policy;
 pub use self::stats::PagerStats;

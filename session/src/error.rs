@@ -184,6 +184,14 @@ pub enum Error {
         /// How many there are.
         position: u32,
     },
+    /// A model that gives no text.
+    #[error("the model gives embeddings, and no text: use `polychord embed`, or Session::embed")]
+    Encoder,
+    /// It is not known what is left of a text.
+    #[error(
+        "the model's file does not say what is left of a text as its embedding: choose a pooling (--pooling mean, cls or last)"
+    )]
+    Pooling,
     /// A snapshot or a receipt is refused.
     #[error(transparent)]
     Receipt(#[from] polychord_receipts::Error),

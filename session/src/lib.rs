@@ -48,10 +48,12 @@ mod build;
 mod caches;
 mod calls;
 mod digests;
+mod embed;
 mod error;
 mod files;
 mod header;
 mod model;
+mod paged;
 mod pipeline;
 mod rank_pool;
 mod session;
@@ -63,6 +65,7 @@ mod verify;
 
 pub use build::SimdFlavor;
 pub use digests::{sampling_by_name, sampling_of};
+pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
 pub use files::{open_source, open_source_mapped};
 pub use generate::{
@@ -75,8 +78,9 @@ pub use options::{
     MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, UnknownRanks,
 };
 pub use placement::Placed;
+pub use polychord_model::Pooling;
 pub use session::{Logits, Session};
 pub use snapshot::{Restored, SaveOptions};
-pub use stats::{GuestStats, LoadReport, Phases, Profile, SessionStats};
+pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats};
 pub use transformer::Transformer;
 pub use verify::{Verdict, Verifier};

@@ -39,6 +39,8 @@ struct Opened {
     config: Config,
     /// By part, and by kind.
     layouts: [Layout; 2],
+    /// With each expert apart: made when it is needed, as that may be very many layers.
+    by_expert: OnceLock<Layout>,
     source: Source,
     /// Made when first needed: a vocabulary takes longer to prepare than the header to read.
     tokenizer: OnceLock<Tokenizer>,
@@ -100,9 +102,10 @@ impl Model {
         let wrong_model = |reason| Error::Config { path: path.to_owned(), reason };
         let (config, tensors) = Config::from_gguf(&gguf).map_err(wrong_model)?;
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
-        let (tokenizer, digests) = (OnceLock::new(), OnceLock::new());
+        let (by_expert, tokenizer, digests) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let path = path.to_owned();
-        Ok(Self(Arc::new(Opened { path, gguf, config, layouts, source, tokenizer, digests })))
+        let opened = Opened { path, gguf, config, layouts, by_expert, source, tokenizer, digests };
+        Ok(Self(Arc::new(opened)))
     }
 
     /// The file.
@@ -173,7 +176,19 @@ impl Model {
         match cut {
             Cut::ByPart => &self.0.layouts[0],
             Cut::ByKind => &self.0.layouts[1],
+            Cut::ByExpert if !self.has_experts() => &self.0.layouts[0],
+            Cut::ByExpert => self.0.by_expert.get_or_init(|| {
+                // They were found before.
+                let (_, tensors) = Config::from_gguf(&self.0.gguf)
+                    .unwrap_or_else(|_| (self.0.config.clone(), Vec::new()));
+                Layout::new(&tensors, Cut::ByExpert)
+            }),
         }
+    }
+
+    /// Whether feed-forward parts are divided into experts.
+    pub(crate) fn has_experts(&self) -> bool {
+        self.0.config.layers.iter().any(|block| block.experts > 0)
     }
 
     /// The layout that a plan was made from.
@@ -181,6 +196,12 @@ impl Model {
         let [by_part, by_kind] = &self.0.layouts;
         if plan.check_model(&by_kind.layers).is_ok() {
             return Ok(by_kind);
+        }
+        if self.has_experts() && plan.layers.len() > by_part.layers.len() {
+            let by_expert = self.layout(Cut::ByExpert);
+            if plan.check_model(&by_expert.layers).is_ok() {
+                return Ok(by_expert);
+            }
         }
         plan.check_model(&by_part.layers)?;
         Ok(by_part)

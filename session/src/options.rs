@@ -38,7 +38,8 @@ pub struct SessionOptions {
     /// Most tokens of prompt and answer together; by default 4,096 or the model's own context
     /// if that is shorter. Memory is used as the context fills.
     pub context: Option<u32>,
-    /// Most tokens that are computed at once; changes speed and memory, never a result.
+    /// Most tokens that are computed at once; changes speed and memory, never a result. Models whose
+    /// tokens attend to those behind them always compute all of a text at once.
     pub batch: u32,
     /// Longest time that the guest may take for a stage of one batch; none by default. An
     /// evaluation that takes longer fails, and the session can be used again.
@@ -182,10 +183,11 @@ impl SessionOptions {
         }
     }
 
-    /// The batch that a session of a context has: no more than fit.
-    pub(crate) fn batch_of(&self, context: u32) -> Result<u32> {
+    /// The batch that a session of a context has: no more than fit, but all where tokens attend to
+    /// those behind them.
+    pub(crate) fn batch_of(&self, model: &Model, context: u32) -> Result<u32> {
         check_number("batch", self.batch.into(), u32::MAX.into())?;
-        Ok(self.batch.min(context))
+        Ok(if model.config().is_encoder() { context } else { self.batch.min(context) })
     }
 
     /// Checks the numbers that nothing else looks at.

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
+use polychord_model::Pooling;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{Plan, Rank, Runtime};
 
 use crate::caches::Caches;
+use crate::embed::Pool;
 use crate::error::{Error, Result};
 use crate::setup::Setup;
 use crate::shard::{Batch, Shard};
+use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::{Phases, Profile, timed};
 use crate::stats::session_stats::{GuestStats, SessionStats};
@@ -27,6 +30,8 @@ pub(crate) struct Pipeline {
     profile: Profile,
     /// Of the evaluation that runs.
     phases: Phases,
+    /// What the last evaluation for an [`Embedding`](Wanted::Embedding) has left of its sequence.
+    vector: Vec<f32>,
 }
 
 /// The way of the hidden state through the shards, by their numbers.
@@ -43,6 +48,8 @@ pub(crate) enum Wanted {
     Cache,
     /// Logits, too, of what follows the last token.
     Logits,
+    /// What is left of a sequence that begins with its tokens.
+    Embedding(Pooling),
 }
 
 /// Most bytes of hidden state that wait in the host between blocks: 64 MiB.
@@ -69,6 +76,7 @@ impl Pipeline {
             unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
+            vector: Vec::new(),
         })
     }
 
@@ -114,6 +122,9 @@ impl Pipeline {
 
     fn eval_alone(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         self.recover(position)?;
+        if let Wanted::Embedding(pooling) = result {
+            return self.embed(tokens, pooling);
+        }
         let several = tokens.len() > self.batch;
         let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
             self.eval_by_block(tokens, position)?
@@ -125,6 +136,38 @@ impl Pipeline {
         }
         self.hand_over(shard, self.route.head, rows)?;
         self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))
+    }
+
+    /// Makes one vector of all tokens of a sequence.
+    fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<()> {
+        let (head, mut position) = (self.route.head, 0);
+        let width = self.shards[head].hidden_bytes();
+        let mut pool = Pool::new(pooling, width / 4);
+        for batch in tokens.chunks(self.batch) {
+            let (at, rows) = self.eval_batch(batch, position)?;
+            self.hand_over(at, head, rows)?;
+            self.stage(head, |phases| &mut phases.head, |shard| shard.finish(rows))?;
+            let mut hidden = vec![0; rows * width];
+            self.shards[head].read_hidden(&mut hidden)?;
+            pool.add(&hidden);
+            position += u32::try_from(rows).unwrap_or(u32::MAX);
+        }
+        let mut vector = pool.vector();
+        self.stage(
+            head,
+            |phases| &mut phases.head,
+            |shard| {
+                vector = shard.dense(std::mem::take(&mut vector))?;
+                Ok(())
+            },
+        )?;
+        self.vector = vector;
+        Ok(())
+    }
+
+    /// What the last evaluation for an embedding has left of its sequence.
+    pub(crate) fn vector(&self) -> &[f32] {
+        &self.vector
     }
 
     /// Runs one batch after the other through all blocks; returns the shard that has the hidden
@@ -261,6 +304,13 @@ impl Pipeline {
         into.profile = self.profile;
     }
 
+    /// Statistics of the experts that tokens chose, block by block.
+    pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
+        let mut experts: Vec<_> = self.shards.iter().flat_map(Shard::expert_stats).collect();
+        experts.sort_by_key(|expert| (expert.block, expert.expert));
+        experts
+    }
+
     /// Adds the memories of this rank's guests, in the order of the plan.
     pub(crate) fn report_guests(&self, into: &mut Vec<GuestStats>) {
         let rank = self.rank.as_ref().map_or(0, Rank::index);
@@ -285,7 +335,9 @@ impl Route {
             let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
             layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)
         };
-        let (embed, output) = (holder(Part::Embedding), holder(Part::Output));
+        let embed = holder(Part::Embedding);
+        // A network without an output norm may have nothing else there.
+        let output = holder(Part::Output).or(embed.filter(|_| layout.is_tied()));
         let (Some(embed), Some(head)) = (embed, output) else {
             return Err(Error::Plan { reason: "it has no embedding or no output".into() });
         };

@@ -11,6 +11,7 @@ use polychord_runtime_api::Rank;
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Wanted};
 use crate::setup::Setup;
+use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::session_stats::{GuestStats, SessionStats};
 
@@ -211,6 +212,16 @@ impl RankPool {
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
         self.first.logits()
+    }
+
+    /// What the last evaluation for an embedding has left of its sequence.
+    pub(crate) fn vector(&self) -> &[f32] {
+        self.first.vector()
+    }
+
+    /// Statistics of the experts that tokens chose, as the first rank saw it.
+    pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
+        self.first.expert_stats()
     }
 
     /// How many ranks there are, in this process or elsewhere.

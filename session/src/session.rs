@@ -8,6 +8,7 @@ use polychord_model::Activations;
 use polychord_receipts::Digest;
 use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
 
+use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::SessionOptions;
@@ -15,6 +16,7 @@ use crate::pipeline::Wanted;
 use crate::placement::Placed;
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
+use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::Profile;
 use crate::stats::session_stats::{GuestStats, SessionStats};
@@ -91,7 +93,7 @@ impl Session {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
         let context = options.context_of(model)?;
-        let batch = options.batch_of(context)?;
+        let batch = options.batch_of(model, context)?;
         let ranks = options.ranks_here(model, module.capabilities())?;
         let memories = module.info().memory_names().len().max(1) as u64;
         let setup = Setup {
@@ -142,6 +144,47 @@ impl Session {
         Ok(self.logits())
     }
 
+    /// Makes one vector of a text, as its tokens: what the model's file says is left of it
+    /// ([`Pooling`](crate::Pooling)), with the length 1. The session has no tokens afterwards.
+    ///
+    /// [`Tokenizer::encode_document`](polychord_model::tokenizer::Tokenizer::encode_document) gives the
+    /// tokens of a text as a model for embeddings wants them.
+    ///
+    /// ```no_run
+    /// # fn run(session: &mut polychord_session::Session) -> polychord_session::Result<()> {
+    /// let vector = session.embed(&[1, 2, 3])?;
+    /// let length: f32 = vector.iter().map(|number| number * number).sum();
+    /// assert!((length - 1.0).abs() < 1e-5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`embed_with`](Self::embed_with).
+    pub fn embed(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.embed_with(tokens, &EmbedOptions::default())
+    }
+
+    /// Makes one vector of a text, as the options say. The session has no tokens afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Pooling`] if neither the options nor the model's file say what is left of a text, and
+    /// the errors of [`eval`](Self::eval).
+    pub fn embed_with(&mut self, tokens: &[u32], options: &EmbedOptions) -> Result<Vec<f32>> {
+        let pooling = options.pooling.or(self.model.config().pooling).ok_or(Error::Pooling)?;
+        self.reset();
+        self.check(tokens)?;
+        let evaluated = self.run(tokens, 0, Wanted::Embedding(pooling));
+        evaluated.map_err(|error| self.name_token(error, tokens))?;
+        let mut vector = self.pool.vector().to_vec();
+        if options.normalized {
+            normalize(&mut vector);
+        }
+        Ok(vector)
+    }
+
     /// Appends tokens to the sequence, of which more follow: [`logits`](Self::logits) has no meaning
     /// until the next [`eval`](Self::eval). A long prompt can be evaluated so in pieces, between
     /// which something else is done; the bits are those of one evaluation.
@@ -154,6 +197,22 @@ impl Session {
     }
 
     fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
+        if self.model.config().is_encoder() {
+            return Err(Error::Encoder);
+        }
+        self.check(tokens)?;
+        let used = self.position();
+        self.prepare_to_go_on()?;
+        self.has_logits = false;
+        let evaluated = self.run(tokens, used, result);
+        evaluated.map_err(|error| self.name_token(error, tokens))?;
+        self.has_logits = result == Wanted::Logits;
+        self.tokens.extend_from_slice(tokens);
+        Ok(())
+    }
+
+    /// Checks that there are tokens, and room for them.
+    fn check(&self, tokens: &[u32]) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -166,12 +225,6 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
-        self.prepare_to_go_on()?;
-        self.has_logits = false;
-        let evaluated = self.run(tokens, used, result);
-        evaluated.map_err(|error| self.name_token(error, tokens))?;
-        self.has_logits = result == Wanted::Logits;
-        self.tokens.extend_from_slice(tokens);
         Ok(())
     }
 
@@ -355,6 +408,13 @@ impl Session {
     #[must_use]
     pub fn pager_stats(&self) -> Option<PagerStats> {
         self.report().paging
+    }
+
+    /// Statistics of the experts that tokens chose, block by block, as the first rank saw it; none
+    /// unless experts are paged.
+    #[must_use]
+    pub fn expert_stats(&self) -> Vec<ExpertStats> {
+        self.pool.expert_stats()
     }
 
     /// Where the time of all evaluations since the start went.

@@ -1,25 +1,26 @@
 //! One guest with the layers that it holds, and the stages that it computes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use polychord_abi::transformer::{self, Tensor, export};
+use polychord_abi::transformer::{self, Tensor, export, role};
 use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{
-    LayerId, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, Pager, PlannedLayer,
-    PlannedMemory, Rank, RegionSpec, Runtime, Value,
+    LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, PlannedLayer, PlannedMemory, Rank,
+    RegionSpec, Runtime, Value,
 };
 
 use crate::caches::Caches;
 use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::paged::Paged;
 use crate::setup::{Held, Setup};
+use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
-use crate::stats::profile::timed;
 use crate::stats::session_stats::SessionStats;
 
 /// One guest of a plan, with its memories.
@@ -41,6 +42,8 @@ pub(crate) struct Shard {
     own_logits: Option<Vec<u8>>,
     row_bytes: usize,
     carried_bytes: usize,
+    /// How many numbers the matrices behind the network make of a row, if there are any.
+    dense: Option<usize>,
 }
 
 /// Time for the parts of blocks, where they are called one by one.
@@ -59,17 +62,6 @@ pub(crate) struct Batch {
     pub(crate) hidden: Vec<u8>,
     /// What goes with it, likewise.
     pub(crate) carried: Vec<u8>,
-}
-
-/// Layers that are brought in when they are needed.
-struct Paged {
-    pager: Pager,
-    embedding: Vec<LayerId>,
-    /// One list for each block that the guest holds.
-    blocks: Vec<Vec<LayerId>>,
-    head: Vec<LayerId>,
-    /// Time that the pager took.
-    time: Duration,
 }
 
 impl Shard {
@@ -97,11 +89,10 @@ impl Shard {
                 let id = runtime.create_memory64(&spec(memory))?;
                 cache = runtime.memory_address(id)?.unwrap_or(0);
             } else if memory.paged {
-                let sources = layers.iter().map(|layer| layer.source.clone());
-                let source = model.source().clone();
-                let pager =
-                    Pager::new(&mut *runtime, source, sources, memory.bytes, placed.policy)?;
-                paged = Some(Paged::new(pager, layout, layers, blocks.clone()));
+                let held = (*memory, &layers[..]);
+                let blocks = blocks.clone();
+                let policy = placed.policy;
+                paged = Some(Paged::new(&mut *runtime, model, layout, held, policy, blocks)?);
             } else {
                 load(&mut *runtime, model, memory, layers, report, progress)?;
             }
@@ -114,6 +105,9 @@ impl Shard {
         initialize(&mut *runtime, &descriptor)?;
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = setup.batch as usize;
+        let dense = [role::DENSE_3, role::DENSE_2]
+            .into_iter()
+            .find_map(|role| layout.tensors.iter().find(|tensor| tensor.role == role));
         let carried_bytes = model.config().carried() as usize * 4;
         let carried = match carried_bytes {
             0 => 0,
@@ -132,6 +126,7 @@ impl Shard {
             carried,
             row_bytes: dim * 4,
             carried_bytes,
+            dense: dense.map(|dense| dense.rows as usize),
             caches: Caches::of(&mut *runtime, blocks.len())?,
             runtime,
             blocks,
@@ -194,8 +189,8 @@ impl Shard {
             let written = self.runtime.write_memory(0, at, &token.to_le_bytes());
             written.map_err(|_| outside(export::TOKENS))?;
         }
-        if let Some(Paged { pager, embedding, time, .. }) = &mut self.paged {
-            timed(time, || pager.require(&mut *self.runtime, embedding))?;
+        if let Some(paged) = &mut self.paged {
+            paged.require_embedding(&mut *self.runtime)?;
         }
         self.stage(export::EMBED, &[Value::I32(int(tokens.len())?)])
     }
@@ -208,7 +203,7 @@ impl Shard {
         }
         for block in self.blocks.clone() {
             self.require(block)?;
-            self.run_blocks(block..block + 1, position, rows)?;
+            self.run_paged(block, position, rows)?;
         }
         Ok(())
     }
@@ -220,7 +215,7 @@ impl Shard {
             self.require(block)?;
             for batch in &mut *batches {
                 self.write_rows(&batch.hidden, &batch.carried)?;
-                self.run_blocks(block..block + 1, batch.position, int(batch.rows)?)?;
+                self.run_paged(block, batch.position, int(batch.rows)?)?;
                 self.read_hidden(&mut batch.hidden)?;
             }
         }
@@ -232,6 +227,11 @@ impl Shard {
         self.row_bytes + self.carried_bytes
     }
 
+    /// Bytes of the hidden state of one token.
+    pub(crate) const fn hidden_bytes(&self) -> usize {
+        self.row_bytes
+    }
+
     /// Whether layers of this guest are paged.
     pub(crate) const fn is_paged(&self) -> bool {
         self.paged.is_some()
@@ -239,19 +239,80 @@ impl Shard {
 
     /// Brings in a block, and has the one after it read ahead, if they are paged.
     fn require(&mut self, block: u32) -> Result<()> {
-        let Some(Paged { pager, blocks, time, .. }) = &mut self.paged else { return Ok(()) };
+        let Some(paged) = &mut self.paged else { return Ok(()) };
         let index = (block - self.blocks.start) as usize;
-        timed(time, || {
-            pager.require(&mut *self.runtime, &blocks[index])?;
-            // After the last block comes the first, for the next token.
-            Ok(pager.prefetch(&mut *self.runtime, &blocks[(index + 1) % blocks.len()])?)
-        })
+        paged.require_block(&mut *self.runtime, index)
+    }
+
+    /// Runs a block that is there but for its experts, if they are apart.
+    fn run_paged(&mut self, block: u32, position: u32, rows: i32) -> Result<()> {
+        let index = (block - self.blocks.start) as usize;
+        let Some(used) = self.paged.as_ref().and_then(|paged| paged.experts_used(index)) else {
+            return self.run_blocks(block..block + 1, position, rows);
+        };
+        let number = block.cast_signed();
+        let attention = self.timed_stage(export::ATTENTION, [number, position.cast_signed(), rows]);
+        let attention = attention?;
+        let (start, exchanged, paging) = (Instant::now(), self.exchange_time(), self.paging_time());
+        self.run_experts(index, number, rows, used)?;
+        if let Some(parts) = &mut self.parts {
+            parts.attention += attention;
+        }
+        let beside = self.exchange_time() - exchanged + (self.paging_time() - paging);
+        if let Some(parts) = &mut self.parts {
+            parts.feed_forward += start.elapsed().saturating_sub(beside);
+        }
+        Ok(())
+    }
+
+    /// Runs a feed-forward part with experts, which are brought in once they are chosen.
+    fn run_experts(&mut self, index: usize, block: i32, rows: i32, used: usize) -> Result<()> {
+        self.stage(export::ROUTE, &[Value::I32(block), Value::I32(rows)])?;
+        let len = rows.unsigned_abs() as usize * used * 4;
+        let start = pointer(&mut *self.runtime, export::CHOICES, &[], len)?;
+        let mut bytes = vec![0; len];
+        let read = self.runtime.read_memory(0, start as u64, &mut bytes);
+        read.map_err(|_| outside(export::CHOICES))?;
+        let (numbers, _) = bytes.as_chunks::<4>();
+        let chosen: Vec<_> = numbers.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+        let groups = self.paged.as_mut().map(|paged| paged.divide(index, &chosen));
+        for group in groups.unwrap_or_default() {
+            if let Some(paged) = &mut self.paged {
+                paged.require_experts(&mut *self.runtime, index, &group)?;
+            }
+            let end = group.last().map_or(0, |last| last + 1);
+            self.stage(export::EXPERTS, &[Value::I32(block), Value::I32(end.cast_signed())])?;
+        }
+        self.stage(export::COMBINE, &[Value::I32(block)])
+    }
+
+    /// Normalizes the first rows of the hidden state behind the last block.
+    pub(crate) fn finish(&mut self, rows: usize) -> Result<()> {
+        if let Some(paged) = &mut self.paged {
+            paged.require_output(&mut *self.runtime)?;
+        }
+        self.stage(export::FINISH, &[Value::I32(int(rows)?)])
+    }
+
+    /// What matrices behind the network make of a vector; the vector itself, without any.
+    pub(crate) fn dense(&mut self, vector: Vec<f32>) -> Result<Vec<f32>> {
+        let Some(len) = self.dense else { return Ok(vector) };
+        let bytes: Vec<_> = vector.iter().flat_map(|number| number.to_le_bytes()).collect();
+        let written = self.runtime.write_memory(0, self.hidden as u64, &bytes);
+        written.map_err(|_| outside(export::HIDDEN))?;
+        if let Some(paged) = &mut self.paged {
+            paged.require_output(&mut *self.runtime)?;
+        }
+        self.stage(export::DENSE, &[])?;
+        self.keep_logits()?;
+        let (numbers, _) = self.logits().as_chunks::<4>();
+        Ok(numbers.iter().take(len).map(|bytes| f32::from_le_bytes(*bytes)).collect())
     }
 
     /// Computes the logits of one row.
     pub(crate) fn head(&mut self, row: usize) -> Result<()> {
-        if let Some(Paged { pager, head, time, .. }) = &mut self.paged {
-            timed(time, || pager.require(&mut *self.runtime, head))?;
+        if let Some(paged) = &mut self.paged {
+            paged.require_head(&mut *self.runtime)?;
         }
         self.stage(export::HEAD, &[Value::I32(int(row)?)])?;
         self.keep_logits()
@@ -315,10 +376,15 @@ impl Shard {
     pub(crate) fn report(&self, into: &mut SessionStats) {
         into.totals = [into.totals, self.runtime.stats()].into_iter().sum();
         into.cache_bytes = into.cache_bytes.saturating_add(self.caches.bytes());
-        if let Some(Paged { pager, .. }) = &self.paged {
-            let stats = pager.stats();
+        if let Some(paged) = &self.paged {
+            let stats = paged.stats();
             into.paging = Some(into.paging.map_or(stats, |sum| sum + stats));
         }
+    }
+
+    /// Statistics of the experts that tokens chose, if they are paged.
+    pub(crate) fn expert_stats(&self) -> impl Iterator<Item = ExpertStats> {
+        self.paged.iter().flat_map(Paged::expert_stats)
     }
 
     /// Statistics of each of the guest's memories.
@@ -370,30 +436,6 @@ impl Shard {
 
     fn stage(&mut self, operation: &'static str, args: &[Value]) -> Result<()> {
         call_status(&mut *self.runtime, operation, args)
-    }
-}
-
-impl Paged {
-    fn new(pager: Pager, layout: &Layout, layers: &[&PlannedLayer], blocks: Range<u32>) -> Self {
-        let mut parts: BTreeMap<Part, Vec<LayerId>> = BTreeMap::new();
-        for id in layers.iter().map(|layer| layer.source.id) {
-            if let Some(part) = layout.part(id) {
-                parts.entry(part).or_default().push(id);
-            }
-        }
-        let of = |part: Part| parts.get(&part).cloned().unwrap_or_default();
-        let block = |block| [of(Part::Block(block)), of(Part::RopeFreqs)].concat();
-        let mut head = of(Part::Output);
-        if layout.is_tied() {
-            head.extend(of(Part::Embedding));
-        }
-        Self {
-            pager,
-            embedding: of(Part::Embedding),
-            blocks: blocks.map(block).collect(),
-            head,
-            time: Duration::ZERO,
-        }
     }
 }
 

@@ -154,15 +154,32 @@ fn verdict(gguf: &Gguf) -> String {
     match Config::from_gguf(gguf) {
         Ok((config, _)) => format!(
             "Polychord can run this model: {} blocks of width {}, {} heads ({} for keys and values), \
-             {} tokens, context {}.",
+             {} tokens, context {}.{}",
             config.blocks,
             config.dim,
             config.heads,
             config.kv_heads,
             config.vocab,
-            config.context_length
+            config.context_length,
+            purpose(&config)
         ),
         Err(error) => format!("Polychord cannot run this model: {error}."),
+    }
+}
+
+/// What a model that is made for embeddings gives.
+fn purpose(config: &Config) -> String {
+    match (config.pooling, config.is_encoder()) {
+        (Some(pooling), true) => {
+            format!(" It gives embeddings (polychord embed, pooling {pooling}), and no text.")
+        }
+        (Some(pooling), false) => {
+            format!(" It is made for embeddings (polychord embed, pooling {pooling}).")
+        }
+        (None, true) => {
+            " It gives embeddings (polychord embed), and no text; its file names no pooling.".into()
+        }
+        (None, false) => String::new(),
     }
 }
 

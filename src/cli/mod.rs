@@ -4,6 +4,7 @@ mod chat;
 mod choice;
 mod compare;
 mod draw;
+mod embed;
 mod engine;
 mod engines;
 mod failure;
@@ -44,6 +45,8 @@ enum Command {
     Generate(Box<generate::Args>),
     /// Talk to a model in the terminal
     Chat(Box<chat::Args>),
+    /// Make a vector of each text, with a model for embeddings
+    Embed(Box<embed::Args>),
     /// Run one prompt on several engines, and show whether they agree to the last bit
     Compare(compare::Args),
     /// Compute again what a receipt says, or a part of it, and tell the first step that differs
@@ -81,6 +84,7 @@ pub(crate) fn run() -> ExitCode {
     let done = match cli.command {
         Command::Generate(args) => generate::run(&args),
         Command::Chat(args) => chat::run(&args),
+        Command::Embed(args) => embed::run(&args),
         Command::Compare(args) => compare::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Key(args) => key::run(&args),

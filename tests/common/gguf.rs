@@ -100,6 +100,11 @@ impl Writer {
         start
     }
 
+    /// Bytes of all tensors that were added or described.
+    pub(crate) fn data_bytes(&self) -> u64 {
+        self.end
+    }
+
     /// The whole file.
     pub(crate) fn file(&self) -> Vec<u8> {
         let mut file = self.header();

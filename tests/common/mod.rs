@@ -3,6 +3,9 @@
 #![allow(dead_code, reason = "each test file uses some of it")]
 
 pub(crate) mod architecture;
+pub(crate) mod encoders;
+#[cfg(unix)]
+pub(crate) mod experts;
 pub(crate) mod ggml;
 pub(crate) mod gguf;
 #[cfg(unix)]

@@ -47,6 +47,9 @@ architectures! {
     cohere2::COHERE2;
     glm4::GLM4;
     gpt_oss::GPT_OSS;
+    gemma_embedding::GEMMA_EMBEDDING;
+    bert::BERT;
+    nomic_bert::NOMIC_BERT;
 }
 
 type Result<T> = std::result::Result<T, Error>;

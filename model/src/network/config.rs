@@ -6,6 +6,8 @@ use polychord_abi::buffers::{self, Run};
 use polychord_abi::network::{Sizes, feature};
 use polychord_abi::transformer::{Block, NO_ROPE, Rope};
 
+use crate::pooling::Pooling;
+
 /// Shape of the network. All sizes count elements and are greater than zero.
 ///
 /// ```no_run
@@ -54,6 +56,8 @@ pub struct Config {
     pub layer_input: u32,
     /// Contexts above this use other factors of their rotation, if there are two kinds of them.
     pub long_context: Option<u32>,
+    /// What is left of a sequence, if the model is made for that.
+    pub pooling: Option<Pooling>,
     /// What the network has or does beyond the common ground, but for its blocks: bits of [`feature`](mod@polychord_abi::network::feature).
     pub features: u64,
     /// How queries and keys are rotated, in at most four ways: that of most blocks first.
@@ -82,6 +86,12 @@ impl Config {
     pub(crate) fn each(&mut self, change: impl FnMut(usize, &mut Block)) {
         let mut change = change;
         self.layers.iter_mut().enumerate().for_each(|(number, block)| change(number, block));
+    }
+
+    /// Whether tokens attend to those behind them, so that the model gives no text.
+    #[must_use]
+    pub const fn is_encoder(&self) -> bool {
+        self.features & feature::ENCODER != 0
     }
 
     /// The numbers that the sizes of the tensors and buffers of a block follow from; without one,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::config::Config;
 use super::error::Error;
 use crate::gguf::{Array, Gguf, Metadata, Value};
+use crate::pooling::Pooling;
 
 /// Most blocks that are accepted; the largest known models have about 130.
 pub(super) const MAX_BLOCKS: u32 = 4096;
@@ -92,6 +93,11 @@ impl<'a> Keys<'a> {
     /// Whether the file has a tensor of this name.
     pub(crate) fn has_tensor(&self, name: &str) -> bool {
         self.gguf.tensor(name).is_some()
+    }
+
+    /// The dimensions of a tensor, if the file has it.
+    pub(crate) fn dims_of(&self, name: &str) -> Option<&[u64]> {
+        self.gguf.tensor(name).map(|tensor| &tensor.dims[..])
     }
 
     /// An integer, which may be 0.
@@ -254,11 +260,24 @@ impl<'a> Keys<'a> {
         Ok(width.unwrap_or((ffn / used).max(1)))
     }
 
-    /// Refuses what would change the computation and was not read.
-    pub(super) fn refuse_unread(&self) -> Result<(), Error> {
+    /// What is left of a sequence, if the file says so.
+    pub(super) fn pooling(&self) -> Result<Option<Pooling>, Error> {
+        match self.number("pooling_type")? {
+            None | Some(0) => Ok(None),
+            Some(1) => Ok(Some(Pooling::Mean)),
+            Some(2) => Ok(Some(Pooling::First)),
+            Some(3) => Ok(Some(Pooling::Last)),
+            // Of two texts, how well they go together.
+            Some(_) => Err(self.refused("pooling_type")),
+        }
+    }
+
+    /// Refuses what would change the computation and was not read, in a network whose tokens attend
+    /// to those behind them or do not.
+    pub(super) fn refuse_unread(&self, is_encoder: bool) -> Result<(), Error> {
         let key = self.key("attention.causal");
-        if self.metadata.bool(&key)? == Some(false) {
-            return Err(Error::Option { key, value: "false".to_owned() });
+        if let Some(causal) = self.metadata.bool(&key)?.filter(|causal| *causal == is_encoder) {
+            return Err(Error::Option { key, value: causal.to_string() });
         }
         for (name, neutral) in COMPUTED {
             if self.read.borrow().contains(*name) || self.ignored.contains(name) {

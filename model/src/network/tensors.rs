@@ -98,8 +98,11 @@ fn fit<'a>(
 ) -> Result<ModelTensor<'a>, Error> {
     let name = || info.name.clone();
     // They do not overflow: the configuration was checked.
-    let size = |size| sizes.get(size).unwrap_or(u32::MAX);
-    let (rows, cols) = (size(role.rows), size(role.cols));
+    let size = |size, dimension: usize| match size {
+        Size::Open => u32::try_from(*info.dims.get(dimension).unwrap_or(&1)).unwrap_or(u32::MAX),
+        size => sizes.get(size).unwrap_or(u32::MAX),
+    };
+    let (rows, cols) = (size(role.rows, 1), size(role.cols, 0));
     let expected: Vec<u64> = match role.rows {
         Size::One => vec![cols.into()],
         // One matrix for each expert.

@@ -41,7 +41,7 @@ impl Bpe {
         let escaped;
         let text = match vocab.spelling() {
             Spelling::Bpe => text,
-            Spelling::Raw | Spelling::Spm => {
+            Spelling::Raw | Spelling::Spm | Spelling::WordPiece => {
                 escaped = text.replace(' ', "▁");
                 &escaped
             }
@@ -87,7 +87,7 @@ fn spell(vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
                 vocab.find(char::from(byte).encode_utf8(&mut [0; 4]))
             }
             Spelling::Bpe => None,
-            Spelling::Raw | Spelling::Spm => vocab.find(&bytes::to_hex(byte)),
+            Spelling::Raw | Spelling::Spm | Spelling::WordPiece => vocab.find(&bytes::to_hex(byte)),
         };
         ids.extend(id);
     }

@@ -148,7 +148,7 @@ const DEEPSEEK: [(char, char, ()); 87] = [
 ];
 
 /// The characters that a class of a regular expression has.
-fn ranges_of(pattern: &str) -> impl Iterator<Item = (char, char)> {
+pub(super) fn ranges_of(pattern: &str) -> impl Iterator<Item = (char, char)> {
     let ranges = match regex_syntax::parse(pattern).map(regex_syntax::hir::Hir::into_kind) {
         Ok(HirKind::Class(Set::Unicode(set))) => set.ranges().to_vec(),
         // The patterns stand above, and a test has all of them.

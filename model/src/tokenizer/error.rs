@@ -20,10 +20,11 @@ pub enum Error {
     },
     /// A kind of tokenizer that is not supported.
     #[error(
-        "tokenizer.ggml.model {found:?} is not supported, only {:?}, {:?} and {:?} are: choose a model with one of these",
+        "tokenizer.ggml.model {found:?} is not supported, only {:?}, {:?}, {:?} and {:?} are: choose a model with one of these",
         models::BPE,
         models::SPM,
-        models::GEMMA4
+        models::GEMMA4,
+        models::WORDPIECE
     )]
     Model {
         /// What the key says.

@@ -153,6 +153,34 @@ pub(super) fn spaces(text: &str) -> usize {
     if end < text.len() && end > last { end - last } else { end }
 }
 
+/// `\s{512}(?!\S)|\s{256}(?!\S)|...|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}`: white space in pieces whose
+/// lengths are powers of two, the last character of it going to the word behind.
+pub(super) fn halved_spaces(text: &str) -> usize {
+    // No more than one beyond the longest piece is looked at.
+    let ends = |(at, c): (usize, char)| at + c.len_utf8();
+    let spaces = text.char_indices().take_while(|(_, c)| is_space(*c));
+    let ends: Vec<_> = spaces.take(513).map(ends).collect();
+    let fits = |count: usize| match ends.get(count - 1) {
+        Some(end) => ends.len() > count || *end == text.len(),
+        None => false,
+    };
+    let count = [512, 256, 128, 64, 32, 16, 8, 4, 2].into_iter().find(|count| fits(*count));
+    count.or(Some(1)).and_then(|count| ends.get(count - 1)).copied().unwrap_or(0)
+}
+
+/// `\p{Han}+`
+pub(super) fn han(text: &str) -> usize {
+    run(text, is_han)
+}
+
+/// `[^\r\n\p{L}\p{N}]?[\p{L}&&[^\p{Han}]]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?`
+pub(super) fn led_letters_but_han(text: &str) -> usize {
+    match led(text, is_lead, |rest| run(rest, |c| is_letter(c) && !is_han(c))) {
+        0 => 0,
+        end => end + any_contraction(&text[end..]),
+    }
+}
+
 /// `'s|'t|'re|'ve|'m|'ll|'d`
 pub(super) fn contraction(text: &str) -> usize {
     contraction_of(text, |byte| byte)
@@ -297,6 +325,17 @@ fn contraction_of(text: &str, fold: impl Fn(u8) -> u8) -> usize {
 
 pub(super) fn is_space(c: char) -> bool {
     class(c) == Class::Space
+}
+
+/// What llama.cpp takes for Han: the ideographs of Unicode's blocks, assigned or not.
+const fn is_han(c: char) -> bool {
+    matches!(c,
+        '\u{3400}'..='\u{4dbf}'
+        | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{20000}'..='\u{2a6df}'
+        | '\u{2a700}'..='\u{2ebef}'
+        | '\u{2f800}'..='\u{2fa1f}')
 }
 
 fn is_letter(c: char) -> bool {

@@ -17,6 +17,8 @@ pub(super) enum Spelling {
     Spm,
     /// Spelled like [`Self::Spm`], but neighbors join by merges, as in byte-level vocabularies.
     Raw,
+    /// Plain text with `▁` where a word begins.
+    WordPiece,
 }
 
 /// `tokenizer.ggml.token_type`.
@@ -64,6 +66,9 @@ impl Vocab {
         let types = types(metadata, &texts, spelling)?;
         // llama.cpp's defaults; byte-level vocabularies have none.
         let default = |id: u32| Some(id).filter(|&id| spelling == Spelling::Spm && id < size);
+        if spelling == Spelling::WordPiece {
+            return Self::of_words(metadata, texts, ids, types);
+        }
         let flag = |key, default| Ok::<_, Error>(metadata.bool(key)?.unwrap_or(default));
         let (bos_key, eos_key) = ("tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token");
         let (mut add_bos, add_eos) = (flag(bos_key, add_bos)?, flag(eos_key, false)?);
@@ -95,6 +100,43 @@ impl Vocab {
             return Err(Error::NothingToAdd { key: eos_key });
         }
         Ok(vocab)
+    }
+
+    /// Of a model whose texts are between two tokens, whatever its file says.
+    fn of_words(
+        metadata: &Metadata,
+        texts: StringArray,
+        ids: Index,
+        types: Vec<TokenType>,
+    ) -> Result<Self, Error> {
+        let size = u32::try_from(texts.len()).unwrap_or(u32::MAX);
+        // BERT's own numbers.
+        let special = |name: &str, id: u32| {
+            let found = required_id(metadata, name, size)?.or(Some(id).filter(|&id| id < size));
+            Ok::<_, Error>(found)
+        };
+        // Early converters spelled it so.
+        let separator = match special("seperator", u32::MAX)? {
+            None => special("separator", 102)?,
+            found => found,
+        };
+        let vocab = Self {
+            spelling: Spelling::WordPiece,
+            size,
+            bos: special("bos", 101)?,
+            eos: separator,
+            unknown: special("unknown", 100)?,
+            add_bos: true,
+            add_eos: true,
+            texts,
+            ids,
+            types,
+        };
+        match (vocab.bos, vocab.eos) {
+            (None, _) => Err(Error::NothingToAdd { key: "tokenizer.ggml.bos_token_id" }),
+            (_, None) => Err(Error::NothingToAdd { key: "tokenizer.ggml.seperator_token_id" }),
+            _ => Ok(vocab),
+        }
     }
 
     pub(super) fn spelling(&self) -> Spelling {
@@ -136,7 +178,7 @@ impl Vocab {
         match (self.token_type(id)?, self.spelling) {
             (TokenType::UserDefined, _) => to.extend(text.bytes()),
             (TokenType::Normal, Spelling::Bpe) => text.chars().for_each(|c| bytes::append(c, to)),
-            (TokenType::Normal, Spelling::Spm | Spelling::Raw) => {
+            (TokenType::Normal, Spelling::Spm | Spelling::Raw | Spelling::WordPiece) => {
                 to.extend(text.replace('▁', " ").bytes())
             }
             (TokenType::Byte, _) => to.extend(bytes::parse_hex(text)),

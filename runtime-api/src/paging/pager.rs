@@ -57,6 +57,34 @@ pub struct Pager {
     stats: PagerStats,
 }
 
+/// Layers of a window that are used in no order, like experts: those that were used last stay,
+/// whatever the policy says about others.
+///
+/// ```
+/// use polychord_runtime_api::{LayerId, SourceRange, UnorderedLayers};
+///
+/// let expert = |id| SourceRange::new(LayerId(id), format!("expert {id}"), 0, 100_000);
+/// // As many as are used at once, with what is used beside them.
+/// let unordered = UnorderedLayers::new((10..18).map(expert), 4 << 20);
+/// assert_eq!(unordered.layers.len(), 8);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UnorderedLayers {
+    /// The layers.
+    pub layers: Vec<SourceRange>,
+    /// Room in bytes that no other layer is to have for good.
+    pub room: u64,
+}
+
+impl UnorderedLayers {
+    /// Layers that need this many bytes of room.
+    #[must_use]
+    pub fn new(layers: impl IntoIterator<Item = SourceRange>, room: u64) -> Self {
+        Self { layers: layers.into_iter().collect(), room }
+    }
+}
+
 #[derive(Debug)]
 struct Paged {
     source: SourceRange,
@@ -86,18 +114,35 @@ impl Pager {
         bytes: u64,
         policy: Policy,
     ) -> Result<Self> {
+        Self::with_unordered(runtime, source, layers, UnorderedLayers::default(), bytes, policy)
+    }
+
+    /// Does what [`new`](Self::new) does, for further layers that are used in no order.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`Runtime::create_memory64`].
+    pub fn with_unordered(
+        runtime: &mut dyn Runtime,
+        source: Source,
+        layers: impl IntoIterator<Item = SourceRange>,
+        unordered: UnorderedLayers,
+        bytes: u64,
+        policy: Policy,
+    ) -> Result<Self> {
         let maps = runtime.host().capabilities().mapping;
         let copies = source.is_file() && !(maps && source.is_mapped());
         let memory = runtime.create_memory64(&MemorySpec::guest(bytes))?;
         let pages = bytes.div_ceil(PAGE);
         let layers: Vec<_> = layers.into_iter().collect();
+        let UnorderedLayers { layers: unordered, room } = unordered;
         let pinned = match policy {
-            Policy::Pinned => count_pinned(&layers, pages),
+            Policy::Pinned => count_pinned(&layers, pages.saturating_sub(room.div_ceil(PAGE))),
             Policy::Lru => 0,
         };
         let mut end = 0;
         let mut by_id = BTreeMap::new();
-        for (index, source) in layers.into_iter().enumerate() {
+        for (index, source) in layers.into_iter().chain(unordered).enumerate() {
             let pinned = (index < pinned).then(|| {
                 let start = end;
                 end += pages_of(&source);
@@ -131,9 +176,13 @@ impl Pager {
     pub fn require(&mut self, runtime: &mut dyn Runtime, ids: &[LayerId]) -> Result<()> {
         self.clock += 1;
         self.check_room(ids)?;
+        // What is here already stays while the rest comes in.
+        let needed: BTreeSet<_> = ids.iter().collect();
+        let here = self.resident.iter_mut().filter(|resident| needed.contains(&resident.id));
+        here.for_each(|resident| resident.used = self.clock);
         if !self.bring_in_all(runtime, ids)? {
             // There is room, but in pieces.
-            while self.evict(runtime, &[])? {}
+            while self.evict(runtime, None)? {}
             if !self.bring_in_all(runtime, ids)? {
                 return Err(self.no_room(ids));
             }
@@ -176,6 +225,30 @@ impl Pager {
         Ok(())
     }
 
+    /// Whether a layer is in the window.
+    #[must_use]
+    pub fn has(&self, id: LayerId) -> bool {
+        self.resident.iter().any(|resident| resident.id == id)
+    }
+
+    /// How many of some groups of layers, one after the other, fit beside layers that are used with
+    /// each of them: together with those that stay for good.
+    #[must_use]
+    pub fn count_fitting<'a>(
+        &self,
+        beside: &[LayerId],
+        groups: impl IntoIterator<Item = &'a [LayerId]>,
+    ) -> usize {
+        let mut room = self.stream.end - self.stream.start;
+        let mut take = |ids: &[LayerId]| {
+            let pages = self.streamed(ids).map(pages_of).fold(0, u64::saturating_add);
+            let fits = pages <= room;
+            room = room.saturating_sub(pages);
+            fits
+        };
+        if take(beside) { groups.into_iter().take_while(|group| take(group)).count() } else { 0 }
+    }
+
     /// What was done so far.
     #[must_use]
     pub const fn stats(&self) -> PagerStats {
@@ -191,7 +264,7 @@ impl Pager {
                 continue;
             }
             let start = Instant::now();
-            let Some(place) = self.make_room(runtime, *id, ids)? else { return Ok(false) };
+            let Some(place) = self.make_room(runtime, *id)? else { return Ok(false) };
             let read = self.take_read(*id)?;
             let was_ahead = self.advised.remove(id) || read.is_some();
             let brought_in = self.bring_in(runtime, *id, place, read.as_deref());
@@ -226,8 +299,8 @@ impl Pager {
             return Err(error);
         }
         self.stats.bytes_loaded += bytes;
-        self.resident.push(Resident { id, place, used: self.clock, pinned });
-        self.resident.sort_by_key(|resident| resident.place.start);
+        let index = self.resident.partition_point(|other| other.place.start < place.start);
+        self.resident.insert(index, Resident { id, place, used: self.clock, pinned });
         Ok(())
     }
 
@@ -247,14 +320,12 @@ impl Pager {
     /// Has the thread read a layer, if there is room beside those that were required last.
     fn read_ahead(&mut self, runtime: &mut dyn Runtime, source: &SourceRange) -> Result<bool> {
         let pages = pages_of(source);
-        let in_use = self.resident.iter().filter(|it| it.used == self.clock);
-        let in_use: Vec<_> = in_use.map(|it| it.id).collect();
         loop {
             let grows_by = self.reader.as_ref().map_or(pages, |reader| reader.grows_by(pages));
             if self.has_room(grows_by) {
                 break;
             }
-            if !self.trim() && !self.evict(runtime, &in_use)? {
+            if !self.trim() && !self.evict(runtime, Some(self.clock))? {
                 return Ok(false);
             }
         }
@@ -308,12 +379,7 @@ impl Pager {
 
     /// Finds a place for a layer, evicting layers that are not needed until there is one,
     /// and then what was read ahead.
-    fn make_room(
-        &mut self,
-        runtime: &mut dyn Runtime,
-        id: LayerId,
-        needed: &[LayerId],
-    ) -> Result<Option<Range<u64>>> {
+    fn make_room(&mut self, runtime: &mut dyn Runtime, id: LayerId) -> Result<Option<Range<u64>>> {
         let layer = self.layer(id)?;
         if let Some(place) = &layer.pinned {
             return Ok(Some(place.clone()));
@@ -325,7 +391,7 @@ impl Pager {
                 return Ok(Some(start..start + pages));
             }
             let made_room = self.trim()
-                || self.evict(runtime, needed)?
+                || self.evict(runtime, Some(self.clock))?
                 || self.forget_all_but(&[id])
                 || self.reader.as_mut().is_some_and(Reader::trim_all)
                 || self.forget_all_but(&[]);
@@ -335,10 +401,10 @@ impl Pager {
         }
     }
 
-    /// Takes out the layer that was used longest ago, but none that stays or is needed; false
-    /// if there is none.
-    fn evict(&mut self, runtime: &mut dyn Runtime, needed: &[LayerId]) -> Result<bool> {
-        let idle = self.resident.iter().filter(|it| !it.pinned && !needed.contains(&it.id));
+    /// Takes out the layer that was used longest ago, but none that stays or is in use since this
+    /// time; false if there is none.
+    fn evict(&mut self, runtime: &mut dyn Runtime, in_use: Option<u64>) -> Result<bool> {
+        let idle = self.resident.iter().filter(|it| !it.pinned && Some(it.used) != in_use);
         let Some(Resident { id, .. }) = idle.min_by_key(|it| it.used) else { return Ok(false) };
         let id = *id;
         runtime.unregister_layer(id)?;
@@ -430,6 +496,43 @@ mod tests {
             assert_eq!((stats.misses, stats.prefetches, stats.prefetch_hits), (9, 9, 9));
             let (cached, read) = if is_cached { (9, 0) } else { (0, 9 * (2 * PAGE - 5)) };
             assert_eq!((stats.prefetch_cached, stats.prefetch_bytes), (cached, read));
+        }
+    }
+
+    /// Layers that are used in no order have the room that they ask for, and those that were used
+    /// last stay in it.
+    #[test]
+    fn unordered_layers_keep_their_room() {
+        let all = layers(&[2, 2, 2, 1, 1, 1, 1, 1]);
+        let source = Source::from_bytes(vec![1; 16 << 16]);
+        let (ordered, unordered) = all.split_at(3);
+        for (room, stays) in [(3, true), (4, false)] {
+            let mut guest = Idle::start(1);
+            let unordered = UnorderedLayers::new(unordered.iter().cloned(), room * PAGE);
+            let mut pager = Pager::with_unordered(
+                &mut guest,
+                source.clone(),
+                ordered.iter().cloned(),
+                unordered,
+                9 * PAGE,
+                Policy::Pinned,
+            )
+            .unwrap();
+            let single: Vec<_> = (3..8).map(|id| [LayerId(id)]).collect();
+            let fitting = |pager: &Pager, beside: &[LayerId]| {
+                pager.count_fitting(beside, single.iter().map(|id| &id[..]))
+            };
+            // With less room, no layer stays, and each takes a part of the window.
+            assert_eq!(fitting(&pager, &[LayerId(0)]), if stays { 3 } else { 5 });
+            let ids: Vec<_> = (0..3).map(LayerId).collect();
+            assert_eq!(fitting(&pager, &ids), 3);
+            for id in [3, 4, 5, 3, 6, 3, 4] {
+                pager.require(&mut guest, &[&ids[..], &[LayerId(id)]].concat()).unwrap();
+            }
+            let has = (3..8).filter(|id| pager.has(LayerId(*id)));
+            assert_eq!(has.collect::<Vec<_>>(), [3, 4, 6]);
+            let stats = pager.stats();
+            assert_eq!((stats.misses, stats.hits), (3 + 5, 6 * 3 + 2));
         }
     }
 

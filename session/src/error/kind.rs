@@ -100,6 +100,8 @@ impl Error {
             | Self::Context { .. }
             | Self::Ranks { .. }
             | Self::Truncate { .. }
+            | Self::Encoder
+            | Self::Pooling
             | Self::PartOfRanks { .. }
             | Self::Window { .. }
             | Self::EmptyStop

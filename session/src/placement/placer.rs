@@ -156,9 +156,8 @@ impl<'a> Placer<'a> {
     fn place_multi(&self, split: MultiSplit) -> Result<Placed> {
         let plan = match split {
             MultiSplit::ByKind => Strategy::ByKind.plan(&self.kinds())?,
-            MultiSplit::ByLayer => {
-                Strategy::OneGuest { memory_bytes: self.sizes.limit }.plan(&self.parts())?
-            }
+            MultiSplit::ByLayer => Strategy::OneGuest { memory_bytes: self.sizes.limit }
+                .plan(&self.parts(Cut::ByPart))?,
         };
         self.check_multi(plan, "as asked for")
     }
@@ -186,8 +185,8 @@ impl<'a> Placer<'a> {
         let one = Guests::Exactly(1);
         Ok(match split {
             Split::ByKind => Strategy::ByKind.plan(&self.kinds())?,
-            Split::ByLayer => Strategy::ByLayer(one).plan(&self.parts())?,
-            Split::CacheApart => Strategy::CacheApart(one).plan(&self.parts())?,
+            Split::ByLayer => Strategy::ByLayer(one).plan(&self.parts(Cut::ByPart))?,
+            Split::CacheApart => Strategy::CacheApart(one).plan(&self.parts(Cut::ByPart))?,
         })
     }
 
@@ -203,7 +202,7 @@ impl<'a> Placer<'a> {
         };
         let plan = match guests {
             Some(guests) => {
-                let parts = self.parts();
+                let parts = self.parts(Cut::ByPart);
                 check_number("memories", guests as u64, parts.groups.len() as u64)?;
                 strategy(Guests::Exactly(guests)).plan(&parts)?
             }
@@ -223,9 +222,10 @@ impl<'a> Placer<'a> {
 
     /// A plan whose windows have room for what is used at once.
     fn plan_windows(&self, resident_bytes: u64) -> Result<Plan> {
+        let inventory = self.parts(Cut::ByExpert);
         let plan = |resident_bytes: u64| -> Result<Option<Plan>> {
             let strategy = |guests| Strategy::Paged { guests, resident_bytes };
-            match self.fewest_guests(strategy) {
+            match self.fewest_guests_for(&inventory, strategy) {
                 Ok(plan) if self.has_large_windows(&plan)? => Ok(Some(plan)),
                 // A layer that is larger than its window.
                 Ok(_) | Err(Error::Runtime(api::Error::InvalidPlan { .. })) => Ok(None),
@@ -236,7 +236,8 @@ impl<'a> Placer<'a> {
             return Ok(plan);
         }
         // In pages: more than nothing, and no more than all layers in pages of their own.
-        let all = self.model.layers().iter().map(|layer| layer.bytes / PAGE + 2);
+        let layers = &self.model.layout(Cut::ByExpert).layers;
+        let all = layers.iter().map(|layer| layer.bytes / PAGE + 2);
         let (mut least, mut most) = (1, all.fold(1, u64::saturating_add));
         while least < most {
             let middle = least.midpoint(most);
@@ -273,6 +274,10 @@ impl<'a> Placer<'a> {
             let of = |part| pages.get(&part).copied().unwrap_or(0);
             let needed = |part: &Part| match part {
                 Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
+                Part::Expert { block, .. } => {
+                    let beside = of(Part::Block(*block)).saturating_add(of(Part::RopeFreqs));
+                    of(*part).saturating_add(beside)
+                }
                 Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
                 _ => of(*part),
             };
@@ -298,10 +303,17 @@ impl<'a> Placer<'a> {
     /// The plan with the fewest guests that have room for everything; if there is none, one
     /// that [`check_room`](Self::check_room) refuses.
     fn fewest_guests(&self, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
-        let inventory = self.parts();
-        match of(Guests::OfBytes(self.sizes.limit)).plan(&inventory) {
+        self.fewest_guests_for(&self.parts(Cut::ByPart), of)
+    }
+
+    fn fewest_guests_for(
+        &self,
+        inventory: &Inventory,
+        of: impl Fn(Guests) -> Strategy,
+    ) -> Result<Plan> {
+        match of(Guests::OfBytes(self.sizes.limit)).plan(inventory) {
             Err(api::plan::Error::TooLarge { .. }) => {
-                Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
+                Ok(of(Guests::Exactly(inventory.groups.len())).plan(inventory)?)
             }
             plan => Ok(plan?),
         }
@@ -309,8 +321,8 @@ impl<'a> Placer<'a> {
 
     /// Layers that cannot be apart: the embedding, each block, or several that share keys, the output. An output that is
     /// tied to the embedding is computed where the embedding is.
-    fn parts(&self) -> Inventory {
-        let layout = self.model.layout(Cut::ByPart);
+    fn parts(&self, cut: Cut) -> Inventory {
+        let layout = self.model.layout(cut);
         let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
         let group = |layers: Vec<_>, cache| Group::new(Kind::Any.region(), layers).cache(cache);
         let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
@@ -321,8 +333,10 @@ impl<'a> Placer<'a> {
         let mut groups = vec![group(first, 0)];
         let config = self.model.config();
         let together = config.tied_blocks().unwrap_or(0..0);
-        for block in 0..config.blocks {
-            let (its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
+        for (block, shape) in (0..).zip(&config.layers) {
+            let (mut its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
+            let experts = 0..shape.experts;
+            its.extend(experts.flat_map(|expert| layers(Part::Expert { block, expert })));
             // Blocks that use keys and values of others are where these are.
             match groups.last_mut().filter(|_| together.contains(&block) && block > together.start)
             {

@@ -30,7 +30,7 @@ impl Sizes {
         options: &SessionOptions,
     ) -> Result<Self> {
         let context = options.context_of(model)?;
-        let batch = options.batch_of(context)?;
+        let batch = options.batch_of(model, context)?;
         let config = model.config();
         let integers = options.activations == Activations::Int8;
         let run = Run { context, batch, integers };

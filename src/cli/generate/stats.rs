@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use comfy_table::{CellAlignment, Table, presets};
 use polychord::api::{MemoryStats, PageFaults};
-use polychord::model::{GuestStats, Session};
+use polychord::model::{ExpertStats, GuestStats, Session};
 
 use super::args::Format;
 use crate::cli::terminal::Plain;
@@ -23,6 +23,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
             "totals": stats,
             "cache_bytes": cache_bytes,
             "paging": session.pager_stats(),
+            "experts": experts(session),
             "page_faults": faults,
         });
         writeln!(stderr, "{}", terminal::json(&object.to_string()))?;
@@ -30,10 +31,36 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
     }
     writeln!(stderr, "\n{}", table(&guests))?;
     writeln!(stderr, "keys, values and states: {}", size::bytes(cache_bytes))?;
+    let experts = session.expert_stats();
+    if !experts.is_empty() {
+        let sum = |count: fn(&ExpertStats) -> u64| experts.iter().map(count).sum::<u64>();
+        writeln!(
+            stderr,
+            "{} experts were chosen: {} hits, {} misses",
+            experts.len(),
+            sum(|expert| expert.hits),
+            sum(|expert| expert.misses)
+        )?;
+    }
     if let Some(PageFaults { minor, major, .. }) = faults {
         writeln!(stderr, "page faults of the process: {minor} minor, {major} major")?;
     }
     Ok(())
+}
+
+/// Statistics of each expert that was chosen, where experts are paged.
+fn experts(session: &Session) -> Vec<serde_json::Value> {
+    let experts = session.expert_stats();
+    let object = |expert: &ExpertStats| {
+        serde_json::json!({
+            "block": expert.block,
+            "expert": expert.expert,
+            "tokens": expert.tokens,
+            "hits": expert.hits,
+            "misses": expert.misses,
+        })
+    };
+    experts.iter().map(object).collect()
 }
 
 fn table(guests: &[GuestStats]) -> Table {
