@@ -271,6 +271,7 @@ pub use polychord_backend_wasmedge as wasmedge;
 pub use polychord_backend_wasmer as wasmer;
 #[cfg(feature = "wasmtime")]
 pub use polychord_backend_wasmtime as wasmtime;
+pub use polychord_code_cache as code_cache;
 #[cfg(feature = "hub")]
 pub use polychord_hub as hub;
 pub use polychord_receipts as receipts;

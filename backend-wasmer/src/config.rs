@@ -49,19 +49,7 @@ impl Compiler {
 
     /// An engine of Wasmer with this compiler, which uses all cores: that is Wasmer's default.
     pub(crate) fn engine(self) -> Result<wasmer::Engine> {
-        let mut features = Features::new();
-        features
-            .reference_types(true)
-            .simd(true)
-            .bulk_memory(true)
-            .multi_value(true)
-            .multi_memory(true)
-            .relaxed_simd(true)
-            .extended_const(true)
-            .threads(false)
-            .tail_call(false)
-            .memory64(false);
-        Ok(self.builder()?.set_features(Some(features)).into())
+        Ok(self.builder()?.set_features(Some(features())).into())
     }
 
     fn builder(self) -> Result<EngineBuilder> {
@@ -74,6 +62,23 @@ impl Compiler {
             Self::Llvm => llvm(),
         }
     }
+}
+
+/// The features that guests may use.
+pub(crate) fn features() -> Features {
+    let mut features = Features::new();
+    features
+        .reference_types(true)
+        .simd(true)
+        .bulk_memory(true)
+        .multi_value(true)
+        .multi_memory(true)
+        .relaxed_simd(true)
+        .extended_const(true)
+        .threads(false)
+        .tail_call(false)
+        .memory64(false);
+    features
 }
 
 #[cfg(feature = "llvm")]

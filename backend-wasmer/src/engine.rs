@@ -3,10 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
+use polychord_code_cache::CodeCache;
 use polychord_runtime_api::spi::{CompilerCommand, Engine, Module, SignalUse, claim_signals};
 use polychord_runtime_api::{Capabilities, Memory64, ModuleInfo, Result};
 
 use crate::NAME;
+use crate::code::Translator;
 use crate::config::Compiler;
 use crate::module::WasmerModule;
 
@@ -25,8 +27,7 @@ use crate::module::WasmerModule;
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
     engine: wasmer::Engine,
-    /// The program that compiles; none if this process does.
-    isolated: Option<CompilerCommand>,
+    translator: Translator,
 }
 
 impl WasmerEngine {
@@ -62,13 +63,21 @@ impl WasmerEngine {
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
         capabilities.reentrance = true;
-        Ok(Self { capabilities: Arc::new(capabilities), engine, isolated: None })
+        let translator = Translator { compiler: compiler.execution(), isolated: None, cache: None };
+        Ok(Self { capabilities: Arc::new(capabilities), engine, translator })
     }
 
     /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
     #[must_use]
     pub fn isolate(self, compiler: CompilerCommand) -> Self {
-        Self { isolated: Some(compiler), ..self }
+        Self { translator: Translator { isolated: Some(compiler), ..self.translator }, ..self }
+    }
+
+    /// Keeps compiled code, and loads what is kept already. A cache that cannot be used is as if it
+    /// were empty.
+    #[must_use]
+    pub fn with_cache(self, cache: CodeCache) -> Self {
+        Self { translator: Translator { cache: Some(cache), ..self.translator }, ..self }
     }
 }
 
@@ -78,8 +87,8 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let compiler = (self.capabilities.execution, self.isolated.clone());
-        Ok(Arc::new(WasmerModule::new(self.engine.clone(), compiler, wasm, info)?))
+        let translator = self.translator.clone();
+        Ok(Arc::new(WasmerModule::new(self.engine.clone(), translator, wasm, info)?))
     }
 }
 

@@ -6,7 +6,7 @@ use polychord_runtime_api::spi::{CompilerCommand, serve_compiler};
 use polychord_runtime_api::{Error, Result};
 
 use crate::config::Compiler;
-use crate::{NAME, error};
+use crate::{NAME, code};
 
 /// Serves one run of a [`CompilerCommand`]. `args` are the last ones of the process.
 ///
@@ -22,26 +22,5 @@ pub fn run_compiler(args: &[OsString]) -> Result<()> {
         engine: NAME,
         reason: format!("the compiler takes Cranelift or LLVM, and not {args:?}"),
     })?;
-    serve_compiler(NAME, |wasm| {
-        let engine = compiler.engine()?;
-        let module = wasmer::Module::new(&engine, wasm).map_err(|e| error::compile(&e))?;
-        let code = module.serialize();
-        Ok(code.map_err(|e| Error::Compile { engine: NAME, reason: e.to_string() })?.to_vec())
-    })
-}
-
-/// Compiles in another process.
-#[allow(unsafe_code, reason = "native code that this program has just had compiled")]
-pub(crate) fn compile(
-    command: &CompilerCommand,
-    engine: &wasmer::Engine,
-    compiler: &str,
-    wasm: &[u8],
-) -> Result<wasmer::Module> {
-    let code = command.run(NAME, &[compiler.into()], wasm)?;
-    // SAFETY: the bytes are what `Module::serialize` wrote, in a process that this one has just
-    // started from the program that the embedder names (whose contract is to call `run_compiler`),
-    // and they came by a pipe that no other process has.
-    let module = unsafe { wasmer::Module::deserialize(engine, code) };
-    module.map_err(|e| Error::Compile { engine: NAME, reason: e.to_string() })
+    serve_compiler(NAME, |wasm| code::compile(&compiler.engine()?, wasm))
 }

@@ -4,6 +4,7 @@
 //! translates between the two interfaces and decides nothing. Guests are compiled by Cranelift, or
 //! by LLVM, as its [`Compiler`] says.
 
+mod code;
 mod config;
 mod engine;
 mod error;

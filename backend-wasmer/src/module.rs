@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
-use polychord_runtime_api::spi::{CompilerCommand, Module, Reads, Start, Started, Variants};
+use polychord_runtime_api::spi::{Module, Reads, Start, Started, Variants};
 use polychord_runtime_api::{ModuleInfo, Result};
 use wasmer::sys::NativeEngineExt;
 use wasmer::{Instance, Store};
 
+use crate::code::Translator;
 use crate::guest::Guest;
 use crate::limits::Limited;
 use crate::live::{Live, Parts, Shared};
-use crate::{NAME, error, imports, isolated, memory};
+use crate::{NAME, error, imports, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmerModule {
     engine: wasmer::Engine,
-    compiler: Compiler,
+    translator: Translator,
     modules: Variants<wasmer::Module>,
     info: Arc<ModuleInfo>,
 }
@@ -23,34 +24,20 @@ pub(crate) struct WasmerModule {
 impl WasmerModule {
     pub(crate) fn new(
         engine: wasmer::Engine,
-        compiler: Compiler,
+        translator: Translator,
         wasm: &[u8],
         info: Arc<ModuleInfo>,
     ) -> Result<Self> {
-        let compile = |wasm: &[u8]| compile(&engine, &compiler, wasm);
+        let compile = |wasm: &[u8]| translator.code(&engine, wasm);
         let modules = Variants::new(wasm, &info, NAME, Reads::AfterStores, compile)?;
-        Ok(Self { engine, compiler, modules, info })
+        Ok(Self { engine, translator, modules, info })
     }
-}
-
-/// The compiler's name, and the program that runs it in a process of its own, if there is one.
-type Compiler = (&'static str, Option<CompilerCommand>);
-
-fn compile(
-    engine: &wasmer::Engine,
-    (name, isolated): &Compiler,
-    wasm: &[u8],
-) -> Result<wasmer::Module> {
-    if let Some(command) = isolated {
-        return isolated::compile(command, engine, name, wasm);
-    }
-    wasmer::Module::new(engine, wasm).map_err(|error| error::compile(&error))
 }
 
 impl Module for WasmerModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
-        let compile = |wasm: &[u8]| compile(&self.engine, &self.compiler, wasm);
+        let compile = |wasm: &[u8]| self.translator.code(&self.engine, wasm);
         let variant = self.modules.choose(host.limits(), compile)?;
         // Tunables belong to a copy of the engine, so each guest has limits of its own.
         let mut engine = self.engine.clone();

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use polychord_code_cache::CodeCache;
 use polychord_runtime_api::spi::{CompilerCommand, GUEST_STACK};
 use polychord_runtime_api::{AddressType, Result};
 use wasmtime::{Config, OptLevel};
@@ -14,6 +15,8 @@ pub(crate) struct Engines {
     engines: [OnceLock<wasmtime::Engine>; 2],
     /// The program that compiles; none if this process does.
     pub(crate) compiler: Option<CompilerCommand>,
+    /// Where compiled code is kept, if it is.
+    pub(crate) cache: Option<CodeCache>,
     /// Address space for each memory, where there is little of it.
     reservation: Option<u64>,
 }
@@ -41,6 +44,13 @@ impl Engines {
     /// Engines whose modules another program compiles.
     pub(crate) fn isolated(compiler: CompilerCommand) -> Self {
         Self { compiler: Some(compiler), ..Self::default() }
+    }
+
+    /// These settings, for engines that keep compiled code.
+    pub(crate) fn with_cache(&self, cache: CodeCache) -> Self {
+        let Self { compiler, reservation, .. } = self;
+        let (compiler, reservation) = (compiler.clone(), *reservation);
+        Self { compiler, reservation, cache: Some(cache), ..Self::default() }
     }
 
     pub(crate) fn get(&self, address: AddressType) -> Result<&wasmtime::Engine> {

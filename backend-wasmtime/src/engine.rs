@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use polychord_code_cache::CodeCache;
 use polychord_runtime_api::spi::{CompilerCommand, Engine, Module, SignalUse, claim_signals};
 use polychord_runtime_api::{AddressType, Capabilities, Memory64, ModuleInfo, RelaxedSimd, Result};
 
@@ -61,7 +62,16 @@ impl WasmtimeEngine {
     /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
     #[must_use]
     pub fn isolate(self, compiler: CompilerCommand) -> Self {
-        Self { engines: Arc::new(Engines::isolated(compiler)), ..self }
+        let mut engines = Engines::isolated(compiler);
+        engines.cache.clone_from(&self.engines.cache);
+        Self { engines: Arc::new(engines), ..self }
+    }
+
+    /// Keeps compiled code, and loads what is kept already. A cache that cannot be used is as if it
+    /// were empty.
+    #[must_use]
+    pub fn with_cache(self, cache: CodeCache) -> Self {
+        Self { engines: Arc::new(self.engines.with_cache(cache)), ..self }
     }
 }
 

@@ -27,20 +27,13 @@ pub fn run_compiler(args: &[OsString]) -> Result<()> {
     })
 }
 
-/// Compiles in another process.
-#[allow(unsafe_code, reason = "native code that this program has just had compiled")]
+/// Compiles in another process; the code.
 pub(crate) fn compile(
     command: &CompilerCommand,
-    engine: &wasmtime::Engine,
     address: AddressType,
     wasm: &[u8],
-) -> Result<wasmtime::Module> {
-    let code = command.run(NAME, &[kind_name(address).into()], wasm)?;
-    // SAFETY: the bytes are what `precompile_module` wrote, in a process that this one has just
-    // started from the program that the embedder names (whose contract is to call `run_compiler`),
-    // and they came by a pipe that no other process has. They are of the same version and settings,
-    // or `deserialize` refuses them.
-    unsafe { wasmtime::Module::deserialize(engine, code) }.map_err(|e| error::compile(&e))
+) -> Result<Vec<u8>> {
+    command.run(NAME, &[kind_name(address).into()], wasm)
 }
 
 const fn kind_name(address: AddressType) -> &'static str {

@@ -3,6 +3,7 @@
 //! [`WasmtimeEngine`] implements [`Engine`](polychord_runtime_api::spi::Engine); the rest
 //! translates between the two interfaces and decides nothing.
 
+mod code;
 mod config;
 mod engine;
 mod error;

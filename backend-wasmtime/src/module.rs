@@ -11,7 +11,7 @@ use crate::config::Engines;
 use crate::guest::Guest;
 use crate::live::Live;
 use crate::memory::State;
-use crate::{NAME, error, function, imports, isolated, memory};
+use crate::{NAME, code, error, function, imports, memory};
 
 /// A compiled guest.
 pub(crate) struct WasmtimeModule {
@@ -22,24 +22,16 @@ pub(crate) struct WasmtimeModule {
 
 impl WasmtimeModule {
     pub(crate) fn new(engines: Arc<Engines>, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Self> {
-        let compile = |wasm: &[u8]| compile(&engines, wasm, &info);
+        let compile = |wasm: &[u8]| code::of(&engines, wasm, info.address());
         let modules = Variants::new(wasm, &info, NAME, Reads::AfterStores, compile)?;
         Ok(Self { engines, modules, info })
     }
 }
 
-fn compile(engines: &Engines, wasm: &[u8], info: &ModuleInfo) -> Result<wasmtime::Module> {
-    let engine = engines.get(info.address())?;
-    if let Some(command) = &engines.compiler {
-        return isolated::compile(command, engine, info.address(), wasm);
-    }
-    wasmtime::Module::new(engine, wasm).map_err(|e| error::compile(&e))
-}
-
 impl Module for WasmtimeModule {
     fn start(&self, start: Start) -> Result<Started> {
         let host = start.host().clone();
-        let compile = |wasm: &[u8]| compile(&self.engines, wasm, &self.info);
+        let compile = |wasm: &[u8]| code::of(&self.engines, wasm, self.info.address());
         let variant = self.modules.choose(host.limits(), compile)?;
         let module = variant.module();
         let (memory_bytes, elements) = (host.memory_limit(), host.table_limit());

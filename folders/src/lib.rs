@@ -13,6 +13,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 #[cfg(not(unix))]
 #[path = "other.rs"]
@@ -40,6 +41,26 @@ pub enum Access {
     /// Others only if the folder is sticky, so that they cannot replace what is ours; it belongs
     /// to root or to the user who runs this.
     Shared,
+}
+
+/// A file of a folder, as [`Folder::files`] found it.
+///
+/// ```
+/// use polychord_folders::{Folder, Result};
+///
+/// fn total(folder: &Folder) -> Result<u64> {
+///     Ok(folder.files()?.iter().map(|file| file.len).sum())
+/// }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// How many bytes it has.
+    pub len: u64,
+    /// When it was last written, in whole seconds on Unix.
+    pub modified: SystemTime,
 }
 
 /// Why a folder or a file cannot be used.

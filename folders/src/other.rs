@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
-use crate::{Access, Result, failed, temporary_name};
+use crate::{Access, FoundFile, Result, failed, temporary_name};
 
 /// A folder, assumed to be changed by this user alone.
 ///
@@ -55,6 +56,24 @@ impl Folder {
     /// None.
     pub fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The plain files of the folder, in no order. Those whose names are not UTF-8 or that are gone
+    /// meanwhile are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`](crate::Error::Io) if the folder cannot be read.
+    pub fn files(&self) -> Result<Vec<FoundFile>> {
+        let mut files = Vec::new();
+        for entry in fs::read_dir(&self.path).map_err(failed("list", &self.path))? {
+            let entry = entry.map_err(failed("list", &self.path))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let Some(found) = entry.metadata().ok().filter(fs::Metadata::is_file) else { continue };
+            let modified = found.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+            files.push(FoundFile { name, len: found.len(), modified });
+        }
+        Ok(files)
     }
 
     /// Opens a file of the folder to read; `None` if there is none.

@@ -4,13 +4,14 @@ use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
 use crate::walk::{Made, walk};
-use crate::{Access, Error, Result, failed, temporary_name};
+use crate::{Access, Error, FoundFile, Result, failed, temporary_name};
 
 /// A folder that was checked from the root on, by its descriptor.
 ///
@@ -81,6 +82,31 @@ impl Folder {
         }
         let problem = "was replaced while it was in use: start the program again".into();
         Err(Error::Unsafe { path: self.path.clone(), problem })
+    }
+
+    /// The plain files of the folder, in no order. Links are left out, and so are files whose names are
+    /// not UTF-8 or that are gone meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] if the folder cannot be read.
+    pub fn files(&self) -> Result<Vec<FoundFile>> {
+        let fail = |errno: Errno| failed("list", &self.path)(errno.into());
+        let mut files = Vec::new();
+        // The descriptor of the folder may be of a kind that cannot be read.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(&self.fd, ".", flags, Mode::empty()).map_err(fail)?;
+        for entry in Dir::new(fd).map_err(fail)? {
+            let entry = entry.map_err(fail)?;
+            let Ok(name) = entry.file_name().to_str() else { continue };
+            let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW);
+            let Some(stat) = found.ok().filter(is_plain) else { continue };
+            let seconds = u64::try_from(stat.st_mtime).unwrap_or_default();
+            let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            let len = u64::try_from(stat.st_size).unwrap_or_default();
+            files.push(FoundFile { name: name.to_owned(), len, modified });
+        }
+        Ok(files)
     }
 
     /// Opens a file of the folder to read; `None` if there is none.
@@ -240,7 +266,7 @@ fn file_problem(stat: &Stat) -> Option<String> {
     let (owner, me) = (stat.st_uid, geteuid().as_raw());
     let mode = stat.st_mode & 0o7777;
     let links = stat.st_nlink;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+    if !is_plain(stat) {
         Some("is not a plain file, as it should be: delete it".into())
     } else if owner != me {
         Some(format!("belongs to user {owner}, and not to user {me}, who runs this: delete it"))
@@ -252,4 +278,8 @@ fn file_problem(stat: &Stat) -> Option<String> {
     } else {
         None
     }
+}
+
+fn is_plain(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
 }

@@ -10,6 +10,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use polychord::api::Engine;
 use polychord::api::spi::CompilerCommand;
+use polychord::code_cache::CodeCache;
 use polychord::{ENGINES, EngineEntry, EngineOptions};
 
 use super::Failure;
@@ -157,6 +158,10 @@ impl Choices {
     /// These choices, for one of the engines.
     fn options(&self, entry: &EngineEntry, author: Author) -> Result<EngineOptions, Failure> {
         let mut options = EngineOptions::new();
+        // Without one, guests are compiled each time; WasmEdge, which needs one, says what is wrong.
+        if let Ok(cache) = CodeCache::open_default() {
+            options = options.with_cache(cache);
+        }
         if self.isolate_compiler || entry.always_isolates() {
             let mut compiler = CompilerCommand::new(this_program()?);
             if author == Author::Trusted {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::sync::Arc;
 
+use polychord_code_cache::CodeCache;
 use polychord_runtime_api::plan::UnknownName;
 use polychord_runtime_api::spi::CompilerCommand;
 use polychord_runtime_api::{Engine, Error, Result};
@@ -81,14 +82,24 @@ pub struct EngineOptions {
     variant: Option<String>,
     compiler: Option<CompilerCommand>,
     isolate: bool,
+    cache: Option<CodeCache>,
 }
 
 /// What a backend does for its entry.
 #[derive(Clone, Copy)]
 pub(super) struct Backend {
-    /// Opens the engine: in a variant, and with a program that compiles, if there is to be one.
-    pub(super) open: fn(Option<&str>, Option<&CompilerCommand>) -> Opened,
+    pub(super) open: fn(Opening<'_>) -> Opened,
     pub(super) compile: fn(&[OsString]) -> Result<()>,
+}
+
+/// How a backend is to open its engine.
+#[allow(dead_code, reason = "not all engines are in each build")]
+pub(super) struct Opening<'a> {
+    pub(super) variant: Option<&'a str>,
+    /// The program that compiles; none if this process is to.
+    pub(super) compiler: Option<&'a CompilerCommand>,
+    /// Where compiled code is kept, if it is.
+    pub(super) cache: Option<&'a CodeCache>,
 }
 
 pub(super) type Opened = std::result::Result<Arc<dyn Engine>, OpenError>;
@@ -153,13 +164,13 @@ impl EngineEntry {
     /// [`OpenError`] if it is not compiled in, has no such variant, or does not work on this
     /// machine.
     pub fn open(&self, options: &EngineOptions) -> std::result::Result<Arc<dyn Engine>, OpenError> {
-        let EngineOptions { variant, compiler, isolate } = options;
+        let EngineOptions { variant, compiler, isolate, cache } = options;
         let backend = self.backend()?;
         if let (None, Some(variant)) = (self.choice, variant) {
             return Err(OpenError::NoVariants { name: self.name, variant: variant.clone() });
         }
         let compiler = compiler.as_ref().filter(|_| *isolate || self.always_isolates);
-        (backend.open)(variant.as_deref(), compiler)
+        (backend.open)(Opening { variant: variant.as_deref(), compiler, cache: cache.as_ref() })
     }
 
     /// Serves a [`CompilerCommand`] of this engine: to be called by the program that it starts,
@@ -196,6 +207,14 @@ impl EngineOptions {
     #[must_use]
     pub fn with_compiler(mut self, compiler: CompilerCommand) -> Self {
         self.compiler = Some(compiler);
+        self
+    }
+
+    /// Keeps compiled guests, so that a later process need not compile them again. WasmEdge keeps them
+    /// in any case: in the folder of this cache, or else in the default one.
+    #[must_use]
+    pub fn with_cache(mut self, cache: CodeCache) -> Self {
+        self.cache = Some(cache);
         self
     }
 

@@ -33,13 +33,12 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmedge::run_compiler });
 
 #[cfg(feature = "wasmedge")]
-fn open(
-    variant: Option<&str>,
-    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
-) -> super::entry::Opened {
+fn open(opening: super::entry::Opening<'_>) -> super::entry::Opened {
     use polychord_backend_wasmedge::{Config, WasmEdgeEngine};
 
-    let variant = variant.map(str::parse).transpose().map_err(super::entry::OpenError::Variant)?;
-    let config = Config::new(variant.unwrap_or_default()).compiler(compiler.cloned());
+    let variant = opening.variant.map(str::parse).transpose();
+    let variant = variant.map_err(super::entry::OpenError::Variant)?;
+    let mut config = Config::new(variant.unwrap_or_default()).compiler(opening.compiler.cloned());
+    config.cache = opening.cache.map(|cache| cache.path().to_owned());
     Ok(std::sync::Arc::new(WasmEdgeEngine::with_config(config)?))
 }

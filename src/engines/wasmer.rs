@@ -33,16 +33,17 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmer::run_compiler });
 
 #[cfg(feature = "wasmer")]
-fn open(
-    variant: Option<&str>,
-    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
-) -> super::entry::Opened {
+fn open(opening: super::entry::Opening<'_>) -> super::entry::Opened {
     use polychord_backend_wasmer::WasmerEngine;
 
-    let variant = variant.map(str::parse).transpose().map_err(super::entry::OpenError::Variant)?;
-    let engine = WasmerEngine::with_compiler(variant.unwrap_or_default())?;
-    Ok(match compiler {
-        Some(compiler) => std::sync::Arc::new(engine.isolate(compiler.clone())),
-        None => std::sync::Arc::new(engine),
-    })
+    let variant = opening.variant.map(str::parse).transpose();
+    let variant = variant.map_err(super::entry::OpenError::Variant)?;
+    let mut engine = WasmerEngine::with_compiler(variant.unwrap_or_default())?;
+    if let Some(compiler) = opening.compiler {
+        engine = engine.isolate(compiler.clone());
+    }
+    if let Some(cache) = opening.cache {
+        engine = engine.with_cache(cache.clone());
+    }
+    Ok(std::sync::Arc::new(engine))
 }

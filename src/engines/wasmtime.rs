@@ -13,13 +13,13 @@ const BACKEND: Option<Backend> =
     Some(Backend { open, compile: polychord_backend_wasmtime::run_compiler });
 
 #[cfg(feature = "wasmtime")]
-fn open(
-    _variant: Option<&str>,
-    compiler: Option<&polychord_runtime_api::spi::CompilerCommand>,
-) -> super::entry::Opened {
-    let engine = polychord_backend_wasmtime::WasmtimeEngine::new()?;
-    Ok(match compiler {
-        Some(compiler) => std::sync::Arc::new(engine.isolate(compiler.clone())),
-        None => std::sync::Arc::new(engine),
-    })
+fn open(opening: super::entry::Opening<'_>) -> super::entry::Opened {
+    let mut engine = polychord_backend_wasmtime::WasmtimeEngine::new()?;
+    if let Some(compiler) = opening.compiler {
+        engine = engine.isolate(compiler.clone());
+    }
+    if let Some(cache) = opening.cache {
+        engine = engine.with_cache(cache.clone());
+    }
+    Ok(std::sync::Arc::new(engine))
 }

@@ -212,7 +212,7 @@ pub(super) fn another_user_gets_no_code_in() {
 fn forge(file: &[u8], name: &str) -> Vec<u8> {
     const END: usize = 32 + 16;
     let (code, end) = file.split_at(file.len() - END);
-    let digits = name.strip_suffix(".so").unwrap();
+    let digits = name.strip_suffix(".code").unwrap();
     let key: Vec<_> = (0..digits.len() / 2)
         .map(|at| u8::from_str_radix(&digits[2 * at..][..2], 16).unwrap())
         .collect();
