@@ -19,7 +19,7 @@ use wasmedge_sdk::Module;
 use crate::{NAME, VERSION};
 pub use compiler::run_compiler;
 use compiler::{OUTPUT, compile_here, compile_there};
-use failure::{failed, not_opened, refused};
+use failure::{failed, no_folder, not_opened, refused};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
@@ -34,8 +34,8 @@ const SETTINGS: &[u8] = b"1";
 impl Cache {
     /// Uses a folder, or makes it; by default in the user's cache folder.
     pub(crate) fn open(folder: Option<PathBuf>, compiler: Option<CompilerCommand>) -> Result<Self> {
-        let opened = folder.as_ref().map_or_else(CodeCache::open_default, CodeCache::open);
-        let kept = opened.map_err(|error| not_opened(error, folder.as_deref()))?;
+        let folder = folder.or_else(CodeCache::default_folder).ok_or_else(no_folder)?;
+        let kept = CodeCache::open(&folder).map_err(|error| not_opened(error, &folder))?;
         Ok(Self { kept, compiler })
     }
 

@@ -93,7 +93,17 @@ impl CodeCache {
     ///
     /// [`Error::NoFolder`] if there is neither; otherwise returns the errors of [`open`](Self::open).
     pub fn open_default() -> Result<Self> {
-        Self::open(default_folder().ok_or(Error::NoFolder)?)
+        Self::open(Self::default_folder().ok_or(Error::NoFolder)?)
+    }
+
+    /// The folder that [`open_default`](Self::open_default) uses, whether it can be used or not; none if
+    /// the user has no folder for caches.
+    #[must_use]
+    pub fn default_folder() -> Option<PathBuf> {
+        let set = std::env::var_os("POLYCHORD_CACHE").filter(|value| !value.is_empty());
+        let cache =
+            set.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("polychord")))?;
+        Some(cache.join("aot"))
     }
 
     /// A cache in a folder within this one, with the same bound.
@@ -206,10 +216,4 @@ impl CodeCache {
         }
         load(&code)
     }
-}
-
-fn default_folder() -> Option<PathBuf> {
-    let set = std::env::var_os("POLYCHORD_CACHE").filter(|value| !value.is_empty());
-    let cache = set.map(PathBuf::from).or_else(|| Some(dirs::cache_dir()?.join("polychord")))?;
-    Some(cache.join("aot"))
 }

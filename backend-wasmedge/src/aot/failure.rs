@@ -16,17 +16,21 @@ pub(super) fn failed(
 }
 
 /// The cache's folder cannot be opened.
-pub(super) fn not_opened(error: Error, folder: Option<&Path>) -> polychord_runtime_api::Error {
-    match (error, folder) {
-        (Error::NoFolder, _) => error::compile(
-            "there is no folder for compiled guests: set POLYCHORD_CACHE, or use the \
-             interpreter, which needs none",
-        ),
-        (Error::Folder(error @ FolderError::Io { .. }), Some(folder)) => {
+pub(super) fn not_opened(error: Error, folder: &Path) -> polychord_runtime_api::Error {
+    match error {
+        Error::Folder(error @ FolderError::Io { .. }) => {
             refusal(&format!("there is no way to {}: {error}", folder.display()))
         }
-        (error, _) => refused(error),
+        error => refused(error),
     }
+}
+
+/// There is no folder for caches.
+pub(super) fn no_folder() -> polychord_runtime_api::Error {
+    error::compile(
+        "there is no folder for compiled guests: set POLYCHORD_CACHE, or use the interpreter, \
+         which needs none",
+    )
 }
 
 pub(super) fn refused(error: Error) -> polychord_runtime_api::Error {
