@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use polychord_runtime_api::spi::{CompilerCommand, serve_compiler};
+use polychord_runtime_api::spi::serve_compiler;
 use polychord_runtime_api::{Error, Result};
 
 use crate::config::Compiler;
