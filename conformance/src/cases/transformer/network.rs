@@ -71,7 +71,8 @@ pub(super) fn descriptor() -> Vec<u8> {
         let mut offset = 0;
         for (role, kind, rows, cols) in shapes(layer).iter().copied() {
             let block = if (1..=BLOCKS).contains(&layer) { layer - 1 } else { 0 };
-            tensors.push(Tensor { role, block, layer, kind, rows, cols, offset });
+            let (pieces, step) = (1, 0);
+            tensors.push(Tensor { role, block, layer, kind, rows, cols, pieces, step, offset });
             offset += bytes_of(kind, (rows * cols) as usize) as u64;
         }
     }
