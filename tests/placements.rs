@@ -244,6 +244,9 @@ fn a_64_bit_memory_is_had_or_refused_with_the_reason() {
 #[test]
 fn weights_beyond_4_gib_are_the_same() {
     engines_agree(test_name!(), |engine| {
+        if engine.capabilities().memory64 == Memory64::Host {
+            return String::new();
+        }
         let folder = tempfile::tempdir().unwrap();
         let path = Llama::random(shape()).save(folder.path());
         let transformer = Transformer::new(engine).unwrap();

@@ -54,7 +54,8 @@ pub(crate) fn each_engine(test: &str, body: impl Fn(&Arc<dyn Engine>)) {
     });
 }
 
-/// Runs the body with each engine; what it returns must be the same with all of them.
+/// Runs the body with each engine; what it returns must be the same with all of them, but for engines that
+/// cannot do what it is about, for which it returns nothing.
 #[track_caller]
 pub(crate) fn engines_agree(test: &str, body: impl Fn(&Arc<dyn Engine>) -> String) {
     if let Ok(name) = std::env::var(ENGINE) {
@@ -64,8 +65,11 @@ pub(crate) fn engines_agree(test: &str, body: impl Fn(&Arc<dyn Engine>) -> Strin
     for name in polychord::available() {
         let result = in_child(test, &[(ENGINE, name.as_ref())]);
         match &first {
-            Some((other, theirs)) => assert!(result == *theirs, "{name} differs from {other}"),
-            None => first = Some((name, result)),
+            Some((other, theirs)) if !result.is_empty() => {
+                assert!(result == *theirs, "{name} differs from {other}");
+            }
+            None if !result.is_empty() => first = Some((name, result)),
+            _ => {}
         }
     }
 }
