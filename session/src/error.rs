@@ -154,6 +154,24 @@ pub enum Error {
         /// The most that is possible.
         limit: u32,
     },
+    /// The ranks of a group were not started alike.
+    #[error(
+        "the ranks were not started alike; start all with the same program, model and options ({})",
+        Printable(differences.join("; "))
+    )]
+    RanksDiffer {
+        /// What differs, and on which ranks.
+        differences: Vec<String>,
+    },
+    /// The session was not given the rank that this takes.
+    #[error("cannot {operation}: the session was given no rank for it (SessionOptions::rank)")]
+    NoRank {
+        /// What was to be done.
+        operation: &'static str,
+    },
+    /// Other ranks follow a session that was to be forked, and have no second one.
+    #[error("a session that leads other ranks cannot be forked: dismiss them before")]
+    Leading,
     /// The system gives no thread to a rank.
     #[error("there is no thread for rank {rank} ({reason}): use fewer ranks")]
     Thread {

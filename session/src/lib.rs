@@ -50,12 +50,14 @@ mod calls;
 mod error;
 mod files;
 mod header;
+mod lead;
 mod model;
 mod pipeline;
 mod rank_pool;
 mod session;
 mod setup;
 mod shard;
+mod terms;
 mod transformer;
 
 pub use build::SimdFlavor;

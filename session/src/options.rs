@@ -59,8 +59,9 @@ pub struct SessionOptions {
     /// result.
     pub ranks: Ranks,
     /// The one rank that this session is, of a group whose other ranks are elsewhere, each with a
-    /// session of its own: in other threads, or wherever the group reaches. `ranks` does not count
-    /// then.
+    /// session of its own: in other threads, or wherever the group reaches. With more than one in
+    /// `ranks`, each session of the group has as many threads, and all of them compute together
+    /// ([`Rank::within`]).
     ///
     /// All of them need the same model and options, and evaluate the same tokens at the same time.
     /// If one fails all do, until [`Rank::renew`] is called while none of them evaluates. Answers
@@ -167,9 +168,10 @@ impl SessionOptions {
 
     /// How many ranks of a session are in this process.
     pub(crate) fn ranks_here(&self, model: &Model, engine: &Capabilities) -> Result<usize> {
-        let Some(rank) = &self.rank else { return self.ranks.of(model, engine) };
-        let count = u32::try_from(rank.count()).unwrap_or(u32::MAX);
-        check_ranks(count, model).map(|()| 1)
+        let here = self.ranks.of(model, engine)?;
+        let all = self.rank.as_ref().map_or(1, Rank::count).saturating_mul(here);
+        check_ranks(u32::try_from(all).unwrap_or(u32::MAX), model)?;
+        Ok(here)
     }
 
     /// The context that a session of a model has.

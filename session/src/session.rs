@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use polychord_abi::transformer::status;
-use polychord_runtime_api::{Module, PagerStats, Stats};
+use polychord_runtime_api::{Module, PagerStats, Rank, Stats};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -52,6 +52,8 @@ pub struct Session {
     module: Arc<dyn Module>,
     model: Model,
     options: SessionOptions,
+    /// Whether other ranks compute what this one does.
+    leading: bool,
 }
 
 impl Session {
@@ -105,6 +107,7 @@ impl Session {
             module: module.clone(),
             model: model.clone(),
             options: options.clone(),
+            leading: false,
         })
     }
 
@@ -129,7 +132,7 @@ impl Session {
         self.append(tokens, Wanted::Cache)
     }
 
-    fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
+    pub(crate) fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -142,6 +145,7 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
+        self.tell(tokens, result)?;
         let evaluated = self.pool.eval(tokens, used, result);
         evaluated.map_err(|error| self.name_token(error, tokens))?;
         self.tokens.extend_from_slice(tokens);
@@ -203,8 +207,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns the errors of starting a session.
+    /// Returns the errors of starting a session, and [`Error::Leading`] if others follow this one
+    /// ([`lead`](Self::lead)).
     pub fn fork(&self) -> Result<Self> {
+        if self.leading {
+            return Err(Error::Leading);
+        }
         let Self { module, model, options, .. } = self;
         let placed = self.placed.clone();
         let mut fork = Self::start_placed(module, model, options, placed, &mut |_| ())?;
@@ -292,6 +300,27 @@ impl Session {
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.report().profile
+    }
+
+    pub(crate) const fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    pub(crate) const fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    pub(crate) const fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    pub(crate) const fn set_leading(&mut self, leading: bool) {
+        self.leading = leading;
+    }
+
+    /// The rank that its options say it is.
+    pub(crate) fn given_rank(&self, operation: &'static str) -> Result<&Rank> {
+        self.options.rank.as_ref().ok_or(Error::NoRank { operation })
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

@@ -15,23 +15,38 @@ use polychord::model::chat::{GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
+use super::company::Company;
+use super::model::ModelArg;
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
 pub(crate) use args::{Args, Load, parse_tokens};
 use report::{Recorder, Report};
 
-/// Generates text, and tells how it went.
+/// Generates text, alone or together with other processes.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    let company = Company::join(args.is_mpi())?;
+    let done = generate(args, &company);
+    company.end(done)
+}
+
+/// Generates text, and tells how it went. A process that another one leads only computes.
+fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let sampling = args.sampling();
     sampling.validate().map_err(Failure::usage)?;
     let placement = args.placement()?;
     let engine = args.engine.open()?;
-    let model_ref = args.model.clone().unwrap_or_default();
-    let path = args.find.find(&model_ref)?;
+    let named = match args.model.clone().unwrap_or_default() {
+        ModelArg::Named(model) => Ok(args.find.find(&model)?),
+        ModelArg::Web(url) => Err(url),
+    };
     let start = Instant::now();
-    let model = open(&path, args.load)?;
+    let (model, version) = match &named {
+        Ok(path) => (open(path, args.load)?, None),
+        Err(url) => args.find.open_web(url).map(|(model, version)| (model, Some(version)))?,
+    };
+    let path = model.path().to_owned();
     let opened = start.elapsed();
-    let prompt = encode(&model, args)?;
+    let prompt = if company.leads() { encode(&model, args)? } else { Vec::new() };
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
     let transformer = Transformer::with_flavor(&engine, args.guest)?;
@@ -39,8 +54,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
+    company.prepare(&mut options)?;
     let mut session = load(&transformer, &model, &options)?;
+    company.agree(&session, version, args.plan.as_deref())?;
     let ready = start.elapsed();
+    if !company.leads() {
+        return Ok(session.follow()?);
+    }
+    company.lead(&mut session)?;
 
     let mut recorder = Recorder::new(args)?;
     // Ids need none.
@@ -64,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ended = token.is_end;
         output.push(token.id, &token.text)?;
     }
+    session.dismiss()?;
     output.finish()?;
     let report = Report {
         engine: engine.capabilities(),
@@ -144,7 +166,7 @@ fn session_options(
     options.placement = placement;
     options.activations = args.activations;
     options.cache_type = args.cache_type;
-    options.ranks = args.ranks;
+    options.ranks = args.ranks();
     options.profile = args.profile;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options

@@ -1,6 +1,7 @@
 //! Commands, each in a file of its own, and what they share.
 
 mod choice;
+mod company;
 mod compare;
 mod draw;
 mod engine;

@@ -98,6 +98,9 @@ impl Error {
             | Self::Number { .. }
             | Self::Context { .. }
             | Self::Ranks { .. }
+            | Self::RanksDiffer { .. }
+            | Self::NoRank { .. }
+            | Self::Leading
             | Self::Truncate { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
