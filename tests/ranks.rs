@@ -370,3 +370,50 @@ fn what_the_first_rank_refuses_and_what_a_follower_refuses_stops_all() {
         assert!(matches!(alone, Error::NoRank { .. }), "{alone}");
     });
 }
+
+#[test]
+fn stages_of_a_pipeline_have_the_same_bits() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for tied in [false, true] {
+            let path = Llama::random(Shape { tied, ..shape() }).save(folder.path());
+            let expected = logits(&mut start(&transformer, &path, false, &options(1)));
+            let whole = start(&transformer, &path, false, &options(1)).load_report().bytes;
+            for (stages, guests) in [(2, 2), (2, 3), (3, 3)] {
+                let loaded = by_rank(stages, |rank| {
+                    let options =
+                        options(1).stage(rank.clone()).placement(Placement::sharded32(guests));
+                    let mut session = start(&transformer, &path, false, &options);
+                    session.agree(&[]).unwrap();
+                    if rank.index() == 0 {
+                        session.lead().unwrap();
+                        assert!(logits(&mut session) == expected, "{stages} {guests}");
+                        session.reset();
+                        // More than a batch.
+                        session.eval(&[7; 11]).unwrap();
+                        session.truncate(0).unwrap();
+                        assert!(logits(&mut session) == expected, "{stages} {guests}");
+                        session.dismiss().unwrap();
+                    } else {
+                        session.follow().unwrap();
+                        assert!(expected.ends_with(session.logits().as_bytes()));
+                    }
+                    session.load_report().bytes
+                });
+                // Each has its own layers alone.
+                assert!(loaded.iter().all(|bytes| *bytes < whole), "{loaded:?} {whole}");
+                assert_eq!(loaded.iter().sum::<u64>(), whole);
+            }
+            let few = by_rank(3, |rank| {
+                let options = options(1).stage(rank.clone()).placement(Placement::sharded32(2));
+                transformer
+                    .start(&open(&path, false), &options)
+                    .map(|_| ())
+                    .unwrap_err()
+                    .to_string()
+            });
+            assert!(few[0].contains("too few for 3 stages"), "{few:?}");
+        }
+    });
+}

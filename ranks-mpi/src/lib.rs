@@ -17,6 +17,7 @@ mod message;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod pace;
+mod slow;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -25,4 +26,5 @@ pub use mesh::{Mesh, Patience};
 pub use message::MOST;
 #[cfg(feature = "mpi")]
 pub use mpi::{Unavailable, World};
+pub use slow::{Link, Slow};
 pub use wire::{Broken, Wire};

@@ -412,6 +412,29 @@ impl Transport for Mesh {
         }
     }
 
+    fn broadcast(&self, from: u32, buffer: &mut [u8], deadline: Option<Deadline>) -> Result<()> {
+        let total = buffer.len();
+        let mut at = 0;
+        loop {
+            let step = Step::Broadcast { from: from.into(), total: total as u64, at: at as u64 };
+            let piece = piece(0, total, at, total);
+            let own = if from == self.shared.rank { &buffer[piece.clone()] } else { &[] };
+            let state = self.begin(step, own)?;
+            self.end(state, step, deadline, |other, bytes| {
+                let to = if other == from as usize { &mut buffer[piece.clone()] } else { &mut [] };
+                if to.len() != bytes.len() {
+                    return Err(to.len());
+                }
+                to.copy_from_slice(bytes);
+                Ok(())
+            })?;
+            at += PIECE;
+            if at >= total {
+                return Ok(());
+            }
+        }
+    }
+
     fn finish(&self, deadline: Option<Deadline>) -> Result<()> {
         let state = self.begin(Step::Finish, &[])?;
         let nothing = |_, bytes: &[u8]| if bytes.is_empty() { Ok(()) } else { Err(0) };

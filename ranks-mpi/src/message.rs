@@ -19,6 +19,8 @@ const MAGIC: [u8; 4] = *b"Pcr1";
 pub(crate) enum Step {
     /// Exchanges the pieces at `at` of chunks of `chunk` bytes.
     Gather { chunk: u64, total: u64, at: u64 },
+    /// Exchanges the piece at `at` of the `total` bytes of rank `from`.
+    Broadcast { from: u64, total: u64, at: u64 },
     /// Has finished what all compute together.
     Finish,
 }
@@ -41,6 +43,7 @@ const FINISH: u8 = 2;
 const BEAT: u8 = 3;
 const FAILED: u8 = 4;
 const LEFT: u8 = 5;
+const BROADCAST: u8 = 6;
 
 impl<'a> Message<'a> {
     /// Replaces `out` by the bytes of the message.
@@ -48,6 +51,9 @@ impl<'a> Message<'a> {
         let (kind, numbers, bytes) = match *self {
             Self::Step(Step::Gather { chunk, total, at }, bytes) => {
                 (GATHER, [chunk, total, at], bytes)
+            }
+            Self::Step(Step::Broadcast { from, total, at }, bytes) => {
+                (BROADCAST, [from, total, at], bytes)
             }
             Self::Step(Step::Finish, bytes) => (FINISH, [0; 3], bytes),
             Self::Beat => (BEAT, [0; 3], &[][..]),
@@ -76,6 +82,9 @@ impl<'a> Message<'a> {
         }
         Some(match start[4] {
             GATHER => Self::Step(Step::Gather { chunk: first, total: second, at: third }, bytes),
+            BROADCAST => {
+                Self::Step(Step::Broadcast { from: first, total: second, at: third }, bytes)
+            }
             FINISH => Self::Step(Step::Finish, bytes),
             BEAT => Self::Beat,
             FAILED => {
@@ -94,6 +103,9 @@ impl fmt::Display for Step {
             Self::Gather { chunk, total, .. } => {
                 write!(f, "gathers {total} bytes in chunks of {chunk}")
             }
+            Self::Broadcast { from, total, .. } => {
+                write!(f, "takes {total} bytes of rank {from}")
+            }
             Self::Finish => f.write_str("has finished"),
         }
     }
@@ -110,6 +122,7 @@ mod tests {
         let gather = Step::Gather { chunk: 1 << 40, total: u64::MAX, at: 5 };
         for message in [
             Message::Step(gather, b"abc"),
+            Message::Step(Step::Broadcast { from: 1, total: 3, at: 0 }, b"abc"),
             Message::Step(Step::Finish, b""),
             Message::Beat,
             Message::Failed { rank: 9, reason: "no disk" },

@@ -22,6 +22,7 @@ use polychord_runtime_api::ranks::Failure;
 
 use crate::mesh::{Mesh, Patience};
 use crate::message::MOST;
+use crate::slow::{Link, Slow};
 use crate::wire::{Broken, Wire};
 
 /// All processes that `mpirun` has started, of which this one is a rank. There is one for a process; MPI ends
@@ -32,7 +33,7 @@ use crate::wire::{Broken, Wire};
 /// use polychord_runtime_api::Rank;
 ///
 /// let world = World::join()?;
-/// let rank = Rank::over(world.mesh(Patience::default(), |_| World::abort(1))?)?;
+/// let rank = Rank::over(world.mesh(None, Patience::default(), |_| World::abort(1))?)?;
 /// println!("rank {} of {}", rank.index(), rank.count());
 /// // The rank is dropped before the world.
 /// drop(rank);
@@ -83,17 +84,23 @@ impl World {
         Ok(Self(universe))
     }
 
-    /// The transport of this process. All processes call it, once.
+    /// The transport of this process, over what connects the processes or as over a slower link. All
+    /// processes call it, once.
     ///
     /// # Errors
     ///
     /// Returns the errors of [`Mesh::new`].
     pub fn mesh(
         &self,
+        link: Option<Link>,
         patience: Patience,
         last_words: impl FnOnce(Failure) + Send + 'static,
     ) -> Result<Mesh> {
-        Mesh::new(MpiWire::new(&self.0), patience, last_words)
+        let wire = MpiWire::new(&self.0);
+        match link {
+            Some(link) => Mesh::new(Slow::new(wire, link), patience, last_words),
+            None => Mesh::new(wire, patience, last_words),
+        }
     }
 
     /// The number of this process, and how many there are.
@@ -129,13 +136,13 @@ struct MpiWire {
     receives: Vec<ffi::MPI_Request>,
     buffers: Vec<Box<[u8]>>,
     /// What MPI still reads from, the oldest first.
-    sends: VecDeque<Send>,
+    sends: VecDeque<Sending>,
     /// Buffers of messages that were sent.
     spare: Vec<Vec<u8>>,
 }
 
 /// A message that is on its way.
-struct Send {
+struct Sending {
     request: ffi::MPI_Request,
     bytes: Vec<u8>,
 }
@@ -147,7 +154,7 @@ const MOST_SENDS: usize = 1 << 16;
 
 // SAFETY: handles of MPI belong to the process and not to a thread, and `CALLS` serializes their use, as
 // MPI_THREAD_SERIALIZED asks for.
-unsafe impl std::marker::Send for MpiWire {}
+unsafe impl Send for MpiWire {}
 
 impl MpiWire {
     fn new(universe: &Universe) -> Self {
@@ -253,7 +260,7 @@ impl Wire for MpiWire {
         checked(status, to as usize)?;
         // SAFETY: the call has succeeded, and so made a request.
         let request = unsafe { request.assume_init() };
-        self.sends.push_back(Send { request, bytes });
+        self.sends.push_back(Sending { request, bytes });
         Ok(())
     }
 

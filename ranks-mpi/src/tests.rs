@@ -10,7 +10,7 @@ use polychord_runtime_api::ranks::{Deadline, Failure, Transport};
 use polychord_runtime_api::{Error, Result};
 
 use crate::message::{Message, PIECE, Step};
-use crate::{Broken, Mesh, Patience, Wire};
+use crate::{Broken, Link, Mesh, Patience, Slow, Wire};
 
 /// A rank that is connected by channels.
 struct Channels {
@@ -95,6 +95,33 @@ fn all_have_all_parts_again_and_again() {
         }
         mesh.finish(None).unwrap();
     });
+}
+
+#[test]
+fn any_rank_can_say_something() {
+    all(group(3), |mesh| {
+        for (from, len) in [(0, 5), (2, PIECE + 1), (1, 0), (2, 7)] {
+            let mut bytes = vec![u8::try_from(mesh.rank()).unwrap(); len];
+            mesh.broadcast(from, &mut bytes, None).unwrap();
+            assert!(bytes.iter().all(|byte| u32::from(*byte) == from) && bytes.len() == len);
+        }
+    });
+}
+
+#[test]
+fn a_slow_link_delays_and_changes_nothing() {
+    let link = Link::new(Duration::from_millis(20), 8e6);
+    let slow = |wire| Mesh::new(Slow::new(wire, link), patience(), |_| ()).unwrap();
+    let took = all(wires(2).into_iter().map(slow).collect(), |mesh| {
+        let start = Instant::now();
+        let mut bytes = vec![u8::try_from(mesh.rank()).unwrap(); 40_000];
+        mesh.all_gather(&mut bytes, 20_000, None).unwrap();
+        assert!(bytes[..20_000].iter().all(|byte| *byte == 0));
+        assert!(bytes[20_000..].iter().all(|byte| *byte == 1));
+        start.elapsed()
+    });
+    // 20 ms on the way, and 20 KB by a megabyte a second.
+    assert!(took.iter().all(|took| *took >= Duration::from_millis(40)), "{took:?}");
 }
 
 #[test]

@@ -57,6 +57,7 @@ mod rank_pool;
 mod session;
 mod setup;
 mod shard;
+mod stages;
 mod terms;
 mod transformer;
 

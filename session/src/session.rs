@@ -94,6 +94,7 @@ impl Session {
             cache_type: options.cache_type,
             profile: options.profile,
             rank: options.rank.as_ref(),
+            stage: options.stage.as_ref(),
         };
         let mut load = LoadReport::default();
         let pool = RankPool::start(&setup, ranks, &mut load, progress)?;
@@ -320,7 +321,8 @@ impl Session {
 
     /// The rank that its options say it is.
     pub(crate) fn given_rank(&self, operation: &'static str) -> Result<&Rank> {
-        self.options.rank.as_ref().ok_or(Error::NoRank { operation })
+        let given = self.options.rank.as_ref().or(self.options.stage.as_ref());
+        given.ok_or(Error::NoRank { operation })
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

@@ -133,9 +133,7 @@ impl Shard {
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
         self.caches.copy(&mut *self.runtime, &other.caches, &*other.runtime, positions)?;
         self.stage(export::RESUME, &[Value::I32(positions.cast_signed())])?;
-        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
-        let logits = logits.ok_or_else(|| outside(export::LOGITS))?;
-        logits.copy_from_slice(other.logits());
+        self.logits_mut()?.copy_from_slice(other.logits());
         Ok(())
     }
 
@@ -219,6 +217,12 @@ impl Shard {
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
         self.runtime.memory().get(self.logits.clone()).unwrap_or(&[])
+    }
+
+    /// The place of the logits, as bytes.
+    pub(crate) fn logits_mut(&mut self) -> Result<&mut [u8]> {
+        let logits = self.runtime.memory_mut().get_mut(self.logits.clone());
+        logits.ok_or_else(|| outside(export::LOGITS))
     }
 
     /// Adds the statistics of this guest.
@@ -307,6 +311,13 @@ impl Paged {
 }
 
 /// The blocks of a guest, which must follow each other.
+/// The blocks of a guest of a plan.
+pub(crate) fn blocks_of(setup: &Setup<'_>, guest: u32) -> Result<Range<u32>> {
+    let memories = setup.guests.get(guest as usize).map_or(&[][..], |memories| memories);
+    let layers: Vec<_> = memories.iter().flat_map(|it| it.layers.iter().copied()).collect();
+    blocks(setup.layout, &layers, guest)
+}
+
 fn blocks(layout: &Layout, layers: &[&PlannedLayer], guest: u32) -> Result<Range<u32>> {
     let number = |layer: &&PlannedLayer| match layout.part(layer.source.id) {
         Some(Part::Block(block)) => Some(block),

@@ -20,6 +20,9 @@ impl Terms {
         let options = session.options();
         let placed = session.placed();
         let paged = placed.plan.memories.iter().any(|memory| memory.paged);
+        // Stages hold parts of one plan; ranks may each have their own.
+        let plan = || format!("of {:?}", placed.plan.memories);
+        let stages = options.stage.as_ref().map_or_else(|| "none".to_owned(), |_| plan());
         let own = [
             ("version of Polychord", env!("CARGO_PKG_VERSION").to_owned()),
             ("version of the guest's contract", transformer::VERSION.to_string()),
@@ -34,6 +37,7 @@ impl Terms {
             ("activations", options.activations.to_string()),
             ("cache of keys and values", options.cache_type.to_string()),
             ("ranks of all processes", session.ranks().to_string()),
+            ("stages", stages),
             // Blocks come before batches, or batches before blocks.
             ("placement", (if paged { "paged" } else { "not paged" }).to_owned()),
         ];

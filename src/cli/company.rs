@@ -22,16 +22,18 @@ struct Member {
     // Dropped first: it uses the job.
     rank: Rank,
     job: Job,
+    /// Whether processes are stages, and not ranks of one network.
+    stages: bool,
 }
 
 impl Company {
     /// Joins the others, if there are to be any.
-    pub(crate) fn join(with_others: bool) -> Result<Self, Failure> {
+    pub(crate) fn join(with_others: bool, stages: bool) -> Result<Self, Failure> {
         if !with_others {
             return Ok(Self(None));
         }
         let (job, rank) = Job::join()?;
-        Ok(Self(Some(Member { rank, job })))
+        Ok(Self(Some(Member { rank, job, stages })))
     }
 
     /// Whether this process decides what is computed.
@@ -41,11 +43,12 @@ impl Company {
 
     /// Makes a session's options those of a rank; the context is what rank 0 needs.
     pub(crate) fn prepare(&self, options: &mut SessionOptions) -> Result<(), Failure> {
-        let Some(Member { rank, .. }) = &self.0 else { return Ok(()) };
+        let Some(Member { rank, stages, .. }) = &self.0 else { return Ok(()) };
         let mut context = options.context.unwrap_or_default().to_le_bytes().to_vec();
         rank.broadcast(&mut context, size_of::<u32>())?;
         options.context = context.first_chunk().map(|context| u32::from_le_bytes(*context));
-        options.rank = Some(rank.clone());
+        let place = if *stages { &mut options.stage } else { &mut options.rank };
+        *place = Some(rank.clone());
         Ok(())
     }
 
@@ -75,13 +78,9 @@ impl Company {
 
     /// Ends this process's part. If it has failed, or another one has, all of them end with one error.
     pub(crate) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
-        let Some(Member { rank, job }) = self.0 else { return done };
+        let Some(Member { rank, job, .. }) = &self.0 else { return done };
         match done.and_then(|()| Ok(rank.finish()?)) {
-            Ok(()) => {
-                drop(rank);
-                drop(job);
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(failure) => {
                 let message = failure.message();
                 rank.stop(&message);

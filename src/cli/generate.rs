@@ -24,7 +24,7 @@ use report::{Recorder, Report};
 
 /// Generates text, alone or together with other processes.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    let company = Company::join(args.is_mpi())?;
+    let company = Company::join(args.is_mpi(), args.stages)?;
     let done = generate(args, &company);
     company.end(done)
 }

@@ -13,6 +13,7 @@ mod lower;
 mod model;
 mod placement;
 mod plan;
+mod predict;
 mod program;
 mod progress;
 mod pull;

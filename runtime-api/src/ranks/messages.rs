@@ -7,7 +7,7 @@ use crate::{Error, Result};
 const FIRST: usize = 252;
 const LENGTH: usize = size_of::<u32>();
 
-/// Rank 0's bytes for all. A buffer that is one chunk belongs to rank 0 alone.
+/// Rank 0's bytes for all, however many.
 pub(super) fn broadcast(over: &dyn Transport, bytes: &mut Vec<u8>, most: usize) -> Result<()> {
     let mut frame = [0; LENGTH + FIRST];
     if over.rank() == 0 {
@@ -16,7 +16,7 @@ pub(super) fn broadcast(over: &dyn Transport, bytes: &mut Vec<u8>, most: usize) 
         let first = bytes.len().min(FIRST);
         frame[LENGTH..LENGTH + first].copy_from_slice(&bytes[..first]);
     }
-    gather(over, &mut frame, LENGTH + FIRST)?;
+    over.broadcast(0, &mut frame, None)?;
     let (len, first) = frame.split_at(LENGTH);
     let len = checked(over, 0, len, most)?;
     if over.rank() != 0 {
@@ -25,10 +25,7 @@ pub(super) fn broadcast(over: &dyn Transport, bytes: &mut Vec<u8>, most: usize) 
         bytes.resize(len, 0);
     }
     match bytes.get_mut(FIRST..) {
-        Some(rest) if !rest.is_empty() => {
-            let chunk = rest.len();
-            gather(over, rest, chunk)
-        }
+        Some(rest) if !rest.is_empty() => over.broadcast(0, rest, None),
         _ => Ok(()),
     }
 }

@@ -178,6 +178,27 @@ impl Rank {
         self.or_stop(messages::broadcast(&*self.0.transport, bytes, most))
     }
 
+    /// Gives all ranks the bytes that rank `from` has: `buffer` of the others, which is as long, is replaced. All
+    /// ranks call it at the same point of what they do.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Rank;
+    ///
+    /// let rank = Rank::group(1)?.remove(0);
+    /// rank.broadcast_from(0, &mut *b"state".to_owned())?;
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankNumber`] if there is no rank `from`, and the errors of [`broadcast`](Self::broadcast).
+    pub fn broadcast_from(&self, from: usize, buffer: &mut [u8]) -> Result<()> {
+        let ranks = self.count();
+        let number = u32::try_from(from).ok().filter(|from| *from < self.0.ranks);
+        let number = number.ok_or(Error::RankNumber { rank: from, ranks });
+        self.or_stop(number.and_then(|from| self.0.transport.broadcast(from, buffer, None)))
+    }
+
     /// Exchanges bytes that may be longer on one rank than on another: returns what each rank has
     /// brought, in their order. All ranks call it at the same point of what they do.
     ///

@@ -359,6 +359,21 @@ fn all_have_what_rank_0_says() {
 }
 
 #[test]
+fn any_rank_can_say_something() {
+    for group in [Rank::group(3).unwrap(), threads_of_processes()] {
+        all(group, |rank| {
+            for from in 0..3 {
+                let mut bytes = vec![low(rank.index()); 500];
+                rank.broadcast_from(from, &mut bytes).unwrap();
+                assert_eq!(bytes, [low(from); 500]);
+            }
+        });
+    }
+    let alone = Rank::group(1).unwrap().remove(0);
+    assert!(matches!(alone.broadcast_from(1, &mut [0]), Err(Error::RankNumber { rank: 1, .. })));
+}
+
+#[test]
 fn each_has_what_each_has_brought() {
     let brought = [&b"one"[..], b"", b"three and more"];
     let got = all(Rank::group(3).unwrap(), |rank| rank.exchange(brought[rank.index()], 14));

@@ -6,8 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use polychord::api::Rank;
-use polychord_ranks_mpi::{Patience, World};
+use polychord_ranks_mpi::{Link, Patience, World};
 
+use crate::cli::predict::{parse_link, parse_time};
 use crate::cli::{Failure, terminal};
 
 /// All processes of a job.
@@ -25,7 +26,7 @@ impl Job {
     pub(super) fn join() -> Result<(Self, Rank), Failure> {
         let world = World::join()?;
         let (index, count) = world.place();
-        let mesh = world.mesh(Patience::default(), move |failure| {
+        let mesh = world.mesh(link()?, Patience::default(), move |failure| {
             end_all(index, &failure.into_error(count).to_string());
         })?;
         let rank = Rank::over(mesh)?;
@@ -36,6 +37,13 @@ impl Job {
     pub(super) fn give_up(&self, rank: usize, message: &str) -> ! {
         end_all(rank, message)
     }
+}
+
+/// A link that the experiments of `scripts/netns-ranks` ask for, as a delay and a rate: `1ms,10Gbit`.
+fn link() -> Result<Option<Link>, Failure> {
+    let Ok(text) = std::env::var("POLYCHORD_LINK") else { return Ok(None) };
+    let parts = text.split_once(',').ok_or("POLYCHORD_LINK is no delay and rate as 1ms,10Gbit")?;
+    Ok(Some(Link::new(parse_time(parts.0)?, parse_link(parts.1)?)))
 }
 
 /// Ends all processes. The first rank that still can says why: it ends the others before they do.

@@ -67,6 +67,11 @@ pub(crate) struct Args {
     #[arg(long)]
     mpi: bool,
 
+    /// Make each process of --mpi a stage, which holds some of the plan's guests alone, in order: the hidden
+    /// state goes from process to process. With --placement sharded32 --memories N, or a --plan
+    #[arg(long, requires = "mpi")]
+    pub(crate) stages: bool,
+
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
     pub(crate) guest: SimdFlavor,
