@@ -19,7 +19,19 @@ use server::{Behavior, TestServer};
 fn layers_come_from_a_server() {
     each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
-        let path = Llama::random(Shape::of(GgmlType::Q8_0)).save(folder.path());
+        // Blocks of more than a page, so that paging has something to do.
+        let shape = Shape {
+            blocks: 3,
+            dim: 288,
+            ffn: 416,
+            heads: 9,
+            kv_heads: 3,
+            head_dim: 32,
+            rope_dim: 32,
+            vocab: 301,
+            ..Shape::of(GgmlType::Q4_1)
+        };
+        let path = Llama::random(shape).save(folder.path());
         let bytes = std::fs::read(&path).unwrap();
         let len = bytes.len() as u64;
         let transformer = Transformer::new(engine).unwrap();
