@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polychord::api::Engine;
 use polychord::model::gguf::GgmlType;
 use polychord::model::{ErrorKind, Ranks, Transformer};
 use polychord::model::{Finish, GenerateOptions, Generator, Model, Sampling, SessionOptions};

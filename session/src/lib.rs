@@ -51,6 +51,7 @@ mod digests;
 mod error;
 mod files;
 mod header;
+mod lead;
 mod model;
 mod pipeline;
 mod rank_pool;
@@ -58,6 +59,8 @@ mod session;
 mod setup;
 mod shard;
 mod snapshot;
+mod stages;
+mod terms;
 mod transformer;
 mod verify;
 

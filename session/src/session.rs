@@ -6,7 +6,7 @@ use polychord_abi::buffers::Run;
 use polychord_abi::transformer::status;
 use polychord_model::Activations;
 use polychord_receipts::Digest;
-use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
+use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
@@ -65,6 +65,8 @@ pub struct Session {
     options: SessionOptions,
     /// Of the guest, if it does not come with this crate.
     guest: Option<Digest>,
+    /// Whether other ranks compute what this one does.
+    leading: bool,
 }
 
 impl Session {
@@ -107,6 +109,7 @@ impl Session {
             cache_type: options.cache_type,
             profile: options.profile,
             rank: options.rank.as_ref(),
+            stage: options.stage.as_ref(),
         };
         let mut load = LoadReport::default();
         let pool = RankPool::start(&setup, ranks, &mut load, progress)?;
@@ -124,6 +127,7 @@ impl Session {
             model: model.clone(),
             options: options.clone(),
             guest,
+            leading: false,
         })
     }
 
@@ -153,7 +157,7 @@ impl Session {
         self.append(tokens, Wanted::Cache)
     }
 
-    fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
+    pub(crate) fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
         if tokens.is_empty() {
             return Err(Error::EmptyPrompt);
         }
@@ -166,6 +170,7 @@ impl Session {
                 limit: self.model.config().context_length,
             });
         }
+        self.tell(tokens, result)?;
         self.prepare_to_go_on()?;
         self.has_logits = false;
         let evaluated = self.run(tokens, used, result);
@@ -269,8 +274,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns the errors of starting a session.
+    /// Returns the errors of starting a session, and [`Error::Leading`] if others follow this one
+    /// ([`lead`](Self::lead)).
     pub fn fork(&self) -> Result<Self> {
+        if self.leading {
+            return Err(Error::Leading);
+        }
         let Self { module, model, options, guest, .. } = self;
         let placed = self.placed.clone();
         let mut fork = Self::start_placed(module, *guest, model, options, placed, &mut |_| ())?;
@@ -400,6 +409,30 @@ impl Session {
     /// Whether [`logits`](Self::logits) are what follows the sequence.
     pub(crate) const fn has_logits(&self) -> bool {
         self.has_logits
+    }
+
+    /// What decides whether the sequence is evaluated again before it goes on: where it was restored, and
+    /// how far evaluations have reached.
+    pub(crate) const fn kept(&self) -> (u32, u32) {
+        (self.restored, self.reached)
+    }
+
+    pub(crate) const fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    pub(crate) const fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    pub(crate) const fn set_leading(&mut self, leading: bool) {
+        self.leading = leading;
+    }
+
+    /// The rank that its options say it is.
+    pub(crate) fn given_rank(&self, operation: &'static str) -> Result<&Rank> {
+        let given = self.options.rank.as_ref().or(self.options.stage.as_ref());
+        given.ok_or(Error::NoRank { operation })
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

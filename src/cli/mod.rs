@@ -2,6 +2,7 @@
 
 mod chat;
 mod choice;
+mod company;
 mod compare;
 mod draw;
 mod engine;
@@ -14,6 +15,7 @@ mod lower;
 mod model;
 mod placement;
 mod plan;
+mod predict;
 mod program;
 mod progress;
 mod pull;

@@ -99,8 +99,12 @@ impl Error {
             | Self::Number { .. }
             | Self::Context { .. }
             | Self::Ranks { .. }
+            | Self::RanksDiffer { .. }
+            | Self::NoRank { .. }
+            | Self::Leading
             | Self::Truncate { .. }
             | Self::PartOfRanks { .. }
+            | Self::PartOfStages { .. }
             | Self::Window { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
