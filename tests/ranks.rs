@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
-use polychord::api::Policy;
+use polychord::api::{Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer,
@@ -269,5 +269,154 @@ fn a_rank_that_fails_stops_all() {
 
         other.reset();
         assert!(logits(&mut other) == expected);
+    });
+}
+
+/// Runs each rank of a group in a thread of its own.
+fn by_rank<T: Send>(ranks: usize, work: impl Fn(&Rank) -> T + Sync) -> Vec<T> {
+    let group = Rank::group(ranks).unwrap();
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = group.iter().map(|rank| scope.spawn(move || work(rank))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn one_rank_decides_and_the_others_follow() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let expected = logits(&mut start(&transformer, &path, true, &options(1)));
+        // Three processes, of one thread each and of two.
+        for threads in [1, 2] {
+            let positions = by_rank(3, |rank| {
+                let options = options(threads).rank(rank.clone());
+                let mut session = start(&transformer, &path, true, &options);
+                assert_eq!(session.ranks(), 3 * threads as usize);
+                session.agree(&[("model", "the same".to_owned())]).unwrap();
+                if rank.index() == 0 {
+                    session.lead().unwrap();
+                    assert!(session.fork().is_err());
+                    for _ in 0..2 {
+                        assert!(logits(&mut session) == expected);
+                        session.reset();
+                    }
+                    // Many tokens, of which most are forgotten.
+                    session.eval(&[7; 30]).unwrap();
+                    session.truncate(2).unwrap();
+                    session.eval(&[5]).unwrap();
+                    session.dismiss().unwrap();
+                } else {
+                    assert!(session.lead().is_err());
+                    session.follow().unwrap();
+                }
+                session.position()
+            });
+            assert_eq!(positions, [3; 3]);
+        }
+    });
+}
+
+#[test]
+fn ranks_that_differ_are_refused_with_all_differences() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let errors = by_rank(2, |rank| {
+            let (context, batch) = if rank.index() == 0 { (40, 4) } else { (48, 8) };
+            let options = options(1).rank(rank.clone()).context(context).batch(batch);
+            let session = start(&transformer, &path, true, &options);
+            session.agree(&[("model", format!("digest {}", rank.index()))]).unwrap_err()
+        });
+        for error in errors {
+            let Error::RanksDiffer { differences } = &error else { panic!("{error}") };
+            assert_eq!(
+                *differences,
+                [
+                    "batch: 4 on rank 0; 8 on rank 1",
+                    "context: 40 on rank 0; 48 on rank 1",
+                    "model: digest 0 on rank 0; digest 1 on rank 1"
+                ]
+            );
+        }
+    });
+}
+
+#[test]
+fn what_the_first_rank_refuses_and_what_a_follower_refuses_stops_all() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let errors = by_rank(2, |rank| {
+            // The follower has no room for what rank 0 evaluates.
+            let context = if rank.index() == 0 { 40 } else { 8 };
+            let mut session =
+                start(&transformer, &path, true, &options(1).rank(rank.clone()).context(context));
+            if rank.index() == 0 {
+                session.lead().unwrap();
+                session.eval(&[1; 12]).map(|_| ()).unwrap_err().to_string()
+            } else {
+                session.follow().unwrap_err().to_string()
+            }
+        });
+        assert!(
+            errors
+                .iter()
+                .any(|error| error.contains("takes at most") || error.contains("do not fit")),
+            "{errors:?}"
+        );
+        let alone = start(&transformer, &path, true, &options(1)).lead().unwrap_err();
+        assert!(matches!(alone, Error::NoRank { .. }), "{alone}");
+    });
+}
+
+#[test]
+fn stages_of_a_pipeline_have_the_same_bits() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for tied in [false, true] {
+            let path = Llama::random(Shape { tied, ..shape() }).save(folder.path());
+            let expected = logits(&mut start(&transformer, &path, false, &options(1)));
+            let whole = start(&transformer, &path, false, &options(1)).load_report().bytes;
+            for (stages, guests) in [(2, 2), (2, 3), (3, 3)] {
+                let loaded = by_rank(stages, |rank| {
+                    let options =
+                        options(1).stage(rank.clone()).placement(Placement::sharded32(guests));
+                    let mut session = start(&transformer, &path, false, &options);
+                    session.agree(&[]).unwrap();
+                    if rank.index() == 0 {
+                        session.lead().unwrap();
+                        assert!(logits(&mut session) == expected, "{stages} {guests}");
+                        session.reset();
+                        // More than a batch.
+                        session.eval(&[7; 11]).unwrap();
+                        session.truncate(0).unwrap();
+                        assert!(logits(&mut session) == expected, "{stages} {guests}");
+                        session.dismiss().unwrap();
+                    } else {
+                        session.follow().unwrap();
+                        assert!(expected.ends_with(session.logits().as_bytes()));
+                    }
+                    session.load_report().bytes
+                });
+                // Each has its own layers alone.
+                assert!(loaded.iter().all(|bytes| *bytes < whole), "{loaded:?} {whole}");
+                assert_eq!(loaded.iter().sum::<u64>(), whole);
+            }
+            let few = by_rank(3, |rank| {
+                let options = options(1).stage(rank.clone()).placement(Placement::sharded32(2));
+                transformer
+                    .start(&open(&path, false), &options)
+                    .map(|_| ())
+                    .unwrap_err()
+                    .to_string()
+            });
+            assert!(few[0].contains("too few for 3 stages"), "{few:?}");
+        }
     });
 }

@@ -8,13 +8,13 @@ mod traps;
 
 use std::path::{Path, PathBuf};
 
-use polychord::api::{self, Engine, Memory64, Policy};
+use polychord::api::{self, Engine, Memory64, Policy, Rank};
 use polychord::model::{
     Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer,
 };
 
 use common::architecture::{Family, Shape};
-use common::{engines_agree, open, transformer};
+use common::{each_engine, engines_agree, open, test_name, transformer};
 use traps::trapping;
 
 #[derive(serde::Deserialize)]
@@ -115,6 +115,76 @@ fn a_sequence_is_cut_and_copied_whatever_blocks_keep() {
             bits += &format!("{:x?}", &expected[2][..64]);
         }
         bits
+    });
+}
+
+/// Two that compute together, of which the first decides: ranks, or stages.
+type Together = fn(SessionOptions, &Rank) -> SessionOptions;
+
+#[test]
+fn ranks_and_stages_that_follow_evaluate_again_where_the_first_does() {
+    each_engine(test_name!(), |engine| {
+        let (folder, transformer) =
+            (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
+        let together: [Together; 2] = [
+            |options, rank| options.rank(rank.clone()),
+            |options, rank| options.placement(Placement::sharded32(2)).stage(rank.clone()),
+        ];
+        for (what, golden) in MODELS {
+            let path = save(golden, folder.path());
+            let start =
+                |options: &SessionOptions| transformer.start(&open(&path, true), options).unwrap();
+            let all = sequence();
+            let alone = options(Placement::resident32(), 1);
+            let cuts = [20, 12, 0].map(|len| [&all[..len], &[77, 78]].concat());
+            let expected = cuts.each_ref().map(|tokens| eval(&mut start(&alone), tokens));
+            for (number, together) in together.into_iter().enumerate() {
+                let group = Rank::group(2).unwrap();
+                let work = |rank: &Rank| {
+                    let mut session = start(&together(alone.clone(), rank));
+                    session.agree(&[]).unwrap();
+                    if rank.index() > 0 {
+                        session.follow().unwrap();
+                        return session.profile().prompt.tokens;
+                    }
+                    session.lead().unwrap();
+                    eval(&mut session, &all);
+                    for (tokens, expected) in cuts.iter().zip(&expected) {
+                        session.truncate(u32::try_from(tokens.len() - 2).unwrap()).unwrap();
+                        let found = eval(&mut session, &[77, 78]);
+                        assert!(found == *expected, "{what}: {number}, {}", tokens.len());
+                    }
+                    session.dismiss().unwrap();
+                    session.profile().prompt.tokens
+                };
+                let computed = std::thread::scope(|scope| {
+                    let work = &work;
+                    let ranks = group.iter().map(|rank| scope.spawn(move || work(rank)));
+                    let ranks: Vec<_> = ranks.collect();
+                    ranks.into_iter().map(|rank| rank.join().unwrap()).collect::<Vec<_>>()
+                });
+                assert_eq!(computed[0], computed[1], "{what}: {number}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stage_alone_is_neither_saved_nor_restored() {
+    each_engine(test_name!(), |engine| {
+        let (folder, transformer) =
+            (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
+        let path = save(MODELS[0].1, folder.path());
+        let model = open(&path, true);
+        let mut bytes = Vec::new();
+        let alone = options(Placement::sharded32(2), 1);
+        transformer.start(&model, &alone).unwrap().save(&mut bytes).unwrap();
+        let group = Rank::group(2).unwrap();
+        let stage = alone.stage(group[0].clone());
+        let saved = transformer.start(&model, &stage).unwrap().save(std::io::sink());
+        assert!(matches!(saved, Err(Error::PartOfStages { .. })), "{saved:?}");
+        let restored = transformer.restore(&model, &bytes[..], &stage).map(|_| ());
+        assert!(matches!(restored, Err(Error::PartOfStages { .. })), "{restored:?}");
     });
 }
 

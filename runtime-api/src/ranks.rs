@@ -6,11 +6,13 @@
 //!   threads of this process; [`Rank::over`] takes any other.
 
 mod barrier;
+mod messages;
 mod rank;
 #[cfg(test)]
 mod tests;
 mod threads;
 mod transport;
+mod within;
 
 pub use self::rank::Rank;
 pub(crate) use self::rank::check_chunk;

@@ -154,6 +154,24 @@ pub enum Error {
         /// The most that is possible.
         limit: u32,
     },
+    /// The ranks of a group were not started alike.
+    #[error(
+        "the ranks were not started alike; start all with the same program, model and options ({})",
+        Printable(differences.join("; "))
+    )]
+    RanksDiffer {
+        /// What differs, and on which ranks.
+        differences: Vec<String>,
+    },
+    /// The session was not given the rank that this takes.
+    #[error("cannot {operation}: the session was given no rank for it (SessionOptions::rank)")]
+    NoRank {
+        /// What was to be done.
+        operation: &'static str,
+    },
+    /// Other ranks follow a session that was to be forked, and have no second one.
+    #[error("a session that leads other ranks cannot be forked: dismiss them before")]
+    Leading,
     /// The system gives no thread to a rank.
     #[error("there is no thread for rank {rank} ({reason}): use fewer ranks")]
     Thread {
@@ -204,6 +222,14 @@ pub enum Error {
         rank: usize,
         /// How many there are.
         ranks: usize,
+    },
+    /// A session that is one stage of several has the state of its blocks alone.
+    #[error(
+        "cannot {operation}: this session is one stage of several, and the others have the state of their blocks; use a session that has all guests in its process"
+    )]
+    PartOfStages {
+        /// What was to be done.
+        operation: &'static str,
     },
     /// A window of steps that a receipt does not have.
     #[error("there are no steps {start}..{end}: the receipt has 0..{steps}")]

@@ -52,6 +52,7 @@ mod embed;
 mod error;
 mod files;
 mod header;
+mod lead;
 mod model;
 mod paged;
 mod pipeline;
@@ -60,6 +61,8 @@ mod session;
 mod setup;
 mod shard;
 mod snapshot;
+mod stages;
+mod terms;
 mod transformer;
 mod verify;
 

@@ -60,13 +60,21 @@ pub struct SessionOptions {
     /// result.
     pub ranks: Ranks,
     /// The one rank that this session is, of a group whose other ranks are elsewhere, each with a
-    /// session of its own: in other threads, or wherever the group reaches. `ranks` does not count
-    /// then.
+    /// session of its own: in other threads, or wherever the group reaches. With more than one in
+    /// `ranks`, each session of the group has as many threads, and all of them compute together
+    /// ([`Rank::within`]).
     ///
     /// All of them need the same model and options, and evaluate the same tokens at the same time.
     /// If one fails all do, until [`Rank::renew`] is called while none of them evaluates. Answers
     /// must not be cancelled or have a deadline, which ranks would see at different times.
     pub rank: Option<Rank>,
+    /// The one stage that this session is, of a pipeline whose other stages are elsewhere: it holds its part
+    /// of the plan's guests alone, in order, and the hidden state goes from stage to stage. A plan of
+    /// `g` guests has at most `g` stages.
+    ///
+    /// As for `rank`, all of them need the same model and options, and evaluate the same tokens at the same
+    /// time. Logits are those of all stages. Not together with `rank` or more than one in `ranks`.
+    pub stage: Option<Rank>,
     /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
     /// takes two calls of the guest for each block, in place of one for all of them.
     pub profile: bool,
@@ -84,6 +92,7 @@ impl Default for SessionOptions {
             cache_type: CacheType::default(),
             ranks: Ranks::default(),
             rank: None,
+            stage: None,
             profile: false,
         }
     }
@@ -159,6 +168,13 @@ impl SessionOptions {
         self
     }
 
+    /// Sets the one stage that this session is, of a pipeline whose others are elsewhere.
+    #[must_use]
+    pub fn stage(mut self, stage: impl Into<Option<Rank>>) -> Self {
+        self.stage = stage.into();
+        self
+    }
+
     /// Times attention and feed-forward apart.
     #[must_use]
     pub const fn profile(mut self) -> Self {
@@ -168,9 +184,14 @@ impl SessionOptions {
 
     /// How many ranks of a session are in this process.
     pub(crate) fn ranks_here(&self, model: &Model, engine: &Capabilities) -> Result<usize> {
-        let Some(rank) = &self.rank else { return self.ranks.of(model, engine) };
-        let count = u32::try_from(rank.count()).unwrap_or(u32::MAX);
-        check_ranks(count, model).map(|()| 1)
+        let here = self.ranks.of(model, engine)?;
+        if self.stage.is_some() && (here > 1 || self.rank.is_some()) {
+            let reason = "a stage of a pipeline has one rank: give neither a rank nor more ranks";
+            return Err(Error::Plan { reason: reason.into() });
+        }
+        let all = self.rank.as_ref().map_or(1, Rank::count).saturating_mul(here);
+        check_ranks(u32::try_from(all).unwrap_or(u32::MAX), model)?;
+        Ok(here)
     }
 
     /// The context that a session of a model has.

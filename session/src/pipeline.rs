@@ -11,7 +11,8 @@ use crate::caches::Caches;
 use crate::embed::Pool;
 use crate::error::{Error, Result};
 use crate::setup::Setup;
-use crate::shard::{Batch, Shard};
+use crate::shard::{self, Batch, Shard};
+use crate::stages::{Place, Stages};
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::{Phases, Profile, timed};
@@ -20,7 +21,7 @@ use crate::stats::session_stats::{GuestStats, SessionStats};
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {
     /// In the order of the plan's guests.
-    shards: Vec<Shard>,
+    shards: Vec<Place>,
     route: Route,
     batch: usize,
     /// Which of several it is.
@@ -32,6 +33,7 @@ pub(crate) struct Pipeline {
     phases: Phases,
     /// What the last evaluation for an [`Embedding`](Wanted::Embedding) has left of its sequence.
     vector: Vec<f32>,
+    stages: Option<Stages>,
 }
 
 /// The way of the hidden state through the shards, by their numbers.
@@ -63,20 +65,26 @@ impl Pipeline {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
         let plan = &setup.placed.plan;
+        let stages = setup.stage.map(|rank| Stages::new(rank, setup)).transpose()?;
         let mut shards = Vec::new();
         for guest in 0..plan.guests() {
-            shards.push(Shard::start(setup, guest, report, progress)?);
+            let owner = stages.as_ref().and_then(|stages| stages.elsewhere(guest));
+            shards.push(match owner {
+                Some(owner) => Place::There { owner, blocks: shard::blocks_of(setup, guest)? },
+                None => Place::Here(Shard::start(setup, guest, report, progress)?.into()),
+            });
         }
         let route = Route::new(setup.layout, plan, &shards)?;
         Ok(Self {
             shards,
             route,
             batch: setup.batch as usize,
-            rank: setup.rank.cloned(),
+            rank: setup.rank.or(setup.stage).cloned(),
             unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
             vector: Vec::new(),
+            stages,
         })
     }
 
@@ -112,7 +120,7 @@ impl Pipeline {
     /// written, or of some that no later one sees. Where that is not so, it begins at position 0.
     fn recover(&mut self, position: u32) -> Result<()> {
         if self.unfinished {
-            for shard in &mut self.shards {
+            for shard in self.shards.iter_mut().filter_map(Place::here_mut) {
                 shard.restart(position)?;
             }
         }
@@ -126,7 +134,8 @@ impl Pipeline {
             return self.embed(tokens, pooling);
         }
         let several = tokens.len() > self.batch;
-        let (shard, rows) = if several && self.shards.iter().any(Shard::is_paged) {
+        let paged = self.stages.is_none() && self.here().any(Shard::is_paged);
+        let (shard, rows) = if several && paged {
             self.eval_by_block(tokens, position)?
         } else {
             self.eval_by_batch(tokens, position)?
@@ -135,20 +144,21 @@ impl Pipeline {
             return Ok(());
         }
         self.hand_over(shard, self.route.head, rows)?;
-        self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))
+        self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))?;
+        self.share_logits()
     }
 
     /// Makes one vector of all tokens of a sequence.
     fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<()> {
         let (head, mut position) = (self.route.head, 0);
-        let width = self.shards[head].hidden_bytes();
+        let width = self.shards[head].here().ok_or_else(not_here)?.hidden_bytes();
         let mut pool = Pool::new(pooling, width / 4);
         for batch in tokens.chunks(self.batch) {
             let (at, rows) = self.eval_batch(batch, position)?;
             self.hand_over(at, head, rows)?;
             self.stage(head, |phases| &mut phases.head, |shard| shard.finish(rows))?;
             let mut hidden = vec![0; rows * width];
-            self.shards[head].read_hidden(&mut hidden)?;
+            self.shards[head].here().ok_or_else(not_here)?.read_hidden(&mut hidden)?;
             pool.add(&hidden);
             position += u32::try_from(rows).unwrap_or(u32::MAX);
         }
@@ -187,7 +197,7 @@ impl Pipeline {
     ///
     /// [`eval_by_batch`]: Self::eval_by_batch
     fn eval_by_block(&mut self, tokens: &[u32], mut position: u32) -> Result<(usize, usize)> {
-        let row_bytes = self.shards[self.route.embed].row_bytes();
+        let row_bytes = self.here().next().map_or(1, Shard::row_bytes);
         let batches = PASS / (row_bytes * self.batch).max(1);
         let mut at = (self.route.embed, 0);
         for pass in tokens.chunks(self.batch * batches.max(1)) {
@@ -203,7 +213,8 @@ impl Pipeline {
         for tokens in tokens.chunks(self.batch) {
             let embed = self.route.embed;
             self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
-            let (hidden, carried) = self.shards[embed].rows(tokens.len())?;
+            let shard = self.shards[embed].here().ok_or_else(not_here)?;
+            let (hidden, carried) = shard.rows(tokens.len())?;
             batches.push(Batch { position: next, rows: tokens.len(), hidden, carried });
             next += u32::try_from(tokens.len()).unwrap_or(u32::MAX);
         }
@@ -240,7 +251,8 @@ impl Pipeline {
         phase: fn(&mut Phases) -> &mut Duration,
         compute: impl FnOnce(&mut Shard) -> Result<()>,
     ) -> Result<()> {
-        let shard = &mut self.shards[shard];
+        // What another stage computes is waited for where its result is needed.
+        let Place::Here(shard) = &mut self.shards[shard] else { return Ok(()) };
         let start = Instant::now();
         let (layers, ranks, parts) = (shard.paging_time(), shard.exchange_time(), shard.parts());
         compute(shard)?;
@@ -253,60 +265,106 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Copies rows of the hidden state, and what goes with it, from one guest to another.
+    /// Copies rows of the hidden state, and what goes with it, from one guest to another, wherever they
+    /// are.
     fn hand_over(&mut self, from: usize, to: usize, rows: usize) -> Result<()> {
-        if let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) {
-            to.take_rows(from, rows)?;
+        let Ok([from, to]) = self.shards.get_disjoint_mut([from, to]) else { return Ok(()) };
+        match (from, to, &mut self.stages) {
+            (Place::Here(from), Place::Here(to), _) => to.take_rows(from, rows)?,
+            (Place::There { owner: from, .. }, Place::There { owner: to, .. }, _) if from == to => {
+            }
+            (from, to, Some(stages)) => {
+                let (owner, hidden) =
+                    (from.owner(stages), rows.saturating_mul(stages.hidden_bytes));
+                let bytes = hidden.saturating_add(rows.saturating_mul(stages.carried_bytes));
+                let fill = |out: &mut [u8]| {
+                    let (hidden, carried) = out.split_at_mut(hidden);
+                    from.here().map_or(Ok(()), |from| from.read_rows(hidden, carried))
+                };
+                let shared = timed(&mut self.phases.ranks, || stages.share(owner, bytes, fill))?;
+                if let Place::Here(to) = to {
+                    let (hidden, carried) = shared.split_at(hidden);
+                    to.write_rows(hidden, carried)?;
+                }
+            }
+            (_, _, None) => return Err(not_here()),
         }
         Ok(())
     }
 
+    /// Gives all stages the logits.
+    fn share_logits(&mut self) -> Result<()> {
+        let Some(stages) = &mut self.stages else { return Ok(()) };
+        let head = &self.shards[self.route.head];
+        let (owner, bytes) = (head.owner(stages), stages.logit_bytes);
+        let fill = |out: &mut [u8]| head.here().map_or(Ok(()), |head| head.read_logits(out));
+        timed(&mut self.phases.ranks, || stages.share(owner, bytes, fill))?;
+        Ok(())
+    }
+
+    /// The guests that are in this process.
+    fn here(&self) -> impl Iterator<Item = &Shard> {
+        self.shards.iter().filter_map(Place::here)
+    }
+
     /// Takes over the first `positions` positions of another pipeline of the same plan and rank.
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
-        let mut pairs = self.shards.iter_mut().zip(&other.shards);
-        pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))
+        let here = self.shards.iter_mut().filter_map(Place::here_mut);
+        let mut pairs = here.zip(other.here());
+        pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))?;
+        if let (Some(stages), Some(other)) = (&mut self.stages, &other.stages) {
+            stages.continue_from(other);
+        }
+        Ok(())
     }
 
     /// Lets all guests have that many positions, whose rows were written.
     pub(crate) fn resume(&mut self, positions: u32) -> Result<()> {
-        self.shards.iter_mut().try_for_each(|shard| shard.resume(positions))
+        let mut here = self.shards.iter_mut().filter_map(Place::here_mut);
+        here.try_for_each(|shard| shard.resume(positions))
     }
 
     /// The heads whose keys and values are here, each with the guest that has them.
     pub(crate) fn heads(&self) -> impl Iterator<Item = (RowHeader, usize)> {
-        let shards = self.shards.iter().enumerate();
-        shards.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
+        let places = self.shards.iter().enumerate();
+        let here = places.filter_map(|(guest, place)| Some((guest, place.here()?)));
+        here.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
     }
 
     /// The caches of a guest.
-    pub(crate) fn caches(&self, guest: usize) -> (&Caches, &dyn Runtime) {
-        self.shards[guest].caches()
+    pub(crate) fn caches(&self, guest: usize) -> Result<(&Caches, &dyn Runtime)> {
+        self.shards[guest].here().map(Shard::caches).ok_or_else(not_here)
     }
 
     /// The caches of a guest, to be written.
-    pub(crate) fn caches_mut(&mut self, guest: usize) -> (&Caches, &mut dyn Runtime) {
-        self.shards[guest].caches_mut()
+    pub(crate) fn caches_mut(&mut self, guest: usize) -> Result<(&Caches, &mut dyn Runtime)> {
+        self.shards[guest].here_mut().map(Shard::caches_mut).ok_or_else(not_here)
     }
 
     /// Sets the logits.
     pub(crate) fn write_logits(&mut self, logits: &[u8]) -> Result<()> {
-        self.shards[self.route.head].write_logits(logits)
+        let head = self.shards[self.route.head].here_mut();
+        head.ok_or_else(not_here)?.write_logits(logits)
     }
 
     /// The logits that were computed last, as bytes.
     pub(crate) fn logits(&self) -> &[u8] {
-        self.shards[self.route.head].logits()
+        match (&self.shards[self.route.head], &self.stages) {
+            (Place::Here(shard), _) => shard.logits(),
+            (Place::There { .. }, Some(stages)) => stages.shared(),
+            (Place::There { .. }, None) => &[],
+        }
     }
 
     /// Adds the statistics of this rank's guests, and sets the profile.
     pub(crate) fn report(&self, into: &mut SessionStats) {
-        self.shards.iter().for_each(|shard| shard.report(into));
+        self.here().for_each(|shard| shard.report(into));
         into.profile = self.profile;
     }
 
     /// Statistics of the experts that tokens chose, block by block.
     pub(crate) fn expert_stats(&self) -> Vec<ExpertStats> {
-        let mut experts: Vec<_> = self.shards.iter().flat_map(Shard::expert_stats).collect();
+        let mut experts: Vec<_> = self.here().flat_map(Shard::expert_stats).collect();
         experts.sort_by_key(|expert| (expert.block, expert.expert));
         experts
     }
@@ -315,10 +373,8 @@ impl Pipeline {
     pub(crate) fn report_guests(&self, into: &mut Vec<GuestStats>) {
         let rank = self.rank.as_ref().map_or(0, Rank::index);
         let guests = self.shards.iter().enumerate();
-        into.extend(guests.map(|(guest, shard)| GuestStats {
-            rank,
-            guest,
-            memories: shard.memory_stats(),
+        into.extend(guests.filter_map(|(guest, place)| {
+            Some(GuestStats { rank, guest, memories: place.here()?.memory_stats() })
         }));
     }
 
@@ -328,9 +384,14 @@ impl Pipeline {
     }
 }
 
+/// What only a process that has all guests does.
+fn not_here() -> Error {
+    Error::Plan { reason: "a guest of it is in another process".into() }
+}
+
 impl Route {
     /// Finds the way, and makes sure that each block is on it once, in order.
-    fn new(layout: &Layout, plan: &Plan, shards: &[Shard]) -> Result<Self> {
+    fn new(layout: &Layout, plan: &Plan, shards: &[Place]) -> Result<Self> {
         let holder = |part: Part| {
             let layer = plan.layers.iter().find(|it| layout.part(it.source.id) == Some(part));
             layer.and_then(|layer| plan.guest_of(layer)).map(|guest| guest as usize)

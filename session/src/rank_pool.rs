@@ -20,7 +20,7 @@ use crate::stats::session_stats::{GuestStats, SessionStats};
 pub(crate) struct RankPool {
     // Dropped first: ranks that wait for it then stop.
     first: Pipeline,
-    /// None if the caller gave this session its rank.
+    /// None if this process has one rank.
     others: Vec<Worker>,
 }
 
@@ -63,19 +63,21 @@ enum State {
 }
 
 impl RankPool {
-    /// Starts all guests of all ranks, and the threads; with a rank in the setup, those of this
-    /// rank alone.
+    /// Starts all guests of all ranks that are here, and the threads; a rank in the setup is what this
+    /// process is among others.
     pub(crate) fn start(
         setup: &Setup<'_>,
         ranks: usize,
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        if ranks == 1 || setup.rank.is_some() {
+        if ranks == 1 {
             let first = Pipeline::start(setup, report, progress)?;
             return Ok(Self { first, others: Vec::new() });
         }
-        let group = Rank::group(ranks)?;
+        let group = setup
+            .rank
+            .map_or_else(|| Rank::group(ranks), |process| Rank::within(process, ranks))?;
         let mut pipelines = Vec::with_capacity(ranks);
         for rank in &group {
             let setup = Setup { rank: Some(rank), ..*setup };
@@ -154,7 +156,7 @@ impl RankPool {
         take: &mut dyn FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         self.with(place.rank, |pipeline| {
-            let (caches, runtime) = pipeline.caches(place.guest);
+            let (caches, runtime) = pipeline.caches(place.guest)?;
             caches.read(runtime, place.head, positions, take)
         })
     }
@@ -168,7 +170,7 @@ impl RankPool {
         bytes: &[u8],
     ) -> Result<()> {
         self.with_mut(place.rank, |pipeline| {
-            let (caches, runtime) = pipeline.caches_mut(place.guest);
+            let (caches, runtime) = pipeline.caches_mut(place.guest)?;
             caches.write(runtime, place.head, positions, at, bytes)
         })
     }

@@ -6,7 +6,7 @@ use polychord_abi::buffers::Run;
 use polychord_abi::transformer::status;
 use polychord_model::Activations;
 use polychord_receipts::Digest;
-use polychord_runtime_api::{Capabilities, Module, PagerStats, Stats};
+use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
@@ -67,6 +67,8 @@ pub struct Session {
     options: SessionOptions,
     /// Of the guest, if it does not come with this crate.
     guest: Option<Digest>,
+    /// Whether other ranks compute what this one does.
+    leading: bool,
 }
 
 impl Session {
@@ -109,6 +111,7 @@ impl Session {
             cache_type: options.cache_type,
             profile: options.profile,
             rank: options.rank.as_ref(),
+            stage: options.stage.as_ref(),
         };
         let mut load = LoadReport::default();
         let pool = RankPool::start(&setup, ranks, &mut load, progress)?;
@@ -126,6 +129,7 @@ impl Session {
             model: model.clone(),
             options: options.clone(),
             guest,
+            leading: false,
         })
     }
 
@@ -196,12 +200,13 @@ impl Session {
         self.append(tokens, Wanted::Cache)
     }
 
-    fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
+    pub(crate) fn append(&mut self, tokens: &[u32], result: Wanted) -> Result<()> {
         if self.model.config().is_encoder() {
             return Err(Error::Encoder);
         }
         self.check(tokens)?;
         let used = self.position();
+        self.tell(tokens, result)?;
         self.prepare_to_go_on()?;
         self.has_logits = false;
         let evaluated = self.run(tokens, used, result);
@@ -322,8 +327,12 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns the errors of starting a session.
+    /// Returns the errors of starting a session, and [`Error::Leading`] if others follow this one
+    /// ([`lead`](Self::lead)).
     pub fn fork(&self) -> Result<Self> {
+        if self.leading {
+            return Err(Error::Leading);
+        }
         let Self { module, model, options, guest, .. } = self;
         let placed = self.placed.clone();
         let mut fork = Self::start_placed(module, *guest, model, options, placed, &mut |_| ())?;
@@ -460,6 +469,30 @@ impl Session {
     /// Whether [`logits`](Self::logits) are what follows the sequence.
     pub(crate) const fn has_logits(&self) -> bool {
         self.has_logits
+    }
+
+    /// What decides whether the sequence is evaluated again before it goes on: where it was restored, and
+    /// how far evaluations have reached.
+    pub(crate) const fn kept(&self) -> (u32, u32) {
+        (self.restored, self.reached)
+    }
+
+    pub(crate) const fn batch(&self) -> u32 {
+        self.batch
+    }
+
+    pub(crate) const fn is_leading(&self) -> bool {
+        self.leading
+    }
+
+    pub(crate) const fn set_leading(&mut self, leading: bool) {
+        self.leading = leading;
+    }
+
+    /// The rank that its options say it is.
+    pub(crate) fn given_rank(&self, operation: &'static str) -> Result<&Rank> {
+        let given = self.options.rank.as_ref().or(self.options.stage.as_ref());
+        given.ok_or(Error::NoRank { operation })
     }
 
     /// How many tokens of a long prompt are evaluated between two looks at whether to stop: a

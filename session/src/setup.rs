@@ -44,6 +44,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) profile: bool,
     /// Which of several ranks its guests are.
     pub(crate) rank: Option<&'a Rank>,
+    /// Which of several stages this process is.
+    pub(crate) stage: Option<&'a Rank>,
 }
 
 impl Setup<'_> {

@@ -327,15 +327,20 @@ impl Shard {
     /// The first rows of the hidden state, and what goes with them, which is nothing in most networks.
     pub(crate) fn rows(&self, count: usize) -> Result<(Vec<u8>, Vec<u8>)> {
         let mut hidden = vec![0; count * self.row_bytes];
-        self.read_hidden(&mut hidden)?;
         let mut carried = vec![0; count * self.carried_bytes];
-        let read = self.runtime.read_memory(0, self.carried as u64, &mut carried);
-        read.map_err(|_| outside(export::CARRIED))?;
+        self.read_rows(&mut hidden, &mut carried)?;
         Ok((hidden, carried))
     }
 
+    /// Copies the first rows of the hidden state, and what goes with them: as many as there is room for.
+    pub(crate) fn read_rows(&self, hidden: &mut [u8], carried: &mut [u8]) -> Result<()> {
+        self.read_hidden(hidden)?;
+        let read = self.runtime.read_memory(0, self.carried as u64, carried);
+        read.map_err(|_| outside(export::CARRIED))
+    }
+
     /// Sets the first rows of the hidden state, and what goes with them.
-    fn write_rows(&mut self, hidden: &[u8], carried: &[u8]) -> Result<()> {
+    pub(crate) fn write_rows(&mut self, hidden: &[u8], carried: &[u8]) -> Result<()> {
         let written = self.runtime.write_memory(0, self.hidden as u64, hidden);
         written.map_err(|_| outside(export::HIDDEN))?;
         let written = self.runtime.write_memory(0, self.carried as u64, carried);
@@ -369,6 +374,12 @@ impl Shard {
     fn keep_logits(&mut self) -> Result<()> {
         let Some(logits) = &mut self.own_logits else { return Ok(()) };
         let read = self.runtime.read_memory(0, self.logits.start, logits);
+        read.map_err(|_| outside(export::LOGITS))
+    }
+
+    /// Copies the logits that were computed last.
+    pub(crate) fn read_logits(&self, out: &mut [u8]) -> Result<()> {
+        let read = self.runtime.read_memory(0, self.logits.start, out);
         read.map_err(|_| outside(export::LOGITS))
     }
 
@@ -439,7 +450,14 @@ impl Shard {
     }
 }
 
-/// The blocks of a guest, which must follow each other.
+/// The blocks of a guest of a plan.
+pub(crate) fn blocks_of(setup: &Setup<'_>, guest: u32) -> Result<Range<u32>> {
+    let memories = setup.guests.get(guest as usize).map_or(&[][..], |memories| memories);
+    let layers: Vec<_> = memories.iter().flat_map(|it| it.layers.iter().copied()).collect();
+    blocks(setup.layout, &layers, guest)
+}
+
+/// The blocks of layers of a guest, which must follow each other.
 fn blocks(layout: &Layout, layers: &[&PlannedLayer], guest: u32) -> Result<Range<u32>> {
     let number = |layer: &&PlannedLayer| match layout.part(layer.source.id) {
         Some(Part::Block(block)) => Some(block),

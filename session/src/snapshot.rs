@@ -119,8 +119,8 @@ impl Session {
     /// # Errors
     ///
     /// [`Error::Receipt`] if it cannot be written, [`Error::Runtime`] if the model's file cannot be
-    /// read, and [`Error::PartOfRanks`] if the session is one rank of several
-    /// ([`SessionOptions::rank`]).
+    /// read, [`Error::PartOfRanks`] if the session is one rank of several ([`SessionOptions::rank`]),
+    /// and [`Error::PartOfStages`] if it is a stage ([`SessionOptions::stage`]).
     pub fn save(&self, out: impl Write) -> Result<Digest> {
         self.save_with(out, &SaveOptions::new())
     }
@@ -131,6 +131,9 @@ impl Session {
     ///
     /// Returns the errors of [`save`](Self::save), and [`Error::Receipt`] for a sequence that begins otherwise.
     pub fn save_with(&self, out: impl Write, options: &SaveOptions) -> Result<Digest> {
+        if self.options().stage.is_some() {
+            return Err(Error::PartOfStages { operation: "save" });
+        }
         let (ranks, here) = (self.ranks(), self.pool().ranks_here());
         if here < ranks {
             return Err(Error::PartOfRanks { rank: self.pool().first_rank(), ranks });
@@ -211,13 +214,17 @@ impl Transformer {
     ///
     /// [`Error::Receipt`] if it is no snapshot, is damaged, of a newer version, or of another model,
     /// guest or option, all of which are named; [`Error::ContextFull`] if it does not fit in the
-    /// context; and those of [`start`](Self::start).
+    /// context; [`Error::PartOfStages`] for a stage ([`SessionOptions::stage`]); and those of
+    /// [`start`](Self::start).
     pub fn restore(
         &self,
         model: &Model,
         snapshot: impl Read,
         options: &SessionOptions,
     ) -> Result<Restored> {
+        if options.stage.is_some() {
+            return Err(Error::PartOfStages { operation: "restore" });
+        }
         let mut reader = Reader::new(snapshot)?;
         let meta = State::read_meta(&mut reader)?;
         meta.identity.check("snapshot", &identity(model, self.guest(), options)?)?;

@@ -14,24 +14,43 @@ use polychord::hub::Progress as _;
 use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
+use super::company::Company;
+use super::model::ModelArg;
 use super::progress::TerminalBar;
 use super::{Failure, terminal};
 pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
 use report::{Recorder, Report};
 use travel::{Beginning, Receiver};
 
-/// Generates text, and tells how it went.
+/// Generates text, alone or together with other processes.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
+    if args.is_mpi() && args.save.is_some() {
+        let reason = "--save needs the state of all ranks in one process: leave --mpi out";
+        return Err(Failure::usage(reason));
+    }
+    let company = Company::join(args.is_mpi(), args.stages)?;
+    let done = generate(args, &company);
+    company.end(done)
+}
+
+/// Generates text, and tells how it went. A process that another one leads only computes.
+fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     args.sampling().validate().map_err(Failure::usage)?;
     let placement = args.placement()?;
     let engine = args.engine.open()?;
-    let model_ref = args.model.clone().unwrap_or_default();
-    let path = args.find.find(&model_ref)?;
+    let named = match args.model.clone().unwrap_or_default() {
+        ModelArg::Named(model) => Ok(args.find.find(&model)?),
+        ModelArg::Web(url) => Err(url),
+    };
     let start = Instant::now();
-    let model = open(&path, args.load)?;
+    let (model, version) = match &named {
+        Ok(path) => (open(path, args.load)?, None),
+        Err(url) => args.find.open_web(url).map(|(model, version)| (model, Some(version)))?,
+    };
+    let path = model.path().to_owned();
     let opened = start.elapsed();
-    let beginning = Beginning::new(&model, args)?;
-    let prompt = beginning.tokens.clone();
+    let beginning = company.leads().then(|| Beginning::new(&model, args)).transpose()?;
+    let prompt = beginning.as_ref().map_or_else(Vec::new, |beginning| beginning.tokens.clone());
     let tokenized = start.elapsed() - opened;
     let compiling = Instant::now();
     let transformer = Transformer::with_flavor(&engine, args.guest)?.memory64(args.memory64);
@@ -39,11 +58,17 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
+    company.prepare(&mut options)?;
     let mut session = match &args.resume {
         Some(path) => travel::restore(&transformer, &model, path, &options)?,
         None => load(&transformer, &model, &options)?,
     };
+    company.agree(&session, version, args.plan.as_deref())?;
     let ready = start.elapsed();
+    let Some(beginning) = beginning else {
+        return Ok(session.follow()?);
+    };
+    company.lead(&mut session)?;
 
     let mut recorder = Recorder::new(args)?;
     let mut receiver = Receiver::new(args, &session, &beginning)?;
@@ -70,8 +95,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         ended = token.is_end;
         output.push(token.id, &token.text)?;
     }
-    output.finish()?;
     let (tokens, answer) = (generation.tokens().to_vec(), generation.state());
+    session.dismiss()?;
+    output.finish()?;
     let saved = travel::save(args, &session, tokens, answer, &beginning, &output.text)?;
     receiver.finish(args, saved)?;
     let report = Report {
@@ -135,7 +161,7 @@ fn session_options(
     options.placement = placement;
     options.activations = args.activations;
     options.cache_type = args.cache_type;
-    options.ranks = args.ranks;
+    options.ranks = args.ranks();
     options.profile = args.profile;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options

@@ -2,6 +2,7 @@
 
 mod chat;
 mod choice;
+mod company;
 mod compare;
 mod draw;
 mod embed;
@@ -15,6 +16,7 @@ mod lower;
 mod model;
 mod placement;
 mod plan;
+mod predict;
 mod program;
 mod progress;
 mod pull;

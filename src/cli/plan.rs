@@ -10,6 +10,7 @@ use super::choice::choice;
 use super::engine::EngineArgs;
 use super::model::FindArgs;
 use super::placement::PlacementArgs;
+use super::predict::PredictArgs;
 use super::terminal::Plain;
 use super::{Failure, draw};
 
@@ -38,6 +39,9 @@ pub(crate) struct Args {
     /// How the cache of keys and values stores its numbers
     #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
     cache_type: CacheType,
+
+    #[command(flatten)]
+    predict: PredictArgs,
 }
 
 /// Makes a plan, draws it, and writes it.
@@ -46,6 +50,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engine = args.engine.open()?;
     let model = args.model.clone().unwrap_or_default();
     let model = Model::open(args.find.find(&model)?)?;
+    if args.predict.predict {
+        return args.predict.print(&model);
+    }
     let mut options = SessionOptions::default();
     options.placement = placement;
     options.context = args.context;

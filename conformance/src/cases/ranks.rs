@@ -51,7 +51,7 @@ impl Connect for Threads {
 
 /// The cases of this group for ranks that any transport connects.
 #[must_use]
-pub const fn cases<C: Connect>() -> [Case; 4] {
+pub const fn cases<C: Connect>() -> [Case; 7] {
     [
         Case {
             name: "ranks/gather",
@@ -76,6 +76,24 @@ pub const fn cases<C: Connect>() -> [Case; 4] {
             promise: "a guest that waits for others is stopped when its time is over",
             needs: THREADS.time_limit(),
             run: time::<C>,
+        },
+        Case {
+            name: "ranks/broadcast",
+            promise: "guests gather what rank 0 alone has decided",
+            needs: THREADS,
+            run: broadcast::<C>,
+        },
+        Case {
+            name: "ranks/gone",
+            promise: "a rank that is gone, or gives up with a reason, stops those that wait for it",
+            needs: THREADS,
+            run: gone::<C>,
+        },
+        Case {
+            name: "ranks/other_program",
+            promise: "a rank that does something else than the others stops all, and all learn why",
+            needs: THREADS,
+            run: other_program::<C>,
         },
     ]
 }
@@ -196,4 +214,87 @@ pub fn time<C: Connect>(engine: &dyn Engine) -> Outcome {
         })?;
     }
     Ok(())
+}
+
+/// Guests gather what rank 0 alone has decided.
+pub fn broadcast<C: Connect>(engine: &dyn Engine) -> Outcome {
+    group::<C>(engine, &Limits::default(), |rank, runtime| {
+        for total in [12_u16, 9, 300, 12] {
+            // More than one exchange takes, and other bytes on other ranks.
+            let mut said = vec![low(rank.index()); usize::from(total)];
+            if rank.index() == 0 {
+                said[..2].copy_from_slice(&total.to_le_bytes());
+            }
+            rank.broadcast(&mut said, 300)?;
+            equal("the length of what rank 0 has said", said.len(), usize::from(total))?;
+            equal("the end of it", said.last(), Some(&0))?;
+            let total = i32::from(u16::from_le_bytes([said[0], said[1]]));
+            let chunk = usize::from(u16::from_le_bytes([said[0], said[1]])).div_ceil(RANKS);
+            let own = 64 + rank.index() * chunk;
+            runtime.memory_mut()[64..64 + said.len()].fill(0);
+            runtime.memory_mut()[own..own + chunk].fill(low(rank.index() + 1));
+            equal("result", ask(runtime, [64, i32::try_from(chunk)?, total])?, 0)?;
+            let gathered = &runtime.memory()[64..64 + said.len()];
+            let expected: Vec<_> = (0..said.len()).map(|at| low(at / chunk + 1)).collect();
+            equal("what was gathered", gathered, &*expected)?;
+        }
+        let all = rank.exchange(&vec![low(rank.index()); rank.index() * 200], 400)?;
+        let expected: Vec<_> = (0..RANKS).map(|rank| vec![low(rank); rank * 200]).collect();
+        equal("what each has brought", all, expected)
+    })
+}
+
+/// A rank that is gone, or gives up with a reason, stops those that wait for it.
+pub fn gone<C: Connect>(engine: &dyn Engine) -> Outcome {
+    group::<C>(engine, &Limits::default(), |rank, runtime| {
+        if rank.index() == 1 {
+            rank.stop("its disk is full");
+            return Ok(());
+        }
+        equal("result", ask(runtime, [16, 4, 12])?, code::INTERNAL)?;
+        equal("who has failed", rank.stopped_by(), Some(1))?;
+        let error = rank.finish().err().map(|error| error.to_string()).unwrap_or_default();
+        holds(error.contains("its disk is full"), || format!("the reason is lost: {error}"))
+    })?;
+    let module = guest::compile(engine, WAT)?;
+    let mut ranks = C::group(RANKS)?;
+    // Never in a guest, and dropped while the others wait.
+    let last = ranks.pop();
+    thread::scope(|scope| {
+        let wait = |rank: Rank| {
+            let module = &*module;
+            scope.spawn(move || -> Outcome {
+                let mut runtime = module.instantiate(&Limits::default())?;
+                runtime.join(rank.clone())?;
+                equal("result", ask(&mut *runtime, [16, 4, 12])?, code::INTERNAL)?;
+                equal("who is gone", rank.stopped_by(), Some(RANKS - 1))
+            })
+        };
+        let threads: Vec<_> = ranks.into_iter().map(wait).collect();
+        thread::sleep(Duration::from_millis(20));
+        drop(last);
+        let outcomes: Vec<_> = threads.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        outcomes.into_iter().try_for_each(|it| it.map_err(|_| Failure::new("panicked"))?)
+    })
+}
+
+/// A rank that does something else than the others stops all, and all learn why.
+pub fn other_program<C: Connect>(engine: &dyn Engine) -> Outcome {
+    group::<C>(engine, &Limits::default(), |rank, runtime| {
+        equal("a first gather", ask(runtime, [16, 4, 12])?, 0)?;
+        if rank.index() == 2 {
+            let refused = rank.broadcast(&mut vec![1; 20], 20).is_err();
+            return holds(refused, || "it broadcasts while others gather".into());
+        }
+        let result = ask(runtime, [16, 4, 12])?;
+        // Who has noticed says that it is about ranges.
+        let refused = [code::INTERNAL, code::INVALID_RANGE].contains(&result);
+        holds(refused, || format!("rank {} got {result}", rank.index()))?;
+        holds(rank.stopped_by().is_some(), || "no rank has failed".into())?;
+        holds(rank.finish().is_err(), || "it goes on".into())
+    })
+}
+
+fn low(number: usize) -> u8 {
+    number.to_le_bytes()[0]
 }

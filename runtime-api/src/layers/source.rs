@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::layers::compressed::CompressedStore;
+use crate::layers::ranges::ByteRanges;
 use crate::{Error, Result};
 
 /// Where the bytes of layers come from: a file, bytes in memory, or those that were in the layers
@@ -36,6 +37,7 @@ enum Kind {
     },
     Bytes(Vec<u8>),
     Anonymous(CompressedStore),
+    Ranges(Box<dyn ByteRanges>),
     /// Where each part begins; in order.
     Parts(Vec<(u64, Source)>),
     /// Twos of which only some can be read, as of a disk that fails.
@@ -79,6 +81,12 @@ impl Source {
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Kind::Bytes(bytes)))
+    }
+
+    /// Bytes that are somewhere else, such as on a server; they are always copied.
+    #[must_use]
+    pub fn from_ranges(ranges: impl ByteRanges + 'static) -> Self {
+        Self(Arc::new(Kind::Ranges(Box::new(ranges))))
     }
 
     /// Several sources as one, as a model that is split over several files: each with the byte at
@@ -170,6 +178,7 @@ impl Source {
             Kind::File { len, .. } => *len,
             Kind::Bytes(bytes) => bytes.len() as u64,
             Kind::Anonymous(anonymous) => anonymous.len(),
+            Kind::Ranges(ranges) => ranges.len(),
             Kind::Parts(parts) => parts.last().map_or(0, |(start, part)| start + part.len()),
             #[cfg(test)]
             Kind::Broken { len, .. } => *len,
@@ -215,6 +224,17 @@ impl Source {
                 Ok(())
             }
             Kind::Anonymous(anonymous) => anonymous.read(offset, out),
+            Kind::Ranges(ranges) => {
+                let (len, size) = (out.len() as u64, ranges.len());
+                if offset.checked_add(len).is_none_or(|end| end > size) {
+                    return Err(Error::OutOfRange { operation: "read", offset, len, size });
+                }
+                ranges.read_at(offset, out).map_err(|source| Error::Io {
+                    operation: "read",
+                    path: ranges.name().into(),
+                    source,
+                })
+            }
             Kind::Parts(_) => {
                 let (part, at) = self.part_of(offset, out.len() as u64);
                 if !part.is_same(self) {
@@ -251,7 +271,11 @@ impl Source {
     /// stop. May wait for the disk.
     pub(crate) fn read_ahead(&self, offset: u64, len: u64, stop: &AtomicBool) {
         let (part, offset) = self.part_of(offset, len);
-        let Kind::File { file, .. } = &*part.0 else { return };
+        let file = match &*part.0 {
+            Kind::File { file, .. } => file,
+            Kind::Ranges(ranges) => return ranges.read_ahead(offset, len, stop),
+            _ => return,
+        };
         let end = offset.saturating_add(len);
         let mut at = offset;
         // What is asked for at once beyond the system's own limit for a request is ignored.
@@ -273,9 +297,9 @@ impl Source {
         (offset..last).step_by(step).chain([last]).all(|at| is_cached(file, at))
     }
 
-    /// Whether the bytes are in a file.
+    /// Whether the bytes are in a file, or further away.
     pub(crate) fn is_file(&self) -> bool {
-        self.parts().all(|(_, part)| matches!(&*part.0, Kind::File { .. }))
+        self.parts().all(|(_, part)| matches!(&*part.0, Kind::File { .. } | Kind::Ranges(_)))
     }
 
     /// The file, if its pages may be mapped.

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::ranks::messages;
 use crate::ranks::threads::Threads;
 use crate::ranks::transport::{Deadline, Failure, Transport};
+use crate::ranks::within::Within;
 use crate::{Error, Result, TrapKind};
 
 /// One of several participants that compute together, each with guests and a thread of its own.
@@ -73,6 +75,26 @@ impl Rank {
         Threads::group(count)?.into_iter().map(Self::over).collect()
     }
 
+    /// The threads of this process as ranks of a group of all threads of all processes: `count` in each
+    /// process, which is itself the rank `process` of a group of processes. Ranks are numbered process by
+    /// process. What they exchange is put together here first, and goes to other processes in one message.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Rank;
+    ///
+    /// let processes = Rank::group(3)?;
+    /// let threads = Rank::within(&processes[1], 2)?;
+    /// assert_eq!((threads[1].index(), threads[1].count()), (3, 6));
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankCount`] if there are no ranks or more than [`Rank::MAX`].
+    pub fn within(process: &Self, count: usize) -> Result<Vec<Self>> {
+        Within::group(&Process(process.clone()), count)?.into_iter().map(Self::over).collect()
+    }
+
     /// The rank that a transport says it is.
     ///
     /// # Errors
@@ -130,6 +152,71 @@ impl Rank {
     pub fn finish(&self) -> Result<()> {
         let limit = self.0.time().limit;
         self.or_stop(self.0.transport.finish(limit.and_then(Deadline::after)))
+    }
+
+    /// Gives all ranks the bytes that rank 0 has: `bytes` of the others are replaced. All ranks call it at
+    /// the same point of what they do.
+    ///
+    /// Takes one exchange for up to 252 bytes, and two for more. It waits without a limit of time, as a
+    /// rank may have nothing to say for long.
+    ///
+    /// ```
+    /// use polychord_runtime_api::{Rank, Result};
+    ///
+    /// /// What all are to do next, which rank 0 alone knows.
+    /// fn next(rank: &Rank, job: &mut Vec<u8>) -> Result<()> {
+    ///     rank.broadcast(job, 4096)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RanksDisagree`] if there are more than `most` bytes, for which no rank makes room, or if
+    /// another rank does something else, and [`Error::RankStopped`] if one has failed. All ranks are
+    /// stopped then.
+    pub fn broadcast(&self, bytes: &mut Vec<u8>, most: usize) -> Result<()> {
+        self.or_stop(messages::broadcast(&*self.0.transport, bytes, most))
+    }
+
+    /// Gives all ranks the bytes that rank `from` has: `buffer` of the others, which is as long, is replaced. All
+    /// ranks call it at the same point of what they do.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Rank;
+    ///
+    /// let rank = Rank::group(1)?.remove(0);
+    /// rank.broadcast_from(0, &mut *b"state".to_owned())?;
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankNumber`] if there is no rank `from`, and the errors of [`broadcast`](Self::broadcast).
+    pub fn broadcast_from(&self, from: usize, buffer: &mut [u8]) -> Result<()> {
+        let ranks = self.count();
+        let number = u32::try_from(from).ok().filter(|from| *from < self.0.ranks);
+        let number = number.ok_or(Error::RankNumber { rank: from, ranks });
+        self.or_stop(number.and_then(|from| self.0.transport.broadcast(from, buffer, None)))
+    }
+
+    /// Exchanges bytes that may be longer on one rank than on another: returns what each rank has
+    /// brought, in their order. All ranks call it at the same point of what they do.
+    ///
+    /// ```
+    /// use polychord_runtime_api::{Rank, Result};
+    ///
+    /// /// Whether all ranks are of one version.
+    /// fn agree(rank: &Rank, version: &str) -> Result<bool> {
+    ///     let versions = rank.exchange(version.as_bytes(), 64)?;
+    ///     Ok(versions.iter().all(|other| *other == version.as_bytes()))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`broadcast`](Self::broadcast).
+    pub fn exchange(&self, own: &[u8], most: usize) -> Result<Vec<Vec<u8>>> {
+        self.or_stop(messages::exchange(&*self.0.transport, own, most))
     }
 
     /// Stops all ranks, unless one has failed before.
@@ -208,6 +295,16 @@ impl Rank {
 
     fn or_stop<T>(&self, done: Result<T>) -> Result<T> {
         done.inspect_err(|error| self.0.transport.fail(Failure::by(self.0.rank, error)))
+    }
+}
+
+/// A rank that is a process, as its threads use it.
+#[derive(Clone)]
+struct Process(Rank);
+
+impl AsRef<dyn Transport> for Process {
+    fn as_ref(&self) -> &(dyn Transport + 'static) {
+        &*self.0.0.transport
     }
 }
 

@@ -337,3 +337,96 @@ fn a_panic_in_all_gather_stops_the_rank() {
     assert!(results[0].contains("rank 1 of 2 has stopped"), "{results:?}");
     assert!(results[1].contains("all_gather panicked in the host"), "{results:?}");
 }
+
+#[test]
+fn all_have_what_rank_0_says() {
+    for len in [0, 1, 252, 253, 3 * PIECE + 5] {
+        let said: Vec<u8> = (0..len).map(|at| low(at % 251)).collect();
+        let heard = all(Rank::group(3).unwrap(), |rank| {
+            let mut bytes = if rank.index() == 0 { said.clone() } else { vec![9; 400] };
+            rank.broadcast(&mut bytes, len).map(|()| bytes)
+        });
+        assert!(heard.iter().all(|it| it.as_ref().unwrap() == &said), "{len}");
+    }
+    // A rank that takes less than the others makes no room for it.
+    let results = all(Rank::group(3).unwrap(), |rank| {
+        let most = if rank.index() == 2 { 300 } else { 301 };
+        rank.broadcast(&mut vec![1; 301], most)
+    });
+    let error = results[2].as_ref().unwrap_err().to_string();
+    assert!(error.contains("takes at most 300 bytes") && error.contains("brings 301"), "{error}");
+    assert!(matches!(only_reason(&results, 2), Error::RanksDisagree { other: 0, .. }));
+}
+
+#[test]
+fn any_rank_can_say_something() {
+    for group in [Rank::group(3).unwrap(), threads_of_processes()] {
+        all(group, |rank| {
+            for from in 0..3 {
+                let mut bytes = vec![low(rank.index()); 500];
+                rank.broadcast_from(from, &mut bytes).unwrap();
+                assert_eq!(bytes, [low(from); 500]);
+            }
+        });
+    }
+    let alone = Rank::group(1).unwrap().remove(0);
+    assert!(matches!(alone.broadcast_from(1, &mut [0]), Err(Error::RankNumber { rank: 1, .. })));
+}
+
+#[test]
+fn each_has_what_each_has_brought() {
+    let brought = [&b"one"[..], b"", b"three and more"];
+    let got = all(Rank::group(3).unwrap(), |rank| rank.exchange(brought[rank.index()], 14));
+    assert!(got.iter().all(|it| *it.as_ref().unwrap() == brought));
+    let results =
+        all(Rank::group(3).unwrap(), |rank| rank.exchange(brought[rank.index()], 13).map(|_| ()));
+    assert!(matches!(only_reason(&results, 2), Error::RanksDisagree { rank: 2, .. }));
+}
+
+/// All threads of three processes that have two each.
+fn threads_of_processes() -> Vec<Rank> {
+    let processes = Rank::group(3).unwrap();
+    processes.iter().flat_map(|process| Rank::within(process, 2).unwrap()).collect()
+}
+
+#[test]
+fn threads_of_processes_are_one_group() {
+    let ranks = threads_of_processes();
+    assert!((0..).zip(&ranks).all(|(at, rank)| rank.index() == at && rank.count() == 6));
+    all(ranks, |rank| {
+        for (chunk, total) in [(2, 11), (4, 8), (0, 0), (7, 7), (PIECE, 5 * PIECE + 3), (2, 12)] {
+            let whole: Vec<u8> = (0..total).map(|at| low(at % 251)).collect();
+            let mut buffer = own(&whole, rank.index(), chunk);
+            gather(&rank, &mut buffer, chunk).unwrap();
+            assert!(buffer == whole, "{chunk} {total}");
+        }
+        rank.finish().unwrap();
+    });
+    assert!(Rank::within(&Rank::group(3).unwrap()[0], 400).is_err());
+}
+
+#[test]
+fn a_thread_of_another_process_stops_all() {
+    for failed in 0..6 {
+        let results = all(threads_of_processes(), |rank| {
+            if rank.index() == failed {
+                rank.stop("it has no memory left");
+            }
+            gather(&rank, &mut [0; 12], 2)
+        });
+        for (index, result) in results.iter().enumerate() {
+            let Err(Error::RankStopped { rank, ranks: 6, reason, .. }) = result else {
+                panic!("{result:?}");
+            };
+            // In another process, the first of its threads stands for it.
+            let known = if index / 2 == failed / 2 { failed } else { failed / 2 * 2 };
+            assert_eq!(*rank, known, "{reason}");
+            assert!(reason.contains("it has no memory left"), "{reason}");
+        }
+    }
+    let results = all(threads_of_processes(), |rank| {
+        let chunk = if rank.index() == 4 { 3 } else { 2 };
+        gather(&rank, &mut [0; 12], chunk)
+    });
+    assert!(results.iter().all(Result::is_err), "{results:?}");
+}

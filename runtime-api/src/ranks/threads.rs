@@ -27,6 +27,8 @@ pub struct Threads {
 /// What all ranks share.
 struct Group {
     barrier: Barrier,
+    /// The number of the first one, where others of the group are elsewhere.
+    first: u32,
     /// Two for each rank. Double-buffered: writers of turn n+1 never touch a slot that is read in
     /// turn n, and the barrier lets no rank be two turns ahead of another.
     slots: Box<[[RwLock<Slot>; 2]]>,
@@ -61,17 +63,32 @@ impl Threads {
     ///
     /// [`Error::RankCount`] if `count` is 0 or beyond [`Threads::MAX`].
     pub fn group(count: usize) -> Result<Vec<Self>> {
+        Self::group_from(0, count)
+    }
+
+    /// A group whose errors count from `first`.
+    pub(super) fn group_from(first: u32, count: usize) -> Result<Vec<Self>> {
         let ranks = u32::try_from(count).ok().filter(|_| (1..=Self::MAX).contains(&count));
         let Some(ranks) = ranks else {
             return Err(Error::RankCount { asked: count, limit: Self::MAX });
         };
         let slots = (0..count).map(|_| [Slot::new(), Slot::new()]).collect();
-        let group = Arc::new(Group { barrier: Barrier::new(count), slots });
+        let group = Arc::new(Group { barrier: Barrier::new(count), first, slots });
         Ok((0..ranks).map(|rank| Self { group: group.clone(), rank }).collect())
+    }
+
+    /// Its number among the threads here.
+    pub(super) const fn local(&self) -> u32 {
+        self.rank
     }
 
     fn index(&self) -> usize {
         self.rank as usize
+    }
+
+    /// The number of a thread in errors.
+    fn number(&self, rank: u32) -> u32 {
+        self.group.first.saturating_add(rank)
     }
 
     /// Stores what this rank has for the next turn.
@@ -102,7 +119,9 @@ impl Threads {
             let slot = slot.read().unwrap_or_else(PoisonError::into_inner);
             if slot.intent != own {
                 let [does, other_does] = [own, slot.intent].map(|intent| intent.to_string());
-                return Err(Error::RanksDisagree { rank: self.index(), does, other, other_does });
+                let first = self.group.first as usize;
+                let (rank, other) = (first + self.index(), first + other);
+                return Err(Error::RanksDisagree { rank, does, other, other_does });
             }
             take(other, &slot.bytes);
         }
@@ -201,6 +220,6 @@ impl fmt::Display for Intent {
 
 impl Drop for Threads {
     fn drop(&mut self) {
-        self.group.barrier.leave(Failure::new(self.rank, "it is gone"));
+        self.group.barrier.leave(Failure::new(self.number(self.rank), "it is gone"));
     }
 }

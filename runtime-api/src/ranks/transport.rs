@@ -68,6 +68,27 @@ pub trait Transport: Send + Sync {
     fn all_gather(&self, buffer: &mut [u8], chunk: usize, deadline: Option<Deadline>)
     -> Result<()>;
 
+    /// Gives all ranks the bytes that rank `from`, which there is, has in `buffer`, as many on all ranks. By
+    /// default that is a gather in which all ranks up to it have something; a transport that only has to
+    /// move the bytes of one does so.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`all_gather`](Self::all_gather).
+    fn broadcast(&self, from: u32, buffer: &mut [u8], deadline: Option<Deadline>) -> Result<()> {
+        let len = buffer.len();
+        let start = (from as usize).saturating_mul(len);
+        if start == 0 {
+            // A buffer that is one chunk belongs to rank 0 alone.
+            return self.all_gather(buffer, len, deadline);
+        }
+        let mut all = vec![0; start.saturating_add(len)];
+        all[start..].copy_from_slice(buffer);
+        self.all_gather(&mut all, len, deadline)?;
+        buffer.copy_from_slice(&all[start..]);
+        Ok(())
+    }
+
     /// Waits until all ranks have finished what they compute together.
     ///
     /// Either all ranks return from it or none does, as far as the transport can know: a session

@@ -99,10 +99,14 @@ impl Error {
             | Self::Number { .. }
             | Self::Context { .. }
             | Self::Ranks { .. }
+            | Self::RanksDiffer { .. }
+            | Self::NoRank { .. }
+            | Self::Leading
             | Self::Truncate { .. }
             | Self::Encoder
             | Self::Pooling
             | Self::PartOfRanks { .. }
+            | Self::PartOfStages { .. }
             | Self::Window { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,

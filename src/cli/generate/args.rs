@@ -1,18 +1,19 @@
 //! The arguments of `polychord generate`.
 
+use std::fmt;
 use std::io::Read;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::ValueEnum;
 use polychord::api::Memory64Choice;
-use polychord::hub::ModelRef;
 use polychord::model::chat::{Json, Variables};
 use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
 
 use super::Failure;
 use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
-use crate::cli::model::FindArgs;
+use crate::cli::model::{FindArgs, ModelArg};
 use crate::cli::placement::{PlacementArgs, read_plan};
 
 #[derive(Debug, clap::Args)]
@@ -26,10 +27,10 @@ pub(crate) struct Args {
         conflicts_with_all = ["prompt", "chat", "no_special"])]
     pub(crate) prompt_ids: Option<Vec<u32>>,
 
-    /// The model: a path, `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, or nothing for
-    /// SmolLM2-135M-Instruct
+    /// The model: a path, `hf:owner/repo/file.gguf`, `hf:owner/repo:TAG`, the address of a file on a web
+    /// server, whose layers are read as they are needed, or nothing for SmolLM2-135M-Instruct
     #[arg(short, long)]
-    pub(crate) model: Option<ModelRef>,
+    pub(crate) model: Option<ModelArg>,
 
     #[command(flatten)]
     pub(crate) find: FindArgs,
@@ -56,10 +57,21 @@ pub(crate) struct Args {
     #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
     pub(crate) cache_type: CacheType,
 
-    /// Threads that compute, each with guests of its own: a number, or `auto` for as many as there
-    /// are processors, up to the model's heads of keys and values
-    #[arg(long, value_name = "N|auto", default_value_t)]
-    pub(crate) ranks: Ranks,
+    /// Threads that compute, each with guests of its own: a number, `auto` for as many as there
+    /// are processors, up to the model's heads of keys and values, or `mpi` for the processes that mpirun
+    /// has started, with one thread each
+    #[arg(long, value_name = "N|auto|mpi", default_value_t)]
+    ranks: RanksArg,
+
+    /// Compute together with the other processes that mpirun has started, each with as many threads as
+    /// --ranks says. Rank 0 reads the prompt, draws tokens and prints
+    #[arg(long)]
+    mpi: bool,
+
+    /// Make each process of --mpi a stage, which holds some of the plan's guests alone, in order: the hidden
+    /// state goes from process to process. With --placement sharded32 --memories N, or a --plan
+    #[arg(long, requires = "mpi")]
+    pub(crate) stages: bool,
 
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
@@ -165,6 +177,44 @@ pub(crate) struct Args {
     pub(crate) quiet: bool,
 }
 
+/// What `--ranks` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum RanksArg {
+    /// Threads of this process.
+    Threads(Ranks),
+    /// One thread in each process.
+    Mpi,
+}
+
+impl Default for RanksArg {
+    fn default() -> Self {
+        Self::Threads(Ranks::default())
+    }
+}
+
+impl FromStr for RanksArg {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "mpi" => Ok(Self::Mpi),
+            _ => text
+                .parse()
+                .map(Self::Threads)
+                .map_err(|_| "neither a number, nor `auto`, nor `mpi`"),
+        }
+    }
+}
+
+impl fmt::Display for RanksArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threads(ranks) => ranks.fmt(f),
+            Self::Mpi => f.pad("mpi"),
+        }
+    }
+}
+
 /// How weights come into the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Load {
@@ -236,6 +286,19 @@ impl Args {
             self.thinking.map_or_else(Variables::new, |on| Variables::new().thinking(on));
         let option = |all: Variables, (name, value): &(String, Json)| all.set(name, value.clone());
         self.template_option.iter().fold(thinking, option)
+    }
+
+    /// Threads of this process that compute.
+    pub(crate) fn ranks(&self) -> Ranks {
+        match self.ranks {
+            RanksArg::Threads(ranks) => ranks,
+            RanksArg::Mpi => Ranks::default(),
+        }
+    }
+
+    /// Whether other processes compute with this one.
+    pub(crate) fn is_mpi(&self) -> bool {
+        self.mpi || self.ranks == RanksArg::Mpi
     }
 
     pub(crate) fn placement(&self) -> Result<Placement, Failure> {

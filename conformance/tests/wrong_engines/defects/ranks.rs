@@ -10,7 +10,13 @@ pub(super) const DEFECTS: &[Entry] = &[
         name: "ranks/moves_nothing",
         what: "says that it has gathered, and has not",
         defect: &MovesNothing,
-        caught_by: &["ranks/gather", "ranks/sizes"],
+        caught_by: &[
+            "ranks/gather",
+            "ranks/sizes",
+            "ranks/broadcast",
+            "ranks/gone",
+            "ranks/other_program",
+        ],
     },
     Entry {
         name: "ranks/other_traps",

@@ -1,0 +1,129 @@
+//! A web server with one file.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+/// How the server behaves.
+#[derive(Debug, Clone)]
+pub(super) struct Behavior {
+    pub(super) body: Vec<u8>,
+    /// As it is sent; none if it is empty.
+    pub(super) etag: String,
+    /// Of all answers, if not the right one.
+    pub(super) status: u16,
+    pub(super) ignores_ranges: bool,
+    pub(super) ignores_conditions: bool,
+    /// How many requests fail from now on: by this status, or by a connection that breaks off.
+    pub(super) failures: u32,
+    pub(super) failing_status: Option<u16>,
+    /// Breaks off after this many bytes of a body.
+    pub(super) cut: Option<usize>,
+    /// Sends more than the range, without a length.
+    pub(super) more: usize,
+    /// How far the range that is sent is from the one that was asked for.
+    pub(super) shift: usize,
+}
+
+impl Behavior {
+    pub(super) fn good(body: Vec<u8>) -> Self {
+        Self {
+            body,
+            etag: "\"1\"".into(),
+            status: 0,
+            ignores_ranges: false,
+            ignores_conditions: false,
+            failures: 0,
+            failing_status: None,
+            cut: None,
+            more: 0,
+            shift: 0,
+        }
+    }
+}
+
+pub(super) struct TestServer {
+    pub(super) url: String,
+    behavior: Arc<Mutex<Behavior>>,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl TestServer {
+    pub(super) fn start(behavior: Behavior) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/model.gguf", listener.local_addr().unwrap());
+        let behavior = Arc::new(Mutex::new(behavior));
+        let requests = Arc::default();
+        let server = Self { url, behavior: Arc::clone(&behavior), requests: Arc::clone(&requests) };
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (behavior, requests) = (Arc::clone(&behavior), Arc::clone(&requests));
+                // A client that is gone ends its thread.
+                thread::spawn(move || serve(&stream, &behavior, &requests));
+            }
+        });
+        server
+    }
+
+    pub(super) fn change(&self, change: impl FnOnce(&mut Behavior)) {
+        change(&mut self.behavior.lock().unwrap());
+    }
+
+    /// The ranges that were asked for, which are forgotten.
+    pub(super) fn requests(&self) -> Vec<String> {
+        std::mem::take(&mut self.requests.lock().unwrap())
+    }
+}
+
+/// Answers one request, and closes the connection.
+fn serve(
+    mut stream: &TcpStream,
+    behavior: &Mutex<Behavior>,
+    requests: &Mutex<Vec<String>>,
+) -> Option<()> {
+    let lines: Vec<_> = BufReader::new(stream)
+        .lines()
+        .map_while(Result::ok)
+        .take_while(|line| !line.is_empty())
+        .collect();
+    let header = |name: &str| {
+        let fields = lines.iter().filter_map(|line| line.split_once(": "));
+        let mut found = fields.filter(|(field, _)| field.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value.to_owned())
+    };
+    let range = header("range")?;
+    requests.lock().unwrap().push(range.clone());
+    let mut it = behavior.lock().unwrap();
+    if it.failures > 0 {
+        it.failures -= 1;
+        let status = it.failing_status?;
+        write!(stream, "HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            .ok()?;
+        return Some(());
+    }
+    let it = it.clone();
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    let first = first.parse::<usize>().ok()? + it.shift;
+    let end = (last.parse::<usize>().ok()? + it.shift + 1).min(it.body.len());
+    let etag = if it.etag.is_empty() { String::new() } else { format!("etag: {}\r\n", it.etag) };
+    let matches = header("if-match").is_none_or(|tag| tag == it.etag);
+    let (status, body) = match (it.status, matches || it.ignores_conditions) {
+        (0, false) => (412, &[][..]),
+        (0, true) if it.ignores_ranges => (200, &it.body[..]),
+        (0, true) if first >= end => (416, &[][..]),
+        (0, true) => (206, &it.body[first..end]),
+        (status, _) => (status, &[][..]),
+    };
+    let mut head = format!("HTTP/1.1 {status} It\r\nconnection: close\r\n{etag}");
+    if status == 206 {
+        head += &format!("content-range: bytes {first}-{}/{}\r\n", end - 1, it.body.len());
+    }
+    if it.more == 0 {
+        head += &format!("content-length: {}\r\n", body.len());
+    }
+    stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+    let body = &body[..it.cut.unwrap_or(body.len()).min(body.len())];
+    stream.write_all(body).ok()?;
+    stream.write_all(&vec![0; it.more]).ok()
+}
