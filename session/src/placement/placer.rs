@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use polychord_abi::PAGE;
-use polychord_model::layout::{Cut, Kind, Part};
+use polychord_model::layout::{Cut, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Plan, Policy, Requirements, Strategy,
+    Capabilities, Guests, Inventory, Plan, Policy, Requirements, Strategy,
 };
 
 use super::budget::default_budget;
@@ -104,8 +104,8 @@ impl<'a> Placer<'a> {
             return self.place_paged(budget, Policy::default(), &reason);
         }
         let all = u64::from(self.model.config().blocks)
-            .saturating_mul(self.sizes.cache)
-            .saturating_add(self.sizes.fixed)
+            .saturating_mul(self.sizes.demand.cache)
+            .saturating_add(self.sizes.demand.fixed)
             .saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
         self.place_resident(split, reason).or_else(|_| {
@@ -293,37 +293,14 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Layers that cannot be apart: the embedding, each block, the output. An output that is
-    /// tied to the embedding is computed where the embedding is.
+    /// Layers that cannot be apart.
     fn parts(&self) -> Inventory {
-        let layout = self.model.layout(Cut::ByPart);
-        let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
-        let group = |layers: Vec<_>, cache| Group::new(Kind::Any.region(), layers).cache(cache);
-        let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
-        let tied = layout.is_tied();
-        if tied {
-            first.extend(output.iter().cloned());
-        }
-        let mut groups = vec![group(first, 0)];
-        let blocks = 0..self.model.config().blocks;
-        groups.extend(blocks.map(|block| group(layers(Part::Block(block)), self.sizes.cache)));
-        if !tied {
-            groups.push(group(output, 0));
-        }
-        Inventory::new(groups).replicated(layers(Part::RopeFreqs)).overhead(self.sizes.fixed)
+        self.sizes.demand.parts(self.model.layout(Cut::ByPart), self.model.config().blocks)
     }
 
-    /// Layers of each kind; keys and values go with the attention.
+    /// Layers of each kind.
     fn kinds(&self) -> Inventory {
-        let layout = self.model.layout(Cut::ByKind);
-        let cache = u64::from(self.model.config().blocks).saturating_mul(self.sizes.cache);
-        let group = |kind: Kind| {
-            let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
-            group.cache(if kind == Kind::Attention { cache } else { 0 })
-        };
-        let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
-        let replicated = layout.layers_of(Part::RopeFreqs).cloned();
-        Inventory::new(kinds.map(group)).replicated(replicated).overhead(self.sizes.fixed)
+        self.sizes.demand.kinds(self.model.layout(Cut::ByKind), self.model.config().blocks)
     }
 
     /// Checks that each guest has room for its layers, its cache and the activations.
