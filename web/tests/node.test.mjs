@@ -88,15 +88,17 @@ test("a plan is followed, and one of another model refused", async () => {
 
 test("conversations go on where they are the same, and an answer can be stopped", async () => {
   const session = await startSession(MODEL, { context: 128 });
-  const turns = [{ role: "user", content: "What is the capital of France?" }];
-  const answer = async (signal, maxTokens = 16) => {
+  // The README's first command.
+  const turns = [{ role: "user", content: "Explain in one sentence what a language model is." }];
+  const answer = async (signal, maxTokens = 32) => {
     const steps = session.generate(session.encodeChat(turns), { maxTokens, hash: true, signal });
     let step = await steps.next();
     while (!step.done) step = await steps.next();
     return step.value;
   };
   const first = await answer();
-  assert.match(first.text, /Paris/);
+  assert.equal(first.promptTokens, 40);
+  assert.match(first.text, /^A language model is a computer program designed to generate and produce text based on pre-defined\s+rules and patterns.$/);
   const again = await answer();
   assert.deepEqual([again.hash, again.ids], [first.hash, first.ids]);
   const stop = new AbortController();

@@ -159,7 +159,16 @@ impl<'a> Placer<'a> {
 
     fn paged(&self, resident_bytes: u64, reason: &str) -> Result<Placed> {
         let paged = |guests| Strategy::Paged { guests, resident_bytes };
-        let plan = self.fewest_guests(paged)?;
+        let plan = match self.fewest_guests(paged) {
+            // A layer that is larger than its window.
+            Err(Error::Plan(polychord_plan::Error::InvalidPlan { reason })) => {
+                return Err(Error::Unusable(format!(
+                    "with {resident_bytes} bytes for all weights, {reason}: allow more \
+                     (residentBytes)"
+                )));
+            }
+            plan => plan?,
+        };
         self.check_windows(&plan, resident_bytes)?;
         self.check_room("paged", &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
