@@ -69,7 +69,7 @@ export function serveDemo(port: number, model?: string): Promise<{ server: Serve
       response.writeHead(302, { ...ISOLATION, Location: "/demo/" }).end();
     } else if (model !== undefined && pathname === "/model.gguf") {
       if (!serveFile(join(model, ".."), `/${model.slice(model.lastIndexOf(sep) + 1)}`, request, response, ISOLATION)) response.writeHead(404, ISOLATION).end();
-    } else if (!/^\/(demo|dist)\//.test(pathname) || !serveFile(ROOT, pathname, request, response, ISOLATION)) {
+    } else if (!/^\/((demo|dist)\/|sw\.js$)/.test(pathname) || !serveFile(ROOT, pathname, request, response, ISOLATION)) {
       response.writeHead(404, { ...ISOLATION, "Content-Type": "text/plain" }).end("not found\n");
     }
   });
