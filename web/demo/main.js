@@ -75,7 +75,8 @@ async function load(from) {
   opened = undefined;
   const began = performance.now();
   try {
-    if (from.keep) await navigator.storage?.persist?.();
+    // Not waited for: Firefox asks the person, who may have other things to do.
+    if (from.keep) navigator.storage?.persist?.().catch(() => undefined);
     opened = await open(from, options());
     source = from;
     const seconds = ((performance.now() - began) / 1000).toFixed(1);

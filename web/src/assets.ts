@@ -35,7 +35,7 @@ export async function compileGuest(build: Build, relaxed: boolean): Promise<WebA
     return await WebAssembly.compile(await response.arrayBuffer());
   } catch (error) {
     const kind = error instanceof WebAssembly.CompileError ? "unsupported" : "network";
-    throw new PolychordError(kind, `the guest ${name} cannot be had: ${String(error)}`, { cause: error });
+    throw new PolychordError(kind, `the guest ${name} cannot be loaded: ${String(error)}`, { cause: error });
   }
 }
 

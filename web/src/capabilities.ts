@@ -178,7 +178,7 @@ async function deviceBytes(): Promise<number | undefined> {
 
 /** What was chosen, and why. */
 export interface Choice {
-  /** `auto`, with which placements can be had in what order, is for the plan to decide by size. */
+  /** `auto`, with which placements there are in what order, is for the plan to decide by size. */
   readonly placements: readonly string[];
   readonly relaxed: boolean;
   readonly ranks: number;
@@ -195,7 +195,7 @@ export function choose(can: Capabilities, heads = 1): Choice {
   reasons.push(can.multiMemory.ok ? "multi32: " + can.multiMemory.why : "no multi32: " + can.multiMemory.why);
   reasons.push(can.memory64.ok ? `native64: up to ${can.memory64Bytes} bytes` : "no native64: " + can.memory64.why);
   reasons.push((can.relaxedSimd.ok ? "relaxed SIMD: " : "no relaxed SIMD: ") + can.relaxedSimd.why);
-  // Each rank has the weights for itself, so more than one is not chosen where nobody asks for it.
+  // Each rank has the weights for itself, so more than one is taken only where the caller asks for it.
   reasons.push(can.threads.ok ? `up to ${Math.min(can.processors, heads)} ranks: ${can.threads.why}` : "one rank: " + can.threads.why);
   return { placements, relaxed: can.relaxedSimd.ok, ranks: 1, reasons };
 }

@@ -15,6 +15,7 @@ const USAGE = `usage: polychord-web generate [OPTIONS] MODEL [PROMPT]
 Runs a GGUF model in Node's own WebAssembly engine; serves the demo page to browsers on this machine.
 
   -n, --max-tokens N      most tokens to generate (default 32)
+      --ids 1,2,3         tokens in place of a prompt
       --chat              the prompt is a message for the model to answer
       --placement NAME    auto, resident32, sharded32, multi32, native64 or paged
       --memories N        how many guests sharded32 has
@@ -36,6 +37,7 @@ async function main(): Promise<void> {
     allowPositionals: true,
     options: {
       "max-tokens": { type: "string", short: "n", default: "32" },
+      ids: { type: "string" },
       chat: { type: "boolean", default: false },
       placement: { type: "string", default: "auto" },
       memories: { type: "string" },
@@ -83,16 +85,17 @@ async function main(): Promise<void> {
   set("activations", values.activations);
   set("cacheType", values["cache-type"]);
   if (values.plan !== undefined) set("plan", JSON.parse(await (await import("node:fs/promises")).readFile(values.plan, "utf8")));
+  const ids = values.ids?.split(",").map((id) => number("ids", id)!);
   if (options.context === undefined) {
     // As much as the prompt and the answer take, as `polychord` does it.
     const header = await openModel(NodeFile.open(model));
-    const { length } = values.chat ? header.encodeChat(JSON.stringify([{ role: "user", content: prompt }]), Date.now()) : header.encode(prompt, true);
+    const { length } = ids ?? (values.chat ? header.encodeChat(JSON.stringify([{ role: "user", content: prompt }]), Date.now()) : header.encode(prompt, true));
     options.context = Math.min(length + maxTokens, (JSON.parse(header.info()) as ModelInfo).contextLength);
     header.free();
   }
   const session = await startSession(model, options);
   const ready = performance.now() - began;
-  const tokens = values.chat ? session.encodeChat([{ role: "user", content: prompt }]) : session.encode(prompt);
+  const tokens = ids ?? (values.chat ? session.encodeChat([{ role: "user", content: prompt }]) : session.encode(prompt));
   const sampling = { temperature: number("temperature", values.temperature)!, seed: number("seed", values.seed)! };
   const answer = session.generate(tokens, { maxTokens, sampling, hash: values.json });
   let step = await answer.next();

@@ -60,9 +60,9 @@ export class Polychord {
     return this.send({ type: "open", source, options }, { progress });
   }
 
-  /** Answers a conversation, or continues a text. */
+  /** Answers a conversation, or continues a text, or tokens. */
   generate(
-    what: { messages: Message[] } | { prompt: string },
+    what: { messages: Message[] } | { prompt: string } | { ids: number[] },
     options: Omit<GenerateOptions, "signal" | "pause"> = {},
     token?: (text: string) => void,
   ): Promise<Generated> {

@@ -18,7 +18,7 @@ export type OpenOptions = Omit<SessionOptions, "startRank" | "progress" | "signa
 export type Request =
   | { type: "capabilities"; id: number }
   | { type: "open"; id: number; source: ModelSource; options: OpenOptions }
-  | { type: "generate"; id: number; prompt?: string; messages?: Message[]; options: Omit<GenerateOptions, "signal" | "pause"> }
+  | { type: "generate"; id: number; prompt?: string; messages?: Message[]; ids?: number[]; options: Omit<GenerateOptions, "signal" | "pause"> }
   | { type: "remove"; id: number; url: string }
   | { type: "close"; id: number }
   | { type: "cancel" }

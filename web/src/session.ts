@@ -61,6 +61,9 @@ export interface ModelInfo {
   readonly fileBytes: number;
   readonly headerBytes: number;
   readonly weightBytes: number;
+  /** Whether it has a vocabulary: else there are tokens, and no text. */
+  readonly vocabulary: boolean;
+  /** Whether it has a template for conversations. */
   readonly chat: boolean;
 }
 
@@ -370,8 +373,8 @@ export class Session {
         if (ids.length === 0) prompt = performance.now() - begin;
         all.push(id);
         ids.push(id);
-        const isEnd = this.model.isEnd(id);
-        let piece = isEnd ? "" : explained(() => text.push(this.model, id));
+        const isEnd = this.info.vocabulary && this.model.isEnd(id);
+        let piece = isEnd || !this.info.vocabulary ? "" : explained(() => text.push(this.model, id));
         if (isEnd || ids.length >= most) piece += text.finish();
         written += piece;
         yield { id, text: piece, isEnd };

@@ -26,7 +26,7 @@ export class UrlSource implements Source {
     private readonly options: UrlOptions,
   ) {}
 
-  /** Asks for the first byte, and so for the length, and whether ranges are had at all. */
+  /** Asks for the first byte, and so for the length, and whether the server knows ranges at all. */
   static async open(url: string | URL, options: UrlOptions = {}): Promise<UrlSource> {
     const name = String(url);
     const response = await request(name, 0, 1, undefined, options).catch((error: unknown) => {

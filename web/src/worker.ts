@@ -52,7 +52,8 @@ async function serve(request: Exclude<Request, { type: "cancel" }>, answer: (ans
     case "generate": {
       if (!session) throw new PolychordError("argument", "no model is open");
       stopping = new AbortController();
-      const tokens = request.messages ? session.encodeChat(request.messages) : session.encode(request.prompt ?? "");
+      const { messages, prompt, ids } = request;
+      const tokens = ids ?? (messages ? session.encodeChat(messages) : session.encode(prompt ?? ""));
       const steps = session.generate(tokens, { ...request.options, signal: stopping.signal, pause: turn });
       let step = await steps.next();
       for (; !step.done; step = await steps.next()) {

@@ -71,7 +71,7 @@ pub(crate) enum Error {
         limit: u64,
     },
     /// What the host has not.
-    #[error("{placement} is not to be had here: {reason}")]
+    #[error("{placement} is not available here: {reason}")]
     Unavailable {
         /// What was asked for.
         placement: &'static str,

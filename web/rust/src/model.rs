@@ -77,6 +77,7 @@ impl Model {
             "fileBytes": self.gguf.file_len(),
             "headerBytes": self.gguf.data_offset(),
             "weightBytes": weights,
+            "vocabulary": text("tokenizer.ggml.model").is_some(),
             "chat": text("tokenizer.chat_template").is_some(),
         })
         .to_string()

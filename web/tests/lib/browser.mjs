@@ -12,5 +12,5 @@ export async function launch(name, profile) {
   const root = process.getuid?.() === 0;
   const args = name === "chromium" ? ["--disable-dev-shm-usage", ...(root ? ["--no-sandbox"] : [])] : [];
   const more = name === "firefox" ? { extraPrefsFirefox: { "dom.workers.modules.enabled": true } } : {};
-  return puppeteer.launch({ browser: name === "firefox" ? "firefox" : "chrome", executablePath, headless: true, args, userDataDir: profile, protocolTimeout: 180_000, ...more });
+  return puppeteer.launch({ browser: name === "firefox" ? "firefox" : "chrome", executablePath, headless: true, args, userDataDir: profile, protocolTimeout: 600_000, ...more });
 }
