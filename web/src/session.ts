@@ -3,7 +3,7 @@
 import { compileGuest, initModel } from "./assets.js";
 import { capabilities, choose, type Capabilities } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
-import { Model, Placed, Sampler, Sha256, Text } from "./model/model.js";
+import { Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
 import type { PagerStats } from "./pager.js";
 import type { PlaceOptions, Placement } from "./placement.js";
 import { RankMember } from "./ranks.js";
@@ -439,7 +439,7 @@ function checkRanks(ranks: number, info: ModelInfo): number {
 
 function place(model: Model, json: string): Placed {
   try {
-    return model.place(json);
+    return placeModel(model, json);
   } catch (error) {
     throw new PolychordError("memory", error instanceof Error ? error.message : String(error), { cause: error });
   }

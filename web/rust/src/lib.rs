@@ -14,6 +14,7 @@ mod sampler;
 
 pub use hash::Sha256;
 pub use model::Model;
+pub use place::place;
 pub use placed::Placed;
 pub use sampler::{Sampler, Text};
 

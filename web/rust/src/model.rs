@@ -15,9 +15,6 @@ use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{Error, Result};
-use crate::options::Options;
-use crate::place::Placer;
-use crate::placed::Placed;
 
 /// The header of a model file.
 #[wasm_bindgen]
@@ -115,15 +112,6 @@ impl Model {
     pub fn is_end(&self, id: u32) -> bool {
         self.tokenizer().is_ok_and(|it| it.is_end_of_generation(id))
     }
-
-    /// Decides which guests hold which layers.
-    ///
-    /// # Errors
-    ///
-    /// If there is no room, with the numbers, or the plan is for another model.
-    pub fn place(&self, options: &str) -> std::result::Result<Placed, JsError> {
-        Ok(Options::read(options).and_then(|options| self.placed(&options))?)
-    }
 }
 
 impl Model {
@@ -143,10 +131,6 @@ impl Model {
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         drop(tensors);
         Ok(Self { gguf, config, layouts, tokenizer: OnceCell::new() })
-    }
-
-    pub(crate) fn placed(&self, options: &Options) -> Result<Placed> {
-        Placer::new(self, options)?.place(options)
     }
 
     pub(crate) fn layout(&self, cut: Cut) -> &Layout {

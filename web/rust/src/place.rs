@@ -9,13 +9,27 @@ use polychord_model::layout::{Cut, Layout, Part};
 use polychord_plan::range::PAGE;
 use polychord_plan::{Guests, Inventory, Plan, PlannedMemory, Strategy};
 
+use wasm_bindgen::JsError;
+use wasm_bindgen::prelude::wasm_bindgen;
+
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::{Host, Options};
 use crate::placed::{Build, Placed};
 
+/// Decides which guests hold which layers of a model; `options` is JSON.
+///
+/// # Errors
+///
+/// If there is no room, with the numbers, or the plan is for another model.
+#[wasm_bindgen]
+pub fn place(model: &Model, options: &str) -> std::result::Result<Placed, JsError> {
+    let options = Options::read(options)?;
+    Ok(Placer::new(model, &options)?.place(&options)?)
+}
+
 /// What decides about the placement of a model.
-pub(crate) struct Placer<'a> {
+struct Placer<'a> {
     model: &'a Model,
     settings: Settings,
     demand: Demand,
@@ -26,13 +40,13 @@ pub(crate) struct Placer<'a> {
 const MEMORIES: usize = 9;
 
 impl<'a> Placer<'a> {
-    pub(crate) fn new(model: &'a Model, options: &Options) -> Result<Self> {
+    fn new(model: &'a Model, options: &Options) -> Result<Self> {
         let settings = options.settings(&model.config)?;
         let demand = Demand::new(&model.config, &settings);
         Ok(Self { model, settings, demand, host: options.host.clone() })
     }
 
-    pub(crate) fn place(&self, options: &Options) -> Result<Placed> {
+    fn place(&self, options: &Options) -> Result<Placed> {
         if let Some(plan) = &options.plan {
             return self.planned(plan);
         }
@@ -200,7 +214,13 @@ impl<'a> Placer<'a> {
         self.placed(name, reason.to_owned(), Build::Wasm32, plan)
     }
 
-    fn placed(&self, name: &'static str, reason: String, build: Build, plan: Plan) -> Result<Placed> {
+    fn placed(
+        &self,
+        name: &'static str,
+        reason: String,
+        build: Build,
+        plan: Plan,
+    ) -> Result<Placed> {
         Placed::new(self.model, self.settings, &self.demand, name, reason, build, plan)
     }
 

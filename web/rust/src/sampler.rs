@@ -31,11 +31,7 @@ impl Sampler {
     /// # Errors
     ///
     /// If a logit is no number.
-    pub fn sample(
-        &mut self,
-        logits: &[f32],
-        recent: &[u32],
-    ) -> std::result::Result<u32, JsError> {
+    pub fn sample(&mut self, logits: &[f32], recent: &[u32]) -> std::result::Result<u32, JsError> {
         Ok(self.0.sample(logits.iter().copied(), recent).map_err(Error::from)?)
     }
 }
