@@ -45,11 +45,13 @@ test("all that can be used has a name, and is reached by keyboard", async () => 
     all.filter((it) => !(it.labels?.length || it.textContent.trim() || it.getAttribute("aria-label"))).map((it) => it.outerHTML));
   assert.deepEqual(nameless, []);
   const reached = new Set();
-  for (let step = 0; step < 25; step += 1) {
+  const wanted = ["skip", "url", "load", "file", "prompt"];
+  // Not further: Firefox goes on into its own buttons, which then get the keys of later tests.
+  for (let step = 0; step < 25 && !wanted.every((id) => reached.has(id)); step += 1) {
     await page.keyboard.press("Tab");
     reached.add(await page.evaluate(() => document.activeElement.id || document.activeElement.className));
   }
-  for (const id of ["skip", "url", "load", "file", "prompt"]) assert.ok(reached.has(id), `${id} is not among ${[...reached]}`);
+  for (const id of wanted) assert.ok(reached.has(id), `${id} is not among ${[...reached]}`);
 });
 
 test("the model of the server is loaded, and answers", async () => {
