@@ -1,7 +1,8 @@
 //! GGUF models as data: from the bytes of a file to what a guest is told, and from logits to text.
 //!
 //! - [`gguf`] reads the header of a file, [`config`] the shape of the network in it.
-//! - [`layout`] cuts the file into layers, [`descriptor`] describes the network to the guest.
+//! - [`layout`] cuts the file into layers, [`descriptor`] describes the network to the guest, and
+//!   [`demand`] says what it needs beside its weights.
 //! - [`tokenizer`] turns text into tokens and back, [`chat`] a conversation into text.
 //! - [`sampler`] chooses the next token from logits.
 //!
@@ -11,6 +12,7 @@
 
 pub mod chat;
 pub mod config;
+pub mod demand;
 pub mod descriptor;
 pub mod families;
 pub mod gguf;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use polychord_abi::PAGE;
-use polychord_model::layout::{Cut, Kind, Part};
+use polychord_model::layout::{Cut, Part};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Group, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
+    Capabilities, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
 };
 
 use super::budget::default_budget;
@@ -112,7 +112,8 @@ impl<'a> Placer<'a> {
                 format!("{weights} bytes of weights{each} are more than there is free memory");
             return self.place_paged(budget, Policy::default(), &reason);
         }
-        let all = self.sizes.all_caches().saturating_add(self.sizes.fixed).saturating_add(weights);
+        let demand = &self.sizes.demand;
+        let all = demand.all_caches().saturating_add(demand.fixed).saturating_add(weights);
         let reason = format!("weights and cache, {all} bytes, fit in one 32-bit memory");
         self.place_resident(split, reason).or_else(|_| {
             let split = match split {
@@ -319,51 +320,14 @@ impl<'a> Placer<'a> {
         }
     }
 
-    /// Layers that cannot be apart: the embedding, each block, or several that share keys, the output. An output that is
-    /// tied to the embedding is computed where the embedding is.
+    /// Layers that cannot be apart.
     fn parts(&self, cut: Cut) -> Inventory {
-        let layout = self.model.layout(cut);
-        let layers = |part| layout.layers_of(part).cloned().collect::<Vec<_>>();
-        let group = |layers: Vec<_>, cache| Group::new(Kind::Any.region(), layers).cache(cache);
-        let (mut first, output) = (layers(Part::Embedding), layers(Part::Output));
-        let tied = layout.is_tied();
-        if tied {
-            first.extend(output.iter().cloned());
-        }
-        let mut groups = vec![group(first, 0)];
-        let config = self.model.config();
-        let together = config.tied_blocks().unwrap_or(0..0);
-        for (block, shape) in (0..).zip(&config.layers) {
-            let (mut its, cache) = (layers(Part::Block(block)), self.sizes.cache(block));
-            let experts = 0..shape.experts;
-            its.extend(experts.flat_map(|expert| layers(Part::Expert { block, expert })));
-            // Blocks that use keys and values of others are where these are.
-            match groups.last_mut().filter(|_| together.contains(&block) && block > together.start)
-            {
-                Some(last) => {
-                    last.layers.extend(its);
-                    last.cache = last.cache.saturating_add(cache);
-                }
-                None => groups.push(group(its, cache)),
-            }
-        }
-        if !tied {
-            groups.push(group(output, 0));
-        }
-        Inventory::new(groups).replicated(layers(Part::RopeFreqs)).overhead(self.sizes.fixed)
+        self.sizes.demand.parts(self.model.config(), self.model.layout(cut))
     }
 
-    /// Layers of each kind; keys and values go with the attention.
+    /// Layers of each kind.
     fn kinds(&self) -> Inventory {
-        let layout = self.model.layout(Cut::ByKind);
-        let cache = self.sizes.all_caches();
-        let group = |kind: Kind| {
-            let group = Group::new(kind.region(), layout.layers_of_kind(kind).cloned());
-            group.cache(if kind == Kind::Attention { cache } else { 0 })
-        };
-        let kinds = [Kind::Embeddings, Kind::Attention, Kind::FeedForward, Kind::Output];
-        let replicated = layout.layers_of(Part::RopeFreqs).cloned();
-        Inventory::new(kinds.map(group)).replicated(replicated).overhead(self.sizes.fixed)
+        self.sizes.demand.kinds(self.model.layout(Cut::ByKind))
     }
 
     /// Checks that each guest has room for its layers, its cache and the activations.

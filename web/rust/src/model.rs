@@ -1,0 +1,198 @@
+//! The header of a model file, and what it is for.
+
+use std::cell::OnceCell;
+use std::io::{self, Read};
+use std::time::{Duration, UNIX_EPOCH};
+
+use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message, Variables};
+use polychord_model::config::Config;
+use polychord_model::gguf::Gguf;
+use polychord_model::layout::{Cut, Layout};
+use polychord_model::tokenizer::{SpecialTokens, Tokenizer};
+use polychord_plan::Plan;
+use serde_json::json;
+use wasm_bindgen::JsError;
+use wasm_bindgen::prelude::wasm_bindgen;
+
+use crate::error::{Error, Result};
+
+/// The header of a model file.
+#[wasm_bindgen]
+#[derive(Debug)]
+pub struct Model {
+    gguf: Gguf,
+    pub(crate) config: Config,
+    /// By part, and by kind.
+    layouts: [Layout; 2],
+    /// Made when first needed.
+    tokenizer: OnceCell<Tokenizer>,
+}
+
+/// The beginning of a file, which notices if more is asked for.
+struct Head<'a> {
+    bytes: &'a [u8],
+    is_whole: bool,
+    wants_more: &'a mut bool,
+}
+
+impl Read for Head<'_> {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() && !self.is_whole && !to.is_empty() {
+            *self.wants_more = true;
+        }
+        self.bytes.read(to)
+    }
+}
+
+#[wasm_bindgen]
+impl Model {
+    /// Reads the header from the beginning of a file of `file_bytes` bytes; undefined if it goes on
+    /// behind what was given.
+    ///
+    /// # Errors
+    ///
+    /// If it is no GGUF file, damaged, or a network that no guest computes.
+    pub fn read(head: &[u8], file_bytes: f64) -> std::result::Result<Option<Self>, JsError> {
+        Ok(Self::from_head(head, whole(file_bytes))?)
+    }
+
+    /// What the file is, as JSON.
+    #[must_use]
+    pub fn info(&self) -> String {
+        let metadata = self.gguf.metadata();
+        let text = |key| metadata.str(key).ok().flatten().map(str::to_owned);
+        let Config { blocks, dim, vocab, context_length, .. } = self.config;
+        let weights: u64 = self.layouts[0].layers.iter().map(|layer| layer.bytes).sum();
+        json!({
+            "name": text("general.name"),
+            "architecture": text("general.architecture"),
+            "blocks": blocks,
+            "dim": dim,
+            "vocab": vocab,
+            "contextLength": context_length,
+            "heads": self.config.heads,
+            "fileBytes": self.gguf.file_len(),
+            "headerBytes": self.gguf.data_offset(),
+            "weightBytes": weights,
+            "vocabulary": text("tokenizer.ggml.model").is_some(),
+            "chat": text("tokenizer.chat_template").is_some(),
+        })
+        .to_string()
+    }
+
+    /// The tokens of a text that is to be continued. With `special`, control tokens in it are read.
+    ///
+    /// # Errors
+    ///
+    /// If the file has no vocabulary that is known.
+    pub fn encode(&self, text: &str, special: bool) -> std::result::Result<Vec<u32>, JsError> {
+        let special = if special { SpecialTokens::Parse } else { SpecialTokens::AsText };
+        Ok(self.tokenizer()?.encode_prompt(text, special)?)
+    }
+
+    /// The tokens of a conversation that the model is to continue: `messages` is a JSON array of
+    /// objects with `role` and `content`. `now` is the date for templates that ask for one, in
+    /// milliseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// If the file has no template, or that refuses the conversation.
+    #[wasm_bindgen(js_name = encodeChat)]
+    pub fn encode_chat(
+        &self,
+        messages: &str,
+        now: Option<f64>,
+    ) -> std::result::Result<Vec<u32>, JsError> {
+        Ok(self.chat(messages, now)?)
+    }
+
+    /// Whether a token ends an answer.
+    #[wasm_bindgen(js_name = isEnd)]
+    #[must_use]
+    pub fn is_end(&self, id: u32) -> bool {
+        self.tokenizer().is_ok_and(|it| it.is_end_of_generation(id))
+    }
+}
+
+impl Model {
+    pub(crate) fn from_head(head: &[u8], file_bytes: u64) -> Result<Option<Self>> {
+        let mut wants_more = false;
+        let is_whole = head.len() as u64 >= file_bytes;
+        let read =
+            Gguf::read(Head { bytes: head, is_whole, wants_more: &mut wants_more }, file_bytes);
+        match read {
+            Err(_) if wants_more => Ok(None),
+            read => Self::from_gguf(read?).map(Some),
+        }
+    }
+
+    fn from_gguf(gguf: Gguf) -> Result<Self> {
+        let (config, tensors) = Config::from_gguf(&gguf)?;
+        if config.is_encoder() {
+            return Err(Error::Encoder);
+        }
+        let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
+        drop(tensors);
+        Ok(Self { gguf, config, layouts, tokenizer: OnceCell::new() })
+    }
+
+    pub(crate) fn layout(&self, cut: Cut) -> &Layout {
+        match cut {
+            // Experts come in with their block here.
+            Cut::ByPart | Cut::ByExpert => &self.layouts[0],
+            Cut::ByKind => &self.layouts[1],
+        }
+    }
+
+    /// The layout that a plan was made from.
+    pub(crate) fn layout_of(&self, plan: &Plan) -> Result<&Layout> {
+        let [by_part, by_kind] = &self.layouts;
+        if plan.check_model(&by_kind.layers).is_ok() {
+            return Ok(by_kind);
+        }
+        plan.check_model(&by_part.layers)?;
+        Ok(by_part)
+    }
+
+    pub(crate) fn tokenizer(&self) -> Result<&Tokenizer> {
+        if let Some(tokenizer) = self.tokenizer.get() {
+            return Ok(tokenizer);
+        }
+        let tokenizer = Tokenizer::from_gguf(&self.gguf)?;
+        Ok(self.tokenizer.get_or_init(|| tokenizer))
+    }
+
+    fn chat(&self, messages: &str, now: Option<f64>) -> Result<Vec<u32>> {
+        let messages: Vec<Message> = serde_json::from_str(messages)
+            .map_err(|reason| Error::Json { what: "messages", reason })?;
+        let mut template = ChatTemplate::from_gguf(&self.gguf)?;
+        if let Some(now) = now {
+            template = template.with_date(UNIX_EPOCH + Duration::from_millis(whole(now)));
+        }
+        let variables = Variables::new();
+        let rendered = template.render_with(&messages, GenerationPrompt::Add, &variables)?;
+        Ok(self.tokenizer()?.encode_chat(&rendered)?)
+    }
+}
+
+/// A number that JavaScript has as a float; 0 for what is none.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
+const fn whole(number: f64) -> u64 {
+    number as u64
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    #[test]
+    fn more_is_asked_for_where_a_header_goes_on() {
+        let head = b"GGUF\x03\0\0\0";
+        assert!(Model::from_head(head, 1 << 20).expect("it may go on").is_none());
+        let error = Model::from_head(head, 8).expect_err("the file ends there");
+        assert!(error.to_string().contains("8 bytes"), "{error}");
+        let zip = b"PK\x03\x04 not a model";
+        let error = Model::from_head(zip, zip.len() as u64).expect_err("another format");
+        assert!(error.to_string().contains("GGUF"), "{error}");
+    }
+}

@@ -1,0 +1,163 @@
+// The default model in real browsers, headless: its hash in all placements, alone and in two ranks;
+// loading from files, addresses and storage, and all that goes wrong with these.
+//
+//   BROWSER=chromium|firefox node --test web/tests/browsers.test.mjs
+
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+
+import { launch } from "./lib/browser.mjs";
+import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
+import { mend, start } from "./lib/server.mjs";
+
+const name = process.env.BROWSER ?? "chromium";
+const profile = mkdtempSync(join(tmpdir(), "polychord-browser-"));
+const [here, other, plain] = [await start(), await start({ isolated: false }), await start({ isolated: false })];
+const browser = await launch(name, profile);
+test.after(async () => {
+  await browser.close();
+  [here, other, plain].forEach((server) => server.close());
+  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+});
+
+async function open(server = here) {
+  const page = await browser.newPage();
+  page.on("pageerror", (error) => console.error(`page: ${error.message}`));
+  await page.goto(`${server.url}/tests/page.html`);
+  await page.waitForFunction("window.ready");
+  return page;
+}
+
+const run = (page, source, options = {}, maxTokens = TOKENS) =>
+  page.evaluate((...args) => window.open_(...args), source, options, PROMPT, maxTokens);
+const kept = { kind: "url", url: `${here.url}/model/kept/model.gguf`, keep: true };
+const from = (way, server = here, keep = false) => ({ kind: "url", url: `${server.url}/model/${way}/model.gguf`, keep });
+
+const page = await open();
+const { can, choice } = await page.evaluate(async () => {
+  const model = new window.Polychord();
+  const all = await model.capabilities();
+  model.close();
+  return all;
+});
+console.log(JSON.stringify({ name, can, choice }));
+
+test("what the browser can do", () => {
+  assert.ok(can.simd.ok && can.threads.ok && can.opfs.ok, JSON.stringify(can));
+  assert.ok(can.memory32Bytes >= 2 ** 31);
+  assert.ok(choice.reasons.length > 3);
+});
+
+test("an address is loaded by ranges, straight into the guest", async () => {
+  const result = await run(page, from("good"));
+  assert.equal(result.error, undefined);
+  assert.equal(result.hash.slice(0, HASH.length), HASH);
+  assert.match(result.text, /Paris/);
+});
+
+test("a model is kept in storage, and the next visit downloads nothing", async () => {
+  const first = await run(page, kept);
+  assert.equal(first.error, undefined);
+  assert.equal(first.hash.slice(0, HASH.length), HASH);
+  assert.ok(first.phases.download && first.phases.check, JSON.stringify(first.phases));
+  const requests = here.requests.kept;
+  const again = await run(await open(), kept, {}, 2);
+  assert.equal(again.error, undefined);
+  assert.equal(here.requests.kept, requests);
+});
+
+const runs = [["resident32", 1], ["resident32", 2], ["sharded32", 1], ["sharded32", 2], ["multi32", 1], ["multi32", 2], ["native64", 1], ["native64", 2], ["paged", 1]];
+for (const [placement, ranks] of runs) {
+  const skip = (placement === "multi32" && !can.multiMemory.ok && can.multiMemory.why) || (placement === "native64" && !can.memory64.ok && can.memory64.why) || false;
+  test(`${placement}, ${ranks} rank(s): the hash of all engines`, { skip }, async () => {
+    const more = placement === "sharded32" ? { memories: 3 } : placement === "paged" ? { residentBytes: 48 << 20 } : {};
+    const result = await run(page, kept, { placement, ranks, ...more });
+    assert.equal(result.error, undefined);
+    assert.deepEqual([result.placement, result.ranks], [placement, ranks]);
+    assert.equal(result.hash.slice(0, HASH.length), HASH);
+    if (placement === "paged") assert.ok(result.paging[0].misses > 32);
+  });
+}
+
+test("plain SIMD has the same hash", async () => {
+  const result = await run(page, kept, { flavor: "plain" });
+  assert.equal(result.hash?.slice(0, HASH.length), HASH, result.error);
+});
+
+test("a file that was chosen", async () => {
+  const input = await page.$("#file");
+  await input.uploadFile(MODEL);
+  const result = await page.evaluate(
+    (prompt, tokens) => window.open_({ kind: "file", file: document.querySelector("#file").files[0] }, {}, prompt, tokens), PROMPT, TOKENS);
+  assert.equal(result.error, undefined);
+  assert.equal(result.hash.slice(0, HASH.length), HASH);
+});
+
+test("connections that break are taken up again where they ended", async () => {
+  const result = await run(page, from("breaks"), {}, 4);
+  assert.equal(result.error, undefined);
+  assert.ok(here.requests.breaks > 30);
+  // What had come was not asked for again, but for what was under way.
+  assert.ok(here.served.breaks < 125e6, `${here.served.breaks} bytes`);
+});
+
+test("a download that ended is taken up again at the next visit", async () => {
+  const first = await run(page, from("ends", here, true));
+  assert.match(first.error, /network: .*broke .*kept/);
+  const before = here.served.ends;
+  mend();
+  const result = await run(await open(), from("ends", here, true), {}, 2);
+  assert.equal(result.error, undefined);
+  assert.ok(here.served.ends - before < 98e6 - 30e6, `${here.served.ends - before} bytes again`);
+});
+
+for (const [way, server, words] of [
+  ["ignores", here, /network: .*ignores range requests/],
+  ["wrong", here, /network: .*another range/],
+  ["changes", here, /network: .*another range/],
+  ["missing", here, /network: .*404/],
+  ["good", other, /network: .*cannot be reached.*Access-Control-Allow-Origin/s],
+  ["hidden", other, /network: .*Access-Control-Expose-Headers/],
+]) {
+  test(`a server that goes wrong (${way}${server === other ? ", another host" : ""}) gets a message`, async () => {
+    const { error } = await run(page, from(way, server), {}, 1);
+    assert.match(error ?? "no error", words);
+  });
+}
+
+test("another host that allows it", async () => {
+  const result = await run(page, from("allows", other), {}, 2);
+  assert.equal(result.error, undefined);
+});
+
+test("a hash that is not the expected one removes the file", async () => {
+  const { error } = await run(page, { ...from("good", here, true), sha256: "0".repeat(64) }, {}, 1);
+  assert.match(error, /file: .*SHA-256/);
+});
+
+test("two tabs that want the same model download it once", async () => {
+  const source = { kind: "url", url: `${here.url}/model/good/model.gguf?both`, keep: true };
+  const before = here.served.good ?? 0;
+  const pages = [page, await open()];
+  const results = await Promise.all(pages.map((page) => run(page, source, {}, 2)));
+  results.forEach((result) => assert.equal(result.error, undefined));
+  assert.equal(results[0].hash, results[1].hash);
+  assert.ok(here.served.good - before < 110e6, `${here.served.good - before} bytes`);
+});
+
+test("a page without the two headers gets one rank, and the reason", async () => {
+  const result = await run(await open(plain), from("good", plain), { ranks: 2 }, 2);
+  assert.equal(result.error, undefined);
+  assert.equal(result.ranks, 1);
+  assert.ok(result.reasons.some((reason) => /Cross-Origin-Opener-Policy/.test(reason)), result.reasons.join("; "));
+});
+
+test("a file that is no model, and more memory than there is", async () => {
+  const bad = await page.evaluate(() => window.open_({ kind: "file", file: new Blob(["PK and so on"]) }, {}, "", 1));
+  assert.match(bad.error, /file: .*GGUF/);
+  const much = await run(page, kept, { placement: "native64", host: { memory64Bytes: 2 ** 50 }, context: 8192, batch: 8192 }, 1);
+  if (can.memory64.ok) assert.ok(much.error === undefined || /memory: /.test(much.error), much.error);
+});

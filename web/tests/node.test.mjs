@@ -1,0 +1,180 @@
+// The default model in Node: its hash in all placements, alone and in two ranks, and what is wrong with
+// files and options. Run with `node --test`.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, closeSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test from "node:test";
+import { fileURLToPath } from "node:url";
+
+import { capabilities, openModel, startSession } from "../dist/node.js";
+import { BytesSource } from "../dist/source.js";
+import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
+
+const can = await capabilities();
+const folder = mkdtempSync(join(tmpdir(), "polychord-web-"));
+test.after(() => rmSync(folder, { recursive: true }));
+
+async function run(options, maxTokens = TOKENS) {
+  const session = await startSession(MODEL, { context: 64, ...options });
+  try {
+    const steps = session.generate(session.encode(PROMPT), { maxTokens, hash: true });
+    let step = await steps.next();
+    while (!step.done) step = await steps.next();
+    return { ...step.value, placement: session.placement, ranks: session.ranks, flavor: session.flavor, paging: session.pagerStats() };
+  } finally {
+    await session.close();
+  }
+}
+
+test("relaxed SIMD is tried, and is not believed where it is wrong", () => {
+  const major = Number(process.versions.node.split(".")[0]);
+  if (major === 20) assert.match(can.relaxedSimd.why, /wrong|no relaxed/);
+  if (major >= 24) assert.equal(can.relaxedSimd.ok, true, can.relaxedSimd.why);
+});
+
+const runs = [
+  ["resident32", 1], ["resident32", 2], ["sharded32", 1], ["sharded32", 2],
+  ["multi32", 1], ["multi32", 2], ["native64", 1], ["native64", 2], ["paged", 1],
+];
+for (const [placement, ranks] of runs) {
+  const skip =
+    (placement === "multi32" && !can.multiMemory.ok && can.multiMemory.why) ||
+    (placement === "native64" && !can.memory64.ok && can.memory64.why) || false;
+  test(`${placement}, ${ranks} rank(s): the hash of all engines`, { skip }, async () => {
+    const more = placement === "sharded32" ? { memories: 3 } : placement === "paged" ? { residentBytes: 48 << 20 } : {};
+    const result = await run({ placement, ranks, ...more });
+    assert.equal(result.placement.name, placement);
+    assert.equal(result.ranks, ranks);
+    assert.equal(result.hash.slice(0, HASH.length), HASH);
+    assert.match(result.text, /Paris/);
+    if (placement === "paged") assert.ok(result.paging[0].misses > 32, "layers came in again and again");
+    if (placement === "sharded32") assert.equal(result.placement.guests.length, 3);
+  });
+}
+
+test("plain and relaxed guests have one hash", { skip: !can.relaxedSimd.ok && can.relaxedSimd.why }, async () => {
+  const [plain, relaxed] = [await run({ flavor: "plain" }, 4), await run({ flavor: "relaxed" }, 4)];
+  assert.deepEqual([plain.flavor, relaxed.flavor], ["plain", "relaxed"]);
+  assert.equal(plain.hash, relaxed.hash);
+});
+
+test("the placements that are chosen follow the memory that there is", async () => {
+  const host = { memory32Bytes: 64 << 20, memory64Bytes: 0, multiMemory: false };
+  const choose = async (host) => {
+    const session = await startSession(MODEL, { context: 64, host });
+    await session.close();
+    return session.placement.name;
+  };
+  assert.equal(await choose({}), "resident32");
+  if (can.memory64.ok) assert.equal(await choose({ ...host, memory64Bytes: 1 << 30 }), "native64");
+  if (can.multiMemory.ok) assert.equal(await choose({ ...host, multiMemory: true }), "multi32");
+  assert.equal(await choose(host), "sharded32");
+  assert.equal(await choose({ ...host, totalBytes: 100 << 20 }), "paged");
+  await assert.rejects(choose({ ...host, memory32Bytes: 8 << 20 }), /bytes/);
+});
+
+test("a plan is followed, and one of another model refused", async () => {
+  const session = await startSession(MODEL, { context: 64, placement: "sharded32", memories: 2 });
+  const plan = JSON.parse(session.plan());
+  await session.close();
+  const result = await run({ plan }, 4);
+  assert.equal(result.placement.guests.length, 2);
+  plan.layers[1].bytes += 32;
+  await assert.rejects(run({ plan }, 4), (error) => error.kind === "memory" && /plan|layer/.test(error.message));
+});
+
+test("conversations go on where they are the same, and an answer can be stopped", async () => {
+  const session = await startSession(MODEL, { context: 128 });
+  // The README's first command.
+  const turns = [{ role: "user", content: "Explain in one sentence what a language model is." }];
+  const answer = async (signal, maxTokens = 32) => {
+    const steps = session.generate(session.encodeChat(turns), { maxTokens, hash: true, signal });
+    let step = await steps.next();
+    while (!step.done) step = await steps.next();
+    return step.value;
+  };
+  const first = await answer();
+  assert.equal(first.promptTokens, 40);
+  assert.match(first.text, /^A language model is a computer program designed to generate and produce text based on pre-defined\s+rules and patterns.$/);
+  const again = await answer();
+  assert.deepEqual([again.hash, again.ids], [first.hash, first.ids]);
+  const stop = new AbortController();
+  const steps = session.generate(session.encodeChat(turns), { maxTokens: 16, signal: stop.signal });
+  await steps.next();
+  stop.abort();
+  assert.equal((await steps.next()).value.finish, "cancelled");
+  assert.equal((await answer()).hash, first.hash);
+  await session.close();
+});
+
+test("a rank that fails ends all with one error", async () => {
+  const session = await startSession(MODEL, { context: 64, ranks: 2 });
+  await assert.rejects(session.eval([1, 49_151_000]), /not in the vocabulary|has stopped/);
+  // It goes on afterwards.
+  await session.eval(session.encode(PROMPT));
+  await session.close();
+});
+
+const path = (name, bytes) => {
+  const at = join(folder, name);
+  writeFileSync(at, bytes);
+  return at;
+};
+test("files that are no models are refused in words", async () => {
+  const head = Buffer.alloc(3 << 20);
+  const file = openSync(MODEL, "r");
+  readSync(file, head, 0, head.length, 0);
+  closeSync(file);
+  await assert.rejects(startSession(join(folder, "none.gguf")), /cannot be opened/);
+  await assert.rejects(startSession(folder), /no regular file/);
+  await assert.rejects(startSession(path("empty", "")), (error) => error.kind === "file");
+  await assert.rejects(startSession(path("zip", "PK\x03\x04 and more")), /GGUF/);
+  await assert.rejects(startSession(path("short", head.subarray(0, 1000))), /bytes/);
+  await assert.rejects(startSession(path("cut", head)), (error) => error.kind === "file" && /truncated|file|end/.test(error.message));
+});
+
+test("a file that shrinks while it is loaded", async () => {
+  const copy = path("shrinks", await import("node:fs/promises").then((fs) => fs.readFile(MODEL)));
+  const options = { context: 64, progress: ({ loaded }) => loaded < 16 << 20 && truncateSync(copy, 20 << 20) };
+  await assert.rejects(startSession(copy, options), /ended early/);
+});
+
+test("headers with any byte changed give errors or models, and never traps", async () => {
+  const head = Buffer.alloc(64 << 10);
+  const file = openSync(MODEL, "r");
+  readSync(file, head, 0, head.length, 0);
+  closeSync(file);
+  let seed = 1;
+  const random = (below) => (seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0) % below;
+  for (let round = 0; round < 300; round += 1) {
+    const bytes = Uint8Array.from(head.subarray(0, 24 + random(head.length - 24)));
+    for (let change = 0; change < 1 + random(4); change += 1) bytes[random(Math.min(bytes.length, 2000))] = random(256);
+    await openModel(new BytesSource(bytes)).then(
+      (model) => model.free(),
+      (error) => assert.ok(error.kind === "file" && !/unreachable|RuntimeError/.test(error.message), error.message),
+    );
+  }
+});
+
+test("options that are wrong are refused in words", async () => {
+  await assert.rejects(run({ placement: "everywhere" }), /none of auto/);
+  await assert.rejects(run({ context: 1 << 30 }), /context of/);
+  await assert.rejects(run({ ranks: 100 }), /ranks/);
+  await assert.rejects(run({ activations: "int3" }), /int3/);
+  await assert.rejects(run({ placement: "paged", residentBytes: 1 << 20 }), /allow more/);
+  await assert.rejects(run({ placement: "sharded32", memories: 99 }), /memories/);
+});
+
+test("the command prints what `polychord` prints", () => {
+  const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
+  const node = (...args) => execFileSync(process.execPath, [cli, ...args], { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"] });
+  const json = JSON.parse(node("generate", "--json", "-n", "32", MODEL, PROMPT));
+  assert.equal(json.hash.slice(0, HASH.length), HASH);
+  assert.match(node("generate", "-n", "8", MODEL, PROMPT), /Paris/);
+  assert.ok(JSON.parse(node("capabilities")).simd.ok);
+  assert.throws(() => node("generate", "--rank", "2", MODEL), (error) => error.status === 2);
+  assert.throws(() => node("generate", join(folder, "none")), (error) => error.status === 1 && /cannot be opened/.test(error.stderr));
+});
