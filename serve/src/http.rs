@@ -26,18 +26,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use polychord_session::{Model, SessionOptions, Transformer};
 use tokio::net::TcpListener;
 
-use self::app::App;
+use self::app::{App, Load, Loaded};
 use crate::error::{Error, Result};
 use crate::options::ServerOptions;
-
-/// What a model needs to be served.
-type Loaded = (Arc<Transformer>, Model, SessionOptions);
-
-/// How it is loaded, when it is first asked for.
-type Load = Box<dyn Fn() -> polychord_session::Result<Loaded> + Send + Sync>;
 
 /// An OpenAI-compatible server of one model or several.
 ///
@@ -98,7 +91,7 @@ impl Server {
     ///
     /// [`Error::NoModel`] without a model, [`Error::Session`] and [`Error::Budget`] if it cannot be
     /// loaded, [`Error::Keys`] if the keys cannot be read, and [`Error::Bind`] if the address cannot
-    /// be had.
+    /// be bound.
     pub async fn bind(self) -> Result<Bound> {
         let Self { options, models } = self;
         let address = options.address;

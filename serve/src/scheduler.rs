@@ -1,18 +1,20 @@
 //! Many answers of one model, advanced together.
 //!
 //! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
-//! - `queue`: what waits, one user after another.
+//! - `queue`: what waits, one user after another; `shared`: what the worker and those who ask have in common.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
 //!   `turn`: one answer.
 
 mod grammar;
 mod job;
+mod options;
 mod queue;
+mod shared;
 mod slot;
 mod turn;
 mod worker;
 
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -21,75 +23,12 @@ use tokio::sync::mpsc;
 
 pub use self::grammar::{Constraint, Format, Grammars};
 pub use self::job::{Event, Job, Logprob, TokenEvent, TokenLogprobs, Usage};
-use self::queue::{Queue, Waiting};
+pub use self::options::SchedulerOptions;
+use self::queue::Waiting;
+use self::shared::{Shared, gauge};
 use self::worker::Worker;
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
-
-/// How the answers of a model share the machine.
-///
-/// ```
-/// use polychord_serve::scheduler::SchedulerOptions;
-///
-/// let options = SchedulerOptions::new().parallel(8).memory_bytes(4 << 30);
-/// assert_eq!(options.parallel, 8);
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SchedulerOptions {
-    /// Most answers that are computed at the same time, each in a session of its own; 4 by default.
-    pub parallel: usize,
-    /// Most answers that wait; 64 by default. What comes then is refused.
-    pub waiting: usize,
-    /// Most bytes that all sessions together have beside the weights; none by default. It lowers
-    /// `parallel`.
-    pub memory_bytes: Option<u64>,
-    /// Most tokens of a prompt that are evaluated before the other answers get their next token;
-    /// 64 by default.
-    pub piece: usize,
-}
-
-impl Default for SchedulerOptions {
-    fn default() -> Self {
-        Self { parallel: 4, waiting: 64, memory_bytes: None, piece: 64 }
-    }
-}
-
-impl SchedulerOptions {
-    /// The defaults.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the most answers that are computed at the same time; at least one is.
-    #[must_use]
-    pub const fn parallel(mut self, most: usize) -> Self {
-        self.parallel = most;
-        self
-    }
-
-    /// Sets the most answers that wait.
-    #[must_use]
-    pub const fn waiting(mut self, most: usize) -> Self {
-        self.waiting = most;
-        self
-    }
-
-    /// Sets the most bytes that all sessions together have beside the weights.
-    #[must_use]
-    pub fn memory_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
-        self.memory_bytes = most.into();
-        self
-    }
-
-    /// Sets the most tokens of a prompt that are evaluated at once.
-    #[must_use]
-    pub const fn piece(mut self, tokens: usize) -> Self {
-        self.piece = tokens;
-        self
-    }
-}
 
 /// Why a job is not taken.
 ///
@@ -153,27 +92,6 @@ pub struct Scheduler {
     model: Model,
     context: u32,
     thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-/// What the worker and those who ask have in common.
-struct Shared {
-    state: Mutex<State>,
-    /// Something is to be done, or nothing more is.
-    changed: Condvar,
-    metrics: ModelMetrics,
-    waiting: usize,
-}
-
-#[derive(Default)]
-struct State {
-    queue: Queue,
-    active: usize,
-    /// No job is taken any more.
-    ending: bool,
-    /// Answers that run are ended, too.
-    stop: bool,
-    /// Mean time of an answer, in seconds, of which later ones count more.
-    mean_seconds: f64,
 }
 
 impl Scheduler {
@@ -300,15 +218,4 @@ impl std::fmt::Debug for Scheduler {
             .field("context", &self.context)
             .finish_non_exhaustive()
     }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A count as Prometheus has it.
-fn gauge(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

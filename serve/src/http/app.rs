@@ -7,17 +7,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use polychord_model::chat::ChatTemplate;
-use polychord_session::{Error as SessionError, Model};
+use polychord_session::{Error as SessionError, Model, SessionOptions, Transformer};
 use std::sync::OnceLock;
 use tokio::sync::OnceCell;
 
 use super::auth::Keys;
 use super::failure::Failure;
-use super::{Load, Loaded};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
 use crate::scheduler::{Constraint, Format, Grammars, Scheduler, SchedulerOptions};
+
+/// What a model needs to be served.
+pub(super) type Loaded = (Arc<Transformer>, Model, SessionOptions);
+
+/// How it is loaded, when it is first asked for.
+pub(super) type Load = Box<dyn Fn() -> polychord_session::Result<Loaded> + Send + Sync>;
 
 /// What all requests share.
 pub(super) struct App {
@@ -150,7 +155,7 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
 }
 
-/// A number that nobody can guess, from what the standard library keys its maps with.
+/// A number that no client can guess, from what the standard library keys its maps with.
 pub(super) fn random() -> u64 {
     let mut hasher = RandomState::new().build_hasher();
     let nanos = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.subsec_nanos());

@@ -20,7 +20,7 @@ impl Keys {
             let before = keys.len();
             keys.extend(lines.filter(|it| !it.is_empty()).map(|it| it.as_bytes().to_vec()));
             if keys.len() == before {
-                return Err(wrong("it has no key, and would let everyone in".to_owned()));
+                return Err(wrong("it has no key, and would let all clients in".to_owned()));
             }
         }
         keys.retain(|key| !key.is_empty());
@@ -63,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_key_lets_nobody_start_a_server_that_is_open() {
+    fn a_file_without_a_key_starts_no_server_that_is_open() {
         let folder = std::env::temp_dir().join(format!("polychord-keys-{}", std::process::id()));
         std::fs::write(&folder, "\n \n").unwrap();
         let options = ServerOptions::new().api_key_file(folder.clone());

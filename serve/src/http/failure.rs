@@ -25,7 +25,7 @@ impl Failure {
         Self { status, message: message.into(), param: None, code: None, retry_after: None }
     }
 
-    /// A parameter that has a wrong value, or cannot be had.
+    /// A parameter that has a wrong value, or is not possible.
     pub(super) fn param(name: impl Into<String>, message: impl Into<String>) -> Self {
         let param = Some(name.into());
         Self { param, ..Self::new(StatusCode::BAD_REQUEST, message) }

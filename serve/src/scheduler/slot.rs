@@ -34,7 +34,7 @@ pub(super) struct Candidate {
     pub(super) used: u64,
 }
 
-/// A copy pays from so many common tokens on: it starts guests and copies rows.
+/// A copy pays from 32 common tokens on: it starts guests and copies rows.
 const WORTH_A_COPY: usize = 32;
 
 impl Slot {

@@ -109,7 +109,7 @@ impl Turn {
             cached: self.cached,
             generated: self.generated(),
         };
-        // If nobody listens, nothing is to be told.
+        // A client that is gone is told nothing.
         _ = self.events.send(Event::End { finish, usage });
     }
 

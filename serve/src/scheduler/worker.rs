@@ -9,11 +9,12 @@ use polychord_session::{
     SessionOptions, Transformer,
 };
 
-use super::job::Event;
+use super::job::{Event, Usage};
+use super::options::SchedulerOptions;
 use super::queue::Waiting;
+use super::shared::{Shared, gauge};
 use super::slot::{Place, Slot, choose};
 use super::turn::Turn;
-use super::{SchedulerOptions, Shared, gauge};
 use crate::error::{Error, Result};
 
 /// The thread that evaluates: its sessions, and what they compute.
@@ -287,5 +288,5 @@ fn is_late(waiting: &Waiting) -> bool {
 }
 
 fn end_waiting(waiting: &Waiting, finish: Finish) {
-    _ = waiting.events.send(Event::End { finish, usage: super::Usage::default() });
+    _ = waiting.events.send(Event::End { finish, usage: Usage::default() });
 }

@@ -1,0 +1,66 @@
+//! How answers share the machine.
+
+/// How the answers of a model share the machine.
+///
+/// ```
+/// use polychord_serve::scheduler::SchedulerOptions;
+///
+/// let options = SchedulerOptions::new().parallel(8).memory_bytes(4 << 30);
+/// assert_eq!(options.parallel, 8);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SchedulerOptions {
+    /// Most answers that are computed at the same time, each in a session of its own; 4 by default.
+    pub parallel: usize,
+    /// Most answers that wait; 64 by default. What comes then is refused.
+    pub waiting: usize,
+    /// Most bytes that all sessions together have beside the weights; none by default. It lowers
+    /// `parallel`.
+    pub memory_bytes: Option<u64>,
+    /// Most tokens of a prompt that are evaluated before the other answers get their next token;
+    /// 64 by default.
+    pub piece: usize,
+}
+
+impl Default for SchedulerOptions {
+    fn default() -> Self {
+        Self { parallel: 4, waiting: 64, memory_bytes: None, piece: 64 }
+    }
+}
+
+impl SchedulerOptions {
+    /// The defaults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the most answers that are computed at the same time; at least one is.
+    #[must_use]
+    pub const fn parallel(mut self, most: usize) -> Self {
+        self.parallel = most;
+        self
+    }
+
+    /// Sets the most answers that wait.
+    #[must_use]
+    pub const fn waiting(mut self, most: usize) -> Self {
+        self.waiting = most;
+        self
+    }
+
+    /// Sets the most bytes that all sessions together have beside the weights.
+    #[must_use]
+    pub fn memory_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.memory_bytes = most.into();
+        self
+    }
+
+    /// Sets the most tokens of a prompt that are evaluated at once.
+    #[must_use]
+    pub const fn piece(mut self, tokens: usize) -> Self {
+        self.piece = tokens;
+        self
+    }
+}
