@@ -6,6 +6,7 @@ mod common;
 use std::path::Path;
 use std::time::Duration;
 
+use polychord::api::abi::transformer::{Descriptor, VERSION};
 use polychord::api::{Policy, Rank};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
@@ -176,7 +177,7 @@ const HOSTILE: &str = r#"(module
     (func (export "transformer_version") (result i32) (i32.const VERSION))
     (func (export "transformer_alloc") (param i32) (result i32) (i32.const 1024))
     (func (export "transformer_init") (param $at i32) (param i32) (result i32)
-        (global.set $rank (i32.load offset=76 (local.get $at))) (i32.const 0))
+        (global.set $rank (i32.load offset=RANK_AT (local.get $at))) (i32.const 0))
     (func (export "transformer_tokens") (result i32) (i32.const 65536))
     (func (export "transformer_hidden") (result i32) (i32.const 66048))
     (func (export "transformer_logits") (result i32) (i32.const 131072))
@@ -217,8 +218,10 @@ fn a_hostile_rank_stops_all_with_its_error() {
             ),
             ("(loop $for_ever (br $for_ever))", timed, "time limit of 300 ms"),
         ] {
-            let version = polychord::api::abi::transformer::VERSION.to_string();
-            let wat = HOSTILE.replace("VERSION", &version).replace("RANK_1", rank_1);
+            let version = VERSION.to_string();
+            let at = std::mem::offset_of!(Descriptor, rank).to_string();
+            let wat = HOSTILE.replace("VERSION", &version).replace("RANK_AT", &at);
+            let wat = wat.replace("RANK_1", rank_1);
             let transformer =
                 Transformer::from_wasm(engine, &wat::parse_str(wat).unwrap()).unwrap();
             let mut options = options(3);

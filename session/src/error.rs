@@ -169,8 +169,10 @@ pub enum Error {
         /// What was to be done.
         operation: &'static str,
     },
-    /// Other ranks follow a session that was to be forked, and have no second one.
-    #[error("a session that leads other ranks cannot be forked: dismiss them before")]
+    /// Other ranks follow a session that was to do what they are not told of.
+    #[error(
+        "a session that leads other ranks cannot be forked or make vectors: dismiss them before"
+    )]
     Leading,
     /// The system gives no thread to a rank.
     #[error("there is no thread for rank {rank} ({reason}): use fewer ranks")]

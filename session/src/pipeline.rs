@@ -31,9 +31,9 @@ pub(crate) struct Pipeline {
     profile: Profile,
     /// Of the evaluation that runs.
     phases: Phases,
+    stages: Option<Stages>,
     /// What the last evaluation for an [`Embedding`](Wanted::Embedding) has left of its sequence.
     vector: Vec<f32>,
-    stages: Option<Stages>,
 }
 
 /// The way of the hidden state through the shards, by their numbers.
@@ -83,8 +83,8 @@ impl Pipeline {
             unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
-            vector: Vec::new(),
             stages,
+            vector: Vec::new(),
         })
     }
 
@@ -150,6 +150,9 @@ impl Pipeline {
 
     /// Makes one vector of all tokens of a sequence.
     fn embed(&mut self, tokens: &[u32], pooling: Pooling) -> Result<()> {
+        if self.stages.is_some() {
+            return Err(Error::PartOfStages { operation: "make a vector of a text" });
+        }
         let (head, mut position) = (self.route.head, 0);
         let width = self.shards[head].here().ok_or_else(not_here)?.hidden_bytes();
         let mut pool = Pool::new(pooling, width / 4);
@@ -158,7 +161,8 @@ impl Pipeline {
             self.hand_over(at, head, rows)?;
             self.stage(head, |phases| &mut phases.head, |shard| shard.finish(rows))?;
             let mut hidden = vec![0; rows * width];
-            self.shards[head].here().ok_or_else(not_here)?.read_hidden(&mut hidden)?;
+            let shard = self.shards[head].here().ok_or_else(not_here)?;
+            shard.read_hidden(&mut hidden)?;
             pool.add(&hidden);
             position += u32::try_from(rows).unwrap_or(u32::MAX);
         }

@@ -174,9 +174,13 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`Error::Pooling`] if neither the options nor the model's file say what is left of a text, and
-    /// the errors of [`eval`](Self::eval).
+    /// [`Error::Pooling`] if neither the options nor the model's file say what is left of a text,
+    /// [`Error::Leading`] if others follow this session, [`Error::PartOfStages`] if it is a stage, and the
+    /// errors of [`eval`](Self::eval).
     pub fn embed_with(&mut self, tokens: &[u32], options: &EmbedOptions) -> Result<Vec<f32>> {
+        if self.leading {
+            return Err(Error::Leading);
+        }
         let pooling = options.pooling.or(self.model.config().pooling).ok_or(Error::Pooling)?;
         self.reset();
         self.check(tokens)?;
