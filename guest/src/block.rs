@@ -143,9 +143,6 @@ impl Stage<'_> {
 
     /// Lets rows choose experts, and lines up what these compute from. What stands beside the
     /// experts, with norms of its own, is computed first.
-    // A function of its own: lowered for engines without 64-bit memories, its caller would cost too much
-    // to compile.
-    #[inline(never)]
     pub(crate) fn enter_experts(
         &self,
         block: &Block,
@@ -174,7 +171,6 @@ impl Stage<'_> {
     }
 
     /// What experts gave, all of which have computed, with what stands beside them.
-    #[inline(never)]
     pub(crate) fn leave_experts(
         &self,
         block: &Block,
@@ -410,7 +406,6 @@ impl Stage<'_> {
     }
 
     /// The feed-forward part that is one for all tokens.
-    #[inline(never)]
     fn dense(
         &self,
         block: &Block,
@@ -502,7 +497,6 @@ impl Stage<'_> {
 
 impl Stage<'_> {
     /// Normalizes the hidden state, to which a half of the block was added, if the block does so.
-    #[inline(never)]
     fn norm_sum(
         &self,
         block: &Block,

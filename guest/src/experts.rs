@@ -198,7 +198,6 @@ fn best_groups(shape: &BlockShape, score: impl Fn(usize) -> f32) -> u64 {
 }
 
 /// Lets each expert compute the tokens that have chosen it: those at some places of the order.
-#[inline(never)]
 pub(crate) fn compute(
     stage: &Stage<'_>,
     block: &Block,
