@@ -48,7 +48,7 @@ for body, expected in [
     (b"\xff\xfe", 400),
     (b"[" * 100_000, 400),
     (b'{"messages": ' + b"[" * 5_000 + b"]" * 5_000 + b"}", 400),
-    (b'{"messages": []}', (200, 400)),
+    (b'{"messages": [], "max_tokens": 1}', (200, 400)),
     (b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}', 400),
     (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": -1}', 400),
     (b'{"messages": [{"role": "user", "content": "x"}], "max_tokens": 0}', 400),
