@@ -324,8 +324,8 @@ fn everywhere(
     ways: Ways,
     logits: &mut dyn FnMut(&mut Session) -> Vec<u8>,
 ) -> String {
-    // Less than all, and enough for the largest layers, of which each begins at a page.
-    let most = std::fs::metadata(path).unwrap().len() / 8 * 7;
+    // Less than all pages, of which each layer has its own, and enough for those that are needed at once.
+    let most = (std::fs::metadata(path).unwrap().len() / 8 * 7).max(8 << 16);
     let mut placements = vec![
         Placement::resident32(),
         Placement::sharded32(2),

@@ -8,7 +8,7 @@ use polychord_runtime_api::{Error, Result};
 use crate::config::Compiler;
 use crate::{NAME, code};
 
-/// Serves one run of a [`CompilerCommand`]. `args` are the last ones of the process.
+/// Serves one run of a [`CompilerCommand`](polychord_runtime_api::spi::CompilerCommand). `args` are the last ones of the process.
 ///
 /// # Errors
 ///
