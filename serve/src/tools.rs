@@ -28,7 +28,7 @@ pub(crate) struct ToolText {
 
 #[derive(Debug)]
 enum State {
-    /// Nothing but white space so far.
+    /// Nothing but white space so far, or what may become a marker.
     Blank(String),
     /// Text is said.
     Says,
@@ -36,7 +36,8 @@ enum State {
     Calls { marker: &'static str, text: String },
 }
 
-const MARKERS: [&str; 2] = ["<tool_call>", "[TOOL_CALLS]"];
+const LIST_MARKER: &str = "[TOOL_CALLS]";
+const MARKERS: [&str; 2] = ["<tool_call>", LIST_MARKER];
 
 impl ToolText {
     pub(crate) fn new() -> Self {
@@ -54,19 +55,18 @@ impl ToolText {
             State::Blank(blank) => {
                 blank.push_str(piece);
                 let text = std::mem::take(blank);
-                match text.trim_start().chars().next() {
-                    None => {
-                        self.state = State::Blank(text);
-                        String::new()
-                    }
-                    Some('{' | '[') if !text.trim_start().starts_with("[T") => {
-                        self.state = State::Calls { marker: "", text };
-                        String::new()
-                    }
-                    Some(_) => {
-                        self.state = State::Says;
-                        self.look(&text)
-                    }
+                let start = text.trim_start();
+                // An array begins as a marker does.
+                let is_open = start.is_empty() || LIST_MARKER.starts_with(start);
+                if is_open && start != LIST_MARKER {
+                    self.state = State::Blank(text);
+                    String::new()
+                } else if start.starts_with(['{', '[']) && !start.starts_with(LIST_MARKER) {
+                    self.state = State::Calls { marker: "", text };
+                    String::new()
+                } else {
+                    self.state = State::Says;
+                    self.look(&text)
                 }
             }
             State::Says => self.look(piece),
