@@ -72,6 +72,9 @@ fn header(family: &str) -> Writer {
             .pair(&format!("{family}.expert_count"), Value::U32(8))
             .pair(&format!("{family}.expert_used_count"), Value::U32(2));
     }
+    if family.ends_with("bert") {
+        writer = writer.pair(&format!("{family}.attention.causal"), Value::Bool(false));
+    }
     writer.tensor("token_embd.weight", GgmlType::F32, &[16, 40])
 }
 

@@ -185,7 +185,8 @@ impl Rank {
     /// use polychord_runtime_api::Rank;
     ///
     /// let rank = Rank::group(1)?.remove(0);
-    /// rank.broadcast_from(0, &mut *b"state".to_owned())?;
+    /// let mut state = *b"state";
+    /// rank.broadcast_from(0, &mut state)?;
     /// # Ok::<(), polychord_runtime_api::Error>(())
     /// ```
     ///
