@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{engines_agree, test_name};
+use common::{engines_that_can_agree, test_name};
 use polychord::api::abi::PAGE;
 use polychord::api::{
     Backing, Caller, Engine, Error, HostError, Imports, Instantiation, LayerId, LayerSpec, Limits,
@@ -69,10 +69,7 @@ fn number(guest: &mut dyn Runtime, export: &str, args: &[u64]) -> i64 {
 /// pages that are touched is in memory.
 #[test]
 fn a_program_with_an_allocator_of_its_own_fills_6_gib() {
-    engines_agree(test_name!(), |engine| {
-        if !has_memory64(&**engine) {
-            return String::new();
-        }
+    engines_that_can_agree(test_name!(), has_memory64, |engine| {
         let mut sums = Vec::new();
         for (module, _) in modules(engine, FILL) {
             let limits = Limits::default().memory_bytes(8 * GIB);
@@ -93,10 +90,7 @@ fn a_program_with_an_allocator_of_its_own_fills_6_gib() {
 /// A program that wants 64-bit memories of the engine's own is refused where there are none.
 #[test]
 fn native_only_is_had_or_refused() {
-    engines_agree(test_name!(), |engine| {
-        if !has_memory64(&**engine) {
-            return String::new();
-        }
+    engines_that_can_agree(test_name!(), has_memory64, |engine| {
         let native = ModuleLimits::default().memory64(Memory64Choice::Native);
         let compiled = engine.compile_within(FILL, &native);
         match engine.capabilities().memory64 {
@@ -117,10 +111,7 @@ fn native_only_is_had_or_refused() {
 /// Growing ends at the limit of the guest, whatever the engine's memories are.
 #[test]
 fn growing_ends_at_the_limit() {
-    engines_agree(test_name!(), |engine| {
-        if !has_memory64(&**engine) {
-            return String::new();
-        }
+    engines_that_can_agree(test_name!(), has_memory64, |engine| {
         let wasm = wat::parse_str(
             r#"(module (memory (export "memory") i64 3 90000)
                 (func $first (drop (memory.grow (i64.const 2)))) (start $first)
@@ -150,10 +141,7 @@ fn growing_ends_at_the_limit() {
 /// program's.
 #[test]
 fn functions_of_the_host_see_one_memory() {
-    engines_agree(test_name!(), |engine| {
-        if !has_memory64(&**engine) {
-            return String::new();
-        }
+    engines_that_can_agree(test_name!(), has_memory64, |engine| {
         let mut seen = Vec::new();
         for (module, lowered) in modules(engine, &wat::parse_str(CALLS).unwrap()) {
             seen.push(across_the_edge(&*module, lowered));

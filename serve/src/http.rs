@@ -96,7 +96,7 @@ impl Server {
         let Self { options, models } = self;
         let address = options.address;
         let app = Arc::new(App::new(options, models)?);
-        app.first()?.scheduler().await?;
+        app.first()?.load_once().await?;
         let bind = |reason| Error::Bind { address, reason };
         let listener = TcpListener::bind(address).await.map_err(bind)?;
         let address = listener.local_addr().map_err(bind)?;

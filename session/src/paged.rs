@@ -1,5 +1,5 @@
-//! Layers that are brought in when they are needed: those of parts in the order of the network,
-//! those of experts when they were chosen.
+//! Layers that are brought in when they are needed: parts of the network in its order, experts when they were
+//! chosen.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -32,9 +32,9 @@ pub(crate) struct Paged {
 /// The layers of a block.
 struct Block {
     number: u32,
-    /// Without those of experts, if they are apart.
+    /// Without layers of experts, if experts are apart.
     layers: Vec<LayerId>,
-    /// Those of each expert; none if they are not apart.
+    /// The layers of each expert; none if experts are not apart.
     experts: Vec<Expert>,
     /// How many experts each token chooses.
     used: usize,

@@ -17,7 +17,7 @@ pub(crate) const MOST: usize = 64 << 10;
 const END: char = '\0';
 
 impl Terms {
-    /// Those of a session, and what its caller adds.
+    /// The terms of a session, and what its caller adds.
     pub(crate) fn of(session: &Session, facts: &[(&str, String)]) -> Self {
         let options = session.options();
         let placed = session.placed();

@@ -5,20 +5,19 @@ mod command;
 mod interrupt;
 mod lines;
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use polychord::model::chat::Message;
+use polychord::model::chat::{Message, Variables};
 use polychord::model::{
     Chat, Finish, GenerateOptions, Model, SaveOptions, Session, SessionOptions, Transformer,
 };
 use polychord::receipts::snapshot::Turn;
 
 use super::generate::open;
-use super::{Failure, terminal};
+use super::{Failure, snapshot, terminal};
 pub(crate) use args::Args;
 use command::{Command, HELP};
 use interrupt::Interrupts;
@@ -59,6 +58,7 @@ struct Talk {
     session: SessionOptions,
     generate: GenerateOptions,
     interrupts: Interrupts,
+    variables: Variables,
     chat: Chat,
     system: Option<String>,
     last: Option<Answered>,
@@ -75,13 +75,13 @@ impl Talk {
     fn start(args: &Args) -> Result<Self, Failure> {
         let generate = args.generate();
         generate.sampling.validate().map_err(Failure::usage)?;
-        let session = args.session()?;
+        let session = args.session.options()?;
         let engine = args.engine.open()?;
         let path = args.find.find(&args.model.clone().unwrap_or_default())?;
-        let model = open(&path, args.load)?;
-        let transformer = Arc::new(Transformer::with_flavor(&engine, args.guest)?);
-        let mut chat = Chat::new(transformer.start(&model, &session)?)?;
-        chat.set_variables(args.variables())?;
+        let model = open(&path, args.session.load)?;
+        let transformer = Arc::new(Transformer::with_flavor(&engine, args.session.guest)?);
+        let variables = args.variables();
+        let chat = chat(transformer.start(&model, &session)?, &variables)?;
         let interrupts = Interrupts::new()?;
         let mut talk = Self {
             transformer,
@@ -89,6 +89,7 @@ impl Talk {
             session,
             generate,
             interrupts,
+            variables,
             chat,
             system: args.system.clone(),
             last: None,
@@ -190,14 +191,10 @@ impl Talk {
 
     /// Writes the conversation with its keys and values. The file is complete or not there.
     fn save(&self, path: &Path) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
         let turn = |it: &Message| Turn::new(it.role.clone(), it.content.clone());
         let turns: Vec<_> = self.chat.messages().iter().map(turn).collect();
-        let part = path.with_extension("part");
-        let mut file = BufWriter::new(File::create(&part).map_err(cannot)?);
-        self.chat.session().save_with(&mut file, &SaveOptions::new().compress().turns(turns))?;
-        file.flush().map_err(cannot)?;
-        std::fs::rename(&part, path).map_err(cannot)?;
+        let options = SaveOptions::new().compress().turns(turns);
+        snapshot::replace(path, |file| Ok(self.chat.session().save_with(file, &options)?))?;
         let tokens = self.chat.session().position();
         writeln!(std::io::stderr(), "saved {tokens} tokens to {}", path.display())?;
         Ok(())
@@ -205,15 +202,13 @@ impl Talk {
 
     /// Goes on with a conversation that was saved, on this engine or another.
     fn load(&mut self, path: &Path) -> Result<(), Failure> {
-        let cannot = |error: std::io::Error| format!("cannot read {}: {error}", path.display());
-        let file = BufReader::new(File::open(path).map_err(cannot)?);
-        let restored = self.transformer.restore(&self.model, file, &self.session)?;
+        let restored = snapshot::restore(&self.transformer, &self.model, path, &self.session)?;
         let Some(turns) = restored.turns else {
             return Err("it is no conversation: it has no turns. polychord generate --resume goes on with it".into());
         };
         let messages: Vec<_> =
             turns.into_iter().map(|turn| Message::new(turn.role, turn.content)).collect();
-        let mut chat = Chat::new(restored.session)?;
+        let mut chat = chat(restored.session, &self.variables)?;
         chat.set_messages(messages)?;
         self.system =
             chat.messages().first().filter(|it| it.role == "system").map(|it| it.content.clone());
@@ -246,4 +241,11 @@ impl Talk {
         }
         Ok(())
     }
+}
+
+/// A conversation of no turn yet, whose template knows what the user has chosen.
+fn chat(session: Session, variables: &Variables) -> Result<Chat, Failure> {
+    let mut chat = Chat::new(session)?;
+    chat.set_variables(variables.clone())?;
+    Ok(chat)
 }

@@ -17,7 +17,7 @@ use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Tr
 use super::company::Company;
 use super::model::ModelArg;
 use super::progress::TerminalBar;
-use super::{Failure, terminal};
+use super::{Failure, snapshot, terminal};
 pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
 use report::{Recorder, Report};
 use travel::{Beginning, Receiver};
@@ -60,7 +60,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
     company.prepare(&mut options)?;
     let mut session = match &args.resume {
-        Some(path) => travel::restore(&transformer, &model, path, &options)?,
+        Some(path) => snapshot::restore(&transformer, &model, path, &options)?.session,
         None => load(&transformer, &model, &options)?,
     };
     company.agree(&session, version, args.plan.as_deref())?;

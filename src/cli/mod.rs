@@ -4,6 +4,7 @@ mod chat;
 mod choice;
 mod company;
 mod compare;
+mod ctrl_c;
 mod draw;
 mod embed;
 mod engine;
@@ -22,7 +23,9 @@ mod progress;
 mod pull;
 mod run;
 mod serve;
+mod session;
 mod size;
+mod snapshot;
 mod terminal;
 mod verify;
 

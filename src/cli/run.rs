@@ -1,7 +1,6 @@
 //! `polychord run`: a guest of one's own.
 
 mod args;
-mod ctrl_c;
 mod ending;
 mod guest;
 mod invoke;

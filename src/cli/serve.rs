@@ -10,18 +10,15 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use polychord::api::Engine;
 use polychord::hub::ModelRef;
-use polychord::model::{
-    Activations, CacheType, Error, Model, Ranks, SessionOptions, SimdFlavor, Transformer,
-};
+use polychord::model::{Error, Model, SessionOptions, Transformer};
 use polychord::serve::scheduler::SchedulerOptions;
 use polychord::serve::{Server, ServerOptions};
 
 use super::Failure;
-use super::choice::choice;
 use super::engine::EngineArgs;
-use super::generate::{Load, open};
+use super::generate::open;
 use super::model::FindArgs;
-use super::placement::PlacementArgs;
+use super::session::SessionArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,32 +33,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     engine: EngineArgs,
 
-    /// How weights come into the guests. With `map` the files must not change meanwhile
-    #[arg(long, value_enum, default_value_t = Load::default())]
-    load: Load,
-
     #[command(flatten)]
-    placement: PlacementArgs,
-
-    /// How activations are multiplied with quantized weights
-    #[arg(long, value_parser = choice::<Activations>(), default_value_t)]
-    activations: Activations,
-
-    /// How the cache of keys and values stores its numbers
-    #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
-    cache_type: CacheType,
-
-    /// Threads that compute each answer
-    #[arg(long, value_name = "N|auto", default_value_t)]
-    ranks: Ranks,
-
-    /// The build of the guest
-    #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
-    guest: SimdFlavor,
-
-    /// Most tokens of a conversation; by default 4,096, or the model's own context if that is shorter
-    #[arg(long, value_name = "TOKENS")]
-    context: Option<u32>,
+    session: SessionArgs,
 
     /// Most answers that are computed at the same time, each in guests of its own
     #[arg(long, value_name = "N", default_value_t = 4)]
@@ -179,14 +152,8 @@ impl Args {
         impl Fn() -> Result<(Arc<Transformer>, Model, SessionOptions), Error> + use<>,
         Failure,
     > {
-        let mut options = SessionOptions::new()
-            .placement(self.placement.placement()?)
-            .activations(self.activations)
-            .cache_type(self.cache_type)
-            .ranks(self.ranks)
-            .call_time(self.call_time.map(Duration::from_millis));
-        options.context = self.context;
-        let (engine, load, guest) = (engine.clone(), self.load, self.guest);
+        let options = self.session.options()?.call_time(self.call_time.map(Duration::from_millis));
+        let (engine, load, guest) = (engine.clone(), self.session.load, self.session.guest);
         Ok(move || {
             let model = open(&path, load)?;
             let transformer = match shared.get() {

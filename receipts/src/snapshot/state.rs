@@ -138,7 +138,7 @@ impl State {
     /// # Errors
     ///
     /// [`Error::Damaged`] if they contradict each other, [`Error::TooLarge`] for more tokens, and
-    /// those of [`Reader::next_section`].
+    /// the errors of [`Reader::next_section`].
     pub fn read<R: Read>(reader: &mut Reader<R>, most: u32) -> Result<Self> {
         let meta = Self::read_meta(reader)?;
         Self::read_rest(reader, meta, most)

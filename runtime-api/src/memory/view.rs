@@ -285,7 +285,7 @@ impl View {
     ///
     /// # Errors
     ///
-    /// Those of the engine.
+    /// The errors of the engine.
     pub(crate) fn limit(&self, guest: &mut dyn Instance, bytes: u64) -> Result<()> {
         for (memory, pages) in self.0.iter().flat_map(|lowering| &lowering.limits) {
             let most = Value::I64((*pages).min(bytes / PAGE).cast_signed());

@@ -104,12 +104,12 @@ impl App {
 }
 
 impl Served {
-    /// The scheduler, which is started when it is first asked for.
-    pub(super) async fn scheduler(self: &Arc<Self>) -> Result<&Running> {
+    /// The model, which is loaded when it is first asked for.
+    pub(super) async fn load_once(self: &Arc<Self>) -> Result<&Running> {
         self.running.get_or_try_init(|| self.clone().start()).await
     }
 
-    /// The model, if it is loaded.
+    /// The model, if it is loaded already.
     pub(super) fn running(&self) -> Option<&Running> {
         self.running.get()
     }

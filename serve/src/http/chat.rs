@@ -8,13 +8,12 @@ use axum::response::Response;
 use polychord_model::chat::{GenerationPrompt, Json, Message, Variables};
 use serde_json::{Value, json};
 
-use super::app::{App, Running, Served, now};
+use super::app::{App, Running, Served};
 use super::choice::Kind;
 use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
 use super::request::{ChatMessage, ChatRequest, Content};
-use super::stream::{About, Answers};
 use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
@@ -31,24 +30,11 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
     let format = wanted(&request)?;
     let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
-    let is_stream = request.common.stream == Some(true);
-    let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
     let tools = !request.tools.is_empty() && !is_none(&request);
-    let running = served.scheduler().await?;
+    let running = served.load_once().await?;
     let (prompt, constraint) = encode(served.clone(), request, format).await?;
     prepared.constraint = constraint;
-    let receivers = prepared.submit(&app, running, vec![prompt])?;
-    let about = About {
-        kind: Kind::Chat { tools },
-        id: app.id("chatcmpl"),
-        name: served.name.clone(),
-        created: now(),
-        model: running.model().clone(),
-        choices: prepared.choices,
-        include_usage,
-    };
-    let answers = Answers { about, receivers };
-    if is_stream { Ok(answers.stream()) } else { answers.collect().await }
+    prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
 }
 
 /// What the answer is to be held to, and the parameter that says so.

@@ -17,6 +17,16 @@ pub(super) enum Kind {
     Text,
 }
 
+impl Kind {
+    /// What ids of such answers begin with.
+    pub(super) const fn id_prefix(self) -> &'static str {
+        match self {
+            Self::Chat { .. } => "chatcmpl",
+            Self::Text => "cmpl",
+        }
+    }
+}
+
 /// One answer, as it comes.
 pub(super) struct Choice {
     tools: Option<ToolText>,

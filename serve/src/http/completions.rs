@@ -7,13 +7,12 @@ use axum::extract::State;
 use axum::response::Response;
 use polychord_model::tokenizer::SpecialTokens;
 
-use super::app::{App, Running, now};
+use super::app::{App, Running};
 use super::choice::Kind;
 use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
 use super::request::{CompletionRequest, Prompts};
-use super::stream::{About, Answers};
 
 /// Most prompts of a request.
 const MOST_PROMPTS: usize = 64;
@@ -41,25 +40,12 @@ pub(super) async fn completions(
     // As OpenAI's: 16 tokens where nothing is said.
     let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
     let mut prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
-    let is_stream = request.common.stream == Some(true);
-    let include_usage = request.common.stream_options.as_ref().is_some_and(|it| it.include_usage);
-    let running = served.scheduler().await?;
+    let running = served.load_once().await?;
     if let Some((param, format)) = format {
         prepared.constraint = Some(running.constraint(param, &format)?);
     }
     let prompts = encode(running, request.prompt)?;
-    let receivers = prepared.submit(&app, running, prompts)?;
-    let about = About {
-        kind: Kind::Text,
-        id: app.id("cmpl"),
-        name: served.name.clone(),
-        created: now(),
-        model: running.model().clone(),
-        choices: prepared.choices,
-        include_usage,
-    };
-    let answers = Answers { about, receivers };
-    if is_stream { Ok(answers.stream()) } else { answers.collect().await }
+    prepared.answer(&app, &served.name, running, Kind::Text, prompts).await
 }
 
 fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {

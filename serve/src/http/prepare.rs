@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use axum::response::Response;
 use polychord_model::Sampling;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::app::{App, Running, random};
+use super::app::{App, Running, now, random};
+use super::choice::Kind;
 use super::failure::Failure;
 use super::request::{Common, Stop};
+use super::stream::{About, Answers};
 use crate::scheduler::{Constraint, Event, Format, Job};
 
 /// Most answers of a request.
@@ -21,9 +24,11 @@ pub(super) struct Prepared {
     sampling: Sampling,
     stop: Vec<String>,
     logit_bias: Vec<(u32, f32)>,
-    pub(super) choices: usize,
+    choices: usize,
     max_tokens: Option<usize>,
-    pub(super) logprobs: Option<usize>,
+    logprobs: Option<usize>,
+    is_stream: bool,
+    include_usage: bool,
     user: String,
     pub(super) constraint: Option<Constraint>,
 }
@@ -55,13 +60,38 @@ impl Prepared {
             choices,
             max_tokens,
             logprobs,
+            is_stream: common.stream == Some(true),
+            include_usage: common.stream_options.as_ref().is_some_and(|it| it.include_usage),
             user: common.user.clone().unwrap_or_default(),
             constraint: None,
         })
     }
 
+    /// Queues the answers to prompts, and sends them as they were asked for.
+    pub(super) async fn answer(
+        &self,
+        app: &App,
+        name: &str,
+        running: &Running,
+        kind: Kind,
+        prompts: Vec<Vec<u32>>,
+    ) -> Result<Response, Failure> {
+        let receivers = self.submit(app, running, prompts)?;
+        let about = About {
+            kind,
+            id: app.id(kind.id_prefix()),
+            name: name.to_owned(),
+            created: now(),
+            model: running.model().clone(),
+            choices: self.choices,
+            include_usage: self.include_usage,
+        };
+        let answers = Answers { about, receivers };
+        if self.is_stream { Ok(answers.stream()) } else { answers.collect().await }
+    }
+
     /// Queues the answers to prompts, all or none: prompt after prompt, with its choices.
-    pub(super) fn submit(
+    fn submit(
         &self,
         app: &App,
         running: &Running,

@@ -2,16 +2,12 @@
 
 use polychord::hub::ModelRef;
 use polychord::model::chat::Variables;
-use polychord::model::{
-    Activations, CacheType, GenerateOptions, Ranks, Sampling, SessionOptions, SimdFlavor,
-};
+use polychord::model::{GenerateOptions, Sampling};
 
-use crate::cli::Failure;
-use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
-use crate::cli::generate::{Load, parse_tokens};
+use crate::cli::generate::parse_tokens;
 use crate::cli::model::FindArgs;
-use crate::cli::placement::PlacementArgs;
+use crate::cli::session::SessionArgs;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -30,32 +26,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     pub(super) system: Option<String>,
 
-    /// How weights come into the guest. With `map` the file must not change meanwhile
-    #[arg(long, value_enum, default_value_t = Load::default())]
-    pub(super) load: Load,
-
     #[command(flatten)]
-    placement: PlacementArgs,
-
-    /// How activations are multiplied with quantized weights
-    #[arg(long, value_parser = choice::<Activations>(), default_value_t)]
-    activations: Activations,
-
-    /// How the cache of keys and values stores its numbers
-    #[arg(long, value_parser = choice::<CacheType>(), default_value_t)]
-    cache_type: CacheType,
-
-    /// Threads that compute, each with guests of its own
-    #[arg(long, value_name = "N|auto", default_value_t)]
-    ranks: Ranks,
-
-    /// The build of the guest
-    #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
-    pub(super) guest: SimdFlavor,
-
-    /// Most tokens of the conversation; by default 4,096, or the model's own context if that is shorter
-    #[arg(long, value_name = "TOKENS")]
-    context: Option<u32>,
+    pub(super) session: SessionArgs,
 
     /// Most tokens of an answer; -1 is as many as the context has room for
     #[arg(short = 'n', long, value_name = "N", default_value = "-1", value_parser = parse_tokens,
@@ -101,15 +73,6 @@ impl Args {
             .repeat_penalty(self.repeat_penalty)
             .seed(self.seed);
         GenerateOptions::new().sampling(sampling).max_tokens(self.max_tokens)
-    }
-
-    pub(super) fn session(&self) -> Result<SessionOptions, Failure> {
-        Ok(SessionOptions::new()
-            .placement(self.placement.placement()?)
-            .activations(self.activations)
-            .cache_type(self.cache_type)
-            .ranks(self.ranks)
-            .context(self.context))
     }
 
     pub(super) fn variables(&self) -> Variables {

@@ -4,38 +4,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use polychord::model::CancelHandle;
 
-use crate::cli::Failure;
+use crate::cli::{Failure, ctrl_c};
 
 /// Ends the answer that is on its way when Ctrl-C comes.
 pub(super) struct Interrupts(Arc<Mutex<Option<CancelHandle>>>);
 
 impl Interrupts {
     /// From now on Ctrl-C ends the answer; where there is none, or a second time, this program.
-    #[cfg(unix)]
     pub(super) fn new() -> Result<Self, Failure> {
-        use signal_hook::consts::SIGINT;
-
-        let cannot = |error| format!("cannot wait for Ctrl-C: {error}");
         let answer = Arc::new(Mutex::new(None::<CancelHandle>));
-        let mut signals = signal_hook::iterator::Signals::new([SIGINT]).map_err(cannot)?;
         let current = answer.clone();
-        let wait = move || {
-            for _ in signals.forever() {
-                let running = current.lock().unwrap_or_else(PoisonError::into_inner);
-                match running.as_ref().filter(|answer| !answer.is_cancelled()) {
-                    Some(answer) => answer.cancel(),
-                    None => std::process::exit(130),
-                }
-            }
-        };
-        std::thread::Builder::new().name("ctrl-c".into()).spawn(wait).map_err(cannot)?;
+        ctrl_c::stops(move || {
+            let running = current.lock().unwrap_or_else(PoisonError::into_inner);
+            let running = running.as_ref().filter(|answer| !answer.is_cancelled());
+            running.map(CancelHandle::cancel).is_some()
+        })?;
         Ok(Self(answer))
-    }
-
-    /// Ctrl-C ends this program.
-    #[cfg(not(unix))]
-    pub(super) fn new() -> Result<Self, Failure> {
-        Ok(Self(Arc::default()))
     }
 
     /// What ends the answer that begins.

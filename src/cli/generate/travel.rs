@@ -1,21 +1,17 @@
 //! Where an answer begins, what of it goes into files, and going on from these.
 
-use std::fs::File;
-use std::io::{BufReader, BufWriter, Write};
+use std::io::Write as _;
 use std::path::Path;
 
-use polychord::api::Printable;
 use polychord::model::chat::{GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
-use polychord::model::{
-    Error, Logits, Model, SaveOptions, Session, SessionOptions, Transformer, sampling_by_name,
-    sampling_of,
-};
+use polychord::model::{Error, Logits, Model, SaveOptions, Session, sampling_by_name, sampling_of};
 use polychord::receipts::snapshot::{AnswerState, Reader, State, Turn};
 use polychord::receipts::{Digest, Key, ReceiptBuilder};
 
 use super::args::Args;
 use crate::cli::Failure;
+use crate::cli::snapshot::{open, refuse, replace};
 
 /// What is continued, and how its tokens are chosen.
 pub(super) struct Beginning {
@@ -103,21 +99,6 @@ fn read_state(model: &Model, path: &Path) -> Result<State, Failure> {
     State::read(&mut reader, most).map_err(|error| refuse(path, &error))
 }
 
-/// Starts a session that goes on from a snapshot.
-pub(super) fn restore(
-    transformer: &Transformer,
-    model: &Model,
-    path: &Path,
-    options: &SessionOptions,
-) -> Result<Session, Failure> {
-    let restored =
-        transformer.restore(model, open(path)?, options).map_err(|error| match error {
-            Error::Receipt(error) => refuse(path, &error),
-            error => error.into(),
-        })?;
-    Ok(restored.session)
-}
-
 /// Writes a snapshot if one was asked for, and returns its digest.
 pub(super) fn save(
     args: &Args,
@@ -173,36 +154,4 @@ impl Receiver {
         }
         replace(path, |file| Ok(writeln!(file, "{}", receipt.to_json())?))
     }
-}
-
-fn open(path: &Path) -> Result<BufReader<File>, Failure> {
-    let file =
-        File::open(path).map_err(|error| format!("cannot open {}: {error}", path.display()))?;
-    Ok(BufReader::with_capacity(128 << 10, file))
-}
-
-/// Writes a file beside the one that it then replaces, which stays as it was if that fails.
-fn replace<T>(
-    path: &Path,
-    write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
-    let wrong = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let mut file = BufWriter::with_capacity(128 << 10, File::create(&partial).map_err(wrong)?);
-    let written = write(&mut file).and_then(|value| {
-        file.flush().map_err(wrong)?;
-        std::fs::rename(&partial, path).map_err(wrong)?;
-        Ok(value)
-    });
-    if written.is_err() {
-        // What is left of it is of no use; if it stays, it is refused.
-        _ = std::fs::remove_file(&partial);
-    }
-    written
-}
-
-fn refuse(path: &Path, error: &polychord::receipts::Error) -> Failure {
-    format!("cannot use {}: {}", Printable(path.display()), Printable(error)).into()
 }

@@ -6,6 +6,7 @@ use polychord::api::{Error, TrapKind};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::Failure;
+use crate::cli::ctrl_c;
 
 /// How a guest came to its end.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -25,7 +26,7 @@ pub(super) enum Status {
     /// There was nothing to run, or it could not be run.
     Refused = 125,
     /// Ctrl-C.
-    Interrupted = 130,
+    Interrupted = ctrl_c::INTERRUPTED as isize,
     /// A trap, or an error of the host: as for programs that abort.
     Trapped = 134,
 }

@@ -12,8 +12,9 @@ use polychord::wasi::{self, Clock, Input, Output, Random, Wasi, WasiBuilder};
 use super::args::{Args, Directory};
 use super::ending::Ending;
 use super::outcome::{Memories, Outcome};
-use super::{ctrl_c, invoke, weights};
+use super::{invoke, weights};
 use crate::cli::Failure;
+use crate::cli::ctrl_c;
 use crate::cli::engine::Author;
 use crate::cli::terminal::Plain;
 
@@ -44,7 +45,9 @@ pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Fail
         Err(error) => return Err(error.into()),
     };
     if interruptible {
-        ctrl_c::stops(guest.interrupter()?)?;
+        // The first one ends the call.
+        let (interrupter, mut asked) = (guest.interrupter()?, false);
+        ctrl_c::stops(move || !std::mem::replace(&mut asked, true) && interrupter.interrupt())?;
     }
     if let Some(model) = &args.model {
         weights::add(&mut *guest, model)?;

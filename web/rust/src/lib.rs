@@ -1,5 +1,5 @@
-//! The engine-free part of Polychord for JavaScript: headers, tokens, templates, sampling and plans are
-//! those of the crates `polychord-model` and `polychord-plan`, compiled to wasm32.
+//! The engine-free part of Polychord for JavaScript: the crates `polychord-model` and `polychord-plan`,
+//! compiled to wasm32, give headers, tokens, templates, sampling and plans.
 //!
 //! Numbers that may exceed 32 bits are `f64` where they are sizes of files, which have at most 53 bits,
 //! and `u64` (a `BigInt`) where they are addresses. What has a structure is JSON.
