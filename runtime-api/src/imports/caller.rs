@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::cell::OnceCell;
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -45,8 +46,9 @@ use crate::{Error, Result};
 pub struct Caller<'a> {
     host: &'a Arc<Host>,
     guest: &'a mut dyn Instance,
-    /// The user's state, if the function has asked for it: no call pays for what it does not use.
-    state: OnceCell<Option<UserState>>,
+    /// The user's state, if the function has asked for it: no call pays for what it does not use. It is given
+    /// back at the end, so that the compiler need not look whether it has to be dropped.
+    state: ManuallyDrop<OnceCell<Option<UserState>>>,
 }
 
 /// What pointers of functions are about.
@@ -55,7 +57,7 @@ const POINTERS: usize = 0;
 impl<'a> Caller<'a> {
     #[inline]
     pub(super) fn new(host: &'a Arc<Host>, guest: &'a mut dyn Instance) -> Self {
-        Self { host, guest, state: OnceCell::new() }
+        Self { host, guest, state: ManuallyDrop::new(OnceCell::new()) }
     }
 
     /// The state of this guest, if it was given one of this type by
@@ -155,9 +157,14 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory.
     pub fn read_into(&self, ptr: impl Into<u64>, out: &mut [u8]) -> Result<()> {
-        let (ptr, len) = (ptr.into(), out.len() as u64);
-        let read = self.host.view().read(&*self.guest, POINTERS, ptr, out);
-        read.map_err(|_| self.outside(ptr, len))
+        let (ptr, memory) = (ptr.into(), self.memory());
+        match within(memory.len(), ptr, out.len() as u64) {
+            Some(range) => {
+                out.copy_from_slice(&memory[range]);
+                Ok(())
+            }
+            None => self.read_segments(ptr, out),
+        }
     }
 
     /// The `len` bytes at `ptr`, to be written to.
@@ -183,9 +190,14 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if they leave the guest's memory; nothing is written then.
     pub fn write(&mut self, ptr: impl Into<u64>, bytes: &[u8]) -> Result<()> {
-        let (ptr, len) = (ptr.into(), bytes.len() as u64);
-        let written = self.host.view().write(self.guest, POINTERS, ptr, bytes);
-        written.map_err(|_| self.outside(ptr, len))
+        let (ptr, memory) = (ptr.into(), self.memory_mut());
+        match within(memory.len(), ptr, bytes.len() as u64) {
+            Some(range) => {
+                memory[range].copy_from_slice(bytes);
+                Ok(())
+            }
+            None => self.write_segments(ptr, bytes),
+        }
     }
 
     /// The text of `len` bytes at `ptr`.
@@ -208,9 +220,14 @@ impl<'a> Caller<'a> {
     ///
     /// [`Error::PointerOutOfBounds`] if it leaves the guest's memory.
     pub fn read_value<T: Bytes>(&self, ptr: impl Into<u64>) -> Result<T> {
+        let (ptr, memory) = (ptr.into(), self.memory());
+        // Where it is, and not from a copy: functions of the host read little, and often.
+        if let Some(range) = within(memory.len(), ptr, size_of::<T>() as u64) {
+            return Ok(T::read(&memory[range]));
+        }
         let mut bytes = [0; 16];
         let bytes = &mut bytes[..size_of::<T>()];
-        self.read_into(ptr, bytes)?;
+        self.read_segments(ptr, bytes)?;
         Ok(T::read(bytes))
     }
 
@@ -331,6 +348,20 @@ impl<'a> Caller<'a> {
         let end = ptr.checked_add(len);
         let bytes = end.and_then(|end| self.host.view().slice(&*self.guest, POINTERS, ptr..end));
         bytes.ok_or_else(|| self.outside(ptr, len))
+    }
+
+    /// Copies bytes that are not in the first segment of the guest's memory, or nowhere.
+    #[inline(never)]
+    fn read_segments(&self, ptr: u64, out: &mut [u8]) -> Result<()> {
+        let read = self.host.view().read(&*self.guest, POINTERS, ptr, out);
+        read.map_err(|_| self.outside(ptr, out.len() as u64))
+    }
+
+    /// As [`read_segments`](Self::read_segments), the other way.
+    #[inline(never)]
+    fn write_segments(&mut self, ptr: u64, bytes: &[u8]) -> Result<()> {
+        let written = self.host.view().write(self.guest, POINTERS, ptr, bytes);
+        written.map_err(|_| self.outside(ptr, bytes.len() as u64))
     }
 
     /// Why bytes of the guest's memory are not one slice of it.

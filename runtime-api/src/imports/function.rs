@@ -47,11 +47,12 @@ struct Inner {
     body: Box<dyn Body>,
 }
 
-/// What a function does.
+/// What a function does. It makes its own [`Caller`], of which nothing is left where it is not used.
 trait Body: Send + Sync {
     fn by_values(
         &self,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), Box<HostError>>;
@@ -61,8 +62,8 @@ trait Body: Send + Sync {
     /// As for [`HostFunction::call_slots`], of a function of this type.
     unsafe fn by_slots(
         &self,
-        ty: &FunctionType,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         slots: &mut [Slot],
     ) -> Result<(), Box<HostError>>;
 }
@@ -70,8 +71,8 @@ trait Body: Send + Sync {
 /// A function of native types, which reads and writes slots as they are.
 struct Typed<F, P, R>(F, PhantomData<fn(P) -> R>);
 
-/// A function of values.
-struct Untyped<F>(F);
+/// A function of values, and its type.
+struct Untyped<F>(F, FunctionType);
 
 /// The call of the guest has to end: the host has kept why, and the backend makes the guest trap,
 /// by whatever error.
@@ -130,7 +131,7 @@ impl HostFunction {
         + Sync
         + 'static,
     ) -> Self {
-        Self::with(module, name, ty, Untyped(body))
+        Self::with(module, name, ty.clone(), Untyped(body, ty))
     }
 
     fn with(module: &str, name: &str, ty: FunctionType, body: impl Body + 'static) -> Self {
@@ -159,7 +160,7 @@ impl HostFunction {
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), Stopped> {
-        self.serve(host, guest, |body, caller| body.by_values(caller, args, results))
+        self.serve(host, |body| body.by_values(host, guest, args, results))
     }
 
     /// Serves a call of a guest as [`call`](Self::call) does, for engines whose compiled code stores
@@ -182,22 +183,18 @@ impl HostFunction {
         guest: &mut dyn Instance,
         slots: &mut [Slot],
     ) -> Result<(), Stopped> {
-        let ty = &self.0.ty;
         // SAFETY: the caller's promise.
-        self.serve(host, guest, |body, caller| unsafe { body.by_slots(ty, caller, slots) })
+        self.serve(host, |body| unsafe { body.by_slots(host, guest, slots) })
     }
 
     #[inline]
     fn serve(
         &self,
         host: &Arc<Host>,
-        guest: &mut dyn Instance,
-        run: impl FnOnce(&dyn Body, &mut Caller<'_>) -> Result<(), Box<HostError>>,
+        run: impl FnOnce(&dyn Body) -> Result<(), Box<HostError>>,
     ) -> Result<(), Stopped> {
         // No panic may cross the boundary: for some engines it would be undefined behavior.
-        let done =
-            catch_unwind(AssertUnwindSafe(|| run(&*self.0.body, &mut Caller::new(host, guest))));
-        match done {
+        match catch_unwind(AssertUnwindSafe(|| run(&*self.0.body))) {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(self.stop(host, *error)),
             Err(panic) => Err(self.stop_panicked(host, &*panic)),
@@ -223,26 +220,41 @@ where
 {
     fn by_values(
         &self,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), Box<HostError>> {
         let params = P::read(args).ok_or_else(other_types)?;
-        (self.0)(caller, params).into_plain().map_err(Box::new)?.store(results);
+        self.call(host, guest, params)?.store(results);
         Ok(())
     }
 
     unsafe fn by_slots(
         &self,
-        _: &FunctionType,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         slots: &mut [Slot],
     ) -> Result<(), Box<HostError>> {
         // SAFETY: the caller's promise: the type of the function is that of `P`.
         let params = unsafe { P::read_slots(slots) };
-        let params = params.ok_or_else(other_types)?;
-        (self.0)(caller, params).into_plain().map_err(Box::new)?.store_slots(slots);
+        self.call(host, guest, params.ok_or_else(other_types)?)?.store_slots(slots);
         Ok(())
+    }
+}
+
+impl<F, P: Params, R: Outcome> Typed<F, P, R>
+where
+    F: Fn(&mut Caller<'_>, P) -> R,
+{
+    #[inline]
+    fn call(
+        &self,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
+        params: P,
+    ) -> Result<R::Plain, Box<HostError>> {
+        (self.0)(&mut Caller::new(host, guest), params).into_plain().map_err(Box::new)
     }
 }
 
@@ -252,27 +264,28 @@ where
 {
     fn by_values(
         &self,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         args: &[Value],
         results: &mut [Value],
     ) -> Result<(), Box<HostError>> {
-        (self.0)(caller, args, results).map_err(Box::new)
+        (self.0)(&mut Caller::new(host, guest), args, results).map_err(Box::new)
     }
 
     unsafe fn by_slots(
         &self,
-        ty: &FunctionType,
-        caller: &mut Caller<'_>,
+        host: &Arc<Host>,
+        guest: &mut dyn Instance,
         slots: &mut [Slot],
     ) -> Result<(), Box<HostError>> {
-        let count = ty.params.len();
-        with_values(count + ty.results.len(), |values| {
-            let (args, results) = values.split_at_mut(count);
-            for ((arg, slot), ty) in args.iter_mut().zip(&*slots).zip(&ty.params) {
+        let FunctionType { params, results } = &self.1;
+        with_values(params.len() + results.len(), |values| {
+            let (args, results) = values.split_at_mut(params.len());
+            for ((arg, slot), ty) in args.iter_mut().zip(&*slots).zip(params) {
                 // SAFETY: the caller's promise.
                 *arg = unsafe { slot.value(*ty) };
             }
-            (self.0)(caller, args, results).map_err(Box::new)?;
+            self.by_values(host, guest, args, results)?;
             for (slot, result) in slots.iter_mut().zip(results) {
                 *slot = Slot::from(*result);
             }
