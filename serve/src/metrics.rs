@@ -50,6 +50,9 @@ pub(crate) struct Metrics {
     sessions: Of<Gauge>,
     session_bytes: Of<Gauge<i64>>,
     cached_now: Of<Gauge>,
+    kept: Of<Gauge>,
+    kept_bytes: Of<Gauge>,
+    restored: Of<Counter>,
     batch: Of<Histogram>,
     first_token: Of<Histogram>,
     between_tokens: Of<Histogram>,
@@ -80,6 +83,12 @@ pub(crate) struct ModelMetrics {
     pub(crate) session_bytes: Gauge,
     /// Tokens that they have seen.
     pub(crate) cached_now: Gauge,
+    /// Conversations that wait without a session.
+    pub(crate) kept: Gauge,
+    /// Bytes that they have.
+    pub(crate) kept_bytes: Gauge,
+    /// How often one of them got a session again.
+    pub(crate) restored: Counter,
     /// How many answers get a token together.
     pub(crate) batch: Histogram,
     /// Seconds from a request to its first token.
@@ -131,6 +140,9 @@ impl Default for Metrics {
             sessions: of(it, "sessions", "Sessions that are there", gauge),
             session_bytes: of(it, "session_bytes", "Most bytes of sessions beside weights", gauge),
             cached_now: of(it, "session_tokens", "Tokens that sessions have seen", gauge),
+            kept: of(it, "idle_conversations", "Conversations kept without a session", gauge),
+            kept_bytes: of(it, "idle_bytes", "Bytes of these", gauge),
+            restored: of(it, "restored", "How often one of these got a session", counter),
             batch: of(it, "batch_size", "Answers that get a token together", batches as fn() -> _),
             first_token: of(it, "first_token_seconds", "From request to first token", histogram),
             between_tokens: of(it, "token_seconds", "From one token to the next", histogram),
@@ -164,6 +176,9 @@ impl Metrics {
             sessions: self.sessions.get_or_create(label).clone(),
             session_bytes: self.session_bytes.get_or_create(label).clone(),
             cached_now: self.cached_now.get_or_create(label).clone(),
+            kept: self.kept.get_or_create(label).clone(),
+            kept_bytes: self.kept_bytes.get_or_create(label).clone(),
+            restored: self.restored.get_or_create(label).clone(),
             batch: self.batch.get_or_create(label).clone(),
             first_token: self.first_token.get_or_create(label).clone(),
             between_tokens: self.between_tokens.get_or_create(label).clone(),

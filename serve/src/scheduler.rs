@@ -3,7 +3,7 @@
 //! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
 //! - `queue`: what waits, one user after another; `shared`: what the worker and those who ask have in common.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
-//!   `turn`: one answer.
+//!   `turn`: one answer. `worker/shelf`: conversations without a session.
 
 mod grammar;
 mod job;
@@ -27,6 +27,7 @@ pub use self::options::SchedulerOptions;
 use self::queue::Waiting;
 use self::shared::{Shared, gauge};
 use self::worker::Worker;
+pub(crate) use self::worker::bytes_beside_weights;
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
 

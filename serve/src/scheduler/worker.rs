@@ -1,5 +1,7 @@
 //! The thread that evaluates.
 
+mod shelf;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -9,11 +11,12 @@ use polychord_session::{
     SessionOptions, Transformer,
 };
 
+use self::shelf::Shelf;
 use super::job::{Event, Usage};
 use super::options::SchedulerOptions;
 use super::queue::Waiting;
 use super::shared::{Shared, gauge};
-use super::slot::{Place, Slot, choose};
+use super::slot::{Candidate, Place, Slot, choose};
 use super::turn::Turn;
 use crate::error::{Error, Result};
 
@@ -31,6 +34,8 @@ pub(super) struct Worker {
     ended: u64,
     /// Of the slots with a prompt, the one that comes next.
     next_prompt: usize,
+    /// Conversations that wait without a session, if they are kept.
+    shelf: Option<Shelf>,
 }
 
 impl Worker {
@@ -63,6 +68,7 @@ impl Worker {
             context,
             ended: 0,
             next_prompt: 0,
+            shelf: Shelf::new(model, options)?,
         };
         worker.count_sessions();
         Ok(worker)
@@ -128,14 +134,11 @@ impl Worker {
     fn place(&mut self, waiting: Waiting) {
         let prompt = &waiting.job.prompt;
         let candidates: Vec<_> = self.slots.iter().map(|slot| slot.candidate(prompt)).collect();
-        let place = choose(&candidates, self.parallel);
-        tracing::debug!(?place, tokens = prompt.len(), "placed");
-        let index = match self.make_place(&place) {
-            Ok(index) => index,
-            // Where there is no room for a session more, one that is idle does.
-            Err(error) => match self.slots.iter().position(|slot| slot.turn.is_none()) {
-                Some(index) => index,
-                None => return self.refuse(&waiting, &error),
+        let index = match self.unshelve(&candidates, prompt) {
+            Some(index) => index,
+            None => match self.choose_place(&candidates, prompt) {
+                Ok(index) => index,
+                Err(error) => return self.refuse(&waiting, &error),
             },
         };
         let slot = &mut self.slots[index];
@@ -153,6 +156,18 @@ impl Worker {
         }
     }
 
+    /// The slot of a session that has the most of a prompt, or can be given to it.
+    fn choose_place(&mut self, candidates: &[Candidate], prompt: &[u32]) -> SessionResult<usize> {
+        let place = choose(candidates, self.parallel);
+        tracing::debug!(?place, tokens = prompt.len(), "placed");
+        // Where there is no room for a session more, one that is idle does.
+        let index = self
+            .make_place(&place)
+            .or_else(|error| self.slots.iter().position(|slot| slot.turn.is_none()).ok_or(error))?;
+        self.shelve_other(index, prompt);
+        Ok(index)
+    }
+
     /// The index of a slot for a job.
     fn make_place(&mut self, place: &Place) -> SessionResult<usize> {
         let session = match place {
@@ -161,6 +176,7 @@ impl Worker {
             Place::New => self.transformer.start(&self.model, &self.options)?,
         };
         if let Place::Fork { instead_of: Some(index), .. } = place {
+            self.shelve(*index);
             self.slots[*index] = Slot::new(session);
             return Ok(*index);
         }
@@ -276,7 +292,7 @@ impl Worker {
 }
 
 /// Most bytes of a session's guests, without weights that are mapped and so shared.
-fn bytes_beside_weights(session: &Session) -> u64 {
+pub(crate) fn bytes_beside_weights(session: &Session) -> u64 {
     let needs = session.placed().guest_needs.iter().sum::<u64>();
     let load = session.load_report();
     let shared = if load.copied == 0 { load.bytes } else { 0 };
