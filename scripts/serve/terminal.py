@@ -119,7 +119,7 @@ assert "there is no /nonsense" in terminal.say("/nonsense")
 assert ", 1 turns, " in (terminal.say("/system Be loud."), terminal.say("/stats"))[1]
 terminal.end()
 
-# Lines are kept for the next time, and nobody else reads them.
+# Lines are kept for the next time, and no other user reads them.
 history = os.path.join(state, "polychord", "chat-history")
 assert stat.S_IMODE(os.stat(history).st_mode) == 0o600, oct(os.stat(history).st_mode)
 assert stat.S_IMODE(os.stat(os.path.dirname(history)).st_mode) == 0o700

@@ -26,7 +26,7 @@ pub(crate) struct Failed {
     pub(crate) message: String,
 }
 
-/// Computes the vectors of texts. Requests take turns, a text each.
+/// Computes the vectors of texts, one text of each request after another.
 pub(crate) struct Embedder {
     shared: Arc<Shared>,
     context: u32,

@@ -3,13 +3,14 @@
 //! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
 //! - `queue`: what waits, one user after another; `shared`: what the worker and those who ask have in common.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
-//!   `turn`: one answer. `worker/shelf`: conversations without a session.
+//!   `turn`: one answer. `shelf`: conversations without a session.
 
 mod grammar;
 mod job;
 mod options;
 mod queue;
 mod shared;
+mod shelf;
 mod slot;
 mod turn;
 mod worker;

@@ -284,3 +284,42 @@ fn what_is_not_read_ends_a_connection() {
     assert_eq!(server.ask("GET", "/health", "", "").0, 200);
     drop(deaf);
 }
+
+/// What comes when as many wait as may is told when to come again; and the end waits for no longer than it may.
+#[test]
+fn a_full_queue_says_when_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let scheduler = SchedulerOptions::new().parallel(1).waiting(1);
+    let options = ServerOptions::new().scheduler(scheduler).drain(Duration::ZERO);
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    // Longer than all of this takes, and with a token that does not end it.
+    let long = json!({ "prompt": [1, 2, 3], "max_tokens": 250, "stream": true, "logit_bias": { "96": -100 } });
+    let body = long.to_string();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut refused = 0;
+    let mut running = Vec::new();
+    for _ in 0..6 {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 512];
+        let count = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+        if answer.starts_with("http/1.1 429 ") {
+            let (_, rest) =
+                answer.split_once("retry-after: ").unwrap_or_else(|| panic!("{answer}"));
+            let seconds: u64 = rest.split("\r\n").next().unwrap().parse().unwrap();
+            assert!((1..=600).contains(&seconds), "{seconds}");
+            refused += 1;
+        } else {
+            assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+            running.push(stream);
+        }
+    }
+    assert!(refused >= 1, "none of six was refused");
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}

@@ -1,7 +1,6 @@
 //! The thread that evaluates.
 
-mod shelf;
-
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -11,13 +10,13 @@ use polychord_session::{
     SessionOptions, Transformer,
 };
 
-use self::shelf::Shelf;
 use super::job::{Event, Usage};
 use super::options::SchedulerOptions;
 use super::queue::Waiting;
 use super::shared::{Shared, gauge};
+use super::shelf::Shelf;
 use super::slot::{Candidate, Place, Slot, choose};
-use super::turn::Turn;
+use super::turn::{Turn, common};
 use crate::error::{Error, Result};
 
 /// The thread that evaluates: its sessions, and what they compute.
@@ -133,10 +132,9 @@ impl Worker {
     /// Gives a job to a session.
     fn place(&mut self, waiting: Waiting) {
         let prompt = &waiting.job.prompt;
-        let candidates: Vec<_> = self.slots.iter().map(|slot| slot.candidate(prompt)).collect();
-        let index = match self.unshelve(&candidates, prompt) {
+        let index = match self.unshelve(prompt) {
             Some(index) => index,
-            None => match self.choose_place(&candidates, prompt) {
+            None => match self.choose_place(prompt) {
                 Ok(index) => index,
                 Err(error) => return self.refuse(&waiting, &error),
             },
@@ -157,29 +155,70 @@ impl Worker {
     }
 
     /// The slot of a session that has the most of a prompt, or can be given to it.
-    fn choose_place(&mut self, candidates: &[Candidate], prompt: &[u32]) -> SessionResult<usize> {
-        let place = choose(candidates, self.parallel);
+    fn choose_place(&mut self, prompt: &[u32]) -> SessionResult<usize> {
+        let place = choose(&self.candidates(prompt), self.parallel);
         tracing::debug!(?place, tokens = prompt.len(), "placed");
         // Where there is no room for a session more, one that is idle does.
         let index = self
             .make_place(&place)
             .or_else(|error| self.slots.iter().position(|slot| slot.turn.is_none()).ok_or(error))?;
-        self.shelve_other(index, prompt);
+        let tokens = self.slots[index].session.tokens();
+        if common(tokens, prompt) < tokens.len().div_ceil(2) {
+            self.shelve(index);
+        }
         Ok(index)
+    }
+
+    /// A slot for a conversation that waited without a session, and that no session knows better.
+    fn unshelve(&mut self, prompt: &[u32]) -> Option<usize> {
+        let mut candidates = self.candidates(prompt);
+        let known = candidates.iter().map(|it| it.common).max().unwrap_or(0);
+        let kept = self.shelf.as_mut()?.take(prompt, known, &self.shared.metrics)?;
+        // Whichever gives way, nothing of it is wanted.
+        candidates.iter_mut().for_each(|it| it.common = 0);
+        if let Place::Idle(index) = choose(&candidates, self.parallel) {
+            // Before the other is started, so that there are never more than fit.
+            self.shelve(index);
+            self.slots.remove(index);
+        }
+        let Self { transformer, model, options, shared, .. } = self;
+        let restore = |from: &mut dyn Read| Ok(transformer.restore(model, from, options)?.session);
+        match kept.restore(restore, &shared.metrics) {
+            Ok(session) => self.slots.push(Slot::new(session)),
+            Err(error) => {
+                tracing::warn!(%error, "a conversation that waited is lost");
+                self.count_sessions();
+                return None;
+            }
+        }
+        self.count_sessions();
+        Some(self.slots.len() - 1)
+    }
+
+    fn candidates(&self, prompt: &[u32]) -> Vec<Candidate> {
+        self.slots.iter().map(|slot| slot.candidate(prompt)).collect()
+    }
+
+    /// Keeps the conversation of a slot that is to have another one.
+    fn shelve(&mut self, index: usize) {
+        let Self { shelf: Some(shelf), slots, shared, .. } = self else { return };
+        shelf.put(&slots[index].session, &shared.metrics);
     }
 
     /// The index of a slot for a job.
     fn make_place(&mut self, place: &Place) -> SessionResult<usize> {
         let session = match place {
             Place::Idle(index) => return Ok(*index),
-            Place::Fork { from, .. } => self.slots[*from].session.fork()?,
+            Place::Fork { from, instead_of: None } => self.slots[*from].session.fork()?,
+            Place::Fork { from, instead_of: Some(index) } => {
+                // Before the copy is started, so that there are never more than fit.
+                self.shelve(*index);
+                self.slots.remove(*index);
+                let from = *from - usize::from(index < from);
+                self.slots[from].session.fork()?
+            }
             Place::New => self.transformer.start(&self.model, &self.options)?,
         };
-        if let Place::Fork { instead_of: Some(index), .. } = place {
-            self.shelve(*index);
-            self.slots[*index] = Slot::new(session);
-            return Ok(*index);
-        }
         self.slots.push(Slot::new(session));
         self.count_sessions();
         Ok(self.slots.len() - 1)
@@ -288,6 +327,8 @@ impl Worker {
         metrics.sessions.set(gauge(self.slots.len()));
         let bytes: u64 = self.slots.iter().map(|slot| bytes_beside_weights(&slot.session)).sum();
         metrics.session_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let bytes: u64 = self.slots.iter().map(|slot| slot.session.report().cache_bytes).sum();
+        metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 

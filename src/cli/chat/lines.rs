@@ -47,7 +47,7 @@ impl Lines {
             }
         };
         for line in lines {
-            // One that cannot be had again is no reason to stop.
+            // A line that is not taken is no reason to stop.
             _ = editor.add_history_entry(line);
         }
         Ok(Self::Typed(Box::new(editor), history))

@@ -2,20 +2,19 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufReader, Seek as _, SeekFrom, Write};
+use std::io::{self, BufReader, Read, Seek as _, SeekFrom, Write};
 use std::path::PathBuf;
 
 use polychord_session::{
-    Error as SessionError, Model, Result as SessionResult, SaveOptions, Session, SessionOptions,
-    Transformer,
+    Error as SessionError, Model, Result as SessionResult, SaveOptions, Session,
 };
 
-use super::super::options::SchedulerOptions;
-use super::super::shared::gauge;
-use super::super::slot::{Candidate, Place, Slot, WORTH_A_COPY, choose};
-use super::super::turn::common;
-use super::Worker;
+use super::options::SchedulerOptions;
+use super::shared::gauge;
+use super::slot::WORTH_A_COPY;
+use super::turn::common;
 use crate::error::{Error, Result};
+use crate::metrics::ModelMetrics;
 
 /// Conversations that wait without a session, the one that was put here first in front.
 pub(super) struct Shelf {
@@ -27,7 +26,7 @@ pub(super) struct Shelf {
 }
 
 /// One of them.
-struct Kept {
+pub(super) struct Kept {
     tokens: Vec<u32>,
     snapshot: Snapshot,
     bytes: u64,
@@ -55,8 +54,29 @@ impl Shelf {
         Ok(Some(Self { kept: VecDeque::new(), bytes: 0, budget, folder }))
     }
 
-    /// Keeps the sequence of a session; what was put here first makes room.
-    fn put(&mut self, session: &Session) -> SessionResult<()> {
+    /// Keeps the sequence of a session. If it cannot be written, it is lost, and computed again.
+    pub(super) fn put(&mut self, session: &Session, metrics: &ModelMetrics) {
+        if let Err(error) = self.try_put(session) {
+            tracing::warn!(%error, "a conversation that waits is not kept");
+        }
+        self.count(metrics);
+    }
+
+    /// Takes a conversation away that begins as a prompt does, for more than `known` tokens, which a session has.
+    pub(super) fn take(
+        &mut self,
+        prompt: &[u32],
+        known: usize,
+        metrics: &ModelMetrics,
+    ) -> Option<Kept> {
+        let kept = self.find(prompt, known).and_then(|index| self.kept.remove(index))?;
+        self.bytes -= kept.bytes;
+        self.count(metrics);
+        Some(kept)
+    }
+
+    /// What was put here first makes room.
+    fn try_put(&mut self, session: &Session) -> SessionResult<()> {
         let tokens = session.tokens();
         if tokens.len() < WORTH_A_COPY || self.kept.iter().any(|it| it.tokens.starts_with(tokens)) {
             return Ok(());
@@ -73,6 +93,11 @@ impl Shelf {
         Ok(())
     }
 
+    fn count(&self, metrics: &ModelMetrics) {
+        metrics.kept.set(gauge(self.kept.len()));
+        metrics.kept_bytes.set(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+    }
+
     fn retain(&mut self, is_kept: impl Fn(&Kept) -> bool) {
         self.kept.retain(is_kept);
         self.bytes = self.kept.iter().map(|it| it.bytes).sum();
@@ -85,6 +110,8 @@ impl Shelf {
             None => {
                 let mut out = Bounded { to: Vec::new(), bytes: 0, most: self.budget };
                 session.save_with(&mut out, &options)?;
+                // What it grew by beyond is not counted.
+                out.to.shrink_to_fit();
                 (Snapshot::Memory(out.to), out.bytes)
             }
             Some(folder) => {
@@ -99,91 +126,31 @@ impl Shelf {
         Ok(Kept { tokens: session.tokens().to_vec(), snapshot, bytes })
     }
 
-    /// The one that begins as a prompt does, for more than so many tokens and long enough to be worth it.
+    /// The one that begins as a prompt does, for more than `more_than` tokens and long enough to be worth it.
     fn find(&self, prompt: &[u32], more_than: usize) -> Option<usize> {
         let of = |it: &Kept| common(&it.tokens, prompt);
         let best = (0..self.kept.len()).max_by_key(|index| of(&self.kept[*index]))?;
         let common = of(&self.kept[best]);
         (common >= WORTH_A_COPY.max(more_than + 1)).then_some(best)
     }
-
-    /// Starts a session that goes on where a conversation was, which is then not here any more.
-    fn take(
-        &mut self,
-        index: usize,
-        transformer: &Transformer,
-        model: &Model,
-        options: &SessionOptions,
-    ) -> SessionResult<Option<Session>> {
-        let Some(kept) = self.kept.remove(index) else { return Ok(None) };
-        self.bytes -= kept.bytes;
-        let restored = match kept.snapshot {
-            Snapshot::Memory(bytes) => transformer.restore(model, &bytes[..], options)?,
-            Snapshot::File(mut file) => {
-                file.seek(SeekFrom::Start(0)).map_err(|source| io_error("read", source))?;
-                let reader = BufReader::with_capacity(128 << 10, file);
-                transformer.restore(model, reader, options)?
-            }
-        };
-        Ok(Some(restored.session))
-    }
 }
 
-impl Worker {
-    /// A slot for a conversation that is on the shelf, and that no session knows better.
-    pub(super) fn unshelve(&mut self, candidates: &[Candidate], prompt: &[u32]) -> Option<usize> {
-        let known = candidates.iter().map(|it| it.common).max().unwrap_or(0);
-        let found = self.shelf.as_ref()?.find(prompt, known)?;
-        let strangers: Vec<_> =
-            candidates.iter().map(|it| Candidate { common: 0, ..*it }).collect();
-        let place = choose(&strangers, self.parallel);
-        let shelf = self.shelf.as_mut()?;
-        let taken = shelf.take(found, &self.transformer, &self.model, &self.options);
-        let session = match taken {
-            Ok(session) => session?,
-            Err(error) => {
-                tracing::warn!(%error, "a conversation that waited is lost");
-                return None;
+impl Kept {
+    /// Starts a session that goes on where the conversation was.
+    pub(super) fn restore(
+        self,
+        restore: impl FnOnce(&mut dyn Read) -> SessionResult<Session>,
+        metrics: &ModelMetrics,
+    ) -> SessionResult<Session> {
+        let session = match self.snapshot {
+            Snapshot::Memory(bytes) => restore(&mut &bytes[..])?,
+            Snapshot::File(mut file) => {
+                file.seek(SeekFrom::Start(0)).map_err(|source| io_error("read", source))?;
+                restore(&mut BufReader::with_capacity(128 << 10, file))?
             }
         };
-        self.shared.metrics.restored.inc();
-        let index = match place {
-            Place::Idle(index) => {
-                self.shelve(index);
-                self.slots[index] = Slot::new(session);
-                index
-            }
-            _ => {
-                self.slots.push(Slot::new(session));
-                self.count_sessions();
-                self.slots.len() - 1
-            }
-        };
-        self.count_shelf();
-        Some(index)
-    }
-
-    /// Keeps the conversation of a slot that is to have another.
-    pub(super) fn shelve(&mut self, index: usize) {
-        let Some(shelf) = &mut self.shelf else { return };
-        if let Err(error) = shelf.put(&self.slots[index].session) {
-            tracing::warn!(%error, "a conversation that waits is not kept");
-        }
-        self.count_shelf();
-    }
-
-    /// The same, if little of it is in the prompt.
-    pub(super) fn shelve_other(&mut self, index: usize, prompt: &[u32]) {
-        let tokens = self.slots[index].session.tokens();
-        if common(tokens, prompt) < tokens.len().div_ceil(2) {
-            self.shelve(index);
-        }
-    }
-
-    fn count_shelf(&self) {
-        let (metrics, Some(shelf)) = (&self.shared.metrics, &self.shelf) else { return };
-        metrics.kept.set(gauge(shelf.kept.len()));
-        metrics.kept_bytes.set(i64::try_from(shelf.bytes).unwrap_or(i64::MAX));
+        metrics.restored.inc();
+        Ok(session)
     }
 }
 
