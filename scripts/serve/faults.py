@@ -82,11 +82,10 @@ with socket.create_connection(address) as connection:
     connection.sendall(f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
 silent = [socket.create_connection(address) for _ in range(64)]
 story = json.dumps({"messages": [{"role": "user", "content": "Tell a long story."}], "stream": True, "max_tokens": 900})
+asks = f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(story)}\r\n\r\n{story}".encode()
 for _ in range(16):
     connection = socket.create_connection(address)
-    connection.sendall(
-        f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(story)}\r\n\r\n{story}".encode()
-    )
+    connection.sendall(asks)
     connection.recv(200)
     # Resets it, as a process that is killed does.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -95,7 +94,7 @@ for _ in range(16):
 client = f"""
 import socket
 connection = socket.create_connection({address!r})
-connection.sendall({f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(story)}\r\n\r\n{story}".encode()!r})
+connection.sendall({asks!r})
 while True:
     print(len(connection.recv(100)), flush=True)
 """
