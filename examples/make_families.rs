@@ -1,7 +1,7 @@
 //! Writes a small random model of each family into a folder, the one that its test has: to see what
-//! other programs and other processors make of them.
+//! other programs and other processors make of them; or with `embeddings` those that give embeddings.
 //!
-//! cargo run --release --example make_families -- FOLDER
+//! cargo run --release --example make_families -- FOLDER [embeddings]
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a tool for tests")]
 
 #[path = "../tests/common/mod.rs"]
@@ -10,6 +10,7 @@ mod common;
 use std::path::Path;
 
 use common::architecture::{Family, Shape};
+use common::encoders::Encoder;
 
 /// What is needed of a file in tests/data/architectures.
 #[derive(serde::Deserialize)]
@@ -19,17 +20,35 @@ struct Golden {
     model: Shape,
 }
 
+/// What is needed of a file in tests/data/embeddings.
+#[derive(serde::Deserialize)]
+struct Embeddings {
+    model: Encoder,
+}
+
 fn main() {
-    let folder = std::env::args().nth(1).expect("usage: make_families FOLDER");
-    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/architectures");
+    let mut args = std::env::args().skip(1);
+    let folder = args.next().expect("usage: make_families FOLDER [embeddings]");
+    let gives_embeddings = args.next().is_some_and(|kind| kind == "embeddings");
+    let kind = if gives_embeddings { "embeddings" } else { "architectures" };
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(kind);
     let mut paths: Vec<_> = data.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     for path in paths.iter().filter(|path| path.extension().is_some_and(|it| it == "json")) {
-        let golden: Golden = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-        let Golden { architecture, seed, model: shape } = golden;
+        let json = std::fs::read(path).unwrap();
+        let bytes = if gives_embeddings { encoder(&json) } else { family(&json) };
         let name = path.file_stem().unwrap();
         let file = Path::new(&folder).join(name).with_extension("gguf");
-        std::fs::write(file, Family { architecture, seed, shape }.file()).unwrap();
+        std::fs::write(file, bytes).unwrap();
         println!("{}", name.display());
     }
+}
+
+fn family(json: &[u8]) -> Vec<u8> {
+    let Golden { architecture, seed, model: shape } = serde_json::from_slice(json).unwrap();
+    Family { architecture, seed, shape }.file()
+}
+
+fn encoder(json: &[u8]) -> Vec<u8> {
+    serde_json::from_slice::<Embeddings>(json).unwrap().model.file()
 }

@@ -2,6 +2,8 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "cli/answers.rs"]
+mod answers;
 mod common;
 
 use std::fs;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod common;
+#[path = "serve/http.rs"]
+mod http;
 #[path = "common/traps.rs"]
 mod traps;
 
@@ -131,6 +133,66 @@ fn what_a_session_has_seen_is_not_computed_again() {
         let answer = run(other.clone());
         assert!(answer.end.unwrap().1.cached >= system.len());
         assert_eq!((answer.ids, answer.text), alone(&transformer, &model, &other));
+    });
+}
+
+/// Conversations that have no session wait as snapshots, and go on from there with the same bits.
+#[test]
+fn conversations_wait_without_a_session_and_go_on() {
+    each_engine(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let model = model(folder.path());
+        let transformer = Arc::new(transformer(engine));
+        let begin =
+            |number: u32| -> Vec<u32> { (0..50).map(|at| (at * 3 + number) % 90).collect() };
+        let memory = SchedulerOptions::new().parallel(1).idle_bytes(16 << 20);
+        let files = memory.clone().idle_folder(folder.path().to_owned());
+        for options in [memory, files] {
+            let scheduler = start(&transformer, &model, &options);
+            let run = |prompt: &[u32]| {
+                let job = Job::new(prompt).max_tokens(6);
+                let answer = answer(&mut scheduler.submit(job.clone()).unwrap());
+                let cached = answer.end.unwrap().1.cached;
+                let all = (answer.ids, answer.text);
+                assert_eq!(all, alone(&transformer, &model, &job));
+                (all.0, cached)
+            };
+            // Four conversations in one session, one after another, and then each again.
+            let mut talks: Vec<Vec<u32>> = (0..4).map(|number| begin(number * 20)).collect();
+            for round in 0..3 {
+                for talk in &mut talks {
+                    let (ids, cached) = run(talk);
+                    let expected = if round == 0 { 0 } else { talk.len() - 4 };
+                    assert_eq!(cached, expected, "round {round}");
+                    talk.extend(ids);
+                    talk.extend([80, 81, 82]);
+                }
+            }
+            let names: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+            assert_eq!(names.len(), 1, "files have no names: {names:?}");
+        }
+        // Room for one of them only: the others are computed again.
+        let mut session = transformer.start(&model, &SessionOptions::new()).unwrap();
+        session.eval(&begin(0)).unwrap();
+        let mut snapshot = Vec::new();
+        session.save(&mut snapshot).unwrap();
+        let one = snapshot.len() as u64 * 3 / 2;
+        let small = SchedulerOptions::new().parallel(1).idle_bytes(one);
+        let scheduler = start(&transformer, &model, &small);
+        let mut seen = Vec::new();
+        for number in [0, 20, 40, 20, 0] {
+            let job = Job::new(begin(number)).max_tokens(2);
+            let answer = answer(&mut scheduler.submit(job.clone()).unwrap());
+            assert_eq!((answer.ids, answer.text), alone(&transformer, &model, &job));
+            seen.push(answer.end.unwrap().1.cached);
+        }
+        assert_eq!(seen[..3], [0; 3]);
+        assert!(seen[3] >= 49 && seen[4] == 0, "{seen:?}");
+        let nowhere =
+            SchedulerOptions::new().idle_bytes(1 << 20).idle_folder(folder.path().join("nowhere"));
+        let session = SessionOptions::new();
+        let error = Scheduler::start(transformer, &model, &session, &nowhere).unwrap_err();
+        assert!(error.to_string().contains("nowhere"), "{error}");
     });
 }
 

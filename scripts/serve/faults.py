@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 from urllib.parse import urlparse
@@ -42,6 +43,9 @@ def descriptors():
 
 chat = "/v1/chat/completions"
 before = descriptors()
+# Half a head, and nothing more: ended when its time is over, which is looked at below.
+half, half_begun = socket.create_connection(address), time.monotonic()
+half.sendall(b"POST / HTTP/1.1\r\nhost:")
 for body, expected in [
     (b"", 400),
     (b"{", 400),
@@ -78,20 +82,38 @@ with socket.create_connection(address) as connection:
     connection.sendall(f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{".encode())
 silent = [socket.create_connection(address) for _ in range(64)]
 story = json.dumps({"messages": [{"role": "user", "content": "Tell a long story."}], "stream": True, "max_tokens": 900})
+asks = f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(story)}\r\n\r\n{story}".encode()
 for _ in range(16):
     connection = socket.create_connection(address)
-    connection.sendall(
-        f"POST {chat} HTTP/1.1\r\nhost: x\r\ncontent-length: {len(story)}\r\n\r\n{story}".encode()
-    )
+    connection.sendall(asks)
     connection.recv(200)
     # Resets it, as a process that is killed does.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     connection.close()
+# Clients that are killed while they read.
+client = f"""
+import socket
+connection = socket.create_connection({address!r})
+connection.sendall({asks!r})
+while True:
+    print(len(connection.recv(100)), flush=True)
+"""
+killed = [subprocess.Popen([sys.executable, "-c", client], stdout=subprocess.PIPE) for _ in range(4)]
+for process in killed:
+    process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
 for path in ("/health", "/ready", "/", "/metrics", "/v1/models"):
     assert status(get(path)) == 200, path
 page = get("/").decode()
 assert "http://" not in page.split("\r\n\r\n", 1)[1], "the page loads something from elsewhere"
 [connection.close() for connection in silent]
+half.settimeout(30)
+while half.recv(1000):
+    pass
+assert 5 < time.monotonic() - half_begun < 30, time.monotonic() - half_begun
+half.close()
 # All of it is given back: answers whose clients are gone have ended.
 for _ in range(100):
     active = [line for line in get("/metrics").decode().splitlines() if line.startswith("polychord_active{")]

@@ -48,6 +48,17 @@ pub enum Error {
         /// Most tokens of a conversation.
         context: u32,
     },
+    /// Conversations that wait cannot be written where they are to be.
+    #[error(
+        "no file can be made in {} for conversations that wait: {reason}; give a folder that can be written to",
+        folder.display()
+    )]
+    IdleFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: io::Error,
+    },
     /// The system has no thread left.
     #[error("no thread can be started for the scheduler: {0}")]
     Thread(io::Error),

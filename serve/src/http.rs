@@ -2,7 +2,7 @@
 //!
 //! - `app`: models and what all requests share; `connections`: what a client may take of the machine.
 //! - `request`: what clients send; `read`: reading it; `failure`: errors in `OpenAI`'s form.
-//! - `chat`, `completions`, `models`, `tokens`, `state`: a path each, or a few.
+//! - `chat`, `completions`, `embeddings`, `models`, `tokens`, `state`: a path each, or a few.
 //! - `choice`, `stream`: answers as JSON, at once or token by token.
 
 mod app;
@@ -11,6 +11,7 @@ mod chat;
 mod choice;
 mod completions;
 mod connections;
+mod embeddings;
 mod failure;
 mod models;
 mod page;

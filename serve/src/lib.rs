@@ -23,6 +23,7 @@
 //! The same request with the same seed gives the same text, whatever else runs: each answer is
 //! computed by the guest of its own session, and what is computed together has the same bits.
 
+mod embedder;
 mod error;
 mod http;
 mod metrics;

@@ -49,7 +49,12 @@ pub(crate) struct Metrics {
     active: Of<Gauge>,
     sessions: Of<Gauge>,
     session_bytes: Of<Gauge<i64>>,
+    cache_bytes: Of<Gauge<i64>>,
+    resident: Gauge,
     cached_now: Of<Gauge>,
+    kept: Of<Gauge>,
+    kept_bytes: Of<Gauge>,
+    restored: Of<Counter>,
     batch: Of<Histogram>,
     first_token: Of<Histogram>,
     between_tokens: Of<Histogram>,
@@ -78,8 +83,16 @@ pub(crate) struct ModelMetrics {
     pub(crate) sessions: Gauge,
     /// Bytes that they may have beside the weights.
     pub(crate) session_bytes: Gauge,
+    /// Bytes that are set aside for their keys and values.
+    pub(crate) cache_bytes: Gauge,
     /// Tokens that they have seen.
     pub(crate) cached_now: Gauge,
+    /// Conversations that wait without a session.
+    pub(crate) kept: Gauge,
+    /// Bytes that they have.
+    pub(crate) kept_bytes: Gauge,
+    /// How often one of them got a session again.
+    pub(crate) restored: Counter,
     /// How many answers get a token together.
     pub(crate) batch: Histogram,
     /// Seconds from a request to its first token.
@@ -116,6 +129,8 @@ impl Default for Metrics {
         registry.register("requests", "Requests, by path and status", requests.clone());
         let finished = Family::default();
         registry.register("answers", "Answers that ended, by why", finished.clone());
+        let resident = Gauge::default();
+        registry.register("resident_bytes", "Bytes of the process in memory", resident.clone());
         let it = &mut registry;
         let counter: fn() -> Counter = Counter::default;
         let gauge: fn() -> Gauge = Gauge::default;
@@ -130,7 +145,11 @@ impl Default for Metrics {
             active: of(it, "active", "Answers that are computed", gauge),
             sessions: of(it, "sessions", "Sessions that are there", gauge),
             session_bytes: of(it, "session_bytes", "Most bytes of sessions beside weights", gauge),
+            cache_bytes: of(it, "kv_bytes", "Bytes of keys and values of sessions", gauge),
             cached_now: of(it, "session_tokens", "Tokens that sessions have seen", gauge),
+            kept: of(it, "idle_conversations", "Conversations kept without a session", gauge),
+            kept_bytes: of(it, "idle_bytes", "Bytes of these", gauge),
+            restored: of(it, "restored", "How often one of these got a session", counter),
             batch: of(it, "batch_size", "Answers that get a token together", batches as fn() -> _),
             first_token: of(it, "first_token_seconds", "From request to first token", histogram),
             between_tokens: of(it, "token_seconds", "From one token to the next", histogram),
@@ -140,6 +159,7 @@ impl Default for Metrics {
                 "Time of evaluating",
                 Counter::default as fn() -> _,
             ),
+            resident,
             registry,
             requests,
             finished,
@@ -163,7 +183,11 @@ impl Metrics {
             active: self.active.get_or_create(label).clone(),
             sessions: self.sessions.get_or_create(label).clone(),
             session_bytes: self.session_bytes.get_or_create(label).clone(),
+            cache_bytes: self.cache_bytes.get_or_create(label).clone(),
             cached_now: self.cached_now.get_or_create(label).clone(),
+            kept: self.kept.get_or_create(label).clone(),
+            kept_bytes: self.kept_bytes.get_or_create(label).clone(),
+            restored: self.restored.get_or_create(label).clone(),
             batch: self.batch.get_or_create(label).clone(),
             first_token: self.first_token.get_or_create(label).clone(),
             between_tokens: self.between_tokens.get_or_create(label).clone(),
@@ -178,11 +202,22 @@ impl Metrics {
 
     /// All of it, as `OpenMetrics` text.
     pub(crate) fn text(&self) -> String {
+        if let Some(bytes) = resident_bytes() {
+            self.resident.set(bytes);
+        }
         let mut text = String::new();
         // Writing to a string does not fail.
         _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
         text
     }
+}
+
+/// Bytes of this process that are in memory, with those of files, where the system tells.
+fn resident_bytes() -> Option<i64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: i64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
 }
 
 impl ModelMetrics {

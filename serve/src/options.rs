@@ -33,6 +33,9 @@ pub struct ServerOptions {
     pub max_connections: usize,
     /// Longest time for a request's headers; 10 seconds by default.
     pub header_time: Duration,
+    /// How long bytes may wait for a client that does not take them, before its connection ends; 60 seconds by
+    /// default. Where the system has no such limit, only clients that are gone are noticed.
+    pub unread_time: Duration,
     /// Longest time for an answer, with its time in the queue; 10 minutes by default.
     pub answer_time: Duration,
     /// How long answers may still take once the server is to end; 30 seconds by default.
@@ -51,6 +54,7 @@ impl Default for ServerOptions {
             max_body_bytes: 1 << 20,
             max_connections: 512,
             header_time: Duration::from_secs(10),
+            unread_time: Duration::from_secs(60),
             answer_time: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             scheduler: SchedulerOptions::default(),
@@ -111,6 +115,13 @@ impl ServerOptions {
     #[must_use]
     pub const fn header_time(mut self, most: Duration) -> Self {
         self.header_time = most;
+        self
+    }
+
+    /// Sets how long bytes may wait for a client that does not take them.
+    #[must_use]
+    pub const fn unread_time(mut self, most: Duration) -> Self {
+        self.unread_time = most;
         self
     }
 

@@ -3,13 +3,14 @@
 //! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
 //! - `queue`: what waits, one user after another; `shared`: what the worker and those who ask have in common.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
-//!   `turn`: one answer.
+//!   `turn`: one answer. `shelf`: conversations without a session.
 
 mod grammar;
 mod job;
 mod options;
 mod queue;
 mod shared;
+mod shelf;
 mod slot;
 mod turn;
 mod worker;
@@ -27,6 +28,7 @@ pub use self::options::SchedulerOptions;
 use self::queue::Waiting;
 use self::shared::{Shared, gauge};
 use self::worker::Worker;
+pub(crate) use self::worker::bytes_beside_weights;
 use crate::error::{Error, Result};
 use crate::metrics::ModelMetrics;
 

@@ -246,6 +246,12 @@ pub enum Error {
     /// A stop text without a character.
     #[error("a stop text is empty, which would end every answer before it begins: leave it out")]
     EmptyStop,
+    /// What an answer is held to does not let it go on.
+    #[error("the answer cannot be held to its format: {reason}")]
+    Format {
+        /// Why not.
+        reason: String,
+    },
     /// There is nothing to start from.
     #[error("the prompt has no tokens, and the model adds none: give some text")]
     EmptyPrompt,

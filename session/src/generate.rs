@@ -11,6 +11,7 @@ mod chat;
 mod finish;
 mod generation;
 mod generator;
+mod hold;
 mod options;
 mod stop_texts;
 
@@ -20,5 +21,6 @@ pub use self::chat::{Chat, ChatAnswer};
 pub use self::finish::Finish;
 pub use self::generation::{Generation, Token};
 pub use self::generator::Generator;
+pub use self::hold::Hold;
 pub use self::options::GenerateOptions;
 pub use self::stop_texts::{Pushed, StopTexts};

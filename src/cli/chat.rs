@@ -2,6 +2,7 @@
 
 mod args;
 mod command;
+mod history;
 mod interrupt;
 mod lines;
 
@@ -26,7 +27,7 @@ use lines::{Line, Lines};
 /// Talks until the user has had enough.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut talk = Talk::start(args)?;
-    let mut lines = Lines::new()?;
+    let mut lines = Lines::new(!args.no_history)?;
     if lines.is_terminal() {
         writeln!(std::io::stderr(), "/help says what there is; Ctrl-D ends the conversation.")?;
     }

@@ -1,7 +1,9 @@
 //! `polychord generate`: a prompt becomes text.
 
 mod args;
+mod hold;
 mod profile;
+mod prompt_cache;
 mod report;
 mod stats;
 mod travel;
@@ -19,14 +21,18 @@ use super::model::ModelArg;
 use super::progress::TerminalBar;
 use super::{Failure, snapshot, terminal};
 pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
+use prompt_cache::PromptCache;
 use report::{Recorder, Report};
 use travel::{Beginning, Receiver};
 
 /// Generates text, alone or together with other processes.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    if args.is_mpi() && args.save.is_some() {
-        let reason = "--save needs the state of all ranks in one process: leave --mpi out";
-        return Err(Failure::usage(reason));
+    for (name, path) in [("--save", &args.save), ("--prompt-cache", &args.prompt_cache)] {
+        if args.is_mpi() && path.is_some() {
+            let reason =
+                format!("{name} needs the state of all ranks in one process: leave --mpi out");
+            return Err(Failure::usage(reason));
+        }
     }
     let company = Company::join(args.is_mpi(), args.stages)?;
     let done = generate(args, &company);
@@ -37,6 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     args.sampling().validate().map_err(Failure::usage)?;
     let placement = args.placement()?;
+    let format = args.hold.format()?;
     let engine = args.engine.open()?;
     let named = match args.model.clone().unwrap_or_default() {
         ModelArg::Named(model) => Ok(args.find.find(&model)?),
@@ -59,9 +66,16 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
     company.prepare(&mut options)?;
-    let mut session = match &args.resume {
-        Some(path) => snapshot::restore(&transformer, &model, path, &options)?.session,
-        None => load(&transformer, &model, &options)?,
+    let mut cache =
+        args.prompt_cache.as_deref().map(|path| PromptCache::read(path, &model)).transpose()?;
+    let kept = match &mut cache {
+        Some(cache) => cache.start(&prompt, &transformer, &model, &mut options)?,
+        None => None,
+    };
+    let mut session = match (&args.resume, kept) {
+        (_, Some(session)) => session,
+        (Some(path), None) => snapshot::restore(&transformer, &model, path, &options)?.session,
+        (None, None) => load(&transformer, &model, &options)?,
     };
     company.agree(&session, version, args.plan.as_deref())?;
     let ready = start.elapsed();
@@ -81,10 +95,14 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let mut output = Output { args, as_ids, text: String::new(), ids: Vec::new() };
     let generating = Instant::now();
     let mut first = Duration::ZERO;
-    let mut ended = false;
+    let cached = match &cache {
+        Some(cache) => cache.fill(&mut session, &prompt)?,
+        None => 0,
+    };
     let max_tokens = args.max_tokens.min(room(&session, &prompt));
-    let mut generation =
+    let generation =
         Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
+    let mut generation = args.hold.apply(format.as_ref(), &model, generation)?;
     while let Some(token) = generation.next() {
         let token = token?;
         if output.ids.is_empty() {
@@ -92,10 +110,10 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         }
         recorder.record(generation.logits())?;
         receiver.record(token.id, generation.logits());
-        ended = token.is_end;
         output.push(token.id, &token.text)?;
     }
     let (tokens, answer) = (generation.tokens().to_vec(), generation.state());
+    let finish = generation.finish().cloned();
     session.dismiss()?;
     output.finish()?;
     let saved = travel::save(args, &session, tokens, answer, &beginning, &output.text)?;
@@ -113,9 +131,10 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         context: session.context(),
         ranks: session.ranks(),
         prompt,
+        cached,
         ids: output.ids,
         text: output.text,
-        ended,
+        finish,
         logits_sha256: recorder.finish()?,
         opened,
         tokenized,

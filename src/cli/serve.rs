@@ -48,6 +48,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE")]
     memory: Option<ByteSize>,
 
+    /// Most bytes of conversations that wait while others have their guests, for each model (such as 1GiB):
+    /// compressed, and taken up again bit for bit. Without it they are computed again
+    #[arg(long, value_name = "SIZE")]
+    idle: Option<ByteSize>,
+
+    /// Keep these conversations in files in this folder, not in memory. The files have no names, and end
+    /// with the server
+    #[arg(long, value_name = "FOLDER", requires = "idle")]
+    idle_folder: Option<PathBuf>,
+
     /// Longest time of one stage of the guest, in milliseconds: a guest that takes longer ends its
     /// request
     #[arg(long, value_name = "MS")]
@@ -130,7 +140,9 @@ impl Args {
         let scheduler = SchedulerOptions::new()
             .parallel(self.parallel)
             .waiting(self.waiting)
-            .memory_bytes(self.memory.map(|size| size.as_u64()));
+            .memory_bytes(self.memory.map(|size| size.as_u64()))
+            .idle_bytes(self.idle.map(|size| size.as_u64()))
+            .idle_folder(self.idle_folder.clone());
         ServerOptions::new()
             .address((self.host, self.port))
             .api_key_file(self.api_key_file.clone())

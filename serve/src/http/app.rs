@@ -4,7 +4,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use polychord_model::chat::ChatTemplate;
 use polychord_session::{Error as SessionError, Model, SessionOptions, Transformer};
@@ -13,6 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::auth::Keys;
 use super::failure::Failure;
+use crate::embedder::Embedder;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::options::ServerOptions;
@@ -48,7 +49,12 @@ pub(super) struct Served {
 
 /// A model that is loaded.
 pub(super) struct Running {
-    pub(super) scheduler: Scheduler,
+    name: String,
+    pub(super) model: Model,
+    /// None if the model gives embeddings alone.
+    scheduler: Option<Scheduler>,
+    /// None if it gives none.
+    pub(super) embedder: Option<Embedder>,
     /// None if the model has no template that can be used, and why.
     pub(super) template: std::result::Result<ChatTemplate, String>,
     /// Made for the first answer that is held to a grammar.
@@ -118,12 +124,9 @@ impl Served {
         let started = tokio::task::spawn_blocking(move || {
             let (transformer, model, session): Loaded = (self.load)()?;
             model.tokenizer()?;
-            let template = model.chat_template().map_err(|error| error.to_string());
-            let metrics = self.metrics.model(&self.name);
-            let scheduler =
-                Scheduler::start_with(metrics, transformer, &model, &session, &self.options)?;
-            tracing::info!(model = self.name, context = scheduler.context(), "loaded");
-            Ok(Running { scheduler, template, grammars: OnceLock::new() })
+            let running = Running::start(&self, transformer, model, &session)?;
+            tracing::info!(model = self.name, context = running.context(), "loaded");
+            Ok(running)
         });
         started.await.unwrap_or_else(|panic| {
             let reason = format!("loading it panicked, which is a bug: {panic}");
@@ -133,14 +136,73 @@ impl Served {
 }
 
 impl Running {
-    pub(super) const fn model(&self) -> &Model {
-        self.scheduler.model()
+    fn start(
+        served: &Served,
+        transformer: Arc<Transformer>,
+        model: Model,
+        session: &SessionOptions,
+    ) -> Result<Self> {
+        let template = model.chat_template().map_err(|error| error.to_string());
+        let metrics = || served.metrics.model(&served.name);
+        let config = model.config();
+        let mut options = served.options.clone();
+        let mut embedder = None;
+        if config.pooling.is_some() {
+            let transformer = transformer.clone();
+            let made = Embedder::start(metrics(), transformer, &model, session, &options)?;
+            // Answers get what is left.
+            options.memory_bytes =
+                options.memory_bytes.map(|budget| budget.saturating_sub(made.bytes()));
+            embedder = Some(made);
+        } else if config.is_encoder() {
+            return Err(SessionError::Pooling.into());
+        }
+        let scheduler = match config.is_encoder() {
+            true => None,
+            false => {
+                Some(Scheduler::start_with(metrics(), transformer, &model, session, &options)?)
+            }
+        };
+        let (name, grammars) = (served.name.clone(), OnceLock::new());
+        Ok(Self { name, model, scheduler, embedder, template, grammars })
+    }
+
+    /// What generates text.
+    pub(super) fn scheduler(&self) -> Result<&Scheduler, Failure> {
+        self.scheduler.as_ref().ok_or_else(|| {
+            let message = format!(
+                "the model {} gives embeddings, and no text: ask for /v1/embeddings",
+                self.name
+            );
+            Failure::param("model", message)
+        })
+    }
+
+    /// Most tokens of a sequence.
+    pub(super) fn context(&self) -> u32 {
+        let embedder = self.embedder.as_ref().map(Embedder::context);
+        self.scheduler.as_ref().map(Scheduler::context).or(embedder).unwrap_or(0)
+    }
+
+    /// Lets what runs go on for `time`, and ends what is left then.
+    pub(super) fn drain(&self, time: Duration) {
+        // A time beyond what the clock can express is as long as a day.
+        let most = time.min(Duration::from_secs(86_400));
+        let end = Instant::now() + most;
+        std::thread::scope(|scope| {
+            if let Some(embedder) = &self.embedder {
+                scope.spawn(move || embedder.drain(end));
+            }
+            if let Some(scheduler) = &self.scheduler {
+                scheduler.drain(most);
+            }
+        });
     }
 
     /// Compiles what an answer is to be held to; `param` is where a client has said it.
     pub(super) fn constraint(&self, param: &str, format: &Format) -> Result<Constraint, Failure> {
         let made = self.grammars.get_or_init(|| {
-            let tokenizer = self.model().tokenizer().map_err(|error| error.to_string())?;
+            let tokenizer = self.model.tokenizer().map_err(|error| error.to_string())?;
             Grammars::new(tokenizer)
         });
         let compiled = made.as_ref().map_err(Clone::clone).and_then(|it| it.compile(format));

@@ -32,6 +32,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
     let tools = !request.tools.is_empty() && !is_none(&request);
     let running = served.load_once().await?;
+    running.scheduler()?;
     let (prompt, constraint) = encode(served.clone(), request, format).await?;
     prepared.constraint = constraint;
     prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
@@ -120,7 +121,7 @@ async fn encode(
         let constraint = match wanted {
             None => None,
             Some((param, wanted)) => {
-                let source = running.model().gguf().metadata().str("tokenizer.chat_template");
+                let source = running.model.gguf().metadata().str("tokenizer.chat_template");
                 let format = wanted.into_format(source.ok().flatten().unwrap_or_default());
                 Some(running.constraint(param, &format)?)
             }
@@ -149,7 +150,7 @@ fn encode_now(running: &Running, request: ChatRequest) -> Result<Vec<u32>, Failu
     }
     let text = template.render_with(&messages, GenerationPrompt::Add, &variables);
     let text = text.map_err(|error| wrong(error.to_string()))?;
-    let tokenizer = running.model().tokenizer()?;
+    let tokenizer = running.model.tokenizer()?;
     tokenizer.encode_chat(&text).map_err(|error| wrong(error.to_string()))
 }
 

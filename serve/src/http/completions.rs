@@ -41,6 +41,7 @@ pub(super) async fn completions(
     let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
     let mut prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
     let running = served.load_once().await?;
+    running.scheduler()?;
     if let Some((param, format)) = format {
         prepared.constraint = Some(running.constraint(param, &format)?);
     }
@@ -49,7 +50,7 @@ pub(super) async fn completions(
 }
 
 fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {
-    let model = running.model();
+    let model = &running.model;
     let tokenizer = model.tokenizer()?;
     let text = |text: String| {
         let ids = tokenizer.encode_prompt(&text, SpecialTokens::Parse);

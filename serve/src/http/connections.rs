@@ -10,6 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -44,6 +45,7 @@ pub(super) async fn serve(listener: TcpListener, app: Arc<App>, end: impl Future
         };
         match accepted {
             Ok((stream, _)) => {
+                prepare(&stream, app.options.unread_time);
                 let connection = connection(stream, &router, app.options.header_time);
                 let connection = graceful.watch(connection);
                 tokio::spawn(async move {
@@ -64,13 +66,29 @@ pub(super) async fn serve(listener: TcpListener, app: Arc<App>, end: impl Future
     drain(&app, graceful).await;
 }
 
+/// Lets tokens, which are small, go out at once, and the system end a connection whose client is gone without a
+/// word or takes nothing. What it does not offer is left out.
+fn prepare(stream: &TcpStream, unread_time: Duration) {
+    _ = stream.set_nodelay(true);
+    let socket = SockRef::from(stream);
+    let probes = TcpKeepalive::new().with_time(unread_time);
+    _ = socket.set_tcp_keepalive(&probes);
+    limit_unread(&socket, unread_time);
+}
+
+#[cfg(target_os = "linux")]
+fn limit_unread(socket: &SockRef<'_>, time: Duration) {
+    _ = socket.set_tcp_user_timeout(Some(time));
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_unread(_: &SockRef<'_>, _: Duration) {}
+
 fn connection(
     stream: TcpStream,
     router: &Router,
     header_time: Duration,
 ) -> http1::Connection<TokioIo<TcpStream>, TowerToHyperService<Router>> {
-    // Tokens are small, and each is to come at once.
-    _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router.clone());
     http1::Builder::new()
         .timer(TokioTimer::new())
@@ -88,7 +106,7 @@ async fn drain(app: &Arc<App>, graceful: GracefulShutdown) {
     let drained = tokio::task::spawn_blocking(move || {
         std::thread::scope(|scope| {
             for running in models.iter().filter_map(|model| model.running()) {
-                scope.spawn(|| running.scheduler.drain(time));
+                scope.spawn(|| running.drain(time));
             }
         });
     });

@@ -117,9 +117,11 @@ impl IntoResponse for Failure {
 }
 
 /// A response of JSON.
-pub(super) fn json_response(status: StatusCode, value: &serde_json::Value) -> Response {
+pub(super) fn json_response(status: StatusCode, value: &impl serde::Serialize) -> Response {
     let kind = [(header::CONTENT_TYPE, "application/json")];
-    (status, kind, value.to_string()).into_response()
+    // What is written here has names that are texts, and so never fails.
+    let text = serde_json::to_string(value).unwrap_or_default();
+    (status, kind, text).into_response()
 }
 
 /// The beginning of a text of a client.

@@ -1,4 +1,4 @@
-//! `GET /v1/models`, and what of `OpenAI`'s API is not there.
+//! `GET /v1/models`.
 
 use std::sync::Arc;
 
@@ -33,15 +33,11 @@ fn about(app: &App, model: &Served) -> Value {
         "loaded": model.running().is_some(),
     });
     if let Some(running) = model.running() {
-        let config = running.model().config();
-        about["context_length"] = running.scheduler.context().into();
+        let config = running.model.config();
+        about["context_length"] = running.context().into();
+        about["embeddings"] = running.embedder.is_some().into();
         about["trained_context_length"] = config.context_length.into();
         about["vocabulary"] = config.vocab.into();
     }
     about
-}
-
-/// `POST /v1/embeddings`: of no model that can be served.
-pub(super) async fn embeddings() -> Failure {
-    Failure::param("model", "this model has no pooling, so it gives no embeddings")
 }

@@ -82,7 +82,7 @@ impl Prepared {
             id: app.id(kind.id_prefix()),
             name: name.to_owned(),
             created: now(),
-            model: running.model().clone(),
+            model: running.model.clone(),
             choices: self.choices,
             include_usage: self.include_usage,
         };
@@ -97,7 +97,8 @@ impl Prepared {
         running: &Running,
         prompts: Vec<Vec<u32>>,
     ) -> Result<Vec<UnboundedReceiver<Event>>, Failure> {
-        let context = running.scheduler.context();
+        let scheduler = running.scheduler()?;
+        let context = scheduler.context();
         for prompt in &prompts {
             // Its answer needs room, too.
             if prompt.len() >= context as usize {
@@ -122,7 +123,7 @@ impl Prepared {
                     .user(&*self.user)
                     .deadline(deadline);
                 // Those before are dropped with their receivers.
-                receivers.push(running.scheduler.submit(job)?);
+                receivers.push(scheduler.submit(job)?);
             }
         }
         Ok(receivers)

@@ -72,6 +72,18 @@ pub(super) struct CompletionRequest {
     pub(super) common: Common,
 }
 
+/// `POST /v1/embeddings`.
+#[derive(Debug, Deserialize)]
+pub(super) struct EmbeddingRequest {
+    #[serde(default)]
+    pub(super) model: String,
+    pub(super) input: Prompts,
+    #[serde(default)]
+    pub(super) encoding_format: Option<String>,
+    #[serde(default)]
+    pub(super) dimensions: Option<u64>,
+}
+
 /// One prompt or several, as texts or as tokens.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]

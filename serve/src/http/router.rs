@@ -12,14 +12,14 @@ use axum::routing::{get, post};
 
 use super::app::App;
 use super::failure::Failure;
-use super::{chat, completions, models, page, state, tokens};
+use super::{chat, completions, embeddings, models, page, state, tokens};
 
 /// All paths.
 pub(super) fn router(app: Arc<App>) -> Router {
     let guarded = Router::new()
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
-        .route("/v1/embeddings", post(models::embeddings))
+        .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::models))
         .route("/v1/models/{*name}", get(models::model))
         .route("/tokenize", post(tokens::tokenize))

@@ -7,6 +7,7 @@ use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{ApproximateTokEnv, TokEnv, TokRxInfo, TokTrie};
 use llguidance::{Matcher, ParserFactory};
 use polychord_model::tokenizer::Tokenizer;
+use polychord_session::generate::Hold;
 use serde_json::{Value, json};
 
 /// What an answer is held to.
@@ -121,6 +122,16 @@ impl Constraint {
     pub(super) fn take(&mut self, id: u32) -> Result<bool, String> {
         self.0.consume_token(id).map_err(|error| error.to_string())?;
         Ok(self.0.is_stopped())
+    }
+}
+
+impl Hold for Constraint {
+    fn exclude(&mut self, logits: &mut [f32], tokenizer: &Tokenizer) -> Result<(), String> {
+        self.mask(logits, |id| tokenizer.is_end_of_generation(id))
+    }
+
+    fn follow(&mut self, id: u32) -> Result<bool, String> {
+        self.take(id)
     }
 }
 

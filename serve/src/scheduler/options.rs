@@ -1,5 +1,7 @@
 //! How answers share the machine.
 
+use std::path::PathBuf;
+
 /// How the answers of a model share the machine.
 ///
 /// ```
@@ -21,11 +23,23 @@ pub struct SchedulerOptions {
     /// Most tokens of a prompt that are evaluated before the other answers get their next token;
     /// 64 by default.
     pub piece: usize,
+    /// Most bytes of conversations that wait without a session, compressed; none are kept by default. A
+    /// conversation whose session is given to another one is written there, and read when it goes on.
+    pub idle_bytes: Option<u64>,
+    /// The folder of files without a name that have them; memory has them by default.
+    pub idle_folder: Option<PathBuf>,
 }
 
 impl Default for SchedulerOptions {
     fn default() -> Self {
-        Self { parallel: 4, waiting: 64, memory_bytes: None, piece: 64 }
+        Self {
+            parallel: 4,
+            waiting: 64,
+            memory_bytes: None,
+            piece: 64,
+            idle_bytes: None,
+            idle_folder: None,
+        }
     }
 }
 
@@ -54,6 +68,20 @@ impl SchedulerOptions {
     #[must_use]
     pub fn memory_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
         self.memory_bytes = most.into();
+        self
+    }
+
+    /// Sets the most bytes of conversations that wait without a session.
+    #[must_use]
+    pub fn idle_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.idle_bytes = most.into();
+        self
+    }
+
+    /// Sets the folder of the files that have them.
+    #[must_use]
+    pub fn idle_folder(mut self, folder: impl Into<Option<PathBuf>>) -> Self {
+        self.idle_folder = folder.into();
         self
     }
 

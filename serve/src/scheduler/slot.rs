@@ -35,7 +35,7 @@ pub(super) struct Candidate {
 }
 
 /// A copy pays from 32 common tokens on: it starts guests and copies rows.
-const WORTH_A_COPY: usize = 32;
+pub(super) const WORTH_A_COPY: usize = 32;
 
 impl Slot {
     pub(super) const fn new(session: Session) -> Self {

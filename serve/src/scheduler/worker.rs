@@ -1,5 +1,6 @@
 //! The thread that evaluates.
 
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
@@ -13,8 +14,9 @@ use super::job::{Event, Usage};
 use super::options::SchedulerOptions;
 use super::queue::Waiting;
 use super::shared::{Shared, gauge};
-use super::slot::{Place, Slot, choose};
-use super::turn::Turn;
+use super::shelf::Shelf;
+use super::slot::{Candidate, Place, Slot, choose};
+use super::turn::{Turn, common};
 use crate::error::{Error, Result};
 
 /// The thread that evaluates: its sessions, and what they compute.
@@ -31,6 +33,8 @@ pub(super) struct Worker {
     ended: u64,
     /// Of the slots with a prompt, the one that comes next.
     next_prompt: usize,
+    /// Conversations that wait without a session, if they are kept.
+    shelf: Option<Shelf>,
 }
 
 impl Worker {
@@ -63,6 +67,7 @@ impl Worker {
             context,
             ended: 0,
             next_prompt: 0,
+            shelf: Shelf::new(model, options)?,
         };
         worker.count_sessions();
         Ok(worker)
@@ -127,15 +132,11 @@ impl Worker {
     /// Gives a job to a session.
     fn place(&mut self, waiting: Waiting) {
         let prompt = &waiting.job.prompt;
-        let candidates: Vec<_> = self.slots.iter().map(|slot| slot.candidate(prompt)).collect();
-        let place = choose(&candidates, self.parallel);
-        tracing::debug!(?place, tokens = prompt.len(), "placed");
-        let index = match self.make_place(&place) {
-            Ok(index) => index,
-            // Where there is no room for a session more, one that is idle does.
-            Err(error) => match self.slots.iter().position(|slot| slot.turn.is_none()) {
-                Some(index) => index,
-                None => return self.refuse(&waiting, &error),
+        let index = match self.unshelve(prompt) {
+            Some(index) => index,
+            None => match self.choose_place(prompt) {
+                Ok(index) => index,
+                Err(error) => return self.refuse(&waiting, &error),
             },
         };
         let slot = &mut self.slots[index];
@@ -153,17 +154,71 @@ impl Worker {
         }
     }
 
+    /// The slot of a session that has the most of a prompt, or can be given to it.
+    fn choose_place(&mut self, prompt: &[u32]) -> SessionResult<usize> {
+        let place = choose(&self.candidates(prompt), self.parallel);
+        tracing::debug!(?place, tokens = prompt.len(), "placed");
+        // Where there is no room for a session more, one that is idle does.
+        let index = self
+            .make_place(&place)
+            .or_else(|error| self.slots.iter().position(|slot| slot.turn.is_none()).ok_or(error))?;
+        let tokens = self.slots[index].session.tokens();
+        if common(tokens, prompt) < tokens.len().div_ceil(2) {
+            self.shelve(index);
+        }
+        Ok(index)
+    }
+
+    /// A slot for a conversation that waited without a session, and that no session knows better.
+    fn unshelve(&mut self, prompt: &[u32]) -> Option<usize> {
+        let mut candidates = self.candidates(prompt);
+        let known = candidates.iter().map(|it| it.common).max().unwrap_or(0);
+        let kept = self.shelf.as_mut()?.take(prompt, known, &self.shared.metrics)?;
+        // Whichever gives way, nothing of it is wanted.
+        candidates.iter_mut().for_each(|it| it.common = 0);
+        if let Place::Idle(index) = choose(&candidates, self.parallel) {
+            // Before the other is started, so that there are never more than fit.
+            self.shelve(index);
+            self.slots.remove(index);
+        }
+        let Self { transformer, model, options, shared, .. } = self;
+        let restore = |from: &mut dyn Read| Ok(transformer.restore(model, from, options)?.session);
+        match kept.restore(restore, &shared.metrics) {
+            Ok(session) => self.slots.push(Slot::new(session)),
+            Err(error) => {
+                tracing::warn!(%error, "a conversation that waited is lost");
+                self.count_sessions();
+                return None;
+            }
+        }
+        self.count_sessions();
+        Some(self.slots.len() - 1)
+    }
+
+    fn candidates(&self, prompt: &[u32]) -> Vec<Candidate> {
+        self.slots.iter().map(|slot| slot.candidate(prompt)).collect()
+    }
+
+    /// Keeps the conversation of a slot that is to have another one.
+    fn shelve(&mut self, index: usize) {
+        let Self { shelf: Some(shelf), slots, shared, .. } = self else { return };
+        shelf.put(&slots[index].session, &shared.metrics);
+    }
+
     /// The index of a slot for a job.
     fn make_place(&mut self, place: &Place) -> SessionResult<usize> {
         let session = match place {
             Place::Idle(index) => return Ok(*index),
-            Place::Fork { from, .. } => self.slots[*from].session.fork()?,
+            Place::Fork { from, instead_of: None } => self.slots[*from].session.fork()?,
+            Place::Fork { from, instead_of: Some(index) } => {
+                // Before the copy is started, so that there are never more than fit.
+                self.shelve(*index);
+                self.slots.remove(*index);
+                let from = *from - usize::from(index < from);
+                self.slots[from].session.fork()?
+            }
             Place::New => self.transformer.start(&self.model, &self.options)?,
         };
-        if let Place::Fork { instead_of: Some(index), .. } = place {
-            self.slots[*index] = Slot::new(session);
-            return Ok(*index);
-        }
         self.slots.push(Slot::new(session));
         self.count_sessions();
         Ok(self.slots.len() - 1)
@@ -272,11 +327,13 @@ impl Worker {
         metrics.sessions.set(gauge(self.slots.len()));
         let bytes: u64 = self.slots.iter().map(|slot| bytes_beside_weights(&slot.session)).sum();
         metrics.session_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let bytes: u64 = self.slots.iter().map(|slot| slot.session.report().cache_bytes).sum();
+        metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 }
 
 /// Most bytes of a session's guests, without weights that are mapped and so shared.
-fn bytes_beside_weights(session: &Session) -> u64 {
+pub(crate) fn bytes_beside_weights(session: &Session) -> u64 {
     let needs = session.placed().guest_needs.iter().sum::<u64>();
     let load = session.load_report();
     let shared = if load.copied == 0 { load.bytes } else { 0 };

@@ -108,6 +108,7 @@ impl Error {
             | Self::PartOfRanks { .. }
             | Self::PartOfStages { .. }
             | Self::Window { .. }
+            | Self::Format { .. }
             | Self::EmptyStop
             | Self::EmptyPrompt => ErrorKind::InvalidArgument,
         }

@@ -6,13 +6,16 @@ use polychord_receipts::snapshot::AnswerState;
 
 use crate::digests::{sampling_by_name, sampling_of};
 use crate::error::{Error, Result};
+use crate::generate::finish::Finish;
+use crate::generate::hold::Hold;
+use crate::generate::stop_texts::{Pushed, StopTexts};
 use crate::session::{Logits, Session};
 
 /// Text being generated, token by token, by a session that it borrows.
 ///
-/// An iterator over [`Token`]s; it ends after a token that ends the model's answer, or after
-/// the number of tokens asked for. [`Generator`](crate::Generator) owns its session, and knows
-/// stop texts, deadlines and cancelling.
+/// An iterator over [`Token`]s; it ends after a token that ends the model's answer, after a stop text, or
+/// after the number of tokens asked for. [`Generator`](crate::Generator) owns its session, and knows
+/// deadlines and cancelling.
 ///
 /// ```no_run
 /// use polychord_model::Sampling;
@@ -40,6 +43,11 @@ pub struct Generation<'a> {
     remaining: usize,
     /// Which of `tokens` is the first of the answer.
     begin: usize,
+    stops: StopTexts,
+    hold: Option<Box<dyn Hold>>,
+    /// Logits of which some are excluded.
+    left: Vec<f32>,
+    finish: Option<Finish>,
 }
 
 /// One generated token.
@@ -89,7 +97,58 @@ impl<'a> Generation<'a> {
             seen: 0,
             remaining: max_tokens,
             begin: prompt.len(),
+            stops: StopTexts::default(),
+            hold: None,
+            left: Vec::new(),
+            finish: None,
         })
+    }
+
+    /// Ends the answer by one of these texts, which is no part of it, also if it began in the tokens of an
+    /// answer that is resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::EmptyStop`] if one is empty; [`Error::Tokenizer`] if the tokens so far have no text.
+    pub fn stop(mut self, texts: &[String]) -> Result<Self> {
+        if texts.iter().any(String::is_empty) {
+            return Err(Error::EmptyStop);
+        }
+        self.stops = StopTexts::new(texts);
+        let Some(tokenizer) = self.tokenizer else { return Ok(self) };
+        let mut decoder = tokenizer.decoder();
+        for id in &self.tokens[self.begin..] {
+            let text = decoder.push(*id)?;
+            if let Pushed::Stopped { stop, .. } = self.stops.push(&text) {
+                (self.remaining, self.finish) = (0, Some(Finish::Stop(stop)));
+                break;
+            }
+        }
+        Ok(self)
+    }
+
+    /// Holds the answer to a format, which follows the tokens of an answer that is resumed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Format`] if these tokens are not of that format, or there is no tokenizer.
+    pub fn hold(mut self, mut hold: Box<dyn Hold>) -> Result<Self> {
+        if self.tokenizer.is_none() {
+            return Err(no_format("the model has no tokenizer".to_owned()));
+        }
+        for id in &self.tokens[self.begin..] {
+            if hold.follow(*id).map_err(no_format)? {
+                (self.remaining, self.finish) = (0, Some(Finish::EndOfText));
+            }
+        }
+        self.hold = Some(hold);
+        Ok(self)
+    }
+
+    /// Why the answer ended; none while it goes on, and after an error.
+    #[must_use]
+    pub const fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
     }
 
     /// Goes on with an answer that was saved, by at most `max_tokens` tokens. The session has seen the
@@ -145,17 +204,34 @@ impl<'a> Generation<'a> {
     }
 
     fn step(&mut self) -> Result<Token> {
-        let logits = self.session.eval(&self.tokens[self.seen..])?;
+        self.session.eval(&self.tokens[self.seen..])?;
         self.seen = self.tokens.len();
-        let id = self.sampler.sample(logits.iter(), &self.tokens)?;
+        let id = self.choose()?;
         self.tokens.push(id);
         self.remaining -= 1;
         let is_end = self.tokenizer.is_some_and(|it| it.is_end_of_generation(id));
-        let text = self.text_of(id, is_end)?;
-        if is_end {
-            self.remaining = 0;
+        let is_complete = match &mut self.hold {
+            Some(hold) if !is_end => hold.follow(id).map_err(no_format)?,
+            _ => false,
+        };
+        if is_end || is_complete {
+            (self.remaining, self.finish) = (0, Some(Finish::EndOfText));
+        } else if self.remaining == 0 {
+            self.finish = Some(Finish::MaxTokens);
         }
+        let text = self.text_of(id, is_end)?;
         Ok(Token { id, text, is_end })
+    }
+
+    fn choose(&mut self) -> Result<u32> {
+        let logits = self.session.logits();
+        let (Some(hold), Some(tokenizer)) = (&mut self.hold, self.tokenizer) else {
+            return Ok(self.sampler.sample(logits.iter(), &self.tokens)?);
+        };
+        self.left.clear();
+        self.left.extend(logits.iter());
+        hold.exclude(&mut self.left, tokenizer).map_err(no_format)?;
+        Ok(self.sampler.sample(self.left.iter().copied(), &self.tokens)?)
     }
 
     /// The text of a token, and with the last one also what was kept back.
@@ -164,11 +240,23 @@ impl<'a> Generation<'a> {
         if let Some(decoder) = self.decoder.as_mut().filter(|_| !is_end) {
             text = decoder.push(id)?;
         }
-        if is_end || self.remaining == 0 {
+        let is_last = self.remaining == 0;
+        if is_last {
             text.extend(self.decoder.take().map(Decoder::finish));
         }
-        Ok(text)
+        Ok(match self.stops.push(&text) {
+            Pushed::Stopped { before, stop } => {
+                (self.remaining, self.finish) = (0, Some(Finish::Stop(stop)));
+                before
+            }
+            Pushed::Clear(clear) if is_last => clear + &self.stops.take_held(),
+            Pushed::Clear(clear) => clear,
+        })
     }
+}
+
+fn no_format(reason: String) -> Error {
+    Error::Format { reason }
 }
 
 impl Iterator for Generation<'_> {
@@ -180,7 +268,7 @@ impl Iterator for Generation<'_> {
         }
         let step = self.step();
         if step.is_err() {
-            self.remaining = 0;
+            (self.remaining, self.finish) = (0, None);
         }
         Some(step)
     }

@@ -26,6 +26,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT")]
     pub(super) system: Option<String>,
 
+    /// Keep no line that is typed. Otherwise they are in `$XDG_STATE_HOME/polychord/chat-history`
+    /// (`~/.local/state`), which no other user can read
+    #[arg(long)]
+    pub(super) no_history: bool,
+
     #[command(flatten)]
     pub(super) session: SessionArgs,
 

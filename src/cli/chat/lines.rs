@@ -1,16 +1,17 @@
 //! Lines that are typed, or come from a file.
 
-use std::io::{BufRead as _, IsTerminal as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
-use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use rustyline::{Config, DefaultEditor};
 
-use crate::cli::Failure;
+use super::history::{self, History};
+use crate::cli::{Failure, terminal};
 
 /// Where lines come from.
 pub(super) enum Lines {
     /// A terminal, with a line editor and a history.
-    Typed(Box<DefaultEditor>),
+    Typed(Box<DefaultEditor>, Option<History>),
     /// A file or a pipe.
     Read,
 }
@@ -24,16 +25,36 @@ pub(super) enum Line {
 }
 
 impl Lines {
-    pub(super) fn new() -> Result<Self, Failure> {
+    /// With the lines of earlier conversations, if they are wanted.
+    pub(super) fn new(has_history: bool) -> Result<Self, Failure> {
         if !std::io::stdin().is_terminal() {
             return Ok(Self::Read);
         }
-        let editor = DefaultEditor::new().map_err(|error| format!("no line editor: {error}"))?;
-        Ok(Self::Typed(Box::new(editor)))
+        let wrong = |error| format!("no line editor: {error}");
+        let config = Config::builder().max_history_size(history::MOST).map_err(wrong)?.build();
+        let mut editor = DefaultEditor::with_config(config).map_err(wrong)?;
+        let history = if has_history { History::open() } else { Ok(None) };
+        let history = history.and_then(|history| {
+            let lines = history.as_ref().map(History::lines).transpose()?;
+            Ok((history, lines.unwrap_or_default()))
+        });
+        let (history, lines) = match history {
+            Ok(history) => history,
+            Err(error) => {
+                let reason = terminal::lines(&error.to_string());
+                writeln!(std::io::stderr(), "lines are not kept: {reason}")?;
+                (None, Vec::new())
+            }
+        };
+        for line in lines {
+            // A line that is not taken is no reason to stop.
+            _ = editor.add_history_entry(line);
+        }
+        Ok(Self::Typed(Box::new(editor), history))
     }
 
     pub(super) const fn is_terminal(&self) -> bool {
-        matches!(self, Self::Typed(_))
+        matches!(self, Self::Typed(..))
     }
 
     pub(super) fn next(&mut self) -> Result<Line, Failure> {
@@ -46,10 +67,11 @@ impl Lines {
                     _ => Ok(Line::Text(line)),
                 }
             }
-            Self::Typed(editor) => match editor.readline("> ") {
+            Self::Typed(editor, history) => match editor.readline("> ") {
                 Ok(line) => {
                     // A line that is not kept is no reason to stop.
                     _ = editor.add_history_entry(&line);
+                    _ = history.as_ref().map(|history| history.add(&line));
                     Ok(Line::Text(line))
                 }
                 Err(ReadlineError::Interrupted) => Ok(Line::Interrupted),

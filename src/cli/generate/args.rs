@@ -11,6 +11,7 @@ use polychord::model::chat::{Json, Variables};
 use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
 
 use super::Failure;
+use super::hold::HoldArgs;
 use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
 use crate::cli::model::{FindArgs, ModelArg};
@@ -102,6 +103,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "P", default_value_t = 0.95, conflicts_with = "resume")]
     top_p: f32,
 
+    /// Draw from tokens only that have this part of the best one's probability; 0 is all
+    #[arg(long, value_name = "P", default_value_t = 0.0, conflicts_with = "resume")]
+    min_p: f32,
+
     /// Make recent tokens less likely by this factor; 1 changes nothing
     #[arg(long, value_name = "FACTOR", default_value_t = 1.0, conflicts_with = "resume")]
     repeat_penalty: f32,
@@ -113,6 +118,10 @@ pub(crate) struct Args {
     /// Put the prompt into the model's chat template, as a user's message
     #[arg(long)]
     pub(crate) chat: bool,
+
+    /// What the model is told before the message of `--chat`
+    #[arg(long, value_name = "TEXT", requires = "chat", conflicts_with = "resume")]
+    pub(crate) system: Option<String>,
 
     /// Whether the model is to think before it answers `--chat`; by default its template decides
     #[arg(long, value_name = "on|off", requires = "chat", value_parser = parse_switch)]
@@ -126,6 +135,14 @@ pub(crate) struct Args {
     /// `--chat` they always stay text
     #[arg(long, alias = "no-parse-special")]
     pub(crate) no_special: bool,
+
+    #[command(flatten)]
+    pub(super) hold: HoldArgs,
+
+    /// Keep what the prompt leaves in the session in this file: a prompt that begins as the one before is
+    /// evaluated from where it differs. A file of another model is replaced
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    pub(crate) prompt_cache: Option<PathBuf>,
 
     /// Write the state of the sequence to a file when the answer ends, for --resume anywhere
     #[arg(long, value_name = "FILE")]
@@ -271,6 +288,7 @@ impl Args {
             .temperature(self.temperature)
             .top_k(self.top_k)
             .top_p(self.top_p)
+            .min_p(self.min_p)
             .repeat_penalty(self.repeat_penalty)
             .seed(self.seed)
     }

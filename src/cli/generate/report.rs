@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::api::{Capabilities, PagerStats, Stats};
-use polychord::model::{LoadReport, Logits, Placed, Profile};
+use polychord::model::{Finish, LoadReport, Logits, Placed, Profile};
 use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
@@ -67,9 +67,11 @@ pub(crate) struct Report<'a> {
     pub(crate) context: u32,
     pub(crate) ranks: usize,
     pub(crate) prompt: Vec<u32>,
+    /// How many of them were in the file of `--prompt-cache`.
+    pub(crate) cached: usize,
     pub(crate) ids: Vec<u32>,
     pub(crate) text: String,
-    pub(crate) ended: bool,
+    pub(crate) finish: Option<Finish>,
     pub(crate) logits_sha256: Option<String>,
     pub(crate) opened: Duration,
     pub(crate) tokenized: Duration,
@@ -94,9 +96,10 @@ impl Report<'_> {
             "context": self.context,
             "ranks": self.ranks,
             "prompt_ids": self.prompt,
+            "cached_tokens": self.cached,
             "ids": self.ids,
             "text": self.text,
-            "finish": if self.ended { "end" } else { "length" },
+            "finish": self.finish_name(),
             "logits_sha256": self.logits_sha256,
             "timings_ms": {
                 "open": ms(self.opened),
@@ -155,6 +158,14 @@ impl Report<'_> {
             writeln!(stderr, "{name:>12}  {value}")?;
         }
         Ok(())
+    }
+
+    const fn finish_name(&self) -> &'static str {
+        match self.finish {
+            Some(Finish::EndOfText) => "end",
+            Some(Finish::Stop(_)) => "stop",
+            _ => "length",
+        }
     }
 
     const fn load_mode(&self) -> &'static str {

@@ -45,6 +45,7 @@ impl Beginning {
                 (Some(_), None) => return Err(no_turns.to_owned().into()),
                 (_, turns) => turns.unwrap_or_default(),
             };
+            turns.extend(args.system.as_ref().map(|text| Turn::new("system", text)));
             turns.push(Turn::new("user", args.prompt()?));
             tokens = render(model, args, &turns)?;
             after = Some(turns);

@@ -1,0 +1,111 @@
+"""Load on a server: load.py URL PID CLIENTS REQUESTS TOKENS prints a line of JSON.
+
+CLIENTS connections ask at the same time, REQUESTS each, for TOKENS tokens that stream. Nothing but Python's own
+library, so that the client takes little of the machine that it shares.
+"""
+
+import json
+import sys
+import threading
+import time
+import urllib.parse
+from http.client import HTTPConnection
+
+url, pid, clients, requests, tokens = sys.argv[1], *map(int, sys.argv[2:])
+address = urllib.parse.urlparse(url).netloc
+QUESTION = "Tell me about the number {}, as long as you like, and why people care about it."
+firsts, between, failures, lock = [], [], [], threading.Lock()
+
+
+def memory():
+    """Bytes that are resident, and of these what no file has."""
+    with open(f"/proc/{pid}/status") as file:
+        lines = dict(line.split(":", 1) for line in file)
+    return [int(lines[key].split()[0]) * 1024 for key in ("VmRSS", "RssAnon")]
+
+
+def ask(number):
+    body = {
+        "messages": [{"role": "user", "content": QUESTION.format(number)}],
+        "max_tokens": tokens,
+        "stream": True,
+        "seed": 1,
+        # So that all answers are as long.
+        "logit_bias": bias,
+    }
+    connection = HTTPConnection(address, timeout=600)
+    begun = last = time.perf_counter()
+    connection.request("POST", "/v1/chat/completions", json.dumps(body))
+    response = connection.getresponse()
+    if response.status != 200:
+        raise RuntimeError(f"{response.status}: {response.read()[:200]}")
+    count, gaps, first = 0, [], None
+    for line in response:
+        if not line.startswith(b"data: {"):
+            continue
+        now = time.perf_counter()
+        if b'"content"' not in line:
+            continue
+        if first is None:
+            first = now - begun
+        else:
+            gaps.append(now - last)
+        last, count = now, count + 1
+    connection.close()
+    with lock:
+        firsts.append(first)
+        between.extend(gaps)
+    return count
+
+
+def client(index):
+    for request in range(requests):
+        try:
+            ask(index * requests + request)
+        except Exception as error:  # noqa: BLE001: counted and shown
+            with lock:
+                failures.append(repr(error))
+
+
+def at(values, part):
+    values = sorted(values)
+    return values[min(len(values) - 1, int(part * len(values)))] if values else None
+
+
+def counted():
+    connection = HTTPConnection(address, timeout=60)
+    connection.request("GET", "/metrics")
+    lines = connection.getresponse().read().decode().splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith("polychord_generated_tokens_total"))
+
+
+def ends():
+    """Control tokens that would end an answer."""
+    connection = HTTPConnection(address, timeout=60)
+    connection.request("POST", "/tokenize", json.dumps({"content": "<|im_end|><|endoftext|>"}))
+    ids = json.loads(connection.getresponse().read())["tokens"]
+    return {str(id): -100 for id in ids}
+
+
+bias = ends()
+before = counted()
+begun = time.perf_counter()
+threads = [threading.Thread(target=client, args=(index,)) for index in range(clients)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+seconds = time.perf_counter() - begun
+resident, private = memory()
+result = {
+    "clients": clients,
+    "failures": failures,
+    "tokens": counted() - before,
+    "seconds": seconds,
+    "tokens_per_second": (counted() - before) / seconds,
+    "first_p50": at(firsts, 0.5),
+    "first_p99": at(firsts, 0.99),
+    "between_p50": at(between, 0.5),
+    "between_p99": at(between, 0.99),
+    "resident": resident,
+    "private": private,
+}
+print(json.dumps(result))

@@ -1,0 +1,325 @@
+//! The HTTP API: embeddings, keys, and what a client may take of the machine.
+
+use std::io::{ErrorKind as IoErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+
+use polychord::api::Engine;
+use polychord::serve::{Server, ServerOptions};
+use serde_json::{Value, json};
+use tokio::sync::oneshot;
+
+use super::common::encoders::Encoder;
+use super::*;
+
+/// A server in a thread, which ends with it.
+struct Running {
+    address: SocketAddr,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Running {
+    fn start(engine: &Arc<dyn Engine>, path: PathBuf, options: ServerOptions) -> Self {
+        let transformer = Arc::new(transformer(engine));
+        let load = move || {
+            let session = SessionOptions::new().ranks(Ranks::Exactly(1));
+            Ok((transformer.clone(), Model::open(&path)?, session))
+        };
+        let server = Server::new(options.address(([127, 0, 0, 1], 0))).model("it", load);
+        let (end, ended) = oneshot::channel();
+        let (address, bound) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).enable_all().build();
+            runtime.unwrap().block_on(async {
+                let server = server.bind().await.unwrap();
+                address.send(server.address()).unwrap();
+                server.run(async { _ = ended.await }).await.unwrap();
+            });
+        });
+        Self { address: bound.recv().unwrap(), end: Some(end), thread: Some(thread) }
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        stream
+    }
+
+    /// The status and the body of a request, with further headers.
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        let mut stream = self.connect();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+        );
+        stream.write_all((head + body).as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+    }
+
+    fn post(&self, path: &str, body: &Value) -> (u16, Value) {
+        let (status, body) = self.ask("POST", path, "", &body.to_string());
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        _ = self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+fn small(folder: &Path) -> PathBuf {
+    let shape = Shape { blocks: 1, context: 256, ..Shape::of(GgmlType::Q4_0) };
+    Llama::random(shape).save(folder)
+}
+
+fn an_engine() -> Arc<dyn Engine> {
+    polychord::open(polychord::default_engine().unwrap()).unwrap()
+}
+
+/// Whether the server ends a connection within this time.
+fn ends_within(stream: &mut TcpStream, time: Duration) -> bool {
+    stream.set_read_timeout(Some(time)).unwrap();
+    let mut rest = Vec::new();
+    match stream.read_to_end(&mut rest) {
+        Ok(_) => true,
+        Err(error) => !matches!(error.kind(), IoErrorKind::WouldBlock | IoErrorKind::TimedOut),
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    model: Encoder,
+    inputs: Vec<Input>,
+}
+
+#[derive(serde::Deserialize)]
+struct Input {
+    ids: Vec<u32>,
+}
+
+/// The vectors are those of a session, whatever their form and their company.
+#[test]
+fn embeddings_are_those_of_a_session() {
+    each_engine(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let golden = include_str!("../data/embeddings/gemma-embedding-small.json");
+        let golden: Golden = serde_json::from_str(golden).unwrap();
+        let path = folder.path().join("model.gguf");
+        std::fs::write(&path, golden.model.file()).unwrap();
+        let model = Model::open(&path).unwrap();
+        let mut session = transformer(engine).start(&model, &SessionOptions::new()).unwrap();
+        let all: Vec<_> = golden.inputs.into_iter().map(|input| input.ids).collect();
+        let expected: Vec<_> = all.iter().map(|ids| session.embed(ids).unwrap()).collect();
+        let server = Running::start(engine, path, ServerOptions::new());
+
+        let (status, answer) = server.post("/v1/embeddings", &json!({ "input": all }));
+        assert_eq!(status, 200, "{answer}");
+        let tokens: usize = all.iter().map(Vec::len).sum();
+        assert_eq!(answer["usage"], json!({ "prompt_tokens": tokens, "total_tokens": tokens }));
+        for (index, vector) in expected.iter().enumerate() {
+            let entry = &answer["data"][index];
+            let found: Vec<f32> = serde_json::from_value(entry["embedding"].clone()).unwrap();
+            assert_eq!((&found, &entry["index"]), (vector, &index.into()));
+        }
+        // Many clients at once, each with a list of its own.
+        std::thread::scope(|scope| {
+            for (ids, vector) in all.iter().zip(&expected) {
+                let server = &server;
+                scope.spawn(move || {
+                    let lists = [ids, ids, ids];
+                    let (_, answer) = server.post("/v1/embeddings", &json!({ "input": lists }));
+                    for at in 0..3 {
+                        let found = answer["data"][at]["embedding"].clone();
+                        assert_eq!(&serde_json::from_value::<Vec<f32>>(found).unwrap(), vector);
+                    }
+                });
+            }
+        });
+        let one = json!({ "input": all[0], "encoding_format": "base64" });
+        let (_, answer) = server.post("/v1/embeddings", &one);
+        let text = answer["data"][0]["embedding"].as_str().unwrap();
+        assert_eq!(text.len(), (expected[0].len() * 4).div_ceil(3) * 4);
+
+        let long = vec![1; model.config().context_length as usize + 1];
+        for (request, param) in [
+            (json!({ "input": "a", "dimensions": 8 }), "dimensions"),
+            (json!({ "input": "a", "encoding_format": "int8" }), "encoding_format"),
+            (json!({ "input": [] }), "input"),
+            (json!({ "input": [[]] }), "input"),
+            (json!({ "input": "" }), "input"),
+            (json!({ "input": [99_999_999] }), "input"),
+            (json!({ "input": long }), "input"),
+        ] {
+            let (status, answer) = server.post("/v1/embeddings", &request);
+            assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{answer}");
+        }
+        let message = json!({ "messages": [{ "role": "user", "content": "hi" }] });
+        for (path, body) in
+            [("/v1/chat/completions", message), ("/v1/completions", json!({ "prompt": "hi" }))]
+        {
+            let (status, answer) = server.post(path, &body);
+            let reason = answer["error"]["message"].as_str().unwrap();
+            assert!(status == 400 && reason.contains("/v1/embeddings"), "{answer}");
+        }
+        let models = server.ask("GET", "/v1/models", "", "").1;
+        assert!(models.contains("\"embeddings\":true"), "{models}");
+    });
+}
+
+#[test]
+fn a_model_without_pooling_gives_no_embeddings() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(&an_engine(), small(folder.path()), ServerOptions::new());
+    let (status, answer) = server.post("/v1/embeddings", &json!({ "input": "hi" }));
+    let reason = answer["error"]["message"].as_str().unwrap();
+    assert!(status == 400 && reason.contains("no pooling"), "{answer}");
+}
+
+#[test]
+fn a_key_is_needed_for_all_but_health() {
+    let folder = tempfile::tempdir().unwrap();
+    let keys = folder.path().join("keys");
+    std::fs::write(&keys, "first\nsecond\n").unwrap();
+    let options = ServerOptions::new().api_key_file(keys).api_keys(["third"]);
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    let status = |method, path, key: &str| {
+        let header = format!("authorization: {key}\r\n");
+        let header = if key.is_empty() { "" } else { &header };
+        server.ask(method, path, header, "").0
+    };
+    for (method, path) in [
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/it"),
+        ("GET", "/metrics"),
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/completions"),
+        ("POST", "/v1/embeddings"),
+        ("POST", "/tokenize"),
+        ("POST", "/detokenize"),
+    ] {
+        for key in ["", "Bearer ", "Bearer firs", "Bearer first1", "Bearer second\t1", "first"] {
+            assert_eq!(status(method, path, key), 401, "{path} {key:?}");
+        }
+        // What comes in with a key may be no request.
+        let known = if method == "GET" { 200 } else { 400 };
+        for key in ["Bearer first", "Bearer second", "Bearer third"] {
+            assert_eq!(status(method, path, key), known, "{path} {key:?}");
+        }
+    }
+    for path in ["/", "/health", "/ready"] {
+        assert_eq!(status("GET", path, ""), 200, "{path}");
+    }
+    // No page may call, as none was named.
+    let asked = server.ask("OPTIONS", "/v1/models", "origin: https://example.org\r\n", "");
+    assert_ne!(asked.0, 204);
+}
+
+#[test]
+fn slow_clients_are_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ServerOptions::new().header_time(Duration::from_secs(1));
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    let begun = Instant::now();
+    let head = "POST /tokenize HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{";
+    let sent = ["", "GET / HT", "GET / HTTP/1.1\r\nhost:", head];
+    let mut slow: Vec<_> = sent
+        .iter()
+        .map(|sent| {
+            let mut stream = server.connect();
+            stream.write_all(sent.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    // One that asked and then says nothing, with its connection kept.
+    let mut kept = server.connect();
+    kept.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    slow.push(kept);
+    for (index, stream) in slow.iter_mut().enumerate() {
+        assert!(ends_within(stream, Duration::from_secs(20)), "connection {index} stays");
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(900));
+}
+
+#[test]
+fn no_more_connections_than_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ServerOptions::new().max_connections(3).header_time(Duration::from_secs(60));
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    let silent: Vec<_> = (0..3).map(|_| server.connect()).collect();
+    // These are accepted first.
+    std::thread::sleep(Duration::from_millis(300));
+    let mut next = server.connect();
+    next.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    assert!(!ends_within(&mut next, Duration::from_millis(700)), "it is served as a fourth");
+    drop(silent);
+    assert!(ends_within(&mut next, Duration::from_secs(20)), "it waits on");
+}
+
+/// A client that asks and takes nothing, as one whose machine has gone, holds its connection for a bounded time.
+#[test]
+#[cfg(target_os = "linux")]
+fn what_is_not_read_ends_a_connection() {
+    let folder = tempfile::tempdir().unwrap();
+    let options = ServerOptions::new().max_connections(1).unread_time(Duration::from_secs(1));
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    let mut deaf = server.connect();
+    deaf.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+    // More than what sockets keep: the server reads no further request while its answer is not read.
+    let asks = "GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    let stuck = (0..2000).find_map(|_| deaf.write_all(asks.as_bytes()).err()).unwrap();
+    assert!(
+        matches!(
+            stuck.kind(),
+            IoErrorKind::WouldBlock | IoErrorKind::TimedOut | IoErrorKind::ConnectionReset
+        ),
+        "{stuck}"
+    );
+    assert_eq!(server.ask("GET", "/health", "", "").0, 200);
+    drop(deaf);
+}
+
+/// What comes when as many wait as may is told when to come again; and the end waits for no longer than it may.
+#[test]
+fn a_full_queue_says_when_to_come_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let scheduler = SchedulerOptions::new().parallel(1).waiting(1);
+    let options = ServerOptions::new().scheduler(scheduler).drain(Duration::ZERO);
+    let server = Running::start(&an_engine(), small(folder.path()), options);
+    // Longer than all of this takes, and with a token that does not end it.
+    let long = json!({ "prompt": [1, 2, 3], "max_tokens": 250, "stream": true, "logit_bias": { "96": -100 } });
+    let body = long.to_string();
+    let head = format!(
+        "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut refused = 0;
+    let mut running = Vec::new();
+    for _ in 0..6 {
+        let mut stream = server.connect();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 512];
+        let count = stream.read(&mut answer).unwrap();
+        let answer = String::from_utf8_lossy(&answer[..count]).to_lowercase();
+        if answer.starts_with("http/1.1 429 ") {
+            let (_, rest) =
+                answer.split_once("retry-after: ").unwrap_or_else(|| panic!("{answer}"));
+            let seconds: u64 = rest.split("\r\n").next().unwrap().parse().unwrap();
+            assert!((1..=600).contains(&seconds), "{seconds}");
+            refused += 1;
+        } else {
+            assert!(answer.starts_with("http/1.1 200 "), "{answer}");
+            running.push(stream);
+        }
+    }
+    assert!(refused >= 1, "none of six was refused");
+    let begun = Instant::now();
+    drop(server);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+}
