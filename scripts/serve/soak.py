@@ -3,7 +3,7 @@
 Rounds of conversations that go on (more than there are sessions, so that they wait as snapshots and come back), of
 streams that are closed, of clients that are killed, and of bodies that are none. After each, when nothing runs, memory,
 descriptors and threads are read from /proc. What they are in the last third of the time has to be within 2 % of
-the first third after a quarter for warming up.
+the first third after a quarter for warming up; there may be fewer threads.
 """
 
 import json
@@ -143,5 +143,6 @@ for key in ("memory", "descriptors", "threads"):
     first, last = (statistics.mean(it[key] for it in part) for part in (steady[:third], steady[-third:]))
     change = last / first - 1
     print(f"{key}: {first:,.0f} and then {last:,.0f}, {change:+.2%}; {min(it[key] for it in samples):,} to {max(it[key] for it in samples):,}")
-    failed |= abs(change) > 0.02
+    # Threads for short work end when there is none for a while: there may be fewer.
+    failed |= change > 0.02 or (change < -0.02 and key != "threads")
 assert not failed, "it is not flat"
