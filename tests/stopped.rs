@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use polychord::api::abi::PAGE;
-use polychord::api::{self, Engine, Memory64, Policy};
+use polychord::api::{self, Engine, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{Error, ErrorKind, Placement, Ranks, Session, SessionOptions, Transformer};
 
@@ -50,10 +50,8 @@ fn placements(engine: &dyn Engine) -> Vec<(&'static str, Vec<Placement>)> {
         ),
         ("multi32", vec![Placement::multi32()]),
     ];
-    // Lowered, and with code that traps, it costs more than a stranger's guest may.
-    if matches!(engine.capabilities().memory64, Memory64::Native { .. }) {
-        all.push(("wasm64", vec![Placement::native64()]));
-    }
+    let wide = common::wide(engine.capabilities().memory64);
+    all.extend(wide.map(|placement| ("wasm64", vec![placement])));
     all
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use polychord_memory64_lowering::{Layout, Options, lower as rewrite};
+use polychord_memory64_lowering::{Dispatch, Layout, Options, lower as rewrite};
 
 use crate::capability::{Capabilities, Memory64, Memory64Choice};
 use crate::error::{Error, Result};
@@ -19,13 +19,16 @@ pub(crate) struct Lowered<'a> {
     pub(crate) view: View,
 }
 
+/// Ways to lower, the fastest code first, and the smallest one last.
+const WAYS: [Dispatch; 3] = [Dispatch::Regions, Dispatch::Inline, Dispatch::Helpers];
+
 /// Lowers a module that was found valid, if it has 64-bit memories and the engine has not, or if that is
 /// asked for.
 ///
 /// # Errors
 ///
-/// [`Error::Compile`] with the reason if it cannot be lowered, and [`Error::TooComplex`] if what comes out
-/// could take too much to compile.
+/// [`Error::Compile`] with the reason if it cannot be lowered, and [`Error::TooComplex`] if even the
+/// smallest code that comes out could take too much to compile.
 pub(crate) fn lower<'a>(
     wasm: &'a [u8],
     declared: &ModuleInfo,
@@ -45,12 +48,21 @@ pub(crate) fn lower<'a>(
         _ => Memory64::LOWERED.max_bytes(),
     };
     let options = Options::default().max_memory(max_bytes).cut_maximum(true).limits(true);
-    let lowered = rewrite(wasm, &options).map_err(|error| failed(error.to_string()))?;
-    let module = Arc::new(ModuleInfo::parse_within(&lowered.wasm, engine, limits)?);
+    let mut ways = WAYS.into_iter().peekable();
+    let (dispatch, lowered, module) = loop {
+        let dispatch = ways.next().unwrap_or_default();
+        let options = options.clone().dispatch(dispatch);
+        let lowered = rewrite(wasm, &options).map_err(|error| failed(error.to_string()))?;
+        match ModuleInfo::parse_within(&lowered.wasm, engine, limits) {
+            Err(Error::TooComplex { .. }) if ways.peek().is_some() => {}
+            module => break (dispatch, lowered, Arc::new(module?)),
+        }
+    };
     let layout = Layout::read(&lowered.wasm).map_err(|error| failed(error.to_string()))?;
     let layout = layout.ok_or_else(|| failed("it has no layout".into()))?;
     tracing::debug!(
         engine = engine.engine,
+        ?dispatch,
         memories = layout.memories.len(),
         code_before = lowered.report.code_before,
         code_after = lowered.report.code_after,
@@ -90,6 +102,38 @@ mod tests {
     use crate::idle::Idle;
     use crate::imports::GlobalType;
     use crate::module::GlobalAt;
+
+    /// A stranger's module that is within its bounds stays so: what is too much with copies of its loops
+    /// is lowered without them.
+    #[test]
+    fn code_that_would_be_too_much_is_lowered_in_a_smaller_way() {
+        let loads =
+            "(i64.add (i64.load (local.get 0)) (i64.load offset=8 (local.get 0)))".repeat(50);
+        let drops = loads.replace("(i64.add", "(drop (i64.add").replace("0)))", "0))))");
+        let wat = format!(
+            "(module (memory i64 1) (func (export \"f\") (param i64) (loop {drops}
+                (br_if 0 (i64.load (local.get 0))))))"
+        );
+        let wasm = wat::parse_str(&wat).unwrap();
+        let mut engine = Capabilities::new("test", "1", "none");
+        engine.memory64 = Memory64::LOWERED;
+        engine.multi_memory = true;
+        let within = |limits: &ModuleLimits| {
+            let declared = ModuleInfo::parse_within(&wasm, &engine, limits)?;
+            lower(&wasm, &declared, &engine, limits).map(|lowered| lowered.wasm.len())
+        };
+        let fast = within(&ModuleLimits::default()).unwrap();
+        let mut sizes: Vec<_> = (500..6_000)
+            .step_by(100)
+            .filter_map(|most| within(&ModuleLimits::default().effort(most, 1 << 20)).ok())
+            .collect();
+        assert_eq!(sizes.last(), Some(&fast), "{sizes:?}");
+        assert!(sizes.is_sorted(), "{sizes:?}");
+        sizes.dedup();
+        assert!(sizes.len() > 1, "{sizes:?}");
+        let error = within(&ModuleLimits::default().effort(450, 1 << 20)).unwrap_err();
+        assert!(matches!(error, Error::TooComplex { .. }), "{error}");
+    }
 
     #[test]
     fn what_is_imported_becomes_segments() {
