@@ -298,7 +298,7 @@ fn rows_that_are_no_whole_blocks_are_refused() {
         let transformer = Transformer::new(engine).unwrap();
         for (head_dim, row) in [(36, "has 36"), (1056, "has 1056")] {
             let folder = tempfile::tempdir().unwrap();
-            let path = Llama::random(shape([2, 1, head_dim])).save(folder.path());
+            let path = Llama::random(shape([8, 2, head_dim])).save(folder.path());
             let model = Model::open(&path).unwrap();
             assert!(transformer.start(&model, &options(CacheType::F16)).is_ok());
             let error = transformer.start(&model, &options(CacheType::Q8_0)).unwrap_err();

@@ -50,7 +50,7 @@ const INT8: [&str; 2] = ["b2e30f301f61ea14", "b83f84250ec8b460"];
 /// Hashes with activations as they are, and a cache of 16-bit floats.
 const HALVES: [&str; 2] = ["f144783bb13dc071", "b53036d3dfe01184"];
 /// Hashes with activations as they are, and a cache of blocks of 8-bit integers.
-const BLOCKS: [&str; 2] = ["0", "0"];
+const BLOCKS: [&str; 2] = ["b898945207c851db", "b04eebc83feecb18"];
 
 #[test]
 fn prompt_1_is_llama_cpp_s_and_the_same_everywhere() {
