@@ -255,8 +255,8 @@ mod engines;
 /// [`Chat`](model::Chat) or a [`Generator`](model::Generator).
 pub mod model {
     pub use polychord_model::{
-        Activations, CacheType, Sampling, chat, config, descriptor, gguf, layout, sampler,
-        tokenizer,
+        Activations, CacheType, Sampling, UnevenRow, chat, config, descriptor, gguf, layout,
+        sampler, tokenizer,
     };
     pub use polychord_session::*;
 }

@@ -231,7 +231,7 @@ fn what_cannot_be_computed_here_is_refused_by_name() {
         assert_eq!(kind, ErrorKind::InvalidArgument);
         assert!(text.contains("the model is ") && text.contains("the layer output"), "{text}");
         for (name, value, expected) in [
-            ("cache_type", "q8_0", "cache_type is q8_0 there"),
+            ("cache_type", "q4_0", "cache_type is q4_0 there"),
             ("activations", "int9", "activations is int9 there"),
             ("rounding", "up", "rounding is up there and not set here"),
         ] {

@@ -19,7 +19,10 @@ use common::llama::{Llama, Shape};
 use common::{each_engine, engines_agree, open, test_name};
 
 fn shape() -> Shape {
-    Shape { rope_freqs: true, blocks: 4, context: 256, ..Shape::of(GgmlType::Q4_0) }
+    // Heads of whole blocks of the cache type q8_0.
+    let (head_dim, rope_dim) = (32, 32);
+    let plain = Shape::of(GgmlType::Q4_0);
+    Shape { rope_freqs: true, blocks: 4, context: 256, head_dim, rope_dim, ..plain }
 }
 
 const PROMPT: [u32; 13] = [1, 50, 3, 90, 7, 7, 20, 60, 11, 2, 33, 12, 5];
@@ -56,7 +59,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("travel")
 }
 
-const CACHES: [CacheType; 2] = [CacheType::F32, CacheType::F16];
+const CACHES: [CacheType; 3] = [CacheType::F32, CacheType::F16, CacheType::Q8_0];
 
 #[test]
 fn every_engine_and_placement_goes_on_from_every_other() {
@@ -240,7 +243,7 @@ fn a_well_made_snapshot_of_nonsense_gives_no_session() {
             transformer.restore(&model, &bytes[..], &options).unwrap_err().to_string()
         };
         let head = |block, part, head| {
-            [&RowHeader::new(block, part, head, 64).to_bytes()[..], &[0; 64]].concat()
+            [&RowHeader::new(block, part, head, 128).to_bytes()[..], &[0; 128]].concat()
         };
         let heads = |parts: &[[u32; 3]]| -> Vec<u8> {
             parts.iter().flat_map(|[block, part, at]| head(*block, *part, *at)).collect()

@@ -2,6 +2,7 @@
 //! lengths from here, and the host plans with their sum.
 
 use crate::network::{Size, Sizes, feature};
+use crate::transformer::ggml_type;
 
 /// Numbers of elements of a guest's buffers, none of which grows later.
 ///
@@ -58,11 +59,13 @@ pub struct Buffers {
 /// ```
 /// use polychord_abi::buffers::Kept;
 /// use polychord_abi::network::Sizes;
+/// use polychord_abi::transformer::ggml_type;
 ///
 /// let sizes = Sizes { heads: 9, kv_heads: 3, head_dim: 64, positions: 2_048, ..Sizes::default() };
 /// let kept = Kept::new(&sizes, 9, 3).expect("no size overflows");
 /// // Keys and values, as 32-bit floats: 3 MiB; and no state.
-/// assert_eq!(kept.cache_bytes(4), Some(2 * 3 * 64 * 2_048 * 4));
+/// assert_eq!(kept.cache_bytes(ggml_type::F32), Some(2 * 3 * 64 * 2_048 * 4));
+/// assert_eq!(kept.cache_bytes(ggml_type::Q8_0), Some(2 * 3 * 64 * 2_048 / 32 * 34));
 /// assert_eq!(kept.state_bytes(), Some(0));
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -103,10 +106,11 @@ impl Kept {
         Some(Self { part: row.checked_mul(sizes.positions.into())?, parts, ..none })
     }
 
-    /// Bytes of keys and values; none if they overflow.
+    /// Bytes of keys and values in a cache of this type ([`ggml_type`]); none if they overflow, or
+    /// are no whole blocks.
     #[must_use]
-    pub fn cache_bytes(&self, bytes_of_a_number: u64) -> Option<u64> {
-        self.part.checked_mul(self.parts)?.checked_mul(bytes_of_a_number)
+    pub fn cache_bytes(&self, cache_type: u32) -> Option<u64> {
+        cache_bytes(cache_type, self.part)?.checked_mul(self.parts)
     }
 
     /// Bytes of what is no cache of keys and values; none if they overflow.
@@ -115,6 +119,42 @@ impl Kept {
         self.taps.checked_add(self.matrices)?.checked_mul(4)
     }
 }
+
+/// Numbers of a block in which a cache of this type ([`ggml_type`]) stores them, and its bytes; none
+/// for a type that a cache cannot have.
+///
+/// ```
+/// use polychord_abi::buffers::cache_block;
+/// use polychord_abi::transformer::ggml_type;
+///
+/// assert_eq!(cache_block(ggml_type::F16), Some((1, 2)));
+/// assert_eq!(cache_block(ggml_type::Q8_0), Some((32, 34)));
+/// assert_eq!(cache_block(ggml_type::Q4_0), None);
+/// ```
+#[must_use]
+pub const fn cache_block(cache_type: u32) -> Option<(u64, u64)> {
+    match cache_type {
+        ggml_type::F32 => Some((1, 4)),
+        ggml_type::F16 => Some((1, 2)),
+        ggml_type::Q8_0 => Some((BLOCK as u64, 34)),
+        _ => None,
+    }
+}
+
+/// Bytes that so many numbers of a cache take; none if they overflow, or are no whole blocks.
+#[must_use]
+pub const fn cache_bytes(cache_type: u32, numbers: u64) -> Option<u64> {
+    match cache_block(cache_type) {
+        Some((block, bytes)) if numbers.is_multiple_of(block) => {
+            (numbers / block).checked_mul(bytes)
+        }
+        _ => None,
+    }
+}
+
+/// Most numbers of a row of a cache in blocks of more than one: of the keys of a head. Rows are expanded
+/// four at a time, on the guest's stack.
+pub const MOST_IN_ROW: u32 = 1024;
 
 /// How many positions the cache of a block has room for: all, or with a window as many as it
 /// sees, and a batch more, so that the last few can be taken back.

@@ -327,8 +327,10 @@ structure! {
         pub cache_low: u32,
         /// ... and the high ones.
         pub cache_high: u32,
-        /// How keys and values are stored: [`ggml_type::F32`], or [`ggml_type::F16`], to which they are
-        /// rounded (ties to even; beyond what is finite, to the largest finite one).
+        /// How keys and values are stored: [`ggml_type::F32`]; or [`ggml_type::F16`], to which they are
+        /// rounded (ties to even; beyond what is finite, to the largest finite one); or
+        /// [`ggml_type::Q8_0`], which needs rows of whole blocks, and no more than
+        /// [`MOST_IN_ROW`](crate::buffers::MOST_IN_ROW) numbers.
         pub cache_type: u32,
         /// Which of several instances that compute the same blocks together this one is. Each computes
         /// some rows of every product and some heads, and gets the others' by `all_gather`.

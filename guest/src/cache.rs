@@ -2,7 +2,9 @@
 
 use core::ops::Range;
 
-use crate::kernels::{self, Half};
+use polychord_abi::buffers::BLOCK;
+
+use crate::kernels::{self, Half, Q8Block};
 use crate::model::CacheType;
 use crate::{alloc, host};
 
@@ -12,6 +14,8 @@ pub(crate) enum KvBuffer {
     F32(&'static mut [f32]),
     /// Each the nearest 16-bit float.
     F16(&'static mut [Half]),
+    /// As blocks of integers with a scale.
+    Q8(&'static mut [Q8Block]),
 }
 
 impl KvBuffer {
@@ -22,6 +26,7 @@ impl KvBuffer {
             CacheType::F16 => {
                 Self::F16(alloc::bytes(len.checked_mul(size_of::<Half>())?)?.as_chunks_mut().0)
             }
+            CacheType::Q8 => Self::Q8(alloc::bytes(q8_bytes(len)?)?.as_chunks_mut().0),
         })
     }
 
@@ -30,13 +35,14 @@ impl KvBuffer {
     #[cfg(not(feature = "multi32"))]
     pub(crate) fn take(kind: CacheType, len: usize, start: &mut u64) -> Option<Self> {
         let at = usize::try_from(*start).ok()?;
-        *start = start.checked_add((len as u64).checked_mul(kind.bytes() as u64)?)?;
+        *start = start.checked_add(kind.size_of(len)?)?;
         Some(match kind {
             CacheType::F32 => Self::F32(host::floats_mut(at, len)?),
             CacheType::F16 => {
                 let bytes = host::bytes_mut(at, len.checked_mul(size_of::<Half>())?)?;
                 Self::F16(bytes.as_chunks_mut().0)
             }
+            CacheType::Q8 => Self::Q8(host::bytes_mut(at, q8_bytes(len)?)?.as_chunks_mut().0),
         })
     }
 
@@ -46,6 +52,7 @@ impl KvBuffer {
         let address = match self {
             Self::F32(numbers) => numbers.as_ptr().expose_provenance(),
             Self::F16(numbers) => numbers.as_ptr().expose_provenance(),
+            Self::Q8(blocks) => blocks.as_ptr().expose_provenance(),
         };
         address as u64
     }
@@ -55,6 +62,7 @@ impl KvBuffer {
         match self {
             Self::F32(numbers) => numbers[at..][..new.len()].copy_from_slice(new),
             Self::F16(numbers) => kernels::to_halves(new, &mut numbers[at..][..new.len()]),
+            Self::Q8(blocks) => kernels::to_q8(new, &mut blocks[whole(at..at + new.len())]),
         }
     }
 
@@ -70,6 +78,9 @@ impl KvBuffer {
         match self {
             Self::F32(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
             Self::F16(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
+            Self::Q8(keys) => {
+                kernels::q8_scores(&keys[whole(part)], queries, dim, scores, stride);
+            }
         }
     }
 
@@ -89,6 +100,10 @@ impl KvBuffer {
             Self::F16(values) => {
                 kernels::mix([&values[before], &values[behind]], weights, stride, scales, out);
             }
+            Self::Q8(values) => {
+                let pieces = [&values[whole(before)], &values[whole(behind)]];
+                kernels::q8_mix(pieces, weights, stride, scales, out);
+            }
         }
     }
 
@@ -98,6 +113,16 @@ impl KvBuffer {
         match self {
             Self::F32(numbers) => host::as_bytes_mut(&mut numbers[part]),
             Self::F16(numbers) => numbers[part].as_flattened_mut(),
+            Self::Q8(blocks) => blocks[whole(part)].as_flattened_mut(),
         }
     }
+}
+
+/// The blocks of some numbers, which are whole ones: rows are (checked with the descriptor).
+const fn whole(numbers: Range<usize>) -> Range<usize> {
+    numbers.start / BLOCK..numbers.end / BLOCK
+}
+
+fn q8_bytes(len: usize) -> Option<usize> {
+    usize::try_from(CacheType::Q8.size_of(len)?).ok()
 }

@@ -9,15 +9,14 @@ use polychord_abi::transformer::{CacheRows, cache_part, status};
 use crate::attention::Cache;
 use crate::cache::KvBuffer;
 use crate::kept::{Memory, Progress, State};
-use crate::model::{Block, BlockShape, Shape};
+use crate::model::{Block, BlockShape, CacheType, Shape};
 use crate::{Status, alloc, memories};
 
 /// What each block keeps, and how far it is.
 pub(crate) struct Caches {
     window: Cache,
     kept: &'static mut [Kept],
-    /// Bytes of one number.
-    width: usize,
+    kind: CacheType,
 }
 
 struct Kept {
@@ -34,7 +33,6 @@ impl Caches {
         blocks: &[Block],
         address: Option<u64>,
     ) -> Result<Self, Status> {
-        let width = shape.cache_type.bytes();
         let len = alloc::len(shape.buffers.cache)?;
         let has_cache = blocks.iter().any(|block| block.shape.kept.parts > 0);
         let mut address = match address {
@@ -45,7 +43,7 @@ impl Caches {
             let its = block.shape.kept;
             let (state, progress) = (State::new(&block.shape)?, Progress::default());
             let kept = Kept { address, state, progress };
-            let bytes = its.cache_bytes(width as u64).ok_or(status::BAD_SHAPE)?;
+            let bytes = its.cache_bytes(shape.cache_type.number()).ok_or(status::BAD_SHAPE)?;
             address = address.checked_add(bytes).ok_or(status::BAD_SHAPE)?;
             Ok(kept)
         };
@@ -55,7 +53,7 @@ impl Caches {
         });
         let numbers = || KvBuffer::new(shape.cache_type, len).ok_or(status::OUT_OF_MEMORY);
         let window = Cache { keys: numbers()?, values: numbers()? };
-        Ok(Self { window, kept: all.ok_or(refused)?, width })
+        Ok(Self { window, kept: all.ok_or(refused)?, kind: shape.cache_type })
     }
 
     /// How far a block is.
@@ -85,7 +83,7 @@ impl Caches {
         let Kept { address, state, .. } = &self.kept[block];
         let before = match part {
             cache_part::KEYS => 0,
-            cache_part::VALUES => its.kept.part * self.width as u64,
+            cache_part::VALUES => bytes(self.kind, alloc::len(its.kept.part)?)?,
             _ => return shape.state_rows(its, block, part, state),
         };
         let address = address.checked_add(before).ok_or(status::BAD_SHAPE)?;
@@ -133,6 +131,7 @@ impl Caches {
         positions: Range<usize>,
         copy: impl Fn(u64, &mut [u8]) -> Option<()>,
     ) -> Result<(), Status> {
+        let kind = self.kind;
         let Cache { keys, values } = &mut self.window;
         let dim = shape.head_dim;
         let parts = (0..shape.kept.parts).zip([keys, values]);
@@ -140,8 +139,8 @@ impl Caches {
             for head in 0..shape.own_kv_heads().len() {
                 for rows in shape.places(positions.clone()) {
                     let near = (head * shape.positions + rows.start) * dim;
-                    let far = part * shape.kept.part + near as u64;
-                    let far = self.kept[block].address.checked_add(far * self.width as u64);
+                    let far = alloc::len(part * shape.kept.part)? + near;
+                    let far = self.kept[block].address.checked_add(bytes(kind, far)?);
                     let far = far.ok_or(status::BAD_SHAPE)?;
                     let near = numbers.bytes_mut(near..near + rows.len() * dim);
                     copy(far, near).ok_or(status::LAYER_REFUSED)?;
@@ -150,4 +149,9 @@ impl Caches {
         }
         Ok(())
     }
+}
+
+/// Bytes of so many numbers of the cache.
+fn bytes(kind: CacheType, numbers: usize) -> Result<u64, Status> {
+    kind.size_of(numbers).ok_or(status::BAD_SHAPE)
 }

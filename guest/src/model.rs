@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::buffers::{Buffers, Kept, Run};
+use polychord_abi::buffers::{BLOCK, Buffers, Kept, MOST_IN_ROW, Run, cache_bytes};
 use polychord_abi::network::{ROLES, Role, Size, Sizes, feature, role};
 use polychord_abi::transformer::{
     self, Descriptor, MOST_ROPES, NO_ROPE, Rope, Tensor, VERSION, activations, ggml_type, status,
@@ -172,6 +172,7 @@ fn own_kv_heads(share: Share, heads: usize, kv_heads: usize) -> Range<usize> {
 pub(crate) enum CacheType {
     F32,
     F16,
+    Q8,
 }
 
 impl CacheType {
@@ -180,16 +181,32 @@ impl CacheType {
         match number {
             ggml_type::F32 => Ok(Self::F32),
             ggml_type::F16 => Ok(Self::F16),
+            ggml_type::Q8_0 => Ok(Self::Q8),
             _ => Err(status::UNSUPPORTED_TYPE),
         }
     }
 
-    /// Bytes of one number.
-    pub(crate) const fn bytes(self) -> usize {
+    /// Its number in ggml.
+    pub(crate) const fn number(self) -> u32 {
         match self {
-            Self::F32 => 4,
-            Self::F16 => 2,
+            Self::F32 => ggml_type::F32,
+            Self::F16 => ggml_type::F16,
+            Self::Q8 => ggml_type::Q8_0,
         }
+    }
+
+    /// Bytes of so many numbers; none if they are no whole blocks.
+    pub(crate) fn size_of(self, numbers: usize) -> Option<u64> {
+        cache_bytes(self.number(), numbers as u64)
+    }
+
+    /// Checks that a row is of whole blocks, and short enough to be expanded.
+    fn check_row(self, len: u32) -> Result<(), Status> {
+        let is_good = match self {
+            Self::F32 | Self::F16 => true,
+            Self::Q8 => len.is_multiple_of(BLOCK as u32) && len <= MOST_IN_ROW,
+        };
+        if is_good { Ok(()) } else { Err(status::BAD_SHAPE) }
     }
 }
 
@@ -530,6 +547,9 @@ fn check_block(
         && !(has(feature::PARALLEL) && has(feature::POST_NORMS));
     let query_len = (block.heads as usize).checked_mul(block.head_dim as usize);
     let query_len = query_len.filter(|_| good).ok_or(status::BAD_SHAPE)?;
+    if !has(feature::SHORT_CONV | feature::DELTA_NET) {
+        shape.cache_type.check_row(block.head_dim)?;
+    }
     let source = if has(feature::SHARED_KEYS) {
         let source = (block.keys_of as usize).checked_sub(shape.first_block);
         Some(source.filter(|source| *source < index).ok_or(status::BAD_BLOCK)?)

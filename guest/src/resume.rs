@@ -9,7 +9,7 @@ use polychord_abi::transformer::{CacheRows, cache_part, feature, status};
 
 use crate::kept::State;
 use crate::model::{BlockShape, Shape};
-use crate::{Status, exports};
+use crate::{Status, alloc, exports};
 
 /// What the last call of `CACHE` has described.
 struct Described(Cell<CacheRows>);
@@ -72,8 +72,8 @@ impl Shape {
         part: u32,
         address: u64,
     ) -> Result<CacheRows, Status> {
-        let row_bytes = shape.head_dim.checked_mul(self.cache_type.bytes());
-        let row_bytes = row_bytes.ok_or(status::BAD_SHAPE)?;
+        let row_bytes = self.cache_type.size_of(shape.head_dim).ok_or(status::BAD_SHAPE)?;
+        let row_bytes = alloc::len(row_bytes)?;
         self.rows(block, part, address, [row_bytes, shape.positions], shape.own_kv_heads())
     }
 

@@ -67,9 +67,9 @@ impl Demand {
             blocks.try_fold(buffers, |buffers, its| buffers.with_block(its, its.kv_heads, &run))
         });
         let ropes = config.ropes.len() as u64;
-        let number = settings.cache_type.bytes();
+        let cache_type = settings.cache_type.number();
         let kept = sizes.iter().map(|its| Kept::new(its, its.heads, its.kv_heads));
-        let caches = kept.clone().map(|kept| kept.and_then(|kept| kept.cache_bytes(number)));
+        let caches = kept.clone().map(|kept| kept.and_then(|kept| kept.cache_bytes(cache_type)));
         let states = kept
             .map(|kept| kept?.state_bytes())
             .try_fold(0, |sum: u64, bytes| sum.checked_add(bytes?));

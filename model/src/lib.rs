@@ -28,7 +28,7 @@ mod network;
 mod pooling;
 
 pub use activations::Activations;
-pub use cache_type::CacheType;
+pub use cache_type::{CacheType, UnevenRow};
 pub use error_kind::ErrorKind;
 pub use pooling::Pooling;
 pub use sampler::Sampling;

@@ -70,6 +70,70 @@ fn steps_in_another_order_are_refused_though_their_numbers_are_right() {
     assert!(error.to_string().contains("chain"), "{error}");
 }
 
+/// Each bit of each byte, of a receipt and of a proof.
+#[test]
+fn every_changed_bit_is_found() {
+    let receipt = receipt();
+    let (json, proof) = (receipt.to_json(), receipt.prove(2).unwrap().to_json());
+    for bit in 0..8 {
+        for at in 0..json.len() {
+            let mut bytes = json.clone().into_bytes();
+            bytes[at] ^= 1 << bit;
+            assert!(Receipt::read(&bytes[..]).is_err(), "bit {bit} of byte {at}");
+        }
+        for at in 0..proof.len() {
+            let mut bytes = proof.clone().into_bytes();
+            bytes[at] ^= 1 << bit;
+            let text = String::from_utf8(bytes);
+            let found = text.is_err() || StepProof::from_json(&text.unwrap()).is_err();
+            assert!(found, "bit {bit} of byte {at} of a proof");
+        }
+    }
+}
+
+/// Digests are all of one form, and each stands for one thing.
+#[test]
+fn digests_that_change_places_are_found() {
+    let json = receipt().to_json();
+    let is_digest = |word: &&str| word.len() == 64 && word.bytes().all(|it| it.is_ascii_hexdigit());
+    let digests: Vec<_> = json.split('"').filter(is_digest).collect();
+    assert!(digests.len() > 12, "{digests:?}");
+    let mut pairs = 0;
+    for (number, one) in digests.iter().enumerate() {
+        for other in digests[number + 1..].iter().filter(|other| *other != one) {
+            let swapped = json.replace(one, "X").replace(other, one).replace('X', other);
+            assert_ne!(swapped, json);
+            assert!(Receipt::from_json(&swapped).is_err(), "{one} and {other}");
+            pairs += 1;
+        }
+    }
+    assert!(pairs > 60, "{pairs}");
+}
+
+/// Wherever a number stands, one of 2^60 or of 2^64 is an error, and takes no room.
+#[test]
+fn huge_numbers_are_found() {
+    let json = receipt().to_json();
+    let lines: Vec<_> = json.lines().collect();
+    let mut numbers = 0;
+    for (at, line) in lines.iter().enumerate() {
+        let is_number = |it: &char| it.is_ascii_digit();
+        let end = line.trim_end_matches(',');
+        let digits = end.chars().rev().take_while(is_number).count();
+        if digits == 0 || end.ends_with('"') {
+            continue;
+        }
+        for huge in ["1152921504606846976", "18446744073709551615", "18446744073709551616", "-1"] {
+            let other = line.replacen(&end[end.len() - digits..], huge, 1);
+            let mut changed = lines.clone();
+            changed[at] = &other;
+            assert!(Receipt::from_json(&changed.join("\n")).is_err(), "{other}");
+        }
+        numbers += 1;
+    }
+    assert!(numbers > 15, "{numbers}");
+}
+
 #[test]
 fn what_is_no_receipt_is_refused() {
     for text in ["", "{}", "[]", "null", "receipt", "{\"polychord_receipt\": 1}", "\u{0}"] {

@@ -70,6 +70,37 @@ fn what_is_written_is_read_again() {
     assert!(lengths[1] < lengths[0] - 60_000, "{lengths:?}");
 }
 
+/// Each bit of each byte of a small one, and one bit of each byte about the edges of blocks of a large one.
+#[test]
+fn every_changed_bit_is_found() {
+    for compression in [Compression::None, Compression::Zstd] {
+        let mut small = Vec::new();
+        let mut writer = Writer::new(&mut small, compression).unwrap();
+        state().write(&mut writer).unwrap();
+        for name in [tag::LOGITS, tag::ROWS] {
+            writer.begin(name, 100).unwrap();
+            writer.write(&[5; 100]).unwrap();
+        }
+        writer.finish().unwrap();
+        assert!(read(&small).is_ok());
+        for at in 0..small.len() {
+            for bit in 0..8 {
+                let mut bytes = small.clone();
+                bytes[at] ^= 1 << bit;
+                assert!(read(&bytes).is_err(), "bit {bit} of byte {at}");
+            }
+        }
+        let (large, _) = snapshot(compression);
+        let block = 12 + (64 << 10) + 32;
+        let about = [16, 16 + block, 16 + 2 * block].map(|edge: usize| edge - 16..edge + 44);
+        for at in about.into_iter().flatten().filter(|at| *at < large.len()) {
+            let mut bytes = large.clone();
+            bytes[at] ^= 1 << (at % 8);
+            assert!(read(&bytes).is_err(), "byte {at}");
+        }
+    }
+}
+
 #[test]
 fn a_block_may_be_full_and_the_last() {
     for fill in [(64 << 10) - 12, (64 << 10) - 11, (64 << 10) - 13, 2 * (64 << 10) - 12, 0] {

@@ -4,7 +4,7 @@ mod kind;
 
 use std::path::PathBuf;
 
-use polychord_model::{chat, config, gguf, sampler, tokenizer};
+use polychord_model::{UnevenRow, chat, config, gguf, sampler, tokenizer};
 use polychord_runtime_api::Printable;
 
 pub use kind::ErrorKind;
@@ -120,6 +120,9 @@ pub enum Error {
         /// What engines have that support it.
         available: &'static str,
     },
+    /// The model's keys and values cannot be stored in that type of cache.
+    #[error(transparent)]
+    CacheType(#[from] UnevenRow),
     /// The blocks of a plan cannot be run in order.
     #[error("the plan cannot be run: {}", Printable(reason))]
     Plan {

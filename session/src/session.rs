@@ -24,9 +24,9 @@ use crate::stats::session_stats::{GuestStats, SessionStats};
 /// A model in one or more guests, and the sequence of tokens that it has seen.
 ///
 /// [`Transformer::start`](crate::Transformer::start) makes one. That may fail with
-/// [`Error::Context`], [`Error::Number`], [`Error::TooLargeForMemory32`], [`Error::MemoryBytes`],
-/// [`Error::Unavailable`], [`Error::Plan`], [`Error::Ranks`], [`Error::GuestVersion`],
-/// [`Error::Guest`], [`Error::Thread`], or [`Error::Runtime`] if the
+/// [`Error::Context`], [`Error::Number`], [`Error::CacheType`], [`Error::TooLargeForMemory32`],
+/// [`Error::MemoryBytes`], [`Error::Unavailable`], [`Error::Plan`], [`Error::Ranks`],
+/// [`Error::GuestVersion`], [`Error::Guest`], [`Error::Thread`], or [`Error::Runtime`] if the
 /// engine cannot run the guest or the file cannot be read any more.
 ///
 /// Its memory grows as the context fills, and stays: [`reset`](Self::reset) and

@@ -134,6 +134,12 @@ impl BlockScale {
     const ZERO: Self = Self { scale: 0.0, sum: 0, scaled: 0.0 };
 }
 
+/// A block as eight 16-bit integers in each vector, and its scale, which is a 16-bit float.
+pub(super) fn signed_block(x: &[f32; BLOCK]) -> ([v128; 4], f32) {
+    let (quants, numbers) = block(x, Form::Signed);
+    (quants, numbers.scale)
+}
+
 /// Quantizes a block, to as many vectors as the form has.
 fn block(x: &[f32; BLOCK], form: Form) -> ([v128; 4], BlockScale) {
     let scale = largest(x) / 127.0;

@@ -40,6 +40,7 @@ mod q5_1;
 mod q5_k;
 mod q6_k;
 mod q8_0;
+mod q8_rows;
 mod quantized;
 mod rows;
 mod superblock;
@@ -53,6 +54,7 @@ use self::activations::Form;
 pub(crate) use self::f32::dot;
 pub(crate) use self::halves::{Half, to_halves};
 pub(crate) use self::heads::{HEADS, mix, scores};
+pub(crate) use self::q8_rows::{Q8Block, q8_mix, q8_scores, to_q8};
 use self::rows::Format;
 pub(crate) use self::rows::{Output, Rows};
 

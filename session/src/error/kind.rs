@@ -96,6 +96,7 @@ impl Error {
             Self::Thread { .. } => ErrorKind::OutOfMemory,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Plan { .. }
+            | Self::CacheType(_)
             | Self::Number { .. }
             | Self::Context { .. }
             | Self::Ranks { .. }

@@ -25,6 +25,7 @@ impl Sizes {
         options: &SessionOptions,
     ) -> Result<Self> {
         let context = options.context_of(model)?;
+        options.cache_type.check(model.config())?;
         let settings = Settings::new(context, options.batch_of(model, context)?)
             .numbers(options.activations, options.cache_type);
         let demand = Demand::new(model.config(), &settings);

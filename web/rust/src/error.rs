@@ -26,6 +26,9 @@ pub(crate) enum Error {
     /// A plan.
     #[error(transparent)]
     Plan(#[from] polychord_plan::Error),
+    /// Rows that a cache of a type cannot have.
+    #[error(transparent)]
+    CacheType(#[from] polychord_model::UnevenRow),
     /// The memory for keys and values of a plan.
     #[error("this plan cannot be used: {0}")]
     Cache(#[from] polychord_model::demand::CacheTooSmall),

@@ -91,6 +91,7 @@ impl Options {
             Some(name) => name.parse::<CacheType>().map_err(named)?,
             None => CacheType::default(),
         };
+        cache_type.check(config)?;
         Ok(Settings::new(context, self.batch.min(context)).numbers(activations, cache_type))
     }
 }
