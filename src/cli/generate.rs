@@ -110,6 +110,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         stats: session.stats(),
         cache_bytes: session.report().cache_bytes,
         profile: session.profile(),
+        touched: session.report().touch_ahead,
         context: session.context(),
         ranks: session.ranks(),
         prompt,
@@ -163,6 +164,7 @@ fn session_options(
     options.cache_type = args.cache_type;
     options.ranks = args.ranks();
     options.profile = args.profile;
+    options.touch_ahead = args.touch_ahead;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -3,6 +3,7 @@
 use polychord_abi::buffers::SCRATCH;
 
 use super::activations::{Activations, Form};
+use super::ahead;
 use super::order::lanes4;
 use super::tile::multiply;
 use crate::simd::*;
@@ -68,7 +69,7 @@ impl Rows<'_> {
     /// The product with `x[n][cols]`.
     pub(super) fn multiply<F: Format>(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
         if y.columns == 1 {
-            self.multiply_column::<F>(x, y.y);
+            ahead::multiply(self, y.y, |w, y| w.multiply_column::<F>(x, y));
         } else {
             self.multiply_columns(x, y, scratch, F::expand);
         }

@@ -10,6 +10,7 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 
 use super::activations::{Activations, COLUMNS, SUPER};
+use super::ahead;
 use super::columns::{self, Tiles};
 use super::groups::{Super, UnpackedSuper};
 use super::product::{self, HALF, Values};
@@ -78,7 +79,8 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
 ) {
     let len = w.cols / SUPER;
     if y.columns == 1 {
-        multiply_column::<S, B>(w, &activations.supers[..len], y.y);
+        let x = &activations.supers[..len];
+        ahead::multiply(w, y.y, |w, y| multiply_column::<S, B>(w, x, y));
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];

@@ -8,7 +8,9 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use polychord::api::Memory64Choice;
 use polychord::model::chat::{Json, Variables};
-use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
+use polychord::model::{
+    Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor, TouchAhead,
+};
 
 use super::Failure;
 use crate::cli::choice::choice;
@@ -72,6 +74,11 @@ pub(crate) struct Args {
     /// state goes from process to process. With --placement sharded32 --memories N, or a --plan
     #[arg(long, requires = "mpi")]
     pub(crate) stages: bool,
+
+    /// Touch weights ahead of their use, so many bytes at a time: a number, `off`, or `auto` for what the
+    /// first tokens show to be faster. It changes no result
+    #[arg(long, value_name = "auto|off|BYTES", default_value_t)]
+    pub(crate) touch_ahead: TouchAhead,
 
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::api::{Capabilities, PagerStats, Stats};
-use polychord::model::{LoadReport, Logits, Placed, Profile};
+use polychord::model::{LoadReport, Logits, Placed, Profile, TouchReport};
 use sha2::{Digest, Sha256};
 
 use super::args::{Args, Load};
@@ -64,6 +64,7 @@ pub(crate) struct Report<'a> {
     pub(crate) stats: Stats,
     pub(crate) cache_bytes: u64,
     pub(crate) profile: Profile,
+    pub(crate) touched: TouchReport,
     pub(crate) context: u32,
     pub(crate) ranks: usize,
     pub(crate) prompt: Vec<u32>,
@@ -114,6 +115,7 @@ impl Report<'_> {
             "cache_bytes": self.cache_bytes,
             "paging": self.paging,
             "profile": profile,
+            "touch_ahead": touched_object(&self.touched),
         });
         writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
         Ok(())
@@ -192,6 +194,28 @@ impl Report<'_> {
     fn speed(&self) -> Option<f64> {
         rate(self.ids.len().saturating_sub(1), self.generated.saturating_sub(self.first))
     }
+}
+
+/// Whether weights were touched ahead of their use, and why.
+pub(crate) fn touched_object(touched: &TouchReport) -> serde_json::Value {
+    serde_json::json!({
+        "bytes": touched.bytes,
+        "reason": touched.reason,
+        "token_ms_without": touched.without.map(ms),
+        "token_ms_with": touched.with.map(ms),
+    })
+}
+
+/// That as a line of text.
+pub(crate) fn touched_line(touched: &TouchReport) -> String {
+    let bytes = match touched.bytes {
+        0 => "no weights are touched ahead".to_owned(),
+        bytes => format!("weights are touched ahead, {} at a time", size::bytes(bytes.into())),
+    };
+    let times = touched.without.zip(touched.with).map_or_else(String::new, |(without, with)| {
+        format!(" ({:.2} ms a token without, {:.2} with)", ms(without), ms(with))
+    });
+    format!("{bytes}: {}{times}", touched.reason)
 }
 
 fn rate(count: usize, time: Duration) -> Option<f64> {
