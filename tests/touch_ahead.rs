@@ -1,5 +1,7 @@
 //! The same logits whether guests touch weights ahead of their use or not.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "small numbers")]
+#![allow(clippy::cast_precision_loss, reason = "a table")]
 
 mod common;
 
@@ -118,4 +120,108 @@ fn large(transformer: &Transformer, folder: &Path) {
     assert!(found.reason.starts_with("measured"), "{found:?}");
     assert!(found.without.is_some() && found.with.is_some(), "{found:?}");
     assert_eq!(auto.fork().unwrap().report().touch_ahead, found);
+}
+
+/// What bursts cost and bring where weights are in a cache, and where they stream: in turns in one
+/// process, medians. Prints a table for each engine; `POLYCHORD_MEASURE_BEFORE` names a folder of
+/// other builds of the guest, which are measured beside these.
+#[test]
+#[ignore = "measures, for a minute or two"]
+#[allow(clippy::print_stdout, reason = "a table")]
+fn what_bursts_cost_and_bring() {
+    each_engine(test_name!(), |engine| {
+        println!("{}, billions of weights a second", engine.capabilities().engine);
+        for kind in [GgmlType::Q4_1, GgmlType::Q4_0, GgmlType::Q8_0, GgmlType::Q4_K, GgmlType::Q6_K]
+        {
+            for bytes in [384 << 10, 96 << 20] {
+                let mut ways = vec![measure::Way::new(&**engine, None, 0)];
+                let before = std::env::var_os("POLYCHORD_MEASURE_BEFORE");
+                ways.extend(before.map(|folder| measure::Way::new(&**engine, Some(&folder), 0)));
+                let bursts = [4 << 10, 16 << 10, 64 << 10];
+                ways.extend(bursts.map(|burst| measure::Way::new(&**engine, None, burst)));
+                let speeds = measure::in_turns(&mut ways, kind, bytes);
+                let shown: Vec<_> = speeds.iter().map(|speed| format!("{speed:5.1}")).collect();
+                println!("{:5} {:6} KiB: {}", kind.name(), bytes >> 10, shown.join(" "));
+            }
+        }
+    });
+}
+
+mod measure {
+    use std::ffi::OsStr;
+    use std::path::Path;
+    use std::time::Instant;
+
+    use polychord::api::abi::transformer::export;
+    use polychord::api::{Engine, Limits, RelaxedSimd, Runtime, Value};
+    use polychord::model::gguf::GgmlType;
+
+    const COLS: usize = 1536;
+    const ROUNDS: usize = 15;
+
+    /// A guest that is told how many bytes to touch at a time.
+    pub(super) struct Way(Box<dyn Runtime>);
+
+    impl Way {
+        pub(super) fn new(engine: &dyn Engine, folder: Option<&OsStr>, burst: i32) -> Self {
+            let build = match engine.capabilities().relaxed_simd {
+                RelaxedSimd::Faster => "relaxed",
+                _ => "plain",
+            };
+            let built = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/built");
+            let folder = folder.map_or(Path::new(built), Path::new);
+            let module = std::fs::read(folder.join(format!("transformer-wasm32-{build}.wasm")));
+            let module = engine.compile(&module.unwrap()).unwrap();
+            let mut guest = module.instantiate(&Limits::default()).unwrap();
+            if burst != 0 {
+                let set = guest.call(export::TOUCH_AHEAD, &[Value::I32(burst)]).unwrap();
+                assert_eq!(set, [Value::I32(0)]);
+            }
+            Self(guest)
+        }
+
+        fn alloc(&mut self, len: usize) -> i32 {
+            let len = i32::try_from(len).unwrap();
+            self.0.call(export::ALLOC, &[Value::I32(len)]).unwrap()[0].as_i32().unwrap()
+        }
+    }
+
+    /// Billions of weights a second of each way.
+    pub(super) fn in_turns(ways: &mut [Way], kind: GgmlType, bytes: usize) -> Vec<f64> {
+        let row = COLS / kind.block_elements() as usize * kind.block_bytes() as usize;
+        let rows = bytes / row;
+        let calls: Vec<_> = ways
+            .iter_mut()
+            .map(|way| {
+                let (w, x, y) = (way.alloc(rows * row), way.alloc(COLS * 4), way.alloc(rows * 4));
+                let at = w.cast_unsigned() as usize;
+                for (i, byte) in way.0.memory_mut()[at..][..rows * row].iter_mut().enumerate() {
+                    // Small numbers, whatever they are part of.
+                    *byte = (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 4;
+                }
+                let kind = kind.number() as i32;
+                [kind, w, rows as i32, COLS as i32, x, 1, y].map(Value::I32)
+            })
+            .collect();
+        // As many calls as stream some 96 MiB.
+        let repeat = ((96 << 20) / bytes).max(1);
+        let mut times = vec![Vec::new(); ways.len()];
+        for _ in 0..ROUNDS {
+            for ((way, call), times) in ways.iter_mut().zip(&calls).zip(&mut times) {
+                let start = Instant::now();
+                for _ in 0..repeat {
+                    assert_eq!(way.0.call(export::MATMUL_INT8, call).unwrap(), [Value::I32(0)]);
+                }
+                times.push(start.elapsed().as_secs_f64());
+            }
+        }
+        let weights = (rows * COLS * repeat) as f64;
+        times
+            .iter_mut()
+            .map(|times| {
+                times.sort_by(f64::total_cmp);
+                weights / times[ROUNDS / 2] / 1e9
+            })
+            .collect()
+    }
 }

@@ -145,7 +145,7 @@ impl Shard {
         self.stage(export::RESTART, &[Value::I32(position.cast_signed())])
     }
 
-    /// Lets the guest touch weights ahead, so many bytes at a time.
+    /// Lets the guest touch weights ahead, `bytes` at a time; 0 for none.
     pub(crate) fn touch_ahead(&mut self, bytes: u32) -> Result<()> {
         self.stage(export::TOUCH_AHEAD, &[Value::I32(bytes.cast_signed())])
     }

@@ -17,7 +17,7 @@ const WARM: usize = 2;
 const PAIRS: usize = 9;
 /// A pair may be lost by chance, more are not.
 const LOST: usize = 1;
-/// What is gained is more than one part in so many, or it is noise.
+/// What gains less than one part in this many is noise.
 const MARGIN: u32 = 20;
 /// Fewer bytes of weights may stay in a cache.
 pub(crate) const LEAST_BYTES: u64 = 32 << 20;
@@ -173,7 +173,7 @@ mod tests {
 
     const KNOWN: Known = Known { offered: true, paged: false, weights: 100 << 20 };
 
-    /// Runs a trial on a machine that takes so many microseconds for a token with some bytes at a
+    /// Runs a trial on a machine that takes `micros` microseconds for a token with some bytes at a
     /// time; returns the report, and how many tokens were computed with each number of bytes.
     fn tried(mut micros: impl FnMut(u32, usize) -> u64) -> (TouchReport, [usize; 3]) {
         let (mut trial, mut counts) = (Trial::new(TouchAhead::Auto, KNOWN), [0; 3]);

@@ -4,7 +4,7 @@ use polychord::model::{Activations, CacheType, Ranks, SessionOptions, SimdFlavor
 
 use super::Failure;
 use super::choice::choice;
-use super::generate::Load;
+use super::load::Load;
 use super::placement::PlacementArgs;
 
 #[derive(Debug, clap::Args)]
@@ -28,7 +28,7 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "N|auto", default_value_t)]
     ranks: Ranks,
 
-    /// Touch weights ahead of their use, so many bytes at a time: a number, `off`, or `auto` for what the
+    /// Touch weights ahead of their use, in bursts of BYTES: a number, `off`, or `auto` for what the
     /// first tokens show to be faster. It changes no result
     #[arg(long, value_name = "auto|off|BYTES", default_value_t)]
     touch_ahead: TouchAhead,

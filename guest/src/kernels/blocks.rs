@@ -10,7 +10,6 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 
 use super::activations::{Activations, BLOCK, COLUMNS, GROUP};
-use super::ahead;
 use super::columns::{self, Tiles};
 use super::groups::{Group, UnpackedBlock};
 use super::order::lanes4;
@@ -150,7 +149,7 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
 ) {
     if y.columns == 1 {
         let x = &activations.groups[..w.cols.div_ceil(GROUP)];
-        ahead::multiply(w, y.y, |w, y| multiply_column::<T, B, V>(w, x, y));
+        w.in_bursts(y.y, |w, y| multiply_column::<T, B, V>(w, x, y));
     } else {
         let len = w.cols / BLOCK;
         let x = &activations.groups[..y.columns.div_ceil(COLUMNS) * len];

@@ -5,7 +5,6 @@
 //! them: the guest stays small.
 
 use super::activations::{Activations, COLUMNS, SUPER};
-use super::ahead;
 use super::columns;
 use super::groups::{Super, UnpackedSuper};
 use super::order::sum;
@@ -116,7 +115,7 @@ pub(super) fn multiply<T: Decode<B>, const B: usize>(
     let len = w.cols / SUPER;
     if y.columns == 1 {
         let x = &activations.supers[..len];
-        ahead::multiply(w, y.y, |w, y| multiply_column::<T, B>(w, x, y));
+        w.in_bursts(y.y, |w, y| multiply_column::<T, B>(w, x, y));
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];

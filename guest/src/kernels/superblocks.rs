@@ -10,7 +10,6 @@ use core::hint::black_box;
 use core::marker::PhantomData;
 
 use super::activations::{Activations, COLUMNS, SUPER};
-use super::ahead;
 use super::columns::{self, Tiles};
 use super::groups::{Super, UnpackedSuper};
 use super::product::{self, HALF, Values};
@@ -80,7 +79,7 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     let len = w.cols / SUPER;
     if y.columns == 1 {
         let x = &activations.supers[..len];
-        ahead::multiply(w, y.y, |w, y| multiply_column::<S, B>(w, x, y));
+        w.in_bursts(y.y, |w, y| multiply_column::<S, B>(w, x, y));
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];

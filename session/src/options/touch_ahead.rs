@@ -25,7 +25,7 @@ pub enum TouchAhead {
     Auto,
     /// Never.
     Off,
-    /// So many bytes at a time, and at least a row of a matrix.
+    /// This many bytes at a time, and at least a row of a matrix.
     Bytes(u32),
 }
 

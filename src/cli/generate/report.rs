@@ -9,7 +9,8 @@ use polychord::api::{Capabilities, PagerStats, Stats};
 use polychord::model::{LoadReport, Logits, Placed, Profile, TouchReport};
 use sha2::{Digest, Sha256};
 
-use super::args::{Args, Load};
+use super::args::Args;
+use crate::cli::load::{Chosen, Load};
 use crate::cli::terminal::Plain;
 use crate::cli::{Failure, size, terminal};
 
@@ -57,7 +58,7 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> String {
 pub(crate) struct Report<'a> {
     pub(crate) engine: &'a Capabilities,
     pub(crate) model: PathBuf,
-    pub(crate) requested: Load,
+    pub(crate) requested: Chosen,
     pub(crate) load: LoadReport,
     pub(crate) placed: &'a Placed,
     pub(crate) paging: Option<PagerStats>,
@@ -92,6 +93,7 @@ impl Report<'_> {
             "placement_reason": self.placed.reason,
             "memories": self.placed.plan.memories.len(),
             "load": self.load_mode(),
+            "load_reason": self.requested.reason,
             "context": self.context,
             "ranks": self.ranks,
             "prompt_ids": self.prompt,
@@ -170,11 +172,11 @@ impl Report<'_> {
     fn load_line(&self) -> String {
         let mode = self.load_mode();
         let Stats { loads, maps, .. } = self.stats;
-        if self.requested == Load::Map && maps < loads {
+        if self.requested.load == Load::Map && maps < loads {
             let copied = loads - maps;
             return format!("{mode}: {copied} of {loads} layers could not be mapped here");
         }
-        mode.to_owned()
+        format!("{mode}: {}", self.requested.reason)
     }
 
     /// How often layers were found in their window, or had to be loaded.
