@@ -31,9 +31,9 @@ def write(results, folder, python, brief=False):
     plot = python is not None and any(run["program"] == programs.REFERENCE for run in results["runs"])
     (folder / "benchmarks.md").write_text(page(results, plot, history))
     if plot:
-        table = json.dumps([row(run, results) for run in results["runs"]])
+        rows = json.dumps([row(run, results) for run in results["runs"]])
         command = [python, HERE / "plot.py", folder / "benchmarks.svg"]
-        subprocess.run(command, input=table, text=True, check=True)
+        subprocess.run(command, input=rows, text=True, check=True)
 
 
 def row(run, results):
