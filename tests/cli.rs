@@ -283,6 +283,11 @@ fn json_has_everything() {
     let default = place.generate_json(&["To be", "-n", "8"]);
     let load = if cfg!(target_os = "linux") { "map" } else { "copy" };
     assert_eq!((&default["load"], &default["logits_sha256"]), (&load.into(), &hash.into()));
+    assert_eq!(json["load_reason"], "asked for");
+    assert!(default["load_reason"].as_str().is_some_and(|reason| reason != "asked for"));
+    let touched = &default["touch_ahead"];
+    assert_eq!(touched["bytes"], 0);
+    assert_eq!(touched["reason"], "caches may hold the weights of a token");
 }
 
 /// Each memory has a row, or an object, of what is true of it.

@@ -87,6 +87,10 @@ pub mod export {
     /// `(position: i32) -> status`: the cache of each block has `position` positions now, whatever
     /// it had before: the host has put them where [`CACHE`] says.
     pub const RESUME: &str = "transformer_resume";
+    /// `(bytes: i32) -> status`: from now on, products with one row of hidden state touch the weights
+    /// that they read ahead of their use, this many bytes at once; 0, with which an instance begins, is
+    /// not at all. It changes speed, and no result. A guest need not have it.
+    pub const TOUCH_AHEAD: &str = "transformer_touch_ahead";
     /// `(type: i32, src: ptr, dst: ptr, n: ptr) -> status`: expands `n` weights of a
     /// [`ggml_type`](super::ggml_type) to `f32`; for checking kernels against ggml.
     pub const DEQUANTIZE: &str = "kernel_dequantize";

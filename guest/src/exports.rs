@@ -10,7 +10,7 @@ use polychord_abi::buffers::{self, Integers};
 use polychord_abi::transformer::{VERSION, status};
 
 use crate::forward::Network;
-use crate::kernels::{Activations, Input, Kind, Matrix, Output, Rows};
+use crate::kernels::{self, Activations, Input, Kind, Matrix, Output, Rows};
 use crate::{Status, alloc, host, model};
 
 /// What lives as long as the instance.
@@ -122,6 +122,12 @@ pub extern "C" fn transformer_feed_forward(block: i32, n: i32) -> Status {
 #[unsafe(no_mangle)]
 pub extern "C" fn transformer_head(row: i32) -> Status {
     code(with(|network| network.head(row)))
+}
+
+/// Sets how many bytes of weights are touched at once, ahead of their use.
+#[unsafe(no_mangle)]
+pub extern "C" fn transformer_touch_ahead(bytes: i32) -> Status {
+    code(usize::try_from(bytes).map(kernels::touch_ahead).map_err(|_| status::BAD_SHAPE))
 }
 
 /// Expands `n` weights to floats.

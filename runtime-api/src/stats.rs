@@ -8,4 +8,4 @@ pub(crate) use self::counters::Counters;
 pub use self::counters::Stats;
 pub use self::histogram::Histogram;
 pub use self::usage::PageFaults;
-pub(crate) use self::usage::resident;
+pub(crate) use self::usage::{in_huge_pages, resident};

@@ -40,8 +40,10 @@ class Missing(Exception):
 @dataclasses.dataclass
 class Installed:
     programs: list
-    # By type, the files.
+    # By type or name, the files.
     models: dict
+    # By name, the ids of prompts that are not the usual one.
+    ids: dict
     # By name, the reasons.
     failures: dict
 
@@ -54,7 +56,9 @@ def all_of(repo, cache, polychord, parties):
         default = pathlib.Path(output([polychord, "pull"], environment).strip())
     except Missing as error:
         sys.exit(f"bench-peers: {error}")
-    installed = Installed([], {"Q4_1": default}, {})
+    installed = Installed([], {"Q4_1": default, programs.LONG: default}, {}, {})
+    installed.ids[programs.LONG] = ",".join([ids] * programs.LONG_REPEATS)
+    add_real_models(cache, polychord, environment, installed)
 
     steps = {
         programs.REFERENCE: lambda: install_llama_cpp(cache, ids, installed),
@@ -104,11 +108,26 @@ def wasmedge_environment(repo):
 
 
 def prompt_ids(polychord, environment):
-    command = [polychord, "generate", "--json", "--max-tokens", "1", programs.PROMPT]
-    ids = json.loads(output(command, environment))["prompt_ids"]
+    ids = ids_of(polychord, environment, [])
     if len(ids) != programs.PROMPT_TOKENS:
         raise Missing(f"the prompt has {len(ids)} tokens and not {programs.PROMPT_TOKENS}")
     return ",".join(map(str, ids))
+
+
+def ids_of(polychord, environment, model):
+    command = [polychord, "generate", "--json", *model, "--max-tokens", "1", programs.PROMPT]
+    return json.loads(output(command, environment))["prompt_ids"]
+
+
+def add_real_models(cache, polychord, environment, installed):
+    for name, file in programs.REAL_MODELS.items():
+        path = cache.parent / "real-models" / file
+        if not path.exists():
+            installed.failures[name] = "it is not in the cache: scripts/real-models fetches it"
+            continue
+        ids = ids_of(polychord, environment, ["--model", path])
+        installed.models[name] = path
+        installed.ids[name] = ",".join(map(str, ids))
 
 
 def add_engines(polychord, environment, installed):
@@ -141,7 +160,20 @@ def install_llama_cpp(cache, ids, installed):
     about = output([program, "about"], {"GGML_BACKENDS": libraries}).rpartition(":")[2]
     uses = ", ".join(part.split()[0] for part in about.split("|") if part.strip())
     version = f"{LLAMA_CPP} ({LLAMA_CPP_LIBRARIES[0]} {LLAMA_CPP_LIBRARIES[1]})"
-    installed.programs.append(programs.llama_cpp(program, libraries, ids, version, f"native, with {uses}"))
+    native = f"native, with {uses}"
+    installed.programs.append(
+        programs.llama_cpp(programs.REFERENCE, program, libraries, ids, version, native)
+    )
+    # The library of the newest processors without AVX-512, alone in a folder, is what is loaded.
+    narrow = cache / f"llama.cpp-{LLAMA_CPP}-avx2"
+    narrow.mkdir(exist_ok=True)
+    library = narrow / "libggml-cpu-haswell.so"
+    if not library.exists():
+        shutil.copyfile(libraries / library.name, library)
+    note = "native, with kernels for AVX2 at most"
+    installed.programs.append(
+        programs.llama_cpp(programs.NARROW_REFERENCE, program, narrow, ids, version, note)
+    )
 
 
 def fetch_headers(folder):

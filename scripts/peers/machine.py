@@ -1,13 +1,17 @@
 """What was measured on."""
 
 import datetime
+import json
 import os
 import pathlib
 import platform
 import subprocess
 
 
-def describe(repo):
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def describe(repo, cache):
     lines = (line.partition(":") for line in said("lscpu").splitlines())
     lscpu = {name.strip(): value.strip() for name, _, value in lines}
     flags = lscpu.get("Flags", "").split()
@@ -28,8 +32,17 @@ def describe(repo):
         "memory_gib": round(memory / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
         "system": system(),
+        "prefetch": prefetch(cache),
         "load_average": [round(value, 1) for value in os.getloadavg()],
     }
+
+
+def prefetch(cache):
+    """Speeds of code that does much with each byte, in GB/s: see prefetch/probe.c. None without a compiler."""
+    program = cache / "prefetch-probe"
+    said("cc", "-O2", "-fno-tree-vectorize", HERE / "prefetch/probe.c", "-o", program)
+    found = said(program)
+    return json.loads(found) if found else None
 
 
 def said(*command):

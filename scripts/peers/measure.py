@@ -53,6 +53,7 @@ def measure(run, model, settings, warm):
         return None
     said, _, peak = execute(run, model, settings.decode, settings)
     return {
+        "prompt_tokens": run.prompt_tokens,
         "prompt_ms": said["prompt_ms"],
         "decode_ms": said["decode_ms"],
         # Tokens may be fewer if the model ends its text.
@@ -65,7 +66,7 @@ def measure(run, model, settings, warm):
 
 def execute(run, model, decode, settings):
     """What the program printed, how long it took in all, and its most resident memory."""
-    args, environment = run.program.command(model, decode, run.threads)
+    args, environment = run.program.command(model, run.ids, decode, run.threads)
     environment = os.environ | {name: str(value) for name, value in environment.items()}
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         start = time.monotonic()
@@ -101,7 +102,7 @@ def read_all(file):
 
 
 def line(result):
-    prompt = programs.PROMPT_TOKENS / result["prompt_ms"] * 1000
+    prompt = result["prompt_tokens"] / result["prompt_ms"] * 1000
     decode = result["decoded"] / result["decode_ms"] * 1000
     return f"prompt {prompt:.1f} tokens/s, decode {decode:.1f}, first token {result['first_ms']:.0f} ms"
 

@@ -28,7 +28,20 @@ PROMPT_TOKENS = 64
 # Types of the weights. The first is the default model; the others are made of it by llama.cpp.
 MODELS = ["Q4_1", "Q4_0", "Q8_0", "Q4_K_M"]
 
+# The default model where attention has much to read: its prompt is the usual one again and again.
+LONG = "Q4_1, 4,096 positions"
+LONG_REPEATS = 63
+# Models as they are published, by the names of files that scripts/real-models has fetched.
+REAL_MODELS = {
+    "gemma-3-270m Q4_K_M": "gemma-3-270m-q4_k_m.gguf",
+    "qwen2.5-coder-0.5b": "qwen2.5-coder-0.5b.gguf",
+}
+# What llama.cpp and Polychord run beside the others, by ids and with one thread.
+EXTRA_MODELS = [LONG, *REAL_MODELS]
+
 REFERENCE = "llama.cpp"
+# As a processor runs it that has no more than AVX2.
+NARROW_REFERENCE = "llama.cpp AVX2"
 WASM_REFERENCE = "wllama"
 
 
@@ -40,8 +53,9 @@ class Program:
     version: str
     # How it was built or started, for the page.
     note: str
-    # (model, decode, threads) -> arguments and environment.
-    command: Callable[[pathlib.Path, int, int], tuple[list, dict]]
+    # (model, ids of the prompt, decode, threads) -> arguments and environment. Ids are none for
+    # models whose prompt the program knows.
+    command: Callable[[pathlib.Path, str | None, int, int], tuple[list, dict]]
     # Of the object that the program prints, where it is not what is described above.
     parse: Callable[[dict], dict] = lambda said: said
     threads: tuple[int, ...] = (1,)
@@ -53,39 +67,47 @@ class Run:
     program: Program
     model: str
     threads: int
+    # The prompt's ids, with commas between them, where it is not the usual prompt.
+    ids: str | None = None
 
     @property
     def key(self):
         """What tells this run from the others in the results."""
         return {"program": self.program.name, "model": self.model, "threads": self.threads}
 
+    @property
+    def prompt_tokens(self):
+        return len(self.ids.split(",")) if self.ids else PROMPT_TOKENS
+
     def __str__(self):
         return f"{self.program.name}, {self.model}, threads: {self.threads}"
 
     def parse(self, stdout):
         said = self.program.parse(json.loads(stdout.strip().splitlines()[-1]))
-        if said.get("prompt_tokens", PROMPT_TOKENS) != PROMPT_TOKENS:
+        if said.get("prompt_tokens", self.prompt_tokens) != self.prompt_tokens:
             raise ValueError(f"the prompt became {said['prompt_tokens']} tokens")
         return said
 
 
-def runs(programs, models):
-    """All runs, those that are to be compared next to each other."""
+def runs(programs, models, ids):
+    """All runs, those that are to be compared next to each other. `ids`: prompts by model."""
     return [
-        Run(program, model, threads)
+        Run(program, model, threads, ids.get(model))
         for model in models
         for threads in sorted({n for program in programs for n in program.threads})
         for program in programs
         if model in program.models and threads in program.threads
+        if threads == 1 or model in MODELS
     ]
 
 
-def llama_cpp(program, libraries, ids, version, note):
-    def command(model, decode, threads):
-        args = [program, "run", model, ids, decode, threads]
+def llama_cpp(name, program, libraries, usual_ids, version, note):
+    def command(model, ids, decode, threads):
+        args = [program, "run", model, ids or usual_ids, decode, threads]
         return args, {"GGML_BACKENDS": libraries}
 
-    return Program(REFERENCE, version, note, command, threads=(1, 2))
+    threads = (1, 2) if name == REFERENCE else (1,)
+    return Program(name, version, note, command, threads=threads, models=(*MODELS, *EXTRA_MODELS))
 
 
 def wllama(build, node, script, packages, version):
@@ -94,7 +116,7 @@ def wllama(build, node, script, packages, version):
     # to its compatible build without it.
     flags = ["--experimental-wasm-jspi"] if build == "wasm64" else []
 
-    def command(model, decode, _threads):
+    def command(model, _ids, decode, _threads):
         return [node, *flags, script, packages, build, model, PROMPT, decode], {}
 
     name = WASM_REFERENCE if build == "wasm64" else f"{WASM_REFERENCE} compat"
@@ -106,18 +128,18 @@ def wllama(build, node, script, packages, version):
     return Program(name, version, note, command, models=models)
 
 
-def candle(program, ids, version):
-    def command(model, decode, threads):
-        return [program, model, ids, decode], {"RAYON_NUM_THREADS": threads}
+def candle(program, usual_ids, version):
+    def command(model, _ids, decode, threads):
+        return [program, model, usual_ids, decode], {"RAYON_NUM_THREADS": threads}
 
     return Program("candle", version, "compiled for this processor", command, threads=(1, 2))
 
 
 def polychord(program, engine, version, activations, environment):
-    def command(model, decode, threads):
+    def command(model, ids, decode, threads):
         args = [program, "generate", "--json", "--engine", engine, "--activations", activations]
         args += ["--ranks", threads, "--model", model, "--max-tokens", decode + 1]
-        return [*args, PROMPT], environment
+        return [*args, *(["--prompt-ids", ids] if ids else [PROMPT])], environment
 
     def parse(said):
         times = said["timings_ms"]
@@ -131,5 +153,6 @@ def polychord(program, engine, version, activations, environment):
     name = f"polychord {engine} {activations}"
     note = f"`--engine {engine} --activations {activations}`, a rank for each thread"
     if activations == "int8":
-        return Program(name, version, note, command, parse, threads=(1, 2))
+        models = (*MODELS, *EXTRA_MODELS)
+        return Program(name, version, note, command, parse, threads=(1, 2), models=models)
     return Program(name, version, note, command, parse, models=("Q4_1",))

@@ -6,30 +6,40 @@ import statistics
 import subprocess
 import textwrap
 
-from peers import programs
+from peers import machines, programs
 
 HERE = pathlib.Path(__file__).resolve().parent
 TYPES = {
     "Q4_1": "the default model as it is",
     "Q4_K_M": "mostly Q5_0 in this model, whose rows of 576 are no multiple of the 256 weights "
     "that a block of the K types has",
+    programs.LONG: "the default model with a prompt of "
+    f"{programs.LONG_REPEATS * programs.PROMPT_TOKENS:,} tokens, and all that follow it",
+    "gemma-3-270m Q4_K_M": "as it is published",
+    "qwen2.5-coder-0.5b": "as it is published",
 }
+REFERENCES = (programs.REFERENCE, programs.NARROW_REFERENCE, programs.WASM_REFERENCE)
 
 
-def write(results, folder, python):
-    """The plot needs a Python that has matplotlib, and the reference that it is drawn against."""
+def write(results, folder, python, brief=False):
+    """The page; in brief, only a section of it. The plot needs a Python that has matplotlib, and the reference that it is drawn against."""
+    history = machines.add(folder / "benchmarks.json", summary(results))
+    if brief:
+        path = folder / "benchmarks.md"
+        path.write_text(machines.sections(path.read_text(), [*history, summary(results)], table))
+        return
     plot = python is not None and any(run["program"] == programs.REFERENCE for run in results["runs"])
-    (folder / "benchmarks.md").write_text(page(results, plot))
+    (folder / "benchmarks.md").write_text(page(results, plot, history))
     if plot:
-        table = json.dumps([row(run, results) for run in results["runs"]])
+        rows = json.dumps([row(run, results) for run in results["runs"]])
         command = [python, HERE / "plot.py", folder / "benchmarks.svg"]
-        subprocess.run(command, input=table, text=True, check=True)
+        subprocess.run(command, input=rows, text=True, check=True)
 
 
 def row(run, results):
     """The medians of a run, and of its ratios to the references in the same rounds."""
     speeds = {
-        "prompt": lambda one: programs.PROMPT_TOKENS / one["prompt_ms"] * 1000,
+        "prompt": lambda one: prompt_tokens(one) / one["prompt_ms"] * 1000,
         "decode": lambda one: one["decoded"] / one["decode_ms"] * 1000,
     }
     out = {name: run[name] for name in ("program", "model", "threads")}
@@ -37,7 +47,7 @@ def row(run, results):
         values = [speed(one) for one in run["rounds"]]
         out[name] = statistics.median(values)
         out[f"{name}_range"] = (min(values), max(values))
-        for reference in (programs.REFERENCE, programs.WASM_REFERENCE):
+        for reference in REFERENCES:
             base = find(results, reference, run["model"], run["threads"])
             pairs = zip(run["rounds"], base["rounds"] if base else [])
             ratios = [speed(one) / speed(other) for one, other in pairs]
@@ -47,6 +57,33 @@ def row(run, results):
     return out
 
 
+def prompt_tokens(one):
+    return one.get("prompt_tokens", programs.PROMPT_TOKENS)
+
+
+def summary(results):
+    """What is kept of a run for the pages of later ones."""
+    machine = results["machine"]
+    loads = [one["load_average"] for run in results["runs"] for one in run["rounds"]]
+    rows = [row(run, results) for run in results["runs"]]
+    kept = ("program", "model", "threads", "prompt", "decode")
+    ratios = [f"{name}/{programs.REFERENCE}" for name in ("prompt", "decode")]
+    return {
+        "processor": machine["processor"],
+        "virtual": machine["hypervisor"],
+        "date": machine["date"],
+        "commit": machine["commit"],
+        "load": [min(loads), max(loads)],
+        "prefetch": machine.get("prefetch"),
+        "rows": [
+            {name: one[name] for name in kept}
+            | {name: None if one[name] is None else round(one[name], 2) for name in ratios}
+            | {name: round(one[name], 1) for name in ("prompt", "decode")}
+            for one in rows
+        ],
+    }
+
+
 def find(results, program, model, threads):
     for run in results["runs"]:
         if (run["program"], run["model"], run["threads"]) == (program, model, threads):
@@ -54,7 +91,7 @@ def find(results, program, model, threads):
     return None
 
 
-def page(results, plot):
+def page(results, plot, history):
     settings, runs = results["settings"], results["runs"]
     groups = list(dict.fromkeys((run["model"], run["threads"]) for run in runs))
     parts = [
@@ -77,7 +114,8 @@ def page(results, plot):
         "It fetches the peers through npm, pip and cargo into the cache, and needs a C compiler;\n"
         "`--help` tells the rest. [performance.md](performance.md) tells where the time goes.\n",
     ]
-    return "\n".join(part for part in parts if part)
+    text = "\n".join(part for part in parts if part)
+    return machines.sections(text, history, table)
 
 
 def introduction(results):
@@ -101,8 +139,9 @@ def section(results, model, threads):
         for run in results["runs"]
         if (run["model"], run["threads"]) == (model, threads)
     ]
-    heading = ["", "prompt, tokens/s", "to llama.cpp", "to wllama"]
-    heading += ["decode, tokens/s", "to llama.cpp", "to wllama", "first token, ms", "memory, MiB"]
+    ratios = [f"to {reference}" for reference in REFERENCES]
+    heading = ["", "prompt, tokens/s", *ratios, "decode, tokens/s", *ratios]
+    heading += ["first token, ms", "memory, MiB"]
     lines = [
         [
             one["program"],
@@ -120,7 +159,7 @@ def section(results, model, threads):
 
 def speed(one, name):
     low, high = one[f"{name}_range"]
-    ratios = (one[f"{name}/{base}"] for base in (programs.REFERENCE, programs.WASM_REFERENCE))
+    ratios = (one[f"{name}/{base}"] for base in REFERENCES)
     shown = ("-" if ratio is None else f"{ratio:.2f}" for ratio in ratios)
     return [f"{one[name]:.1f} ({low:.1f}-{high:.1f})", *shown]
 
@@ -139,6 +178,7 @@ def describe(machine, runs, settings):
         "processor": machine["processor"],
         "hardware threads": machine["cpus"],
         "caches": machine["caches"],
+        "hardware prefetch": machines.prefetch(machine.get("prefetch")),
         "memory": f"{machine['memory_gib']} GiB",
         "virtual machine": machine["hypervisor"],
         "kernel": machine["kernel"],

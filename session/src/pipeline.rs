@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use polychord_abi::transformer::export;
 use polychord_model::Pooling;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
-use polychord_runtime_api::{Plan, Rank, Runtime};
+use polychord_runtime_api::{Plan, PlannedLayer, Rank, Runtime};
 
 use crate::caches::Caches;
 use crate::embed::Pool;
@@ -17,6 +18,7 @@ use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::{Phases, Profile, timed};
 use crate::stats::session_stats::{GuestStats, SessionStats};
+use crate::touch::{Known, Trial};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {
@@ -32,6 +34,9 @@ pub(crate) struct Pipeline {
     /// Of the evaluation that runs.
     phases: Phases,
     stages: Option<Stages>,
+    /// Whether guests touch weights ahead, and how many bytes they were told to.
+    touch: Trial,
+    touched: u32,
     /// What the last evaluation for an [`Embedding`](Wanted::Embedding) has left of its sequence.
     vector: Vec<f32>,
 }
@@ -75,7 +80,10 @@ impl Pipeline {
             });
         }
         let route = Route::new(setup.layout, plan, &shards)?;
+        let touch = Trial::new(setup.touch_ahead, known(setup));
         Ok(Self {
+            touch,
+            touched: 0,
             shards,
             route,
             batch: setup.batch as usize,
@@ -95,6 +103,10 @@ impl Pipeline {
         self.phases = Phases::default();
         self.eval_together(tokens, position, result)?;
         self.unfinished = false;
+        if is_decoding(tokens, position, result) {
+            let Phases { embed, blocks, head, .. } = self.phases;
+            self.touch.record(embed + blocks + head);
+        }
         let (tokens, total) = (tokens.len() as u64, start.elapsed());
         self.profile.add(Phases { tokens, total, ..self.phases }, position);
         Ok(())
@@ -130,6 +142,9 @@ impl Pipeline {
 
     fn eval_alone(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         self.recover(position)?;
+        if is_decoding(tokens, position, result) {
+            self.touch_ahead(self.touch.next())?;
+        }
         if let Wanted::Embedding(pooling) = result {
             return self.embed(tokens, pooling);
         }
@@ -146,6 +161,16 @@ impl Pipeline {
         self.hand_over(shard, self.route.head, rows)?;
         self.stage(self.route.head, |phases| &mut phases.head, |shard| shard.head(rows - 1))?;
         self.share_logits()
+    }
+
+    /// Tells the guests how many bytes of weights to touch at a time, if that has changed.
+    fn touch_ahead(&mut self, bytes: u32) -> Result<()> {
+        if bytes != self.touched {
+            let mut here = self.shards.iter_mut().filter_map(Place::here_mut);
+            here.try_for_each(|shard| shard.touch_ahead(bytes))?;
+            self.touched = bytes;
+        }
+        Ok(())
     }
 
     /// Makes one vector of all tokens of a sequence.
@@ -316,6 +341,7 @@ impl Pipeline {
         let here = self.shards.iter_mut().filter_map(Place::here_mut);
         let mut pairs = here.zip(other.here());
         pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))?;
+        self.touch.take_over(&other.touch);
         if let (Some(stages), Some(other)) = (&mut self.stages, &other.stages) {
             stages.continue_from(other);
         }
@@ -364,6 +390,7 @@ impl Pipeline {
     pub(crate) fn report(&self, into: &mut SessionStats) {
         self.here().for_each(|shard| shard.report(into));
         into.profile = self.profile;
+        into.touch_ahead = self.touch.report();
     }
 
     /// Statistics of the experts that tokens chose, block by block.
@@ -385,6 +412,26 @@ impl Pipeline {
     /// Which of several ranks it is.
     pub(crate) const fn rank(&self) -> Option<&Rank> {
         self.rank.as_ref()
+    }
+}
+
+/// Whether it is a token that follows others, as when text is generated.
+fn is_decoding(tokens: &[u32], position: u32, result: Wanted) -> bool {
+    tokens.len() == 1 && position > 0 && result == Wanted::Logits
+}
+
+/// What is known about touching weights ahead before anything is computed. Weights of experts count
+/// as if a token needed all.
+fn known(setup: &Setup<'_>) -> Known {
+    let (layout, plan) = (setup.layout, &setup.placed.plan);
+    let is_needed = |layer: &&PlannedLayer| {
+        layout.is_tied() || layout.part(layer.source.id) != Some(Part::Embedding)
+    };
+    let exports = setup.module.exports();
+    Known {
+        offered: exports.iter().any(|it| it.name == export::TOUCH_AHEAD),
+        paged: plan.memories.iter().any(|memory| memory.paged),
+        weights: plan.layers.iter().filter(is_needed).map(|layer| layer.source.bytes).sum(),
     }
 }
 

@@ -110,6 +110,7 @@ impl Session {
             activations: options.activations,
             cache_type: options.cache_type,
             profile: options.profile,
+            touch_ahead: options.touch_ahead,
             rank: options.rank.as_ref(),
             stage: options.stage.as_ref(),
         };

@@ -6,7 +6,7 @@ use polychord_model::{Activations, CacheType};
 use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank};
 
 use crate::model::Model;
-use crate::options::SessionOptions;
+use crate::options::{SessionOptions, TouchAhead};
 use crate::placement::Placed;
 
 /// A memory of a plan, and the layers in it.
@@ -42,6 +42,8 @@ pub(crate) struct Setup<'a> {
     pub(crate) cache_type: CacheType,
     /// Whether the parts of blocks are timed.
     pub(crate) profile: bool,
+    /// Whether guests touch weights ahead.
+    pub(crate) touch_ahead: TouchAhead,
     /// Which of several ranks its guests are.
     pub(crate) rank: Option<&'a Rank>,
     /// Which of several stages this process is.

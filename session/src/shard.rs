@@ -145,6 +145,11 @@ impl Shard {
         self.stage(export::RESTART, &[Value::I32(position.cast_signed())])
     }
 
+    /// Lets the guest touch weights ahead, `bytes` at a time; 0 for none.
+    pub(crate) fn touch_ahead(&mut self, bytes: u32) -> Result<()> {
+        self.stage(export::TOUCH_AHEAD, &[Value::I32(bytes.cast_signed())])
+    }
+
     /// Takes over the first `positions` positions of another guest's sequence, and its logits. It holds
     /// the same blocks for the same rank.
     pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {

@@ -10,7 +10,8 @@ use polychord::model::{
 
 use super::choice::choice;
 use super::engine::EngineArgs;
-use super::generate::{Load, open};
+use super::generate::open;
+use super::load::Load;
 use super::model::FindArgs;
 use super::placement::PlacementArgs;
 use super::{Failure, terminal};

@@ -17,10 +17,11 @@ use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::company::Company;
+use super::load::Load;
 use super::model::ModelArg;
 use super::progress::TerminalBar;
 use super::{Failure, snapshot, terminal};
-pub(crate) use args::{Args, Load, parse_switch, parse_tokens};
+pub(crate) use args::{Args, parse_switch, parse_tokens};
 use prompt_cache::PromptCache;
 use report::{Recorder, Report};
 use travel::{Beginning, Receiver};
@@ -50,8 +51,9 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         ModelArg::Web(url) => Err(url),
     };
     let start = Instant::now();
+    let chosen = args.load.choose(named.as_deref().ok(), args.use_of(&placement));
     let (model, version) = match &named {
-        Ok(path) => (open(path, args.load)?, None),
+        Ok(path) => (open(path, chosen.load)?, None),
         Err(url) => args.find.open_web(url).map(|(model, version)| (model, Some(version)))?,
     };
     let path = model.path().to_owned();
@@ -121,13 +123,14 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let report = Report {
         engine: engine.capabilities(),
         model: path,
-        requested: args.load,
+        requested: chosen,
         load: session.load_report(),
         placed: session.placed(),
         paging: session.pager_stats(),
         stats: session.stats(),
         cache_bytes: session.report().cache_bytes,
         profile: session.profile(),
+        touched: session.report().touch_ahead,
         context: session.context(),
         ranks: session.ranks(),
         prompt,
@@ -159,12 +162,12 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
 
 #[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
 pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, polychord::model::Error> {
-    Ok(match load {
+    Ok(match load.without_copies() {
         Load::Copy => Model::open(path)?,
         // SAFETY: the file is a model in the cache, which is replaced by renaming and never
         // written in place, or one that the user named, who is told in the help and the README
         // not to change it meanwhile. The model lives no longer than this command.
-        Load::Map => unsafe { Model::open_mapped(path)? },
+        Load::Map | Load::Auto => unsafe { Model::open_mapped(path)? },
     })
 }
 
@@ -182,6 +185,7 @@ fn session_options(
     options.cache_type = args.cache_type;
     options.ranks = args.ranks();
     options.profile = args.profile;
+    options.touch_ahead = args.touch_ahead;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
 }

@@ -13,6 +13,7 @@ mod failure;
 mod generate;
 mod inspect;
 mod key;
+mod load;
 mod lower;
 mod model;
 mod placement;

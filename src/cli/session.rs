@@ -1,10 +1,10 @@
 //! How the sessions of a conversation are started.
 
-use polychord::model::{Activations, CacheType, Ranks, SessionOptions, SimdFlavor};
+use polychord::model::{Activations, CacheType, Ranks, SessionOptions, SimdFlavor, TouchAhead};
 
 use super::Failure;
 use super::choice::choice;
-use super::generate::Load;
+use super::load::Load;
 use super::placement::PlacementArgs;
 
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,11 @@ pub(crate) struct SessionArgs {
     #[arg(long, value_name = "N|auto", default_value_t)]
     ranks: Ranks,
 
+    /// Touch weights ahead of their use, in bursts of BYTES: a number, `off`, or `auto` for what the
+    /// first tokens show to be faster. It changes no result
+    #[arg(long, value_name = "auto|off|BYTES", default_value_t)]
+    touch_ahead: TouchAhead,
+
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
     pub(crate) guest: SimdFlavor,
@@ -44,6 +49,7 @@ impl SessionArgs {
             .activations(self.activations)
             .cache_type(self.cache_type)
             .ranks(self.ranks)
+            .touch_ahead(self.touch_ahead)
             .context(self.context))
     }
 }

@@ -148,7 +148,8 @@ pub(super) fn multiply<T: Blocks<B, V>, const B: usize, const V: usize>(
     y: Output<'_>,
 ) {
     if y.columns == 1 {
-        multiply_column::<T, B, V>(w, &activations.groups[..w.cols.div_ceil(GROUP)], y.y);
+        let x = &activations.groups[..w.cols.div_ceil(GROUP)];
+        w.in_bursts(y.y, |w, y| multiply_column::<T, B, V>(w, x, y));
     } else {
         let len = w.cols / BLOCK;
         let x = &activations.groups[..y.columns.div_ceil(COLUMNS) * len];

@@ -114,7 +114,8 @@ pub(super) fn multiply<T: Decode<B>, const B: usize>(
 ) {
     let len = w.cols / SUPER;
     if y.columns == 1 {
-        multiply_column::<T, B>(w, &activations.supers[..len], y.y);
+        let x = &activations.supers[..len];
+        w.in_bursts(y.y, |w, y| multiply_column::<T, B>(w, x, y));
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];

@@ -7,6 +7,7 @@
 //! ([`superblocks`]), or are decoded into these first ([`decoded`]).
 
 mod activations;
+mod ahead;
 mod bf16;
 mod blocks;
 mod columns;
@@ -51,6 +52,7 @@ mod tq2_0;
 
 pub(crate) use self::activations::Activations;
 use self::activations::Form;
+pub(crate) use self::ahead::set as touch_ahead;
 pub(crate) use self::f32::dot;
 pub(crate) use self::halves::{Half, to_halves};
 pub(crate) use self::heads::{HEADS, mix, scores};

@@ -3,6 +3,7 @@
 use polychord_abi::buffers::SCRATCH;
 
 use super::activations::{Activations, Form};
+use super::ahead;
 use super::order::lanes4;
 use super::tile::multiply;
 use crate::simd::*;
@@ -65,10 +66,31 @@ impl Rows<'_> {
         self.bytes.len() / self.row_bytes
     }
 
+    /// Multiplies rows with one column by `multiply`: all at once, or, where they are touched ahead,
+    /// as many as a burst has. The sum of a row is the same.
+    #[inline(always)]
+    pub(super) fn in_bursts(&self, y: &mut [f32], mut multiply: impl FnMut(&Self, &mut [f32])) {
+        match ahead::burst() {
+            0 => multiply(self, y),
+            bytes => self.touched(y, bytes, &mut multiply),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn touched(&self, y: &mut [f32], burst: usize, multiply: &mut dyn FnMut(&Self, &mut [f32])) {
+        let rows = (burst / self.row_bytes).max(1);
+        let parts = self.bytes.chunks(rows.saturating_mul(self.row_bytes));
+        for (bytes, y) in parts.zip(y.chunks_mut(rows)) {
+            ahead::touch(bytes);
+            multiply(&Self { bytes, ..*self }, y);
+        }
+    }
+
     /// The product with `x[n][cols]`.
     pub(super) fn multiply<F: Format>(&self, x: &[f32], y: Output<'_>, scratch: &mut [f32]) {
         if y.columns == 1 {
-            self.multiply_column::<F>(x, y.y);
+            self.in_bursts(y.y, |w, y| w.multiply_column::<F>(x, y));
         } else {
             self.multiply_columns(x, y, scratch, F::expand);
         }

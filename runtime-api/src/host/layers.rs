@@ -16,6 +16,9 @@ use crate::memory::space::Memories;
 use crate::memory::stats::MemoryId;
 use crate::{Error, Result};
 
+/// Smaller layers may lie far apart, where huge pages would use more memory than they have bytes.
+const WORTH_HUGE_PAGES: u64 = 1 << 20;
+
 /// Whether a guest is in the middle of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallState {
@@ -92,7 +95,15 @@ impl Host {
         let (mapped, reason) = (watches.is_ok(), watches.as_ref().err().copied());
         match watches {
             Ok(watches) => layer.watches = watches,
-            Err(_) => self.copy(&mut at, layer, read)?,
+            Err(reason) => {
+                let LayerSpec { source, bytes, .. } = &layer.spec;
+                let pages_stay = matches!(reason, CopyReason::GuestRuns | CopyReason::HostMemory);
+                // Where layers come and go as files, these divide mappings enough.
+                if !pages_stay && !source.is_mapped() && *bytes >= WORTH_HUGE_PAGES {
+                    at.want_huge_pages();
+                }
+                self.copy(&mut at, layer, read)?;
+            }
         }
         layer.reason = reason;
         let method = if mapped { LoadMethod::Mapped } else { LoadMethod::Copied };
@@ -365,6 +376,13 @@ impl<'a> Parts<'a> {
             work(&mut place, range.start - start)?;
         }
         Ok(())
+    }
+}
+
+impl Parts<'_> {
+    /// Asks for huge pages for the memory that the layer is in.
+    fn want_huge_pages(&mut self) {
+        self.memories.want_huge_pages(self.guest, self.memory);
     }
 }
 

@@ -202,6 +202,27 @@ fn trim(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
     map_zeros(memory, pages)
 }
 
+/// Asks for huge pages for those that lie in `range` whole, before they are written to. Whether there
+/// are any is the system's matter: no byte changes, nothing fails, and the mapping is divided at most
+/// at both ends.
+#[cfg(target_os = "linux")]
+pub(crate) fn want_huge_pages(mut memory: WholePages<'_>, range: &Range<usize>) {
+    use rustix::mm::{Advice, madvise};
+
+    let Some(pages) = pages::huge(memory.bytes(), range) else { return };
+    let target = &mut memory.bytes_mut()[pages];
+    let (start, bytes) = (target.as_mut_ptr().cast(), target.len());
+    // SAFETY: it is about private pages that are exclusively borrowed, and changes none of their bytes.
+    match unsafe { madvise(start, bytes, Advice::LinuxHugepage) } {
+        Ok(()) => tracing::debug!(bytes, "asked for huge pages"),
+        Err(error) => tracing::debug!(bytes, %error, "the system has no huge pages"),
+    }
+}
+
+/// Elsewhere there is nothing to ask for.
+#[cfg(not(target_os = "linux"))]
+pub(crate) fn want_huge_pages(_: WholePages<'_>, _: &Range<usize>) {}
+
 /// Where pages cannot be mapped, layers are copied.
 ///
 /// # Safety
@@ -291,6 +312,44 @@ mod tests {
         assert!(host.bytes()[..PAGE].iter().all(|byte| *byte == 7));
         host.bytes_mut().fill(8);
         assert!(host.bytes().iter().all(|byte| *byte == 8));
+    }
+
+    /// Asking for huge pages is about whole ones within the range, and changes no byte.
+    #[test]
+    fn huge_pages_are_asked_for_within_a_range() {
+        const HUGE: usize = 2 << 20;
+        let mut host = HostPages::new(8 * HUGE).unwrap();
+        host.bytes_mut().fill(7);
+        // Too small for one; and beyond the first, which may begin within a huge page.
+        want_huge_pages(host.whole(), &(PAGE..HUGE));
+        assert_eq!(flagged(host.bytes()), 0);
+        want_huge_pages(host.whole(), &(HUGE..6 * HUGE));
+        let asked = flagged(host.bytes());
+        let possible = std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists();
+        assert!(!possible || asked == 5 * HUGE || asked == 4 * HUGE, "{asked}");
+        assert!(host.bytes().iter().all(|byte| *byte == 7));
+        discard(host.whole(), 2 * HUGE + PAGE..5 * HUGE);
+        let kept = |at: usize| !(2 * HUGE + PAGE..5 * HUGE).contains(&at);
+        assert!(host.bytes().iter().enumerate().all(|(at, byte)| *byte == 7 * u8::from(kept(at))));
+    }
+
+    /// Bytes of a range in mappings for which huge pages were asked.
+    fn flagged(range: &[u8]) -> usize {
+        let range = range.as_ptr_range();
+        let address = |text: &str| usize::from_str_radix(text, 16).ok();
+        let (mut common, mut sum) = (0, 0);
+        for line in std::fs::read_to_string("/proc/self/smaps").unwrap().lines() {
+            let first = line.split(' ').next().unwrap();
+            if let Some((Some(start), Some(end))) =
+                first.split_once('-').map(|(start, end)| (address(start), address(end)))
+            {
+                let (start, end) = (start.max(range.start.addr()), end.min(range.end.addr()));
+                common = end.saturating_sub(start);
+            } else if first == "VmFlags:" && line.split(' ').any(|flag| flag == "hg") {
+                sum += common;
+            }
+        }
+        sum
     }
 
     /// Ten thousand places that were mapped or written to, and given back, take no mappings.

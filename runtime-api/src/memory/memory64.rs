@@ -8,7 +8,7 @@ use crate::memory::mapping::HostPages;
 use crate::memory::region::Region;
 use crate::memory::segment::{Backing, LinearMemories, Segment};
 use crate::memory::view::View;
-use crate::stats::{Histogram, resident};
+use crate::stats::{Histogram, in_huge_pages, resident};
 use crate::{Error, Result};
 
 /// A memory, and its address in the space of all memories of its runtime.
@@ -22,6 +22,8 @@ pub(crate) struct Memory {
     pub(crate) backing: Backing,
     pub(crate) storage: Storage,
     pub(crate) load_times: Histogram,
+    /// Whether huge pages were asked for.
+    pub(crate) wants_huge: bool,
 }
 
 /// Where the bytes of a memory are.
@@ -58,7 +60,20 @@ impl Memory {
 
     /// Bytes of it that are in RAM: nothing behind the size of a region is.
     pub(crate) fn resident(&self, guest: &dyn LinearMemories, view: &View) -> Option<u64> {
-        let mut sum = 0;
+        self.in_use(guest, view)?.into_iter().map(resident).sum()
+    }
+
+    /// Bytes of it that are in huge pages.
+    pub(crate) fn huge(&self, guest: &dyn LinearMemories, view: &View) -> Option<u64> {
+        match self.wants_huge {
+            true => in_huge_pages(&self.in_use(guest, view)?),
+            false => Some(0),
+        }
+    }
+
+    /// The bytes of all regions, as far as they are in use.
+    fn in_use<'a>(&'a self, guest: &'a dyn LinearMemories, view: &View) -> Option<Vec<&'a [u8]>> {
+        let mut pieces = Vec::new();
         for region in &self.regions {
             let mut offset = region.offset;
             while offset < region.end() {
@@ -76,11 +91,11 @@ impl Memory {
                     }
                     (None, Storage::Guest(_)) => return None,
                 };
-                sum += resident(bytes)?;
                 offset += bytes.len() as u64;
+                pieces.push(bytes);
             }
         }
-        Some(sum)
+        Some(pieces)
     }
 
     /// The end of what is in one region and one segment, from an offset on; none if nothing is.

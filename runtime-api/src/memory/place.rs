@@ -61,6 +61,13 @@ impl<'a> Place<'a> {
         Ok(mapped)
     }
 
+    /// Asks for huge pages, where pages may be replaced.
+    pub(crate) fn want_huge_pages(&mut self) {
+        if let MemoryBytes::Pages(pages) = &mut self.memory {
+            mapping::want_huge_pages(pages.reborrow(), &self.range);
+        }
+    }
+
     /// Makes the rest of the layer's 64 KiB pages zero.
     pub(crate) fn clear_around(&mut self) {
         let (range, own) = (self.range.clone(), self.own());

@@ -68,8 +68,8 @@ impl Memories {
                 limited_by: "the 64-bit address space".into(),
             });
         };
-        let load_times = Histogram::default();
-        self.list.push(Memory { base, bytes, regions, backing, storage, load_times });
+        let (load_times, wants_huge) = (Histogram::default(), false);
+        self.list.push(Memory { base, bytes, regions, backing, storage, load_times, wants_huge });
         Ok(MemoryId(id))
     }
 
@@ -85,6 +85,7 @@ impl Memories {
             reason: memory.backing.reason(),
             reserved_bytes: memory.bytes,
             resident_bytes: memory.resident(guest, &self.view),
+            huge_bytes: memory.huge(guest, &self.view),
             mapped_bytes: 0,
             loads: memory.load_times.count(),
             load_times: memory.load_times,
@@ -207,6 +208,26 @@ impl Memories {
         }
         let range = to_usize(range.start, len, bytes.all().len())?;
         Ok(LayerPlace::new(bytes, range))
+    }
+
+    /// Asks for huge pages for all that is in use of a memory, once. It is no failure if there are none.
+    pub(crate) fn want_huge_pages(&mut self, guest: &mut dyn LinearMemories, id: MemoryId) {
+        let Some(memory) = self.list.get_mut(id.0 as usize).filter(|it| !it.wants_huge) else {
+            return;
+        };
+        memory.wants_huge = true;
+        let regions: Vec<_> = memory.regions.iter().map(|it| it.offset..it.end()).collect();
+        for Range { start: mut offset, end } in regions {
+            while offset < end {
+                let Ok(extent) = self.extent(id, offset) else { return };
+                for part in self.parts(id, offset..extent).unwrap_or_default() {
+                    if let Ok(mut place) = self.place(guest, id, &part) {
+                        place.want_huge_pages();
+                    }
+                }
+                offset = extent.max(offset + 1);
+            }
+        }
     }
 
     /// The longest piece that a range of the common space begins with; none if it is empty or

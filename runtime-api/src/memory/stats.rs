@@ -47,6 +47,9 @@ pub struct MemoryStats {
     /// Bytes of it that are in RAM, by whole pages of the machine, as `/proc/self/pagemap` has
     /// them; none where the system does not tell.
     pub resident_bytes: Option<u64>,
+    /// Bytes of it that are in huge pages, as `/proc/self/smaps` has them; none where the system does
+    /// not tell. They are asked for where layers are copied.
+    pub huge_bytes: Option<u64>,
     /// Bytes of its layers that are pages of a file now.
     pub mapped_bytes: u64,
     /// Layers that were brought in.

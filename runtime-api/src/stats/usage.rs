@@ -1,5 +1,7 @@
 //! What the operating system says about the memory of this process.
 
+use std::ops::Range;
+
 use serde::Serialize;
 
 /// Page faults of this process since it began, by guests, engines and host alike.
@@ -78,6 +80,43 @@ pub(crate) fn resident(_: &[u8]) -> Option<u64> {
     None
 }
 
+/// How many of these bytes are in huge pages, from `/proc/self/smaps`; none where there is no such file.
+/// A mapping that is not all in them counts as far as it has huge pages, but for no more than is asked about.
+pub(crate) fn in_huge_pages(pieces: &[&[u8]]) -> Option<u64> {
+    let smaps = std::fs::read_to_string("/proc/self/smaps").ok()?;
+    let ranges: Vec<_> = pieces
+        .iter()
+        .map(|piece| piece.as_ptr().addr() as u64..(piece.as_ptr().addr() + piece.len()) as u64)
+        .collect();
+    Some(huge_of(&smaps, &ranges))
+}
+
+/// Bytes in huge pages of these ranges of addresses, by the text of `smaps`.
+fn huge_of(smaps: &str, ranges: &[Range<u64>]) -> u64 {
+    let (mut sum, mut asked) = (0, 0);
+    for line in smaps.lines() {
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if let Some(kib) = first.strip_suffix(':') {
+            if kib == "AnonHugePages" {
+                let kib = rest.trim().strip_suffix(" kB").and_then(|kib| kib.parse().ok());
+                sum += kib.unwrap_or(0_u64).saturating_mul(1024).min(asked);
+            }
+        } else if let Some(mapping) = addresses(first) {
+            let common = |range: &Range<u64>| {
+                range.end.min(mapping.end).saturating_sub(range.start.max(mapping.start))
+            };
+            asked = ranges.iter().map(common).sum();
+        }
+    }
+    sum
+}
+
+/// The addresses that the first line of a mapping begins with.
+fn addresses(text: &str) -> Option<Range<u64>> {
+    let (start, end) = text.split_once('-')?;
+    Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +126,19 @@ mod tests {
         let stat = "12 (a) b (c) R 1 2 3 4 5 6 700 8 900 10 11";
         assert_eq!(PageFaults::parse(stat), Some(PageFaults { minor: 700, major: 900 }));
         assert_eq!(PageFaults::parse("12 (a) R 1 2"), None);
+    }
+
+    #[test]
+    fn huge_pages_are_those_of_the_ranges() {
+        let smaps = "1000-3000 rw-p 00000000 00:00 0 \nSize: 8 kB\nAnonHugePages:         4 kB\n\
+                     VmFlags: rd wr\n3000-9000 rw-p 0 00:00 0  [heap]\nAnonHugePages:    16 kB\n\
+                     a000-b000 r--p 0 fe:00 77 /a: b\nAnonHugePages: 0 kB\n";
+        let of = |smaps, range| huge_of(smaps, std::slice::from_ref(&range));
+        assert_eq!(of(smaps, 0x1000..0x3000), 4096);
+        assert_eq!(of(smaps, 0x2000..0x5000), 4096 + 8192);
+        assert_eq!(huge_of(smaps, &[0x3000..0x4000, 0x5000..0x6000]), 8192);
+        assert_eq!(of(smaps, 0x9000..0x1_0000), 0);
+        assert_eq!(of("", 0..9), 0);
     }
 
     #[test]

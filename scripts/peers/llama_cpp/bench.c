@@ -63,7 +63,9 @@ static void run(const char *path, const char *ids, int decode, int threads) {
 
     struct llama_context_params params = llama_context_default_params();
     params.n_ctx = count + decode;
-    params.n_batch = params.n_ubatch = count;
+    params.n_batch = count;
+    // As many as llama.cpp computes at once by default.
+    params.n_ubatch = count < 512 ? count : 512;
     params.n_threads = params.n_threads_batch = threads;
     struct llama_context *context = llama_init_from_model(model, params);
     if (!context) die("no context");

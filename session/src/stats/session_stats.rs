@@ -3,6 +3,7 @@
 use polychord_runtime_api::{MemoryStats, PagerStats, Stats};
 
 use crate::stats::profile::Profile;
+use crate::stats::touch_report::TouchReport;
 
 /// What a session has done since its start; [`Session::report`](crate::Session::report) gives it.
 ///
@@ -30,6 +31,8 @@ pub struct SessionStats {
     pub paging: Option<PagerStats>,
     /// Where the time went, as the first rank saw it.
     pub profile: Profile,
+    /// Whether guests touch weights ahead of their use, as the first rank has it.
+    pub touch_ahead: TouchReport,
 }
 
 /// Memories of one guest of a session; [`Session::memory_stats`](crate::Session::memory_stats)

@@ -8,12 +8,15 @@ use std::str::FromStr;
 use clap::ValueEnum;
 use polychord::api::Memory64Choice;
 use polychord::model::chat::{Json, Variables};
-use polychord::model::{Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor};
+use polychord::model::{
+    Activations, CacheType, Placement, Ranks, Sampling, SimdFlavor, TouchAhead,
+};
 
 use super::Failure;
 use super::hold::HoldArgs;
 use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
+use crate::cli::load::{Load, Use};
 use crate::cli::model::{FindArgs, ModelArg};
 use crate::cli::placement::{PlacementArgs, read_plan};
 
@@ -73,6 +76,11 @@ pub(crate) struct Args {
     /// state goes from process to process. With --placement sharded32 --memories N, or a --plan
     #[arg(long, requires = "mpi")]
     pub(crate) stages: bool,
+
+    /// Touch weights ahead of their use, in bursts of BYTES: a number, `off`, or `auto` for what the
+    /// first tokens show to be faster. It changes no result
+    #[arg(long, value_name = "auto|off|BYTES", default_value_t)]
+    pub(crate) touch_ahead: TouchAhead,
 
     /// The build of the guest
     #[arg(long, value_parser = choice::<SimdFlavor>(), default_value_t)]
@@ -232,21 +240,6 @@ impl fmt::Display for RanksArg {
     }
 }
 
-/// How weights come into the guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Load {
-    /// Map the pages of the file, copy-on-write
-    Map,
-    /// Read the file
-    Copy,
-}
-
-impl Default for Load {
-    fn default() -> Self {
-        if cfg!(target_os = "linux") { Self::Map } else { Self::Copy }
-    }
-}
-
 /// A number of tokens. What is beyond all contexts is as many as there is room for.
 pub(crate) fn parse_tokens(text: &str) -> Result<usize, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -311,6 +304,15 @@ impl Args {
         match self.ranks {
             RanksArg::Threads(ranks) => ranks,
             RanksArg::Mpi => Ranks::default(),
+        }
+    }
+
+    /// What is going to be done with the model, which decides how it is loaded.
+    pub(crate) fn use_of(&self, placement: &Placement) -> Use {
+        Use {
+            several_ranks: self.is_mpi() || self.ranks() != Ranks::Exactly(1),
+            paged: matches!(placement, Placement::Paged { .. }),
+            tokens: self.max_tokens,
         }
     }
 

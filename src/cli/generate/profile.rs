@@ -7,7 +7,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use polychord::model::Phases;
 use serde_json::{Value, json};
 
-use super::report::{Report, ms};
+use super::report::{Report, ms, touched_line};
 use crate::cli::Failure;
 
 /// One part of a run: how long it took, and what is known of that. The rest is the host's.
@@ -36,6 +36,7 @@ pub(crate) fn print(report: &Report<'_>) -> Result<(), Failure> {
     }
     let engine = report.engine;
     writeln!(std::io::stderr(), "\n{} {}\n{table}", engine.engine, engine.version)?;
+    writeln!(std::io::stderr(), "{}", touched_line(&report.touched))?;
     Ok(())
 }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use polychord::api::{Capabilities, PagerStats, Stats};
-use polychord::model::{Finish, LoadReport, Logits, Placed, Profile};
+use polychord::model::{Finish, LoadReport, Logits, Placed, Profile, TouchReport};
 use sha2::{Digest, Sha256};
 
-use super::args::{Args, Load};
+use super::args::Args;
+use crate::cli::load::{Chosen, Load};
 use crate::cli::terminal::Plain;
 use crate::cli::{Failure, size, terminal};
 
@@ -57,13 +58,14 @@ fn cannot_write(path: &Path, error: &std::io::Error) -> String {
 pub(crate) struct Report<'a> {
     pub(crate) engine: &'a Capabilities,
     pub(crate) model: PathBuf,
-    pub(crate) requested: Load,
+    pub(crate) requested: Chosen,
     pub(crate) load: LoadReport,
     pub(crate) placed: &'a Placed,
     pub(crate) paging: Option<PagerStats>,
     pub(crate) stats: Stats,
     pub(crate) cache_bytes: u64,
     pub(crate) profile: Profile,
+    pub(crate) touched: TouchReport,
     pub(crate) context: u32,
     pub(crate) ranks: usize,
     pub(crate) prompt: Vec<u32>,
@@ -93,6 +95,7 @@ impl Report<'_> {
             "placement_reason": self.placed.reason,
             "memories": self.placed.plan.memories.len(),
             "load": self.load_mode(),
+            "load_reason": self.requested.reason,
             "context": self.context,
             "ranks": self.ranks,
             "prompt_ids": self.prompt,
@@ -117,6 +120,7 @@ impl Report<'_> {
             "cache_bytes": self.cache_bytes,
             "paging": self.paging,
             "profile": profile,
+            "touch_ahead": touched_object(&self.touched),
         });
         writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
         Ok(())
@@ -179,11 +183,11 @@ impl Report<'_> {
     fn load_line(&self) -> String {
         let mode = self.load_mode();
         let Stats { loads, maps, .. } = self.stats;
-        if self.requested == Load::Map && maps < loads {
+        if self.requested.load == Load::Map && maps < loads {
             let copied = loads - maps;
             return format!("{mode}: {copied} of {loads} layers could not be mapped here");
         }
-        mode.to_owned()
+        format!("{mode}: {}", self.requested.reason)
     }
 
     /// How often layers were found in their window, or had to be loaded.
@@ -203,6 +207,28 @@ impl Report<'_> {
     fn speed(&self) -> Option<f64> {
         rate(self.ids.len().saturating_sub(1), self.generated.saturating_sub(self.first))
     }
+}
+
+/// Whether weights were touched ahead of their use, and why.
+pub(crate) fn touched_object(touched: &TouchReport) -> serde_json::Value {
+    serde_json::json!({
+        "bytes": touched.bytes,
+        "reason": touched.reason,
+        "token_ms_without": touched.without.map(ms),
+        "token_ms_with": touched.with.map(ms),
+    })
+}
+
+/// That as a line of text.
+pub(crate) fn touched_line(touched: &TouchReport) -> String {
+    let bytes = match touched.bytes {
+        0 => "no weights are touched ahead".to_owned(),
+        bytes => format!("weights are touched ahead, {} at a time", size::bytes(bytes.into())),
+    };
+    let times = touched.without.zip(touched.with).map_or_else(String::new, |(without, with)| {
+        format!(" ({:.2} ms a token without, {:.2} with)", ms(without), ms(with))
+    });
+    format!("{bytes}: {}{times}", touched.reason)
 }
 
 fn rate(count: usize, time: Duration) -> Option<f64> {

@@ -8,6 +8,7 @@ use polychord::api::{MemoryStats, PageFaults};
 use polychord::model::{ExpertStats, GuestStats, Session};
 
 use super::args::Format;
+use super::report::{touched_line, touched_object};
 use crate::cli::terminal::Plain;
 use crate::cli::{Failure, size, terminal};
 
@@ -25,12 +26,14 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
             "paging": session.pager_stats(),
             "experts": experts(session),
             "page_faults": faults,
+            "touch_ahead": touched_object(&session.report().touch_ahead),
         });
         writeln!(stderr, "{}", terminal::json(&object.to_string()))?;
         return Ok(());
     }
     writeln!(stderr, "\n{}", table(&guests))?;
     writeln!(stderr, "keys, values and states: {}", size::bytes(cache_bytes))?;
+    writeln!(stderr, "{}", touched_line(&session.report().touch_ahead))?;
     let experts = session.expert_stats();
     if !experts.is_empty() {
         let sum = |count: fn(&ExpertStats) -> u64| experts.iter().map(count).sum::<u64>();
@@ -72,6 +75,7 @@ fn table(guests: &[GuestStats]) -> Table {
         "backed by",
         "reserved",
         "resident",
+        "huge",
         "mapped",
         "loads",
         "median",
@@ -88,7 +92,7 @@ fn table(guests: &[GuestStats]) -> Table {
     table
 }
 
-fn row(guest: usize, memory: &MemoryStats) -> [String; 10] {
+fn row(guest: usize, memory: &MemoryStats) -> [String; 11] {
     let regions: Vec<_> = memory.regions.iter().map(|region| region.name.as_str()).collect();
     let times = &memory.load_times;
     [
@@ -98,6 +102,7 @@ fn row(guest: usize, memory: &MemoryStats) -> [String; 10] {
         format!("{:?}", memory.backing),
         size::bytes(memory.reserved_bytes),
         memory.resident_bytes.map_or("unknown".into(), size::bytes),
+        memory.huge_bytes.map_or("unknown".into(), size::bytes),
         size::bytes(memory.mapped_bytes),
         memory.loads.to_string(),
         format!("{} us", micros(times.quantile(0.5))),

@@ -171,3 +171,18 @@ pub(super) fn inside(memory: &[u8], range: &Range<usize>) -> Option<Range<usize>
     let end = end - end % page;
     (start < end).then_some(start..end)
 }
+
+/// Bytes of a huge page, where the machine's pages have 4 KiB; a multiple of those of other machines.
+#[cfg(target_os = "linux")]
+const HUGE: usize = 2 << 20;
+
+/// The huge pages that lie in `range` whole, by the addresses of this process.
+#[cfg(target_os = "linux")]
+pub(super) fn huge(memory: &[u8], range: &Range<usize>) -> Option<Range<usize>> {
+    let pages = inside(memory, range)?;
+    let base = memory.as_ptr().addr();
+    let start = (base + pages.start).checked_next_multiple_of(HUGE)? - base;
+    let end = (base + pages.end) / HUGE * HUGE;
+    let end = end.checked_sub(base)?;
+    (start < end).then_some(start..end)
+}
