@@ -44,6 +44,7 @@ pub mod options;
 pub mod placement;
 pub mod stats;
 
+mod batch;
 mod build;
 mod caches;
 mod calls;
@@ -66,6 +67,7 @@ mod terms;
 mod transformer;
 mod verify;
 
+pub use batch::Batch;
 pub use build::SimdFlavor;
 pub use digests::{sampling_by_name, sampling_of};
 pub use embed::EmbedOptions;

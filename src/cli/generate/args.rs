@@ -292,7 +292,7 @@ impl Args {
     pub(crate) fn ranks(&self) -> Ranks {
         match self.ranks {
             RanksArg::Threads(ranks) => ranks,
-            RanksArg::Mpi => Ranks::default(),
+            RanksArg::Mpi => Ranks::Exactly(1),
         }
     }
 
