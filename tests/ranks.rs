@@ -144,11 +144,33 @@ fn impossible_numbers_are_refused() {
             let refused = transformer.start(&open(&path, false), &options(ranks)).unwrap_err();
             assert!(matches!(refused, Error::Ranks { limit: 9, .. }), "{refused}");
         }
-        let mut automatic = options(1);
-        automatic.ranks = Ranks::Auto;
-        let session = start(&transformer, &path, false, &automatic);
+    });
+}
+
+#[test]
+fn by_default_there_are_as_many_as_pay() {
+    each_engine(test_name!(), |engine| {
+        let transformer = Transformer::new(engine).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = Llama::random(shape()).save(folder.path());
+        let automatic = options(1).ranks(Ranks::default());
         let processors = std::thread::available_parallelism().unwrap().get();
-        assert_eq!(session.ranks(), processors.min(3));
+        let mut session = start(&transformer, &path, true, &automatic);
+        let can_map = engine.capabilities().mapping;
+        let most = if can_map { processors.min(3) } else { 1 };
+        // Two processors may be one core.
+        assert!((most.div_ceil(2)..=most).contains(&session.ranks()), "{}", session.ranks());
+        let alone = logits(&mut start(&transformer, &path, true, &options(1)));
+        assert!(logits(&mut session) == alone);
+        assert_eq!(session.fork().unwrap().ranks(), session.ranks());
+        // Each would have weights, or limits, of its own.
+        assert_eq!(start(&transformer, &path, false, &automatic).ranks(), 1);
+        let bounded = automatic.clone().memory_bytes(1 << 30);
+        assert_eq!(start(&transformer, &path, true, &bounded).ranks(), 1);
+        // One head of keys and values.
+        let folder = tempfile::tempdir().unwrap();
+        let single = Llama::random(Shape { kv_heads: 1, ..shape() }).save(folder.path());
+        assert_eq!(start(&transformer, &single, true, &automatic).ranks(), 1);
     });
 }
 

@@ -56,6 +56,27 @@ pub mod export {
     pub const ATTENTION: &str = "transformer_attention";
     /// `(block: i32, n: i32) -> status`: the second part of a block.
     pub const FEED_FORWARD: &str = "transformer_feed_forward";
+    /// `(block: i32, n: i32) -> status`: the first part of [`ATTENTION`], which needs each row alone, over
+    /// `n` rows that may be of sequences in other instances. For each row, [`MIX`] follows in the
+    /// instance that has its sequence, and then [`LEAVE_ATTENTION`] here.
+    pub const ENTER_ATTENTION: &str = "transformer_enter_attention";
+    /// `(block: i32, position: i32) -> status`: the part of [`ATTENTION`] where the positions of a
+    /// sequence meet, for one row, which the host has put where [`MIXED_ROWS`] says for one row.
+    pub const MIX: &str = "transformer_mix";
+    /// `(block: i32, n: i32) -> status`: the last part of [`ATTENTION`], which needs each row alone
+    /// again. The host has put there what [`MIX`] gave for each.
+    pub const LEAVE_ATTENTION: &str = "transformer_leave_attention";
+    /// `(block: i32, n: i32, index: i32) -> ptr`: a description of one of the things that [`MIX`] gets
+    /// or gives, in the places that they have where there are `n` rows, as a
+    /// [`MixedRows`](super::MixedRows) that is valid until the next call; null behind the last of them.
+    /// Places of the first row of what it gets are the same for any `n`.
+    pub const MIXED_ROWS: &str = "transformer_mixed_rows";
+    /// `(n: i32, first: i32, count: i32) -> status`: some of the logits of the first `n` rows of hidden
+    /// state, those of `count` tokens from number `first` on. At most half as many floats as the hidden
+    /// state of a batch has.
+    pub const HEADS: &str = "transformer_heads";
+    /// `() -> ptr`: `f32[n][count]`, the result of [`HEADS`] until the next call.
+    pub const HEAD_ROWS: &str = "transformer_head_rows";
     /// `(block: i32, n: i32) -> status`: the beginning of [`FEED_FORWARD`] in a block with experts,
     /// whose layers need not be there yet: each of `n` rows chooses its experts. Then
     /// [`EXPERTS`] must follow until all that were chosen have computed, and [`COMBINE`], with no other
@@ -102,7 +123,7 @@ pub mod export {
 }
 
 /// Version of this contract; a host refuses a guest with another one.
-pub const VERSION: i32 = 11;
+pub const VERSION: i32 = 12;
 
 /// What the guest's exports return when they refuse.
 pub mod status {
@@ -574,5 +595,27 @@ structure! {
         pub heads: u32,
         /// How many positions there is room for: of more, the last ones are there.
         pub positions: u32,
+    }
+}
+
+structure! {
+    /// Rows of what [`MIX`](export::MIX) gets or gives: one for each row of a call, one after the other.
+    ///
+    /// What a row means does not depend on the instance, so that it may go from one that holds the same
+    /// block, as the same rank, to another.
+    ///
+    /// ```
+    /// use polychord_abi::transformer::MixedRows;
+    ///
+    /// let queries = MixedRows { address: 1 << 20, row_bytes: 2_304, is_result: 0 };
+    /// assert_eq!(MixedRows::from_le_bytes(&queries.to_le_bytes()), queries);
+    /// ```
+    pub struct MixedRows {
+        /// Address of the first row, in the memory that has the hidden state.
+        pub address: u64,
+        /// Bytes of each; 0 if there is nothing.
+        pub row_bytes: u32,
+        /// 1 for what it gives, 0 for what it gets.
+        pub is_result: u32,
     }
 }

@@ -44,39 +44,91 @@ impl Stage<'_> {
         memory: Memory<'_>,
         buffers: &mut Buffers,
     ) -> Result<(), Status> {
+        self.enter_attention(block, layers, buffers)?;
+        self.mix(block, layers, memory, buffers)?;
+        self.leave_attention(block, layers, buffers)
+    }
+
+    /// What comes before positions meet: it needs each row alone.
+    pub(crate) fn enter_attention(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
         let its = &block.shape;
         self.norm(block, role::ATTN_NORM, layers, buffers)?;
-        let stack = if its.has(feature::SHORT_CONV) {
-            short_conv::run(self, block, layers, memory.state()?, buffers)?
+        if its.has(feature::SHORT_CONV) {
+            short_conv::enter(self, block, layers, buffers)
         } else if its.has(feature::DELTA_NET) {
-            delta_net::run(self, block, layers, memory.state()?, buffers)?
+            delta_net::enter(self, block, layers, buffers)
         } else if its.has(feature::LATENT) {
-            latent::run(self, block, layers, memory.rows()?, buffers)?
+            latent::enter(self, block, layers, buffers)
+        } else if its.has(feature::ROW_NORMS) {
+            self.project_normed_rows(block, layers, buffers)
+        } else if its.own_heads().is_empty() {
+            Ok(())
         } else {
-            self.attend_by_heads(block, layers, memory.rows()?, buffers)?
+            self.project(block, layers, buffers)
+        }
+    }
+
+    /// Where positions meet: rows are of one sequence, and follow each other.
+    pub(crate) fn mix(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        memory: Memory<'_>,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let its = &block.shape;
+        if its.has(feature::SHORT_CONV) {
+            return short_conv::mix(self, block, layers, memory.state()?, buffers);
+        }
+        if its.has(feature::DELTA_NET) {
+            return delta_net::mix(self, block, layers, memory.state()?, buffers);
+        }
+        let cache = memory.rows()?;
+        if its.own_heads().is_empty() {
+            return Ok(());
+        }
+        if its.has(feature::LATENT) {
+            latent::mix(self, block, cache, buffers);
+            return Ok(());
+        }
+        self.attend(block, layers, cache, buffers)
+    }
+
+    /// What follows, and is added to the hidden state: it needs each row alone again.
+    pub(crate) fn leave_attention(
+        &self,
+        block: &Block,
+        layers: &Layers,
+        buffers: &mut Buffers,
+    ) -> Result<(), Status> {
+        let its = &block.shape;
+        let stack = if its.has(feature::SHORT_CONV) {
+            short_conv::leave(self, block, layers, buffers)?
+        } else if its.has(feature::DELTA_NET) {
+            delta_net::leave(self, block, layers, buffers)?
+        } else if its.has(feature::LATENT) {
+            latent::leave(self, block, layers, buffers)?
+        } else {
+            self.leave_heads(block, layers, buffers)?
         };
         self.add(&stack, block, role::ATTN_POST_NORM, layers, buffers)?;
         self.norm_sum(block, [role::ATTN_SUM_NORM, role::ATTN_SUM_NORM_BIAS], layers, buffers)
     }
 
-    /// Attention with queries, keys and values of heads.
-    fn attend_by_heads(
+    /// The product of what heads have attended to.
+    fn leave_heads(
         &self,
         block: &Block,
         layers: &Layers,
-        cache: &mut Cache,
         buffers: &mut Buffers,
     ) -> Result<Stack, Status> {
         let (its, n) = (&block.shape, self.n);
         let all_heads = self.shape.share.heads(its.heads, its.head_dim, n);
-        if its.has(feature::ROW_NORMS) {
-            self.project_normed_rows(block, layers, buffers)?;
-        } else if !its.own_heads().is_empty() {
-            self.project(block, layers, buffers)?;
-        }
-        if !its.own_heads().is_empty() {
-            self.attend(block, layers, cache, buffers, &all_heads)?;
-        }
         let attended = &mut buffers.attended[..n * its.query_len];
         let attended = all_heads.gather_rows(attended, buffers.queries)?;
         let mut attended = Input::new(attended, buffers.integers.as_mut());
@@ -320,9 +372,9 @@ impl Stage<'_> {
         layers: &Layers,
         cache: &mut Cache,
         buffers: &mut Buffers,
-        all_heads: &Stack,
     ) -> Result<(), Status> {
         let (its, n, dim) = (&block.shape, self.n, block.shape.head_dim);
+        let all_heads = self.shape.share.heads(its.heads, dim, n);
         let (heads, kv_heads) = (its.own_heads().len(), its.own_kv_heads().len());
         let queries = &mut buffers.queries[..n * heads * dim];
         let keys = &mut buffers.keys[..n * kv_heads * dim];

@@ -18,28 +18,55 @@ use crate::short_conv::convolve;
 use crate::stage::Stage;
 use crate::{Status, math};
 
-/// Mixes positions by a delta net; the result is in the buffer `residual`.
-pub(crate) fn run(
+/// What the convolution gets, in the buffer `queries`, and rates, in `values`.
+pub(crate) fn enter(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut Buffers,
+) -> Result<(), Status> {
+    project(stage, block, layers, buffers)?;
+    rates(stage, block, layers, buffers)
+}
+
+/// Mixes positions: what heads give for them is in this rank's part of the buffer `attended`.
+pub(crate) fn mix(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
     state: &mut State,
     buffers: &mut Buffers,
+) -> Result<(), Status> {
+    let (its, n) = (&block.shape, stage.n);
+    convolve_rows(stage, block, layers, state, buffers)?;
+    let all_heads = stage.shape.share.heads(its.heads, its.head_dim, n);
+    let given = all_heads.own(&mut buffers.attended[..n * its.query_len]);
+    let heads = its.own_heads().len();
+    if heads != 0 {
+        let channels = buffers.mixed.chunks_exact(its.channels());
+        let rates = buffers.values.chunks_exact(2 * heads);
+        let given = given.chunks_exact_mut(heads * its.head_dim);
+        for (given, (channels, rates)) in given.zip(channels.zip(rates)) {
+            step(its, state.matrices, channels, rates, given);
+        }
+    }
+    Ok(())
+}
+
+/// The result, in the buffer `residual`.
+pub(crate) fn leave(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut Buffers,
 ) -> Result<Stack, Status> {
     let (its, n, share) = (&block.shape, stage.n, stage.shape.share);
     let (dim, own) = (its.head_dim, its.own_heads());
-    project(stage, block, layers, state, buffers)?;
-    rates(stage, block, layers, buffers)?;
     let all_heads = share.heads(its.heads, dim, n);
     let attended = &mut buffers.attended[..n * its.query_len];
     let given = all_heads.own(attended);
     let width = own.len() * dim;
     if width != 0 {
-        let channels = buffers.mixed.chunks_exact(its.channels());
-        let rates = buffers.values.chunks_exact(2 * own.len());
-        for (given, (channels, rates)) in given.chunks_exact_mut(width).zip(channels.zip(rates)) {
-            step(its, state.matrices, channels, rates, given);
-        }
         let weight = &mut buffers.scratch[..dim];
         let epsilon = stage.shape.epsilon;
         norm_rows(block.get(role::DELTA_NORM)?, layers, given, weight, epsilon, false)?;
@@ -58,23 +85,38 @@ pub(crate) fn run(
     stage.project_back(block.get(role::DELTA_OUT)?, None, layers, &mut given, residual, scratch)
 }
 
-/// Queries, keys and values of all heads, convolved, in the buffer `mixed`.
+/// Queries, keys and values of all heads, in the buffer `queries`.
 fn project(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    state: &mut State,
     buffers: &mut Buffers,
 ) -> Result<(), Status> {
     let (its, n, share) = (&block.shape, stage.n, stage.shape.share);
     let width = its.channels();
     let (own, all) = (share.own(width), share.rows(width, n));
     let mut normed = Input::new(&buffers.normed[..n * stage.shape.dim], buffers.integers.as_mut());
-    let stacked = &mut buffers.queries[..n * width];
+    let stacked = &mut buffers.attended[..n * width];
     let weights = block.get(role::DELTA_IN)?;
     product(weights, layers, own, &mut normed, all.own(stacked), buffers.scratch)?;
-    let rows = all.gather_rows(stacked, buffers.attended)?;
-    let mixed = &mut buffers.mixed[..n * width];
+    all.gather(stacked)?;
+    let rows = &mut buffers.queries[..n * width];
+    all.for_each(|from, to| rows[to].copy_from_slice(&stacked[from]));
+    Ok(())
+}
+
+/// Queries, keys and values of all heads, convolved: from the buffer `queries` to `mixed`.
+fn convolve_rows(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    state: &mut State,
+    buffers: &mut Buffers,
+) -> Result<(), Status> {
+    let its = &block.shape;
+    let width = its.channels();
+    let rows = &buffers.queries[..stage.n * width];
+    let mixed = &mut buffers.mixed[..stage.n * width];
     convolve(block.get(role::DELTA_CONV)?, layers, 0..width, state.taps, rows, mixed)?;
     Activation::Silu.plain(mixed);
     let keys = its.kv_heads * its.head_dim;

@@ -2,7 +2,7 @@
 
 use core::ops::Range;
 
-use polychord_abi::transformer::{CacheRows, MOST_ROPES, feature, role, status};
+use polychord_abi::transformer::{CacheRows, MOST_ROPES, MixedRows, feature, role, status};
 
 use crate::buffers::Buffers;
 use crate::caches::Caches;
@@ -13,7 +13,7 @@ use crate::kept::Memory;
 use crate::kernels::Input;
 #[cfg(feature = "multi32")]
 use crate::memories;
-use crate::model::{Block, Description, Globals, Shape};
+use crate::model::{Block, Description, Globals, Shape, Stored};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::rope::Rope;
 use crate::stage::Stage;
@@ -58,7 +58,7 @@ impl Network {
     pub(crate) fn restart(&mut self, position: i32) -> Result<(), Status> {
         let position = usize::try_from(position).map_err(|_| status::CONTEXT_FULL)?;
         self.caches.truncate(position);
-        self.ropes.iter_mut().for_each(Rope::undo_divide);
+        self.ropes.iter_mut().for_each(Rope::undo);
         self.routed = None;
         Ok(())
     }
@@ -166,11 +166,56 @@ impl Network {
 
     /// One block's feed-forward part alone, over `n` rows.
     pub(crate) fn feed_forward(&mut self, block: i32, n: i32) -> Result<(), Status> {
+        self.of_rows(block, n, |stage, block, buffers| {
+            stage.feed_forward(block, &Layers::new(), buffers)
+        })
+    }
+
+    /// What a block does before positions meet, over `n` rows of any sequences.
+    pub(crate) fn enter_attention(&mut self, block: i32, n: i32) -> Result<(), Status> {
+        self.of_rows(block, n, |stage, block, buffers| {
+            stage.enter_attention(block, &Layers::new(), buffers)
+        })
+    }
+
+    /// Where they meet, for one row, which is the first: this instance has the sequence that it is of.
+    pub(crate) fn mix(&mut self, block: i32, position: i32) -> Result<(), Status> {
+        self.run_part(block, 1, position, 1, |stage, block, memory, buffers| {
+            stage.mix(block, &Layers::new(), memory, buffers)
+        })
+    }
+
+    /// What a block does behind that, but for its feed-forward part.
+    pub(crate) fn leave_attention(&mut self, block: i32, n: i32) -> Result<(), Status> {
+        self.of_rows(block, n, |stage, block, buffers| {
+            stage.leave_attention(block, &Layers::new(), buffers)
+        })
+    }
+
+    /// Where a row of what `mix` gets or gives is, by its number.
+    pub(crate) fn mixed_rows(&self, block: i32, n: i32, index: i32) -> Result<MixedRows, Status> {
+        let n = self.rows(n)?;
+        let (block, _) = self.range(block, 1)?;
+        let block = self.blocks.get(block).ok_or(status::BAD_BLOCK)?;
+        let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
+        let index = usize::try_from(index).map_err(|_| status::BAD_BLOCK)?;
+        let rows = stage.mixed_rows(&block.shape, &self.buffers);
+        rows.into_iter().flatten().nth(index).ok_or(status::BAD_BLOCK)
+    }
+
+    /// Runs a part of one block that needs each of `n` rows alone.
+    fn of_rows(
+        &mut self,
+        block: i32,
+        n: i32,
+        part: fn(&Stage<'_>, &Block, &mut Buffers) -> Result<(), Status>,
+    ) -> Result<(), Status> {
         let n = self.rows(n)?;
         self.routed = None;
         let (block, _) = self.range(block, 1)?;
+        let block = self.blocks.get(block).ok_or(status::BAD_BLOCK)?;
         let stage = Stage { shape: &self.shape, ropes: self.ropes, position: 0, n };
-        stage.feed_forward(&self.blocks[block], &Layers::new(), &mut self.buffers)
+        part(&stage, block, &mut self.buffers)
     }
 
     fn run_part(
@@ -234,6 +279,46 @@ impl Network {
         Ok(())
     }
 
+    /// Some of the logits of the first `n` rows: of `count` tokens from number `first` on, as
+    /// `[n][count]` where [`head_rows`](Self::head_rows) says.
+    pub(crate) fn heads(&mut self, n: i32, first: i32, count: i32) -> Result<(), Status> {
+        let n = self.rows(n)?;
+        let [first, count] = [first, count].map(|it| usize::try_from(it).unwrap_or(usize::MAX));
+        let (dim, vocab) = (self.shape.dim, self.shape.vocab);
+        // The result, and what ranks have of it before it is put in order.
+        let room = self.shape.batch * dim / (2 * n);
+        if first >= vocab || count == 0 || count > room || count > vocab - first {
+            return Err(status::BAD_BATCH);
+        }
+        self.routed = None;
+        let layers = Layers::new();
+        let (norm, output) = self.shape.output(&self.globals)?;
+        let buffers = &mut self.buffers;
+        let normed = &mut buffers.normed[..n * dim];
+        normed.copy_from_slice(&buffers.hidden[..n * dim]);
+        let is_layer_norm = self.shape.features & feature::LAYER_NORM != 0;
+        let weight = &mut buffers.scratch[..dim];
+        norm_rows(norm, &layers, normed, weight, self.shape.epsilon, is_layer_norm)?;
+        let share = self.shape.share;
+        let (own, all) = (share.own(count), share.rows(count, n));
+        let own = first + own.start..first + own.end;
+        let (logits, stacked) = buffers.residual[..2 * n * count].split_at_mut(n * count);
+        let mut normed = Input::new(normed, buffers.integers.as_mut());
+        product(output, &layers, own, &mut normed, all.own(stacked), buffers.scratch)?;
+        all.gather(stacked)?;
+        all.for_each(|from, to| logits[to].copy_from_slice(&stacked[from]));
+        if let Some(bias) = self.globals.find(role::OUTPUT_BIAS) {
+            add_bias(bias, &layers, 0, first..first + count, logits, buffers.scratch)?;
+        }
+        self.shape.finish_logits(logits);
+        Ok(())
+    }
+
+    /// The result of [`heads`](Self::heads).
+    pub(crate) fn head_rows(&self) -> *const f32 {
+        self.buffers.residual.as_ptr()
+    }
+
     /// Logits of one row of hidden state.
     pub(crate) fn head(&mut self, row: i32) -> Result<(), Status> {
         let row = usize::try_from(row).map_err(|_| status::BAD_BATCH)?;
@@ -241,10 +326,7 @@ impl Network {
             return Err(status::BAD_BATCH);
         }
         self.routed = None;
-        let norm = self.globals.get(role::OUTPUT_NORM)?;
-        let is_tied = self.shape.features & feature::TIED_OUTPUT != 0;
-        let output = if is_tied { role::TOKEN_EMBD } else { role::OUTPUT };
-        let output = self.globals.get(output)?;
+        let (norm, output) = self.shape.output(&self.globals)?;
         let buffers = &mut self.buffers;
         let dim = self.shape.dim;
         let normed = &mut buffers.normed[..dim];
@@ -263,11 +345,7 @@ impl Network {
         if let Some(bias) = self.globals.find(role::OUTPUT_BIAS) {
             add_bias(bias, &layers, 0, 0..vocab, logits, buffers.scratch)?;
         }
-        math::scale(logits, self.shape.logit_scale);
-        if self.shape.logit_cap != 0.0 {
-            math::cap(logits, self.shape.logit_cap);
-        }
-        math::canonical_nan(logits);
+        self.shape.finish_logits(logits);
         Ok(())
     }
 
@@ -287,5 +365,23 @@ impl Network {
             return Err(status::BAD_BLOCK);
         }
         Ok((first, count))
+    }
+}
+
+impl Shape {
+    /// The norm behind the last block, and the matrix that makes logits.
+    fn output<'a>(&self, globals: &'a Globals) -> Result<(&'a Stored, &'a Stored), Status> {
+        let is_tied = self.features & feature::TIED_OUTPUT != 0;
+        let output = if is_tied { role::TOKEN_EMBD } else { role::OUTPUT };
+        Ok((globals.get(role::OUTPUT_NORM)?, globals.get(output)?))
+    }
+
+    /// What is done to logits behind their product.
+    fn finish_logits(&self, logits: &mut [f32]) {
+        math::scale(logits, self.logit_scale);
+        if self.logit_cap != 0.0 {
+            math::cap(logits, self.logit_cap);
+        }
+        math::canonical_nan(logits);
     }
 }

@@ -18,33 +18,51 @@ use crate::ranks::Stack;
 use crate::stage::Stage;
 use crate::{Status, math};
 
-/// Attends; the result is in the buffer `residual`.
-pub(crate) fn run(
+/// Keys, and queries as wide as these, neither of them rotated: in the buffers of their names.
+pub(crate) fn enter(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    cache: &mut Cache,
+    buffers: &mut Buffers,
+) -> Result<(), Status> {
+    project_keys(stage, block, layers, buffers)?;
+    project_queries(stage, block, layers, buffers)?;
+    match block.shape.own_heads().is_empty() {
+        true => Ok(()),
+        false => absorb(stage, block, layers, buffers),
+    }
+}
+
+/// Attends, row by row, as keys go to the cache: to the buffer `attended`.
+pub(crate) fn mix(stage: &Stage<'_>, block: &Block, cache: &mut Cache, buffers: &mut Buffers) {
+    let (its, n, dim) = (&block.shape, stage.n, block.shape.head_dim);
+    let width = its.own_heads().len() * dim;
+    let queries = buffers.queries[..n * width].chunks_exact_mut(width);
+    let attended = buffers.attended[..n * width].chunks_exact_mut(width);
+    let keys = buffers.keys[..n * dim].chunks_exact_mut(dim);
+    for (row, (queries, (keys, attended))) in queries.zip(keys.zip(attended)).enumerate() {
+        let position = stage.position + row;
+        rotate(stage, its, row, &mut keys[its.latent_rank..]);
+        for query in queries.chunks_exact_mut(dim) {
+            rotate(stage, its, row, &mut query[its.latent_rank..]);
+        }
+        heat(its, position, queries);
+        cache.put(its, position, keys, &[]);
+        let seen = its.seen(position, position + 1);
+        cache.attend(its, seen, queries, None, buffers.scores, attended);
+    }
+}
+
+/// The result, in the buffer `residual`.
+pub(crate) fn leave(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
     buffers: &mut Buffers,
 ) -> Result<Stack, Status> {
     let (its, n) = (&block.shape, stage.n);
-    project_keys(stage, block, layers, buffers)?;
-    project_queries(stage, block, layers, buffers)?;
     let (own, dim) = (its.own_heads(), its.head_dim);
     let width = own.len() * dim;
-    if width != 0 {
-        absorb(stage, block, layers, buffers)?;
-        let queries = buffers.queries[..n * width].chunks_exact_mut(width);
-        let attended = buffers.attended[..n * width].chunks_exact_mut(width);
-        let keys = buffers.keys[..n * dim].chunks_exact(dim);
-        for ((position, queries), (keys, attended)) in
-            (stage.position..).zip(queries).zip(keys.zip(attended))
-        {
-            heat(its, position, queries);
-            cache.put(its, position, keys, &[]);
-            let seen = its.seen(position, position + 1);
-            cache.attend(its, seen, queries, None, buffers.scores, attended);
-        }
-    }
     let all = stage.shape.share.heads(its.heads, its.value_dim, n);
     let stacked = &mut buffers.queries[..n * its.heads * its.value_dim];
     let given = all.own(stacked);
@@ -70,7 +88,7 @@ pub(crate) fn run(
     stage.project_back(block.get(role::LATENT_OUT)?, None, layers, &mut given, residual, scratch)
 }
 
-/// The short vector, normalized, and the rotated part of keys, in the buffer `keys`.
+/// The short vector, normalized, and the part of keys that is to be rotated, in the buffer `keys`.
 fn project_keys(
     stage: &Stage<'_>,
     block: &Block,
@@ -89,10 +107,8 @@ fn project_keys(
     all.for_each(|from, to| keys[to].copy_from_slice(&stacked[from]));
     let weight = &mut buffers.scratch[..its.latent_rank];
     block.get(role::LATENT_KV_NORM)?.expand(layers, 0, weight)?;
-    for (row, key) in keys.chunks_exact_mut(dim).enumerate() {
-        let (latent, turned) = key.split_at_mut(its.latent_rank);
-        math::rms_norm(latent, weight, stage.shape.epsilon);
-        rotate(stage, its, row, turned);
+    for key in keys.chunks_exact_mut(dim) {
+        math::rms_norm(&mut key[..its.latent_rank], weight, stage.shape.epsilon);
     }
     Ok(())
 }
@@ -147,7 +163,6 @@ fn absorb(
         for row in 0..n {
             let turned = &mut to[to_rows(row) + rank..][..dim - rank];
             turned.copy_from_slice(&from[rows(row) + plain..][..dim - rank]);
-            rotate(stage, its, row, turned);
         }
         if its.has(feature::FUSED_LATENT) {
             // The matrix as it is for keys: the sum of its rows, each times an element of the query.

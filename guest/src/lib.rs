@@ -53,6 +53,7 @@ mod rope;
 mod short_conv;
 mod simd;
 mod stage;
+pub mod step;
 
 /// What a refused call returns: a [`polychord_abi::transformer::status`].
 type Status = i32;

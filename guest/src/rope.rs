@@ -22,6 +22,8 @@ pub(crate) struct Rope {
     magnitude: f64,
     /// `[batch][pairs]` of cosine and sine; not written before use.
     rotations: &'static mut [f32],
+    /// Of which positions these are: the first, and how many.
+    prepared: (usize, usize),
 }
 
 impl Rope {
@@ -51,6 +53,7 @@ impl Rope {
             scale: if is_yarn { 1.0 } else { rope.scale.into() },
             magnitude: rope.magnitude.into(),
             rotations: rotations.ok_or(status::OUT_OF_MEMORY)?,
+            prepared: (0, 0),
         })
     }
 
@@ -70,6 +73,7 @@ impl Rope {
             *divided = base / f64::from(*factor);
         }
         self.is_divided = true;
+        self.prepared = (0, 0);
         Ok(())
     }
 
@@ -78,14 +82,18 @@ impl Rope {
         self.base.len()
     }
 
-    /// Lets it be done again.
-    pub(crate) const fn undo_divide(&mut self) {
-        self.is_divided = false;
+    /// Lets all be done again, after a call that was stopped.
+    pub(crate) const fn undo(&mut self) {
+        (self.is_divided, self.prepared) = (false, (0, 0));
     }
 
     /// Prepares the rotations of `n` positions from `first` on.
     #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
     pub(crate) fn prepare(&mut self, first: usize, n: usize) {
+        if self.prepared == (first, n) {
+            return;
+        }
+        self.prepared = (first, n);
         let inverse = if self.is_divided { &*self.divided } else { &*self.base };
         let rows = self.rotations.chunks_exact_mut(2 * inverse.len());
         for (position, row) in (first..first + n).zip(rows) {

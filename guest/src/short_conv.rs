@@ -15,18 +15,17 @@ use crate::ranks::Stack;
 use crate::stage::Stage;
 use crate::{Status, math};
 
-/// Mixes positions by a short convolution; the result is in the buffer `residual`.
+/// What a convolution gets, in the buffer `values`, and what its result is multiplied by, in `keys`.
 ///
 /// Each rank computes some channels: a channel needs no other.
-pub(crate) fn run(
+pub(crate) fn enter(
     stage: &Stage<'_>,
     block: &Block,
     layers: &Layers,
-    state: &mut State,
     buffers: &mut Buffers,
-) -> Result<Stack, Status> {
-    let (its, n, dim, share) = (&block.shape, stage.n, stage.shape.dim, stage.shape.share);
-    let (own, all) = (share.own(dim), share.rows(dim, n));
+) -> Result<(), Status> {
+    let (n, dim) = (stage.n, stage.shape.dim);
+    let own = stage.shape.share.own(dim);
     let len = n * own.len();
     let (before, behind) = (&mut buffers.queries[..len], &mut buffers.keys[..len]);
     let values = &mut buffers.values[..len];
@@ -37,10 +36,36 @@ pub(crate) fn run(
         product(project, layers, rows, &mut normed, to, buffers.scratch)?;
     }
     math::multiply(values, before);
+    Ok(())
+}
+
+/// Mixes positions: from the buffer `values` to `mixed`.
+pub(crate) fn mix(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    state: &mut State,
+    buffers: &mut Buffers,
+) -> Result<(), Status> {
+    let own = stage.shape.share.own(stage.shape.dim);
+    let len = stage.n * own.len();
+    let past = &mut state.taps[..own.len() * (block.shape.taps - 1)];
+    let (values, mixed) = (&buffers.values[..len], &mut buffers.mixed[..len]);
+    convolve(block.get(role::CONV)?, layers, own, past, values, mixed)
+}
+
+/// The result, in the buffer `residual`.
+pub(crate) fn leave(
+    stage: &Stage<'_>,
+    block: &Block,
+    layers: &Layers,
+    buffers: &mut Buffers,
+) -> Result<Stack, Status> {
+    let (n, dim, share) = (stage.n, stage.shape.dim, stage.shape.share);
+    let all = share.rows(dim, n);
+    let len = n * share.own(dim).len();
     let mixed = &mut buffers.mixed[..len];
-    let past = &mut state.taps[..own.len() * (its.taps - 1)];
-    convolve(block.get(role::CONV)?, layers, own, past, values, mixed)?;
-    math::multiply(mixed, behind);
+    math::multiply(mixed, &buffers.keys[..len]);
     let stacked = &mut buffers.attended[..n * dim];
     all.own(stacked).copy_from_slice(mixed);
     let mixed = all.gather_rows(stacked, buffers.queries)?;

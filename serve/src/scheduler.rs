@@ -66,7 +66,8 @@ impl std::fmt::Display for Refused {
 
 /// Advances the answers of one model together, in a thread of its own.
 ///
-/// Answers join and leave between tokens. Of prompts, one piece at a time is evaluated between the
+/// Answers join and leave between tokens, and those that are at a token get it in one pass over the weights
+/// ([`Batch`](polychord_session::Batch)). Of prompts, one piece at a time is evaluated between the
 /// tokens of the others. Users take their places in turn, however much one of them asks for. A
 /// session is given to the job whose beginning it has seen; where that is busy, it is forked.
 ///

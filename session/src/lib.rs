@@ -44,6 +44,7 @@ pub mod options;
 pub mod placement;
 pub mod stats;
 
+mod batch;
 mod build;
 mod caches;
 mod calls;
@@ -67,6 +68,7 @@ mod touch;
 mod transformer;
 mod verify;
 
+pub use batch::Batch;
 pub use build::SimdFlavor;
 pub use digests::{sampling_by_name, sampling_of};
 pub use embed::EmbedOptions;

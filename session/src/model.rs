@@ -49,6 +49,11 @@ struct Opened {
 }
 
 impl Model {
+    /// Whether it is a clone of the other one.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Opens a model whose weights are copied into guests. One that is split over several files is
     /// opened by any of them: they are in one folder, under names that end in
     /// `-00001-of-00003.gguf` and so on.

@@ -1,5 +1,6 @@
 //! What a caller decides about a session.
 
+mod cores;
 mod placement;
 mod ranks;
 mod split;
@@ -58,8 +59,8 @@ pub struct SessionOptions {
     pub activations: Activations,
     /// How keys and values are stored; changes memory and results.
     pub cache_type: CacheType,
-    /// How many threads compute, each with guests of its own; changes speed and memory, never a
-    /// result.
+    /// How many threads compute, each with guests of its own; as many as pay by default. Changes speed
+    /// and memory, never a result.
     pub ranks: Ranks,
     /// The one rank that this session is, of a group whose other ranks are elsewhere, each with a
     /// session of its own: in other threads, or wherever the group reaches. With more than one in
@@ -105,7 +106,7 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
-    /// The defaults: one rank, a placement by size, and no limits.
+    /// The defaults: ranks and a placement by what there is, and no limits.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -197,7 +198,10 @@ impl SessionOptions {
 
     /// How many ranks of a session are in this process.
     pub(crate) fn ranks_here(&self, model: &Model, engine: &Capabilities) -> Result<usize> {
-        let here = self.ranks.of(model, engine)?;
+        let is_paged = matches!(self.placement, Placement::Paged { .. });
+        let is_one_of_several = self.rank.is_some() || self.stage.is_some();
+        let may_choose = self.memory_bytes.is_none() && !is_paged && !is_one_of_several;
+        let here = self.ranks.of(model, engine, may_choose)?;
         if self.stage.is_some() && (here > 1 || self.rank.is_some()) {
             let reason = "a stage of a pipeline has one rank: give neither a rank nor more ranks";
             return Err(Error::Plan { reason: reason.into() });

@@ -1,5 +1,7 @@
 //! The guests of one rank, and the way of a batch through them.
 
+mod step;
+
 use std::time::{Duration, Instant};
 
 use polychord_abi::transformer::export;
@@ -101,20 +103,21 @@ impl Pipeline {
     pub(crate) fn eval(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         let start = Instant::now();
         self.phases = Phases::default();
-        self.eval_together(tokens, position, result)?;
+        self.together(|all| all.eval_alone(tokens, position, result))?;
         self.unfinished = false;
         if is_decoding(tokens, position, result) {
             let Phases { embed, blocks, head, .. } = self.phases;
             self.touch.record(embed + blocks + head);
         }
+        let is_prompt = tokens.len() > 1 || position == 0;
         let (tokens, total) = (tokens.len() as u64, start.elapsed());
-        self.profile.add(Phases { tokens, total, ..self.phases }, position);
+        self.profile.add(Phases { tokens, total, ..self.phases }, is_prompt);
         Ok(())
     }
 
-    fn eval_together(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
+    fn together(&mut self, compute: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
         let _guard = self.rank.as_ref().map(Rank::stop_if_panicking);
-        let done = self.eval_alone(tokens, position, result);
+        let done = compute(self);
         let Some(rank) = &self.rank else { return done };
         match done {
             Ok(()) => Ok(timed(&mut self.phases.ranks, || rank.finish())?),

@@ -48,8 +48,11 @@ struct Mailbox {
 /// What a rank's thread is to do.
 struct Job {
     tokens: Vec<u32>,
-    position: u32,
+    /// Of the first token, or of each if they are of several sequences.
+    positions: Vec<u32>,
     result: Wanted,
+    /// The same rank of the other sequences, if there are any.
+    others: Vec<Arc<Mailbox>>,
     state: State,
 }
 
@@ -99,10 +102,37 @@ impl RankPool {
     /// Computes tokens. If ranks fail, the error is that of the first one.
     pub(crate) fn eval(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         for worker in &self.others {
-            worker.begin(tokens, position, result);
+            worker.begin(tokens, &[position], result, Vec::new());
         }
+        self.compute(|first| first.eval(tokens, position, result))
+    }
+
+    /// Whether [`step`](Self::step) can take a token of that one's sequence.
+    pub(crate) fn steps_with(&self, other: &Self) -> bool {
+        self.first.steps_with(&other.first) && self.others.len() == other.others.len()
+    }
+
+    /// Computes a token of this pool's sequence and one of each other's, at these positions. If ranks fail,
+    /// the error is that of the first one.
+    pub(crate) fn step(
+        &mut self,
+        others: &mut [&mut Self],
+        tokens: &[u32],
+        positions: &[u32],
+    ) -> Result<()> {
+        for (index, worker) in self.others.iter().enumerate() {
+            let same_rank = others.iter().filter_map(|other| other.others.get(index));
+            let mailboxes = same_rank.map(|worker| worker.mailbox.clone()).collect();
+            worker.begin(tokens, positions, Wanted::Logits, mailboxes);
+        }
+        let mut firsts: Vec<_> = others.iter_mut().map(|other| &mut other.first).collect();
+        self.compute(|first| first.step(&mut firsts, tokens, positions))
+    }
+
+    /// Computes the first rank's part of what the others have begun.
+    fn compute(&mut self, compute: impl FnOnce(&mut Pipeline) -> Result<()>) -> Result<()> {
         // A panic here belongs to the caller, but no rank may wait for this one.
-        let done = catch_unwind(AssertUnwindSafe(|| self.first.eval(tokens, position, result)));
+        let done = catch_unwind(AssertUnwindSafe(|| compute(&mut self.first)));
         // If it succeeds, the others do.
         if let Ok(Ok(())) = done {
             return Ok(());
@@ -252,7 +282,8 @@ impl Worker {
     fn start(pipeline: Pipeline) -> Result<Self> {
         let rank = pipeline.rank().map_or(0, Rank::index);
         let state = State::Idle(Ok(()));
-        let job = Job { tokens: Vec::new(), position: 0, result: Wanted::Logits, state };
+        let (tokens, positions, others) = (Vec::new(), Vec::new(), Vec::new());
+        let job = Job { tokens, positions, result: Wanted::Logits, others, state };
         let mailbox = Mailbox {
             pipeline: Mutex::new(pipeline),
             job: Mutex::new(job),
@@ -268,12 +299,14 @@ impl Worker {
     }
 
     /// Lets the worker compute.
-    fn begin(&self, tokens: &[u32], position: u32, result: Wanted) {
+    fn begin(&self, tokens: &[u32], positions: &[u32], result: Wanted, others: Vec<Arc<Mailbox>>) {
         let mut job = self.mailbox.wait_while(|state| matches!(state, State::Eval));
         job.tokens.clear();
         job.tokens.extend_from_slice(tokens);
-        job.position = position;
+        job.positions.clear();
+        job.positions.extend_from_slice(positions);
         job.result = result;
+        job.others = others;
         job.state = State::Eval;
         self.mailbox.changed.notify_all();
     }
@@ -302,11 +335,14 @@ impl Mailbox {
             // `begin` and `finish` block until the result is stored, so the job cannot change
             // here.
             let tokens = std::mem::take(&mut job.tokens);
-            let (position, wanted) = (job.position, job.result);
+            let positions = std::mem::take(&mut job.positions);
+            let (others, wanted) = (std::mem::take(&mut job.others), job.result);
             drop(job);
-            let result = self.eval(&tokens, position, wanted);
+            let result = self.compute(&tokens, &positions, wanted, &others);
+            // A pool that is dropped takes its mailbox along: none of another may outlive the work.
+            drop(others);
             job = self.job();
-            job.tokens = tokens;
+            (job.tokens, job.positions) = (tokens, positions);
             if matches!(job.state, State::Eval) {
                 job.state = State::Idle(result);
             }
@@ -314,9 +350,22 @@ impl Mailbox {
         }
     }
 
-    fn eval(&self, tokens: &[u32], position: u32, wanted: Wanted) -> Result<()> {
+    fn compute(
+        &self,
+        tokens: &[u32],
+        positions: &[u32],
+        wanted: Wanted,
+        others: &[Arc<Self>],
+    ) -> Result<()> {
         let mut pipeline = self.pipeline();
-        let result = catch_unwind(AssertUnwindSafe(|| pipeline.eval(tokens, position, wanted)));
+        let mut guards: Vec<_> = others.iter().map(|other| other.pipeline()).collect();
+        let result = catch_unwind(AssertUnwindSafe(|| match (others, positions) {
+            ([], [position]) => pipeline.eval(tokens, *position, wanted),
+            _ => {
+                let mut others: Vec<_> = guards.iter_mut().map(|other| &mut **other).collect();
+                pipeline.step(&mut others, tokens, positions)
+            }
+        }));
         result.unwrap_or_else(|_| {
             // The others must not wait for this rank; the message of the panic was printed.
             if let Some(rank) = pipeline.rank() {

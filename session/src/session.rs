@@ -11,7 +11,7 @@ use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::options::SessionOptions;
+use crate::options::{Ranks, SessionOptions};
 use crate::pipeline::Wanted;
 use crate::placement::Placed;
 use crate::rank_pool::RankPool;
@@ -128,7 +128,8 @@ impl Session {
             load,
             module: module.clone(),
             model: model.clone(),
-            options: options.clone(),
+            // A copy has as many ranks, even if there are other cores then.
+            options: options.clone().ranks(Ranks::Exactly(u32::try_from(ranks).unwrap_or(1))),
             guest,
             leading: false,
         })
@@ -221,6 +222,51 @@ impl Session {
         Ok(())
     }
 
+    /// Whether a token of that session can be computed in one pass over the weights with one of this.
+    pub(crate) fn steps_with(&self, other: &Self) -> bool {
+        let numbers = |it: &Self| (it.options.activations, it.options.cache_type);
+        let alone = self.leading || other.leading;
+        !alone
+            && self.model.is(&other.model)
+            && numbers(self) == numbers(other)
+            && self.pool.steps_with(&other.pool)
+    }
+
+    /// Checks that a token can be appended, before anything is computed.
+    pub(crate) fn check_step(&self, token: u32) -> Result<()> {
+        if self.model.config().is_encoder() {
+            return Err(Error::Encoder);
+        }
+        self.check(&[token])
+    }
+
+    /// A token is about to be computed, together with those of other sessions. Returns its position.
+    pub(crate) fn begin_step(&mut self) -> Result<u32> {
+        self.prepare_to_go_on()?;
+        self.has_logits = false;
+        let position = self.position();
+        self.reach(position, position.saturating_add(1));
+        Ok(position)
+    }
+
+    /// It was computed.
+    pub(crate) fn end_step(&mut self, token: u32) {
+        self.tokens.push(token);
+        self.has_logits = true;
+    }
+
+    /// Forgets what was appended behind a position.
+    pub(crate) fn take_back(&mut self, position: u32) {
+        if self.position() > position {
+            self.tokens.truncate(position as usize);
+            self.has_logits = false;
+        }
+    }
+
+    pub(crate) const fn pool_mut(&mut self) -> &mut RankPool {
+        &mut self.pool
+    }
+
     /// Checks that there are tokens, and room for them.
     fn check(&self, tokens: &[u32]) -> Result<()> {
         if tokens.is_empty() {
@@ -262,16 +308,21 @@ impl Session {
         let evaluated = self.pool.eval(tokens, position, result);
         // No more than the context.
         let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
+        self.reach(position, end);
+        evaluated
+    }
+
+    /// What was kept behind a position may be gone, up to an end.
+    fn reach(&mut self, position: u32, end: u32) {
         if position == 0 {
             (self.reached, self.restored) = (end, 0);
         } else {
             self.reached = self.reached.max(end);
         }
-        evaluated
     }
 
     /// The guest only says that a token is not in the vocabulary; this says which.
-    fn name_token(&self, error: Error, tokens: &[u32]) -> Error {
+    pub(crate) fn name_token(&self, error: Error, tokens: &[u32]) -> Error {
         let vocabulary = self.model.config().vocab;
         let unknown = tokens.iter().find(|token| **token >= vocabulary);
         match (error, unknown) {

@@ -1,10 +1,13 @@
 //! One guest with the layers that it holds, and the stages that it computes.
 
-use std::collections::BTreeSet;
+mod step;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polychord_abi::transformer::{self, Tensor, export, role};
+use polychord_abi::transformer::{self, MixedRows, Tensor, export, role};
 use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
@@ -44,6 +47,10 @@ pub(crate) struct Shard {
     carried_bytes: usize,
     /// How many numbers the matrices behind the network make of a row, if there are any.
     dense: Option<usize>,
+    /// Most rows of a call.
+    rows: usize,
+    /// By block and number of rows, as far as it was asked for.
+    mixed: BTreeMap<(u32, usize), Arc<[MixedRows]>>,
 }
 
 /// Time for the parts of blocks, where they are called one by one.
@@ -127,6 +134,8 @@ impl Shard {
             row_bytes: dim * 4,
             carried_bytes,
             dense: dense.map(|dense| dense.rows as usize),
+            rows,
+            mixed: BTreeMap::new(),
             caches: Caches::of(&mut *runtime, blocks.len())?,
             runtime,
             blocks,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use polychord_session::{
-    Error as SessionError, ErrorKind, Finish, Model, Result as SessionResult, Session,
+    Batch, Error as SessionError, ErrorKind, Finish, Model, Result as SessionResult, Session,
     SessionOptions, Transformer,
 };
 
@@ -245,20 +245,66 @@ impl Worker {
         }
     }
 
-    /// Gives all others their next token.
+    /// Gives all others their next token, with as few passes over the weights as possible.
     fn tokens(&mut self) {
-        let mut together = 0_u32;
+        self.end_interrupted();
+        let is_at_a_token = |index: &usize| {
+            let Slot { session, turn, .. } = &self.slots[*index];
+            turn.as_ref().is_some_and(|turn| turn.rest(session).len() == 1)
+        };
         // From the end: a slot that fails is taken out.
-        for index in (0..self.slots.len()).rev() {
-            let Slot { session, turn, .. } = &self.slots[index];
-            if turn.as_ref().is_some_and(|turn| turn.rest(session).len() == 1) {
-                together += 1;
-                self.step(index);
+        let ready: Vec<usize> = (0..self.slots.len()).rev().filter(is_at_a_token).collect();
+        if ready.is_empty() {
+            return;
+        }
+        let passes = if let Some(batch) = self.step_together(&ready) {
+            ready.iter().for_each(|index| self.choose(*index));
+            batch.passes
+        } else {
+            // They are as before, and one of them is to blame: the others go on.
+            ready.iter().for_each(|index| self.step(*index));
+            ready.len()
+        };
+        for _ in 0..passes {
+            self.shared.metrics.batch.observe(ready.len() as f64 / passes as f64);
+        }
+    }
+
+    /// Evaluates the next token of slots that have one; none if that fails.
+    fn step_together(&mut self, ready: &[usize]) -> Option<Batch> {
+        let mut members = Vec::new();
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            let Slot { session, turn: Some(turn), .. } = slot else { continue };
+            if let ([token], true) = (turn.rest(session), ready.contains(&index)) {
+                members.push((session, *token));
             }
         }
-        if together > 0 {
-            self.shared.metrics.batch.observe(together.into());
+        match catch_unwind(AssertUnwindSafe(|| Batch::step(&mut members))) {
+            Ok(Ok(batch)) => Some(batch),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a step of several answers failed");
+                None
+            }
+            Err(_) => None,
         }
+    }
+
+    /// Ends answers that are late, or that nothing reads any more.
+    fn end_interrupted(&mut self) {
+        for index in 0..self.slots.len() {
+            if let Some(finish) = self.slots[index].turn.as_ref().and_then(Turn::interrupted) {
+                self.end(index, finish);
+            }
+        }
+    }
+
+    /// Chooses a token after the last one that a session has seen.
+    fn choose(&mut self, index: usize) {
+        let (model, context, metrics) = (&self.model, self.context, &self.shared.metrics);
+        let Slot { session, turn: Some(turn), .. } = &mut self.slots[index] else { return };
+        let choose = || turn.choose(model, session.logits(), context, metrics);
+        let done = catch_unwind(AssertUnwindSafe(choose));
+        self.settle(index, done);
     }
 
     /// Evaluates a piece of what a session has not seen, and chooses a token after the last.
@@ -278,6 +324,11 @@ impl Worker {
             let logits = session.eval(rest)?;
             turn.choose(model, logits, context, metrics)
         }));
+        self.settle(index, done);
+    }
+
+    /// Ends an answer if there is a reason to.
+    fn settle(&mut self, index: usize, done: std::thread::Result<SessionResult<Option<Finish>>>) {
         match done {
             Ok(Ok(None)) => {}
             Ok(Ok(Some(finish))) => self.end(index, finish),

@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::thread;
 
 use polychord_runtime_api::{Capabilities, Rank, Requirements};
 
+use super::cores;
 use crate::error::{Error, Result};
 use crate::model::Model;
 
@@ -21,20 +21,20 @@ use crate::model::Model;
 /// let options = SessionOptions::new().ranks(Ranks::Exactly(4));
 /// # let _ = options;
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ranks {
-    /// One for each processor of the process, but no more than the network has heads of
-    /// keys and values, and one if the engine does not run guests in several threads.
+    /// One for each physical core that the process may use, but no more than the network has heads of
+    /// keys and values. One alone where several would need much more memory than one, or more than they
+    /// may have: if weights are copied into guests, with
+    /// [`Placement::Paged`](crate::Placement::Paged), and with
+    /// [`memory_bytes`](crate::SessionOptions::memory_bytes). And one if the engine does not run guests in
+    /// several threads, or if the session is a [`rank`](crate::SessionOptions::rank) or a
+    /// [`stage`](crate::SessionOptions::stage) among others, which all need the same number.
+    #[default]
     Auto,
     /// Exactly this many, up to the number of heads.
     Exactly(u32),
-}
-
-impl Default for Ranks {
-    fn default() -> Self {
-        Self::Exactly(1)
-    }
 }
 
 impl FromStr for Ranks {
@@ -71,14 +71,21 @@ impl fmt::Display for Ranks {
 pub struct UnknownRanks;
 
 impl Ranks {
-    /// The number for a model on an engine.
-    pub(crate) fn of(self, model: &Model, engine: &Capabilities) -> Result<usize> {
+    /// The number for a model on an engine; `may_choose` is whether nothing else bounds it.
+    pub(crate) fn of(
+        self,
+        model: &Model,
+        engine: &Capabilities,
+        may_choose: bool,
+    ) -> Result<usize> {
         let config = model.config();
+        let shares_weights = model.source().is_mapped() && engine.mapping;
         let count = match self {
-            Self::Auto if !engine.threads => 1,
+            Self::Auto if !(engine.threads && shares_weights && may_choose) => 1,
             Self::Auto => {
-                let processors = thread::available_parallelism().map_or(1, usize::from);
-                u32::try_from(processors.min(Rank::MAX)).unwrap_or(u32::MAX).min(config.kv_heads)
+                let cores = cores::available().min(Rank::MAX);
+                let most = config.kv_heads.min(config.heads).max(1);
+                u32::try_from(cores).unwrap_or(u32::MAX).min(most)
             }
             Self::Exactly(count) => count,
         };

@@ -20,7 +20,8 @@ use std::time::{Duration, Instant};
 pub struct Profile {
     /// Evaluations of several tokens, and of those that begin a sequence.
     pub prompt: Phases,
-    /// Evaluations of one token that follows others.
+    /// Evaluations of one token that follows others. Of a [`Batch`](crate::Batch), all tokens are in the
+    /// profile of its first session.
     pub decode: Phases,
 }
 
@@ -61,9 +62,8 @@ pub struct Phases {
 }
 
 impl Profile {
-    /// Adds an evaluation of tokens that begin at a position.
-    pub(crate) fn add(&mut self, evaluation: Phases, position: u32) {
-        let is_prompt = evaluation.tokens > 1 || position == 0;
+    /// Adds an evaluation.
+    pub(crate) fn add(&mut self, evaluation: Phases, is_prompt: bool) {
         let sum = if is_prompt { &mut self.prompt } else { &mut self.decode };
         let Phases { tokens, embed, blocks, attention, feed_forward, head, .. } = evaluation;
         let Phases { layers, ranks, total, .. } = evaluation;

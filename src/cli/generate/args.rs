@@ -62,7 +62,7 @@ pub(crate) struct Args {
     pub(crate) cache_type: CacheType,
 
     /// Threads that compute, each with guests of its own: a number, `auto` for as many as there
-    /// are processors, up to the model's heads of keys and values, or `mpi` for the processes that mpirun
+    /// are cores, up to the model's heads of keys and values, and one where weights are copied, or `mpi` for the processes that mpirun
     /// has started, with one thread each
     #[arg(long, value_name = "N|auto|mpi", default_value_t)]
     ranks: RanksArg,
@@ -303,7 +303,7 @@ impl Args {
     pub(crate) fn ranks(&self) -> Ranks {
         match self.ranks {
             RanksArg::Threads(ranks) => ranks,
-            RanksArg::Mpi => Ranks::default(),
+            RanksArg::Mpi => Ranks::Exactly(1),
         }
     }
 

@@ -1,0 +1,71 @@
+//! Several sequences that are computed together, and how many tokens a second that gives.
+//!
+//! cargo run --release --example batch -- MODEL.gguf [ENGINE [RANKS]]
+#![allow(clippy::print_stdout, reason = "an example")]
+
+use std::time::Instant;
+
+use polychord::model::tokenizer::SpecialTokens;
+use polychord::model::{Batch, Error, Logits, Model, Session, SessionOptions, Transformer};
+
+const PROMPTS: [&str; 8] = [
+    "The capital of France is",
+    "The capital of Japan is",
+    "Water boils at",
+    "A poem about rain begins with",
+    "The largest planet is",
+    "To make bread you need",
+    "The opposite of hot is",
+    "My favorite color is",
+];
+const TOKENS: usize = 24;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut args = std::env::args().skip(1);
+    let path = args.next().ok_or("usage: batch MODEL.gguf [ENGINE [RANKS]]")?;
+    let engine = polychord::open(args.next().as_deref().unwrap_or("wasmtime"))?;
+    let ranks = args.next().as_deref().unwrap_or("auto").parse()?;
+    let model = Model::open(path)?;
+    let options = SessionOptions::new().context(256).ranks(ranks);
+    let transformer = Transformer::new(&engine)?;
+    let start = |_: &_| transformer.start(&model, &options);
+    let mut sessions = PROMPTS.iter().map(start).collect::<Result<Vec<_>, _>>()?;
+    let mut alone = 0.0;
+    for count in [1, 2, 3, 4, 8] {
+        let (batch, speed) = continue_all(&mut sessions[..count])?;
+        if count == 1 {
+            alone = speed;
+        }
+        let (passes, of_one) = (batch.passes, speed / alone);
+        println!("{count} at once, {passes} passes: {speed:.1} tokens/s, {of_one:.2} of one alone");
+    }
+    for session in &sessions {
+        println!("- {:?}", model.tokenizer()?.decode(session.tokens())?);
+    }
+    Ok(())
+}
+
+/// Continues prompts, each in a session: how the last token was computed, and how many tokens a second
+/// there were.
+fn continue_all(sessions: &mut [Session]) -> Result<(Batch, f64), Error> {
+    let mut next = Vec::new();
+    for (session, prompt) in sessions.iter_mut().zip(PROMPTS) {
+        let model = session.model().clone();
+        let tokens = model.tokenizer()?.encode_prompt(prompt, SpecialTokens::AsText)?;
+        session.reset();
+        next.push(best(session.eval(&tokens)?));
+    }
+    let (start, mut batch) = (Instant::now(), Batch::default());
+    for _ in 0..TOKENS {
+        let mut members: Vec<_> = sessions.iter_mut().zip(next).collect();
+        batch = Batch::step(&mut members)?;
+        next = members.iter().map(|(session, _)| best(session.logits())).collect();
+    }
+    let tokens = (TOKENS * sessions.len()) as f64;
+    Ok((batch, tokens / start.elapsed().as_secs_f64()))
+}
+
+fn best(logits: Logits<'_>) -> u32 {
+    let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
+    best.map_or(0, |(token, _)| u32::try_from(token).unwrap_or(0))
+}
