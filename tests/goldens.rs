@@ -111,9 +111,10 @@ fn a_cache_of_halves_is_near_and_the_same_everywhere() {
     });
 }
 
-/// A cache of blocks of 8-bit integers is nearer than llama.cpp's, which has a root mean square of 0.0617
-/// over the same steps with the same weights in 32 bits (node-llama-cpp 3.22.1, key and value type `q8_0`):
-/// it rounds queries, too.
+/// A cache of blocks of 8-bit integers is nearer than llama.cpp's, which has a root mean square of 0.1255
+/// over the same steps, with keys and values of the type `q8_0` and the same weights in 32 bits
+/// (node-llama-cpp 3.22.1, `LLAMA_ATTN_ROT_DISABLE=1`): it rounds queries, too. With its rotation, which
+/// spreads large numbers over a head and is not done here, it has 0.0617.
 #[test]
 fn a_cache_of_blocks_is_near_and_the_same_everywhere() {
     each_engine(test_name!(), |engine| {
@@ -125,14 +126,14 @@ fn a_cache_of_blocks_is_near_and_the_same_everywhere() {
             let mut options = options(Placement::default(), Activations::F32);
             options.cache_type = CacheType::Q8_0;
             let run = generate(engine, &model, true, &options, &golden);
-            let same = run.ids.iter().zip(&golden.gen_ids).take_while(|(a, b)| a == b).count();
-            for (logits, step) in run.logits.iter().zip(&golden.steps).take(same + 1) {
+            assert_eq!(run.ids, golden.gen_ids, "{name}");
+            for (logits, step) in run.logits.iter().zip(&golden.steps) {
                 errors.extend(step.top10.iter().map(|(id, logit)| f64::from(logits[*id] - logit)));
             }
             assert!(run.sha256.starts_with(sha256), "{name}: {}", run.sha256);
         }
         let rms = rms(&errors);
-        assert!(errors.len() > 100 && rms < 0.0617, "{} logits: {rms}", errors.len());
+        assert!(rms < 0.1255, "{rms}");
     });
 }
 

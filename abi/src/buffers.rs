@@ -141,7 +141,7 @@ pub const fn cache_block(cache_type: u32) -> Option<(u64, u64)> {
     }
 }
 
-/// Bytes that so many numbers of a cache take; none if they overflow, or are no whole blocks.
+/// Bytes that a number of numbers takes in a cache; none if it overflows, or is no whole blocks.
 #[must_use]
 pub const fn cache_bytes(cache_type: u32, numbers: u64) -> Option<u64> {
     match cache_block(cache_type) {

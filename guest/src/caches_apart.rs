@@ -151,7 +151,7 @@ impl Caches {
     }
 }
 
-/// Bytes of so many numbers of the cache.
+/// Bytes that this many numbers of the cache take.
 fn bytes(kind: CacheType, numbers: usize) -> Result<u64, Status> {
     kind.size_of(numbers).ok_or(status::BAD_SHAPE)
 }

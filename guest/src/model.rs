@@ -195,7 +195,7 @@ impl CacheType {
         }
     }
 
-    /// Bytes of so many numbers; none if they are no whole blocks.
+    /// Bytes that this many numbers take; none if they are no whole blocks.
     pub(crate) fn size_of(self, numbers: usize) -> Option<u64> {
         cache_bytes(self.number(), numbers as u64)
     }
