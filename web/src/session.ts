@@ -3,7 +3,8 @@
 import { compileGuest, initModel } from "./assets.js";
 import { capabilities, choose, type Capabilities } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
-import { Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
+import { type Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
+import { type Parts, openWhole } from "./parts.js";
 import type { PagerStats } from "./pager.js";
 import type { PlaceOptions, Placement } from "./placement.js";
 import { RankMember } from "./ranks.js";
@@ -28,6 +29,8 @@ export interface SessionOptions extends PlaceOptions {
   host?: { memory32Bytes?: number; memory64Bytes?: number; multiMemory?: boolean; totalBytes?: number };
   progress?: (progress: Progress) => void;
   signal?: AbortSignal;
+  /** Where the other parts are of a model that is split over several files. */
+  parts?: Parts;
 }
 
 /** What another rank is started with; all of it can be sent to a worker. */
@@ -114,33 +117,8 @@ export interface Outcome {
   readonly decodeMilliseconds: number;
 }
 
-/** Beginnings of files that are tried for a header. */
-const FIRST_HEAD = 256 << 10;
 /** More than any sequence has: what guests have kept is of no use. */
 const MOST_POSITIONS = 0xffff_ffff;
-/** The longest header that `model` reads. */
-const LONGEST_HEAD = 256 << 20;
-
-/** Reads the header of a model file: as much of the file as it takes. */
-export async function openModel(source: Source): Promise<Model> {
-  await initModel();
-  let head = new Uint8Array(0);
-  for (let bytes = FIRST_HEAD; ; bytes *= 4) {
-    const wanted = Math.min(bytes, source.bytes, LONGEST_HEAD + 1);
-    const longer = new Uint8Array(wanted);
-    longer.set(head);
-    await source.read(head.byteLength, longer.subarray(head.byteLength));
-    head = longer;
-    try {
-      const model = Model.read(head, source.bytes);
-      if (model) return model;
-    } catch (error) {
-      throw new PolychordError("file", `${source.name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
-    if (wanted > LONGEST_HEAD) throw new PolychordError("file", `${source.name}: its header is longer than ${LONGEST_HEAD} bytes`);
-  }
-}
-
 /** The guests of one rank, and the way of a batch through them. */
 export class Pipeline {
   private constructor(
@@ -233,10 +211,10 @@ export class Session {
   ) {}
 
   /** Reads the header of a model, decides about its placement, and loads it. */
-  static async start(source: Source, options: SessionOptions = {}): Promise<Session> {
+  static async start(file: Source, options: SessionOptions = {}): Promise<Session> {
     const can = await capabilities();
     const version = await initModel();
-    const model = await openModel(source);
+    const { model, source } = await openWhole(file, options.parts);
     const info = JSON.parse(model.info()) as ModelInfo;
     const choice = choose(can, info.heads);
     if (choice.ranks === 0) throw new PolychordError("unsupported", choice.reasons.join("; "));
@@ -451,9 +429,9 @@ export class Session {
 }
 
 /** What a worker does for another rank. */
-export async function startRank(start: RankStart, source: Source): Promise<Pipeline> {
+export async function startRank(start: RankStart, file: Source, parts?: Parts): Promise<Pipeline> {
   const version = await initModel();
-  const model = await openModel(source);
+  const { model, source } = await openWhole(file, parts);
   const placed = place(model, start.options);
   const placement = JSON.parse(placed.json()) as Placement;
   const rank = RankMember.join(start.shared, start.index, start.count);

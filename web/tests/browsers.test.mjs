@@ -4,7 +4,7 @@
 //   BROWSER=chromium|firefox node --test web/tests/browsers.test.mjs
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -12,6 +12,7 @@ import test from "node:test";
 import { launch } from "./lib/browser.mjs";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
 import { mend, start } from "./lib/server.mjs";
+import { partName, split } from "./lib/split.mjs";
 
 const name = process.env.BROWSER ?? "chromium";
 const profile = mkdtempSync(join(tmpdir(), "polychord-browser-"));
@@ -94,6 +95,37 @@ test("a file that was chosen", async () => {
     (prompt, tokens) => window.open_({ kind: "file", file: document.querySelector("#file").files[0] }, {}, prompt, tokens), PROMPT, TOKENS);
   assert.equal(result.error, undefined);
   assert.equal(result.hash.slice(0, HASH.length), HASH);
+});
+
+test("a model that is split is opened by any part, from addresses, storage and files", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "polychord-parts-"));
+  try {
+    const paths = split(MODEL, folder, "split", 3);
+    here.serveParts(folder);
+    const url = (part) => `${here.url}/model/parts/${partName("split", part, 3)}`;
+    const has = (result) => assert.equal(result.hash?.slice(0, HASH.length), HASH, result.error);
+    has(await run(page, { kind: "url", url: url(1), keep: false }));
+    has(await run(page, { kind: "url", url: url(2), keep: true }, { ranks: 2 }));
+    const { parts } = here.requests;
+    has(await run(await open(), { kind: "url", url: url(0), keep: true }));
+    assert.equal(here.requests.parts, parts, "the second visit downloads nothing, by another part");
+    await page.evaluate(async (url) => {
+      const model = new window.Polychord();
+      await model.remove(url);
+      model.close();
+    }, url(1));
+
+    await page.evaluate(() => (document.querySelector("#file").multiple = true));
+    const input = await page.$("#file");
+    const files = (paths) => input.uploadFile(...paths).then(() =>
+      page.evaluate((...args) => window.open_({ kind: "files", files: [...document.querySelector("#file").files] }, {}, ...args), PROMPT, TOKENS));
+    has(await files([paths[2], paths[0], paths[1]]));
+    assert.match((await files([paths[0], paths[2]])).error, /file: part 2 of 3 .*split-00002-of-00003.gguf.*choose or drop all/);
+    renameSync(paths[2], join(folder, "away"));
+    assert.match((await run(page, { kind: "url", url: url(0), keep: true }, {}, 1)).error, /network: part 3 of 3 .*404/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("connections that break are taken up again where they ended", async () => {

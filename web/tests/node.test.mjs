@@ -3,15 +3,16 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, closeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 
-import { capabilities, openModel, startSession } from "../dist/node.js";
+import { capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
+import { split } from "./lib/split.mjs";
 
 const can = await capabilities();
 const folder = mkdtempSync(join(tmpdir(), "polychord-web-"));
@@ -136,6 +137,36 @@ test("files that are no models are refused in words", async () => {
   await assert.rejects(startSession(path("cut", head)), (error) => error.kind === "file" && /truncated|file|end/.test(error.message));
 });
 
+test("a model that is split over several files is opened by any of them", async () => {
+  const parts = split(MODEL, folder, "split", 3);
+  const hash = async (file, options) => {
+    const session = await startSession(file, { context: 64, ...options });
+    try {
+      const steps = session.generate(session.encode(PROMPT), { maxTokens: TOKENS, hash: true });
+      let step = await steps.next();
+      while (!step.done) step = await steps.next();
+      return step.value.hash.slice(0, HASH.length);
+    } finally {
+      await session.close();
+    }
+  };
+  assert.equal(await hash(parts[0], {}), HASH);
+  assert.equal(await hash(parts[1], { ranks: 2 }), HASH);
+  assert.equal(await hash(parts[2], { placement: "paged", residentBytes: 48 << 20 }), HASH);
+
+  renameSync(parts[1], join(folder, "away"));
+  await assert.rejects(startSession(parts[0]), (error) => error.kind === "file" && /part 2 of 3 .*split-00002-of-00003.gguf/.test(error.message));
+  // A part of another model of as many parts.
+  const [, other] = split(MODEL, folder, "other", 3);
+  const bytes = readFileSync(other);
+  bytes.write("blk.9", bytes.indexOf("blk."));
+  writeFileSync(parts[1], bytes);
+  await assert.rejects(startSession(parts[0]), (error) => error.kind === "file" && /another model|missing|twice|tensor/.test(error.message));
+  // Its name does not tell the others.
+  renameSync(other, join(folder, "plain.gguf"));
+  await assert.rejects(startSession(join(folder, "plain.gguf")), /part 2 of 3 .*does not tell the others/);
+});
+
 test("a file that shrinks while it is loaded", async () => {
   const copy = path("shrinks", await import("node:fs/promises").then((fs) => fs.readFile(MODEL)));
   const options = { context: 64, progress: ({ loaded }) => loaded < 16 << 20 && truncateSync(copy, 20 << 20) };
@@ -152,8 +183,8 @@ test("headers with any byte changed give errors or models, and never traps", asy
   for (let round = 0; round < 300; round += 1) {
     const bytes = Uint8Array.from(head.subarray(0, 24 + random(head.length - 24)));
     for (let change = 0; change < 1 + random(4); change += 1) bytes[random(Math.min(bytes.length, 2000))] = random(256);
-    await openModel(new BytesSource(bytes)).then(
-      (model) => model.free(),
+    await openWhole(new BytesSource(bytes)).then(
+      ({ model }) => model.free(),
       (error) => assert.ok(error.kind === "file" && !/unreachable|RuntimeError/.test(error.message), error.message),
     );
   }

@@ -6,6 +6,7 @@
 
 mod error;
 mod hash;
+mod header;
 mod model;
 mod options;
 mod place;
@@ -13,6 +14,7 @@ mod placed;
 mod sampler;
 
 pub use hash::Sha256;
+pub use header::{Header, part_names_of, part_starts};
 pub use model::Model;
 pub use place::place;
 pub use placed::Placed;
