@@ -173,7 +173,7 @@ async function showCapabilities() {
   const found = await model.capabilities();
   const { choice } = found;
   can = found.can;
-  const names = { simd: "SIMD", relaxedSimd: "relaxed SIMD", multiMemory: "several memories", memory64: "64-bit memory", threads: "workers that share memory", opfs: "storage for models" };
+  const names = { simd: "SIMD", relaxedSimd: "relaxed SIMD", multiMemory: "several memories", memory64: "64-bit memory", threads: "workers that share memory", opfs: "storage for models", webgpu: "WebGPU" };
   const rows = Object.entries(names).map(([key, name]) => row(name, can[key].ok ? "yes" : "no", can[key].why));
   rows.push(row("largest 32-bit memory", `${mib(can.memory32Bytes)} MiB`, "made, and not filled"));
   rows.push(row("largest 64-bit memory", `${mib(can.memory64Bytes)} MiB`, "made, and not filled"));

@@ -3,6 +3,8 @@
 import { compileGuest, initModel } from "./assets.js";
 import { capabilities, choose, type Capabilities } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
+import type { Executor } from "./executor.js";
+import { GpuNetwork } from "./gpu/network.js";
 import { type Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
 import { type Parts, openWhole } from "./parts.js";
 import type { PagerStats } from "./pager.js";
@@ -21,6 +23,11 @@ export interface Progress {
 export interface SessionOptions extends PlaceOptions {
   /** Whether the guest uses relaxed SIMD; by default where that is right. */
   flavor?: "auto" | "plain" | "relaxed";
+  /**
+   * What computes: the guest, with the bits of all engines, or WebGPU, for networks of Llama's graph, with
+   * results within a tolerance (docs/browser.md).
+   */
+  executor?: "guest" | "webgpu";
   /** How many workers compute together. */
   ranks?: number;
   /** How a worker for another rank is started; Node and pages have one each. */
@@ -120,7 +127,7 @@ export interface Outcome {
 /** More than any sequence has: what guests have kept is of no use. */
 const MOST_POSITIONS = 0xffff_ffff;
 /** The guests of one rank, and the way of a batch through them. */
-export class Pipeline {
+export class Pipeline implements Executor {
   private constructor(
     private readonly shards: readonly Shard[],
     private readonly placement: Placement,
@@ -204,7 +211,7 @@ export class Session {
     readonly ranks: number,
     private readonly model: Model,
     private readonly placed: Placed,
-    private readonly pipeline: Pipeline,
+    private readonly pipeline: Executor,
     private readonly rank: RankMember | undefined,
     private readonly others: readonly OtherRank[],
     private readonly source: Source,
@@ -221,7 +228,10 @@ export class Session {
     const relaxed = options.flavor === "relaxed" || (options.flavor !== "plain" && choice.relaxed);
     if (relaxed && !can.relaxedSimd.ok) throw new PolychordError("unsupported", can.relaxedSimd.why);
     const reasons = [...choice.reasons];
+    const executor = options.executor ?? "guest";
+    if (executor !== "guest" && executor !== "webgpu") throw new PolychordError("argument", `the executor is '${String(executor)}', and can be guest or webgpu`);
     let ranks = checkRanks(options.ranks ?? 1, info);
+    if (executor === "webgpu") ranks = 1;
     if (ranks > 1 && !(can.threads.ok && options.startRank)) {
       reasons.push(`one rank in place of ${ranks}: ${can.threads.ok ? "no workers are started here" : can.threads.why}`);
       ranks = 1;
@@ -229,6 +239,14 @@ export class Session {
     const json = placeOptions(options, can);
     const placed = place(model, json);
     const placement = JSON.parse(placed.json()) as Placement;
+    if (executor === "webgpu") {
+      const took = meter(info.weightBytes, options);
+      const network = await GpuNetwork.start(model, placement, source, took).catch((error: unknown) => {
+        throw PolychordError.from(error);
+      });
+      const why = [`WebGPU on ${network.name}: its results are within a tolerance of the guest's, and not the same bits`];
+      return new Session(info, placement, why, "plain", 1, model, placed, network, undefined, [], source);
+    }
     const module = await compileGuest(placement.build, relaxed);
     const shared = ranks > 1 ? RankMember.group(ranks) : undefined;
     const others: OtherRank[] = [];
@@ -243,12 +261,7 @@ export class Session {
       const rank = shared && RankMember.join(shared, 0, ranks);
       const total = placement.guests.flatMap((guest) => guest.memories).flatMap((memory) => (memory.paged ? [] : memory.layers))
         .reduce((sum, layer) => sum + layer.bytes, 0);
-      let done = 0;
-      const loaded = (bytes: Uint8Array) => {
-        if (options.signal?.aborted) throw new PolychordError("cancelled", "loading was stopped");
-        done += bytes.byteLength;
-        options.progress?.({ loaded: done, total });
-      };
+      const loaded = meter(total, options);
       const setup = { module, model, placed, placement, source, version, loaded, ...(rank ? { rank } : {}) };
       const [pipeline] = await Promise.all([Pipeline.start(setup), ...starts]);
       return new Session(info, placement, reasons, relaxed ? "relaxed" : "plain", ranks, model, placed, pipeline, rank, others, source);
@@ -422,6 +435,7 @@ export class Session {
   /** Ends other ranks, and lets memory go with the session. */
   async close(): Promise<void> {
     this.others.forEach((other) => other.close());
+    this.pipeline.close?.();
     this.model.free();
     this.placed.free();
     await this.source.close?.();
@@ -436,6 +450,16 @@ export async function startRank(start: RankStart, file: Source, parts?: Parts): 
   const placement = JSON.parse(placed.json()) as Placement;
   const rank = RankMember.join(start.shared, start.index, start.count);
   return Pipeline.start({ module: start.module, model, placed, placement, source, version, rank });
+}
+
+/** Counts bytes as they come, and ends loading if it is to be stopped. */
+function meter(total: number, { signal, progress }: SessionOptions): (bytes: Uint8Array) => void {
+  let done = 0;
+  return (bytes) => {
+    if (signal?.aborted) throw new PolychordError("cancelled", "loading was stopped");
+    done += bytes.byteLength;
+    progress?.({ loaded: done, total });
+  };
 }
 
 function checkRanks(ranks: number, info: ModelInfo): number {

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readFileSync, readSync, renameSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
-import { split } from "./lib/split.mjs";
+import { split, withTemplate } from "./lib/split.mjs";
 
 const can = await capabilities();
 const folder = mkdtempSync(join(tmpdir(), "polychord-web-"));
@@ -187,6 +187,36 @@ test("headers with any byte changed give errors or models, and never traps", asy
       ({ model }) => model.free(),
       (error) => assert.ok(error.kind === "file" && !/unreachable|RuntimeError/.test(error.message), error.message),
     );
+  }
+});
+
+test("hostile templates, the seeds of the fuzz target, end in an error or a text, and the model goes on", async () => {
+  const seeds = fileURLToPath(new URL("../../fuzz/seeds/template", import.meta.url));
+  const names = readdirSync(seeds);
+  assert.ok(names.length > 10);
+  const file = readFileSync(MODEL).subarray(0, 4 << 20);
+  const { size } = statSync(MODEL);
+  for (const name of names) {
+    const { head, more } = withTemplate(file, readFileSync(join(seeds, name)));
+    const source = {
+      name,
+      // Weights begin at a multiple of 32, which nothing reads here.
+      bytes: size + more + 32,
+      read: async (start, into) => into.set(head.subarray(start, start + into.byteLength)),
+    };
+    const { model } = await openWhole(source);
+    const began = performance.now();
+    let result = "a text";
+    try {
+      model.encodeChat(JSON.stringify([{ role: "user", content: "Hello" }, { role: "assistant", content: "Yes" }]), 0);
+    } catch (error) {
+      result = String(error.message);
+    }
+    assert.doesNotMatch(result, /unreachable|out of bounds|call stack|RuntimeError/, name);
+    assert.ok(performance.now() - began < 20_000, `${name} took ${performance.now() - began} ms`);
+    // Its memory is as it was.
+    assert.ok(model.encode("Hello", true).length > 0);
+    model.free();
   }
 });
 

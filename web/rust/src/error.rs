@@ -87,6 +87,14 @@ pub(crate) enum Error {
         /// The most that there is.
         limit: u64,
     },
+    /// A network with more than the graph of Llama.
+    #[error(
+        "this network has {what}, for which WebGPU has no kernels here: use the guest, which computes all networks"
+    )]
+    NotPlain {
+        /// What else it has.
+        what: String,
+    },
     /// What the host has not.
     #[error("{placement} is not available here: {reason}")]
     Unavailable {

@@ -11,6 +11,7 @@ mod model;
 mod options;
 mod place;
 mod placed;
+mod plain_network;
 mod sampler;
 
 pub use hash::Sha256;

@@ -110,6 +110,10 @@ impl Model {
         Ok(Self { gguf, config, layouts, tokenizer: OnceCell::new() })
     }
 
+    pub(crate) const fn gguf(&self) -> &Gguf {
+        &self.gguf
+    }
+
     pub(crate) fn layout(&self, cut: Cut) -> &Layout {
         match cut {
             // Experts come in with their block here.

@@ -44,6 +44,24 @@ const text = (string) => [u64(Buffer.byteLength(string)), Buffer.from(string)];
 const aligned = (bytes) => Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
 const number = (key, type, bytes) => Buffer.concat([...text(key), u32(type), bytes]);
 
+/** The head of a model whose chat template is another, and how many bytes more it has than that of the file. */
+export function withTemplate(head, template) {
+  const from = new Reader(head);
+  from.at = 8;
+  from.u64();
+  const keys = from.u64();
+  for (let key = 0; key < keys; key += 1) {
+    const name = from.string();
+    const type = from.u32();
+    const begin = from.at;
+    from.skip(type);
+    if (name !== "tokenizer.chat_template") continue;
+    const changed = Buffer.concat([head.subarray(0, begin), u64(template.length), template, head.subarray(from.at)]);
+    return { head: changed, more: changed.length - head.length };
+  }
+  throw new Error("it has no template");
+}
+
 /** Writes the parts of a model of that alignment into a folder; their paths, in order. */
 export function split(file, folder, stem, count) {
   const bytes = readFileSync(file);
