@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
 import { capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
@@ -218,6 +219,17 @@ test("hostile templates, the seeds of the fuzz target, end in an error or a text
     assert.ok(model.encode("Hello", true).length > 0);
     model.free();
   }
+});
+
+test("all that a page loads before a model is below 3 MB, compressed", () => {
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const [, list] = /= (.*);/.exec(readFileSync(join(root, "dist/files.js"), "utf8"));
+  const { files } = JSON.parse(list);
+  const sizes = files.map((file) => gzipSync(readFileSync(join(root, file))).length);
+  const [all, largest] = [sizes.reduce((sum, size) => sum + size), Math.max(...sizes)];
+  console.log(JSON.stringify({ files: files.length, compressed: all, largest }));
+  assert.ok(files.length > 20 && all > 500_000, "the list has what is needed");
+  assert.ok(all < 3_000_000, `${all} bytes`);
 });
 
 test("options that are wrong are refused in words", async () => {

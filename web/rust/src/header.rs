@@ -70,7 +70,7 @@ pub fn part_names_of(file_name: &str) -> Vec<String> {
 ///
 /// If they are longer than can be told.
 #[wasm_bindgen(js_name = partStarts)]
-#[expect(clippy::cast_precision_loss, reason = "no file has so many bytes")]
+#[expect(clippy::cast_precision_loss, reason = "no file has as many bytes as floats cannot tell")]
 pub fn part_starts(lengths: &[f64]) -> std::result::Result<Vec<f64>, JsError> {
     let starts = Gguf::starts(lengths.iter().map(|bytes| whole(*bytes)));
     let starts = starts.ok_or_else(|| JsError::new("all parts together are too long"))?;

@@ -1,68 +1,77 @@
 // What the graphics processor computes, in WGSL. Weights stay as they are stored: groups of 32 values are
-// dequantised in registers where they are used. All sums are of 32-bit floats, in an order of their own.
+// dequantized in registers where they are used. All sums are of 32-bit floats, in an order of their own.
 
-/** A type of weights: bytes and groups of a block of them, and how a group becomes numbers. */
+/** What is done with four values at `index`, counted in fours, of a group. */
+type Put = (index: string, values: string) => string;
+
+/** A type of weights: bytes and groups of a block of them, and what is done with the numbers of a group. */
 interface Format {
   readonly bytes: number;
   readonly groups: number;
-  /** The body of `fn group(at: u32, g: u32) -> array<f32, 32>`, `at` the first byte of a block. */
-  readonly body: string;
+  /** Statements for group `g` of the block whose first byte is `at`. */
+  readonly each: (put: Put) => string;
 }
 
-const bytesOf = (i: string, use: (byte: string, j: string) => string) =>
-  `for (var i = 0u; i < ${i}; i++) { let four = word(begin + 4u * i); for (var j = 0u; j < 4u; j++) { ${use("((four >> (8u * j)) & 255u)", "(4u * i + j)")} } }`;
+/** The lower halves of the four bytes of a word as numbers. */
+const four = (word: string) => `vec4f(vec4u(${word}, ${word} >> 8u, ${word} >> 16u, ${word} >> 24u) & vec4u(15u))`;
+/** A signed byte as a number. */
+const signed = (byte: string) => `f32(extractBits(bitcast<i32>(${byte}), 0u, 8u))`;
+/** Groups of 16 bytes with two values each, of which the upper ones follow the lower ones. */
+const halves = (begin: string, put: Put, value: (nibbles: string) => string) =>
+  `for (var i = 0u; i < 4u; i++) { let w = word(${begin} + 4u * i); ${put("i", value(four("w")))} let h = w >> 4u; ${put("i + 4u", value(four("h")))} }`;
 
 /** The types that have kernels, by ggml's names (ggml-common.h has their blocks). */
 export const FORMATS: Readonly<Record<string, Format>> = {
-  F32: { bytes: 128, groups: 1, body: "for (var i = 0u; i < 32u; i++) { v[i] = bitcast<f32>(word(at + 4u * i)); }" },
+  F32: {
+    bytes: 128,
+    groups: 1,
+    each: (put) => `for (var i = 0u; i < 8u; i++) { let w = at / 4u + 4u * i; ${put("i", "bitcast<vec4f>(vec4u(weights[w], weights[w + 1u], weights[w + 2u], weights[w + 3u]))")} }`,
+  },
+  F16: {
+    bytes: 64,
+    groups: 1,
+    each: (put) => `for (var i = 0u; i < 8u; i++) { let w = at / 4u + 2u * i; ${put("i", "vec4f(unpack2x16float(weights[w]), unpack2x16float(weights[w + 1u]))")} }`,
+  },
   Q8_0: {
     bytes: 34,
     groups: 1,
-    body: `let d = float16(at); let begin = at + 2u; ${bytesOf("8u", (byte, j) => `v[${j}] = d * f32(extractBits(bitcast<i32>(${byte}), 0u, 8u));`)}`,
+    each: (put) => `let d = float16(at);
+      for (var i = 0u; i < 8u; i++) { let w = bitcast<i32>(word(at + 2u + 4u * i)); ${put("i", "d * vec4f(vec4i(w << 24u, w << 16u, w << 8u, w) >> vec4u(24u))")} }`,
   },
-  Q4_0: {
-    bytes: 18,
-    groups: 1,
-    body: `let d = float16(at); let begin = at + 2u;
-      ${bytesOf("4u", (byte, j) => `let b = ${byte}; v[${j}] = d * (f32(b & 15u) - 8.0); v[${j} + 16u] = d * (f32(b >> 4u) - 8.0);`)}`,
-  },
-  Q4_1: {
-    bytes: 20,
-    groups: 1,
-    body: `let d = float16(at); let m = float16(at + 2u); let begin = at + 4u;
-      ${bytesOf("4u", (byte, j) => `let b = ${byte}; v[${j}] = d * f32(b & 15u) + m; v[${j} + 16u] = d * f32(b >> 4u) + m;`)}`,
-  },
+  Q4_0: { bytes: 18, groups: 1, each: (put) => `let d = float16(at); ${halves("at + 2u", put, (it) => `d * (${it} - 8.0)`)}` },
+  Q4_1: { bytes: 20, groups: 1, each: (put) => `let d = float16(at); let m = float16(at + 2u); ${halves("at + 4u", put, (it) => `d * ${it} + m`)}` },
   Q4_K: {
     bytes: 144,
     groups: 8,
-    body: `var scale = byte(at + 4u + g) & 63u; var minimum = byte(at + 8u + g) & 63u;
+    each: (put) => `var scale = byte(at + 4u + g) & 63u;
+      var minimum = byte(at + 8u + g) & 63u;
       if (g >= 4u) {
         scale = (byte(at + 8u + g) & 15u) | ((byte(at + g) >> 6u) << 4u);
         minimum = (byte(at + 8u + g) >> 4u) | ((byte(at + 4u + g) >> 6u) << 4u);
       }
-      let d = float16(at) * f32(scale); let m = float16(at + 2u) * f32(minimum);
-      let begin = at + 16u + 32u * (g / 2u); let shift = 4u * (g & 1u);
-      ${bytesOf("8u", (byte, j) => `v[${j}] = d * f32((${byte} >> shift) & 15u) - m;`)}`,
+      let d = float16(at) * f32(scale);
+      let m = float16(at + 2u) * f32(minimum);
+      for (var i = 0u; i < 8u; i++) { let w = word(at + 16u + 32u * (g / 2u) + 4u * i) >> (4u * (g & 1u)); ${put("i", `d * ${four("w")} - m`)} }`,
   },
   Q6_K: {
     bytes: 210,
     groups: 8,
-    body: `let n = g / 4u; let k = g & 3u; let d = float16(at + 208u);
-      let begin = at + 64u * n + 32u * (k & 1u); let high = at + 128u + 32u * n; let scales = at + 192u + 8u * n + 2u * k;
-      let first = d * f32(extractBits(bitcast<i32>(byte(scales)), 0u, 8u));
-      let second = d * f32(extractBits(bitcast<i32>(byte(scales + 1u)), 0u, 8u));
+    each: (put) => `let n = g / 4u;
+      let k = g & 3u;
+      let d = float16(at + 208u);
+      let scales = at + 192u + 8u * n + 2u * k;
+      let both = d * vec2f(${signed("byte(scales)")}, ${signed("byte(scales + 1u)")});
       for (var i = 0u; i < 8u; i++) {
-        let four = word(begin + 4u * i) >> (4u * (k / 2u)); let upper = word(high + 4u * i) >> (2u * k);
-        for (var j = 0u; j < 4u; j++) {
-          let q = ((four >> (8u * j)) & 15u) | (((upper >> (8u * j)) & 3u) << 4u);
-          v[4u * i + j] = select(second, first, i < 4u) * (f32(q) - 32.0);
-        }
+        let low = word(at + 64u * n + 32u * (k & 1u) + 4u * i) >> (4u * (k / 2u));
+        let high = word(at + 128u + 32u * n + 4u * i) >> (2u * k);
+        let w = (low & 0x0f0f0f0fu) | ((high & 0x03030303u) << 4u);
+        ${put("i", "select(both.y, both.x, i < 4u) * (vec4f(vec4u(w, w >> 8u, w >> 16u, w >> 24u) & vec4u(63u)) - 32.0)")}
       }`,
   },
 };
 
 /** Threads that share a sum. */
-const LANES = 64;
+const LANES = 32;
 /** Rows of a matrix in one dimension of a dispatch, which has at most 65,535. */
 export const WIDE = 32_768;
 
@@ -77,7 +86,7 @@ fn total(lane: u32, own: f32) -> f32 {
   return sums[0];
 }`;
 
-const stored = ({ body }: Format) => `
+const STORED = `
 @group(0) @binding(0) var<storage, read> weights: array<u32>;
 fn word(at: u32) -> u32 {
   let shift = 8u * (at & 3u);
@@ -87,18 +96,13 @@ fn word(at: u32) -> u32 {
 }
 fn byte(at: u32) -> u32 { return (weights[at / 4u] >> (8u * (at & 3u))) & 255u; }
 fn float16(at: u32) -> f32 { return unpack2x16float(byte(at) | (byte(at + 1u) << 8u)).x; }
-fn group(at: u32, g: u32) -> array<f32, 32> {
-  var v: array<f32, 32>;
-  ${body}
-  return v;
-}`;
+struct Shape { cols: u32, rows: u32, first: u32, stride: u32 }
+@group(0) @binding(3) var<uniform> shape: Shape;`;
 
 /** Rows of a matrix, multiplied by columns: `y[column][first + row]`. */
-export const product = (format: Format) => `${stored(format)}
-struct Shape { cols: u32, rows: u32, first: u32, stride: u32 }
-@group(0) @binding(1) var<storage, read> x: array<f32>;
+export const product = ({ bytes, groups, each }: Format) => `${STORED}
+@group(0) @binding(1) var<storage, read> x: array<vec4f>;
 @group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<uniform> shape: Shape;
 var<workgroup> sums: array<f32, ${LANES}>;
 ${reduce("a + b")}
 @compute @workgroup_size(${LANES})
@@ -107,11 +111,12 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
   let groups = shape.cols / 32u;
   var sum = 0.0;
   if (row < shape.rows) {
-    for (var at = lane; at < groups; at += ${LANES}u) {
-      let index = row * groups + at;
-      var v = group((index / ${format.groups}u) * ${format.bytes}u, index % ${format.groups}u);
-      let begin = id.z * shape.cols + at * 32u;
-      for (var i = 0u; i < 32u; i++) { sum += v[i] * x[begin + i]; }
+    for (var piece = lane; piece < groups; piece += ${LANES}u) {
+      let index = row * groups + piece;
+      let at = (index / ${groups}u) * ${bytes}u;
+      let g = index % ${groups}u;
+      let column = id.z * shape.cols / 4u + piece * 8u;
+      ${each((index, values) => `sum += dot(${values}, x[column + ${index}]);`)}
     }
   }
   let all = total(lane, sum);
@@ -119,20 +124,20 @@ fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane:
 }`;
 
 /** Rows of the embedding: `y[n]` is the row of token n, if it is among these rows. */
-export const lookup = (format: Format) => `${stored(format)}
-struct Shape { cols: u32, rows: u32, first: u32, stride: u32 }
+export const lookup = ({ bytes, groups, each }: Format) => `${STORED}
 @group(0) @binding(1) var<storage, read> tokens: array<u32>;
-@group(0) @binding(2) var<storage, read_write> y: array<f32>;
-@group(0) @binding(3) var<uniform> shape: Shape;
+@group(0) @binding(2) var<storage, read_write> y: array<vec4f>;
 @compute @workgroup_size(${LANES})
 fn main(@builtin(workgroup_id) id: vec3u, @builtin(local_invocation_index) lane: u32) {
   let token = tokens[id.x];
   if (token < shape.first || token - shape.first >= shape.rows) { return; }
   let groups = shape.cols / 32u;
-  for (var at = lane; at < groups; at += ${LANES}u) {
-    let index = (token - shape.first) * groups + at;
-    var v = group((index / ${format.groups}u) * ${format.bytes}u, index % ${format.groups}u);
-    for (var i = 0u; i < 32u; i++) { y[id.x * shape.cols + at * 32u + i] = v[i]; }
+  for (var piece = lane; piece < groups; piece += ${LANES}u) {
+    let index = (token - shape.first) * groups + piece;
+    let at = (index / ${groups}u) * ${bytes}u;
+    let g = index % ${groups}u;
+    let column = id.x * shape.cols / 4u + piece * 8u;
+    ${each((index, values) => `y[column + ${index}] = ${values};`)}
   }
 }`;
 
@@ -223,7 +228,7 @@ export const add = each("a[i] += b[i];");
 /** `a` becomes `silu(a) * b`. */
 export const gate = each("a[i] = a[i] / (1.0 + exp(-a[i])) * b[i];");
 
-/** Workgroups for so many numbers. */
+/** Workgroups for a number of elements. */
 export const groupsFor = (numbers: number) => Math.ceil(numbers / LANES);
 
 /** A number as WGSL has it. */

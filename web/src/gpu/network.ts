@@ -1,6 +1,6 @@
 // A whole network on the graphics processor, for networks of the plain graph of Llama. Weights are uploaded
 // once. Results are within a tolerance of those of the guest, and not the same bits: sums are of 32-bit
-// floats in another order, and activations are not quantised.
+// floats in another order, and activations are not quantized.
 
 import { PolychordError } from "../errors.js";
 import type { Executor } from "../executor.js";

@@ -9,6 +9,7 @@ const half = (bits) => {
 /** Bytes of a block, numbers in it, where its factors are, and number i of the block at `b`. */
 const TYPES = {
   F32: [4, 1, [], (b) => new DataView(b.buffer, b.byteOffset).getFloat32(0, true)],
+  F16: [2, 1, [0], (b) => half(b[0] | (b[1] << 8))],
   Q8_0: [34, 32, [0], (b, i) => half(b[0] | (b[1] << 8)) * ((b[2 + i] << 24) >> 24)],
   Q4_0: [18, 32, [0], (b, i) => half(b[0] | (b[1] << 8)) * (nibble(b, 2, i) - 8)],
   Q4_1: [20, 32, [0, 2], (b, i) => half(b[0] | (b[1] << 8)) * nibble(b, 4, i) + half(b[2] | (b[3] << 8))],
@@ -32,7 +33,7 @@ function nibble(block, from, i) {
   return i < 16 ? block[from + i] & 15 : block[from + i - 16] >> 4;
 }
 
-/** Blocks with random bits, whose factors are small, for so many numbers. */
+/** Blocks with random bits, whose factors are small, for `count` numbers. */
 export function blocksOf(type, count) {
   const [size, each, factors, number] = TYPES[type];
   let seed = 12345;

@@ -21,9 +21,9 @@ pub(crate) enum Command {
     Return { guest: u64, values: Vec<String> },
     /// The function of the host that was called ends the call.
     Stop { guest: u64, why: String },
-    /// Nobody will call this guest any more.
+    /// This guest is not called any more.
     DropGuest { guest: u64 },
-    /// No guest will be made of this module any more.
+    /// No further guest is made of this module.
     DropModule { module: u64 },
 }
 
