@@ -119,13 +119,13 @@ if (families) server.serveParts(families);
 const skip = !families && "POLYCHORD_FAMILIES is not set";
 const ids = Array.from({ length: 40 }, (_, index) => (index * 7 + 3) % 61);
 
-for (const name of ["llama-small", "llama-freqs", "llama-linear", "llama-mqa", "llama-wide"]) {
+for (const name of ["llama-small", "llama-freqs", "llama-linear"]) {
   test(`${name}: tokens of the guest, and logits within the tolerance`, { skip, timeout: 300_000 }, () =>
     compare(`${server.url}/model/parts/${name}.gguf`, { ids, maxTokens: 3 }));
 }
 
 test("networks of other graphs are refused in words", { skip }, async () => {
-  for (const [name, what] of [["llama-moe", /more than the graph of Llama/], ["llama-yarn", /YaRN/], ["gemma3-small", /use the guest/]]) {
+  for (const [name, what] of [["llama-moe", /more than the graph of Llama/], ["llama-wide", /144 columns.*use the guest/], ["llama-yarn", /YaRN/], ["gemma3-small", /use the guest/]]) {
     const error = await page.evaluate(async (url) => {
       const { Session, UrlSource } = await import("/dist/index.js");
       return Session.start(await UrlSource.open(url), { context: 64, executor: "webgpu" }).then(() => "it was taken", (error) => `${error.kind}: ${error.message}`);
