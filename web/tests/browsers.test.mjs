@@ -17,7 +17,8 @@ import { partName, split } from "./lib/split.mjs";
 const name = process.env.BROWSER ?? "chromium";
 const profile = mkdtempSync(join(tmpdir(), "polychord-browser-"));
 const [here, other, plain] = [await start(), await start({ isolated: false }), await start({ isolated: false })];
-const browser = await launch(name, profile);
+// A name of this machine that is not trusted as localhost is.
+const browser = await launch(name, profile, name === "chromium" ? ["--host-resolver-rules=MAP models.test 127.0.0.1"] : []);
 test.after(async () => {
   await browser.close();
   [here, other, plain].forEach((server) => server.close());
@@ -168,6 +169,27 @@ test("another host that allows it", async () => {
 test("a hash that is not the expected one removes the file", async () => {
   const { error } = await run(page, { ...from("good", here, true), sha256: "0".repeat(64) }, {}, 1);
   assert.match(error, /file: .*SHA-256/);
+});
+
+test("storage that is full gets a message with the numbers, and the page goes on", { skip: name !== "chromium" && "only Chromium lets tests set a quota" }, async () => {
+  const page = await open(other);
+  const session = await page.createCDPSession();
+  await session.send("Storage.overrideQuotaForOrigin", { origin: other.url, quotaSize: 50e6 });
+  const source = { kind: "url", url: `${other.url}/model/good/model.gguf?full`, keep: true };
+  const { error } = await run(page, source, {}, 1);
+  assert.match(error ?? "no error", /storage: .*98362432 bytes/);
+  const result = await run(page, { ...source, keep: false }, {}, 2);
+  assert.equal(result.error, undefined);
+});
+
+test("a page that gets no storage says so, and goes on without", { skip: name !== "chromium" && "only Chromium is told another name of this machine" }, async () => {
+  const url = plain.url.replace("localhost", "models.test");
+  const page = await open({ url });
+  const source = { kind: "url", url: `${url}/model/good/model.gguf`, keep: true };
+  const { error } = await run(page, source, {}, 1);
+  assert.match(error ?? "no error", /storage: this browser gives no storage/);
+  const result = await run(page, { ...source, keep: false }, {}, 2);
+  assert.equal(result.error, undefined);
 });
 
 test("two tabs that want the same model download it once", async () => {

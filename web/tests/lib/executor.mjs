@@ -34,7 +34,7 @@ export function serve(exchange, hello) {
       case "grow": {
         const guest = guests.get(command.guest);
         const memory = guest.memories[command.memory];
-        return [[toText("i64", BigInt(memory.grow(command.pages)))], guest];
+        return [[toText("i64", BigInt(memory.grow(command.by)))], guest];
       }
       case "global": {
         const guest = guests.get(command.guest);

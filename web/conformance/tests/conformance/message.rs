@@ -14,7 +14,7 @@ pub(crate) enum Command {
     /// Call an export.
     Invoke { guest: u64, export: String, args: Vec<String>, results: Vec<&'static str> },
     /// Grow a memory by pages.
-    Grow { guest: u64, memory: usize, pages: u64 },
+    Grow { guest: u64, memory: usize, by: u64 },
     /// Read a global, or set it.
     Global { guest: u64, at: At, value: Option<String> },
     /// The function of the host that was called has returned.

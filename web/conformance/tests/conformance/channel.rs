@@ -8,7 +8,7 @@ use std::thread::{self, ThreadId};
 use crate::message::{Answer, Command, Envelope, Pages};
 
 /// Names the program, with its arguments, that has the engine.
-const EXECUTOR: &str = "POLYCHORD_WEB_EXECUTOR";
+pub(crate) const EXECUTOR: &str = "POLYCHORD_WEB_EXECUTOR";
 
 /// The process that has the engine.
 #[derive(Debug)]

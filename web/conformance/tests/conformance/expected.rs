@@ -1,0 +1,36 @@
+//! What these engines are known to fail.
+
+use polychord_conformance::{Expectations, ExpectedFailure};
+
+/// Nothing.
+pub(crate) const NONE: Expectations = Expectations::NONE;
+
+/// What all of them are known to fail.
+const ALL: &[ExpectedFailure] = &[
+    vectors("call/round_trip"),
+    vectors("call/multi_value"),
+    vectors("imports/twelve_of_each"),
+    vectors("imports/untyped"),
+    unlimited("limits/private_memory"),
+    unlimited("limits/growth_by_the_guest"),
+    unlimited("limits/second_memory"),
+    unlimited("limits/memory64"),
+    unlimited("limits/less_than_a_page"),
+    unlimited("limits/all_memories"),
+    unlimited("limits/all_tables"),
+];
+
+const fn vectors(case: &'static str) -> ExpectedFailure {
+    let reason = "values of 128 bits do not go between JavaScript and WebAssembly";
+    ExpectedFailure::new(case, "").because(reason, "docs/browser.md")
+}
+
+const fn unlimited(case: &'static str) -> ExpectedFailure {
+    let reason = "JavaScript cannot limit how far a guest grows its memories and tables";
+    ExpectedFailure::new(case, "").because(reason, "docs/browser.md")
+}
+
+/// What an engine is known to fail.
+pub(crate) fn of(_engine: &str) -> Expectations {
+    NONE.failures(ALL)
+}
