@@ -157,7 +157,8 @@ mod tests {
     #[test]
     fn parts_are_joined_in_order_and_whole() {
         assert!(Header::joined(vec![part(0, 2), part(1, 2)]).is_ok());
-        for parts in [vec![part(1, 2), part(0, 2)], vec![part(0, 2)], vec![part(0, 2), part(1, 3)]] {
+        for parts in [vec![part(1, 2), part(0, 2)], vec![part(0, 2)], vec![part(0, 2), part(1, 3)]]
+        {
             assert!(Header::joined(parts).is_err());
         }
     }

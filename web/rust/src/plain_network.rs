@@ -29,7 +29,8 @@ impl Model {
             return Err(other("frequencies that YaRN scales"));
         }
         let scales = [config.embedding_scale, config.residual_scale, config.logit_scale];
-        if scales.iter().any(|scale| scale.to_bits() != 1.0_f32.to_bits()) || config.logit_cap > 0.0 {
+        if scales.iter().any(|scale| scale.to_bits() != 1.0_f32.to_bits()) || config.logit_cap > 0.0
+        {
             return Err(other("scales or caps beside its matrices"));
         }
         if config.long_context.is_some() || config.layer_input != 0 {

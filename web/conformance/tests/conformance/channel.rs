@@ -33,11 +33,16 @@ pub(crate) struct Turn<'a>(&'a Channel);
 impl Channel {
     /// Starts the program, which says what it is.
     pub(crate) fn start() -> io::Result<(Self, Answer)> {
-        let line = std::env::var(EXECUTOR).map_err(|_| io::Error::other(format!("{EXECUTOR} is not set")))?;
+        let line = std::env::var(EXECUTOR)
+            .map_err(|_| io::Error::other(format!("{EXECUTOR} is not set")))?;
         let mut words = line.split_whitespace();
-        let program = words.next().ok_or_else(|| io::Error::other(format!("{EXECUTOR} is empty")))?;
-        let mut child =
-            Process::new(program).args(words).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let program =
+            words.next().ok_or_else(|| io::Error::other(format!("{EXECUTOR} is empty")))?;
+        let mut child = Process::new(program)
+            .args(words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let (Some(to), Some(from)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(io::Error::other("it has no pipes"));
         };
@@ -101,7 +106,8 @@ impl Pipes {
         self.from.read_exact(&mut frame)?;
         let head = frame.first_chunk::<4>().map(|bytes| u32::from_le_bytes(*bytes) as usize);
         let cut = head.and_then(|json| Some((frame.get(4..4 + json)?, frame.get(4 + json..)?)));
-        let (json, bytes) = cut.ok_or_else(|| io::Error::other("it sent a message that is cut off"))?;
+        let (json, bytes) =
+            cut.ok_or_else(|| io::Error::other("it sent a message that is cut off"))?;
         let Envelope { content, pages } = serde_json::from_slice(json)?;
         Ok((content, pages, bytes.to_vec()))
     }

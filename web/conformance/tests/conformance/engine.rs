@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use polychord_conformance::Expectations;
 use polychord_runtime_api::spi::{self, Item, Start, Started};
-use polychord_runtime_api::{AddressType, Capabilities, Error, Memory64, ModuleInfo, RelaxedSimd, Result};
+use polychord_runtime_api::{
+    AddressType, Capabilities, Error, Memory64, ModuleInfo, RelaxedSimd, Result,
+};
 
 use crate::channel::Channel;
 use crate::expected;
 use crate::guest::{Guest, trap_kind};
-use crate::message::{Answer, Command, Hello, Import, Item as Sent, MemoryOf, Pages, type_name, write};
+use crate::message::{
+    Answer, Command, Hello, Import, Item as Sent, MemoryOf, Pages, type_name, write,
+};
 
 /// The engine of a browser or of Node, in a process of its own.
 #[derive(Debug)]
@@ -35,7 +39,9 @@ impl Remote {
     pub(crate) fn start() -> Result<Self> {
         let fail = |reason: String| Error::Instantiate { engine: "web", reason };
         let (channel, hello) = Channel::start().map_err(|e| fail(e.to_string()))?;
-        let Answer::Hello(hello) = hello else { return Err(fail("it did not say what it is".into())) };
+        let Answer::Hello(hello) = hello else {
+            return Err(fail("it did not say what it is".into()));
+        };
         Ok(Self { capabilities: Arc::new(capabilities(hello)), channel: Arc::new(channel) })
     }
 
@@ -77,7 +83,8 @@ impl spi::Engine for Remote {
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn spi::Module>> {
         let (id, engine) = (next(), self.capabilities.engine);
-        let answer = self.channel.turn().exchange(Command::Compile { module: id }, Pages::default(), wasm);
+        let answer =
+            self.channel.turn().exchange(Command::Compile { module: id }, Pages::default(), wasm);
         let refused = |reason: String| Err(Error::Compile { engine, reason });
         match answer {
             Ok((Answer::Done { .. }, ..)) => {
@@ -115,7 +122,9 @@ impl spi::Module for Compiled {
         let functions = functions.collect();
         let mut guest = Guest::new(self.name, id, self.channel.clone(), host, functions);
         match answer {
-            Answer::Done { .. } => guest.take(&pages, &bytes).map_err(|e| self.refuse(e.to_string()))?,
+            Answer::Done { .. } => {
+                guest.take(&pages, &bytes).map_err(|e| self.refuse(e.to_string()))?
+            }
             Answer::Failed { kind: Some(kind), message } => {
                 let kind = trap_kind(&kind);
                 return Err(Error::call(self.name, "the start function", Some(kind), message));
@@ -136,13 +145,19 @@ impl Compiled {
 impl Drop for Compiled {
     fn drop(&mut self) {
         // A process that has ended has no modules.
-        _ = self.channel.turn().exchange(Command::DropModule { module: self.id }, Pages::default(), &[]);
+        _ = self.channel.turn().exchange(
+            Command::DropModule { module: self.id },
+            Pages::default(),
+            &[],
+        );
     }
 }
 
 /// Something that a guest imports.
 fn sent(item: &Item) -> std::result::Result<Sent, String> {
-    let names = |types: &[polychord_runtime_api::ValueType]| types.iter().map(|ty| type_name(*ty)).collect();
+    let names = |types: &[polychord_runtime_api::ValueType]| {
+        types.iter().map(|ty| type_name(*ty)).collect()
+    };
     match item {
         Item::Function(function) => {
             let ty = function.ty();

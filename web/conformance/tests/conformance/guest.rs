@@ -153,10 +153,14 @@ impl LinearMemories for Guest {
 
 impl Instance for Guest {
     fn grow(&mut self, memory: usize, pages: u64) -> Result<u64> {
-        let grown = self.ask(Command::Grow { guest: self.id, memory, by: pages }, "growing a memory");
-        match grown.map_err(|error| Error::cannot_grow(self.engine, pages, error.to_string()))?[..] {
+        let grown =
+            self.ask(Command::Grow { guest: self.id, memory, by: pages }, "growing a memory");
+        match grown.map_err(|error| Error::cannot_grow(self.engine, pages, error.to_string()))?[..]
+        {
             [Value::I64(before)] => Ok(before.cast_unsigned()),
-            _ => Err(Error::cannot_grow(self.engine, pages, "it did not say by how much".to_owned())),
+            _ => {
+                Err(Error::cannot_grow(self.engine, pages, "it did not say by how much".to_owned()))
+            }
         }
     }
 
