@@ -39,7 +39,7 @@ await page.goto(`${url}/tests/page.html`);
 await page.waitForFunction("window.ready");
 
 for (const [placement, from] of [["native64", "url"], ["multi32", "file"]]) {
-  test(`${placement}, from a ${from}: it generates a token`, { timeout: 300_000 }, async () => {
+  test(`${placement}, from a ${from}: it generates a token`, { timeout: 600_000 }, async () => {
     if (from === "file") await (await page.$("#file")).uploadFile(file);
     const result = await page.evaluate(async (url, placement, from) => {
       const model = new window.Polychord();

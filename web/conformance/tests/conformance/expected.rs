@@ -39,7 +39,14 @@ const fn unlimited(case: &'static str) -> ExpectedFailure {
     ExpectedFailure::new(case, "expected [I").because(reason, "docs/browser.md")
 }
 
+/// What Firefox fails beside that.
+const FIREFOX: &[ExpectedFailure] =
+    &[ExpectedFailure::new("traps/segments", "got MemoryOutOfBounds, expected TableOutOfBounds")
+        .because("Firefox says the same of segments of memories and of tables", "docs/browser.md")];
+
 /// What an engine is known to fail.
-pub(crate) fn of(_engine: &str) -> Expectations {
-    NONE.failures(ALL)
+pub(crate) fn of(engine: &str) -> Expectations {
+    let own = if engine == "firefox" { FIREFOX } else { &[] };
+    // One for the whole process.
+    NONE.failures([ALL, own].concat().leak())
 }
