@@ -173,7 +173,7 @@ async function showCapabilities() {
   const found = await model.capabilities();
   const { choice } = found;
   can = found.can;
-  const names = { simd: "SIMD", relaxedSimd: "relaxed SIMD", multiMemory: "several memories", memory64: "64-bit memory", threads: "workers that share memory", opfs: "storage for models" };
+  const names = { simd: "SIMD", relaxedSimd: "relaxed SIMD", multiMemory: "several memories", memory64: "64-bit memory", threads: "workers that share memory", opfs: "storage for models", webgpu: "WebGPU" };
   const rows = Object.entries(names).map(([key, name]) => row(name, can[key].ok ? "yes" : "no", can[key].why));
   rows.push(row("largest 32-bit memory", `${mib(can.memory32Bytes)} MiB`, "made, and not filled"));
   rows.push(row("largest 64-bit memory", `${mib(can.memory64Bytes)} MiB`, "made, and not filled"));
@@ -186,9 +186,14 @@ $("model-form").addEventListener("submit", (event) => {
   const url = $("url").value;
   load({ kind: "url", url, keep: $("keep").checked && can?.opfs.ok !== false, ...(url === DEFAULT ? { sha256: DEFAULT_SHA256 } : {}) });
 });
+/** Several files are the parts of one model. */
+function chosen(files) {
+  if (files.length === 1) load({ kind: "file", file: files[0] });
+  if (files.length > 1) load({ kind: "files", files: [...files] });
+}
+
 $("file").addEventListener("change", () => {
-  const [file] = $("file").files;
-  if (file) load({ kind: "file", file });
+  chosen($("file").files);
 });
 $("forget").addEventListener("click", () =>
   model.remove($("url").value).then(() => say("The model was removed from storage."), (error) => say(error.message, true)));
@@ -200,8 +205,7 @@ $("drop").addEventListener("dragleave", () => $("drop").classList.remove("over")
 $("drop").addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").classList.remove("over");
-  const [file] = event.dataTransfer.files;
-  if (file) load({ kind: "file", file });
+  chosen(event.dataTransfer.files);
 });
 $("chat-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -1,6 +1,7 @@
 // What this browser or Node can do, found by trying.
 
 import { isNode } from "./assets.js";
+import { whyNoGpu } from "./gpu/device.js";
 import { PAGE } from "./memories.js";
 
 /** One thing that an engine can do or cannot. */
@@ -20,6 +21,8 @@ export interface Capabilities {
   readonly memory64: Ability;
   readonly threads: Ability;
   readonly opfs: Ability;
+  /** Whether the executor `webgpu` has an adapter. */
+  readonly webgpu: Ability;
   /** Bytes of the largest memory with 32-bit addresses. */
   readonly memory32Bytes: number;
   /** Bytes of the largest memory with 64-bit addresses; 0 if there are none. */
@@ -70,6 +73,7 @@ async function find(): Promise<Capabilities> {
     memory64,
     threads: threads(),
     opfs: await opfs(),
+    webgpu: await webgpu(),
     memory32Bytes: largest(false, [65_536, 49_152, 32_767, 16_384, 8192, 4096, 2048]),
     memory64Bytes: memory64.ok ? largest(true, [16, 12, 8, 6, 4, 3, 2, 1].map((gib) => gib * 16_384)) : 0,
     deviceBytes: await deviceBytes(),
@@ -168,6 +172,11 @@ async function opfs(): Promise<Ability> {
   } catch (error) {
     return { ok: false, why: `storage is denied (a private window?): ${String(error)}` };
   }
+}
+
+async function webgpu(): Promise<Ability> {
+  const why = await whyNoGpu();
+  return { ok: why === undefined, why: why ?? "there is an adapter; results are within a tolerance, and not the same bits" };
 }
 
 async function deviceBytes(): Promise<number | undefined> {

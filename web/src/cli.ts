@@ -5,7 +5,7 @@ import { parseArgs } from "node:util";
 
 import { capabilities, choose } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
-import { NodeFile, openModel, startSession } from "./node.js";
+import { NodeFile, openWhole, partsOf, startSession } from "./node.js";
 import type { ModelInfo, SessionOptions } from "./session.js";
 
 const USAGE = `usage: polychord-web generate [OPTIONS] MODEL [PROMPT]
@@ -88,7 +88,8 @@ async function main(): Promise<void> {
   const ids = values.ids?.split(",").map((id) => number("ids", id)!);
   if (options.context === undefined) {
     // As much as the prompt and the answer take, as `polychord` does it.
-    const header = await openModel(NodeFile.open(model));
+    const { model: header, source } = await openWhole(NodeFile.open(model), partsOf(model));
+    await source.close?.();
     const { length } = ids ?? (values.chat ? header.encodeChat(JSON.stringify([{ role: "user", content: prompt }]), Date.now()) : header.encode(prompt, true));
     options.context = Math.min(length + maxTokens, (JSON.parse(header.info()) as ModelInfo).contextLength);
     header.free();

@@ -2,10 +2,10 @@
 
 export { capabilities, choose, relaxedSimd, type Ability, type Capabilities, type Choice } from "./capabilities.js";
 export { PolychordError, code, type ErrorKind } from "./errors.js";
+export { openWhole, type Parts, type Whole } from "./parts.js";
 export type { PlaceOptions, Placement, PlacedLayer, PlacedMemory } from "./placement.js";
 export {
   Session,
-  openModel,
   type GenerateOptions,
   type Message,
   type ModelInfo,

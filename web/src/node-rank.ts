@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 
-import { NodeFile } from "./node.js";
+import { NodeFile, partsOf } from "./node.js";
 import { RankMember } from "./ranks.js";
 import { startRank, type RankStart, type Wanted } from "./session.js";
 
@@ -17,7 +17,7 @@ const { path, start } = workerData as { path: string; start: RankStart };
 const text = (error: unknown) => (error instanceof Error ? error.message : String(error));
 
 try {
-  const pipeline = await startRank(start, NodeFile.open(path));
+  const pipeline = await startRank(start, NodeFile.open(path), partsOf(path));
   parentPort!.on("message", (job: Job) => {
     pipeline.eval(job.tokens, job.position, job.wanted, job.unfinished).then(
       () => parentPort!.postMessage(undefined),

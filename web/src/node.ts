@@ -1,9 +1,11 @@
 // Models in Node: files by positioned reads, and ranks in threads.
 
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 
 import { PolychordError } from "./errors.js";
+import type { Parts } from "./parts.js";
 import { Session, type OtherRank, type RankStart, type SessionOptions } from "./session.js";
 import { truncated, type Source } from "./source.js";
 
@@ -53,11 +55,16 @@ export class NodeFile implements Source {
   }
 }
 
-/** Opens a model file and loads it. */
+/** The other parts of a model: they are in the folder of this one. */
+export function partsOf(path: string): Parts {
+  return { fileName: basename(path), open: async (name) => NodeFile.open(join(dirname(path), name)) };
+}
+
+/** Opens a model file, and the other parts if it is one of several, and loads it. */
 export async function startSession(path: string, options: SessionOptions = {}): Promise<Session> {
   const source = NodeFile.open(path);
   try {
-    return await Session.start(source, { startRank: (start) => startThread(path, start), ...options });
+    return await Session.start(source, { startRank: (start) => startThread(path, start), parts: partsOf(path), ...options });
   } catch (error) {
     source.close();
     throw error;

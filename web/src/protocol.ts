@@ -7,10 +7,15 @@ import type { GenerateOptions, Message, RankStart, SessionOptions, Wanted } from
 export type ModelSource =
   /** A file that was chosen or dropped. */
   | { kind: "file"; file: Blob }
-  /** An address; with `keep`, it goes into storage first, and is there at the next visit. */
+  /** All files of a model that is split, in any order. */
+  | { kind: "files"; files: File[] }
+  /**
+   * An address; with `keep`, it goes into storage first, and is there at the next visit. Of a model that
+   * is split it is the address of any part; `sha256` is of that part.
+   */
   | { kind: "url"; url: string; keep: boolean; sha256?: string }
-  /** A model in storage. */
-  | { kind: "stored"; sha256: string };
+  /** A model in storage; `others` are its other parts by their names, if it is split, and `name` is its own. */
+  | { kind: "stored"; sha256: string; name?: string; others?: Record<string, string> };
 
 /** Options that can be sent to a worker. */
 export type OpenOptions = Omit<SessionOptions, "startRank" | "progress" | "signal">;

@@ -3,7 +3,10 @@
 import { compileGuest, initModel } from "./assets.js";
 import { capabilities, choose, type Capabilities } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
-import { Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
+import type { Executor } from "./executor.js";
+import { GpuNetwork } from "./gpu/network.js";
+import { type Model, type Placed, Sampler, Sha256, Text, place as placeModel } from "./model/model.js";
+import { type Parts, openWhole } from "./parts.js";
 import type { PagerStats } from "./pager.js";
 import type { PlaceOptions, Placement } from "./placement.js";
 import { RankMember } from "./ranks.js";
@@ -20,6 +23,11 @@ export interface Progress {
 export interface SessionOptions extends PlaceOptions {
   /** Whether the guest uses relaxed SIMD; by default where that is right. */
   flavor?: "auto" | "plain" | "relaxed";
+  /**
+   * What computes: the guest, with the bits of all engines, or WebGPU, for networks of Llama's graph, with
+   * results within a tolerance (docs/browser.md).
+   */
+  executor?: "guest" | "webgpu";
   /** How many workers compute together. */
   ranks?: number;
   /** How a worker for another rank is started; Node and pages have one each. */
@@ -28,6 +36,8 @@ export interface SessionOptions extends PlaceOptions {
   host?: { memory32Bytes?: number; memory64Bytes?: number; multiMemory?: boolean; totalBytes?: number };
   progress?: (progress: Progress) => void;
   signal?: AbortSignal;
+  /** Where the other parts are of a model that is split over several files. */
+  parts?: Parts;
 }
 
 /** What another rank is started with; all of it can be sent to a worker. */
@@ -114,35 +124,10 @@ export interface Outcome {
   readonly decodeMilliseconds: number;
 }
 
-/** Beginnings of files that are tried for a header. */
-const FIRST_HEAD = 256 << 10;
 /** More than any sequence has: what guests have kept is of no use. */
 const MOST_POSITIONS = 0xffff_ffff;
-/** The longest header that `model` reads. */
-const LONGEST_HEAD = 256 << 20;
-
-/** Reads the header of a model file: as much of the file as it takes. */
-export async function openModel(source: Source): Promise<Model> {
-  await initModel();
-  let head = new Uint8Array(0);
-  for (let bytes = FIRST_HEAD; ; bytes *= 4) {
-    const wanted = Math.min(bytes, source.bytes, LONGEST_HEAD + 1);
-    const longer = new Uint8Array(wanted);
-    longer.set(head);
-    await source.read(head.byteLength, longer.subarray(head.byteLength));
-    head = longer;
-    try {
-      const model = Model.read(head, source.bytes);
-      if (model) return model;
-    } catch (error) {
-      throw new PolychordError("file", `${source.name}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
-    }
-    if (wanted > LONGEST_HEAD) throw new PolychordError("file", `${source.name}: its header is longer than ${LONGEST_HEAD} bytes`);
-  }
-}
-
 /** The guests of one rank, and the way of a batch through them. */
-export class Pipeline {
+export class Pipeline implements Executor {
   private constructor(
     private readonly shards: readonly Shard[],
     private readonly placement: Placement,
@@ -226,24 +211,27 @@ export class Session {
     readonly ranks: number,
     private readonly model: Model,
     private readonly placed: Placed,
-    private readonly pipeline: Pipeline,
+    private readonly pipeline: Executor,
     private readonly rank: RankMember | undefined,
     private readonly others: readonly OtherRank[],
     private readonly source: Source,
   ) {}
 
   /** Reads the header of a model, decides about its placement, and loads it. */
-  static async start(source: Source, options: SessionOptions = {}): Promise<Session> {
+  static async start(file: Source, options: SessionOptions = {}): Promise<Session> {
     const can = await capabilities();
     const version = await initModel();
-    const model = await openModel(source);
+    const { model, source } = await openWhole(file, options.parts);
     const info = JSON.parse(model.info()) as ModelInfo;
     const choice = choose(can, info.heads);
     if (choice.ranks === 0) throw new PolychordError("unsupported", choice.reasons.join("; "));
     const relaxed = options.flavor === "relaxed" || (options.flavor !== "plain" && choice.relaxed);
     if (relaxed && !can.relaxedSimd.ok) throw new PolychordError("unsupported", can.relaxedSimd.why);
     const reasons = [...choice.reasons];
+    const executor = options.executor ?? "guest";
+    if (executor !== "guest" && executor !== "webgpu") throw new PolychordError("argument", `the executor is '${String(executor)}', and can be guest or webgpu`);
     let ranks = checkRanks(options.ranks ?? 1, info);
+    if (executor === "webgpu") ranks = 1;
     if (ranks > 1 && !(can.threads.ok && options.startRank)) {
       reasons.push(`one rank in place of ${ranks}: ${can.threads.ok ? "no workers are started here" : can.threads.why}`);
       ranks = 1;
@@ -251,6 +239,14 @@ export class Session {
     const json = placeOptions(options, can);
     const placed = place(model, json);
     const placement = JSON.parse(placed.json()) as Placement;
+    if (executor === "webgpu") {
+      const took = meter(info.weightBytes, options);
+      const network = await GpuNetwork.start(model, placement, source, took).catch((error: unknown) => {
+        throw PolychordError.from(error);
+      });
+      const why = [`WebGPU on ${network.name}: its results are within a tolerance of the guest's, and not the same bits`];
+      return new Session(info, placement, why, "plain", 1, model, placed, network, undefined, [], source);
+    }
     const module = await compileGuest(placement.build, relaxed);
     const shared = ranks > 1 ? RankMember.group(ranks) : undefined;
     const others: OtherRank[] = [];
@@ -265,12 +261,7 @@ export class Session {
       const rank = shared && RankMember.join(shared, 0, ranks);
       const total = placement.guests.flatMap((guest) => guest.memories).flatMap((memory) => (memory.paged ? [] : memory.layers))
         .reduce((sum, layer) => sum + layer.bytes, 0);
-      let done = 0;
-      const loaded = (bytes: Uint8Array) => {
-        if (options.signal?.aborted) throw new PolychordError("cancelled", "loading was stopped");
-        done += bytes.byteLength;
-        options.progress?.({ loaded: done, total });
-      };
+      const loaded = meter(total, options);
       const setup = { module, model, placed, placement, source, version, loaded, ...(rank ? { rank } : {}) };
       const [pipeline] = await Promise.all([Pipeline.start(setup), ...starts]);
       return new Session(info, placement, reasons, relaxed ? "relaxed" : "plain", ranks, model, placed, pipeline, rank, others, source);
@@ -444,6 +435,7 @@ export class Session {
   /** Ends other ranks, and lets memory go with the session. */
   async close(): Promise<void> {
     this.others.forEach((other) => other.close());
+    this.pipeline.close?.();
     this.model.free();
     this.placed.free();
     await this.source.close?.();
@@ -451,13 +443,23 @@ export class Session {
 }
 
 /** What a worker does for another rank. */
-export async function startRank(start: RankStart, source: Source): Promise<Pipeline> {
+export async function startRank(start: RankStart, file: Source, parts?: Parts): Promise<Pipeline> {
   const version = await initModel();
-  const model = await openModel(source);
+  const { model, source } = await openWhole(file, parts);
   const placed = place(model, start.options);
   const placement = JSON.parse(placed.json()) as Placement;
   const rank = RankMember.join(start.shared, start.index, start.count);
   return Pipeline.start({ module: start.module, model, placed, placement, source, version, rank });
+}
+
+/** Counts bytes as they come, and ends loading if it is to be stopped. */
+function meter(total: number, { signal, progress }: SessionOptions): (bytes: Uint8Array) => void {
+  let done = 0;
+  return (bytes) => {
+    if (signal?.aborted) throw new PolychordError("cancelled", "loading was stopped");
+    done += bytes.byteLength;
+    progress?.({ loaded: done, total });
+  };
 }
 
 function checkRanks(ranks: number, info: ModelInfo): number {

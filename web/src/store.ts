@@ -3,7 +3,8 @@
 
 import { initModel } from "./assets.js";
 import { PolychordError } from "./errors.js";
-import { Sha256 } from "./model/model.js";
+import { Sha256, partNamesOf } from "./model/model.js";
+import { fileNameOf, siblingOf } from "./parts.js";
 import { BlobSource, PIECE, truncated, type Source } from "./source.js";
 import { UrlSource, type UrlOptions } from "./url.js";
 
@@ -90,8 +91,14 @@ export class Store {
     });
   }
 
-  /** Removes a model, or what has come of it. */
+  /** Removes a model with all its parts, or what has come of it. */
   async remove(url: string): Promise<void> {
+    await initModel();
+    const names = partNamesOf(fileNameOf(url));
+    for (const each of names.length > 0 ? names.map((name) => siblingOf(url, name)) : [url]) await this.removeFile(each);
+  }
+
+  private async removeFile(url: string): Promise<void> {
     const key = await keyOf(new URL(url, location.href).href);
     const stored = await this.describe(key);
     for (const name of [`${key}.json`, `${key}.part`, stored?.sha256 ? `${stored.sha256}.gguf` : undefined]) {

@@ -2,6 +2,7 @@
 
 import { capabilities, choose } from "./capabilities.js";
 import { PolychordError } from "./errors.js";
+import { fileNameOf, siblingOf, type Parts } from "./parts.js";
 import type { Answer, ModelSource, Request } from "./protocol.js";
 import { RankMember } from "./ranks.js";
 import { Session, startRank, type OtherRank, type Pipeline, type RankStart } from "./session.js";
@@ -39,9 +40,10 @@ async function serve(request: Exclude<Request, { type: "cancel" }>, answer: (ans
       stopping = new AbortController();
       const { signal } = stopping;
       const progress = (phase: string, done: number, total: number) => answer({ id, type: "progress", phase, done, total });
-      const [source, from] = await openSource(request.source, signal, progress);
+      const { source, parts, from } = await openSource(request.source, signal, progress);
       session = await Session.start(source, {
         ...request.options,
+        parts,
         signal,
         progress: throttled((loaded, total) => progress("load", loaded, total)),
         startRank: (start) => startWorker(from, start),
@@ -66,7 +68,8 @@ async function serve(request: Exclude<Request, { type: "cancel" }>, answer: (ans
       return (await Store.open()).remove(request.url);
     case "rank":
       try {
-        pipeline = await startRank(request.start, (await openSource(request.source))[0]);
+        const { source, parts } = await openSource(request.source);
+        pipeline = await startRank(request.start, source, parts);
       } catch (error) {
         RankMember.join(request.start.shared, request.start.index, request.start.count).stop(String(error));
         throw error;
@@ -83,26 +86,71 @@ async function serve(request: Exclude<Request, { type: "cancel" }>, answer: (ans
 
 type ProgressSink = (phase: string, done: number, total: number) => void;
 
-/** Opens a source; and what other ranks open in its place. */
-async function openSource(from: ModelSource, signal?: AbortSignal, progress?: ProgressSink): Promise<[Source, ModelSource]> {
+/** A file of a model that is open, where its other parts are, and what other ranks open in its place. */
+interface OpenSource {
+  readonly source: Source;
+  readonly parts: Parts;
+  readonly from: ModelSource;
+}
+
+async function openSource(from: ModelSource, signal?: AbortSignal, progress?: ProgressSink): Promise<OpenSource> {
   switch (from.kind) {
     case "file":
-      return [new BlobSource(from.file), from];
+      return openFiles([from.file], from);
+    case "files":
+      return openFiles(from.files, from);
     case "stored":
-      return [await (await Store.open()).source(from.sha256), from];
-    case "url": {
-      const options = signal ? { signal } : {};
-      if (!from.keep) return [await UrlSource.open(from.url, options), from];
-      const store = await Store.open();
-      const report = throttled((done, total, phase) => progress?.(phase!, done, total));
-      const { sha256 } = await store.fetch(from.url, {
-        ...options,
-        ...(from.sha256 ? { sha256: from.sha256 } : {}),
-        progress: ({ phase, done, total }) => report(done, total, phase),
-      });
-      return [await store.source(sha256!), { kind: "stored", sha256: sha256! }];
-    }
+      return openStored(from);
+    case "url":
+      return from.keep ? openKept(from, signal, progress) : openUrl(from, signal);
   }
+}
+
+function openFiles(files: readonly Blob[], from: ModelSource): OpenSource {
+  const named = (file: Blob) => (file instanceof File ? file.name : "");
+  const [first] = files;
+  if (!first) throw new PolychordError("argument", "no file was chosen");
+  const open = async (name: string) => {
+    const file = files.find((file) => named(file) === name);
+    if (!file) throw new PolychordError("file", "it was not chosen: choose or drop all parts of the model together");
+    return new BlobSource(file);
+  };
+  return { source: new BlobSource(first), parts: { fileName: named(first), open }, from };
+}
+
+async function openStored(from: ModelSource & { kind: "stored" }): Promise<OpenSource> {
+  const store = await Store.open();
+  const open = async (name: string) => {
+    const sha256 = from.others?.[name];
+    if (!sha256) throw new PolychordError("storage", "it is not in storage");
+    return store.source(sha256);
+  };
+  return { source: await store.source(from.sha256), parts: { fileName: from.name ?? "", open }, from };
+}
+
+async function openUrl(from: ModelSource & { kind: "url" }, signal?: AbortSignal): Promise<OpenSource> {
+  const options = signal ? { signal } : {};
+  const parts = { fileName: fileNameOf(from.url), open: (name: string) => UrlSource.open(siblingOf(from.url, name), options) };
+  return { source: await UrlSource.open(from.url, options), parts, from };
+}
+
+/** Fetches what is not in storage; other ranks open what is there then. */
+async function openKept(from: ModelSource & { kind: "url" }, signal?: AbortSignal, progress?: ProgressSink): Promise<OpenSource> {
+  const store = await Store.open();
+  const report = throttled((done, total, phase) => progress?.(phase!, done, total));
+  const fetched = async (url: string, sha256?: string): Promise<string> => {
+    const stored = await store.fetch(url, {
+      ...(signal ? { signal } : {}),
+      ...(sha256 ? { sha256 } : {}),
+      progress: ({ phase, done, total }) => report(done, total, phase),
+    });
+    return stored.sha256!;
+  };
+  const sha256 = await fetched(from.url, from.sha256);
+  const others: Record<string, string> = {};
+  const open = async (name: string) => store.source((others[name] = await fetched(siblingOf(from.url, name))));
+  const name = fileNameOf(from.url);
+  return { source: await store.source(sha256), parts: { fileName: name, open }, from: { kind: "stored", sha256, name, others } };
 }
 
 /** A further rank in a worker of its own. */

@@ -1,6 +1,6 @@
 // Speed and memory beside wllama, in the same browser, with the same model from the same server.
 //
-//   node web/tests/bench.mjs [chromium|firefox] [ROUNDS]
+//   scripts/bench-web [chromium|firefox] [ROUNDS]
 //
 // Each run has a browser and a profile of its own. Memory is the largest sum of PSS over the processes of
 // the browser, less that of the browser with an empty page.
@@ -10,13 +10,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 
 import { launch } from "./lib/browser.mjs";
+import { MODEL } from "./lib/model.mjs";
 import { start } from "./lib/server.mjs";
+import { NodeFile, openWhole } from "../dist/node.js";
 
 const name = process.argv[2] ?? "chromium";
 const rounds = Number(process.argv[3] ?? 3);
 const words = "The history of the city begins with a small village at the river, where boats from the north brought salt and cloth. ";
 const prompt = words.repeat(5);
 const server = await start();
+/** Tokens of the prompt, by the tokenizer of `model`, for both. */
+const { model: header } = await openWhole(NodeFile.open(MODEL));
+const promptTokens = header.encode(prompt, true).length;
+header.free();
 
 /** PSS of a process and all below it, in MiB. */
 function pss(root) {
@@ -64,7 +70,7 @@ async function once(what, threads) {
     await page.goto(`${server.url}/tests/bench.html`);
     await page.waitForFunction("window.ready");
     const warm = await run();
-    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: warm.prompt ?? (warm.promptMilliseconds && cold.tokens ? 1000 * 120 / warm.promptMilliseconds : undefined), cold: cold.first, warm: warm.first, memory, text: cold.text.slice(0, 60) };
+    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: (1000 * promptTokens) / warm.promptMilliseconds, cold: cold.first, warm: warm.first, memory, text: cold.text.slice(0, 60) };
   } finally {
     await browser.close();
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });

@@ -4,7 +4,7 @@
 //   BROWSER=chromium|firefox node --test web/tests/browsers.test.mjs
 
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, renameSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
@@ -12,11 +12,13 @@ import test from "node:test";
 import { launch } from "./lib/browser.mjs";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
 import { mend, start } from "./lib/server.mjs";
+import { partName, split } from "./lib/split.mjs";
 
 const name = process.env.BROWSER ?? "chromium";
 const profile = mkdtempSync(join(tmpdir(), "polychord-browser-"));
 const [here, other, plain] = [await start(), await start({ isolated: false }), await start({ isolated: false })];
-const browser = await launch(name, profile);
+// A name of this machine that is not trusted as localhost is.
+const browser = await launch(name, profile, name === "chromium" ? ["--host-resolver-rules=MAP models.test 127.0.0.1"] : []);
 test.after(async () => {
   await browser.close();
   [here, other, plain].forEach((server) => server.close());
@@ -96,6 +98,37 @@ test("a file that was chosen", async () => {
   assert.equal(result.hash.slice(0, HASH.length), HASH);
 });
 
+test("a model that is split is opened by any part, from addresses, storage and files", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "polychord-parts-"));
+  try {
+    const paths = split(MODEL, folder, "split", 3);
+    here.serveParts(folder);
+    const url = (part) => `${here.url}/model/parts/${partName("split", part, 3)}`;
+    const has = (result) => assert.equal(result.hash?.slice(0, HASH.length), HASH, result.error);
+    has(await run(page, { kind: "url", url: url(1), keep: false }));
+    has(await run(page, { kind: "url", url: url(2), keep: true }, { ranks: 2 }));
+    const { parts } = here.requests;
+    has(await run(await open(), { kind: "url", url: url(0), keep: true }));
+    assert.equal(here.requests.parts, parts, "the second visit downloads nothing, by another part");
+    await page.evaluate(async (url) => {
+      const model = new window.Polychord();
+      await model.remove(url);
+      model.close();
+    }, url(1));
+
+    await page.evaluate(() => (document.querySelector("#file").multiple = true));
+    const input = await page.$("#file");
+    const files = (paths) => input.uploadFile(...paths).then(() =>
+      page.evaluate((...args) => window.open_({ kind: "files", files: [...document.querySelector("#file").files] }, {}, ...args), PROMPT, TOKENS));
+    has(await files([paths[2], paths[0], paths[1]]));
+    assert.match((await files([paths[0], paths[2]])).error, /file: part 2 of 3 .*split-00002-of-00003.gguf.*choose or drop all/);
+    renameSync(paths[2], join(folder, "away"));
+    assert.match((await run(page, { kind: "url", url: url(0), keep: true }, {}, 1)).error, /network: part 3 of 3 .*404/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
 test("connections that break are taken up again where they ended", async () => {
   const result = await run(page, from("breaks"), {}, 4);
   assert.equal(result.error, undefined);
@@ -136,6 +169,27 @@ test("another host that allows it", async () => {
 test("a hash that is not the expected one removes the file", async () => {
   const { error } = await run(page, { ...from("good", here, true), sha256: "0".repeat(64) }, {}, 1);
   assert.match(error, /file: .*SHA-256/);
+});
+
+test("storage that is full gets a message with the numbers, and the page goes on", { skip: name !== "chromium" && "only Chromium lets tests set a quota" }, async () => {
+  const page = await open(other);
+  const session = await page.createCDPSession();
+  await session.send("Storage.overrideQuotaForOrigin", { origin: other.url, quotaSize: 50e6 });
+  const source = { kind: "url", url: `${other.url}/model/good/model.gguf?full`, keep: true };
+  const { error } = await run(page, source, {}, 1);
+  assert.match(error ?? "no error", /storage: .*98362432 bytes/);
+  const result = await run(page, { ...source, keep: false }, {}, 2);
+  assert.equal(result.error, undefined);
+});
+
+test("a page that gets no storage says so, and goes on without", { skip: name !== "chromium" && "only Chromium is told another name of this machine" }, async () => {
+  const url = plain.url.replace("localhost", "models.test");
+  const page = await open({ url });
+  const source = { kind: "url", url: `${url}/model/good/model.gguf`, keep: true };
+  const { error } = await run(page, source, {}, 1);
+  assert.match(error ?? "no error", /storage: this browser gives no storage/);
+  const result = await run(page, { ...source, keep: false }, {}, 2);
+  assert.equal(result.error, undefined);
 });
 
 test("two tabs that want the same model download it once", async () => {

@@ -3,15 +3,17 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, openSync, readSync, rmSync, truncateSync, writeFileSync, closeSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 
-import { capabilities, openModel, startSession } from "../dist/node.js";
+import { capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
+import { split, withTemplate } from "./lib/split.mjs";
 
 const can = await capabilities();
 const folder = mkdtempSync(join(tmpdir(), "polychord-web-"));
@@ -136,6 +138,36 @@ test("files that are no models are refused in words", async () => {
   await assert.rejects(startSession(path("cut", head)), (error) => error.kind === "file" && /truncated|file|end/.test(error.message));
 });
 
+test("a model that is split over several files is opened by any of them", async () => {
+  const parts = split(MODEL, folder, "split", 3);
+  const hash = async (file, options) => {
+    const session = await startSession(file, { context: 64, ...options });
+    try {
+      const steps = session.generate(session.encode(PROMPT), { maxTokens: TOKENS, hash: true });
+      let step = await steps.next();
+      while (!step.done) step = await steps.next();
+      return step.value.hash.slice(0, HASH.length);
+    } finally {
+      await session.close();
+    }
+  };
+  assert.equal(await hash(parts[0], {}), HASH);
+  assert.equal(await hash(parts[1], { ranks: 2 }), HASH);
+  assert.equal(await hash(parts[2], { placement: "paged", residentBytes: 48 << 20 }), HASH);
+
+  renameSync(parts[1], join(folder, "away"));
+  await assert.rejects(startSession(parts[0]), (error) => error.kind === "file" && /part 2 of 3 .*split-00002-of-00003.gguf/.test(error.message));
+  // A part of another model of as many parts.
+  const [, other] = split(MODEL, folder, "other", 3);
+  const bytes = readFileSync(other);
+  bytes.write("blk.9", bytes.indexOf("blk."));
+  writeFileSync(parts[1], bytes);
+  await assert.rejects(startSession(parts[0]), (error) => error.kind === "file" && /another model|missing|twice|tensor/.test(error.message));
+  // Its name does not tell the others.
+  renameSync(other, join(folder, "plain.gguf"));
+  await assert.rejects(startSession(join(folder, "plain.gguf")), /part 2 of 3 .*does not tell the others/);
+});
+
 test("a file that shrinks while it is loaded", async () => {
   const copy = path("shrinks", await import("node:fs/promises").then((fs) => fs.readFile(MODEL)));
   const options = { context: 64, progress: ({ loaded }) => loaded < 16 << 20 && truncateSync(copy, 20 << 20) };
@@ -152,11 +184,52 @@ test("headers with any byte changed give errors or models, and never traps", asy
   for (let round = 0; round < 300; round += 1) {
     const bytes = Uint8Array.from(head.subarray(0, 24 + random(head.length - 24)));
     for (let change = 0; change < 1 + random(4); change += 1) bytes[random(Math.min(bytes.length, 2000))] = random(256);
-    await openModel(new BytesSource(bytes)).then(
-      (model) => model.free(),
+    await openWhole(new BytesSource(bytes)).then(
+      ({ model }) => model.free(),
       (error) => assert.ok(error.kind === "file" && !/unreachable|RuntimeError/.test(error.message), error.message),
     );
   }
+});
+
+test("hostile templates, the seeds of the fuzz target, end in an error or a text, and the model goes on", async () => {
+  const seeds = fileURLToPath(new URL("../../fuzz/seeds/template", import.meta.url));
+  const names = readdirSync(seeds);
+  assert.ok(names.length > 10);
+  const file = readFileSync(MODEL).subarray(0, 4 << 20);
+  const { size } = statSync(MODEL);
+  for (const name of names) {
+    const { head, more } = withTemplate(file, readFileSync(join(seeds, name)));
+    const source = {
+      name,
+      // Weights begin at a multiple of 32, which nothing reads here.
+      bytes: size + more + 32,
+      read: async (start, into) => into.set(head.subarray(start, start + into.byteLength)),
+    };
+    const { model } = await openWhole(source);
+    const began = performance.now();
+    let result = "a text";
+    try {
+      model.encodeChat(JSON.stringify([{ role: "user", content: "Hello" }, { role: "assistant", content: "Yes" }]), 0);
+    } catch (error) {
+      result = String(error.message);
+    }
+    assert.doesNotMatch(result, /unreachable|out of bounds|call stack|RuntimeError/, name);
+    assert.ok(performance.now() - began < 20_000, `${name} took ${performance.now() - began} ms`);
+    // Its memory is as it was.
+    assert.ok(model.encode("Hello", true).length > 0);
+    model.free();
+  }
+});
+
+test("all that a page loads before a model is below 3 MB, compressed", () => {
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const [, list] = /= (.*);/.exec(readFileSync(join(root, "dist/files.js"), "utf8"));
+  const { files } = JSON.parse(list);
+  const sizes = files.map((file) => gzipSync(readFileSync(join(root, file))).length);
+  const [all, largest] = [sizes.reduce((sum, size) => sum + size), Math.max(...sizes)];
+  console.log(JSON.stringify({ files: files.length, compressed: all, largest }));
+  assert.ok(files.length > 20 && all > 500_000, "the list has what is needed");
+  assert.ok(all < 3_000_000, `${all} bytes`);
 });
 
 test("options that are wrong are refused in words", async () => {

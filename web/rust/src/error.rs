@@ -6,6 +6,18 @@ pub(crate) enum Error {
     /// The header of the file.
     #[error(transparent)]
     Gguf(#[from] polychord_model::gguf::Error),
+    /// A part of a model whose name does not tell the others.
+    #[error(
+        "this is part {part} of {count} of a model, and its name, {name:?}, does not tell the others: give each part the name that it was published under, as in model-00001-of-00003.gguf"
+    )]
+    PartName {
+        /// Its number, from 1.
+        part: u32,
+        /// How many there are.
+        count: u32,
+        /// What it is called.
+        name: String,
+    },
     /// The network in it.
     #[error(transparent)]
     Config(#[from] polychord_model::config::Error),
@@ -77,6 +89,14 @@ pub(crate) enum Error {
         context: u32,
         /// The most that there is.
         limit: u64,
+    },
+    /// A network with more than the graph of Llama.
+    #[error(
+        "this network has {what}, for which WebGPU has no kernels here: use the guest, which computes all networks"
+    )]
+    NotPlain {
+        /// What else it has.
+        what: String,
     },
     /// What the host has not.
     #[error("{placement} is not available here: {reason}")]

@@ -6,13 +6,16 @@
 
 mod error;
 mod hash;
+mod header;
 mod model;
 mod options;
 mod place;
 mod placed;
+mod plain_network;
 mod sampler;
 
 pub use hash::Sha256;
+pub use header::{Header, part_names_of, part_starts};
 pub use model::Model;
 pub use place::place;
 pub use placed::Placed;

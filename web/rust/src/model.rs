@@ -1,7 +1,6 @@
-//! The header of a model file, and what it is for.
+//! The header of a model, and what it is for.
 
 use std::cell::OnceCell;
-use std::io::{self, Read};
 use std::time::{Duration, UNIX_EPOCH};
 
 use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message, Variables};
@@ -15,8 +14,9 @@ use wasm_bindgen::JsError;
 use wasm_bindgen::prelude::wasm_bindgen;
 
 use crate::error::{Error, Result};
+use crate::header::{Header, whole};
 
-/// The header of a model file.
+/// A model: what the headers of its files say.
 #[wasm_bindgen]
 #[derive(Debug)]
 pub struct Model {
@@ -28,32 +28,17 @@ pub struct Model {
     tokenizer: OnceCell<Tokenizer>,
 }
 
-/// The beginning of a file, which notices if more is asked for.
-struct Head<'a> {
-    bytes: &'a [u8],
-    is_whole: bool,
-    wants_more: &'a mut bool,
-}
-
-impl Read for Head<'_> {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        if self.bytes.is_empty() && !self.is_whole && !to.is_empty() {
-            *self.wants_more = true;
-        }
-        self.bytes.read(to)
-    }
-}
-
 #[wasm_bindgen]
 impl Model {
-    /// Reads the header from the beginning of a file of `file_bytes` bytes; undefined if it goes on
-    /// behind what was given.
+    /// The model in a file, or in several that are its parts, in order.
     ///
     /// # Errors
     ///
-    /// If it is no GGUF file, damaged, or a network that no guest computes.
-    pub fn read(head: &[u8], file_bytes: f64) -> std::result::Result<Option<Self>, JsError> {
-        Ok(Self::from_head(head, whole(file_bytes))?)
+    /// If a part is missing or of another model, or it is a network that no guest computes.
+    #[wasm_bindgen(constructor)]
+    #[allow(clippy::needless_pass_by_value, reason = "JavaScript gives them away")]
+    pub fn new(parts: Vec<Header>) -> std::result::Result<Self, JsError> {
+        Ok(Self::from_gguf(Header::joined(parts).map_err(Error::from)?)?)
     }
 
     /// What the file is, as JSON.
@@ -115,17 +100,6 @@ impl Model {
 }
 
 impl Model {
-    pub(crate) fn from_head(head: &[u8], file_bytes: u64) -> Result<Option<Self>> {
-        let mut wants_more = false;
-        let is_whole = head.len() as u64 >= file_bytes;
-        let read =
-            Gguf::read(Head { bytes: head, is_whole, wants_more: &mut wants_more }, file_bytes);
-        match read {
-            Err(_) if wants_more => Ok(None),
-            read => Self::from_gguf(read?).map(Some),
-        }
-    }
-
     fn from_gguf(gguf: Gguf) -> Result<Self> {
         let (config, tensors) = Config::from_gguf(&gguf)?;
         if config.is_encoder() {
@@ -134,6 +108,10 @@ impl Model {
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         drop(tensors);
         Ok(Self { gguf, config, layouts, tokenizer: OnceCell::new() })
+    }
+
+    pub(crate) const fn gguf(&self) -> &Gguf {
+        &self.gguf
     }
 
     pub(crate) fn layout(&self, cut: Cut) -> &Layout {
@@ -172,27 +150,5 @@ impl Model {
         let variables = Variables::new();
         let rendered = template.render_with(&messages, GenerationPrompt::Add, &variables)?;
         Ok(self.tokenizer()?.encode_chat(&rendered)?)
-    }
-}
-
-/// A number that JavaScript has as a float; 0 for what is none.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it saturates")]
-const fn whole(number: f64) -> u64 {
-    number as u64
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-
-    #[test]
-    fn more_is_asked_for_where_a_header_goes_on() {
-        let head = b"GGUF\x03\0\0\0";
-        assert!(Model::from_head(head, 1 << 20).expect("it may go on").is_none());
-        let error = Model::from_head(head, 8).expect_err("the file ends there");
-        assert!(error.to_string().contains("8 bytes"), "{error}");
-        let zip = b"PK\x03\x04 not a model";
-        let error = Model::from_head(zip, zip.len() as u64).expect_err("another format");
-        assert!(error.to_string().contains("GGUF"), "{error}");
     }
 }

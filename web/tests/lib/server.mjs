@@ -10,14 +10,23 @@ import { MODEL } from "./model.mjs";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** Starts it; `requests` counts those for models, by the way they go wrong. */
+/**
+ * Starts it; `requests` counts those for models, by the way they go wrong. `serveParts` names the folder
+ * whose files are below /model/parts.
+ */
 export async function start({ isolated = true } = {}) {
   const requests = {};
   const served = {};
+  let parts;
   const server = createServer((request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     const headers = isolated ? ISOLATION : {};
     const way = /^\/model\/(\w+)\//.exec(pathname)?.[1];
+    if (way === "parts") {
+      requests.parts = (requests.parts ?? 0) + 1;
+      if (!parts || !serveFile(parts, pathname.slice("/model/parts".length), request, response, headers)) response.writeHead(404, headers).end();
+      return;
+    }
     if (way) {
       requests[way] = (requests[way] ?? 0) + 1;
       return WAYS[way](request, response, { ...headers, count: requests[way], add: (bytes) => (served[way] = (served[way] ?? 0) + bytes) });
@@ -26,7 +35,7 @@ export async function start({ isolated = true } = {}) {
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const url = `http://localhost:${server.address().port}`;
-  return { url, requests, served, close: () => (server.closeAllConnections(), server.close()) };
+  return { url, requests, served, serveParts: (folder) => (parts = folder), close: () => (server.closeAllConnections(), server.close()) };
 }
 
 function range(request) {
