@@ -103,38 +103,6 @@ mod tests {
     use crate::imports::GlobalType;
     use crate::module::GlobalAt;
 
-    /// A stranger's module that is within its bounds stays so: what is too much with copies of its loops
-    /// is lowered without them.
-    #[test]
-    fn code_that_would_be_too_much_is_lowered_in_a_smaller_way() {
-        let loads =
-            "(i64.add (i64.load (local.get 0)) (i64.load offset=8 (local.get 0)))".repeat(50);
-        let drops = loads.replace("(i64.add", "(drop (i64.add").replace("0)))", "0))))");
-        let wat = format!(
-            "(module (memory i64 1) (func (export \"f\") (param i64) (loop {drops}
-                (br_if 0 (i64.load (local.get 0))))))"
-        );
-        let wasm = wat::parse_str(&wat).unwrap();
-        let mut engine = Capabilities::new("test", "1", "none");
-        engine.memory64 = Memory64::LOWERED;
-        engine.multi_memory = true;
-        let within = |limits: &ModuleLimits| {
-            let declared = ModuleInfo::parse_within(&wasm, &engine, limits)?;
-            lower(&wasm, &declared, &engine, limits).map(|lowered| lowered.wasm.len())
-        };
-        let fast = within(&ModuleLimits::default()).unwrap();
-        let mut sizes: Vec<_> = (500..6_000)
-            .step_by(100)
-            .filter_map(|most| within(&ModuleLimits::default().effort(most, 1 << 20)).ok())
-            .collect();
-        assert_eq!(sizes.last(), Some(&fast), "{sizes:?}");
-        assert!(sizes.is_sorted(), "{sizes:?}");
-        sizes.dedup();
-        assert!(sizes.len() > 1, "{sizes:?}");
-        let error = within(&ModuleLimits::default().effort(450, 1 << 20)).unwrap_err();
-        assert!(matches!(error, Error::TooComplex { .. }), "{error}");
-    }
-
     #[test]
     fn what_is_imported_becomes_segments() {
         let wat = "(module (import \"a\" \"f\" (func)) (import \"a\" \"m\" (memory i64 3 5))
