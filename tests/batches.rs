@@ -150,8 +150,9 @@ fn each_session_has_the_bits_that_it_has_alone() {
             for (placement, ranks) in placements(&**engine, &path) {
                 let options = options(placement, ranks);
                 let Ok(session) = transformer.start(&model, &options) else {
-                    // Not as many heads.
-                    assert!(ranks > 1, "{what}: {options:?}");
+                    // Not as many heads, or a window that is too small for a block.
+                    let is_paged = matches!(options.placement, Placement::Paged { .. });
+                    assert!(ranks > 1 || is_paged, "{what}: {options:?}");
                     continue;
                 };
                 drop(session);
@@ -235,8 +236,10 @@ fn sessions_are_cut_copied_and_dropped_between_steps() {
             sessions[3].truncate(3).unwrap();
             sessions[2].reset();
             sessions.remove(1);
-            step(&mut sessions, &[9, 10, 11]).unwrap();
-            copy.eval(&[12]).unwrap();
+            let (tokens, mut members) = ([9, 10, 11], Vec::new());
+            members.extend(sessions.iter_mut().zip(tokens));
+            members.push((&mut copy, 12));
+            assert_eq!(Batch::step(&mut members).unwrap().passes, 1);
             let expected = [
                 fresh(&[&prompt(0)[..20], &[9]].concat()),
                 fresh(&[10]),

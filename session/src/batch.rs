@@ -28,9 +28,8 @@ pub struct Batch {
     pub together: usize,
 }
 
-/// Fewer than that are not computed together: products with as few columns take as long as all of them
-/// one by one, and rows are not copied then.
-const LEAST: usize = 3;
+/// Products have tiles of that many columns, and one that is not full takes as long.
+const TILE: usize = 4;
 
 impl Batch {
     /// Appends one token to each of some sessions, with one pass over the weights for all of them, and
@@ -43,8 +42,8 @@ impl Batch {
     /// One pass is for sessions of one [`Model`](crate::Model) (or clones of it), with the same guests, ranks,
     /// activations and type of cache, such as [`Session::fork`] and starting with the same options make.
     /// It takes no more than the first of them has in its [`batch`](crate::SessionOptions::batch). Others,
-    /// stages of a pipeline and sessions that lead others are evaluated one after another, and so are two
-    /// alone, as that is not slower. Time and counters of a pass are those of the first of its sessions.
+    /// stages of a pipeline and sessions that lead others are evaluated one after another, and so are up to
+    /// three that are left of full tiles of four, as that is not slower. Time and counters of a pass are those of the first of its sessions.
     ///
     /// # Errors
     ///
@@ -74,19 +73,26 @@ fn step_by_group(members: &mut [(&mut Session, u32)]) -> Result<Batch> {
         let mut of_group: Vec<_> = (0..).zip(members.iter_mut()).collect();
         of_group.retain(|(index, _)| group.contains(index));
         let mut of_group: Vec<_> = of_group.into_iter().map(|(_, member)| member).collect();
-        if of_group.len() >= LEAST {
-            step_together(&mut of_group)?;
+        let (together, alone) = of_group.split_at_mut(worth(group.len()));
+        if !together.is_empty() {
+            step_together(together)?;
             batch.passes += 1;
-            batch.together = batch.together.max(of_group.len());
-        } else {
-            for (session, token) in of_group {
-                session.eval(&[*token])?;
-                batch.passes += 1;
-                batch.together = batch.together.max(1);
-            }
+            batch.together = batch.together.max(together.len());
+        }
+        for (session, token) in alone.iter_mut().map(|member| &mut **member) {
+            session.eval(&[*token])?;
+            batch.passes += 1;
+            batch.together = batch.together.max(1);
         }
     }
     Ok(batch)
+}
+
+/// How many of some sessions are computed together, so that it takes no longer than one by one: full
+/// tiles, and one that is almost full behind others.
+const fn worth(sessions: usize) -> usize {
+    let rest = sessions % TILE;
+    if sessions > TILE && rest == TILE - 1 { sessions } else { sessions - rest }
 }
 
 /// Which sessions are computed together, by their numbers.
