@@ -1,6 +1,7 @@
 //! Token ids against llama.cpp's, and refusal of broken vocabularies.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "shown by --nocapture")]
 
 mod support;
 
@@ -77,22 +78,30 @@ fn gemma_4_is_exact() {
     check_vectors("ggml-vocab-gemma-4.gguf", include_str!("data/tokenizer/tok-gemma-4.jsonl"));
 }
 
-/// What llama.cpp 0.5.0 makes of these texts with the vocabulary of Qwen2 and the rules of others.
+/// What llama.cpp 0.5.0 makes of these texts with a vocabulary and the rules of others.
 #[test]
 fn all_rules_cut_as_llama_cpp_does() {
-    let Some(path) = test_data("ggml-vocab-qwen2.gguf") else { return };
-    let qwen2 = support::open(path);
+    let vectors = include_str!("data/tokenizer/pre.jsonl");
+    check_rules("ggml-vocab-qwen2.gguf", vectors, 23);
+    // It has numbers of three digits.
+    let vectors = include_str!("data/tokenizer/pre-llama-bpe.jsonl");
+    check_rules("ggml-vocab-llama-bpe.gguf", vectors, 3);
+}
+
+fn check_rules(file: &str, vectors: &str, rules: usize) {
+    let Some(path) = test_data(file) else { return };
+    let vocabulary = support::open(path);
     let pre = "tokenizer.ggml.pre";
     let mut tokenizers = BTreeMap::new();
     let mut wrong = Vec::new();
-    for line in include_str!("data/tokenizer/pre.jsonl").lines() {
+    for line in vectors.lines() {
         let vector: Json = serde_json::from_str(line).unwrap();
         let (name, text) = (vector["pre"].as_str().unwrap(), vector["text"].as_str().unwrap());
         let expected: Vec<u32> = serde_json::from_value(vector["ids"].clone()).unwrap();
         let tokenizer = tokenizers.entry(name.to_owned()).or_insert_with(|| {
             let with =
                 |writer: Writer, (key, value): (&str, &Value)| writer.pair(key, value.clone());
-            let writer = qwen2.metadata().iter().fold(Writer::default(), with);
+            let writer = vocabulary.metadata().iter().fold(Writer::default(), with);
             build(&writer.without(pre).pair(pre, string(name))).unwrap()
         });
         let ids = tokenizer.encode(text, SpecialTokens::AsText).unwrap();
@@ -100,8 +109,36 @@ fn all_rules_cut_as_llama_cpp_does() {
             wrong.push(format!("{name}: {text:?}: {ids:?}, expected {expected:?}"));
         }
     }
-    assert_eq!(tokenizers.len(), 23);
+    assert_eq!(tokenizers.len(), rules);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The largest vocabularies are opened in less than 100 ms of this thread's time.
+#[test]
+#[cfg(target_os = "linux")]
+fn large_vocabularies_are_opened_in_time() {
+    let spent = || {
+        let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000
+    };
+    for file in ["ggml-vocab-gemma-4.gguf", "ggml-vocab-qwen35.gguf"] {
+        let Some(path) = test_data(file) else { return };
+        let mut best = [u64::MAX; 2];
+        for _ in 0..5 {
+            let start = spent();
+            let gguf = support::open(path.clone());
+            let read = spent();
+            let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+            let opened = spent();
+            assert!(tokenizer.vocab_size() > 240_000);
+            if opened - start < best[0] + best[1].min(u64::MAX - best[0]) {
+                best = [read - start, opened - read];
+            }
+        }
+        println!("{file}: {} us to read, {} us to open", best[0], best[1]);
+        // Without optimization it means nothing.
+        assert!(cfg!(debug_assertions) || best[0] + best[1] < 100_000, "{file}: {best:?} us");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use support::{Writer, read, string, strings};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 26] = [
     "default",
     "gpt-2",
     "exaone4",
@@ -34,6 +34,9 @@ const NAMES: [&str; 23] = [
     "falcon",
     "bloom",
     "viking",
+    "superbpe",
+    "afmoe",
+    "chameleon",
 ];
 
 /// Pieces of tokens and texts: some that mean something, in pieces that may touch.

@@ -244,6 +244,59 @@ pub(super) fn han_and_kana(text: &str) -> usize {
     run(text, |c| matches!(c, '一'..='龥' | '\u{3040}'..='\u{30ff}'))
 }
 
+/// Letters of scripts that AFMoE keeps apart: ideographs, kana, Thai, Lao, Khmer, Burmese and Hangul.
+pub(super) fn asian_scripts(text: &str) -> usize {
+    run(text, |c| {
+        matches!(c,
+            '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{f900}'..='\u{faff}'
+            | '\u{3040}'..='\u{30ff}' | '\u{ff65}'..='\u{ff9f}' | '\u{2f00}'..='\u{2fdf}'
+            | '\u{e40}'..='\u{eff}' | '\u{1780}'..='\u{17ff}' | '\u{1000}'..='\u{109f}'
+            | '\u{aa60}'..='\u{aa7f}' | '\u{a9e0}'..='\u{a9ff}' | '\u{ac00}'..='\u{d7af}'
+            | '\u{1100}'..='\u{11ff}')
+    })
+}
+
+/// `<sentinel:[0-9]+>`
+pub(super) fn sentinel(text: &str) -> usize {
+    let start = "<sentinel:";
+    let Some(rest) = text.strip_prefix(start) else { return 0 };
+    match run(rest, |c| c.is_ascii_digit()) {
+        0 => 0,
+        digits if rest[digits..].starts_with('>') => start.len() + digits + 1,
+        _ => 0,
+    }
+}
+
+/// `(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z`
+pub(super) fn image_token(text: &str) -> usize {
+    let start = "IMGIMG";
+    let Some(rest) = text.strip_prefix(start) else { return 0 };
+    match run(rest, |c| matches!(c, 'A'..='I')) {
+        letters @ 1..=4 if rest[letters..].starts_with('Z') => start.len() + letters + 1,
+        _ => 0,
+    }
+}
+
+/// `[\t\n]`
+pub(super) fn tab_or_line_feed(text: &str) -> usize {
+    one(text, |c| c == '\t' || c == '\n')
+}
+
+/// Four spaces.
+pub(super) fn four_spaces(text: &str) -> usize {
+    if text.starts_with("    ") { 4 } else { 0 }
+}
+
+/// Two spaces.
+pub(super) fn two_spaces(text: &str) -> usize {
+    if text.starts_with("  ") { 2 } else { 0 }
+}
+
+/// `[\p{P}!-/:-@\[-`{-~]`
+pub(super) fn chameleon_mark(text: &str) -> usize {
+    one(text, |c| class(c) == Class::Punctuation || c.is_ascii_punctuation())
+}
+
 /// `[^\n]+`
 pub(super) fn line(text: &str) -> usize {
     text.find('\n').unwrap_or(text.len())
@@ -346,7 +399,7 @@ fn is_letter_or_mark(c: char) -> bool {
     matches!(class(c), Class::Letter | Class::Mark)
 }
 
-fn is_number(c: char) -> bool {
+pub(super) fn is_number(c: char) -> bool {
     class(c) == Class::Number
 }
 
