@@ -113,32 +113,26 @@ fn check_rules(file: &str, vectors: &str, rules: usize) {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The largest vocabularies are opened in less than 100 ms of this thread's time.
+/// The largest vocabulary is opened in less than 100 ms of this thread's time.
 #[test]
 #[cfg(target_os = "linux")]
-fn large_vocabularies_are_opened_in_time() {
+fn a_large_vocabulary_is_opened_in_time() {
     let spent = || {
         let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
         text.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000
     };
-    for file in ["ggml-vocab-gemma-4.gguf", "ggml-vocab-qwen35.gguf"] {
-        let Some(path) = test_data(file) else { return };
-        let mut best = [u64::MAX; 2];
-        for _ in 0..5 {
-            let start = spent();
-            let gguf = support::open(path.clone());
-            let read = spent();
-            let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-            let opened = spent();
-            assert!(tokenizer.vocab_size() > 240_000);
-            if opened - start < best[0] + best[1].min(u64::MAX - best[0]) {
-                best = [read - start, opened - read];
-            }
-        }
-        println!("{file}: {} us to read, {} us to open", best[0], best[1]);
-        // Without optimization it means nothing.
-        assert!(cfg!(debug_assertions) || best[0] + best[1] < 100_000, "{file}: {best:?} us");
+    let file = "ggml-vocab-gemma-4.gguf";
+    let Some(path) = test_data(file) else { return };
+    let mut best = u64::MAX;
+    for _ in 0..5 {
+        let start = spent();
+        let tokenizer = Tokenizer::from_gguf(&support::open(path.clone())).unwrap();
+        best = best.min(spent() - start);
+        assert!(tokenizer.vocab_size() > 260_000);
     }
+    println!("{file}: {best} us to open");
+    // Without optimization it means nothing.
+    assert!(cfg!(debug_assertions) || best < 100_000, "{file}: {best} us");
 }
 
 #[test]
