@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use support::{Writer, read, string, strings};
 
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 25] = [
     "default",
     "gpt-2",
     "exaone4",
@@ -35,7 +35,6 @@ const NAMES: [&str; 26] = [
     "bloom",
     "viking",
     "superbpe",
-    "afmoe",
     "chameleon",
 ];
 

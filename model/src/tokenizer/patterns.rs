@@ -244,18 +244,6 @@ pub(super) fn han_and_kana(text: &str) -> usize {
     run(text, |c| matches!(c, '一'..='龥' | '\u{3040}'..='\u{30ff}'))
 }
 
-/// Letters of scripts that AFMoE keeps apart: ideographs, kana, Thai, Lao, Khmer, Burmese and Hangul.
-pub(super) fn asian_scripts(text: &str) -> usize {
-    run(text, |c| {
-        matches!(c,
-            '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{f900}'..='\u{faff}'
-            | '\u{3040}'..='\u{30ff}' | '\u{ff65}'..='\u{ff9f}' | '\u{2f00}'..='\u{2fdf}'
-            | '\u{e40}'..='\u{eff}' | '\u{1780}'..='\u{17ff}' | '\u{1000}'..='\u{109f}'
-            | '\u{aa60}'..='\u{aa7f}' | '\u{a9e0}'..='\u{a9ff}' | '\u{ac00}'..='\u{d7af}'
-            | '\u{1100}'..='\u{11ff}')
-    })
-}
-
 /// `<sentinel:[0-9]+>`
 pub(super) fn sentinel(text: &str) -> usize {
     let start = "<sentinel:";
@@ -399,7 +387,7 @@ fn is_letter_or_mark(c: char) -> bool {
     matches!(class(c), Class::Letter | Class::Mark)
 }
 
-pub(super) fn is_number(c: char) -> bool {
+fn is_number(c: char) -> bool {
     class(c) == Class::Number
 }
 

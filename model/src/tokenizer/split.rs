@@ -290,20 +290,6 @@ const RULES: &[Rule] = &[
     rule(&["laguna"], &[Step::Words(&[p::line, p::line_feeds]), QWEN2]),
     rule(&["superbpe"], &[Step::Words(&[p::numbers]), Step::Threes(|c| c.is_ascii_digit())]),
     rule(
-        &["afmoe"],
-        &[
-            Step::Threes(p::is_number),
-            Step::Words(&[p::asian_scripts]),
-            Step::Words(&[
-                p::ascii_word,
-                p::deepseek_letters,
-                p::deepseek_others,
-                p::line_ends,
-                p::spaces,
-            ]),
-        ],
-    ),
-    rule(
         &["chameleon"],
         &[
             Step::Words(&[p::sentinel]),
