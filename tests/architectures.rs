@@ -91,7 +91,7 @@ families! {
     convolutions:
         "lfm2-small" "lfm2-wide" "lfm2moe-small";
     delta_nets:
-        "qwen35-small" "qwen35-wide" "qwen3next-small";
+        "qwen35-small" "qwen35-wide" "qwen35moe-small" "qwen3next-small";
     latent_attention:
         "deepseek2-small" "deepseek2-legacy" "deepseek2-v3" "mistral4-small" "mistral4-wide";
     chunks:
@@ -184,6 +184,77 @@ fn networks_with_activations_of_8_bits_are_the_same_everywhere() {
         goldens.map(check).concat()
     });
 }
+
+/// Declares models, by the name of their data.
+macro_rules! goldens {
+    ($($name:literal)*) => {
+        [$(($name, include_str!(concat!("data/architectures/", $name, ".json")))),*]
+    };
+}
+
+/// How far llama.cpp's products of integers are from its own of floats, of the file with this hash.
+#[derive(serde::Deserialize)]
+struct Integers {
+    sha256: String,
+    rms: f64,
+}
+
+/// Activations of 8 bits change logits by no more than they do in llama.cpp.
+#[test]
+fn activations_of_8_bits_are_as_good_as_llama_cpp_s() {
+    let test = "activations_of_8_bits_are_as_good_as_llama_cpp_s";
+    let expected: std::collections::BTreeMap<String, Integers> =
+        serde_json::from_str(include_str!("data/integers/llama_cpp.json")).unwrap();
+    let goldens = goldens!(
+        "llama-small" "llama-moe" "mistral3-small" "ernie4_5-small" "internlm2-small"
+        "smollm3-small" "arcee-small" "granite-small" "granitemoe-small" "minicpm-small" "qwen2-small"
+        "qwen2moe-small" "qwen3-small" "qwen3moe-small" "seed_oss-small" "hunyuan-dense-small"
+        "gemma-small" "gemma2-small" "gemma3-small" "gemma4-dense" "gemma4-moe" "lfm2-small"
+        "lfm2moe-small" "qwen35-small" "qwen35moe-small" "qwen3next-small" "deepseek2-legacy" "phi3-small"
+        "olmo2-small" "exaone4-small" "cohere2-small" "glm4-small" "gpt-oss-small" "llama4-small"
+    );
+    engines_agree(test, |engine| {
+        let (folder, transformer) = (tempfile::tempdir().unwrap(), transformer(engine));
+        // Where someone wants to have them, for llama.cpp.
+        let kept = std::env::var_os("POLYCHORD_KEEP_MODELS").map(std::path::PathBuf::from);
+        let folder = kept.unwrap_or_else(|| folder.path().to_owned());
+        let mut all = String::new();
+        for (name, golden) in &goldens {
+            let golden: Golden = serde_json::from_str(golden).unwrap();
+            let shape = golden.model.clone().quantized(GgmlType::Q8_0);
+            let family =
+                Family { architecture: golden.architecture.clone(), seed: golden.seed, shape };
+            let (file, path) = (family.file(), folder.join(format!("{name}.gguf")));
+            std::fs::write(&path, &file).unwrap();
+            let run = |activations| {
+                let mut options = SessionOptions::default();
+                options.activations = activations;
+                options.context = Some(96);
+                let mut session = transformer.start(&open(&path, false), &options).unwrap();
+                let Prompt { prompt_ids, gen_ids, .. } = golden.prompts.last().unwrap();
+                let mut logits: Vec<f32> = session.eval(prompt_ids).unwrap().to_vec();
+                for id in &gen_ids[..15] {
+                    logits.extend(session.eval(&[*id]).unwrap().iter());
+                }
+                logits
+            };
+            let rms = common::rms(&run(Activations::Int8), &run(Activations::F32));
+            println!("{name}: {rms:.5}");
+            all += &format!("{name} {rms} ");
+            if let Some(Integers { sha256, rms: theirs }) = expected.get(*name) {
+                assert_eq!(hash(&file), *sha256, "{name}: another file than that of the data");
+                println!("{name}: {rms:.5}, llama.cpp {theirs:.5}, ratio {:.3}", rms / theirs);
+                assert!(rms <= theirs * MOST, "{name}: {rms}, where llama.cpp has {theirs}");
+            } else {
+                println!("{name}: not compared");
+            }
+        }
+        all
+    });
+}
+
+/// How much larger a difference may be by chance: which of two roundings is nearer.
+const MOST: f64 = 1.1;
 
 /// A guest that leaves a part of a network out would give wrong text.
 #[test]

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use polychord::api::{self, Engine, Memory64, Policy, Rank};
 use polychord::model::{
-    Activations, Error, Placement, Ranks, Session, SessionOptions, Transformer,
+    Activations, Budget, CancelHandle, Error, Finish, GenerateOptions, Generator, Placement,
+    Progress, Ranks, Session, SessionOptions, Transformer,
 };
 
 use common::architecture::{Family, Shape};
@@ -25,10 +26,11 @@ struct Golden {
 }
 
 /// Models of each kind of memory.
-const MODELS: [(&str, &str); 6] = [
+const MODELS: [(&str, &str); 7] = [
     ("short convolutions", include_str!("data/architectures/lfm2-small.json")),
     ("delta nets", include_str!("data/architectures/qwen35-small.json")),
     ("delta nets and experts", include_str!("data/architectures/qwen3next-small.json")),
+    ("delta nets in turn and experts", include_str!("data/architectures/qwen35moe-small.json")),
     ("windows", include_str!("data/architectures/gemma3-small.json")),
     ("windows and shared keys", include_str!("data/architectures/gemma4-e2b.json")),
     ("latent keys", include_str!("data/architectures/deepseek2-v3.json")),
@@ -120,6 +122,64 @@ fn a_sequence_is_cut_and_copied_whatever_blocks_keep() {
 
 /// Two that compute together, of which the first decides: ranks, or stages.
 type Together = fn(SessionOptions, &Rank) -> SessionOptions;
+
+/// What has to be evaluated again is so in pieces, between which an answer can be interrupted.
+#[test]
+fn evaluating_again_is_divided() {
+    engines_agree("evaluating_again_is_divided", |engine| {
+        let (folder, transformer) =
+            (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
+        let all = sequence();
+        let cut = [&all[..30], &[77, 78]].concat();
+        let mut bits = String::new();
+        for (what, golden) in &MODELS[..5] {
+            let path = save(golden, folder.path());
+            let options = options(Placement::resident32(), 1);
+            let start = || transformer.start(&open(&path, true), &options).unwrap();
+            let expected = eval(&mut start(), &cut);
+
+            let mut session = start();
+            eval(&mut session, &all);
+            assert_eq!(session.rewind(41).unwrap(), 41, "{what}: nothing was forgotten");
+            assert_eq!(session.rewind(30).unwrap(), 0, "{what}");
+            session.extend(&cut[..7]).unwrap();
+            session.extend(&cut[7..20]).unwrap();
+            assert!(eval(&mut session, &cut[20..]) == expected, "{what}: by rewind");
+
+            session.reset();
+            eval(&mut session, &all);
+            let mut generator = Generator::new(session).unwrap();
+            generator.begin(&cut, &GenerateOptions::default()).unwrap();
+            let next = |generator: &mut Generator, budget: &mut Budget| {
+                generator.next_within(budget).map(Result::unwrap)
+            };
+            for seen in [5, 10, 15] {
+                let paused = next(&mut generator, &mut Budget::tokens(5));
+                assert_eq!(paused, Some(Progress::Paused), "{what}");
+                assert_eq!(generator.session().position(), seen, "{what}");
+            }
+            assert!(matches!(
+                next(&mut generator, &mut Budget::unlimited()),
+                Some(Progress::Token(_))
+            ));
+            assert!(generator.logits().as_bytes() == expected, "{what}: by a generator");
+            let mut session = generator.into_session();
+
+            session.reset();
+            eval(&mut session, &all);
+            let (cancel, mut asked) = (CancelHandle::new(), GenerateOptions::default());
+            cancel.cancel();
+            asked.cancel = Some(cancel);
+            let mut generator = Generator::new(session).unwrap();
+            generator.begin(&cut, &asked).unwrap();
+            assert_eq!(next(&mut generator, &mut Budget::unlimited()), None, "{what}");
+            assert_eq!(generator.finish(), Some(Finish::Cancelled), "{what}");
+            assert_eq!(generator.session().position(), 0, "{what}: nothing was evaluated");
+            bits += &format!("{:x?}", &expected[..64]);
+        }
+        bits
+    });
+}
 
 #[test]
 fn ranks_and_stages_that_follow_evaluate_again_where_the_first_does() {
@@ -258,7 +318,7 @@ fn caches_are_as_long_as_windows_need() {
         let qwen35 = 3 * (128 * 3 + 4 * 16 * 16) * 4 + whole * 2 * 2 * 24 * 4;
         // Four blocks, each with one row of 32 and 8 for a position.
         let deepseek = 4 * whole * 40 * 4;
-        for (index, bytes) in [(3, gemma3), (4, gemma4), (0, lfm2), (1, qwen35), (5, deepseek)] {
+        for (index, bytes) in [(4, gemma3), (5, gemma4), (0, lfm2), (1, qwen35), (6, deepseek)] {
             let (what, golden) = MODELS[index];
             let path = save(golden, folder.path());
             for placement in placements(&**engine, &path) {

@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::alloc::{GlobalAlloc, Layout, System};
+
 use polychord_model::config::{Block, Config, Error, gating};
 use polychord_model::families::Family;
 use polychord_model::gguf::{Array, GgmlType, Value};
@@ -40,7 +42,7 @@ fn header(family: &str) -> Writer {
             ("shortconv.l_cache", Value::U32(3)),
             ("attention.head_count_kv", Value::Array(Array::U32(vec![0, 2, 0, 2]))),
         ],
-        "qwen35" | "qwen3next" => &[
+        "qwen35" | "qwen35moe" | "qwen3next" => &[
             ("ssm.conv_kernel", Value::U32(4)),
             ("ssm.state_size", Value::U32(8)),
             ("ssm.group_count", Value::U32(2)),
@@ -244,5 +246,181 @@ fn sizes_that_overflow_are_named() {
         let writer = header(name).without(&key).pair(&key, Value::U32(u32::MAX));
         let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
         assert!(matches!(error, Error::FeedForwardWidth { .. }), "{error}");
+    }
+}
+
+/// Refuses what no header needs: nothing may be allocated because a file says so.
+struct Small;
+
+const MOST_BYTES: usize = 32 << 20;
+
+// SAFETY: all calls go to the system's allocator, or give nothing, which is allowed.
+#[allow(unsafe_code, reason = "an allocator")]
+unsafe impl GlobalAlloc for Small {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.size() > MOST_BYTES {
+            return std::ptr::null_mut();
+        }
+        // SAFETY: the caller's promises are those of `System`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: as above; what was given came from `System`.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Small = Small;
+
+/// The error of a file, if it is refused.
+fn error_of(writer: &Writer) -> Option<String> {
+    match read(&writer.file()) {
+        Ok(gguf) => Config::from_gguf(&gguf).err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Each key of a whole network, missing, of another type, and with numbers that are none of its.
+#[test]
+fn each_key_of_each_family_is_named_where_it_is_wrong() {
+    let numbers = [
+        Value::U32(1_000_000_000),
+        Value::U64(u64::MAX),
+        Value::I32(-1),
+        Value::U32(0),
+        Value::F32(f32::NAN),
+        Value::F32(f32::NEG_INFINITY),
+        Value::Array(Array::U32(vec![])),
+        Value::Array(Array::U32(vec![1, 2, 3])),
+        Value::Array(Array::F32(vec![f32::NAN; 4])),
+    ];
+    let mut wrong = Vec::new();
+    for family in Family::all() {
+        let name = family.architecture();
+        let sound = whole(header(name));
+        for (key, value) in &sound.pairs {
+            let key = String::from_utf8(key.clone()).unwrap();
+            if !key.starts_with(name) {
+                continue;
+            }
+            // What another key or a tensor contradicts then may be named in its place.
+            if let Some(error) = error_of(&sound.clone().without(&key))
+                && !error.contains(name)
+                && !error.contains("blk.")
+            {
+                wrong.push(format!("no {key}: {error}"));
+            }
+            // All are numbers, yes or no, or arrays.
+            let text = sound.clone().without(&key).pair(&key, string("eight"));
+            if let Some(error) = error_of(&text) {
+                if !error.contains(&key) {
+                    wrong.push(format!("{key} = \"eight\": {error}"));
+                }
+            } else if !is_unread(name, &key) {
+                wrong.push(format!("{key} = \"eight\" is taken"));
+            }
+            for number in numbers.iter().filter(|number| *number != value) {
+                let Some(error) = error_of(&sound.clone().without(&key).pair(&key, number.clone()))
+                else {
+                    continue;
+                };
+                // Sizes that are too large together are named by their numbers.
+                let named = [name, "tensor ", "overflow 32 bits"];
+                if error.len() < 20 || !named.iter().any(|it| error.contains(it)) {
+                    wrong.push(format!("{key} = {number}: {error}"));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Keys of the test's header that a family does not need.
+fn is_unread(family: &str, key: &str) -> bool {
+    let is_layer_norm = ["cohere2", "bert", "nomic-bert"].contains(&family);
+    match key.strip_prefix(family) {
+        Some(".attention.layer_norm_epsilon") => !is_layer_norm,
+        Some(".attention.layer_norm_rms_epsilon") => is_layer_norm,
+        _ => false,
+    }
+}
+
+/// Each tensor with another shape, or of a type that does not exist.
+#[test]
+fn each_tensor_of_each_family_is_named_where_it_is_wrong() {
+    let mut wrong = Vec::new();
+    for family in Family::all() {
+        let name = family.architecture();
+        let sound = whole(header(name));
+        for index in 0..sound.tensors.len() {
+            let tensor = String::from_utf8(sound.tensors[index].name.clone()).unwrap();
+            let dims = sound.tensors[index].dims.clone();
+            let mut others = vec![[&dims[..], &[2]].concat(), dims[1..].to_vec()];
+            others.extend((0..dims.len()).map(|at| {
+                let mut other = dims.clone();
+                other[at] += 1;
+                other
+            }));
+            for other in others {
+                let mut writer = Writer { tensors: Vec::new(), ..sound.clone() };
+                for (at, its) in sound.tensors.iter().enumerate() {
+                    let its_name = String::from_utf8(its.name.clone()).unwrap();
+                    let dims = if at == index { &other } else { &its.dims };
+                    writer = writer.tensor(&its_name, GgmlType::F32, dims);
+                }
+                // Some say how large others are, which then are the ones that do not fit.
+                let error = error_of(&writer);
+                let Some(error) = error else {
+                    // How many tokens there are is known by this tensor alone.
+                    if tensor != "token_embd.weight" {
+                        wrong.push(format!("{name}: {tensor}: {dims:?} as {other:?} is taken"));
+                    }
+                    continue;
+                };
+                if !["blk.", &tensor, "output.weight", "token_embd", name]
+                    .iter()
+                    .any(|it| error.contains(it))
+                {
+                    wrong.push(format!("{name}: {tensor}: {dims:?} as {other:?}: {error}"));
+                }
+            }
+            let mut writer = sound.clone();
+            writer.tensors[index].kind = 4711;
+            let error = error_of(&writer).unwrap_or_default();
+            if !error.contains(&tensor) {
+                wrong.push(format!("{name}: {tensor} of no type: {error}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// What the fuzz target `gguf` does, from a whole header of each family: bytes of all kinds at places
+/// of all kinds make an error or a network, and nothing else.
+#[test]
+fn headers_with_some_other_bytes_do_no_harm() {
+    let mut state = 1_u64;
+    let mut random = |most: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % most
+    };
+    for family in Family::all() {
+        let sound = whole(header(family.architecture()));
+        let (file, header) = (sound.file(), sound.header().len());
+        for _ in 0..500 {
+            let mut file = file.clone();
+            for _ in 0..=random(3) {
+                let other = [0, 1, 0x7f, 0x80, 0xff, 4, 8, 9][random(8)];
+                let at = random(header);
+                let long = 1 + random(8);
+                file[at..(at + long).min(header)].fill(other);
+            }
+            if let Ok(gguf) = read(&file) {
+                _ = Config::from_gguf(&gguf);
+            }
+        }
     }
 }

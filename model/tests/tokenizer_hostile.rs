@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use support::{Writer, read, string, strings};
 
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 25] = [
     "default",
     "gpt-2",
     "exaone4",
@@ -34,6 +34,8 @@ const NAMES: [&str; 23] = [
     "falcon",
     "bloom",
     "viking",
+    "superbpe",
+    "chameleon",
 ];
 
 /// Pieces of tokens and texts: some that mean something, in pieces that may touch.

@@ -284,17 +284,26 @@ impl Session {
         Ok(())
     }
 
-    /// Evaluates the sequence again from its beginning if the guests have not kept what its end
-    /// needs: a state cannot be cut, and windows keep little more than they see.
-    fn prepare_to_go_on(&mut self) -> Result<()> {
+    /// Whether the guests have kept what the end of the sequence needs: a state cannot be cut, and
+    /// windows keep little more than they see.
+    fn can_go_on(&self) -> bool {
         let (position, integers) = (self.position(), self.options.activations == Activations::Int8);
         let run = Run { context: self.context, batch: self.batch, integers };
         let config = self.model.config();
         let has_rows = position >= self.restored || config.keeps_all();
-        if has_rows && config.can_go_on(position, self.reached, &run) {
+        has_rows && config.can_go_on(position, self.reached, &run)
+    }
+
+    /// Evaluates the sequence again from its beginning if it cannot go on as it is.
+    fn prepare_to_go_on(&mut self) -> Result<()> {
+        if self.can_go_on() {
             return Ok(());
         }
-        tracing::debug!(position, reached = self.reached, "the sequence is evaluated again");
+        tracing::debug!(
+            position = self.position(),
+            reached = self.reached,
+            "the sequence is evaluated again"
+        );
         let tokens = std::mem::take(&mut self.tokens);
         let evaluated = self.run(&tokens, 0, Wanted::Cache);
         self.tokens = tokens;
@@ -356,7 +365,8 @@ impl Session {
     /// Where blocks have a state in place of keys and values (short convolutions, delta nets), it
     /// cannot be cut: the next [`eval`](Self::eval) computes what is left of the sequence again, which
     /// takes as long as that prompt did. So it does where blocks have a window and more than a batch
-    /// of tokens is forgotten.
+    /// of tokens is forgotten. That is one call, which cannot be stopped in between but by its
+    /// [`call_time`](SessionOptions::call_time); [`rewind`](Self::rewind) leaves it to the caller.
     ///
     /// # Errors
     ///
@@ -369,6 +379,34 @@ impl Session {
         self.tokens.truncate(len as usize);
         self.has_logits &= len == position;
         Ok(())
+    }
+
+    /// Forgets all but the first `len` tokens as [`truncate`](Self::truncate) does, and all of them where
+    /// what is left would have to be computed again; tells how many are left.
+    ///
+    /// The caller then evaluates what is missing, by [`extend`](Self::extend) in pieces if it is long:
+    /// between them it can stop, and no call takes longer than its own tokens do.
+    ///
+    /// ```no_run
+    /// # fn run(session: &mut polychord_session::Session, prompt: &[u32]) -> polychord_session::Result<()> {
+    /// // Goes on behind the first 100 tokens, which the session has seen.
+    /// let seen = session.rewind(100)?;
+    /// for piece in prompt[seen as usize..].chunks(64) {
+    ///     session.extend(piece)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Truncate`] if the sequence is shorter.
+    pub fn rewind(&mut self, len: u32) -> Result<u32> {
+        self.truncate(len)?;
+        if !self.can_go_on() {
+            self.reset();
+        }
+        Ok(self.position())
     }
 
     /// Starts a second session of the same model, module, options and placement, with the same

@@ -381,7 +381,7 @@ impl File<'_> {
             ] {
                 writer.u32(&key(name), value as u32);
             }
-            if self.family.is(&["qwen35"]) {
+            if self.family.is(&["qwen35", "qwen35moe"]) {
                 let sixth = shape.rot as i32 / 6;
                 let sections = [shape.rot as i32 / 2 - 2 * sixth, sixth, sixth, 0];
                 writer.i32s(&key("rope.dimension_sections"), &sections);
@@ -499,7 +499,7 @@ impl File<'_> {
             let decay = family.normal(&name("ssm_a"), heads, 0.3, 0.5);
             let decay: Vec<_> = decay.into_iter().map(|it| -it.abs()).collect();
             self.floats(&name("ssm_a"), &[heads], &decay);
-            if family.is(&["qwen35"]) {
+            if family.is(&["qwen35", "qwen35moe"]) {
                 self.plain(&name("ssm_beta.weight"), heads, dim, 1.5);
                 self.plain(&name("ssm_alpha.weight"), heads, dim, 1.5);
             } else {
@@ -523,7 +523,7 @@ impl File<'_> {
             }
         }
         match family.architecture.as_str() {
-            "gpt-oss" | "seed_oss" | "qwen35" | "qwen3next" => {
+            "gpt-oss" | "seed_oss" | "qwen35" | "qwen35moe" | "qwen3next" => {
                 self.vector(&name("post_attention_norm.weight"), dim, 1.0, 0.2);
             }
             "olmo2" | "exaone4" | "cohere2" => {}
@@ -640,7 +640,7 @@ impl File<'_> {
             self.matrix(&name("ffn_up_shexp.weight"), shared, dim, 1.0);
             self.matrix(&name("ffn_down_shexp.weight"), dim, shared, shape.g_ffn * 1.5);
         }
-        if family.is(&["qwen2moe", "qwen3next"]) {
+        if family.is(&["qwen2moe", "qwen3next", "qwen35moe"]) {
             self.vector(&name("ffn_gate_inp_shexp.weight"), dim, 0.0, 0.2);
         }
     }

@@ -208,6 +208,15 @@ pub(crate) fn logits(session: &mut Session, then: [u32; 3]) -> Vec<u8> {
     all
 }
 
+/// The root of the mean of squared differences.
+pub(crate) fn rms(some: &[f32], others: &[f32]) -> f64 {
+    assert_eq!(some.len(), others.len());
+    let squares = some.iter().zip(others).map(|(a, b)| f64::from(a - b).powi(2));
+    #[allow(clippy::cast_precision_loss, reason = "few numbers")]
+    let count = some.len() as f64;
+    (squares.sum::<f64>() / count).sqrt()
+}
+
 /// The bytes of the 32-bit guest.
 pub(crate) fn guest() -> Vec<u8> {
     let built = concat!(env!("CARGO_MANIFEST_DIR"), "/guest/built/transformer-wasm32-plain.wasm");

@@ -38,6 +38,7 @@ architectures! {
     lfm2::LFM2;
     lfm2moe::LFM2MOE;
     qwen35::QWEN35;
+    qwen35moe::QWEN35MOE;
     qwen3next::QWEN3NEXT;
     deepseek2::DEEPSEEK2;
     mistral4::MISTRAL4;

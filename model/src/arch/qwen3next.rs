@@ -16,6 +16,11 @@ pub(super) const QWEN3NEXT: Architecture = Architecture {
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     read_delta_nets(keys, config, 0)?;
+    read_experts(keys, config)
+}
+
+/// Divides all blocks into experts, of which one serves all tokens, by a gate.
+pub(super) fn read_experts(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     let width = keys.expert_width(config.ffn)?;
     let shared = keys.optional("expert_shared_feed_forward_length", u32::MAX)?;
     let shared = shared.unwrap_or(width);

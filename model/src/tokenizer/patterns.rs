@@ -244,6 +244,47 @@ pub(super) fn han_and_kana(text: &str) -> usize {
     run(text, |c| matches!(c, '一'..='龥' | '\u{3040}'..='\u{30ff}'))
 }
 
+/// `<sentinel:[0-9]+>`
+pub(super) fn sentinel(text: &str) -> usize {
+    let start = "<sentinel:";
+    let Some(rest) = text.strip_prefix(start) else { return 0 };
+    match run(rest, |c| c.is_ascii_digit()) {
+        0 => 0,
+        digits if rest[digits..].starts_with('>') => start.len() + digits + 1,
+        _ => 0,
+    }
+}
+
+/// `(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z`
+pub(super) fn image_token(text: &str) -> usize {
+    let start = "IMGIMG";
+    let Some(rest) = text.strip_prefix(start) else { return 0 };
+    match run(rest, |c| matches!(c, 'A'..='I')) {
+        letters @ 1..=4 if rest[letters..].starts_with('Z') => start.len() + letters + 1,
+        _ => 0,
+    }
+}
+
+/// `[\t\n]`
+pub(super) fn tab_or_line_feed(text: &str) -> usize {
+    one(text, |c| c == '\t' || c == '\n')
+}
+
+/// Four spaces.
+pub(super) fn four_spaces(text: &str) -> usize {
+    if text.starts_with("    ") { 4 } else { 0 }
+}
+
+/// Two spaces.
+pub(super) fn two_spaces(text: &str) -> usize {
+    if text.starts_with("  ") { 2 } else { 0 }
+}
+
+/// `[\p{P}!-/:-@\[-`{-~]`
+pub(super) fn chameleon_mark(text: &str) -> usize {
+    one(text, |c| class(c) == Class::Punctuation || c.is_ascii_punctuation())
+}
+
 /// `[^\n]+`
 pub(super) fn line(text: &str) -> usize {
     text.find('\n').unwrap_or(text.len())

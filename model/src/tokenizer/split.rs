@@ -26,6 +26,9 @@ enum Step {
     Words(&'static [Alternative]),
     /// Cuts off white space at the end: `\s+$`.
     SpaceAtEnd,
+    /// Cuts numbers into groups of three from their end, as people write them. Which characters are
+    /// digits there is known for each rule.
+    Threes(fn(char) -> bool),
 }
 
 /// Which words that are tokens are those tokens, whatever merges would make of them.
@@ -285,6 +288,18 @@ const RULES: &[Rule] = &[
         ])],
     ),
     rule(&["laguna"], &[Step::Words(&[p::line, p::line_feeds]), QWEN2]),
+    rule(&["superbpe"], &[Step::Words(&[p::numbers]), Step::Threes(|c| c.is_ascii_digit())]),
+    rule(
+        &["chameleon"],
+        &[
+            Step::Words(&[p::sentinel]),
+            Step::Words(&[p::image_token]),
+            Step::Words(&[p::tab_or_line_feed, p::four_spaces, p::two_spaces]),
+            NUMBER,
+            Step::Words(&[p::chameleon_mark]),
+            GPT2,
+        ],
+    ),
     rule(&["falcon"], &[Step::Words(&[p::falcon_marks]), GPT2, Step::Words(&[p::three_digits])]),
     rule(&["bloom", "gpt3-finnish", "poro-chat"], &[Step::Words(&[p::bloom_word])]),
     rule(&["viking"], &[Step::Words(&[p::bloom_word]), NUMBER]),
@@ -346,6 +361,7 @@ impl PreTokenizer {
                         let (front, back) = piece.split_at(end);
                         finer.extend([front, back].into_iter().filter(|part| !part.is_empty()));
                     }
+                    Step::Threes(is_digit) => cut_in_threes(*is_digit, piece, &mut finer),
                 }
             }
             pieces = finer;
@@ -373,6 +389,27 @@ fn cut<'a>(alternatives: &[Alternative], text: &'a str, to: &mut Vec<&'a str>) {
     }
     if done < text.len() {
         to.push(&text[done..]);
+    }
+}
+
+/// Cuts each number of `text` into groups of three digits from its end, and off what is in front of it.
+fn cut_in_threes<'a>(is_digit: fn(char) -> bool, text: &'a str, to: &mut Vec<&'a str>) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (before, number) = rest.split_at(rest.find(is_digit).unwrap_or(rest.len()));
+        let (number, behind) =
+            number.split_at(number.find(|c| !is_digit(c)).unwrap_or(number.len()));
+        to.extend(Some(before).filter(|it| !it.is_empty()));
+        let mut left = number.chars().count();
+        let mut digits = number;
+        while left > 0 {
+            let group = if left % 3 == 0 { 3 } else { left % 3 };
+            let end = digits.char_indices().nth(group).map_or(digits.len(), |(end, _)| end);
+            let (first, others) = digits.split_at(end);
+            to.push(first);
+            (digits, left) = (others, left - group);
+        }
+        rest = behind;
     }
 }
 

@@ -203,8 +203,8 @@ fn prepare(job: &Job, session: &mut Session) -> Result<(Sampler, usize)> {
     // The last token is evaluated again if it has been seen: for its logits.
     let cached = common(session.tokens(), &job.prompt).min(most);
     // No more than the context.
-    session.truncate(u32::try_from(cached).unwrap_or(u32::MAX))?;
-    Ok((sampler, cached))
+    let seen = session.rewind(u32::try_from(cached).unwrap_or(u32::MAX))?;
+    Ok((sampler, seen as usize))
 }
 
 /// How many tokens two sequences begin with alike.

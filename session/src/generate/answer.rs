@@ -68,8 +68,9 @@ impl Answer {
         if fits {
             // The last token is evaluated again if it has been seen: for its logits.
             let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
-            // No more than the sequence, whose length is a `u32`.
-            session.truncate(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
+            // No more than the sequence, whose length is a `u32`. What the session cannot go on from is
+            // evaluated like any prompt: in pieces, if somebody watches.
+            session.rewind(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
         }
         Ok(Self {
             model: session.model().clone(),

@@ -169,8 +169,7 @@ impl<'a> Generation<'a> {
         let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
         // The last token is evaluated again if it has been seen: for its logits.
         let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
-        session.truncate(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
-        let seen = session.tokens().len();
+        let seen = session.rewind(u32::try_from(same.min(most)).unwrap_or(u32::MAX))? as usize;
         let mut resumed = Self::new(session, tokenizer, sequence, &sampling, max_tokens)?;
         resumed.sampler = Sampler::after(&sampling, state.drawn)?;
         resumed.begin = (state.begin as usize).min(sequence.len());
