@@ -96,10 +96,11 @@ impl clap::FromArgMatches for Choices {
 }
 
 impl EngineArgs {
-    /// Opens the engine that was asked for.
+    /// Opens the engine that was asked for, for guests that come with this program: its compiler gets the time
+    /// that the largest of them takes on a busy machine.
     pub(crate) fn open(&self) -> Result<Arc<dyn Engine>, Failure> {
         let entry = self.entry()?;
-        Ok(entry.open(&self.choices.options(entry, Author::Unknown)?)?)
+        Ok(entry.open(&self.choices.options(entry, Author::Trusted)?)?)
     }
 
     /// Opens the engine that was asked for, for a guest of this size in bytes. Tells a person if a large one is
