@@ -23,7 +23,7 @@ const TOKENS: usize = 24;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
     let path = args.next().ok_or("usage: batch MODEL.gguf [ENGINE [RANKS]]")?;
-    let engine = polychord::open(args.next().as_deref().unwrap_or("wasmtime"))?;
+    let engine = polychord::open(args.next().as_deref().unwrap_or("wasmer"))?;
     let ranks = args.next().as_deref().unwrap_or("auto").parse()?;
     let model = Model::open(path)?;
     let options = SessionOptions::new().context(256).ranks(ranks);

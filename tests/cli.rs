@@ -88,8 +88,10 @@ impl Done {
     fn of(mut command: Command) -> Self {
         let output = command.output().unwrap();
         let text = |bytes| String::from_utf8(bytes).unwrap();
-        let code = output.status.code().unwrap_or_else(|| panic!("{}", output.status));
-        Self { code, stdout: text(output.stdout), stderr: text(output.stderr) }
+        let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+        let code = output.status.code();
+        let code = code.unwrap_or_else(|| panic!("{} of {command:?}: {stderr}", output.status));
+        Self { code, stdout, stderr }
     }
 
     /// The output of a command that must have gone well.

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use polychord::api::{self, Engine, Memory64, Memory64Choice, Plan, PlannedMemory, Policy};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Error, Model, Placement, Session, SessionOptions, Split, Transformer};
+use polychord::model::{
+    Error, Model, Placement, Ranks, Session, SessionOptions, Split, Transformer,
+};
 use sha2::{Digest, Sha256};
 
 use common::llama::{Llama, Shape};
@@ -450,6 +452,8 @@ fn sessions_share_the_pages_of_one_model() {
         let model = open(&path, true);
         let mut options = options(Placement::resident32());
         options.context = Some(4096);
+        // Each one has activations of its own.
+        options.ranks = Ranks::Exactly(1);
         let run = || {
             let mut session = transformer.start(&model, &options).unwrap();
             let result = logits(&mut session);

@@ -43,7 +43,8 @@ impl Batch {
     /// activations and type of cache, such as [`Session::fork`] and starting with the same options make.
     /// It takes no more than the first of them has in its [`batch`](crate::SessionOptions::batch). Others,
     /// stages of a pipeline and sessions that lead others are evaluated one after another, and so are up to
-    /// three that are left of full tiles of four, as that is not slower. Time and counters of a pass are those of the first of its sessions.
+    /// three that are left of full tiles of four. Time and counters of a pass are those of the first of its
+    /// sessions.
     ///
     /// # Errors
     ///

@@ -357,7 +357,7 @@ impl<'a> Caller<'a> {
         read.map_err(|_| self.outside(ptr, out.len() as u64))
     }
 
-    /// As [`read_segments`](Self::read_segments), the other way.
+    /// Copies bytes to where [`read_segments`](Self::read_segments) reads them.
     #[inline(never)]
     fn write_segments(&mut self, ptr: u64, bytes: &[u8]) -> Result<()> {
         let written = self.host.view().write(self.guest, POINTERS, ptr, bytes);
