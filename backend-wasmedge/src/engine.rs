@@ -55,11 +55,12 @@ impl WasmEdgeEngine {
         check_version(&CoreVersion::version_string())?;
         // The library writes to stdout otherwise, a line for each trap.
         LogManager::log_off();
+        let capabilities = capabilities(config.mode, config.compiler.is_some());
         let cache = match config.mode {
             Mode::Aot => Some(Arc::new(Cache::open(config.cache, config.compiler)?)),
             Mode::Interpreter => None,
         };
-        Ok(Self { capabilities: Arc::new(capabilities(config.mode)), cache })
+        Ok(Self { capabilities: Arc::new(capabilities), cache })
     }
 }
 
@@ -71,7 +72,8 @@ impl Engine for WasmEdgeEngine {
     fn why_not(&self, field: &str) -> Option<&'static str> {
         (field == "memory64").then_some(
             "compiled by WasmEdge 0.17.1, accesses to a 64-bit memory are not checked and reach the \
-             host's memory (WasmEdge#5282); its interpreter checks them",
+             host's memory (WasmEdge#5282); its interpreter checks them, and an engine whose guests are compiled in \
+             a process of their own (Config::compiler) lowers them to 32-bit ones",
         )
     }
 
@@ -94,7 +96,8 @@ impl fmt::Debug for WasmEdgeEngine {
     }
 }
 
-fn capabilities(mode: Mode) -> Capabilities {
+/// What it can do in a mode, and if guests are compiled `apart`, in a process of their own.
+fn capabilities(mode: Mode, apart: bool) -> Capabilities {
     let mut capabilities = Capabilities::new(
         NAME,
         VERSION,
@@ -104,8 +107,10 @@ fn capabilities(mode: Mode) -> Capabilities {
         },
     );
     capabilities.memory64 = match mode {
-        // Compiled accesses to 64-bit memories are not checked (WasmEdge#5282).
-        Mode::Aot => Memory64::LOWERED,
+        // Compiled accesses to 64-bit memories are not checked (WasmEdge#5282). Lowered modules are compiled
+        // without any, but LLVM 21 has crashed on one, which must not end this process.
+        Mode::Aot if apart => Memory64::LOWERED,
+        Mode::Aot => Memory64::Host,
         Mode::Interpreter => Memory64::Native { max_bytes: u64::from(MAX_PAGES64) * PAGE },
     };
     capabilities.multi_memory = true;

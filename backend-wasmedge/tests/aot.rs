@@ -19,8 +19,7 @@ use libtest_mimic::{Arguments, Trial};
 use polychord_backend_wasmedge::{CompilerCommand, Config, WasmEdgeEngine, run_compiler};
 use polychord_runtime_api::spi::{SignalUse, claim_signals};
 use polychord_runtime_api::{
-    Capabilities, Engine, Error, Limits, Memory64, Memory64Choice, ModuleLimits, Requirements,
-    Result, TrapKind, Value,
+    Capabilities, Engine, Error, Limits, Memory64, Requirements, Result, TrapKind, Value,
 };
 use tempfile::TempDir;
 
@@ -300,8 +299,7 @@ fn memory64_is_refused_with_the_reason() {
     let dir = TempDir::new().unwrap();
     let engine = engine(dir.path().join("aot"));
     for wat in ["(module (memory i64 1))", "(module (memory 1) (memory i64 1))"] {
-        let native = ModuleLimits::default().memory64(Memory64Choice::Native);
-        let error = engine.compile_within(&wat::parse_str(wat).unwrap(), &native).err().unwrap();
+        let error = engine.compile(&wat::parse_str(wat).unwrap()).err().unwrap();
         let message = error.to_string();
         assert!(matches!(error, Error::Unmet { .. }), "{error:?}");
         for part in ["memory64", "WasmEdge#5282", "not checked", "interpreter"] {
@@ -316,15 +314,15 @@ fn unclaimed_capabilities_are_refused() {
     let engine = engine(dir.path().join("aot"));
     let Capabilities { memory64, stack_overflow_trap, execution, version, .. } =
         **engine.capabilities();
-    assert_eq!((memory64, stack_overflow_trap), (Memory64::LOWERED, false));
+    assert_eq!((memory64, stack_overflow_trap), (Memory64::Host, false));
     assert_eq!((execution, version), ("AOT", WasmEdgeEngine::VERSION));
     let needs =
-        Requirements::NONE.native_memory64().memory32_bytes((1 << 32) + 1).stack_overflow_trap();
+        Requirements::NONE.memory64_bytes(1).memory32_bytes((1 << 32) + 1).stack_overflow_trap();
     let Err(Error::Unmet { unmet, .. }) = needs.check(engine.capabilities()) else {
         panic!("must be refused")
     };
     let fields: Vec<_> = unmet.iter().map(|unmet| unmet.field).collect();
-    assert_eq!(fields, ["memory32_bytes", "native_memory64", "stack_overflow_trap"]);
+    assert_eq!(fields, ["memory64_bytes", "memory32_bytes", "stack_overflow_trap"]);
 }
 
 /// Why WasmEdge's compiled code must be alone in a process: it has the signal handlers, also

@@ -9,7 +9,7 @@ use polychord_conformance::{Expectations, SpecFloor};
 const EXPECTATIONS: Expectations = Expectations::NONE
     .failures(&[quiet_nan("spec/simd/simd_f32x4.wast"), quiet_nan("spec/simd/simd_f64x2.wast")])
     .spec_floors(&[
-        SpecFloor::new("memory64", 1_524),
+        SpecFloor::new("memory64", 729),
         SpecFloor::new("multi-memory", 912),
         SpecFloor::new("simd", 25_319),
         SpecFloor::new("relaxed-simd", 77),
