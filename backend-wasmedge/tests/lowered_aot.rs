@@ -1,5 +1,6 @@
 //! 64-bit memories, which are lowered for guests that are compiled in a process of their own, do what those of an
 //! engine that has them do.
+#![allow(clippy::print_stderr, reason = "a compiler says why it failed")]
 
 use std::process::ExitCode;
 
