@@ -255,10 +255,7 @@ fn broken_byte_level_vocabularies_are_refused() {
     let error = build(&replace("tokenizer.ggml.model", string("rwkv"))).unwrap_err();
     assert!(error.to_string().contains("rwkv"), "{error}");
     let error = build(&replace("tokenizer.ggml.pre", string("afmoe"))).unwrap_err();
-    assert!(
-        error.to_string().contains("afmoe") && error.to_string().contains("smollm"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("afmoe") && error.to_string().contains("smollm"), "{error}");
     let types = "tokenizer.ggml.token_type";
     assert!(matches!(
         build(&replace(types, Value::Array(Array::I32(vec![1])))),
