@@ -204,7 +204,7 @@ impl CacheType {
     fn check_row(self, len: u32) -> Result<(), Status> {
         let is_good = match self {
             Self::F32 | Self::F16 => true,
-            Self::Q8 => len.is_multiple_of(BLOCK as u32) && len <= MOST_IN_ROW,
+            Self::Q8 => (len as usize).is_multiple_of(BLOCK) && len <= MOST_IN_ROW,
         };
         if is_good { Ok(()) } else { Err(status::BAD_SHAPE) }
     }

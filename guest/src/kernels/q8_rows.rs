@@ -59,7 +59,7 @@ fn expanded<const ROOM: usize>(
 ) {
     let mut room = [0.0; ROOM];
     // Four are multiplied together.
-    let height = ROOM / dim & !3;
+    let height = (ROOM / dim) & !3;
     for (number, keys) in keys.chunks(height * (dim / BLOCK)).enumerate() {
         let room = &mut room[..keys.len() * BLOCK];
         Q8_0::expand(keys.as_flattened(), room);
