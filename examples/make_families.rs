@@ -9,16 +9,8 @@ mod common;
 
 use std::path::Path;
 
-use common::architecture::{Family, Shape};
+use common::architecture::Family;
 use common::encoders::Encoder;
-
-/// What is needed of a file in tests/data/architectures.
-#[derive(serde::Deserialize)]
-struct Golden {
-    architecture: String,
-    seed: u64,
-    model: Shape,
-}
 
 /// What is needed of a file in tests/data/embeddings.
 #[derive(serde::Deserialize)]
@@ -45,8 +37,7 @@ fn main() {
 }
 
 fn family(json: &[u8]) -> Vec<u8> {
-    let Golden { architecture, seed, model: shape } = serde_json::from_slice(json).unwrap();
-    Family { architecture, seed, shape }.file()
+    serde_json::from_slice::<Family>(json).unwrap().file()
 }
 
 fn encoder(json: &[u8]) -> Vec<u8> {

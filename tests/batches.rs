@@ -5,7 +5,7 @@ mod common;
 #[path = "common/traps.rs"]
 mod traps;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use polychord::api::abi::transformer::status;
 use polychord::api::{self, Engine, Memory64, Policy};
@@ -14,16 +14,9 @@ use polychord::model::{
     SessionOptions, Split, Transformer,
 };
 
-use common::architecture::{Family, Shape};
+use common::architecture::Family;
 use common::{each_engine, engines_agree, open, test_name};
 use traps::trapping;
-
-#[derive(serde::Deserialize)]
-struct Golden {
-    architecture: String,
-    seed: u64,
-    model: Shape,
-}
 
 /// A model of each kind of what stands in the place of attention, of what goes in and comes out of it,
 /// and of feed-forward parts.
@@ -44,14 +37,6 @@ const MODELS: [(&str, &str); 15] = [
     ("delta nets", include_str!("data/architectures/qwen35-small.json")),
     ("delta nets and experts", include_str!("data/architectures/qwen3next-small.json")),
 ];
-
-/// Writes a model to a folder.
-fn save(golden: &str, folder: &Path) -> PathBuf {
-    let Golden { architecture, seed, model } = serde_json::from_str(golden).unwrap();
-    let path = folder.join(format!("{architecture}-{seed}.gguf"));
-    std::fs::write(&path, Family { architecture, seed, shape: model }.file()).unwrap();
-    path
-}
 
 fn options(placement: Placement, ranks: u32) -> SessionOptions {
     let mut options = SessionOptions::new().context(96).placement(placement).batch(4);
@@ -143,7 +128,7 @@ fn each_session_has_the_bits_that_it_has_alone() {
         let transformer = Transformer::new(engine).unwrap();
         let mut bits = String::new();
         for (what, golden) in MODELS {
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             let model = open(&path, true);
             let one = options(Placement::resident32(), 1);
             let expected = alone(|| transformer.start(&model, &one).unwrap());
@@ -175,7 +160,7 @@ fn numbers_copies_and_caches_apart_change_no_bit() {
             include_str!("data/architectures/llama-wide.json"),
             include_str!("data/architectures/qwen3moe-wide.json"),
         ] {
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             let apart = Placement::sharded32(2).with_split(Split::CacheApart);
             for (mapped, placement) in
                 [(false, Placement::resident32()), (true, apart.unwrap_or(Placement::sharded32(3)))]
@@ -222,7 +207,7 @@ fn sessions_are_cut_copied_and_dropped_between_steps() {
         let transformer = Transformer::new(engine).unwrap();
         let mut bits = String::new();
         for (what, golden) in MODELS {
-            let model = open(&save(golden, folder.path()), true);
+            let model = open(&Family::of(golden).save(folder.path()), true);
             let options = options(Placement::resident32(), 1);
             let fresh = |tokens: &[u32]| {
                 let mut session = transformer.start(&model, &options).unwrap();
@@ -261,8 +246,8 @@ fn what_cannot_be_computed_leaves_all_as_they_were() {
     each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
         let transformer = Transformer::new(engine).unwrap();
-        let model = open(&save(MODELS[13].1, folder.path()), true);
-        let other = open(&save(MODELS[0].1, folder.path()), true);
+        let model = open(&Family::of(MODELS[13].1).save(folder.path()), true);
+        let other = open(&Family::of(MODELS[0].1).save(folder.path()), true);
         let options = options(Placement::resident32(), 1);
         assert!(matches!(Batch::step(&mut []), Err(Error::EmptyPrompt)));
         let mut sessions = four(&transformer, &model, &options);
@@ -310,7 +295,7 @@ fn a_step_that_was_stopped_anywhere_is_repeated_with_the_same_bits() {
         let hostile = Transformer::from_wasm(engine, &trapping(&built, 977, 4)).unwrap();
         let mut bits = String::new();
         for (what, golden) in [MODELS[0], MODELS[7], MODELS[10], MODELS[13]] {
-            let model = open(&save(golden, folder.path()), true);
+            let model = open(&Family::of(golden).save(folder.path()), true);
             let options = options(Placement::resident32(), 1);
             let mut sessions: Vec<_> =
                 (0..4).map(|_| hostile.start(&model, &options).unwrap()).collect();

@@ -6,7 +6,7 @@ mod common;
 #[path = "common/traps.rs"]
 mod traps;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use polychord::api::{self, Engine, Memory64, Policy, Rank};
 use polychord::model::{
@@ -14,16 +14,9 @@ use polychord::model::{
     Progress, Ranks, Session, SessionOptions, Transformer,
 };
 
-use common::architecture::{Family, Shape};
+use common::architecture::Family;
 use common::{each_engine, engines_agree, open, test_name, transformer};
 use traps::trapping;
-
-#[derive(serde::Deserialize)]
-struct Golden {
-    architecture: String,
-    seed: u64,
-    model: Shape,
-}
 
 /// Models of each kind of memory.
 const MODELS: [(&str, &str); 7] = [
@@ -35,14 +28,6 @@ const MODELS: [(&str, &str); 7] = [
     ("windows and shared keys", include_str!("data/architectures/gemma4-e2b.json")),
     ("latent keys", include_str!("data/architectures/deepseek2-v3.json")),
 ];
-
-/// Writes a model to a folder.
-fn save(golden: &str, folder: &Path) -> PathBuf {
-    let Golden { architecture, seed, model } = serde_json::from_str(golden).unwrap();
-    let path = folder.join(format!("{architecture}-{seed}.gguf"));
-    std::fs::write(&path, Family { architecture, seed, shape: model }.file()).unwrap();
-    path
-}
 
 fn options(placement: Placement, ranks: u32) -> SessionOptions {
     let mut options = SessionOptions::default();
@@ -83,7 +68,7 @@ fn a_sequence_is_cut_and_copied_whatever_blocks_keep() {
             (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
         let mut bits = String::new();
         for (what, golden) in MODELS {
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             let start =
                 |options: &SessionOptions| transformer.start(&open(&path, true), options).unwrap();
             let all = sequence();
@@ -133,7 +118,7 @@ fn evaluating_again_is_divided() {
         let cut = [&all[..30], &[77, 78]].concat();
         let mut bits = String::new();
         for (what, golden) in &MODELS[..5] {
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             let options = options(Placement::resident32(), 1);
             let start = || transformer.start(&open(&path, true), &options).unwrap();
             let expected = eval(&mut start(), &cut);
@@ -191,7 +176,7 @@ fn ranks_and_stages_that_follow_evaluate_again_where_the_first_does() {
             |options, rank| options.placement(Placement::sharded32(2)).stage(rank.clone()),
         ];
         for (what, golden) in MODELS {
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             let start =
                 |options: &SessionOptions| transformer.start(&open(&path, true), options).unwrap();
             let all = sequence();
@@ -234,7 +219,7 @@ fn a_stage_alone_is_neither_saved_nor_restored() {
     each_engine(test_name!(), |engine| {
         let (folder, transformer) =
             (tempfile::tempdir().unwrap(), Transformer::new(engine).unwrap());
-        let path = save(MODELS[0].1, folder.path());
+        let path = Family::of(MODELS[0].1).save(folder.path());
         let model = open(&path, true);
         let mut bytes = Vec::new();
         let alone = options(Placement::sharded32(2), 1);
@@ -262,7 +247,7 @@ fn a_stopped_session_goes_on_whatever_blocks_keep() {
             let hostile = trapping(&built.unwrap(), 1_777, 4);
             let hostile = Transformer::from_wasm(engine, &hostile).unwrap();
             for (what, golden) in MODELS {
-                let path = save(golden, folder.path());
+                let path = Family::of(golden).save(folder.path());
                 let model = open(&path, true);
                 let all = sequence();
                 let turns = |session: &mut Session, stops: &mut usize| {
@@ -320,7 +305,7 @@ fn caches_are_as_long_as_windows_need() {
         let deepseek = 4 * whole * 40 * 4;
         for (index, bytes) in [(4, gemma3), (5, gemma4), (0, lfm2), (1, qwen35), (6, deepseek)] {
             let (what, golden) = MODELS[index];
-            let path = save(golden, folder.path());
+            let path = Family::of(golden).save(folder.path());
             for placement in placements(&**engine, &path) {
                 let options = options(placement.clone(), 1);
                 let session = transformer.start(&open(&path, true), &options).unwrap();

@@ -69,9 +69,7 @@ impl Embedder {
     ) -> Result<Self> {
         let first = transformer.start(model, session)?;
         let (context, bytes) = (first.context(), bytes_beside_weights(&first));
-        if let Some(budget) = options.memory_bytes.filter(|budget| *budget < bytes) {
-            return Err(Error::Budget { needed: bytes, budget, context });
-        }
+        options.sessions_that_fit(bytes, context)?;
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new(), metrics });
         let (model, session) = (model.clone(), session.clone());
         let start = move || transformer.start(&model, &session);

@@ -71,9 +71,8 @@ impl Batch {
 fn step_by_group(members: &mut [(&mut Session, u32)]) -> Result<Batch> {
     let mut batch = Batch::default();
     for group in groups(members) {
-        let mut of_group: Vec<_> = (0..).zip(members.iter_mut()).collect();
-        of_group.retain(|(index, _)| group.contains(index));
-        let mut of_group: Vec<_> = of_group.into_iter().map(|(_, member)| member).collect();
+        let of_group = (0..).zip(members.iter_mut()).filter(|(index, _)| group.contains(index));
+        let mut of_group: Vec<_> = of_group.map(|(_, member)| member).collect();
         let (together, alone) = of_group.split_at_mut(worth(group.len()));
         if !together.is_empty() {
             step_together(together)?;

@@ -409,6 +409,18 @@ impl Session {
         Ok(self.position())
     }
 
+    /// Forgets what does not begin as `sequence` does, as [`rewind`](Self::rewind) forgets; tells how many of
+    /// its tokens are left.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`rewind`](Self::rewind).
+    pub fn rewind_to(&mut self, sequence: &[u32]) -> Result<u32> {
+        let same = self.tokens.iter().zip(sequence).take_while(|(a, b)| a == b).count();
+        // No more than the context.
+        self.rewind(u32::try_from(same).unwrap_or(u32::MAX))
+    }
+
     /// Starts a second session of the same model, module, options and placement, with the same
     /// sequence and logits, which goes its own way from then on.
     ///

@@ -1,5 +1,7 @@
 //! How weights come into guests: as pages of the file, or as a copy in huge pages.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -80,7 +82,12 @@ impl Load {
 
 impl Facts {
     fn of(file: u64, use_of: Use) -> Self {
-        let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+        // Enough for what is looked for; what follows in some of them is long on large machines.
+        let text = |path| {
+            let mut text = String::new();
+            let read = File::open(path).and_then(|file| file.take(4096).read_to_string(&mut text));
+            read.map_or_else(|_| String::new(), |_| text)
+        };
         Self {
             maps: cfg!(target_os = "linux"),
             file,

@@ -3,6 +3,8 @@
 #![allow(clippy::cast_possible_truncation, reason = "small models")]
 #![allow(clippy::cast_precision_loss, reason = "small models")]
 
+use std::path::{Path, PathBuf};
+
 use polychord::model::gguf::GgmlType;
 use sha2::{Digest, Sha256};
 
@@ -129,11 +131,12 @@ impl Shape {
     }
 }
 
-/// A model of one architecture.
-#[derive(Clone, Debug)]
+/// A model of one architecture: what a file in `tests/data/architectures` says of it.
+#[derive(Clone, Debug, serde::Deserialize)]
 pub(crate) struct Family {
     pub(crate) architecture: String,
     pub(crate) seed: u64,
+    #[serde(rename = "model")]
     pub(crate) shape: Shape,
 }
 
@@ -145,6 +148,18 @@ struct File<'a> {
 }
 
 impl Family {
+    /// The model of such a file.
+    pub(crate) fn of(json: &str) -> Self {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// Writes it to a folder.
+    pub(crate) fn save(&self, folder: &Path) -> PathBuf {
+        let path = folder.join(format!("{}-{}.gguf", self.architecture, self.seed));
+        std::fs::write(&path, self.file()).unwrap();
+        path
+    }
+
     /// With another length of the context, which changes nothing but that.
     pub(crate) fn with_context(mut self, context: u32) -> Self {
         self.shape.ctx = context as usize;

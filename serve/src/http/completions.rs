@@ -56,20 +56,7 @@ fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure>
         let ids = tokenizer.encode_prompt(&text, SpecialTokens::Parse);
         ids.map_err(|error| Failure::param("prompt", error.to_string()))
     };
-    let vocabulary = tokenizer.vocab_size();
-    let ids = |ids: Vec<u32>| match ids.iter().find(|id| **id >= vocabulary) {
-        None => Ok(ids),
-        Some(id) => {
-            let message = format!("token {id} is not in the vocabulary of {vocabulary}");
-            Err(Failure::param("prompt", message))
-        }
-    };
-    let prompts = match prompts {
-        Prompts::Text(one) => vec![text(one)?],
-        Prompts::Tokens(one) => vec![ids(one)?],
-        Prompts::Texts(many) => many.into_iter().map(text).collect::<Result<_, _>>()?,
-        Prompts::TokenLists(many) => many.into_iter().map(ids).collect::<Result<_, _>>()?,
-    };
+    let prompts = prompts.encode("prompt", tokenizer.vocab_size(), text)?;
     if prompts.is_empty() || prompts.len() > MOST_PROMPTS {
         let message =
             format!("there are {} prompts, it must be 1 to {MOST_PROMPTS}", prompts.len());

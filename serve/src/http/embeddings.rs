@@ -122,17 +122,7 @@ fn texts(tokenizer: &Tokenizer, input: Prompts, context: u32) -> Result<Vec<Vec<
             .encode_document(&text, SpecialTokens::AsText)
             .map_err(|error| wrong(error.to_string()))
     };
-    let vocabulary = tokenizer.vocab_size();
-    let ids = |ids: Vec<u32>| match ids.iter().find(|id| **id >= vocabulary) {
-        None => Ok(ids),
-        Some(id) => Err(wrong(format!("token {id} is not in the vocabulary of {vocabulary}"))),
-    };
-    let texts = match input {
-        Prompts::Text(one) => vec![text(one)?],
-        Prompts::Tokens(one) => vec![ids(one)?],
-        Prompts::Texts(many) => many.into_iter().map(text).collect::<Result<_, _>>()?,
-        Prompts::TokenLists(many) => many.into_iter().map(ids).collect::<Result<_, _>>()?,
-    };
+    let texts = input.encode("input", tokenizer.vocab_size(), text)?;
     if texts.is_empty() || texts.len() > MOST_TEXTS {
         return Err(wrong(format!(
             "input has {} texts, it must be 1 to {MOST_TEXTS}",

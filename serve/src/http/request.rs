@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use polychord_model::chat::Json;
 use serde::Deserialize;
 
+use super::failure::Failure;
+
 /// `POST /v1/chat/completions`.
 #[derive(Debug, Deserialize)]
 pub(super) struct ChatRequest {
@@ -92,6 +94,34 @@ pub(super) enum Prompts {
     Tokens(Vec<u32>),
     Texts(Vec<String>),
     TokenLists(Vec<Vec<u32>>),
+}
+
+impl Prompts {
+    /// The tokens of each, those of texts by `text`.
+    ///
+    /// # Errors
+    ///
+    /// A failure that names the parameter, if a token is not in the vocabulary; and the failures of `text`.
+    pub(super) fn encode(
+        self,
+        param: &'static str,
+        vocabulary: u32,
+        text: impl Fn(String) -> Result<Vec<u32>, Failure>,
+    ) -> Result<Vec<Vec<u32>>, Failure> {
+        let ids = |ids: Vec<u32>| match ids.iter().find(|id| **id >= vocabulary) {
+            None => Ok(ids),
+            Some(id) => {
+                let message = format!("token {id} is not in the vocabulary of {vocabulary}");
+                Err(Failure::param(param, message))
+            }
+        };
+        match self {
+            Self::Text(one) => Ok(vec![text(one)?]),
+            Self::Tokens(one) => Ok(vec![ids(one)?]),
+            Self::Texts(many) => many.into_iter().map(text).collect(),
+            Self::TokenLists(many) => many.into_iter().map(ids).collect(),
+        }
+    }
 }
 
 /// What both have.

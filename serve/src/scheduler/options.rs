@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::error::{Error, Result};
+
 /// How the answers of a model share the machine.
 ///
 /// ```
@@ -90,5 +92,15 @@ impl SchedulerOptions {
     pub const fn piece(mut self, tokens: usize) -> Self {
         self.piece = tokens;
         self
+    }
+
+    /// How many sessions fit into the memory that is set aside, at least one, each with this many bytes beside
+    /// the weights and this many tokens of context.
+    pub(crate) fn sessions_that_fit(&self, needed: u64, context: u32) -> Result<usize> {
+        match self.memory_bytes {
+            Some(budget) if budget < needed => Err(Error::Budget { needed, budget, context }),
+            Some(budget) => Ok(usize::try_from(budget / needed.max(1)).unwrap_or(usize::MAX)),
+            None => Ok(usize::MAX),
+        }
     }
 }

@@ -201,9 +201,7 @@ fn prepare(job: &Job, session: &mut Session) -> Result<(Sampler, usize)> {
         return Err(Error::ContextFull { asked, used: 0, context, limit });
     }
     // The last token is evaluated again if it has been seen: for its logits.
-    let cached = common(session.tokens(), &job.prompt).min(most);
-    // No more than the context.
-    let seen = session.rewind(u32::try_from(cached).unwrap_or(u32::MAX))?;
+    let seen = session.rewind_to(&job.prompt[..most])?;
     Ok((sampler, seen as usize))
 }
 

@@ -17,7 +17,7 @@ use super::shared::{Shared, gauge};
 use super::shelf::Shelf;
 use super::slot::{Candidate, Place, Slot, choose};
 use super::turn::{Turn, common};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The thread that evaluates: its sessions, and what they compute.
 pub(super) struct Worker {
@@ -48,14 +48,7 @@ impl Worker {
     ) -> Result<Self> {
         let first = transformer.start(model, session)?;
         let context = first.context();
-        let needed = bytes_beside_weights(&first);
-        let fitting = match options.memory_bytes {
-            Some(budget) if budget < needed => {
-                return Err(Error::Budget { needed, budget, context });
-            }
-            Some(budget) => usize::try_from(budget / needed.max(1)).unwrap_or(usize::MAX),
-            None => usize::MAX,
-        };
+        let fitting = options.sessions_that_fit(bytes_beside_weights(&first), context)?;
         let worker = Self {
             shared,
             transformer,
@@ -257,7 +250,7 @@ impl Worker {
         if ready.is_empty() {
             return;
         }
-        let passes = if let Some(batch) = self.step_together(&ready) {
+        let passes = if let Some(batch) = self.step_together() {
             ready.iter().for_each(|index| self.choose(*index));
             batch.passes
         } else {
@@ -270,12 +263,12 @@ impl Worker {
         }
     }
 
-    /// Evaluates the next token of slots that have one; none if that fails.
-    fn step_together(&mut self, ready: &[usize]) -> Option<Batch> {
+    /// Evaluates the next token of all that are at one; none if that fails.
+    fn step_together(&mut self) -> Option<Batch> {
         let mut members = Vec::new();
-        for (index, slot) in self.slots.iter_mut().enumerate() {
+        for slot in &mut self.slots {
             let Slot { session, turn: Some(turn), .. } = slot else { continue };
-            if let ([token], true) = (turn.rest(session), ready.contains(&index)) {
+            if let [token] = turn.rest(session) {
                 members.push((session, *token));
             }
         }

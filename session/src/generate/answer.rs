@@ -66,11 +66,9 @@ impl Answer {
         let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
         let fits = sequence.len() <= session.context() as usize;
         if fits {
-            // The last token is evaluated again if it has been seen: for its logits.
-            let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
-            // No more than the sequence, whose length is a `u32`. What the session cannot go on from is
-            // evaluated like any prompt: in pieces, if somebody watches.
-            session.rewind(u32::try_from(same.min(most)).unwrap_or(u32::MAX))?;
+            // The last token is evaluated again if it has been seen: for its logits. What the session cannot
+            // go on from is evaluated like any prompt: in pieces, if somebody watches.
+            session.rewind_to(&sequence[..most])?;
         }
         Ok(Self {
             model: session.model().clone(),

@@ -168,8 +168,7 @@ impl<'a> Generation<'a> {
         let sampling = sampling_of(&state.sampling)?;
         let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
         // The last token is evaluated again if it has been seen: for its logits.
-        let same = session.tokens().iter().zip(sequence).take_while(|(a, b)| a == b).count();
-        let seen = session.rewind(u32::try_from(same.min(most)).unwrap_or(u32::MAX))? as usize;
+        let seen = session.rewind_to(&sequence[..most])? as usize;
         let mut resumed = Self::new(session, tokenizer, sequence, &sampling, max_tokens)?;
         resumed.sampler = Sampler::after(&sampling, state.drawn)?;
         resumed.begin = (state.begin as usize).min(sequence.len());

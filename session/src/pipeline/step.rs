@@ -12,11 +12,10 @@ impl Pipeline {
     /// Whether [`step`](Self::step) can take a token of that one's sequence.
     pub(crate) fn steps_with(&self, other: &Self) -> bool {
         let name = |it: &Self| it.rank.as_ref().map(|rank| (rank.index(), rank.count()));
-        let blocks = |it: &Self| it.shards.iter().map(|it| it.blocks().clone()).collect::<Vec<_>>();
         self.stages.is_none()
             && other.stages.is_none()
             && name(self) == name(other)
-            && blocks(self) == blocks(other)
+            && self.shards.iter().map(Place::blocks).eq(other.shards.iter().map(Place::blocks))
     }
 
     /// Computes a token of each of several sequences together with the other ranks, as

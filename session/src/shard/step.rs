@@ -43,9 +43,12 @@ impl Shard {
         let Some((position, positions)) = positions.split_first() else { return Ok(()) };
         let rows = self.mixed_rows(block, 1 + positions.len())?;
         let own = self.mixed_rows(block, 1)?;
-        // The first row is where it is, but its result may be elsewhere than that of one row alone.
-        self.stage(export::MIX, &[block, *position].map(|it| Value::I32(it.cast_signed())))?;
-        for (from, to) in results(&own).zip(results(&rows)) {
+        self.mix_row(block, *position)?;
+        // The first row is where it is. Its result is elsewhere than that of one row alone where ranks have
+        // theirs one behind the other.
+        let moved =
+            results(&own).zip(results(&rows)).filter(|(from, to)| from.address != to.address);
+        for (from, to) in moved {
             let mut bytes = vec![0; length(&*self.runtime, from)?];
             let read = self.runtime.read_memory(0, from.address, &mut bytes);
             let moved = read.and_then(|()| self.runtime.write_memory(0, to.address, &bytes));
@@ -64,12 +67,16 @@ impl Shard {
             for (from, to) in gotten(&rows).zip(gotten(&its)) {
                 copy(&*self.runtime, (from, row), &mut *other.runtime, (to, 0))?;
             }
-            other.stage(export::MIX, &[block, *position].map(|it| Value::I32(it.cast_signed())))?;
+            other.mix_row(block, *position)?;
             for (from, to) in results(&its).zip(results(&rows)) {
                 copy(&*other.runtime, (from, 0), &mut *self.runtime, (to, row))?;
             }
         }
         Ok(())
+    }
+
+    fn mix_row(&mut self, block: u32, position: u32) -> Result<()> {
+        self.stage(export::MIX, &[block, position].map(|it| Value::I32(it.cast_signed())))
     }
 
     /// What a block gets and gives where positions meet, in the places that it has for as many rows.
@@ -122,7 +129,7 @@ impl Shard {
             let read = self.runtime.read_memory(0, at as u64, &mut bytes);
             read.map_err(|_| outside(export::HEAD_ROWS))?;
             let mut parts = bytes.chunks_exact(count * 4);
-            for part in parts.by_ref().take(1) {
+            if let Some(part) = parts.next() {
                 self.write_some_logits(first, part)?;
             }
             for (other, part) in others.iter_mut().zip(parts) {
