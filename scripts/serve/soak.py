@@ -1,8 +1,8 @@
-"""Requests of all kinds for a time, and whether the server grows: soak.py URL PID MINUTES.
+"""Requests of all kinds for a time, and whether the server grows: soak.py URL PID MINUTES [SAMPLES].
 
 Rounds of conversations that go on (more than there are sessions, so that they wait as snapshots and come back), of
 streams that are closed, of clients that are killed, and of bodies that are none. After each, when nothing runs, memory,
-descriptors and threads are read from /proc. What they are in the last third of the time has to be within 2 % of
+descriptors, mappings and threads are read from /proc, and written to the file SAMPLES, a line of JSON each. What they are in the last third of the time has to be within 2 % of
 the first third after a quarter for warming up; of threads, which come and go, there must not be more than before.
 """
 
@@ -20,6 +20,7 @@ from http.client import HTTPConnection
 from urllib.parse import urlparse
 
 url, pid, minutes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+samples_path = sys.argv[4] if len(sys.argv) > 4 else os.devnull
 address = urlparse(url).netloc
 CHAT = "/v1/chat/completions"
 draw = random.Random(7)
@@ -113,7 +114,11 @@ def sample():
     time.sleep(0.3)
     with open(f"/proc/{pid}/status") as file:
         status = dict(line.split(":", 1) for line in file)
+    with open(f"/proc/{pid}/maps") as file:
+        mappings = sum(1 for _ in file)
     return {
+        "seconds": round(time.monotonic() - begun, 1),
+        "mappings": mappings,
         "memory": int(status["VmRSS"].split()[0]) * 1024,
         "threads": int(status["Threads"]),
         "descriptors": len(os.listdir(f"/proc/{pid}/fd")),
@@ -131,6 +136,8 @@ with ThreadPoolExecutor(6) as pool:
         for kind in pool.map(lambda job: job(), jobs):
             counts[kind] = counts.get(kind, 0) + 1
         samples.append(sample())
+        with open(samples_path, "a") as file:
+            file.write(json.dumps(samples[-1]) + "\n")
 total = metrics()
 print(f"{len(samples)} rounds in {(time.monotonic() - begun) / 60:.1f} minutes: {counts}")
 print(f"{total['polychord_generated_tokens_total']:,.0f} tokens, {total['polychord_restored_total']:,.0f} conversations "
