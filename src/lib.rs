@@ -84,6 +84,10 @@
     doc = "| [`serve`] | an OpenAI-compatible server, by the feature `serve` |"
 )]
 #![cfg_attr(
+    all(feature = "isolate", target_os = "linux"),
+    doc = "| [`isolate`] | sessions in a process that may only compute, by the feature `isolate` |"
+)]
+#![cfg_attr(
     feature = "wasi",
     doc = "| [`wasi`] | WASI for guests of one's own, by the feature `wasi` |"
 )]
@@ -274,6 +278,8 @@ pub use polychord_backend_wasmtime as wasmtime;
 pub use polychord_code_cache as code_cache;
 #[cfg(feature = "hub")]
 pub use polychord_hub as hub;
+#[cfg(all(feature = "isolate", target_os = "linux"))]
+pub use polychord_isolate as isolate;
 pub use polychord_receipts as receipts;
 pub use polychord_runtime_api as api;
 #[cfg(feature = "serve")]

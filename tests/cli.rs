@@ -5,6 +5,9 @@
 #[path = "cli/answers.rs"]
 mod answers;
 mod common;
+#[cfg(target_os = "linux")]
+#[path = "cli/isolate.rs"]
+mod isolate;
 
 use std::fs;
 use std::io::Write as _;
@@ -139,6 +142,11 @@ fn model() -> Llama {
     model
 }
 
+#[cfg(target_os = "linux")]
+fn has_landlock() -> bool {
+    fs::read_to_string("/sys/kernel/security/lsm").map_or(true, |lsm| lsm.contains("landlock"))
+}
+
 /// The cache of all these tests, below the build's own folder, so that it is made once.
 fn cache() -> &'static Path {
     Path::new(concat!(env!("CARGO_TARGET_TMPDIR"), "/cli-cache"))
@@ -153,7 +161,7 @@ fn help_and_version() {
         let help = place.run(&[command, "--help"]).out();
         assert!(help.contains("Usage: polychord"), "{help}");
     }
-    assert!(!help.contains("compile-guest"), "{help}");
+    assert!(!help.contains("compile-guest") && !help.contains("isolated-session"), "{help}");
     let version = place.run(&["--version"]).out();
     assert_eq!(version.trim(), concat!("polychord ", env!("CARGO_PKG_VERSION")));
 }

@@ -1,9 +1,9 @@
-"""Requests of all kinds for a time, and whether the server grows: soak.py URL PID MINUTES [SAMPLES].
+"""Requests of all kinds for a time, and whether the server grows: soak.py URL PID MINUTES [SAMPLES [PAUSE]].
 
 Rounds of conversations that go on (more than there are sessions, so that they wait as snapshots and come back), of
 streams that are closed, of clients that are killed, and of bodies that are none. After each, when nothing runs, memory,
-descriptors, mappings and threads are read from /proc, and written to the file SAMPLES, a line of JSON each. What they are in the last third of the time has to be within 2 % of
-the first third after a quarter for warming up; of threads, which come and go, there must not be more than before.
+descriptors, mappings and threads are read from /proc, and written to the file SAMPLES, a line of JSON each; then
+all wait for PAUSE seconds. What they are in the last third of the time has to be within 2 % of the first third after a quarter for warming up; of threads, which come and go, there must not be more than before.
 """
 
 import json
@@ -23,11 +23,12 @@ url, pid, minutes = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 samples_path = sys.argv[4] if len(sys.argv) > 4 else os.devnull
 address = urlparse(url).netloc
 CHAT = "/v1/chat/completions"
+pause = float(sys.argv[5]) if len(sys.argv) > 5 else 0.0
 draw = random.Random(7)
 
 
 def post(path, body):
-    connection = HTTPConnection(address, timeout=300)
+    connection = HTTPConnection(address, timeout=900)
     connection.request("POST", path, body if isinstance(body, bytes) else json.dumps(body))
     return connection, connection.getresponse()
 
@@ -138,6 +139,7 @@ with ThreadPoolExecutor(6) as pool:
         samples.append(sample())
         with open(samples_path, "a") as file:
             file.write(json.dumps(samples[-1]) + "\n")
+        time.sleep(pause)
 total = metrics()
 print(f"{len(samples)} rounds in {(time.monotonic() - begun) / 60:.1f} minutes: {counts}")
 print(f"{total['polychord_generated_tokens_total']:,.0f} tokens, {total['polychord_restored_total']:,.0f} conversations "
@@ -146,7 +148,7 @@ assert total["polychord_restored_total"] > 0 and total.get("polychord_faults_tot
 steady = samples[len(samples) // 4 :]
 third = max(1, len(steady) // 3)
 failed = False
-for key in ("memory", "descriptors", "threads"):
+for key in ("memory", "descriptors", "mappings", "threads"):
     first, last = (statistics.mean(it[key] for it in part) for part in (steady[:third], steady[-third:]))
     change = last / first - 1
     print(f"{key}: {first:,.0f} and then {last:,.0f}, {change:+.2%}; {min(it[key] for it in samples):,} to {max(it[key] for it in samples):,}")

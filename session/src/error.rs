@@ -255,6 +255,12 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+    /// A session that computes in another process is gone, or could not do what was asked.
+    #[error("{}", Printable(reason))]
+    Isolated {
+        /// What happened, in the words of the crate that has the process.
+        reason: String,
+    },
     /// There is nothing to start from.
     #[error("the prompt has no tokens, and the model adds none: give some text")]
     EmptyPrompt,

@@ -51,6 +51,7 @@ mod calls;
 mod digests;
 mod embed;
 mod error;
+mod evaluate;
 mod files;
 mod header;
 mod lead;
@@ -73,6 +74,7 @@ pub use build::SimdFlavor;
 pub use digests::{sampling_by_name, sampling_of};
 pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
+pub use evaluate::Evaluate;
 pub use files::{open_source, open_source_mapped};
 pub use generate::{
     Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,

@@ -10,6 +10,7 @@ use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
+use crate::evaluate::rewind_to;
 use crate::model::Model;
 use crate::options::{Ranks, SessionOptions};
 use crate::pipeline::Wanted;
@@ -416,9 +417,7 @@ impl Session {
     ///
     /// The errors of [`rewind`](Self::rewind).
     pub fn rewind_to(&mut self, sequence: &[u32]) -> Result<u32> {
-        let same = self.tokens.iter().zip(sequence).take_while(|(a, b)| a == b).count();
-        // No more than the context.
-        self.rewind(u32::try_from(same).unwrap_or(u32::MAX))
+        rewind_to(self, sequence)
     }
 
     /// Starts a second session of the same model, module, options and placement, with the same
@@ -626,6 +625,14 @@ const PAGED_BATCHES: usize = 8;
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Logits<'a>(&'a [u8]);
+
+impl<'a> Logits<'a> {
+    /// Logits that were computed elsewhere: `f32` each, little-endian.
+    #[must_use]
+    pub const fn of_bytes(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+}
 
 impl Logits<'_> {
     /// The little-endian bytes, four for each token.

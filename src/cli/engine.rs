@@ -123,6 +123,13 @@ impl EngineArgs {
         Ok(entry.open(&choices.options(entry, author)?)?)
     }
 
+    /// The arguments that open this engine in another run of this program.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn args(&self) -> Vec<String> {
+        let engine = self.engine.iter().map(|name| format!("--engine={name}"));
+        engine.chain(self.choices.args()).collect()
+    }
+
     fn entry(&self) -> Result<&'static EngineEntry, Failure> {
         let known: Vec<_> = ENGINES.iter().map(EngineEntry::name).collect();
         let missing = || {

@@ -2,6 +2,8 @@
 
 mod args;
 mod hold;
+#[cfg(target_os = "linux")]
+mod isolate;
 mod profile;
 mod prompt_cache;
 mod report;
@@ -34,6 +36,10 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
                 format!("{name} needs the state of all ranks in one process: leave --mpi out");
             return Err(Failure::usage(reason));
         }
+    }
+    #[cfg(target_os = "linux")]
+    if args.isolate {
+        return isolate::generate(args);
     }
     let company = Company::join(args.is_mpi(), args.stages)?;
     let done = generate(args, &company);

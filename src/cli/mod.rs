@@ -12,6 +12,8 @@ mod engines;
 mod failure;
 mod generate;
 mod inspect;
+#[cfg(target_os = "linux")]
+mod isolated;
 mod key;
 mod load;
 mod lower;
@@ -78,6 +80,10 @@ enum Command {
     Lower(lower::Args),
     #[command(hide = true)]
     CompileGuest(engine::CompileArgs),
+    /// The process of `--isolate`
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    IsolatedSession(Box<isolated::IsolatedArgs>),
 }
 
 /// Parses the command line and runs the command.
@@ -102,6 +108,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Lower(args) => lower::run(&args),
         Command::CompileGuest(args) => engine::compile(&args),
+        #[cfg(target_os = "linux")]
+        Command::IsolatedSession(args) => isolated::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -94,6 +94,7 @@ impl Error {
             Self::GuestVersion { .. } | Self::Unavailable { .. } => ErrorKind::Unsupported,
             Self::TooLargeForMemory32 { .. } | Self::MemoryBytes { .. } => ErrorKind::TooLarge,
             Self::Thread { .. } => ErrorKind::OutOfMemory,
+            Self::Isolated { .. } => ErrorKind::Engine,
             Self::ContextFull { .. } => ErrorKind::ContextFull,
             Self::Plan { .. }
             | Self::CacheType(_)

@@ -6,12 +6,14 @@ use polychord_receipts::snapshot::AnswerState;
 
 use crate::digests::{sampling_by_name, sampling_of};
 use crate::error::{Error, Result};
+use crate::evaluate::{Evaluate, rewind_to};
 use crate::generate::finish::Finish;
 use crate::generate::hold::Hold;
 use crate::generate::stop_texts::{Pushed, StopTexts};
-use crate::session::{Logits, Session};
+use crate::session::Logits;
 
-/// Text being generated, token by token, by a session that it borrows.
+/// Text being generated, token by token, by a session that it borrows: a [`Session`](crate::Session), or one that
+/// computes elsewhere ([`Evaluate`]).
 ///
 /// An iterator over [`Token`]s; it ends after a token that ends the model's answer, after a stop text, or
 /// after the number of tokens asked for. [`Generator`](crate::Generator) owns its session, and knows
@@ -32,7 +34,7 @@ use crate::session::{Logits, Session};
 /// }
 /// ```
 pub struct Generation<'a> {
-    session: &'a mut Session,
+    session: &'a mut dyn Evaluate,
     tokenizer: Option<&'a Tokenizer>,
     decoder: Option<Decoder<'a>>,
     sampler: Sampler,
@@ -77,7 +79,7 @@ impl<'a> Generation<'a> {
     /// [`Error::Sampler`](crate::Error::Sampler) if the options are out of range. The prompt
     /// is checked when the first token is asked for.
     pub fn new(
-        session: &'a mut Session,
+        session: &'a mut impl Evaluate,
         tokenizer: impl Into<Option<&'a Tokenizer>>,
         prompt: &[u32],
         sampling: &Sampling,
@@ -159,7 +161,7 @@ impl<'a> Generation<'a> {
     /// [`Error::EmptyPrompt`] if there is no token, and
     /// [`Error::Receipt`] and [`Error::Sampler`] if the state is none of a sampler.
     pub fn resume(
-        session: &'a mut Session,
+        session: &'a mut impl Evaluate,
         tokenizer: impl Into<Option<&'a Tokenizer>>,
         sequence: &[u32],
         state: &AnswerState,
@@ -168,7 +170,7 @@ impl<'a> Generation<'a> {
         let sampling = sampling_of(&state.sampling)?;
         let Some(most) = sequence.len().checked_sub(1) else { return Err(Error::EmptyPrompt) };
         // The last token is evaluated again if it has been seen: for its logits.
-        let seen = session.rewind_to(&sequence[..most])? as usize;
+        let seen = rewind_to(session, &sequence[..most])? as usize;
         let mut resumed = Self::new(session, tokenizer, sequence, &sampling, max_tokens)?;
         resumed.sampler = Sampler::after(&sampling, state.drawn)?;
         resumed.begin = (state.begin as usize).min(sequence.len());

@@ -170,6 +170,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY", requires = "receipt")]
     pub(crate) sign: Option<PathBuf>,
 
+    /// Compute in a process of its own, which opens no files but the model and compiled code, has no network and
+    /// starts no programs: a guest that breaks out of its engine finds nothing there. Linux with Landlock
+    #[cfg(target_os = "linux")]
+    #[arg(long, conflicts_with_all = ["mpi", "stages", "prompt_cache", "save", "resume", "receipt", "stats", "profile"])]
+    pub(crate) isolate: bool,
+
     /// Print token ids in place of text
     #[arg(long, conflicts_with = "json")]
     pub(crate) ids: bool,
