@@ -176,7 +176,7 @@ impl Channel {
         Ok(bytes.len() as u64)
     }
 
-    /// A text of the other side, of at most so many bytes.
+    /// A text of the other side, of at most `len` bytes.
     pub(crate) fn read_text(&self, len: u64) -> io::Result<String> {
         let mut bytes = vec![0; usize::try_from(len).unwrap_or(TEXT).min(TEXT)];
         self.shared.read_exact_at(&mut bytes, self.layout.text())?;

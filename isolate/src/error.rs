@@ -1,4 +1,4 @@
-//! Why a process cannot be confined, or a session in one cannot be had.
+//! Why a process cannot be confined, or a session in one cannot be used.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 /// ```
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a process cannot be confined, or a session in one cannot be had.
+/// Why a process cannot be confined, or a session in one cannot be used.
 ///
 /// ```
 /// use polychord_isolate::{Confinement, Error};
