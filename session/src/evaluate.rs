@@ -3,9 +3,9 @@
 use std::fmt;
 
 use crate::error::Result;
-use crate::session::{Logits, Session};
+use crate::logits::Logits;
 
-/// A sequence of tokens, and the logits behind it: a [`Session`], or one that computes elsewhere.
+/// A sequence of tokens, and the logits behind it: a [`Session`](crate::Session), or one that computes elsewhere.
 ///
 /// [`Generation`](crate::Generation) makes text of any of them.
 ///
@@ -26,45 +26,23 @@ pub trait Evaluate: fmt::Debug + Send {
     /// The sequence.
     fn tokens(&self) -> &[u32];
 
-    /// Appends tokens and computes what follows the last of them, as [`Session::eval`] does.
+    /// Appends tokens and computes what follows the last of them, as [`Session::eval`](crate::Session::eval) does.
     ///
     /// # Errors
     ///
-    /// The errors of [`Session::eval`], and what can go wrong on the way to where it computes.
+    /// The errors of [`Session::eval`](crate::Session::eval), and what can go wrong on the way to where it computes.
     fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>>;
 
     /// The logits that the last [`eval`](Self::eval) computed.
     fn logits(&self) -> Logits<'_>;
 
     /// Forgets all but the first `len` tokens, or more, and tells how many are left, as
-    /// [`Session::rewind`] does.
+    /// [`Session::rewind`](crate::Session::rewind) does.
     ///
     /// # Errors
     ///
-    /// The errors of [`Session::rewind`], and what can go wrong on the way to where it computes.
+    /// The errors of [`Session::rewind`](crate::Session::rewind), and what can go wrong on the way to where it computes.
     fn rewind(&mut self, len: u32) -> Result<u32>;
-}
-
-impl Evaluate for Session {
-    fn context(&self) -> u32 {
-        self.context()
-    }
-
-    fn tokens(&self) -> &[u32] {
-        self.tokens()
-    }
-
-    fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
-        self.eval(tokens)
-    }
-
-    fn logits(&self) -> Logits<'_> {
-        self.logits()
-    }
-
-    fn rewind(&mut self, len: u32) -> Result<u32> {
-        self.rewind(len)
-    }
 }
 
 /// Forgets what does not begin as `sequence` does; tells how many of its tokens are left.

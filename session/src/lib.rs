@@ -55,6 +55,7 @@ mod evaluate;
 mod files;
 mod header;
 mod lead;
+mod logits;
 mod model;
 mod paged;
 mod pipeline;
@@ -81,6 +82,7 @@ pub use generate::{
     Progress, Token,
 };
 pub use header::{header_of, read_header};
+pub use logits::Logits;
 pub use model::Model;
 pub use options::{
     MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, TouchAhead,
@@ -88,7 +90,7 @@ pub use options::{
 };
 pub use placement::Placed;
 pub use polychord_model::Pooling;
-pub use session::{Logits, Session};
+pub use session::Session;
 pub use snapshot::{Restored, SaveOptions};
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats, TouchReport};
 pub use transformer::Transformer;

@@ -10,7 +10,8 @@ use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
-use crate::evaluate::rewind_to;
+use crate::evaluate::{Evaluate, rewind_to};
+use crate::logits::Logits;
 use crate::model::Model;
 use crate::options::{Ranks, SessionOptions};
 use crate::pipeline::Wanted;
@@ -349,7 +350,7 @@ impl Session {
     /// that was interrupted within its prompt.
     #[must_use]
     pub fn logits(&self) -> Logits<'_> {
-        Logits(self.pool.logits())
+        Logits::of_bytes(self.pool.logits())
     }
 
     /// Forgets the sequence; the next [`eval`](Self::eval) starts a new one. The memory that it
@@ -614,43 +615,25 @@ const MOST_TOKENS: usize = 64 << 10;
 /// Batches that go through a paged model together while something may stop them.
 const PAGED_BATCHES: usize = 8;
 
-/// One `f32` for each token of the vocabulary, in place in the guest's memory.
-///
-/// ```no_run
-/// # fn run(session: &polychord_session::Session) {
-/// let logits = session.logits();
-/// let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-/// println!("{best:?}");
-/// # }
-/// ```
-#[derive(Clone, Copy, Debug)]
-pub struct Logits<'a>(&'a [u8]);
-
-impl<'a> Logits<'a> {
-    /// Logits that were computed elsewhere: `f32` each, little-endian.
-    #[must_use]
-    pub const fn of_bytes(bytes: &'a [u8]) -> Self {
-        Self(bytes)
-    }
-}
-
-impl Logits<'_> {
-    /// The little-endian bytes, four for each token.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8] {
-        self.0
+impl Evaluate for Session {
+    fn context(&self) -> u32 {
+        self.context()
     }
 
-    /// The numbers, read where they are.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = f32> {
-        let (words, _) = self.0.as_chunks::<4>();
-        words.iter().map(|word| f32::from_le_bytes(*word))
+    fn tokens(&self) -> &[u32] {
+        self.tokens()
     }
 
-    /// The numbers.
-    #[must_use]
-    pub fn to_vec(&self) -> Vec<f32> {
-        self.iter().collect()
+    fn eval(&mut self, tokens: &[u32]) -> Result<Logits<'_>> {
+        self.eval(tokens)
+    }
+
+    fn logits(&self) -> Logits<'_> {
+        self.logits()
+    }
+
+    fn rewind(&mut self, len: u32) -> Result<u32> {
+        self.rewind(len)
     }
 }
 

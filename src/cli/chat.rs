@@ -17,7 +17,7 @@ use polychord::model::{
 };
 use polychord::receipts::snapshot::Turn;
 
-use super::generate::open;
+use super::load::open;
 use super::{Failure, snapshot, terminal};
 pub(crate) use args::Args;
 use command::{Command, HELP};

@@ -10,8 +10,7 @@ use polychord::model::{
 
 use super::choice::choice;
 use super::engine::EngineArgs;
-use super::generate::open;
-use super::load::Load;
+use super::load::{Load, open};
 use super::model::FindArgs;
 use super::placement::PlacementArgs;
 use super::{Failure, terminal};

@@ -19,7 +19,7 @@ use polychord::model::Error::TooLargeForMemory32;
 use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
 
 use super::company::Company;
-use super::load::Load;
+use super::load::open;
 use super::model::ModelArg;
 use super::progress::TerminalBar;
 use super::{Failure, snapshot, terminal};
@@ -164,17 +164,6 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         Some(format) => stats::print(format, &session),
         None => Ok(()),
     }
-}
-
-#[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
-pub(crate) fn open(path: &std::path::Path, load: Load) -> Result<Model, polychord::model::Error> {
-    Ok(match load.without_copies() {
-        Load::Copy => Model::open(path)?,
-        // SAFETY: the file is a model in the cache, which is replaced by renaming and never
-        // written in place, or one that the user named, who is told in the help and the README
-        // not to change it meanwhile. The model lives no longer than this command.
-        Load::Map | Load::Auto => unsafe { Model::open_mapped(path)? },
-    })
 }
 
 /// Room for the prompt and the answer, or as much of it as the model allows.

@@ -16,8 +16,7 @@ use polychord::model::{
 use super::Failure;
 use super::choice::choice;
 use super::engine::EngineArgs;
-use super::generate::open;
-use super::load::Load;
+use super::load::{Load, open};
 use super::placement::{PlacementArgs, read_plan};
 use super::program::this_program;
 

@@ -5,6 +5,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 use clap::ValueEnum;
+use polychord::model::{Error, Model};
 
 use super::size;
 
@@ -18,6 +19,18 @@ pub(crate) enum Load {
     Map,
     /// Read the file
     Copy,
+}
+
+/// Opens a model's file, so that weights come into guests as asked for.
+#[allow(unsafe_code, reason = "mapping is the command line's default; --load copy turns it off")]
+pub(crate) fn open(path: &Path, load: Load) -> Result<Model, Error> {
+    Ok(match load.without_copies() {
+        Load::Copy => Model::open(path)?,
+        // SAFETY: the file is a model in the cache, which is replaced by renaming and never
+        // written in place, or one that the user named, who is told in the help and the README
+        // not to change it meanwhile. The model lives no longer than this command.
+        Load::Map | Load::Auto => unsafe { Model::open_mapped(path)? },
+    })
 }
 
 /// A decision, and why.

@@ -16,7 +16,7 @@ use polychord::serve::{Server, ServerOptions};
 
 use super::Failure;
 use super::engine::EngineArgs;
-use super::generate::open;
+use super::load::open;
 use super::model::FindArgs;
 use super::session::SessionArgs;
 

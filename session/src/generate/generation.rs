@@ -10,7 +10,7 @@ use crate::evaluate::{Evaluate, rewind_to};
 use crate::generate::finish::Finish;
 use crate::generate::hold::Hold;
 use crate::generate::stop_texts::{Pushed, StopTexts};
-use crate::session::Logits;
+use crate::logits::Logits;
 
 /// Text being generated, token by token, by a session that it borrows: a [`Session`](crate::Session), or one that
 /// computes elsewhere ([`Evaluate`]).

@@ -10,7 +10,8 @@ use crate::generate::budget::{Budget, Progress};
 use crate::generate::finish::Finish;
 use crate::generate::generation::Token;
 use crate::generate::options::GenerateOptions;
-use crate::session::{Logits, Session};
+use crate::logits::Logits;
+use crate::session::Session;
 use crate::snapshot::{Restored, SaveOptions};
 
 /// Text being generated, token by token, by a session that it owns.

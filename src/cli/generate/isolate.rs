@@ -10,6 +10,7 @@ use super::report::{Recorder, ms};
 use super::travel::Beginning;
 use super::{Output, session_options, shorten};
 use crate::cli::isolated::{self, IsolatedArgs};
+use crate::cli::load::{Load, open};
 use crate::cli::model::ModelArg;
 use crate::cli::terminal::{self, Plain};
 use crate::cli::{Failure, size};
@@ -30,7 +31,7 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
         }
     };
     let load = args.load.choose(Some(&path), args.use_of(&placement)).load;
-    let model = super::open(&path, load)?;
+    let model = open(&path, load)?;
     let beginning = Beginning::new(&model, args)?;
     let prompt = beginning.tokens.clone();
     // Compiled code is in the cache then, which the other process only reads.
@@ -122,7 +123,7 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
 }
 
 /// The session of the other process, by the options of this command.
-fn started_like(args: &Args, model: &Model, load: super::Load, context: u32) -> IsolatedArgs {
+fn started_like(args: &Args, model: &Model, load: Load, context: u32) -> IsolatedArgs {
     IsolatedArgs {
         model: model.path().to_owned(),
         engine: args.engine.clone(),
