@@ -4,28 +4,29 @@ mod args;
 mod hold;
 #[cfg(target_os = "linux")]
 mod isolate;
+mod output;
 mod profile;
 mod prompt_cache;
 mod report;
+mod room;
 mod stats;
 mod travel;
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
-use polychord::api::Capabilities;
 use polychord::hub::Progress as _;
-use polychord::model::Error::TooLargeForMemory32;
-use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
+use polychord::model::{Generation, Model, Session, SessionOptions, Transformer};
 
 use super::company::Company;
 use super::load::open;
 use super::model::ModelArg;
 use super::progress::TerminalBar;
-use super::{Failure, snapshot, terminal};
+use super::{Failure, snapshot};
 pub(crate) use args::{Args, parse_switch, parse_tokens};
+use output::Output;
 use prompt_cache::PromptCache;
 use report::{Recorder, Report};
+use room::{room, session_options, shorten};
 use travel::{Beginning, Receiver};
 
 /// Generates text, alone or together with other processes.
@@ -107,7 +108,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         Some(cache) => cache.fill(&mut session, &prompt)?,
         None => 0,
     };
-    let max_tokens = args.max_tokens.min(room(&session, &prompt));
+    let max_tokens = args.max_tokens.min(room(session.context(), &prompt));
     let generation =
         Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
     let mut generation = args.hold.apply(format.as_ref(), &model, generation)?;
@@ -166,56 +167,6 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     }
 }
 
-/// Room for the prompt and the answer, or as much of it as the model allows.
-fn session_options(
-    model: &Model,
-    args: &Args,
-    prompt: usize,
-    placement: Placement,
-) -> SessionOptions {
-    let needed = u32::try_from(prompt.saturating_add(args.max_tokens)).unwrap_or(u32::MAX);
-    let mut options = SessionOptions::default();
-    options.placement = placement;
-    options.activations = args.activations;
-    options.cache_type = args.cache_type;
-    options.ranks = args.ranks();
-    options.profile = args.profile;
-    options.touch_ahead = args.touch_ahead;
-    options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
-    options
-}
-
-/// Makes the context as short as the guests' memories require, if an answer of any length was asked
-/// for: what fits is enough then.
-fn shorten(
-    options: &mut SessionOptions,
-    model: &Model,
-    args: &Args,
-    prompt: usize,
-    engine: &Capabilities,
-) {
-    let Some(all) = options.context.filter(|all| args.max_tokens >= *all as usize) else { return };
-    if args.context.is_some() {
-        return;
-    }
-    let mut context = all;
-    while let Err(TooLargeForMemory32 { .. }) = model.place(options, engine) {
-        context /= 2;
-        if context as usize <= prompt {
-            // The error is about what was asked for.
-            options.context = Some(all);
-            return;
-        }
-        options.context = Some(context);
-    }
-}
-
-/// How many tokens may follow the prompt until the context is full. The last one takes no room,
-/// as nothing follows it; and one is always asked for, which says so if the prompt is too long.
-fn room(session: &Session, prompt: &[u32]) -> usize {
-    (session.context() as usize + 1).saturating_sub(prompt.len()).max(1)
-}
-
 fn load(
     transformer: &Transformer,
     model: &Model,
@@ -227,38 +178,4 @@ fn load(
         .start_with_progress(model, options, &mut |done| bar.report("loading", done, Some(total)));
     bar.finished();
     Ok(session?)
-}
-
-/// What goes to stdout while tokens come.
-struct Output<'a> {
-    args: &'a Args,
-    /// Whether ids are printed in place of text.
-    as_ids: bool,
-    text: String,
-    ids: Vec<u32>,
-}
-
-impl Output<'_> {
-    fn push(&mut self, id: u32, text: &str) -> Result<(), Failure> {
-        let mut stdout = std::io::stdout();
-        if !self.args.json {
-            if self.as_ids {
-                let space = if self.ids.is_empty() { "" } else { " " };
-                write!(stdout, "{space}{id}")?;
-            } else {
-                write!(stdout, "{}", terminal::generated(text))?;
-            }
-            stdout.flush()?;
-        }
-        self.ids.push(id);
-        self.text.push_str(text);
-        Ok(())
-    }
-
-    fn finish(&self) -> Result<(), Failure> {
-        if !self.args.json {
-            writeln!(std::io::stdout())?;
-        }
-        Ok(())
-    }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use polychord::model::{Generation, Model, Transformer};
 
 use super::args::Args;
+use super::output::Output;
 use super::report::{Recorder, ms};
+use super::room::{room, session_options, shorten};
 use super::travel::Beginning;
-use super::{Output, session_options, shorten};
 use crate::cli::isolated::{self, IsolatedArgs};
 use crate::cli::load::{Load, open};
 use crate::cli::model::ModelArg;
@@ -51,8 +52,7 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
     };
     let as_ids = args.ids || tokenizer.is_none();
     let mut output = Output { args, as_ids, text: String::new(), ids: Vec::new() };
-    let room = (context as usize + 1).saturating_sub(prompt.len()).max(1);
-    let max_tokens = args.max_tokens.min(room);
+    let max_tokens = args.max_tokens.min(room(context, &prompt));
     let (begin, mut first) = (Instant::now(), Duration::ZERO);
     let generation =
         Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
