@@ -272,7 +272,7 @@ mod tests {
 
     /// That it has started: `{...}` in the shared memory behind 8 tokens and 4 logits.
     fn started() -> String {
-        let text = r#"{"placement":"p","reason":"r","ranks":1,"guest_bytes":5}"#;
+        let text = r#"{"engine":"e","placement":"p","reason":"r","ranks":1,"guest_bytes":5}"#;
         let put = format!("printf '{text}' | dd bs=1 seek=48 conv=notrunc status=none; ");
         put + &frame(3, u8::try_from(text.len()).unwrap())
     }

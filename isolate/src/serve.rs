@@ -20,6 +20,8 @@ use crate::error::{Error, Result};
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Started {
+    /// The engine.
+    pub engine: String,
     /// The placement's name.
     pub placement: String,
     /// Why it was chosen.
@@ -80,6 +82,7 @@ pub fn serve(
 /// Says that there is a session.
 fn tell(channel: &mut Channel, session: &Session) -> io::Result<()> {
     let started = Started {
+        engine: session.engine().engine.to_string(),
         placement: session.placed().name.to_owned(),
         reason: session.placed().reason.clone(),
         ranks: session.ranks(),

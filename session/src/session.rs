@@ -544,7 +544,8 @@ impl Session {
     }
 
     /// The engine that runs its guests.
-    pub(crate) fn engine(&self) -> &Capabilities {
+    #[must_use]
+    pub fn engine(&self) -> &Capabilities {
         self.module.capabilities()
     }
 

@@ -1,8 +1,10 @@
 //! Generating with a session that computes in a process of its own.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use polychord::isolate::Isolated;
 use polychord::model::{Generation, Model, Transformer};
 
 use super::args::Args;
@@ -21,28 +23,12 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
     let start = Instant::now();
     args.sampling().validate().map_err(Failure::usage)?;
     let format = args.hold.format()?;
-    let placement = args.placement()?;
-    let path = match args.model.clone().unwrap_or_default() {
-        ModelArg::Named(model) => args.find.find(&model)?,
-        ModelArg::Web(url) => {
-            let reason = format!(
-                "{url} is on a server, which an isolated process does not reach: fetch it first"
-            );
-            return Err(Failure::usage(reason));
-        }
-    };
-    let load = args.load.choose(Some(&path), args.use_of(&placement)).load;
+    let path = find(args)?;
+    let load = args.load.choose(Some(&path), args.use_of(&args.placement()?)).load;
     let model = open(&path, load)?;
     let beginning = Beginning::new(&model, args)?;
-    let prompt = beginning.tokens.clone();
-    // Compiled code is in the cache then, which the other process only reads.
-    let engine = args.engine.open()?;
-    let transformer = Transformer::with_flavor(&engine, args.guest)?.memory64(args.memory64);
-    transformer.prepare(&placement)?;
-    let mut options = session_options(&model, args, prompt.len(), placement);
-    shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
-    let context = options.context.unwrap_or(model.config().context_length);
-    let mut session = started_like(args, &model, load, context).start()?;
+    let other = other(args, &model, load, beginning.tokens.len())?;
+    let mut session = other.start()?;
     let ready = start.elapsed();
 
     let mut recorder = Recorder::new(args)?;
@@ -52,10 +38,11 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
     };
     let as_ids = args.ids || tokenizer.is_none();
     let mut output = Output { args, as_ids, text: String::new(), ids: Vec::new() };
-    let max_tokens = args.max_tokens.min(room(context, &prompt));
+    let prompt = &beginning.tokens;
+    let max_tokens = args.max_tokens.min(room(other.context, prompt));
     let (begin, mut first) = (Instant::now(), Duration::ZERO);
     let generation =
-        Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
+        Generation::resume(&mut session, tokenizer, prompt, &beginning.answer, max_tokens)?;
     let mut generation = args.hold.apply(format.as_ref(), &model, generation)?;
     while let Some(token) = generation.next() {
         let token = token?;
@@ -65,66 +52,38 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
         recorder.record(generation.logits())?;
         output.push(token.id, &token.text)?;
     }
-    let took = begin.elapsed();
     drop(generation);
     output.finish()?;
-    let speed = (output.ids.len() > 1).then(|| {
-        let after = u32::try_from(output.ids.len() - 1).unwrap_or(u32::MAX);
-        f64::from(after) / took.saturating_sub(first).as_secs_f64()
-    });
-    let told = session.started();
-    let sha256 = recorder.finish()?;
+    let took = begin.elapsed();
+    let report = Report { model: path, prompt, output: &output, ready, first, took };
     if args.json {
-        let object = serde_json::json!({
-            "engine": engine.capabilities().engine,
-            "isolated": true,
-            "model": path,
-            "placement": told.placement,
-            "placement_reason": told.reason,
-            "context": context,
-            "ranks": told.ranks,
-            "prompt_ids": prompt,
-            "ids": output.ids,
-            "text": output.text,
-            "logits_sha256": sha256,
-            "timings_ms": { "ready": ms(ready), "first_token": ms(first), "generate": ms(took) },
-            "tokens_per_second": speed,
-            "guest_bytes": told.guest_bytes,
-        });
-        writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
-    } else if !args.quiet {
-        let lines = [
-            (
-                "engine",
-                format!(
-                    "{} in process {}, which may only compute",
-                    engine.capabilities().engine,
-                    session.id()
-                ),
-            ),
-            ("placement", format!("{}: {}", told.placement, told.reason)),
-            ("tokens", format!("{} prompt + {} generated", prompt.len(), output.ids.len())),
-            ("first token", format!("{:.0} ms after {:.0} ms to start", ms(first), ms(ready))),
-            (
-                "speed",
-                speed.map_or("-".into(), |speed| {
-                    format!("{speed:.1} tokens/s by {} ranks", told.ranks)
-                }),
-            ),
-            ("memory", format!("guest {}", size::bytes(told.guest_bytes))),
-        ];
-        let mut stderr = Plain::new(std::io::stderr());
-        writeln!(stderr)?;
-        for (name, value) in lines {
-            writeln!(stderr, "{name:>12}  {value}")?;
-        }
+        report.print_json(&other, &session, recorder.finish()?)
+    } else if args.quiet {
+        Ok(())
+    } else {
+        report.print_summary(&session)
     }
-    Ok(())
 }
 
-/// The session of the other process, by the options of this command.
-fn started_like(args: &Args, model: &Model, load: Load, context: u32) -> IsolatedArgs {
-    IsolatedArgs {
+fn find(args: &Args) -> Result<PathBuf, Failure> {
+    match args.model.clone().unwrap_or_default() {
+        ModelArg::Named(model) => args.find.find(&model),
+        ModelArg::Web(url) => Err(Failure::usage(format!(
+            "{url} is on a server, which an isolated process does not reach: fetch it first"
+        ))),
+    }
+}
+
+/// The session of the other process, by the options of this command. Compiled code is in the cache then, which
+/// that process only reads.
+fn other(args: &Args, model: &Model, load: Load, prompt: usize) -> Result<IsolatedArgs, Failure> {
+    let placement = args.placement()?;
+    let engine = args.engine.open()?;
+    let transformer = Transformer::with_flavor(&engine, args.guest)?.memory64(args.memory64);
+    transformer.prepare(&placement)?;
+    let mut options = session_options(model, args, prompt, placement);
+    shorten(&mut options, model, args, prompt, engine.capabilities());
+    Ok(IsolatedArgs {
         model: model.path().to_owned(),
         engine: args.engine.clone(),
         load,
@@ -137,7 +96,85 @@ fn started_like(args: &Args, model: &Model, load: Load, context: u32) -> Isolate
         guest: args.guest,
         memory64: args.memory64,
         vocabulary: model.config().vocab,
-        context,
+        context: options.context.unwrap_or(model.config().context_length),
         memory: IsolatedArgs::memory_for(isolated::bytes(model)),
+    })
+}
+
+/// How it went, as far as this process knows.
+struct Report<'a> {
+    model: PathBuf,
+    prompt: &'a [u32],
+    output: &'a Output<'a>,
+    ready: Duration,
+    first: Duration,
+    took: Duration,
+}
+
+impl Report<'_> {
+    fn print_json(
+        &self,
+        other: &IsolatedArgs,
+        session: &Isolated,
+        sha256: Option<String>,
+    ) -> Result<(), Failure> {
+        let started = session.started();
+        let object = serde_json::json!({
+            "engine": started.engine,
+            "isolated": true,
+            "model": self.model,
+            "placement": started.placement,
+            "placement_reason": started.reason,
+            "context": other.context,
+            "ranks": started.ranks,
+            "prompt_ids": self.prompt,
+            "ids": self.output.ids,
+            "text": self.output.text,
+            "logits_sha256": sha256,
+            "timings_ms": {
+                "ready": ms(self.ready),
+                "first_token": ms(self.first),
+                "generate": ms(self.took),
+            },
+            "tokens_per_second": self.speed(),
+            "guest_bytes": started.guest_bytes,
+        });
+        writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
+        Ok(())
+    }
+
+    fn print_summary(&self, session: &Isolated) -> Result<(), Failure> {
+        let started = session.started();
+        let speed = self.speed().map_or("-".into(), |speed| format!("{speed:.1} tokens/s"));
+        let lines = [
+            (
+                "engine",
+                format!("{} in process {}, which may only compute", started.engine, session.id()),
+            ),
+            ("placement", format!("{}: {}", started.placement, started.reason)),
+            (
+                "tokens",
+                format!("{} prompt + {} generated", self.prompt.len(), self.output.ids.len()),
+            ),
+            (
+                "first token",
+                format!("{:.0} ms after {:.0} ms to start", ms(self.first), ms(self.ready)),
+            ),
+            ("speed", format!("{speed} by {} ranks", started.ranks)),
+            ("memory", format!("guest {}", size::bytes(started.guest_bytes))),
+        ];
+        let mut stderr = Plain::new(std::io::stderr());
+        writeln!(stderr)?;
+        for (name, value) in lines {
+            writeln!(stderr, "{name:>12}  {value}")?;
+        }
+        Ok(())
+    }
+
+    /// Tokens per second after the first.
+    fn speed(&self) -> Option<f64> {
+        let after =
+            u32::try_from(self.output.ids.len().checked_sub(1)?).ok().filter(|it| *it > 0)?;
+        Some(f64::from(after) / self.took.saturating_sub(self.first).as_secs_f64())
     }
 }
