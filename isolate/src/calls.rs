@@ -84,6 +84,18 @@ const NAMES: &[i64] = &[
     libc::SYS_symlinkat,
 ];
 
+#[cfg(target_arch = "x86_64")]
+const OLD_NAMES: &[i64] = &[
+    libc::SYS_unlink,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
+    libc::SYS_rename,
+    libc::SYS_link,
+    libc::SYS_symlink,
+];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_NAMES: &[i64] = &[];
+
 /// Memory, threads, time, signals of the process itself, and asking what the machine is.
 const COMPUTING: &[i64] = &[
     libc::SYS_mmap,
@@ -162,9 +174,9 @@ pub(crate) fn allow_computing_only(writes: bool) -> Result<()> {
 }
 
 fn rules(writes: bool) -> Result<Rules> {
-    let names = if writes { NAMES } else { &[] };
-    let listed = [FILES, OLD, COMPUTING, names].concat();
-    let mut rules: Rules = listed.into_iter().map(|call| (call, Vec::new())).collect();
+    let names = if writes { [NAMES, OLD_NAMES].concat() } else { Vec::new() };
+    let listed = [FILES, OLD, COMPUTING].concat().into_iter().chain(names);
+    let mut rules: Rules = listed.map(|call| (call, Vec::new())).collect();
     // Threads, and no processes.
     let thread = u64::try_from(libc::CLONE_THREAD).unwrap_or_default();
     rules.insert(libc::SYS_clone, vec![rule(0, Len::Qword, Op::MaskedEq(thread), thread)?]);

@@ -1,6 +1,6 @@
 //! What a confined process can still do. Each case is a process of its own, which has one thread at first.
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use std::env;
 use std::fs;
