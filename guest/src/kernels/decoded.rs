@@ -4,7 +4,7 @@
 //! once, into a superblock of another type ([`Decoded`]), and one code multiplies that for all of
 //! them: the guest stays small.
 
-use super::activations::{Activations, COLUMNS, SUPER};
+use super::activations::{Activations, COLUMNS, HEIGHT, SUPER};
 use super::columns;
 use super::groups::{Super, UnpackedSuper};
 use super::order::sum;
@@ -142,12 +142,16 @@ fn add(sum: f32, w: &Decoded, x: &Super) -> f32 {
     superblocks::add::<Decoded, BYTES>(sum, &w.0, x)
 }
 
-/// Unpacks a stored row.
-fn unpack<T: Decode<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
+/// Unpacks a stored row, one of several.
+fn unpack<T: Decode<B>, const B: usize>(
+    stored: &[u8],
+    row: usize,
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
     let mut decoded = Decoded::ZERO;
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
+    for (block, out) in stored.as_chunks::<B>().0.iter().zip(out) {
         T::decode(block, &mut decoded);
-        unpack_block(&decoded, out);
+        unpack_block(&decoded, &mut out[row % HEIGHT]);
     }
 }
 

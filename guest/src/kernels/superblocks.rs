@@ -9,7 +9,7 @@
 use core::hint::black_box;
 use core::marker::PhantomData;
 
-use super::activations::{Activations, COLUMNS, SUPER};
+use super::activations::{Activations, COLUMNS, HEIGHT, SUPER};
 use super::columns::{self, Tiles};
 use super::groups::{Super, UnpackedSuper};
 use super::product::{self, HALF, Values};
@@ -97,11 +97,15 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], 
     }
 }
 
-/// Unpacks a stored row.
+/// Unpacks a stored row, one of several.
 #[inline(never)]
-fn unpack_row<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        unpack::<S, B>(block, out);
+fn unpack_row<S: Superblock<B>, const B: usize>(
+    stored: &[u8],
+    row: usize,
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
+    for (block, out) in stored.as_chunks::<B>().0.iter().zip(out) {
+        unpack::<S, B>(block, &mut out[row % HEIGHT]);
     }
 }
 
@@ -112,13 +116,27 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
     type Block = UnpackedSuper;
     type Columns = [Super; COLUMNS];
 
+    fn tile<const C: usize>(
+        w: &[[UnpackedSuper; HEIGHT]],
+        x: [&[[Super; COLUMNS]]; C],
+    ) -> [[v128; C]; HEIGHT] {
+        core::array::from_fn(|row| Self::row(w, row, x))
+    }
+}
+
+impl<S: Superblock<B>, const B: usize> Quarters<S, B> {
     #[inline(never)]
-    fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
+    fn row<const C: usize>(
+        w: &[[UnpackedSuper; HEIGHT]],
+        row: usize,
+        x: [&[[Super; COLUMNS]]; C],
+    ) -> [v128; C] {
         // Were it known here, LLVM would unroll the loop.
         let quarters = black_box(4);
         let mut sums = [ZERO; C];
         let x = x.map(|x| &x[..w.len()]);
         for (block, w) in w.iter().enumerate() {
+            let w = &w[row % HEIGHT];
             let (mut products, mut others) = ([ZERO; C], [ZERO; C]);
             for quarter in 0..quarters {
                 let x = x.map(|x| black_box(&x[block][quarter & 3]));
