@@ -6,43 +6,42 @@ use crate::simd::*;
 
 /// How rows of a type are multiplied with many columns.
 pub(super) trait Tiles {
-    /// A block of weights, unpacked.
-    type Block;
+    /// A block of each of four rows of weights, unpacked.
+    type Blocks;
     /// A block of each of four columns.
     type Columns;
 
     /// The products of unpacked rows with `C` times four columns, which are the lanes of the results.
-    fn tile<const C: usize>(
-        w: &[[Self::Block; HEIGHT]],
-        x: [&[Self::Columns]; C],
-    ) -> [[v128; C]; HEIGHT];
+    fn tile<const C: usize>(w: &[Self::Blocks], x: [&[Self::Columns]; C]) -> [[v128; C]; HEIGHT];
 }
 
-/// Unpacks some rows of `len` blocks once, each by `unpack`, then multiplies them with every
-/// column. One code for all types that differ in no more than how they are unpacked.
+/// Unpacks four rows of `len` blocks once, by `unpack`, then multiplies them with every column. One
+/// code for all types that differ in no more than how they are unpacked.
 ///
-/// Where there are fewer rows than a tile has, it also computes what earlier ones have left there.
+/// Where fewer rows are left than four, the first of them stands for others.
 #[inline(never)]
 pub(super) fn multiply<T: Tiles>(
     w: &Rows<'_>,
     len: usize,
     x: &[T::Columns],
     mut y: Output<'_>,
-    unpacked: &mut [T::Block],
-    unpack: fn(&[u8], usize, &mut [[T::Block; HEIGHT]]),
+    unpacked: &mut [T::Blocks],
+    unpack: fn([&[u8]; HEIGHT], &mut [T::Blocks]),
 ) {
-    let unpacked = &mut unpacked.as_chunks_mut().0[..len];
+    let unpacked = &mut unpacked[..len];
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..w.count()).step_by(HEIGHT)) {
+    for (stored, first) in stored.zip((0..).step_by(HEIGHT)) {
+        let mut rows = [&stored[..w.row_bytes]; HEIGHT];
         let stored = stored.chunks_exact(w.row_bytes);
-        let rows = stored.len();
-        stored.enumerate().for_each(|(row, stored)| unpack(stored, row, unpacked));
+        let count = stored.len();
+        rows.iter_mut().zip(stored).for_each(|(row, stored)| *row = stored);
+        unpack(rows, unpacked);
         for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
             let (a, b) = x.split_at(len);
             if b.is_empty() {
-                put(&mut y, [first, rows], columns, T::tile(unpacked, [a]));
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a]));
             } else {
-                put(&mut y, [first, rows], columns, T::tile(unpacked, [a, b]));
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a, b]));
             }
         }
     }
@@ -50,11 +49,11 @@ pub(super) fn multiply<T: Tiles>(
 
 fn put<const C: usize>(
     y: &mut Output<'_>,
-    [first, rows]: [usize; 2],
+    [first, count]: [usize; 2],
     columns: usize,
     results: [[v128; C]; HEIGHT],
 ) {
-    for (row, results) in (first..first + rows).zip(results) {
+    for (row, results) in (first..first + count).zip(results) {
         for (results, columns) in results.into_iter().zip((columns..).step_by(COLUMNS)) {
             y.put(row, columns, results);
         }

@@ -142,16 +142,18 @@ fn add(sum: f32, w: &Decoded, x: &Super) -> f32 {
     superblocks::add::<Decoded, BYTES>(sum, &w.0, x)
 }
 
-/// Unpacks a stored row, one of several.
+/// Unpacks stored rows.
 fn unpack<T: Decode<B>, const B: usize>(
-    stored: &[u8],
-    row: usize,
+    rows: [&[u8]; HEIGHT],
     out: &mut [[UnpackedSuper; HEIGHT]],
 ) {
     let mut decoded = Decoded::ZERO;
-    for (block, out) in stored.as_chunks::<B>().0.iter().zip(out) {
-        T::decode(block, &mut decoded);
-        unpack_block(&decoded, &mut out[row % HEIGHT]);
+    let rows = rows.map(|row| &row.as_chunks::<B>().0[..out.len()]);
+    for (at, out) in out.iter_mut().enumerate() {
+        for (row, out) in rows.iter().zip(out) {
+            T::decode(&row[at], &mut decoded);
+            unpack_block(&decoded, out);
+        }
     }
 }
 

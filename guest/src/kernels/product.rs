@@ -31,7 +31,7 @@ pub(super) trait Product<const V: usize>: Sized {
     /// The products of a block of each of some rows with four columns, `C` times.
     #[inline(always)]
     fn block<const R: usize, const C: usize>(
-        w: [&[v128; 4]; R],
+        w: [&[v128; V]; R],
         x: [&[v128; 16]; C],
     ) -> [[v128; C]; R] {
         let mut all = [[ZERO; C]; R];
@@ -51,7 +51,7 @@ pub(super) trait Product<const V: usize>: Sized {
 /// Some steps of a block, from number `first` on, which is a multiple of four.
 #[inline(always)]
 fn steps<P: Product<V>, const V: usize, const R: usize, const C: usize>(
-    w: [&[v128; 4]; R],
+    w: [&[v128; V]; R],
     x: [&[v128; 16]; C],
     first: usize,
 ) -> [[v128; C]; R] {

@@ -83,7 +83,7 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];
-        let unpack = unpack_row::<S, B>;
+        let unpack = unpack_rows::<S, B>;
         columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers, unpack);
     }
 }
@@ -97,7 +97,17 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], 
     }
 }
 
-/// Unpacks a stored row, one of several.
+/// Unpacks stored rows.
+fn unpack_rows<S: Superblock<B>, const B: usize>(
+    rows: [&[u8]; HEIGHT],
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
+    for (row, stored) in rows.into_iter().enumerate() {
+        unpack_row::<S, B>(stored, row, out);
+    }
+}
+
+/// Unpacks one of them.
 #[inline(never)]
 fn unpack_row<S: Superblock<B>, const B: usize>(
     stored: &[u8],
@@ -113,7 +123,7 @@ fn unpack_row<S: Superblock<B>, const B: usize>(
 pub(super) struct Quarters<S, const B: usize>(PhantomData<S>);
 
 impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
-    type Block = UnpackedSuper;
+    type Blocks = [UnpackedSuper; HEIGHT];
     type Columns = [Super; COLUMNS];
 
     fn tile<const C: usize>(
