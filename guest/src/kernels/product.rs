@@ -5,9 +5,6 @@
 //! that, and activations are stored in the same order. The relaxed flavor multiplies bytes:
 //! `relaxed_dot_i8x16_i7x16` has one result only, as one operand is within 0..=127. Both make
 //! the same integers, without overflow: see each function for its bounds.
-#![allow(unsafe_code)]
-
-use core::sync::atomic::AtomicU32;
 
 use crate::simd::*;
 
@@ -19,7 +16,7 @@ pub(super) trait Product<const V: usize>: Sized {
     /// The sums of the partial sums of four blocks.
     fn sums(products: [v128; 4]) -> v128;
 
-    /// Sums of products: how many steps of 32 bits there are before they have to be widened.
+    /// Steps of 32 bits after which sums have to be widened, a multiple of four.
     const STEPS: usize;
 
     /// Adds the products of 32 bits of values, which all lanes have, with 32 bits of four columns.
@@ -39,8 +36,7 @@ pub(super) trait Product<const V: usize>: Sized {
             let sums = steps::<Self, V, R, C>(w, x, first);
             for (all, sums) in all.iter_mut().zip(sums) {
                 for (all, sum) in all.iter_mut().zip(sums) {
-                    let wide = Self::wide(sum);
-                    *all = if first == 0 { wide } else { i32x4_add(*all, wide) };
+                    *all = i32x4_add(*all, Self::wide(sum));
                 }
             }
         }
@@ -66,7 +62,7 @@ fn steps<P: Product<V>, const V: usize, const R: usize, const C: usize>(
                     *sum = P::step(*sum, w[step], x[step]);
                 }
             }
-            compute(&mut sums, never & 1 << step);
+            settle_all(sums.as_flattened_mut(), never & 1 << step);
         };
         // No loop, which LLVM would not unroll for all types.
         add(0);
@@ -75,38 +71,6 @@ fn steps<P: Product<V>, const V: usize, const R: usize, const C: usize>(
         add(3);
     }
     sums
-}
-
-/// Zero, which no compiler knows.
-#[inline(always)]
-fn never() -> u32 {
-    static NEVER: AtomicU32 = AtomicU32::new(0);
-    // SAFETY: a number that is there, and that nothing changes.
-    unsafe { NEVER.as_ptr().read_volatile() }
-}
-
-/// Has sums computed here, since they may be others after a condition that is never true.
-///
-/// Cranelift computes what has no effect as late as it can: after all loads of a straight piece of
-/// code, of which there may be more than registers. Where ways meet, it needs the values of one.
-#[inline(always)]
-fn compute<const R: usize, const C: usize>(sums: &mut [[v128; C]; R], never: u32) {
-    if never != 0 {
-        for sum in sums.as_flattened_mut() {
-            *sum = unknown(*sum);
-        }
-    }
-}
-
-/// A value that no compiler knows to be the same.
-#[inline(always)]
-fn unknown(mut value: v128) -> v128 {
-    let slot = &raw mut value;
-    // SAFETY: the slot is ours.
-    unsafe {
-        slot.write_volatile(value);
-        slot.read_volatile()
-    }
 }
 
 /// Values below 16.
