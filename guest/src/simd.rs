@@ -198,23 +198,17 @@ pub(crate) fn never() -> u32 {
     unsafe { NEVER.as_ptr().read_volatile() }
 }
 
-/// Has values computed here, since they may be others after a condition that is never true:
-/// [`settle`] of many, for one instruction.
+/// Has values computed here, since they would be others if `never` were not zero: [`settle`] of
+/// many, for one instruction.
 ///
 /// Where ways meet, Cranelift needs the values of each.
 #[inline(always)]
 pub(crate) fn settle_all(values: &mut [v128], never: u32) {
     if never != 0 {
-        for value in values {
-            // A place of its own, or the value would stay in memory.
-            let mut place = ZERO;
-            let slot = &raw mut place;
-            // SAFETY: the slot is ours.
-            *value = unsafe {
-                slot.write_volatile(*value);
-                slot.read_volatile()
-            };
-        }
+        let place = ZERO;
+        // SAFETY: the place is ours. No compiler knows what is there, so that it makes no choice
+        // between values out of this condition.
+        values.fill(unsafe { (&raw const place).read_volatile() });
     }
 }
 

@@ -112,8 +112,9 @@ fn tile<E: Element, const R: usize, const C: usize>(
     rows: [&[E]; R],
     x: [&[f32]; C],
 ) -> [[v128; C]; R] {
-    let pair = |number: usize| add(accumulator(rows, x, number), accumulator(rows, x, number + 1));
-    add(pair(0), pair(2))
+    // No closure for a pair: LLVM would make a function of it.
+    let first = add(accumulator(rows, x, 0), accumulator(rows, x, 1));
+    add(first, add(accumulator(rows, x, 2), accumulator(rows, x, 3)))
 }
 
 #[inline(always)]
@@ -130,9 +131,8 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
 ) -> [[v128; C]; R] {
     let len = x[0].len();
     assert!(rows.iter().all(|row| row.len() == len) && x.iter().all(|x| x.len() == len));
-    let mut sums = [[ZERO; C]; R];
-    let mut v = number;
-    while v < len / 4 {
+    let (mut sums, never) = ([[ZERO; C]; R], never());
+    let mut add = |v: usize, settle: u32| {
         // SAFETY: v < len / 4, and each slice has `len` elements (asserted).
         let rows = rows.map(|row| E::four(unsafe { &*row.as_ptr().add(4 * v).cast() }));
         for (c, x) in x.iter().enumerate() {
@@ -142,6 +142,18 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
                 sums[c] = multiply_add(sums[c], row, x);
             }
         }
+        settle_all(sums.as_flattened_mut(), never & settle);
+    };
+    let mut v = number;
+    while v + 12 < len / 4 {
+        add(v, 1);
+        add(v + 4, 2);
+        add(v + 8, 4);
+        add(v + 12, 8);
+        v += 16;
+    }
+    while v < len / 4 {
+        add(v, 16);
         v += 4;
     }
     sums
@@ -213,22 +225,34 @@ fn columns<E: Element, const N: usize, const C: usize>(
     dim: usize,
     at: usize,
 ) -> [[v128; N]; C] {
-    let mut acc = [[ZERO; N]; C];
+    let (mut acc, never) = ([[ZERO; N]; C], never());
     for (values, weights) in pieces {
         let rows = values.len() / dim;
         assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
-        for row in 0..rows {
+        let mut add = |row: usize, weights: [v128; C]| {
             // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
             // room for `N` times four (asserted).
             let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
             let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                // SAFETY: there are `rows` weights (asserted).
-                let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
+            for (acc, weight) in acc.iter_mut().zip(weights) {
                 for (acc, values) in acc.iter_mut().zip(values) {
                     *acc = multiply_add(*acc, weight, values);
                 }
             }
+            settle_all(acc.as_flattened_mut(), never & 1 << (row & 3));
+        };
+        for first in (0..rows & !3).step_by(4) {
+            // SAFETY: there are `rows` weights (asserted).
+            let four = |weights: &[f32]| load(unsafe { &*weights.as_ptr().add(first).cast() });
+            let four = weights.map(|weights| four_times(four(weights)));
+            // No loop, since the sums are to stay in registers.
+            add(first, four.map(|four| four[0]));
+            add(first + 1, four.map(|four| four[1]));
+            add(first + 2, four.map(|four| four[2]));
+            add(first + 3, four.map(|four| four[3]));
+        }
+        for row in rows & !3..rows {
+            add(row, weights.map(|weights| f32x4_splat(weights[row])));
         }
     }
     acc
