@@ -159,6 +159,9 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
     sums
 }
 
+/// Positions whose values stay in a first-level cache while all their columns are added up.
+const BLOCK: usize = 64;
+
 /// `out[head] = scales[head] * sum(weights[head * stride + row] * values[row])`, in order of rows,
 /// which are in two pieces, for at most [`HEADS`] heads.
 pub(crate) fn mix<E: Element>(
@@ -168,92 +171,110 @@ pub(crate) fn mix<E: Element>(
     scales: &[f32],
     out: &mut [f32],
 ) {
-    match scales.len() {
-        4 => mix_of::<E, 4, 2>(values, weights, stride, scales, out),
-        3 => mix_of::<E, 3, 2>(values, weights, stride, scales, out),
-        2 => mix_of::<E, 2, 4>(values, weights, stride, scales, out),
-        _ => mix_of::<E, 1, 4>(values, weights, stride, scales, out),
+    let (dim, mut row) = (out.len() / scales.len(), 0);
+    out.fill(0.0);
+    for block in values.into_iter().flat_map(|values| values.chunks(BLOCK * dim)) {
+        add_rows(block, &weights[row..], stride, scales.len(), out);
+        row += block.len() / dim;
+    }
+    scale(scales, out);
+}
+
+/// Multiplies each of some heads with its scale.
+pub(super) fn scale(scales: &[f32], out: &mut [f32]) {
+    let dim = out.len() / scales.len();
+    for (out, scale) in out.chunks_exact_mut(dim).zip(scales) {
+        out.iter_mut().for_each(|out| *out *= scale);
+    }
+}
+
+/// `out[head] += weights[head * stride + row] * values[row]`, in order of rows.
+pub(super) fn add_rows<E: Element>(
+    values: &[E],
+    weights: &[f32],
+    stride: usize,
+    heads: usize,
+    out: &mut [f32],
+) {
+    match heads {
+        4 => add_rows_of::<E, 4, 2>(values, weights, stride, out),
+        3 => add_rows_of::<E, 3, 2>(values, weights, stride, out),
+        2 => add_rows_of::<E, 2, 4>(values, weights, stride, out),
+        _ => add_rows_of::<E, 1, 4>(values, weights, stride, out),
     }
 }
 
 #[inline(never)]
-fn mix_of<E: Element, const C: usize, const N: usize>(
-    values: [&[E]; 2],
+fn add_rows_of<E: Element, const C: usize, const N: usize>(
+    values: &[E],
     weights: &[f32],
     stride: usize,
-    scales: &[f32],
     out: &mut [f32],
 ) {
     let dim = out.len() / C;
-    let [before, behind] = values.map(|values| values.len() / dim);
-    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..before + behind]);
-    let pieces = [
-        (values[0], weights.map(|weights| &weights[..before])),
-        (values[1], weights.map(|weights| &weights[before..])),
-    ];
-    let mut put = |at: usize, c: usize, sums: v128| {
-        let scaled = f32x4_mul(sums, f32x4_splat(scales[c]));
-        out[c * dim + at..][..4].copy_from_slice(&lanes(scaled));
-    };
+    let rows = values.len() / dim;
+    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..rows]);
     let mut at = 0;
     while at + 4 * N <= dim {
-        let sums = columns::<E, N, C>(&pieces, dim, at);
-        for (c, sums) in sums.into_iter().enumerate() {
-            sums.into_iter().enumerate().for_each(|(n, sums)| put(at + 4 * n, c, sums));
-        }
+        add_columns::<E, N, C>(values, weights, at, out);
         at += 4 * N;
     }
     while at + 4 <= dim {
-        let sums = columns::<E, 1, C>(&pieces, dim, at);
-        sums.into_iter().enumerate().for_each(|(c, [sums])| put(at, c, sums));
+        add_columns::<E, 1, C>(values, weights, at, out);
         at += 4;
     }
     for at in at..dim {
-        for c in 0..C {
-            let column = values.into_iter().flat_map(|values| values.chunks_exact(dim));
-            let column = column.map(|row| row[at].one());
-            let sum = weights[c].iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
-            out[c * dim + at] = scales[c] * sum;
+        for (out, weights) in out.chunks_exact_mut(dim).zip(weights) {
+            for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
+                out[at] += weight * row[at].one();
+            }
         }
     }
 }
 
-/// The sums for `4 * N` columns from `at` on.
+/// Adds to `4 * N` columns from `at` on.
 #[inline(always)]
-fn columns<E: Element, const N: usize, const C: usize>(
-    pieces: &[(&[E], [&[f32]; C]); 2],
-    dim: usize,
+fn add_columns<E: Element, const N: usize, const C: usize>(
+    values: &[E],
+    weights: [&[f32]; C],
     at: usize,
-) -> [[v128; N]; C] {
-    let (mut acc, never) = ([[ZERO; N]; C], never());
-    for (values, weights) in pieces {
-        let rows = values.len() / dim;
-        assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
-        let mut add = |row: usize, weights: [v128; C]| {
-            // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
-            // room for `N` times four (asserted).
-            let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
-            let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
-            for (acc, weight) in acc.iter_mut().zip(weights) {
-                for (acc, values) in acc.iter_mut().zip(values) {
-                    *acc = multiply_add(*acc, weight, values);
-                }
+    out: &mut [f32],
+) {
+    let dim = out.len() / C;
+    let rows = values.len() / dim;
+    assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
+    let mut acc: [[v128; N]; C] = core::array::from_fn(|c| {
+        let (four, _) = out[c * dim + at..][..4 * N].as_chunks::<4>();
+        core::array::from_fn(|n| load(&four[n]))
+    });
+    let never = never();
+    let mut add = |row: usize, weights: [v128; C]| {
+        // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
+        // room for `N` times four (asserted).
+        let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
+        let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
+        for (acc, weight) in acc.iter_mut().zip(weights) {
+            for (acc, values) in acc.iter_mut().zip(values) {
+                *acc = multiply_add(*acc, weight, values);
             }
-            settle_all(acc.as_flattened_mut(), never & 1 << (row & 3));
-        };
-        for first in (0..rows & !3).step_by(4) {
-            // SAFETY: there are `rows` weights (asserted).
-            let four = |weights: &[f32]| load(unsafe { &*weights.as_ptr().add(first).cast() });
-            let four = weights.map(|weights| four_times(four(weights)));
-            // No loop, since the sums are to stay in registers.
-            add(first, four.map(|four| four[0]));
-            add(first + 1, four.map(|four| four[1]));
-            add(first + 2, four.map(|four| four[2]));
-            add(first + 3, four.map(|four| four[3]));
         }
-        for row in rows & !3..rows {
-            add(row, weights.map(|weights| f32x4_splat(weights[row])));
-        }
+        settle_all(acc.as_flattened_mut(), never & 1 << (row & 3));
+    };
+    for first in (0..rows & !3).step_by(4) {
+        // SAFETY: there are `rows` weights (asserted).
+        let four = |weights: &[f32]| load(unsafe { &*weights.as_ptr().add(first).cast() });
+        let four = weights.map(|weights| four_times(four(weights)));
+        // No loop, since the sums are to stay in registers.
+        add(first, four.map(|four| four[0]));
+        add(first + 1, four.map(|four| four[1]));
+        add(first + 2, four.map(|four| four[2]));
+        add(first + 3, four.map(|four| four[3]));
     }
-    acc
+    for row in rows & !3..rows {
+        add(row, weights.map(|weights| f32x4_splat(weights[row])));
+    }
+    for (c, acc) in acc.into_iter().enumerate() {
+        let (four, _) = out[c * dim + at..][..4 * N].as_chunks_mut::<4>();
+        four.iter_mut().zip(acc).for_each(|(four, acc)| store(four, acc));
+    }
 }
