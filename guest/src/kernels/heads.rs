@@ -4,6 +4,7 @@
 //! Sums have the one order, as everywhere.
 #![allow(unsafe_code)]
 
+use super::ahead;
 use super::halves::{Half, from_halves};
 use super::order::multiply_add;
 use crate::simd::*;
@@ -17,6 +18,8 @@ pub(crate) trait Element: Copy {
     fn four(stored: &[Self; 4]) -> v128;
     /// One as a float.
     fn one(self) -> f32;
+    /// Some of them as they are stored.
+    fn bytes(stored: &[Self]) -> &[u8];
 }
 
 impl Element for f32 {
@@ -29,6 +32,11 @@ impl Element for f32 {
     fn one(self) -> f32 {
         self
     }
+
+    fn bytes(stored: &[Self]) -> &[u8] {
+        // SAFETY: as many bytes, and each of a float is one.
+        unsafe { core::slice::from_raw_parts(stored.as_ptr().cast(), size_of_val(stored)) }
+    }
 }
 
 impl Element for Half {
@@ -40,6 +48,10 @@ impl Element for Half {
     #[inline(always)]
     fn one(self) -> f32 {
         f32x4_extract_lane::<0>(from_halves(&[self; 4]))
+    }
+
+    fn bytes(stored: &[Self]) -> &[u8] {
+        stored.as_flattened()
     }
 }
 
@@ -78,7 +90,7 @@ fn scores_of<E: Element, const C: usize>(
     for first in (0..rows & !3).step_by(4) {
         let four = core::array::from_fn(|i| row(first + i));
         let [a, b, c, d] = four;
-        let (upper, lower) = (tile([a, b], x), tile([c, d], x));
+        let (upper, lower) = (pair([a, b], x), pair([c, d], x));
         for head in 0..C {
             let sums = [upper[0][head], upper[1][head], lower[0][head], lower[1][head]];
             let mut sums = lanes(sums_of_lanes(sums));
@@ -91,7 +103,7 @@ fn scores_of<E: Element, const C: usize>(
         }
     }
     for last in rows & !3..rows {
-        let [sums] = tile([row(last)], x);
+        let [sums, _] = pair([row(last); 2], x);
         for (head, sum) in sums.into_iter().enumerate() {
             let [sum, ..] = lanes(sums_of_lanes([sum; 4]));
             y[head * stride + last] = rest(row(last), head, sum);
@@ -106,13 +118,11 @@ fn sums_of_lanes(four: [v128; 4]) -> v128 {
     f32x4_add(f32x4_add(a, b), f32x4_add(c, d))
 }
 
-/// The products of `R` rows with `C` heads, but for the sums of lanes.
-#[inline(always)]
-fn tile<E: Element, const R: usize, const C: usize>(
-    rows: [&[E]; R],
-    x: [&[f32]; C],
-) -> [[v128; C]; R] {
-    // No closure for a pair: LLVM would make a function of it.
+/// The products of two rows with `C` heads, but for the sums of lanes.
+///
+/// Not inlined: it is long, and there is one for each number of heads.
+#[inline(never)]
+fn pair<E: Element, const C: usize>(rows: [&[E]; 2], x: [&[f32]; C]) -> [[v128; C]; 2] {
     let first = add(accumulator(rows, x, 0), accumulator(rows, x, 1));
     add(first, add(accumulator(rows, x, 2), accumulator(rows, x, 3)))
 }
@@ -174,6 +184,9 @@ pub(crate) fn mix<E: Element>(
     let (dim, mut row) = (out.len() / scales.len(), 0);
     out.fill(0.0);
     for block in values.into_iter().flat_map(|values| values.chunks(BLOCK * dim)) {
+        if ahead::values() {
+            ahead::touch(E::bytes(block));
+        }
         add_rows(block, &weights[row..], stride, scales.len(), out);
         row += block.len() / dim;
     }
