@@ -199,9 +199,9 @@ pub struct Integers {
     pub groups: u64,
     /// Superblocks of [`SUPER`] activations.
     pub supers: u64,
-    /// Blocks of [`BLOCK`] weights that are unpacked.
+    /// Blocks of [`BLOCK`] weights of each of [`HEIGHT`] rows that are unpacked.
     pub unpacked_blocks: u64,
-    /// Superblocks of weights that are unpacked.
+    /// Superblocks of weights of each of as many rows.
     pub unpacked_supers: u64,
 }
 
@@ -240,7 +240,7 @@ pub const SCRATCH: usize = 4096;
 
 /// Most bytes of one element of each field of [`Integers`], in its order: some builds of the guest
 /// need less.
-pub const INTEGER_BYTES: &[usize] = &[304, 560, 96, 928];
+pub const INTEGER_BYTES: &[usize] = &[304, 560, 288, 3712];
 
 impl Buffers {
     /// The buffers of a guest that holds no block yet; none if a size overflows.
@@ -363,8 +363,8 @@ impl Integers {
         Some(Self {
             groups: columns.checked_mul(cols.div_ceil(GROUP as u64))?,
             supers: columns.checked_mul(supers)?,
-            unpacked_blocks: (cols / BLOCK as u64).checked_mul(HEIGHT as u64)?,
-            unpacked_supers: supers.checked_mul(HEIGHT as u64)?,
+            unpacked_blocks: cols / BLOCK as u64,
+            unpacked_supers: supers,
         })
     }
 

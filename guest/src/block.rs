@@ -8,13 +8,16 @@ use crate::attention::{Cache, heat};
 use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kept::Memory;
-use crate::kernels::Input;
+use crate::kernels::{self, Input};
 use crate::math;
 use crate::model::{Block, Stored};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
 use crate::ranks::Stack;
 use crate::stage::{Stage, activation};
 use crate::{Status, delta_net, experts, inputs, latent, short_conv};
+
+/// Numbers that no cache of a processor is sure to keep from one token to the next: 32 MiB as floats.
+const STREAMED: usize = 8 << 20;
 
 /// Which matrix a projection is a part of, with its bias: from which row on.
 struct Projection<'a> {
@@ -436,6 +439,9 @@ impl Stage<'_> {
                 cache.put(its, position, keys, values);
             }
         }
+        // Keys and values of all blocks, if each has as many.
+        let kept = (2 * kv_heads * dim).saturating_mul(self.position * self.shape.blocks);
+        kernels::touch_values(n == 1 && kept >= STREAMED);
         let positions = self.position..end;
         for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
             heat(its, position, queries);

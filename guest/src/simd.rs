@@ -190,6 +190,28 @@ pub(crate) fn settle(value: v128) -> v128 {
     value
 }
 
+/// Zero, which no compiler knows.
+#[inline(always)]
+pub(crate) fn never() -> u32 {
+    static NEVER: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0);
+    // SAFETY: a number that is there, and that nothing changes.
+    unsafe { NEVER.as_ptr().read_volatile() }
+}
+
+/// Has values computed here, since they would be others if `never` were not zero: [`settle`] of
+/// many, for one instruction.
+///
+/// Where ways meet, Cranelift needs the values of each.
+#[inline(always)]
+pub(crate) fn settle_all(values: &mut [v128], never: u32) {
+    if never != 0 {
+        let place = ZERO;
+        // SAFETY: the place is ours. No compiler knows what is there, so that it makes no choice
+        // between values out of this condition.
+        values.fill(unsafe { (&raw const place).read_volatile() });
+    }
+}
+
 /// Lane `i` of each vector becomes vector `i`.
 #[inline(always)]
 pub(crate) fn transpose([a, b, c, d]: [v128; 4]) -> [v128; 4] {

@@ -9,7 +9,7 @@ use polychord_abi::buffers::{self, Integers};
 // together, so that columns are read from a cache for all of them.
 pub(super) use polychord_abi::buffers::{BLOCK, COLUMNS, GROUP, HEIGHT, SUPER};
 
-use super::groups::{Group, Super, UnpackedBlock, UnpackedSuper};
+use super::groups::{Group, Super, UnpackedBlocks, UnpackedSuper};
 use super::halves;
 use super::product::{self, HALF, UNSIGNED};
 use crate::alloc;
@@ -30,8 +30,8 @@ pub(crate) enum Form {
 pub(crate) struct Activations {
     pub(super) groups: &'static mut [Group],
     pub(super) supers: &'static mut [Super],
-    pub(super) unpacked_blocks: &'static mut [UnpackedBlock],
-    pub(super) unpacked_supers: &'static mut [UnpackedSuper],
+    pub(super) unpacked_blocks: &'static mut [UnpackedBlocks],
+    pub(super) unpacked_supers: &'static mut [[UnpackedSuper; HEIGHT]],
 }
 
 impl Activations {
@@ -70,8 +70,8 @@ const _: () = {
     let sizes = [
         size_of::<Group>(),
         size_of::<Super>(),
-        size_of::<UnpackedBlock>(),
-        size_of::<UnpackedSuper>(),
+        size_of::<UnpackedBlocks>(),
+        size_of::<[UnpackedSuper; HEIGHT]>(),
     ];
     let mut index = 0;
     while index < sizes.len() {

@@ -9,9 +9,9 @@
 use core::hint::black_box;
 use core::marker::PhantomData;
 
-use super::activations::{Activations, BLOCK, COLUMNS, GROUP};
+use super::activations::{Activations, BLOCK, COLUMNS, GROUP, HEIGHT};
 use super::columns::{self, Tiles};
-use super::groups::{Group, UnpackedBlock};
+use super::groups::{Group, UnpackedBlocks};
 use super::order::lanes4;
 use super::product::Product;
 use super::quantized::POWERS;
@@ -171,14 +171,22 @@ fn multiply_column<T: Blocks<B, V>, const B: usize, const V: usize>(
     }
 }
 
-/// Unpacks a stored row.
+/// Unpacks stored rows.
 #[inline(never)]
-fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut [UnpackedBlock]) {
+fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(
+    rows: [&[u8]; HEIGHT],
+    out: &mut [UnpackedBlocks],
+) {
     let powers = black_box(u64x2_splat(POWERS));
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        out.values[..V].copy_from_slice(&T::values(block, powers));
-        let both = u32x4_splat(T::scale(block));
-        (out.scale, out.minimum) = (T::scales(both), minima(both));
+    let rows = rows.map(|row| &row.as_chunks::<B>().0[..out.len()]);
+    for (at, out) in out.iter_mut().enumerate() {
+        let (blocks, out) = (rows.map(|row| black_box(&row[at])), black_box(out));
+        for (block, out) in blocks.into_iter().zip(out.values.as_chunks_mut::<V>().0) {
+            *out = T::values(block, powers);
+        }
+        let [a, b, c, d] = blocks.map(T::scale);
+        let both = u32x4(a, b, c, d);
+        (out.scales, out.minima) = (T::scales(both), minima(both));
     }
 }
 
@@ -186,32 +194,31 @@ fn unpack<T: Blocks<B, V>, const B: usize, const V: usize>(row: &[u8], out: &mut
 struct Tile<T, const B: usize, const V: usize>(PhantomData<T>);
 
 impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
-    type Block = UnpackedBlock;
+    type Blocks = UnpackedBlocks;
     type Columns = Group;
 
     /// What is a lane for one column is an accumulator here, so that each sum has the one order.
     #[inline(never)]
-    fn tile<const C: usize>(w: &[UnpackedBlock], x: [&[Group]; C]) -> [v128; C] {
-        let mut sums = [[ZERO; C]; 4];
+    fn tile<const C: usize>(w: &[UnpackedBlocks], x: [&[Group]; C]) -> [[v128; C]; HEIGHT] {
+        let mut sums = [[[ZERO; C]; HEIGHT]; 4];
         let x = x.map(|x| &x[..w.len()]);
         for (block, w) in w.iter().enumerate() {
             let (w, x) = (black_box(w), x.map(|x| black_box(&x[block])));
-            let mut products = [ZERO; C];
-            for vector in 0..V {
-                let values = four_times(w.values[vector]);
-                for (sum, x) in products.iter_mut().zip(x) {
-                    let x = &x.quants.as_chunks::<4>().0[vector];
-                    *sum = settle(T::Product::add_columns(*sum, values, x));
+            let values: [&_; HEIGHT] =
+                core::array::from_fn(|row| &w.values.as_chunks::<V>().0[row]);
+            let products = T::Product::block(values, x.map(|x| &x.quants));
+            let (scales, minima) = (four_times(w.scales), four_times(w.minima));
+            for (row, sums) in sums[block & 3].iter_mut().enumerate() {
+                for ((sum, products), x) in sums.iter_mut().zip(products[row]).zip(x) {
+                    *sum = add::<T, B, V>(*sum, products, scales[row], minima[row], x);
                 }
-            }
-            let sums = &mut sums[block & 3];
-            for (sum, (products, x)) in sums.iter_mut().zip(products.into_iter().zip(x)) {
-                let products = T::Product::column_sums(products);
-                *sum = add::<T, B, V>(*sum, products, w.scale, w.minimum, x);
             }
         }
         let [a, b, c, d] = sums;
-        core::array::from_fn(|i| f32x4_add(f32x4_add(a[i], b[i]), f32x4_add(c[i], d[i])))
+        let sum = |r: usize, i: usize| {
+            f32x4_add(f32x4_add(a[r][i], b[r][i]), f32x4_add(c[r][i], d[r][i]))
+        };
+        core::array::from_fn(|r| core::array::from_fn(|i| sum(r, i)))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Integer products with many columns: four of them in the lanes of a vector, twice.
+//! Integer products with many columns: tiles of four rows and eight columns.
 
 use super::activations::{COLUMNS, HEIGHT};
 use super::rows::{Output, Rows};
@@ -6,45 +6,56 @@ use crate::simd::*;
 
 /// How rows of a type are multiplied with many columns.
 pub(super) trait Tiles {
-    /// A block of weights, unpacked.
-    type Block;
+    /// A block of each of four rows of weights, unpacked.
+    type Blocks;
     /// A block of each of four columns.
     type Columns;
 
-    /// The products of an unpacked row with four columns each, which are the lanes of the result.
-    fn tile<const C: usize>(w: &[Self::Block], x: [&[Self::Columns]; C]) -> [v128; C];
+    /// The products of unpacked rows with `C` times four columns, which are the lanes of the results.
+    fn tile<const C: usize>(w: &[Self::Blocks], x: [&[Self::Columns]; C]) -> [[v128; C]; HEIGHT];
 }
 
-/// Unpacks some rows of `len` blocks once, each by `unpack`, then multiplies them with every
-/// column. One code for all types that differ in no more than how they are unpacked.
+/// Unpacks four rows of `len` blocks once, by `unpack`, then multiplies them with every column. One
+/// code for all types that differ in no more than how they are unpacked.
+///
+/// Where fewer rows are left than four, the first of them stands for others.
 #[inline(never)]
 pub(super) fn multiply<T: Tiles>(
     w: &Rows<'_>,
     len: usize,
     x: &[T::Columns],
     mut y: Output<'_>,
-    unpacked: &mut [T::Block],
-    unpack: fn(&[u8], &mut [T::Block]),
+    unpacked: &mut [T::Blocks],
+    unpack: fn([&[u8]; HEIGHT], &mut [T::Blocks]),
 ) {
+    let unpacked = &mut unpacked[..len];
     let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..w.count()).step_by(HEIGHT)) {
+    for (stored, first) in stored.zip((0..).step_by(HEIGHT)) {
+        let mut rows = [&stored[..w.row_bytes]; HEIGHT];
         let stored = stored.chunks_exact(w.row_bytes);
-        let rows = first..first + stored.len();
-        for (row, out) in stored.zip(unpacked.chunks_exact_mut(len)) {
-            unpack(row, out);
-        }
+        let count = stored.len();
+        rows.iter_mut().zip(stored).for_each(|(row, stored)| *row = stored);
+        unpack(rows, unpacked);
         for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
-            for (w, row) in unpacked.chunks_exact(len).zip(rows.clone()) {
-                let (a, b) = x.split_at(len);
-                if b.is_empty() {
-                    let [a] = T::tile(w, [a]);
-                    y.put(row, columns, a);
-                } else {
-                    let [a, b] = T::tile(w, [a, b]);
-                    y.put(row, columns, a);
-                    y.put(row, columns + COLUMNS, b);
-                }
+            let (a, b) = x.split_at(len);
+            if b.is_empty() {
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a]));
+            } else {
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a, b]));
             }
+        }
+    }
+}
+
+fn put<const C: usize>(
+    y: &mut Output<'_>,
+    [first, count]: [usize; 2],
+    columns: usize,
+    results: [[v128; C]; HEIGHT],
+) {
+    for (row, results) in (first..first + count).zip(results) {
+        for (results, columns) in results.into_iter().zip((columns..).step_by(COLUMNS)) {
+            y.put(row, columns, results);
         }
     }
 }

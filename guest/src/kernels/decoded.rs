@@ -4,7 +4,7 @@
 //! once, into a superblock of another type ([`Decoded`]), and one code multiplies that for all of
 //! them: the guest stays small.
 
-use super::activations::{Activations, COLUMNS, SUPER};
+use super::activations::{Activations, COLUMNS, HEIGHT, SUPER};
 use super::columns;
 use super::groups::{Super, UnpackedSuper};
 use super::order::sum;
@@ -142,12 +142,18 @@ fn add(sum: f32, w: &Decoded, x: &Super) -> f32 {
     superblocks::add::<Decoded, BYTES>(sum, &w.0, x)
 }
 
-/// Unpacks a stored row.
-fn unpack<T: Decode<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
+/// Unpacks stored rows.
+fn unpack<T: Decode<B>, const B: usize>(
+    rows: [&[u8]; HEIGHT],
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
     let mut decoded = Decoded::ZERO;
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        T::decode(block, &mut decoded);
-        unpack_block(&decoded, out);
+    let rows = rows.map(|row| &row.as_chunks::<B>().0[..out.len()]);
+    for (at, out) in out.iter_mut().enumerate() {
+        for (row, out) in rows.iter().zip(out) {
+            T::decode(&row[at], &mut decoded);
+            unpack_block(&decoded, out);
+        }
     }
 }
 

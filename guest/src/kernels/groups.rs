@@ -1,6 +1,7 @@
 //! Activations and weights in the forms that integer products read: several blocks together.
 #![allow(unsafe_code)]
 
+use super::activations::HEIGHT;
 use super::product::HALF;
 use crate::alloc::Zero;
 use crate::simd::v128;
@@ -37,18 +38,18 @@ pub(super) struct Super {
 // SAFETY: vectors of numbers, and nothing else.
 unsafe impl Zero for Super {}
 
-/// A block of weights for many columns.
-pub(super) struct UnpackedBlock {
-    /// The values, as they are multiplied: in two or four vectors.
-    pub(super) values: [v128; 4],
-    /// The scale, four times.
-    pub(super) scale: v128,
-    /// The minimum, four times.
-    pub(super) minimum: v128,
+/// A block of each of four rows of weights, for many columns.
+pub(super) struct UnpackedBlocks {
+    /// The values, as they are multiplied: two or four vectors of each row.
+    pub(super) values: [v128; 4 * HEIGHT],
+    /// The scale of each row.
+    pub(super) scales: v128,
+    /// The minimum of each row.
+    pub(super) minima: v128,
 }
 
 // SAFETY: vectors of numbers, and nothing else.
-unsafe impl Zero for UnpackedBlock {}
+unsafe impl Zero for UnpackedBlocks {}
 
 /// A superblock of weights for many columns.
 #[derive(Clone, Copy)]
@@ -70,4 +71,4 @@ pub(super) struct Quarter {
 }
 
 // SAFETY: vectors of numbers, and nothing else.
-unsafe impl Zero for UnpackedSuper {}
+unsafe impl Zero for [UnpackedSuper; HEIGHT] {}

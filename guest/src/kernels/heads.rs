@@ -4,6 +4,7 @@
 //! Sums have the one order, as everywhere.
 #![allow(unsafe_code)]
 
+use super::ahead;
 use super::halves::{Half, from_halves};
 use super::order::multiply_add;
 use crate::simd::*;
@@ -17,6 +18,8 @@ pub(crate) trait Element: Copy {
     fn four(stored: &[Self; 4]) -> v128;
     /// One as a float.
     fn one(self) -> f32;
+    /// Some of them as they are stored.
+    fn bytes(stored: &[Self]) -> &[u8];
 }
 
 impl Element for f32 {
@@ -29,6 +32,11 @@ impl Element for f32 {
     fn one(self) -> f32 {
         self
     }
+
+    fn bytes(stored: &[Self]) -> &[u8] {
+        // SAFETY: as many bytes, and each of a float is one.
+        unsafe { core::slice::from_raw_parts(stored.as_ptr().cast(), size_of_val(stored)) }
+    }
 }
 
 impl Element for Half {
@@ -40,6 +48,10 @@ impl Element for Half {
     #[inline(always)]
     fn one(self) -> f32 {
         f32x4_extract_lane::<0>(from_halves(&[self; 4]))
+    }
+
+    fn bytes(stored: &[Self]) -> &[u8] {
+        stored.as_flattened()
     }
 }
 
@@ -78,7 +90,7 @@ fn scores_of<E: Element, const C: usize>(
     for first in (0..rows & !3).step_by(4) {
         let four = core::array::from_fn(|i| row(first + i));
         let [a, b, c, d] = four;
-        let (upper, lower) = (tile([a, b], x), tile([c, d], x));
+        let (upper, lower) = (pair([a, b], x), pair([c, d], x));
         for head in 0..C {
             let sums = [upper[0][head], upper[1][head], lower[0][head], lower[1][head]];
             let mut sums = lanes(sums_of_lanes(sums));
@@ -91,7 +103,7 @@ fn scores_of<E: Element, const C: usize>(
         }
     }
     for last in rows & !3..rows {
-        let [sums] = tile([row(last)], x);
+        let [sums, _] = pair([row(last); 2], x);
         for (head, sum) in sums.into_iter().enumerate() {
             let [sum, ..] = lanes(sums_of_lanes([sum; 4]));
             y[head * stride + last] = rest(row(last), head, sum);
@@ -106,14 +118,13 @@ fn sums_of_lanes(four: [v128; 4]) -> v128 {
     f32x4_add(f32x4_add(a, b), f32x4_add(c, d))
 }
 
-/// The products of `R` rows with `C` heads, but for the sums of lanes.
-#[inline(always)]
-fn tile<E: Element, const R: usize, const C: usize>(
-    rows: [&[E]; R],
-    x: [&[f32]; C],
-) -> [[v128; C]; R] {
-    let pair = |number: usize| add(accumulator(rows, x, number), accumulator(rows, x, number + 1));
-    add(pair(0), pair(2))
+/// The products of two rows with `C` heads, but for the sums of lanes.
+///
+/// Not inlined: it is long, and there is one for each number of heads.
+#[inline(never)]
+fn pair<E: Element, const C: usize>(rows: [&[E]; 2], x: [&[f32]; C]) -> [[v128; C]; 2] {
+    let first = add(accumulator(rows, x, 0), accumulator(rows, x, 1));
+    add(first, add(accumulator(rows, x, 2), accumulator(rows, x, 3)))
 }
 
 #[inline(always)]
@@ -130,9 +141,8 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
 ) -> [[v128; C]; R] {
     let len = x[0].len();
     assert!(rows.iter().all(|row| row.len() == len) && x.iter().all(|x| x.len() == len));
-    let mut sums = [[ZERO; C]; R];
-    let mut v = number;
-    while v < len / 4 {
+    let (mut sums, never) = ([[ZERO; C]; R], never());
+    let mut add = |v: usize, settle: u32| {
         // SAFETY: v < len / 4, and each slice has `len` elements (asserted).
         let rows = rows.map(|row| E::four(unsafe { &*row.as_ptr().add(4 * v).cast() }));
         for (c, x) in x.iter().enumerate() {
@@ -142,10 +152,25 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
                 sums[c] = multiply_add(sums[c], row, x);
             }
         }
+        settle_all(sums.as_flattened_mut(), never & settle);
+    };
+    let mut v = number;
+    while v + 12 < len / 4 {
+        add(v, 1);
+        add(v + 4, 2);
+        add(v + 8, 4);
+        add(v + 12, 8);
+        v += 16;
+    }
+    while v < len / 4 {
+        add(v, 16);
         v += 4;
     }
     sums
 }
+
+/// Positions whose values stay in a first-level cache while all their columns are added up.
+const BLOCK: usize = 64;
 
 /// `out[head] = scales[head] * sum(weights[head * stride + row] * values[row])`, in order of rows,
 /// which are in two pieces, for at most [`HEADS`] heads.
@@ -156,80 +181,113 @@ pub(crate) fn mix<E: Element>(
     scales: &[f32],
     out: &mut [f32],
 ) {
-    match scales.len() {
-        4 => mix_of::<E, 4, 2>(values, weights, stride, scales, out),
-        3 => mix_of::<E, 3, 2>(values, weights, stride, scales, out),
-        2 => mix_of::<E, 2, 4>(values, weights, stride, scales, out),
-        _ => mix_of::<E, 1, 4>(values, weights, stride, scales, out),
+    let (dim, mut row) = (out.len() / scales.len(), 0);
+    out.fill(0.0);
+    for block in values.into_iter().flat_map(|values| values.chunks(BLOCK * dim)) {
+        if ahead::values() {
+            ahead::touch(E::bytes(block));
+        }
+        add_rows(block, &weights[row..], stride, scales.len(), out);
+        row += block.len() / dim;
+    }
+    scale(scales, out);
+}
+
+/// Multiplies each of some heads with its scale.
+pub(super) fn scale(scales: &[f32], out: &mut [f32]) {
+    let dim = out.len() / scales.len();
+    for (out, scale) in out.chunks_exact_mut(dim).zip(scales) {
+        out.iter_mut().for_each(|out| *out *= scale);
+    }
+}
+
+/// `out[head] += weights[head * stride + row] * values[row]`, in order of rows.
+pub(super) fn add_rows<E: Element>(
+    values: &[E],
+    weights: &[f32],
+    stride: usize,
+    heads: usize,
+    out: &mut [f32],
+) {
+    match heads {
+        4 => add_rows_of::<E, 4, 2>(values, weights, stride, out),
+        3 => add_rows_of::<E, 3, 2>(values, weights, stride, out),
+        2 => add_rows_of::<E, 2, 4>(values, weights, stride, out),
+        _ => add_rows_of::<E, 1, 4>(values, weights, stride, out),
     }
 }
 
 #[inline(never)]
-fn mix_of<E: Element, const C: usize, const N: usize>(
-    values: [&[E]; 2],
+fn add_rows_of<E: Element, const C: usize, const N: usize>(
+    values: &[E],
     weights: &[f32],
     stride: usize,
-    scales: &[f32],
     out: &mut [f32],
 ) {
     let dim = out.len() / C;
-    let [before, behind] = values.map(|values| values.len() / dim);
-    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..before + behind]);
-    let pieces = [
-        (values[0], weights.map(|weights| &weights[..before])),
-        (values[1], weights.map(|weights| &weights[before..])),
-    ];
-    let mut put = |at: usize, c: usize, sums: v128| {
-        let scaled = f32x4_mul(sums, f32x4_splat(scales[c]));
-        out[c * dim + at..][..4].copy_from_slice(&lanes(scaled));
-    };
+    let rows = values.len() / dim;
+    let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..rows]);
     let mut at = 0;
     while at + 4 * N <= dim {
-        let sums = columns::<E, N, C>(&pieces, dim, at);
-        for (c, sums) in sums.into_iter().enumerate() {
-            sums.into_iter().enumerate().for_each(|(n, sums)| put(at + 4 * n, c, sums));
-        }
+        add_columns::<E, N, C>(values, weights, at, out);
         at += 4 * N;
     }
     while at + 4 <= dim {
-        let sums = columns::<E, 1, C>(&pieces, dim, at);
-        sums.into_iter().enumerate().for_each(|(c, [sums])| put(at, c, sums));
+        add_columns::<E, 1, C>(values, weights, at, out);
         at += 4;
     }
     for at in at..dim {
-        for c in 0..C {
-            let column = values.into_iter().flat_map(|values| values.chunks_exact(dim));
-            let column = column.map(|row| row[at].one());
-            let sum = weights[c].iter().zip(column).fold(0.0, |sum, (w, v)| sum + w * v);
-            out[c * dim + at] = scales[c] * sum;
+        for (out, weights) in out.chunks_exact_mut(dim).zip(weights) {
+            for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
+                out[at] += weight * row[at].one();
+            }
         }
     }
 }
 
-/// The sums for `4 * N` columns from `at` on.
+/// Adds to `4 * N` columns from `at` on.
 #[inline(always)]
-fn columns<E: Element, const N: usize, const C: usize>(
-    pieces: &[(&[E], [&[f32]; C]); 2],
-    dim: usize,
+fn add_columns<E: Element, const N: usize, const C: usize>(
+    values: &[E],
+    weights: [&[f32]; C],
     at: usize,
-) -> [[v128; N]; C] {
-    let mut acc = [[ZERO; N]; C];
-    for (values, weights) in pieces {
-        let rows = values.len() / dim;
-        assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
-        for row in 0..rows {
-            // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
-            // room for `N` times four (asserted).
-            let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
-            let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
-            for (acc, weights) in acc.iter_mut().zip(weights) {
-                // SAFETY: there are `rows` weights (asserted).
-                let weight = f32x4_splat(unsafe { *weights.get_unchecked(row) });
-                for (acc, values) in acc.iter_mut().zip(values) {
-                    *acc = multiply_add(*acc, weight, values);
-                }
+    out: &mut [f32],
+) {
+    let dim = out.len() / C;
+    let rows = values.len() / dim;
+    assert!(at + 4 * N <= dim && weights.iter().all(|weights| weights.len() == rows));
+    let mut acc: [[v128; N]; C] = core::array::from_fn(|c| {
+        let (four, _) = out[c * dim + at..][..4 * N].as_chunks::<4>();
+        core::array::from_fn(|n| load(&four[n]))
+    });
+    let never = never();
+    let mut add = |row: usize, weights: [v128; C]| {
+        // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
+        // room for `N` times four (asserted).
+        let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
+        let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
+        for (acc, weight) in acc.iter_mut().zip(weights) {
+            for (acc, values) in acc.iter_mut().zip(values) {
+                *acc = multiply_add(*acc, weight, values);
             }
         }
+        settle_all(acc.as_flattened_mut(), never & 1 << (row & 3));
+    };
+    for first in (0..rows & !3).step_by(4) {
+        // SAFETY: there are `rows` weights (asserted).
+        let four = |weights: &[f32]| load(unsafe { &*weights.as_ptr().add(first).cast() });
+        let four = weights.map(|weights| four_times(four(weights)));
+        // No loop, since the sums are to stay in registers.
+        add(first, four.map(|four| four[0]));
+        add(first + 1, four.map(|four| four[1]));
+        add(first + 2, four.map(|four| four[2]));
+        add(first + 3, four.map(|four| four[3]));
     }
-    acc
+    for row in rows & !3..rows {
+        add(row, weights.map(|weights| f32x4_splat(weights[row])));
+    }
+    for (c, acc) in acc.into_iter().enumerate() {
+        let (four, _) = out[c * dim + at..][..4 * N].as_chunks_mut::<4>();
+        four.iter_mut().zip(acc).for_each(|(four, acc)| store(four, acc));
+    }
 }

@@ -52,7 +52,7 @@ mod tq2_0;
 
 pub(crate) use self::activations::Activations;
 use self::activations::Form;
-pub(crate) use self::ahead::set as touch_ahead;
+pub(crate) use self::ahead::{set as touch_ahead, set_values as touch_values};
 pub(crate) use self::f32::dot;
 pub(crate) use self::halves::{Half, to_halves};
 pub(crate) use self::heads::{HEADS, mix, scores};

@@ -9,19 +9,68 @@
 use crate::simd::*;
 
 /// How the products of 32 values, in `V` vectors, with activations are made and summed.
-pub(super) trait Product<const V: usize> {
+pub(super) trait Product<const V: usize>: Sized {
     /// The product with one column, in partial sums.
     fn product(w: [v128; V], x: &[v128; V]) -> v128;
 
     /// The sums of the partial sums of four blocks.
     fn sums(products: [v128; 4]) -> v128;
 
-    /// Adds the products of a vector of values with four columns to partial sums: each 32 bits of
-    /// it with the vector that has 32 bits of each column.
-    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128;
+    /// Steps of 32 bits after which sums have to be widened, a multiple of four.
+    const STEPS: usize;
 
-    /// The sums of a block's partial sums for four columns.
-    fn column_sums(sum: v128) -> v128;
+    /// Adds the products of 32 bits of values, which all lanes have, with 32 bits of four columns.
+    fn step(sum: v128, w: v128, x: v128) -> v128;
+
+    /// What some steps have summed, as a 32-bit integer for each column.
+    fn wide(sum: v128) -> v128;
+
+    /// The products of a block of each of some rows with four columns, `C` times.
+    #[inline(always)]
+    fn block<const R: usize, const C: usize>(
+        w: [&[v128; V]; R],
+        x: [&[v128; 16]; C],
+    ) -> [[v128; C]; R] {
+        let mut all = [[ZERO; C]; R];
+        for first in (0..4 * V).step_by(Self::STEPS) {
+            let sums = steps::<Self, V, R, C>(w, x, first);
+            for (all, sums) in all.iter_mut().zip(sums) {
+                for (all, sum) in all.iter_mut().zip(sums) {
+                    *all = i32x4_add(*all, Self::wide(sum));
+                }
+            }
+        }
+        all
+    }
+}
+
+/// Some steps of a block, from number `first` on, which is a multiple of four.
+#[inline(always)]
+fn steps<P: Product<V>, const V: usize, const R: usize, const C: usize>(
+    w: [&[v128; V]; R],
+    x: [&[v128; 16]; C],
+    first: usize,
+) -> [[v128; C]; R] {
+    let mut sums = [[ZERO; C]; R];
+    let never = never();
+    for vector in first / 4..(first + P::STEPS) / 4 {
+        let w = w.map(|w| four_times(w[vector]));
+        let x = x.map(|x| &x.as_chunks::<4>().0[vector]);
+        let mut add = |step: usize| {
+            for (sums, w) in sums.iter_mut().zip(w) {
+                for (sum, x) in sums.iter_mut().zip(x) {
+                    *sum = P::step(*sum, w[step], x[step]);
+                }
+            }
+            settle_all(sums.as_flattened_mut(), never & 1 << step);
+        };
+        // No loop, which LLVM would not unroll for all types.
+        add(0);
+        add(1);
+        add(2);
+        add(3);
+    }
+    sums
 }
 
 /// Values below 16.
@@ -42,14 +91,16 @@ impl Product<UNSIGNED> for FourBits {
         sums_of_4_bits(products)
     }
 
+    const STEPS: usize = 4 * UNSIGNED;
+
     #[inline(always)]
-    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
-        add_4_bits(sum, w, x)
+    fn step(sum: v128, w: v128, x: v128) -> v128 {
+        add_unsigned(sum, w, x)
     }
 
     #[inline(always)]
-    fn column_sums(sum: v128) -> v128 {
-        sums_of_pairs(sum)
+    fn wide(sum: v128) -> v128 {
+        wide(sum)
     }
 }
 
@@ -64,14 +115,16 @@ impl Product<UNSIGNED> for FiveBits {
         sums_of_5_bits(products)
     }
 
+    const STEPS: usize = FIVE_BIT_STEPS;
+
     #[inline(always)]
-    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
-        add_5_bits(sum, w, x)
+    fn step(sum: v128, w: v128, x: v128) -> v128 {
+        add_unsigned(sum, w, x)
     }
 
     #[inline(always)]
-    fn column_sums(sum: v128) -> v128 {
-        sum
+    fn wide(sum: v128) -> v128 {
+        wide(sum)
     }
 }
 
@@ -86,13 +139,15 @@ impl Product<4> for Bytes {
         sums(products)
     }
 
+    const STEPS: usize = 16;
+
     #[inline(always)]
-    fn add_columns(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
-        add_signed(sum, w, x)
+    fn step(sum: v128, w: v128, x: v128) -> v128 {
+        i32x4_add(sum, i32x4_dot_i16x8(w, x))
     }
 
     #[inline(always)]
-    fn column_sums(sum: v128) -> v128 {
+    fn wide(sum: v128) -> v128 {
         sum
     }
 }
@@ -212,6 +267,7 @@ fn signed(w: [v128; 4], x: &[v128; 4]) -> v128 {
 }
 
 /// `sum` plus the products of 16-bit integers with columns.
+#[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
 fn add_signed(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
     let dot = |i: usize| i32x4_dot_i16x8(w[i], x[i]);
@@ -219,37 +275,35 @@ fn add_signed(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
     i32x4_add(sum, i32x4_add(pairs[0], pairs[1]))
 }
 
-#[cfg(not(target_feature = "relaxed-simd"))]
-use add_signed as add_4_bits;
-#[cfg(not(target_feature = "relaxed-simd"))]
-use add_signed as add_5_bits;
+/// After how many steps sums of values below 32 are widened: four add up to at most
+/// 8 * 31 * 127 = 31,496 in 16 bits.
+const FIVE_BIT_STEPS: usize = if cfg!(target_feature = "relaxed-simd") { 4 } else { 16 };
 
-/// The sums of a block, which [`add_4_bits`] has made.
+/// `sum` plus the products of unsigned values with columns.
 #[cfg(not(target_feature = "relaxed-simd"))]
 #[inline(always)]
-fn sums_of_pairs(sum: v128) -> v128 {
+fn add_unsigned(sum: v128, w: v128, x: v128) -> v128 {
+    i32x4_add(sum, i32x4_dot_i16x8(w, x))
+}
+
+/// In eight steps, values below 16 add up to at most 16 * 15 * 127 = 30,480 in each 16 bits.
+#[cfg(target_feature = "relaxed-simd")]
+#[inline(always)]
+fn add_unsigned(sum: v128, w: v128, x: v128) -> v128 {
+    i16x8_add(sum, i16x8_relaxed_dot_i8x16_i7x16(x, w))
+}
+
+/// The sums of a block, which [`add_unsigned`] has made.
+#[cfg(not(target_feature = "relaxed-simd"))]
+#[inline(always)]
+fn wide(sum: v128) -> v128 {
     sum
 }
 
 #[cfg(target_feature = "relaxed-simd")]
 #[inline(always)]
-fn sums_of_pairs(sum: v128) -> v128 {
+fn wide(sum: v128) -> v128 {
     i32x4_extadd_pairwise_i16x8(sum)
-}
-
-/// `sum` plus the products of values below 16 with columns. After two times, each 16-bit lane is
-/// the sum of 16 products: at most 16 * 15 * 127 = 30,480.
-#[cfg(target_feature = "relaxed-simd")]
-#[inline(always)]
-fn add_4_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
-    i16x8_add(sum, four_dots(w, x))
-}
-
-/// `sum` plus the products of values below 32: 16-bit lanes are at most 8 * 31 * 127 = 31,496.
-#[cfg(target_feature = "relaxed-simd")]
-#[inline(always)]
-fn add_5_bits(sum: v128, w: [v128; 4], x: &[v128; 4]) -> v128 {
-    i32x4_add(sum, i32x4_extadd_pairwise_i16x8(four_dots(w, x)))
 }
 
 #[cfg(target_feature = "relaxed-simd")]

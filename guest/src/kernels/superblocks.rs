@@ -9,7 +9,7 @@
 use core::hint::black_box;
 use core::marker::PhantomData;
 
-use super::activations::{Activations, COLUMNS, SUPER};
+use super::activations::{Activations, COLUMNS, HEIGHT, SUPER};
 use super::columns::{self, Tiles};
 use super::groups::{Super, UnpackedSuper};
 use super::product::{self, HALF, Values};
@@ -83,7 +83,7 @@ pub(super) fn multiply<S: Superblock<B>, const B: usize>(
     } else {
         let (x, _) = activations.supers.as_chunks::<COLUMNS>();
         let x = &x[..y.columns.div_ceil(COLUMNS) * len];
-        let unpack = unpack_row::<S, B>;
+        let unpack = unpack_rows::<S, B>;
         columns::multiply::<Quarters<S, B>>(w, len, x, y, activations.unpacked_supers, unpack);
     }
 }
@@ -97,11 +97,25 @@ fn multiply_column<S: Superblock<B>, const B: usize>(w: &Rows<'_>, x: &[Super], 
     }
 }
 
-/// Unpacks a stored row.
+/// Unpacks stored rows.
+fn unpack_rows<S: Superblock<B>, const B: usize>(
+    rows: [&[u8]; HEIGHT],
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
+    for (row, stored) in rows.into_iter().enumerate() {
+        unpack_row::<S, B>(stored, row, out);
+    }
+}
+
+/// Unpacks one of them.
 #[inline(never)]
-fn unpack_row<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [UnpackedSuper]) {
-    for (block, out) in row.as_chunks::<B>().0.iter().zip(out) {
-        unpack::<S, B>(block, out);
+fn unpack_row<S: Superblock<B>, const B: usize>(
+    stored: &[u8],
+    row: usize,
+    out: &mut [[UnpackedSuper; HEIGHT]],
+) {
+    for (block, out) in stored.as_chunks::<B>().0.iter().zip(out) {
+        unpack::<S, B>(block, &mut out[row % HEIGHT]);
     }
 }
 
@@ -109,16 +123,30 @@ fn unpack_row<S: Superblock<B>, const B: usize>(row: &[u8], out: &mut [UnpackedS
 pub(super) struct Quarters<S, const B: usize>(PhantomData<S>);
 
 impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
-    type Block = UnpackedSuper;
+    type Blocks = [UnpackedSuper; HEIGHT];
     type Columns = [Super; COLUMNS];
 
+    fn tile<const C: usize>(
+        w: &[[UnpackedSuper; HEIGHT]],
+        x: [&[[Super; COLUMNS]]; C],
+    ) -> [[v128; C]; HEIGHT] {
+        core::array::from_fn(|row| Self::row(w, row, x))
+    }
+}
+
+impl<S: Superblock<B>, const B: usize> Quarters<S, B> {
     #[inline(never)]
-    fn tile<const C: usize>(w: &[UnpackedSuper], x: [&[[Super; COLUMNS]]; C]) -> [v128; C] {
+    fn row<const C: usize>(
+        w: &[[UnpackedSuper; HEIGHT]],
+        row: usize,
+        x: [&[[Super; COLUMNS]]; C],
+    ) -> [v128; C] {
         // Were it known here, LLVM would unroll the loop.
         let quarters = black_box(4);
         let mut sums = [ZERO; C];
         let x = x.map(|x| &x[..w.len()]);
         for (block, w) in w.iter().enumerate() {
+            let w = &w[row % HEIGHT];
             let (mut products, mut others) = ([ZERO; C], [ZERO; C]);
             for quarter in 0..quarters {
                 let x = x.map(|x| black_box(&x[block][quarter & 3]));
