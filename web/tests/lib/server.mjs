@@ -84,6 +84,12 @@ const WAYS = {
     const { start, end, size } = range(request);
     send(request, response, headers, headers.count > 1 ? { claim: `bytes ${start}-${end}/${size + 32}` } : {});
   },
+  // The first visitor gets it, others do not: a further rank that fails.
+  first: (request, response, headers) => {
+    if (request.headers.range === "bytes=0-0") WAYS.visitors = (WAYS.visitors ?? 0) + 1;
+    if (WAYS.visitors > 1) response.writeHead(404, { "Cross-Origin-Resource-Policy": "same-origin" }).end();
+    else send(request, response, headers);
+  },
   missing: (_, response, headers) => response.writeHead(404, { "Cross-Origin-Resource-Policy": headers["Cross-Origin-Resource-Policy"] ?? "" }).end(),
   // Another host that lets pages read, and does not say how long the file is.
   hidden: (request, response, headers) => send(request, response, { ...headers, "Access-Control-Allow-Origin": "*", "Cross-Origin-Resource-Policy": "cross-origin" }),
