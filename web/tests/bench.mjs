@@ -2,16 +2,17 @@
 //
 //   scripts/bench-web [chromium|firefox|node] [ROUNDS]
 //
-// Each run has a browser and a profile of its own. Memory is the largest sum of PSS over the processes of
-// the browser, less that of the browser with an empty page; in Node, of the whole process.
+// Each run has a browser and a profile of its own, and nothing drives the browser: a driver keeps what pages
+// load. Memory is the largest sum of PSS over the processes of the browser in the first visit, less that of the
+// browser with an empty page; in Node, of the whole process.
 
 import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-import { launch } from "./lib/browser.mjs";
+import { PATHS } from "./lib/browser.mjs";
 import { MODEL } from "./lib/model.mjs";
 import { start } from "./lib/server.mjs";
 import { NodeFile, openWhole } from "../dist/node.js";
@@ -20,7 +21,9 @@ const name = process.argv[2] ?? "chromium";
 const rounds = Number(process.argv[3] ?? 3);
 const words = "The history of the city begins with a small village at the river, where boats from the north brought salt and cloth. ";
 const prompt = words.repeat(3);
-const server = await start();
+const TOKENS = 32;
+let tell;
+const server = await start({ post: (told) => tell(told) });
 /** Tokens of the prompt, by the tokenizer of `model`, for both. */
 const { model: header } = await openWhole(NodeFile.open(MODEL));
 const promptTokens = header.encode(prompt, true).length;
@@ -50,31 +53,50 @@ function pss(root) {
   return sum(String(root));
 }
 
+/** How a browser is started that nothing drives. */
+const ARGUMENTS = {
+  chromium: (profile) => ["--headless=new", "--no-first-run", "--disable-dev-shm-usage", ...(process.getuid() === 0 ? ["--no-sandbox"] : []), `--user-data-dir=${profile}`],
+  firefox: (profile) => ["--headless", "--no-remote", "--profile", profile],
+};
+
+/** A visit in which the model is fetched, and one that finds it in storage. */
 async function once(what, threads) {
   const profile = mkdtempSync(join(tmpdir(), "polychord-bench-"));
-  const browser = await launch(name, profile);
+  const options = { threads, prompt, tokens: TOKENS, keep: true };
+  const visits = [];
+  let [empty, peak, browser] = [0, 0];
+  let watch;
   try {
-    const pid = browser.process().pid;
-    let page = await browser.newPage();
-    await page.goto(`${server.url}/tests/bench.html`);
-    await page.waitForFunction("window.ready");
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    const empty = pss(pid);
-    let peak = 0;
-    const watch = setInterval(() => (peak = Math.max(peak, pss(pid))), 250);
-    const options = { threads, prompt, tokens: 32, keep: true };
-    const run = () => page.evaluate((what, url, options) => window[what](url, options), what, `${server.url}/model/good/model.gguf`, options);
-    const cold = await run();
-    clearInterval(watch);
-    const memory = peak - empty;
-    await page.close();
-    page = await browser.newPage();
-    await page.goto(`${server.url}/tests/bench.html`);
-    await page.waitForFunction("window.ready");
-    const warm = await run();
-    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: (1000 * promptTokens) / warm.promptMilliseconds, cold: cold.first, warm: warm.first, memory, text: cold.text.slice(0, 60) };
+    const [cold, warm] = await new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error("it took more than 10 minutes")), 600_000);
+      tell = async (told) => {
+        if (!told.ready) return void visits.push(told);
+        clearInterval(watch);
+        if (visits.length === 2 || visits.some((it) => it.error)) {
+          clearTimeout(late);
+          const failed = visits.find((it) => it.error);
+          failed ? reject(new Error(failed.error)) : resolve(visits);
+          return {};
+        }
+        if (visits.length === 0) {
+          await new Promise((resolve) => setTimeout(resolve, 2000));
+          empty = pss(browser.pid);
+          watch = setInterval(() => (peak = Math.max(peak, pss(browser.pid))), 1500);
+        }
+        return { what, url: `${server.url}/model/good/model.gguf`, options };
+      };
+      browser = spawn(PATHS[name].find(existsSync), [...ARGUMENTS[name](profile), `${server.url}/tests/bench.html`], { stdio: "ignore" });
+      browser.on("error", reject);
+    });
+    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: (1000 * promptTokens) / warm.promptMilliseconds, cold: cold.first, warm: warm.first, memory: peak - empty, text: cold.text.slice(0, 60) };
   } finally {
-    await browser.close();
+    clearInterval(watch);
+    const ended = new Promise((resolve) => browser.on("close", resolve));
+    browser.kill();
+    // A browser that computes does not always end for that; its processes end with it.
+    const late = setTimeout(() => browser.kill("SIGKILL"), 3000);
+    await ended;
+    clearTimeout(late);
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   }
 }
@@ -102,9 +124,9 @@ async function processOf(what, threads, tokens) {
 async function onceInNode(what, threads) {
   if (what === "wllama" && threads > 1) throw new Error("it has one thread in Node");
   const { milliseconds: first } = await processOf(what, threads, 1);
-  const run = await processOf(what, threads, 32);
+  const run = await processOf(what, threads, TOKENS);
   const [promptTime, decodeTime] = what === "wllama" ? [run.prompt_ms, run.decode_ms] : [run.promptMilliseconds, run.decodeMilliseconds];
-  const tokens = run.ids?.length ?? 32;
+  const tokens = run.ids?.length ?? TOKENS;
   return { what, threads, decode: (1000 * (tokens - 1)) / decodeTime, prompt: (1000 * promptTokens) / promptTime, cold: first, warm: first, memory: run.peak, text: run.text?.slice(0, 60) };
 }
 

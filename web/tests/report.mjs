@@ -1,13 +1,14 @@
 // The conformance suite on browsers and Node as Markdown, from what its runs have recorded: without times, so
 // that it can be committed and compared; and docs/browser.md, with a table of what these engines can do.
 //
-//   node web/tests/report.mjs RECORDS FOLDER
+//   node web/tests/report.mjs RECORDS FOLDER           writes both pages
+//   node web/tests/report.mjs RECORDS --check ENGINE   compares what the committed page says of an engine
 
 import { readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const [folder, to] = process.argv.slice(2);
+const [folder, to, only] = process.argv.slice(2);
 const DOCS = fileURLToPath(new URL("../../docs/", import.meta.url));
 const NAMES = { node: "Node", chromium: "Chromium", firefox: "Firefox" };
 const runs = readdirSync(folder).filter((name) => name.endsWith(".jsonl")).sort().map((name) => {
@@ -54,9 +55,22 @@ for (const run of runs) {
   for (const name of run.missing) out.push(`- **${name} did not end**`);
   for (const [why, names] of refused) out.push(`- refused, ${why}: ${names.join(", ")}`);
 }
-writeFileSync(join(to, "browser-conformance.md"), `${out.join("\n")}\n`);
-writeFileSync(join(to, "browser.md"), withTable(readFileSync(join(DOCS, "browser.md"), "utf8")));
+if (to === "--check") check();
+else {
+  writeFileSync(join(to, "browser-conformance.md"), `${out.join("\n")}\n`);
+  writeFileSync(join(to, "browser.md"), withTable(readFileSync(join(DOCS, "browser.md"), "utf8")));
+}
 if (runs.length === 0 || runs.some((run) => !run.over || run.missing.length > 0 || run.trials.some((it) => it.failure))) process.exitCode = 1;
+
+/** Fails if the committed page says something else of an engine. */
+function check() {
+  const section = (text) => text.split(/^## /m).find((it) => it.startsWith(`${only}\n`))?.trim();
+  const committed = section(readFileSync(join(DOCS, "browser-conformance.md"), "utf8"));
+  const found = section(out.join("\n"));
+  if (committed === found) return;
+  console.error(`docs/browser-conformance.md is old: scripts/test-web conformance makes it anew. It is not:\n${found}`);
+  process.exitCode = 1;
+}
 
 /** docs/browser.md with the table of what these engines can do. */
 function withTable(text) {

@@ -12,15 +12,20 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
  * Starts it; `requests` counts those for models, by the way they go wrong. `serveParts` names the folder
- * whose files are below /model/parts.
+ * whose files are below /model/parts. `post` answers what pages tell.
  */
-export async function start({ isolated = true } = {}) {
+export async function start({ isolated = true, post } = {}) {
   const requests = {};
   const served = {};
   let parts;
-  const server = createServer((request, response) => {
+  const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     const headers = isolated ? ISOLATION : {};
+    if (request.method === "POST" && post) {
+      let text = "";
+      for await (const bytes of request) text += bytes;
+      return response.writeHead(200, headers).end(JSON.stringify((await post(JSON.parse(text))) ?? null));
+    }
     const way = /^\/model\/(\w+)\//.exec(pathname)?.[1];
     if (way === "parts") {
       requests.parts = (requests.parts ?? 0) + 1;
