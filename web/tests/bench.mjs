@@ -70,7 +70,7 @@ async function once(what, threads) {
     const [cold, warm] = await new Promise((resolve, reject) => {
       const late = setTimeout(() => reject(new Error("it took more than 10 minutes")), 600_000);
       tell = async (told) => {
-        if (!told.ready) return void visits.push(told);
+        if (told.ready !== true) return void visits.push(told);
         clearInterval(watch);
         if (visits.length === 2 || visits.some((it) => it.error)) {
           clearTimeout(late);
