@@ -2,7 +2,7 @@
 //!
 //! - [`gguf`] reads the header of a file, [`config`] the shape of the network in it.
 //! - [`layout`] cuts the file into layers, [`descriptor`] describes the network to the guest, and
-//!   [`demand`] says what it needs beside its weights.
+//!   [`demand`] says what it needs beside its weights, [`placing`] in how many guests all of it fits.
 //! - [`tokenizer`] turns text into tokens and back, [`chat`] a conversation into text.
 //! - [`sampler`] chooses the next token from logits.
 //!
@@ -17,6 +17,7 @@ pub mod descriptor;
 pub mod families;
 pub mod gguf;
 pub mod layout;
+pub mod placing;
 pub mod sampler;
 pub mod tokenizer;
 

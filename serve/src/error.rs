@@ -32,6 +32,18 @@ pub enum Error {
         /// Why.
         reason: String,
     },
+    /// A folder that is not that of the page for browsers.
+    #[error(
+        "{} has no {}: name the folder `web` of the repository, once scripts/build-web has run, or that of the \
+         package @polychord/web",
+        folder.display(), missing.display()
+    )]
+    Web {
+        /// The folder.
+        folder: PathBuf,
+        /// The first file that is not there.
+        missing: PathBuf,
+    },
     /// There is nothing to serve.
     #[error("there is no model to serve: give one by its name")]
     NoModel,

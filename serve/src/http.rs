@@ -3,6 +3,7 @@
 //! - `app`: models and what all requests share; `connections`: what a client may take of the machine.
 //! - `request`: what clients send; `read`: reading it; `failure`: errors in `OpenAI`'s form.
 //! - `chat`, `completions`, `embeddings`, `models`, `tokens`, `state`: a path each, or a few.
+//! - `page`, `site`: pages that talk to the model, and that compute in the browser.
 //! - `choice`, `stream`: answers as JSON, at once or token by token.
 
 mod app;
@@ -19,6 +20,7 @@ mod prepare;
 mod read;
 mod request;
 mod router;
+mod site;
 mod state;
 mod stream;
 mod tokens;
@@ -91,8 +93,8 @@ impl Server {
     /// # Errors
     ///
     /// [`Error::NoModel`] without a model, [`Error::Session`] and [`Error::Budget`] if it cannot be
-    /// loaded, [`Error::Keys`] if the keys cannot be read, and [`Error::Bind`] if the address cannot
-    /// be bound.
+    /// loaded, [`Error::Keys`] if the keys cannot be read, [`Error::Web`] if the folder has no page, and
+    /// [`Error::Bind`] if the address cannot be bound.
     pub async fn bind(self) -> Result<Bound> {
         let Self { options, models } = self;
         let address = options.address;

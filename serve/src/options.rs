@@ -42,6 +42,10 @@ pub struct ServerOptions {
     pub drain: Duration,
     /// How each model's answers share the machine.
     pub scheduler: SchedulerOptions,
+    /// The folder of the package `@polychord/web`, whose page is then at `/demo/`; none by default.
+    pub web_folder: Option<PathBuf>,
+    /// A model file that this page finds by itself, for those who have a key.
+    pub web_model: Option<PathBuf>,
 }
 
 impl Default for ServerOptions {
@@ -58,6 +62,8 @@ impl Default for ServerOptions {
             answer_time: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             scheduler: SchedulerOptions::default(),
+            web_folder: None,
+            web_model: None,
         }
     }
 }
@@ -143,6 +149,20 @@ impl ServerOptions {
     #[must_use]
     pub fn scheduler(mut self, options: SchedulerOptions) -> Self {
         self.scheduler = options;
+        self
+    }
+
+    /// Sets the folder of the page that computes in browsers.
+    #[must_use]
+    pub fn web_folder(mut self, folder: impl Into<Option<PathBuf>>) -> Self {
+        self.web_folder = folder.into();
+        self
+    }
+
+    /// Sets the model file that this page finds by itself.
+    #[must_use]
+    pub fn web_model(mut self, path: impl Into<Option<PathBuf>>) -> Self {
+        self.web_model = path.into();
         self
     }
 }

@@ -80,6 +80,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ORIGIN")]
     cors_origin: Vec<String>,
 
+    /// Serve the page that computes in the browser, too, at /demo/, with the first model: its folder, which
+    /// is `web` in the repository (`scripts/build-web`)
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1, default_missing_value = "web")]
+    web: Option<PathBuf>,
+
     /// Longest time of an answer, with its time in the queue, in seconds
     #[arg(long, value_name = "S", default_value_t = 600)]
     answer_time: u64,
@@ -114,13 +119,14 @@ impl FromStr for Named {
 /// Serves until it is told to end.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let engine = args.engine.open()?;
-    let mut server = Server::new(args.options());
     let default = [Named { name: None, model: ModelRef::Default }];
     let models = if args.model.is_empty() { &default[..] } else { &args.model };
     let shared = Arc::new(OnceLock::new());
-    for Named { name, model } in models {
-        // Fetched now, so that no request waits for it.
-        let path = args.find.find(model)?;
+    // Fetched now, so that no request waits for it.
+    let found = models.iter().map(|named| args.find.find(&named.model));
+    let paths = found.collect::<Result<Vec<_>, _>>()?;
+    let mut server = Server::new(args.options().web_model(paths.first().cloned()));
+    for (Named { name, .. }, path) in models.iter().zip(paths) {
         let name = name.clone().unwrap_or_else(|| name_of(&path));
         server = server.model(name, args.load(&engine, path, shared.clone())?);
     }
@@ -129,6 +135,13 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     runtime.map_err(|error| format!("no threads for the server: {error}"))?.block_on(async {
         let bound = server.bind().await?;
         writeln!(std::io::stderr(), "listening on http://{}", bound.address())?;
+        if args.web.is_some() {
+            writeln!(
+                std::io::stderr(),
+                "the page for browsers: http://localhost:{}/demo/",
+                bound.address().port()
+            )?;
+        }
         bound.run(told_to_end()).await?;
         Ok(())
     })
@@ -148,6 +161,7 @@ impl Args {
             .api_key_file(self.api_key_file.clone())
             .api_keys(key)
             .cors_origins(self.cors_origin.iter().cloned())
+            .web_folder(self.web.clone())
             .answer_time(Duration::from_secs(self.answer_time))
             .drain(Duration::from_secs(self.drain))
             .scheduler(scheduler)

@@ -323,3 +323,97 @@ fn a_full_queue_says_when_to_come_again() {
     drop(server);
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+/// The page for browsers, with the headers that its workers need, and the model for it by ranges.
+#[test]
+fn the_page_for_browsers_is_served_with_its_headers() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = small(folder.path());
+    let web = folder.path().join("web");
+    for (file, text) in [
+        ("demo/index.html", "<title>It</title>"),
+        ("demo/main.js", "0"),
+        ("dist/files.js", "1"),
+        ("sw.js", "2"),
+        ("package.json", "{}"),
+        (".hidden", "3"),
+    ] {
+        std::fs::create_dir_all(web.join(file).parent().unwrap()).unwrap();
+        std::fs::write(web.join(file), text).unwrap();
+    }
+    // Of several pieces.
+    let weights = folder.path().join("weights");
+    let stored: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+    std::fs::write(&weights, &stored).unwrap();
+    let options = ServerOptions::new().web_folder(web.clone()).web_model(weights);
+    let server = Running::start(&an_engine(), model.clone(), options.clone());
+    let whole = |path: &str, headers: &str| {
+        let mut stream = server.connect();
+        let head = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
+        (String::from_utf8(answer[..end].to_vec()).unwrap(), answer[end + 4..].to_vec())
+    };
+    let (head, body) = whole("/demo/", "");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(body, b"<title>It</title>");
+    for header in [
+        "content-type: text/html; charset=utf-8",
+        "cross-origin-opener-policy: same-origin",
+        "cross-origin-embedder-policy: require-corp",
+    ] {
+        assert!(head.contains(header), "{head}");
+    }
+    for path in ["/demo/main.js", "/dist/files.js", "/sw.js"] {
+        assert_eq!(server.ask("GET", path, "", "").0, 200, "{path}");
+    }
+    for path in [
+        "/demo/none.js",
+        "/demo/../package.json",
+        "/demo/%2e%2e/package.json",
+        "/package.json",
+        "/demo/.hidden",
+        "/dist/",
+    ] {
+        assert_eq!(server.ask("GET", path, "", "").0, 404, "{path}");
+    }
+
+    let (head, body) = whole("/model.gguf", "");
+    assert_eq!(body, stored);
+    let tag = head.lines().find_map(|line| line.strip_prefix("etag: ")).unwrap();
+    let size = stored.len();
+    for (range, start, end) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=5-1000000000", 5, size),
+        ("bytes=100000-700000", 100_000, 700_001),
+    ] {
+        let (head, body) = whole("/model.gguf", &format!("range: {range}\r\nif-range: {tag}\r\n"));
+        assert!(head.starts_with("HTTP/1.1 206"), "{range}: {head}");
+        assert!(
+            head.contains(&format!("content-range: bytes {start}-{}/{size}", end - 1)),
+            "{head}"
+        );
+        assert_eq!(body, stored[start..end], "{range}");
+    }
+    // Of another version there is no range.
+    let (head, body) = whole("/model.gguf", "range: bytes=0-0\r\nif-range: \"other\"\r\n");
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(body.len(), size);
+    let (head, _) = whole("/model.gguf", &format!("range: bytes={size}-\r\n"));
+    assert!(head.starts_with("HTTP/1.1 416"), "{head}");
+    drop(server);
+
+    // Where keys are needed the model is behind them, and the page is not.
+    let keyed = Running::start(&an_engine(), model.clone(), options.clone().api_keys(["key"]));
+    assert_eq!(keyed.ask("GET", "/demo/", "", "").0, 200);
+    assert_eq!(keyed.ask("GET", "/model.gguf", "", "").0, 401);
+    drop(keyed);
+    std::fs::remove_file(web.join("dist/files.js")).unwrap();
+    let options = options.address(([127, 0, 0, 1], 0));
+    let load = || unreachable!("the folder is looked at first");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(Server::new(options).model("it", load).bind()).unwrap_err();
+    assert!(error.to_string().contains("files.js: name the folder"), "{error}");
+}

@@ -108,7 +108,7 @@ async function main(): Promise<void> {
     const { name, reason } = session.placement;
     const { flavor, ranks, reasons } = session;
     const memoryBytes = session.memoryBytes();
-    const peakBytes = process.resourceUsage().maxRSS * 1024;
+    const peakBytes = await peak();
     const all = { ...outcome, ready, placement: name, reason, reasons, flavor, ranks, memoryBytes, peakBytes, paging: session.pagerStats() };
     process.stdout.write(`${JSON.stringify(all)}\n`);
   } else {
@@ -120,6 +120,12 @@ async function main(): Promise<void> {
     );
   }
   await session.close();
+}
+
+/** Most bytes that this process has had in memory. `maxRSS` counts what its parent had before it began, too. */
+async function peak(): Promise<number> {
+  const status = await (await import("node:fs/promises")).readFile("/proc/self/status", "utf8").catch(() => "");
+  return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? process.resourceUsage().maxRSS) * 1024;
 }
 
 /** What a model writes must not control the terminal. */

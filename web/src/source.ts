@@ -30,6 +30,41 @@ export function truncated(name: string, start: number, wanted: number, got: numb
   );
 }
 
+/** What engines have of late, and TypeScript does not know everywhere. */
+interface Transferable {
+  transfer?(bytes: number): ArrayBuffer;
+}
+
+/**
+ * Reads a stream chunk by chunk, each of which is valid until the next one: its memory is given back then, and
+ * not when garbage is collected, until when all chunks would be a second copy of a model.
+ */
+export class ChunkReader {
+  private readonly reader: ReadableStreamDefaultReader<Uint8Array>;
+  private last: Uint8Array | undefined;
+
+  constructor(stream: ReadableStream<Uint8Array>) {
+    this.reader = stream.getReader();
+  }
+
+  /** The next chunk; none at the end. */
+  async next(): Promise<Uint8Array | undefined> {
+    this.release();
+    this.last = (await this.reader.read()).value;
+    return this.last;
+  }
+
+  async cancel(): Promise<void> {
+    this.release();
+    await this.reader.cancel();
+  }
+
+  private release(): void {
+    (this.last?.buffer as unknown as Transferable | undefined)?.transfer?.(0);
+    this.last = undefined;
+  }
+}
+
 /** Bytes that are in memory already: for tests and small models. */
 export class BytesSource implements Source {
   readonly bytes: number;
@@ -70,7 +105,8 @@ export class BlobSource implements Source {
     if (part.size < into.byteLength) throw truncated(this.name, start, into.byteLength, part.size);
     let at = 0;
     try {
-      for await (const chunk of part.stream() as unknown as AsyncIterable<Uint8Array>) {
+      const reader = new ChunkReader(part.stream());
+      for (let chunk = await reader.next(); chunk; chunk = await reader.next()) {
         into.set(chunk, at);
         at += chunk.byteLength;
       }

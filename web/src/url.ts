@@ -1,7 +1,7 @@
 // A file on a server, read by HTTP range requests that go on after a break.
 
 import { PolychordError } from "./errors.js";
-import type { Source } from "./source.js";
+import { ChunkReader, type Source } from "./source.js";
 
 /** How requests are made. */
 export interface UrlOptions {
@@ -106,15 +106,15 @@ export class UrlSource implements Source {
       throw wrong(`another range (${response.headers.get("content-range") ?? "no Content-Range"})`);
     }
     if (!response.body) throw wrong("no body");
-    const reader = response.body.getReader();
+    const reader = new ChunkReader(response.body);
     let got = 0;
     try {
       while (got < bytes) {
-        const { done, value } = await within(reader.read(), this.options.timeout ?? 30_000);
-        if (done) throw new Broken("it ended early", got);
-        if (got + value.byteLength > bytes) throw wrong("more bytes than were asked for");
-        take(value, got);
-        got += value.byteLength;
+        const chunk = await within(reader.next(), this.options.timeout ?? 30_000);
+        if (!chunk) throw new Broken("it ended early", got);
+        if (got + chunk.byteLength > bytes) throw wrong("more bytes than were asked for");
+        take(chunk, got);
+        got += chunk.byteLength;
       }
     } catch (error) {
       if (this.options.signal?.aborted) throw cancelled();

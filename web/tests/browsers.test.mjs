@@ -209,9 +209,53 @@ test("a page without the two headers gets one rank, and the reason", async () =>
   assert.ok(result.reasons.some((reason) => /Cross-Origin-Opener-Policy/.test(reason)), result.reasons.join("; "));
 });
 
+test("a worker that fails ends the others with its own error, and the page goes on", async () => {
+  const { error } = await run(page, from("first"), { ranks: 2 }, 1);
+  assert.match(error ?? "no error", /network: .*404/);
+  assert.equal((await run(page, kept, { ranks: 2 }, 2)).error, undefined);
+});
+
+test("a worker that ends by itself gets a message, and the next model opens", async () => {
+  const [error, text] = await page.evaluate(async (source, prompt) => {
+    const model = new window.Polychord();
+    await model.open(source, { context: 64 });
+    const answer = model.generate({ prompt }, { maxTokens: 64 }).then(() => "no error", (error) => `${error.kind}: ${error.message}`);
+    // What no code of the worker catches.
+    model.worker.dispatchEvent(new ErrorEvent("error", { message: "out of memory" }));
+    const told = await answer;
+    await model.open(source, { context: 64 });
+    const { text } = await model.generate({ prompt }, { maxTokens: 2 });
+    model.close();
+    return [told, text];
+  }, kept, PROMPT);
+  assert.match(error, /memory: the worker has ended, probably for want of memory: out of memory/);
+  assert.match(text, /Paris/);
+});
+
 test("a file that is no model, and more memory than there is", async () => {
   const bad = await page.evaluate(() => window.open_({ kind: "file", file: new Blob(["PK and so on"]) }, {}, "", 1));
   assert.match(bad.error, /file: .*GGUF/);
-  const much = await run(page, kept, { placement: "native64", host: { memory64Bytes: 2 ** 50 }, context: 8192, batch: 8192 }, 1);
-  if (can.memory64.ok) assert.ok(much.error === undefined || /memory: /.test(much.error), much.error);
+  const small = await run(page, kept, { placement: "resident32", host: { memory32Bytes: 64 << 20 } }, 1);
+  assert.match(small.error, /memory: resident32 needs \d+ bytes of weights .* a 32-bit memory here has 67108864/);
+  assert.equal((await run(page, kept, {}, 1)).error, undefined);
+});
+
+test("memory that the browser does not give after all gets a message, and the page goes on", { skip: !can.multiMemory.ok && can.multiMemory.why }, async () => {
+  // Plans trust what was measured, which is not true any more where other tabs have taken memory since.
+  const error = await page.evaluate(async (source) => {
+    const model = new window.Polychord();
+    try {
+      const opened = await model.open(source, { placement: "multi32", context: 64 });
+      const plan = JSON.parse(opened.plan);
+      plan.memories.find((memory) => memory.region === "kv").bytes = 6 * 2 ** 30;
+      await model.open(source, { plan, context: 64, host: { memory32Bytes: 2 ** 40 } });
+      return "it was opened";
+    } catch (error) {
+      return `${error.kind}: ${error.message}`;
+    } finally {
+      model.close();
+    }
+  }, kept);
+  assert.match(error, /^memory: a memory of \d+ bytes cannot grow by 6442450944: .*Close other tabs/);
+  assert.equal((await run(page, kept, {}, 1)).error, undefined);
 });

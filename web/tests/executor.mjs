@@ -2,21 +2,22 @@
 //
 //   POLYCHORD_WEB_EXECUTOR="node web/tests/executor.mjs [chromium|firefox]" polychord-web-conformance
 
-import { readSync, writeSync } from "node:fs";
+import { mkdtempSync, readSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
-import { mkdtempSync, rmSync } from "node:fs";
-import { readFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 import { capabilities } from "../dist/index.js";
-import { parse, serve } from "./lib/executor.mjs";
+import { features, parse, serve } from "./lib/executor.mjs";
 
 const browser = process.argv[2];
 
-/** The features that the suite asks for. */
-export const features = (can) => ({ multiMemory: can.multiMemory.ok, memory64: can.memory64.ok, relaxedSimd: can.relaxedSimd.ok });
+/** Keeps what the engine can do beside what the suite records. */
+function record(engine, can) {
+  const folder = process.env.POLYCHORD_CONFORMANCE_RECORD;
+  if (folder) writeFileSync(join(folder, `${engine}.capabilities.json`), can);
+}
 
 function readExactly(length) {
   const bytes = Buffer.alloc(length);
@@ -58,30 +59,36 @@ function here() {
     const next = receive();
     return next && parse(next);
   };
-  return capabilities().then((can) => serve(exchange, { engine: "node", version: process.versions.node, ...features(can) }));
+  return capabilities().then((can) => {
+    record("node", JSON.stringify(can));
+    serve(exchange, { engine: "node", version: process.versions.node, ...features(can) });
+  });
 }
 
-/** A page whose worker asks for commands by synchronous requests. */
+/** A page whose worker asks for commands through a socket, and waits for them. */
 async function inBrowser(name) {
   const { launch } = await import("./lib/browser.mjs");
+  const { WebSocketServer } = await import("ws");
+  const { ISOLATION, serveFile } = await import("../dist/serve.js");
   const root = fileURLToPath(new URL("..", import.meta.url));
-  let ended;
-  const end = new Promise((resolve) => (ended = resolve));
-  const server = createServer(async (request, response) => {
-    if (request.url === "/exchange") {
-      const parts = [];
-      for await (const part of request) parts.push(part);
-      writeAll(Buffer.concat(parts));
-      const next = receive();
-      response.writeHead(next ? 200 : 204, { "Content-Type": "application/octet-stream" }).end(next);
-      if (!next) ended();
-    } else if (request.url === "/") {
-      response.writeHead(200, { "Content-Type": "text/html" }).end("<script>new Worker('/tests/executor-worker.js', { type: 'module' }).onerror = (e) => console.error(e.message)</script>");
-    } else {
-      const file = join(root, new URL(request.url, "http://localhost").pathname);
-      const type = file.endsWith(".wasm") ? "application/wasm" : "text/javascript";
-      await readFile(file).then((bytes) => response.writeHead(200, { "Content-Type": type }).end(bytes), () => response.writeHead(404).end());
+  const server = createServer((request, response) => {
+    if (request.url === "/") {
+      response.writeHead(200, { ...ISOLATION, "Content-Type": "text/html" }).end("<script>new Worker('/tests/executor-worker.js', { type: 'module' }).onerror = (e) => console.error(e.message)</script>");
+    } else if (!serveFile(root, new URL(request.url, "http://localhost").pathname, request, response, ISOLATION)) {
+      response.writeHead(404, ISOLATION).end();
     }
+  });
+  const sockets = new WebSocketServer({ server, path: "/exchange", maxPayload: 2 ** 30, perMessageDeflate: false });
+  const end = new Promise((resolve) => {
+    sockets.on("connection", (socket) =>
+      socket.on("message", (bytes, isBinary) => {
+        if (!isBinary) return record(name, bytes);
+        writeAll(bytes);
+        const next = receive();
+        if (next) return socket.send(next);
+        socket.close();
+        resolve();
+      }));
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   const profile = mkdtempSync(join(tmpdir(), "polychord-browser-"));
@@ -92,6 +99,7 @@ async function inBrowser(name) {
   await page.goto(`http://localhost:${server.address().port}/`);
   await end;
   await browser.close();
+  sockets.close();
   server.closeAllConnections();
   server.close();
   rmSync(profile, { recursive: true, force: true, maxRetries: 5 });

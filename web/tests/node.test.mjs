@@ -3,15 +3,16 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { closeSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 import { capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
+import { hostileHeads } from "./lib/hostile.mjs";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
 import { split, withTemplate } from "./lib/split.mjs";
 
@@ -191,6 +192,33 @@ test("headers with any byte changed give errors or models, and never traps", asy
   }
 });
 
+test("hostile headers are refused in words, at once, and take no memory", async () => {
+  const head = readFileSync(MODEL).subarray(0, 4 << 20);
+  const before = process.memoryUsage();
+  for (const [name, bytes] of hostileHeads(head)) {
+    const began = performance.now();
+    const { size } = statSync(MODEL);
+    // What a file of that length would be.
+    const source = { name, bytes: size, read: async (start, into) => into.set(bytes.subarray(start, start + into.byteLength)) };
+    const start = async () => {
+      const { model } = await openWhole(source);
+      try {
+        return JSON.parse(model.info());
+      } finally {
+        model.free();
+      }
+    };
+    await assert.rejects(start, (error) => {
+      assert.ok(error.kind === "file" && error.message.length > 20, `${name}: ${error}`);
+      assert.doesNotMatch(error.message, /unreachable|RuntimeError|out of bounds|undefined/, name);
+      return true;
+    }, name);
+    assert.ok(performance.now() - began < 10_000, `${name} took ${performance.now() - began} ms`);
+  }
+  const more = process.memoryUsage().rss - before.rss;
+  assert.ok(more < 256 << 20, `${more} bytes more`);
+});
+
 test("hostile templates, the seeds of the fuzz target, end in an error or a text, and the model goes on", async () => {
   const seeds = fileURLToPath(new URL("../../fuzz/seeds/template", import.meta.url));
   const names = readdirSync(seeds);
@@ -218,6 +246,20 @@ test("hostile templates, the seeds of the fuzz target, end in an error or a text
     // Its memory is as it was.
     assert.ok(model.encode("Hello", true).length > 0);
     model.free();
+  }
+});
+
+test("a process takes the model's size, 64 MiB, and what Node itself takes", { skip: !existsSync("/proc/self/status") && "this is no Linux" }, () => {
+  const status = 'require("node:fs").readFileSync("/proc/self/status", "utf8")';
+  const empty = Number(/^VmHWM:\s+(\d+)/m.exec(execFileSync(process.execPath, ["-p", status], { encoding: "utf8" }))[1]) * 1024;
+  const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
+  const args = ["generate", "--json", "-n", "4", "--context", "64", "--placement"];
+  const { size } = statSync(MODEL);
+  for (const placement of ["resident32", "sharded32"]) {
+    const { peakBytes } = JSON.parse(execFileSync(process.execPath, [cli, ...args, placement, MODEL, PROMPT], { encoding: "utf8" }));
+    const beside = peakBytes - empty - size;
+    console.log(JSON.stringify({ placement, peakBytes, empty, size, beside }));
+    assert.ok(beside < 64 << 20, `${placement}: ${beside} bytes beside the model and Node`);
   }
 });
 
@@ -250,4 +292,17 @@ test("the command prints what `polychord` prints", () => {
   assert.ok(JSON.parse(node("capabilities")).simd.ok);
   assert.throws(() => node("generate", "--rank", "2", MODEL), (error) => error.status === 2);
   assert.throws(() => node("generate", join(folder, "none")), (error) => error.status === 1 && /cannot be opened/.test(error.stderr));
+});
+
+test("the package that npm makes has what `npx polychord-web` needs", () => {
+  const root = fileURLToPath(new URL("..", import.meta.url));
+  const options = { encoding: "utf8", stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, PATH: `${dirname(process.execPath)}:${process.env.PATH}` } };
+  const [{ filename, files }] = JSON.parse(execFileSync("npm", ["pack", "--json", "--pack-destination", folder], { ...options, cwd: root }));
+  assert.ok(files.every(({ path }) => !/node_modules|tests|conformance|\.ts$/.test(path) || path.endsWith(".d.ts")), JSON.stringify(files));
+  const user = join(folder, "user");
+  mkdirSync(user);
+  execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", "--prefix", user, join(folder, filename)], { ...options, cwd: user });
+  const text = execFileSync("npx", ["--no-install", "polychord-web", "generate", "-n", "8", MODEL, PROMPT], { ...options, cwd: user });
+  assert.match(text, /Paris/);
+  assert.throws(() => execFileSync("npx", ["--no-install", "polychord-web", "nonsense"], { ...options, cwd: user }), (error) => error.status === 2 && /usage/.test(error.stderr));
 });

@@ -2,6 +2,7 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -64,6 +65,12 @@ pub(super) struct Running {
 impl App {
     pub(super) fn new(options: ServerOptions, models: Vec<(String, Load)>) -> Result<Self> {
         let keys = Keys::new(&options)?;
+        if let Some(folder) = &options.web_folder {
+            let missing = ["demo/index.html", "dist/files.js", "sw.js"].into_iter();
+            if let Some(missing) = missing.map(Path::new).find(|it| !folder.join(it).is_file()) {
+                return Err(Error::Web { folder: folder.clone(), missing: missing.to_owned() });
+            }
+        }
         let metrics = Arc::new(Metrics::default());
         let served = |(name, load)| {
             let (options, metrics) = (options.scheduler.clone(), metrics.clone());

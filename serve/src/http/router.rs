@@ -12,11 +12,15 @@ use axum::routing::{get, post};
 
 use super::app::App;
 use super::failure::Failure;
-use super::{chat, completions, embeddings, models, page, state, tokens};
+use super::{chat, completions, embeddings, models, page, site, state, tokens};
 
 /// All paths.
 pub(super) fn router(app: Arc<App>) -> Router {
-    let guarded = Router::new()
+    let (mut pages, mut weights) = (Router::new(), Router::new());
+    if app.options.web_folder.is_some() {
+        (pages, weights) = (site::pages(), site::weights());
+    }
+    let guarded = weights
         .route("/v1/chat/completions", post(chat::chat))
         .route("/v1/completions", post(completions::completions))
         .route("/v1/embeddings", post(embeddings::embeddings))
@@ -27,6 +31,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(state::metrics))
         .layer(from_fn_with_state(app.clone(), guard));
     guarded
+        .merge(pages)
         .route("/", get(page::page))
         .route("/health", get(state::health))
         .route("/ready", get(state::ready))
@@ -81,8 +86,9 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     response
 }
 
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
     "/",
+    "/demo",
     "/health",
     "/ready",
     "/metrics",
@@ -96,7 +102,7 @@ const PATHS: [&str; 11] = [
 ];
 
 fn known(path: &str) -> &'static str {
-    let path = if path.starts_with("/v1/models") { "/v1/models" } else { path };
+    let path = ["/v1/models", "/demo"].into_iter().find(|it| path.starts_with(it)).unwrap_or(path);
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 

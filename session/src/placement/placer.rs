@@ -1,9 +1,9 @@
 //! Choosing a placement, and making its plan.
 
-use std::collections::BTreeMap;
-
-use polychord_abi::PAGE;
-use polychord_model::layout::{Cut, Part};
+use polychord_model::layout::Cut;
+use polychord_model::placing::{
+    MEMORIES, NoWindows, fewest_guests, first_without_room, plan_windows,
+};
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
     Capabilities, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
@@ -207,7 +207,7 @@ impl<'a> Placer<'a> {
                 check_number("memories", guests as u64, parts.groups.len() as u64)?;
                 strategy(Guests::Exactly(guests)).plan(&parts)?
             }
-            None => self.fewest_guests(strategy)?,
+            None => fewest_guests(&self.parts(Cut::ByPart), self.sizes.limit, strategy)?,
         };
         self.check_room("sharded32", &plan)?;
         let reason = format!("{reason}: {} of them", plan.guests());
@@ -223,71 +223,18 @@ impl<'a> Placer<'a> {
 
     /// A plan whose windows have room for what is used at once.
     fn plan_windows(&self, resident_bytes: u64) -> Result<Plan> {
-        let inventory = self.parts(Cut::ByExpert);
-        let plan = |resident_bytes: u64| -> Result<Option<Plan>> {
-            let strategy = |guests| Strategy::Paged { guests, resident_bytes };
-            match self.fewest_guests_for(&inventory, strategy) {
-                Ok(plan) if self.has_large_windows(&plan)? => Ok(Some(plan)),
-                // A layer that is larger than its window.
-                Ok(_) | Err(Error::Runtime(api::Error::InvalidPlan { .. })) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        if let Some(plan) = plan(resident_bytes)? {
-            return Ok(plan);
-        }
-        // In pages: more than nothing, and no more than all layers in pages of their own.
-        let layers = &self.model.layout(Cut::ByExpert).layers;
-        let all = layers.iter().map(|layer| layer.bytes / PAGE + 2);
-        let (mut least, mut most) = (1, all.fold(1, u64::saturating_add));
-        while least < most {
-            let middle = least.midpoint(most);
-            match plan(middle * PAGE)? {
-                Some(_) => most = middle,
-                None => least = middle + 1,
-            }
-        }
-        let asked = least * PAGE;
-        if plan(asked)?.is_none() {
-            let reason = "layers do not fit in any window".into();
-            return Err(Error::Plan { reason });
-        }
-        Err(Error::Runtime(api::Error::TooLarge {
-            what: "what has to be in memory at once with the placement paged,".into(),
-            asked,
-            limit: resident_bytes,
-            limited_by: "resident_bytes (--resident)".into(),
-        }))
-    }
-
-    /// Whether each window of a plan holds the layers that are needed at once: those of a part,
-    /// with what blocks and a tied output need beside.
-    fn has_large_windows(&self, plan: &Plan) -> Result<bool> {
-        let layout = self.model.layout_of(plan)?;
-        for (memory, layers) in plan.memories.iter().zip(plan.layers_by_memory()) {
-            let mut pages: BTreeMap<Part, u64> = BTreeMap::new();
-            for source in layers.iter().map(|layer| &layer.source) {
-                if let Some(part) = layout.part(source.id) {
-                    let end = (source.start % PAGE).saturating_add(source.bytes);
-                    *pages.entry(part).or_default() += end.div_ceil(PAGE);
-                }
-            }
-            let of = |part| pages.get(&part).copied().unwrap_or(0);
-            let needed = |part: &Part| match part {
-                Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
-                Part::Expert { block, .. } => {
-                    let beside = of(Part::Block(*block)).saturating_add(of(Part::RopeFreqs));
-                    of(*part).saturating_add(beside)
-                }
-                Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
-                _ => of(*part),
-            };
-            let needed = pages.keys().map(needed).max().unwrap_or(0);
-            if memory.paged && needed > memory.bytes / PAGE {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let (layout, inventory) = (self.model.layout(Cut::ByExpert), self.parts(Cut::ByExpert));
+        let plan = plan_windows(layout, &inventory, self.sizes.limit, resident_bytes);
+        plan.map_err(|error| match error {
+            NoWindows::Plan(error) => error.into(),
+            NoWindows::TooSmall { least } => Error::Runtime(api::Error::TooLarge {
+                what: "what has to be in memory at once with the placement paged,".into(),
+                asked: least,
+                limit: resident_bytes,
+                limited_by: "resident_bytes (--resident)".into(),
+            }),
+            other => Error::Plan { reason: other.to_string() },
+        })
     }
 
     fn place_planned(&self, plan: &Plan) -> Result<Placed> {
@@ -299,25 +246,6 @@ impl<'a> Placer<'a> {
         self.check_room(name, plan)?;
         let reason = "as the plan says".into();
         Ok(Placed::in_memory32(name, reason, plan.clone(), &self.sizes))
-    }
-
-    /// The plan with the fewest guests that have room for everything; if there is none, one
-    /// that [`check_room`](Self::check_room) refuses.
-    fn fewest_guests(&self, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
-        self.fewest_guests_for(&self.parts(Cut::ByPart), of)
-    }
-
-    fn fewest_guests_for(
-        &self,
-        inventory: &Inventory,
-        of: impl Fn(Guests) -> Strategy,
-    ) -> Result<Plan> {
-        match of(Guests::OfBytes(self.sizes.limit)).plan(inventory) {
-            Err(api::plan::Error::TooLarge { .. }) => {
-                Ok(of(Guests::Exactly(inventory.groups.len())).plan(inventory)?)
-            }
-            plan => Ok(plan?),
-        }
     }
 
     /// Layers that cannot be apart.
@@ -333,15 +261,11 @@ impl<'a> Placer<'a> {
     /// Checks that each guest has room for its layers, its cache and the activations.
     fn check_room(&self, placement: &'static str, plan: &Plan) -> Result<()> {
         let needs = self.sizes.needs(self.model.layout_of(plan)?, plan)?;
-        for (guest, (weights, cache)) in (0..).zip(needs) {
-            if weights.saturating_add(cache) > self.sizes.limit {
-                let Sizes { context, limit, .. } = self.sizes;
-                let error =
-                    Error::TooLargeForMemory32 { placement, guest, weights, cache, context, limit };
-                return Err(error);
-            }
-        }
-        Ok(())
+        let Some((guest, weights, cache)) = first_without_room(&needs, self.sizes.limit) else {
+            return Ok(());
+        };
+        let Sizes { context, limit, .. } = self.sizes;
+        Err(Error::TooLargeForMemory32 { placement, guest, weights, cache, context, limit })
     }
 }
 
@@ -352,7 +276,3 @@ impl Placed {
         Self { name, reason, plan, policy, guest_needs, guest_bytes: sizes.limit, weights_from: 0 }
     }
 }
-
-/// How many memories the guest has beside its own, in the build that has several: see
-/// `guest/src/memories.rs`.
-const MEMORIES: usize = 9;

@@ -80,7 +80,7 @@ pub(crate) enum Error {
         /// What was asked for.
         placement: &'static str,
         /// The first guest that is too large.
-        guest: usize,
+        guest: u32,
         /// Bytes of weights.
         weights: u64,
         /// Bytes of cache and activations.

@@ -5,8 +5,10 @@
 
 use polychord_model::demand::Demand;
 use polychord_model::descriptor::Settings;
-use polychord_model::layout::{Cut, Layout, Part};
-use polychord_plan::range::PAGE;
+use polychord_model::layout::Cut;
+use polychord_model::placing::{
+    MEMORIES, NoWindows, fewest_guests, first_narrow_window, first_without_room, plan_windows,
+};
 use polychord_plan::{Guests, Inventory, Plan, PlannedMemory, Strategy};
 
 use wasm_bindgen::JsError;
@@ -35,9 +37,6 @@ struct Placer<'a> {
     demand: Demand,
     host: Host,
 }
-
-/// How many memories the guest has beside its own, in the build that has several.
-const MEMORIES: usize = 9;
 
 impl<'a> Placer<'a> {
     fn new(model: &'a Model, options: &Options) -> Result<Self> {
@@ -162,7 +161,7 @@ impl<'a> Placer<'a> {
                 }
                 Strategy::ByLayer(Guests::Exactly(guests)).plan(&parts)?
             }
-            None => self.fewest_guests(Strategy::ByLayer)?,
+            None => fewest_guests(&parts, self.host.memory32_bytes, Strategy::ByLayer)?,
         };
         self.check_room("sharded32", &plan)?;
         let reason = format!("{reason}: {} guests", plan.guests());
@@ -170,18 +169,14 @@ impl<'a> Placer<'a> {
     }
 
     fn paged(&self, resident_bytes: u64, reason: &str) -> Result<Placed> {
-        let paged = |guests| Strategy::Paged { guests, resident_bytes };
-        let plan = match self.fewest_guests(paged) {
-            // A layer that is larger than its window.
-            Err(Error::Plan(polychord_plan::Error::InvalidPlan { reason })) => {
-                return Err(Error::Unusable(format!(
-                    "with {resident_bytes} bytes for all weights, {reason}: allow more \
-                     (residentBytes)"
-                )));
-            }
-            plan => plan?,
-        };
-        self.check_windows(&plan, resident_bytes)?;
+        let (layout, limit) = (self.model.layout(Cut::ByPart), self.host.memory32_bytes);
+        let plan = plan_windows(layout, &self.parts(), limit, resident_bytes);
+        let plan = plan.map_err(|error| match error {
+            NoWindows::Plan(error) => error.into(),
+            error => Error::Unusable(format!(
+                "{error}, and there are {resident_bytes} for all weights: allow more (residentBytes)"
+            )),
+        })?;
         self.check_room("paged", &plan)?;
         let reason = format!("{reason}: {resident_bytes} bytes of weights at a time");
         self.placed("paged", reason, Build::Wasm32, plan)
@@ -206,7 +201,7 @@ impl<'a> Placer<'a> {
             _ => "sharded32",
         };
         if name == "paged" {
-            self.check_windows(&plan, bytes)?;
+            self.check_windows(&plan)?;
         }
         self.check_room(name, &plan)?;
         self.placed(name, reason.to_owned(), Build::Wasm32, plan)
@@ -226,59 +221,26 @@ impl<'a> Placer<'a> {
         self.demand.parts(&self.model.config, self.model.layout(Cut::ByPart))
     }
 
-    fn fewest_guests(&self, of: impl Fn(Guests) -> Strategy) -> Result<Plan> {
-        let inventory = self.parts();
-        match of(Guests::OfBytes(self.host.memory32_bytes)).plan(&inventory) {
-            Err(polychord_plan::Error::TooLarge { .. }) => {
-                Ok(of(Guests::Exactly(inventory.groups.len())).plan(&inventory)?)
-            }
-            plan => Ok(plan?),
-        }
-    }
-
     fn check_room(&self, placement: &'static str, plan: &Plan) -> Result<()> {
         let limit = self.host.memory32_bytes;
         let context = self.settings.context;
         let needs = self.demand.of_guests(self.model.layout_of(plan)?, plan, context)?;
-        for (guest, (weights, cache)) in needs.into_iter().enumerate() {
-            if weights.saturating_add(cache) > limit {
-                return Err(Error::TooLarge { placement, guest, weights, cache, context, limit });
+        match first_without_room(&needs, limit) {
+            None => Ok(()),
+            Some((guest, weights, cache)) => {
+                Err(Error::TooLarge { placement, guest, weights, cache, context, limit })
             }
         }
-        Ok(())
     }
 
-    /// Checks that each window holds what is needed at once.
-    fn check_windows(&self, plan: &Plan, resident_bytes: u64) -> Result<()> {
-        let layout = self.model.layout_of(plan)?;
-        for (index, memory) in plan.memories.iter().enumerate().filter(|(_, it)| it.paged) {
-            let needed = needed_at_once(layout, plan, index);
-            if needed > memory.bytes {
-                return Err(Error::Unusable(format!(
-                    "layers that are needed at once take {needed} bytes, and with {resident_bytes} \
-                     bytes for all weights there are {} for them: allow more (residentBytes)",
-                    memory.bytes
-                )));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Bytes of the largest part in a memory, with what is needed beside it.
-fn needed_at_once(layout: &Layout, plan: &Plan, memory: usize) -> u64 {
-    let mut parts = std::collections::BTreeMap::<Part, u64>::new();
-    for layer in plan.layers_of(memory) {
-        if let Some(part) = layout.part(layer.source.id) {
-            let end = (layer.source.start % PAGE).saturating_add(layer.source.bytes);
-            *parts.entry(part).or_default() += end.div_ceil(PAGE) * PAGE;
+    /// Checks that each window of a plan holds what is needed at once.
+    fn check_windows(&self, plan: &Plan) -> Result<()> {
+        match first_narrow_window(self.model.layout_of(plan)?, plan) {
+            None => Ok(()),
+            Some((memory, needed)) => Err(Error::Unusable(format!(
+                "layers that are needed at once take {needed} bytes, and memory {memory} has {}",
+                plan.memories.get(memory).map_or(0, |memory| memory.bytes)
+            ))),
         }
     }
-    let of = |part| parts.get(&part).copied().unwrap_or(0);
-    let needed = |part: &Part| match part {
-        Part::Block(_) => of(*part).saturating_add(of(Part::RopeFreqs)),
-        Part::Output if layout.is_tied() => of(*part).saturating_add(of(Part::Embedding)),
-        _ => of(*part),
-    };
-    parts.keys().map(needed).max().unwrap_or(0)
 }

@@ -3,7 +3,8 @@
 import { existsSync } from "node:fs";
 import puppeteer from "puppeteer-core";
 
-const PATHS = { chromium: ["/usr/bin/chromium"], firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"] };
+/** Where they may be. */
+export const PATHS = { chromium: ["/usr/bin/chromium"], firefox: ["/usr/bin/firefox-esr", "/usr/bin/firefox"] };
 
 /** Starts a browser with a profile of its own, and with these arguments beside those that it needs here. */
 export async function launch(name, profile, others = []) {

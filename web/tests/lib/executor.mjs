@@ -1,7 +1,10 @@
-// Does with the WebAssembly engine that runs this what the conformance suite says (web/rust/conformance):
+// Does with the WebAssembly engine that runs this what the conformance suite says (web/conformance):
 // compiles, makes guests, calls them. Runs in Node and in workers of browsers.
 
 const PAGE = 65_536;
+
+/** The features that the suite asks for. */
+export const features = (can) => ({ multiMemory: can.multiMemory.ok, memory64: can.memory64.ok, relaxedSimd: can.relaxedSimd.ok });
 
 /** Serves commands until there are none. `exchange` hands over a frame and waits for the next one. */
 export function serve(exchange, hello) {

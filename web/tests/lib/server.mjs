@@ -12,15 +12,20 @@ const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
  * Starts it; `requests` counts those for models, by the way they go wrong. `serveParts` names the folder
- * whose files are below /model/parts.
+ * whose files are below /model/parts. `post` answers what pages tell.
  */
-export async function start({ isolated = true } = {}) {
+export async function start({ isolated = true, post } = {}) {
   const requests = {};
   const served = {};
   let parts;
-  const server = createServer((request, response) => {
+  const server = createServer(async (request, response) => {
     const { pathname } = new URL(request.url, "http://localhost");
     const headers = isolated ? ISOLATION : {};
+    if (request.method === "POST" && post) {
+      let text = "";
+      for await (const bytes of request) text += bytes;
+      return response.writeHead(200, headers).end(JSON.stringify((await post(JSON.parse(text))) ?? null));
+    }
     const way = /^\/model\/(\w+)\//.exec(pathname)?.[1];
     if (way === "parts") {
       requests.parts = (requests.parts ?? 0) + 1;
@@ -83,6 +88,12 @@ const WAYS = {
   changes: (request, response, headers) => {
     const { start, end, size } = range(request);
     send(request, response, headers, headers.count > 1 ? { claim: `bytes ${start}-${end}/${size + 32}` } : {});
+  },
+  // The first visitor gets it, others do not: a further rank that fails.
+  first: (request, response, headers) => {
+    if (request.headers.range === "bytes=0-0") WAYS.visitors = (WAYS.visitors ?? 0) + 1;
+    if (WAYS.visitors > 1) response.writeHead(404, { "Cross-Origin-Resource-Policy": "same-origin" }).end();
+    else send(request, response, headers);
   },
   missing: (_, response, headers) => response.writeHead(404, { "Cross-Origin-Resource-Policy": headers["Cross-Origin-Resource-Policy"] ?? "" }).end(),
   // Another host that lets pages read, and does not say how long the file is.
