@@ -75,11 +75,11 @@ macro_rules! families {
 families! {
     llama_and_its_like:
         "llama-small" "llama-freqs" "llama-linear" "llama-moe" "llama-moe8" "llama-mqa"
-        "llama-wide" "llama-yarn" "llama-yarn-attn" "mistral3-small" "mistral3-wide"
-        "mistral3-yarn" "ernie4_5-small" "internlm2-small" "smollm3-small" "smollm3-wide"
-        "arcee-small" "granite-small" "granite-wide" "minicpm-small" "minicpm-old";
+        "llama-wide" "llama-yarn" "llama-yarn-attn" "llama-yarn-log" "mistral3-small" "mistral3-wide"
+        "mistral3-yarn" "mistral3-plain" "ernie4_5-small" "internlm2-small" "smollm3-small" "smollm3-wide"
+        "arcee-small" "granite-small" "granite-moe" "granite-wide" "minicpm-small" "minicpm-old";
     qwen_and_its_like:
-        "qwen2-small" "qwen2-wide" "qwen2-tied" "qwen3-small" "qwen3-wide" "seed_oss-small"
+        "qwen2-small" "qwen2-wide" "qwen2-tied" "qwen2-fused" "qwen3-small" "qwen3-wide" "seed_oss-small"
         "hunyuan-dense-small";
     gemma:
         "gemma-small" "gemma-wide" "gemma2-small" "gemma2-l46" "gemma2-wide" "gemma3-small"
@@ -89,11 +89,12 @@ families! {
     gemma4_with_experts:
         "gemma4-moe";
     convolutions:
-        "lfm2-small" "lfm2-wide" "lfm2moe-small";
+        "lfm2-small" "lfm2-wide" "lfm2moe-small" "lfm2moe-window";
     delta_nets:
         "qwen35-small" "qwen35-wide" "qwen35moe-small" "qwen3next-small";
     latent_attention:
-        "deepseek2-small" "deepseek2-legacy" "deepseek2-v3" "mistral4-small" "mistral4-wide";
+        "deepseek2-small" "deepseek2-legacy" "deepseek2-v3"
+        "deepseek2-linear" "deepseek2-lite" "mistral4-small" "mistral4-wide" "mistral4-yarn";
     chunks:
         "llama4-chunk";
     others:
@@ -102,7 +103,8 @@ families! {
         "glm4-wide";
     experts:
         "qwen2moe-small" "qwen2moe-wide" "qwen3moe-small" "qwen3moe-wide" "granitemoe-small"
-        "granitemoe-shared" "gpt-oss-small" "gpt-oss-wide" "gpt-oss-mxfp4" "llama4-small" "llama4-wide";
+        "granitemoe-shared" "gpt-oss-small" "gpt-oss-wide" "gpt-oss-mxfp4" "gpt-oss-yarn"
+        "llama4-small" "llama4-wide";
 }
 
 #[test]

@@ -45,7 +45,8 @@ fn options(placement: Placement, ranks: u32) -> SessionOptions {
 }
 
 fn placements(engine: &dyn Engine, path: &Path) -> Vec<(Placement, u32)> {
-    let most = std::fs::metadata(path).unwrap().len() / 4 * 3;
+    // Each layer has pages of its own, and some are needed at once, however small they are.
+    let most = (std::fs::metadata(path).unwrap().len() / 4 * 3).max(8 << 16);
     let paged = Placement::Paged { resident_bytes: Some(most), policy: Policy::Lru };
     let mut all = vec![
         (Placement::resident32(), 1),
@@ -134,13 +135,14 @@ fn each_session_has_the_bits_that_it_has_alone() {
             let expected = alone(|| transformer.start(&model, &one).unwrap());
             for (placement, ranks) in placements(&**engine, &path) {
                 let options = options(placement, ranks);
-                let Ok(session) = transformer.start(&model, &options) else {
-                    // Not as many heads, or a window that is too small for a block.
-                    let is_paged = matches!(options.placement, Placement::Paged { .. });
-                    assert!(ranks > 1 || is_paged, "{what}: {options:?}");
+                if what.starts_with("chunks") && ranks > 2 {
+                    let error = transformer.start(&model, &options).unwrap_err().to_string();
+                    assert!(
+                        error.contains("3 ranks are not possible: the model's 2 heads"),
+                        "{error}"
+                    );
                     continue;
-                };
-                drop(session);
+                }
                 let logits = together(|| transformer.start(&model, &options).unwrap());
                 assert!(logits == expected, "{what}: {:?}, {ranks} ranks", options.placement);
             }

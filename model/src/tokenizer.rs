@@ -3,8 +3,9 @@
 //! Supported are byte-level BPE (`tokenizer.ggml.model` = `gpt2`), BPE over plain text (`gemma4`),
 //! SentencePiece BPE (`llama`) and WordPiece (`bert`).
 //!
-//! Opening a vocabulary makes one pass over its tokens and one over its merges; all else is made
-//! when it is first needed, or looked up in the metadata, which are shared.
+//! Opening a vocabulary makes one table of its tokens and checks its merges; all else is made when
+//! it is first needed, or looked up in the metadata, which are shared. Tables hold places of texts,
+//! and no text: a vocabulary of 256 k tokens opens in less than 100 ms.
 
 mod bpe;
 mod bytes;

@@ -306,7 +306,9 @@ impl File<'_> {
                 ("attention.key_length", keys),
                 ("attention.value_length", values),
             ] {
-                writer.u32(&key(name), value as u32);
+                if value != 0 {
+                    writer.u32(&key(name), value as u32);
+                }
             }
             if self.family.is_split() {
                 writer.u32(&key("attention.key_length_mla"), heads as u32);
@@ -481,10 +483,14 @@ impl File<'_> {
         let name = |tensor: &str| format!("blk.{block}.{tensor}");
         if family.is_latent() {
             let (turned, heads) = (family.rotated(), shape.heads);
-            self.matrix(&name("attn_q_a.weight"), shape.q_lora, dim, 1.0);
-            self.vector(&name("attn_q_a_norm.weight"), shape.q_lora, 1.0, 0.2);
             let rows = heads * (shape.nope + turned);
-            self.matrix(&name("attn_q_b.weight"), rows, shape.q_lora, shape.qk);
+            if shape.q_lora == 0 {
+                self.matrix(&name("attn_q.weight"), rows, dim, shape.qk);
+            } else {
+                self.matrix(&name("attn_q_a.weight"), shape.q_lora, dim, 1.0);
+                self.vector(&name("attn_q_a_norm.weight"), shape.q_lora, 1.0, 0.2);
+                self.matrix(&name("attn_q_b.weight"), rows, shape.q_lora, shape.qk);
+            }
             self.matrix(&name("attn_kv_a_mqa.weight"), shape.kv_lora + turned, dim, 1.0);
             self.vector(&name("attn_kv_a_norm.weight"), shape.kv_lora, 1.0, 0.2);
             if family.is_split() {

@@ -25,18 +25,21 @@ pub(super) fn read_latent(keys: &Keys<'_>, config: &mut Config, is_even: bool) -
     let turned = config.ropes[0].dim;
     let width = keys.count("attention.key_length_mla", u32::MAX)?;
     let width = width.unwrap_or(config.head_dim);
-    let values = match keys.count("attention.value_length_mla", u32::MAX)? {
-        Some(values) => values,
-        None => keys.required("attention.value_length", u32::MAX)?,
+    let name = "attention.value_length_mla";
+    let (name, values) = match keys.count(name, u32::MAX)? {
+        Some(values) => (name, Some(values)),
+        None => ("attention.value_length", keys.count("attention.value_length", u32::MAX)?),
     };
+    let values = values.ok_or_else(|| keys.missing("attention.value_length_mla"))?;
     let row = rank.checked_add(turned);
     let (Some(plain), Some(row)) = (width.checked_sub(turned).filter(|plain| *plain > 0), row)
     else {
         return Err(keys.refused("rope.dimension_count"));
     };
     if values > row {
-        return Err(keys.refused("attention.value_length"));
+        return Err(keys.refused(name));
     }
+    read_temperature(keys, config)?;
     let magnitude = read_magnitude(keys, config, is_even)?;
     let scale = (magnitude * magnitude / f64::from(width).sqrt()) as f32;
     config.head_dim = row;
@@ -54,6 +57,18 @@ pub(super) fn read_latent(keys: &Keys<'_>, config: &mut Config, is_even: bool) -
     Ok(())
 }
 
+/// Queries that grow with their position.
+fn read_temperature(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    let length = keys.count("attention.temperature_length", u32::MAX)?;
+    if let Some(temperature) = keys.factor("attention.temperature_scale")? {
+        let length = length.ok_or_else(|| keys.missing("attention.temperature_length"))?;
+        config.each(|_, block| {
+            (block.temperature, block.temperature_length) = (temperature, length);
+        });
+    }
+    Ok(())
+}
+
 /// Sets the magnitude of the rotation, and returns the root of what scores are multiplied by for it.
 #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is meant")]
 #[expect(clippy::float_cmp, reason = "as llama.cpp compares")]
@@ -64,11 +79,15 @@ fn read_magnitude(keys: &Keys<'_>, config: &mut Config, is_even: bool) -> Result
     let factor = f64::from(keys.factor("rope.scaling.factor")?.unwrap_or(1.0));
     let of = |multiplier: f32| 1.0 + 0.1 * f64::from(multiplier) * factor.ln();
     let rope = &mut config.ropes[0];
-    if rope.yarn_high >= 0.0 {
-        let own = f64::from(keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0));
-        let above = if is_even && multiplier != 1.0 && multiplier != 0.0 { multiplier } else { 1.0 };
-        rope.magnitude = (own * of(above) / of(multiplier)) as f32;
+    if rope.yarn_high < 0.0 {
+        // llama.cpp multiplies scores as if YaRN had changed the magnitude of the rotation.
+        let log = -f64::from(rope.scale).ln();
+        let of = |multiplier: f32| 1.0 + 0.1 * f64::from(multiplier) * log;
+        return Ok(f64::from(rope.magnitude) * of(1.0) * of(multiplier));
     }
+    let own = f64::from(keys.factor("rope.scaling.attn_factor")?.unwrap_or(1.0));
+    let above = if is_even && multiplier != 1.0 && multiplier != 0.0 { multiplier } else { 1.0 };
+    rope.magnitude = (own * of(above) / of(multiplier)) as f32;
     Ok(f64::from(rope.magnitude) * of(multiplier))
 }
 

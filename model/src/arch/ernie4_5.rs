@@ -2,4 +2,5 @@
 
 use super::{Architecture, Pairs};
 
-pub(super) const ERNIE4_5: Architecture = Architecture::new("ernie4_5", "ERNIE 4.5 without experts", Pairs::Neighbors);
+pub(super) const ERNIE4_5: Architecture =
+    Architecture::new("ernie4_5", "ERNIE 4.5 without experts", Pairs::Neighbors);

@@ -19,9 +19,12 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     config.logit_cap = keys.cap("final_logit_softcapping")?.unwrap_or(30.0);
     let window = keys.window()?.unwrap_or(4096);
     let local = keys.local_blocks(config, 2)?;
+    let rope = keys.local_rope(config)?;
     config.each(|number, block| {
         block.attention_cap = cap;
-        block.window = if local[number] { window } else { 0 };
+        if local[number] {
+            (block.window, block.rope) = (window, rope);
+        }
     });
     Ok(())
 }

@@ -42,6 +42,9 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     let scale = keys.factor("attention.scale")?.unwrap_or(1.0);
     config.each(|number, block| {
         block.attention_scale = scale;
+        if !keys.has_tensor(&format!("blk.{number}.layer_output_scale.weight")) {
+            block.features &= !feature::BLOCK_SCALE;
+        }
         if local[number] {
             (block.window, block.rope, block.head_dim) = (window, rope, width);
         }

@@ -6,12 +6,12 @@ use super::{Architecture, Pairs, Result};
 use crate::network::{Config, Experts, Keys, gating};
 
 pub(super) const GPT_OSS: Architecture = Architecture {
-    features: feature::QKV_BIAS
-        | feature::ATTN_OUTPUT_BIAS
+    features: feature::ATTN_OUTPUT_BIAS
         | feature::SINKS
         | feature::EXPERT_BIAS
         | feature::CLAMPED_GATE,
-    optional: feature::FUSED_QKV,
+    some: feature::QKV_BIAS,
+    optional: feature::QKV_BIAS | feature::FUSED_QKV,
     names: &[(role::FFN_NORM, "blk.{}.post_attention_norm.weight")],
     read,
     ..Architecture::new("gpt-oss", "gpt-oss", Pairs::Halves)
@@ -23,6 +23,11 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     config.require_experts(keys, experts)?;
     let window = keys.window()?.ok_or_else(|| keys.missing("attention.sliding_window"))?;
     let local = keys.local_blocks(config, 2)?;
-    config.each(|number, block| block.window = if local[number] { window } else { 0 });
+    let rope = keys.local_rope(config)?;
+    config.each(|number, block| {
+        if local[number] {
+            (block.window, block.rope) = (window, rope);
+        }
+    });
     Ok(())
 }

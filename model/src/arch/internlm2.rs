@@ -2,4 +2,5 @@
 
 use super::{Architecture, Pairs};
 
-pub(super) const INTERNLM2: Architecture = Architecture::new("internlm2", "InternLM 2 and 2.5", Pairs::Neighbors);
+pub(super) const INTERNLM2: Architecture =
+    Architecture::new("internlm2", "InternLM 2 and 2.5", Pairs::Neighbors);

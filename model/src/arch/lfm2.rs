@@ -18,13 +18,18 @@ pub(super) const LFM2: Architecture = Architecture {
 /// The last norm is called by the embedding.
 pub(super) const NAMES: &[(u32, &str)] = &[(role::OUTPUT_NORM, "token_embd_norm.weight")];
 
-pub(super) fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
+    let window = keys.window()?.unwrap_or(0);
+    read_blocks(keys, config, window)
+}
+
+/// Which blocks are convolutions; the others have this window, or none if it is 0.
+pub(super) fn read_blocks(keys: &Keys<'_>, config: &mut Config, window: u32) -> Result<()> {
     let name = "shortconv.l_cache";
     let taps = keys.required(name, MOST_TAPS)?;
     if taps < 2 {
         return Err(keys.refused(name));
     }
-    let window = keys.window()?.unwrap_or(0);
     let dim = config.dim;
     config.each(|_, block| {
         if block.kv_heads == 0 {

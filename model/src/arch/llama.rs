@@ -10,7 +10,11 @@ pub(super) const LLAMA: Architecture = Architecture {
     // llama.cpp does not look at the window of Mistral 7B either.
     ignored: &["attention.sliding_window"],
     read,
-    ..Architecture::new("llama", "Llama 2 and 3, Mistral 7B, Mixtral, SmolLM2, TinyLlama", Pairs::Neighbors)
+    ..Architecture::new(
+        "llama",
+        "Llama 2 and 3, Mistral 7B, Mixtral, SmolLM2, TinyLlama",
+        Pairs::Neighbors,
+    )
 };
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {

@@ -6,8 +6,12 @@ use polychord_abi::network::feature;
 use super::{Architecture, Pairs, Result};
 use crate::network::{Config, Experts, Keys, NO_ROPE, gating};
 
-pub(super) const LLAMA4: Architecture =
-    Architecture { read, ..Architecture::new("llama4", "Llama 4", Pairs::Neighbors) };
+pub(super) const LLAMA4: Architecture = Architecture {
+    // The expert of all tokens is as wide as the others.
+    ignored: &["expert_shared_feed_forward_length"],
+    read,
+    ..Architecture::new("llama4", "Llama 4", Pairs::Neighbors)
+};
 
 /// Positions of a chunk, and of a step of the temperature, whatever the keys say.
 const CHUNK: u32 = 8192;
@@ -25,13 +29,14 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
         return Err(keys.refused("attention.sliding_window"));
     }
     let is_largest = keys.number("expert_count")? == Some(128);
+    let rope = keys.local_rope(config)?;
     config.each(|number, block| {
         if (number + 1).is_multiple_of(4) {
             block.rope = NO_ROPE;
             block.temperature = 0.1;
             (block.temperature_offset, block.temperature_length) = (1, CHUNK);
         } else {
-            block.window = CHUNK;
+            (block.window, block.rope) = (CHUNK, rope);
             block.features |= feature::CHUNKS;
             block.features |= if is_largest { 0 } else { feature::UNIT_NORMS };
         }

@@ -1,4 +1,4 @@
-//! Mistral 4: the graph of DeepSeek, with queries that grow with their position.
+//! Mistral 4: the graph of DeepSeek, with one multiplier for both magnitudes of its rotation.
 
 use polychord_abi::network::feature;
 
@@ -15,13 +15,5 @@ pub(super) const MISTRAL4: Architecture = Architecture {
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     read_latent(keys, config, false)?;
-    read_experts(keys, config)?;
-    let length = keys.count("attention.temperature_length", u32::MAX)?;
-    if let Some(temperature) = keys.factor("attention.temperature_scale")? {
-        let length = length.ok_or_else(|| keys.missing("attention.temperature_length"))?;
-        config.each(|_, block| {
-            (block.temperature, block.temperature_length) = (temperature, length);
-        });
-    }
-    Ok(())
+    read_experts(keys, config)
 }

@@ -5,6 +5,7 @@ use polychord_abi::network::feature;
 use super::{Architecture, Pairs};
 
 pub(super) const QWEN2: Architecture = Architecture {
-    features: feature::QKV_BIAS,
+    // llama.cpp runs files without them, too.
+    some: feature::QKV_BIAS,
     ..Architecture::new("qwen2", "Qwen 2 and 2.5", Pairs::Halves)
 };

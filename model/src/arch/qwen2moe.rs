@@ -6,7 +6,7 @@ use super::{Architecture, Pairs, Result};
 use crate::network::{Config, Experts, Keys};
 
 pub(super) const QWEN2MOE: Architecture = Architecture {
-    features: feature::QKV_BIAS,
+    some: feature::QKV_BIAS,
     read,
     ..Architecture::new("qwen2moe", "Qwen 1.5 and 2 with experts", Pairs::Halves)
 };

@@ -18,8 +18,7 @@ pub(super) const QWEN35: Architecture = Architecture {
 /// What some of its blocks have.
 pub(super) const SOME: u64 = feature::DELTA_NET | feature::HEAD_NORMS | feature::OUTPUT_GATE;
 /// The norm in front of the feed-forward part is called by what is before it.
-pub(super) const NAMES: &[(u32, &str)] =
-    &[(role::FFN_NORM, "blk.{}.post_attention_norm.weight")];
+pub(super) const NAMES: &[(u32, &str)] = &[(role::FFN_NORM, "blk.{}.post_attention_norm.weight")];
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     // For text, all axes of a position are the same.
@@ -54,7 +53,8 @@ pub(super) fn read_delta_nets(keys: &Keys<'_>, config: &mut Config, features: u6
         let has_both = keys.has_tensor(&format!("blk.{number}.ssm_ba.weight"));
         block.features |= feature::DELTA_NET | features;
         block.features |= if has_both { feature::FUSED_RATES } else { 0 };
-        *block = Block { heads, kv_heads: key_heads, head_dim: width, taps, rope: NO_ROPE, ..*block };
+        *block =
+            Block { heads, kv_heads: key_heads, head_dim: width, taps, rope: NO_ROPE, ..*block };
     });
     Ok(())
 }

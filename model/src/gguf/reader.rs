@@ -112,11 +112,31 @@ impl<R: Read> Reader<R> {
                 // Each string that is left has a length at least.
                 self.look_ahead(left.saturating_mul(8))?;
             }
+            if self.take_ahead(&mut bytes) {
+                ends.push(bytes.len());
+                continue;
+            }
             let len = self.count(what, 1, MAX_HEADER)?;
             self.append(what, len, &mut bytes)?;
             ends.push(bytes.len());
         }
         Ok(StringArray::from_bytes(bytes, ends))
+    }
+
+    /// Appends a string that is wholly among the bytes that were read ahead, which are inside all
+    /// limits. Vocabularies have hundreds of thousands of them.
+    fn take_ahead(&mut self, to: &mut Vec<u8>) -> bool {
+        let ahead = self.ahead.get(self.used..).unwrap_or_default();
+        let string = ahead.split_first_chunk().and_then(|(len, rest)| {
+            let len = usize::try_from(u64::from_le_bytes(*len)).ok()?;
+            rest.get(..len)
+        });
+        let Some(string) = string else { return false };
+        to.extend_from_slice(string);
+        let taken = string.len() + size_of::<u64>();
+        self.used += taken;
+        self.offset += taken as u64;
+        true
     }
 
     /// The next bytes, up to a number or the end of the file.
@@ -193,7 +213,8 @@ impl<R: Read> Reader<R> {
     /// found when they are asked for.
     fn look_ahead(&mut self, len: u64) -> Result<(), Error> {
         let (what, offset) = ("array elements", self.offset);
-        let len = len.min(STEP).min(self.file_len - offset);
+        let most = self.file_len.min(MAX_HEADER).saturating_sub(offset);
+        let len = len.min(STEP).min(most);
         self.used = 0;
         self.ahead.clear();
         let read = (&mut self.inner).take(len).read_to_end(&mut self.ahead);

@@ -77,7 +77,12 @@ impl Config {
             magnitude: 1.0,
             ..self.ropes[0]
         };
-        self.ropes.push(plain);
+        self.add_rope(plain)
+    }
+
+    /// Adds a rope; returns its number.
+    pub(crate) fn add_rope(&mut self, rope: Rope) -> u32 {
+        self.ropes.push(rope);
         // At most four.
         u32::try_from(self.ropes.len() - 1).unwrap_or(NO_ROPE)
     }

@@ -70,7 +70,7 @@ pub enum Error {
     },
     /// A feed-forward part that is too wide, or has too many experts.
     #[error(
-        "a feed-forward part of {ffn} elements, or {experts} experts of {width} rows, overflow 32 bits: the file is damaged or not a usable model"
+        "feed_forward_length {ffn}, or expert_count {experts} with {width} rows each (of expert_feed_forward_length or embedding_length), overflow 32 bits: the file is damaged or not a usable model"
     )]
     FeedForwardWidth {
         /// Width of what is not divided.
@@ -102,7 +102,7 @@ pub enum Error {
     },
     /// Rotary scaling other than linear.
     #[error(
-        "rotary scaling {kind:?} is not supported, only \"none\", \"linear\", \"yarn\" and \"longrope\" are: choose a model with one of these"
+        "rope.scaling.type {kind:?} is not supported, only \"none\", \"linear\", \"yarn\" and \"longrope\" are: choose a model with one of these"
     )]
     RopeScaling {
         /// The kind found.
@@ -119,7 +119,9 @@ pub enum Error {
         heads: u32,
     },
     /// Keys and values of different widths.
-    #[error("keys are {keys} and values {values} wide; only equal widths are supported")]
+    #[error(
+        "attention.key_length is {keys} and attention.value_length {values}; only equal widths are supported: choose a model whose heads have one"
+    )]
     ValueLength {
         /// Width of a head's keys.
         keys: u32,
@@ -138,7 +140,7 @@ pub enum Error {
     },
     /// All heads together are too wide.
     #[error(
-        "{heads} heads of {head_dim} elements overflow 32 bits: the file is damaged or not a usable model"
+        "attention.head_count {heads} with {head_dim} elements each (by attention.key_length, attention.key_length_swa, attention.kv_lora_rank or embedding_length) overflow 32 bits: the file is damaged or not a usable model"
     )]
     HeadWidth {
         /// Query heads.

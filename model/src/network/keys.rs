@@ -246,6 +246,14 @@ impl<'a> Keys<'a> {
                 }
                 return Ok(local[..blocks as usize].to_vec());
             }
+            Some(Value::Array(array)) => {
+                let found = array.len();
+                let local = array.numbers().ok_or_else(|| Error::PerBlock { key: key.clone() })?;
+                if found < blocks as usize {
+                    return Err(Error::ArrayLength { key, found, blocks });
+                }
+                return Ok(local[..blocks as usize].iter().map(|local| *local != 0).collect());
+            }
             Some(_) => self.required("attention.sliding_window_pattern", MAX_BLOCKS)?,
             None => every,
         };

@@ -4,6 +4,7 @@ use std::f64::consts::PI;
 
 use polychord_abi::transformer::{NO_FACTORS, Rope};
 
+use super::config::Config;
 use super::error::Error;
 use super::keys::Keys;
 
@@ -27,10 +28,7 @@ impl Keys<'_> {
     ) -> Result<Rope, Error> {
         let dim = self.optional("rope.dimension_count", u32::MAX)?.unwrap_or(head_dim);
         let base = self.positive("rope.freq_base")?.unwrap_or(10_000.0);
-        let old = self.factor("rope.scale_linear")?;
-        let factor = self.factor("rope.scaling.factor")?;
-        let factor = if self.is_there("rope.scaling.factor") { factor } else { old };
-        let factor = factor.unwrap_or(1.0);
+        let factor = self.stretch()?;
         let magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
         let mut rope = Rope {
             dim,
@@ -51,16 +49,55 @@ impl Keys<'_> {
         Ok(rope)
     }
 
+    /// The number of the rope of blocks with a window: the first one, or one like it with a base of
+    /// its own, if the file has one.
+    pub(crate) fn local_rope(&self, config: &mut Config) -> Result<u32, Error> {
+        let first = &config.ropes[0];
+        let base = self.positive("rope.freq_base_swa")?.unwrap_or(first.base);
+        if base.to_bits() == first.base.to_bits() {
+            return Ok(0);
+        }
+        let mut rope = Rope { base, ..*first };
+        if rope.yarn_high >= 0.0 {
+            rope.magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+            self.yarn(self.stretch()?.into(), config.context_length)?.apply(&mut rope);
+        }
+        Ok(config.add_rope(rope))
+    }
+
+    /// How much longer contexts are than at first.
+    fn stretch(&self) -> Result<f32, Error> {
+        let old = self.factor("rope.scale_linear")?;
+        let factor = self.factor("rope.scaling.factor")?;
+        let factor = if self.is_there("rope.scaling.factor") { factor } else { old };
+        Ok(factor.unwrap_or(1.0))
+    }
+
     fn yarn(&self, factor: f64, context_length: u32) -> Result<Yarn, Error> {
         let original = self.optional("rope.scaling.original_context_length", u32::MAX)?;
+        let original = original.unwrap_or(context_length).into();
+        Ok(Yarn { factor, original, fast: 32.0, slow: 1.0, log_multiplier: 0.0 })
+    }
+
+    /// Stretches the first rope by more keys, if it is stretched by YaRN: llama.cpp looks at them
+    /// in few families.
+    pub(crate) fn read_own_yarn(&self, config: &mut Config) -> Result<(), Error> {
+        let context_length = config.context_length;
+        let rope = &mut config.ropes[0];
+        if rope.yarn_high < 0.0 {
+            return Ok(());
+        }
         let or = |value: Option<f32>, default: f64| value.map_or(default, f64::from);
-        Ok(Yarn {
-            factor,
-            original: original.unwrap_or(context_length).into(),
+        let factor = self.stretch()?.into();
+        let yarn = Yarn {
             fast: or(self.positive("rope.scaling.yarn_beta_fast")?, 32.0),
             slow: or(self.positive("rope.scaling.yarn_beta_slow")?, 1.0),
             log_multiplier: or(self.factor("rope.scaling.yarn_log_multiplier")?, 0.0),
-        })
+            ..self.yarn(factor, context_length)?
+        };
+        rope.magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        yarn.apply(rope);
+        Ok(())
     }
 }
 

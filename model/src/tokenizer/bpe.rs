@@ -1,6 +1,7 @@
 //! BPE by ranks of merges, as GPT-2, Llama 3 and Gemma 4 use it.
 
 use std::cmp::Reverse;
+use std::sync::OnceLock;
 
 use super::index::Index;
 use super::joiner::{Ranked, join};
@@ -19,8 +20,10 @@ const SAMPLE: usize = 16;
 #[derive(Debug)]
 pub(super) struct Bpe {
     pre: PreTokenizer,
-    /// Merges by their text: two tokens with a space between them.
-    merges: Index,
+    /// In the order of their ranks: two tokens with a space between them. Shared with the metadata.
+    merges: StringArray,
+    /// Merges by their text, made when a word is first cut: there are half a million in some files.
+    index: OnceLock<Index>,
 }
 
 impl Bpe {
@@ -32,8 +35,7 @@ impl Bpe {
         let key = "tokenizer.ggml.merges";
         let merges = metadata.strings(key)?.ok_or(Error::Missing { key })?;
         check(merges, vocab)?;
-        // Of two equal ones the first counts.
-        Ok(Self { pre, merges: Index::new(merges) })
+        Ok(Self { pre, merges: merges.clone(), index: OnceLock::new() })
     }
 
     /// Appends the ids of `text`.
@@ -47,7 +49,7 @@ impl Bpe {
             }
         };
         let mut spelled = String::new();
-        let mut merges = Merges { index: &self.merges, entry: String::new() };
+        let mut merges = Merges { of: self, entry: String::new() };
         for word in self.pre.split(text) {
             let word = if vocab.spelling() == Spelling::Bpe {
                 spelled.clear();
@@ -95,7 +97,7 @@ fn spell(vocab: &Vocab, text: &str, ids: &mut Vec<u32>) {
 
 /// Ranks of merges, looked up by their text.
 struct Merges<'a> {
-    index: &'a Index,
+    of: &'a Bpe,
     /// Room for the text that is looked up.
     entry: String,
 }
@@ -108,7 +110,9 @@ impl Ranked for Merges<'_> {
         self.entry.push_str(&whole[..split]);
         self.entry.push(' ');
         self.entry.push_str(&whole[split..]);
-        self.index.find(&self.entry).map(Reverse)
+        // Of two equal ones the first counts.
+        let index = self.of.index.get_or_init(|| Index::new(&self.of.merges));
+        index.find(&self.entry).map(Reverse)
     }
 }
 

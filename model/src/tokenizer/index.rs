@@ -1,76 +1,96 @@
 //! Strings by their text: where in an array each is.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
+
+use foldhash::quality::RandomState;
 
 use crate::gguf::StringArray;
 
 /// Finds the place of a string in an array that it shares: no string is copied.
 ///
 /// A table that is made once and never changed, as simple as that allows: opening a vocabulary is
-/// mostly making two of these, and each string costs one access to memory that is not in order.
+/// mostly making one of these, and each string costs one access to memory that is not in order.
 #[derive(Debug)]
 pub(super) struct Index {
     texts: StringArray,
-    /// By hash: one more than the place of the last string that has it, or 0.
+    /// By slot: one more than the place of the last string that has it, or 0.
     last: Vec<u32>,
-    /// By place: the same for the string before it in the list of its hash.
-    before: Vec<u32>,
+    /// By place.
+    entries: Vec<Entry>,
     /// Keyed at random: a file cannot choose texts that collide.
     hasher: RandomState,
+}
+
+/// What is known of a string.
+#[derive(Debug)]
+struct Entry {
+    /// One more than the place of the string before it in the list of its slot, or 0.
+    before: u32,
+    /// The other half of its hash: texts are far away in memory, and most need not be compared.
+    hash: u32,
 }
 
 impl Index {
     /// An index of all strings but empty ones. Of equal ones the first counts.
     pub(super) fn new(texts: &StringArray) -> Self {
-        Self::with(texts, RandomState::new())
+        Self::with(texts, RandomState::default())
     }
 
     fn with(texts: &StringArray, hasher: RandomState) -> Self {
         let slots = texts.len().next_power_of_two();
-        let mut index =
-            Self { texts: texts.clone(), last: vec![0; slots], before: Vec::new(), hasher };
-        index.before.reserve_exact(texts.len());
+        let mut index = Self {
+            texts: texts.clone(),
+            last: vec![0; slots],
+            entries: Vec::with_capacity(texts.len()),
+            hasher,
+        };
         for (at, text) in (1..).zip(texts.iter()) {
-            let slot = index.slot(text);
+            let (slot, hash) = index.slot(text);
             let last = &mut index.last[slot];
             let before = if text.is_empty() { 0 } else { std::mem::replace(last, at) };
-            index.before.push(before);
+            index.entries.push(Entry { before, hash });
         }
         index
     }
 
     /// The place of a string, if it is there.
     pub(super) fn find(&self, text: &str) -> Option<u32> {
-        let slot = self.slot(text);
-        self.list(*self.last.get(slot)?).filter(|at| self.text(*at) == text).last()
+        let (slot, hash) = self.slot(text);
+        self.first_equal(*self.last.get(slot)?, hash, text)
     }
 
     /// Two equal strings that are not empty, if there are such: the places of the first of them.
     pub(super) fn duplicate(&self) -> Option<(u32, u32)> {
-        let equal = |at: u32| {
-            let before = self.list(*self.before.get(at as usize)?);
-            before.filter(|other| self.text(*other) == self.text(at)).last()
-        };
-        (0..).zip(&self.before).find_map(|(at, before)| match before {
-            0 => None,
-            _ => Some((equal(at)?, at)),
+        (0..).zip(&self.entries).find_map(|(at, entry)| {
+            let first = self.first_equal(entry.before, entry.hash, self.text(at))?;
+            Some((first, at))
         })
     }
 
-    /// The places of a list, from the last on.
-    fn list(&self, last: u32) -> impl Iterator<Item = u32> {
-        let before = |at: &u32| self.before.get(*at as usize).and_then(|it| it.checked_sub(1));
-        std::iter::successors(last.checked_sub(1), before)
+    /// The place of the first string of a list that is equal to this one.
+    fn first_equal(&self, last: u32, hash: u32, text: &str) -> Option<u32> {
+        let (mut next, mut found) = (last, None);
+        while let Some(at) = next.checked_sub(1) {
+            let entry = self.entries.get(at as usize)?;
+            if entry.hash == hash && self.text(at) == text {
+                found = Some(at);
+            }
+            next = entry.before;
+        }
+        found
     }
 
     fn text(&self, at: u32) -> &str {
         self.texts.get(at as usize).unwrap_or_default()
     }
 
-    fn slot(&self, text: &str) -> usize {
-        // The number of slots is a power of two.
-        let hash = self.hasher.hash_one(text) & (self.last.len() as u64).wrapping_sub(1);
-        usize::try_from(hash).unwrap_or(0)
+    /// Where the list of a string begins, and the half of its hash that does not say so.
+    #[expect(clippy::cast_possible_truncation, reason = "halves are meant")]
+    fn slot(&self, text: &str) -> (usize, u32) {
+        let hash = self.hasher.hash_one(text);
+        let (high, low) = ((hash >> 32) as u32, hash as u32);
+        // The number of slots is a power of two, and no more than 2^23.
+        (low as usize & self.last.len().wrapping_sub(1), high)
     }
 }
 

@@ -57,10 +57,12 @@ impl Specials {
         let special = |token_type| {
             matches!(token_type, TokenType::UserDefined | TokenType::Control | TokenType::Unknown)
         };
-        let when_asked = Finder::new(vocab, |_, token_type| special(token_type))?;
+        let all = vocab.types().filter(|(_, token_type)| special(*token_type)).map(|(id, _)| id);
+        let when_asked = Finder::new(vocab, all, |_, _| true)?;
+        let some = || when_asked.ids.iter().copied();
         Ok(Self {
-            always: Finder::new(vocab, |_, token_type| user_defined(token_type))?,
-            in_messages: Finder::new(vocab, |text, token_type| {
+            always: Finder::new(vocab, some(), |_, token_type| user_defined(token_type))?,
+            in_messages: Finder::new(vocab, some(), |text, token_type| {
                 user_defined(token_type) && !controls(text, token_type)
             })?,
             strips: strips(vocab, model_name, &when_asked.ids),
@@ -190,10 +192,17 @@ struct Finder {
 }
 
 impl Finder {
-    fn new(vocab: &Vocab, wanted: impl Fn(&str, TokenType) -> bool) -> Result<Self, Error> {
+    fn new(
+        vocab: &Vocab,
+        from: impl Iterator<Item = u32>,
+        wanted: impl Fn(&str, TokenType) -> bool,
+    ) -> Result<Self, Error> {
         let (mut ids, mut count) = (Vec::new(), 0);
-        for (id, text, token_type) in vocab.iter().filter(|(_, text, _)| !text.is_empty()) {
-            if wanted(text, token_type) {
+        for id in from {
+            let (Some(text), Some(token_type)) = (vocab.text(id), vocab.token_type(id)) else {
+                continue;
+            };
+            if !text.is_empty() && wanted(text, token_type) {
                 ids.push(id);
                 count += text.len();
             }

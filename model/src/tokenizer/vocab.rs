@@ -166,10 +166,9 @@ impl Vocab {
         }
     }
 
-    /// All tokens with their ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenType)> {
-        let tokens = self.texts.iter().zip(&self.types);
-        (0..).zip(tokens).map(|(id, (text, &token_type))| (id, text, token_type))
+    /// The ids of all tokens, with their types.
+    pub(super) fn types(&self) -> impl Iterator<Item = (u32, TokenType)> {
+        (0..).zip(self.types.iter().copied())
     }
 
     /// Appends what the token stands for; `None` if there is no such token.
@@ -218,14 +217,16 @@ fn types(
     if numbers.len() != texts.len() {
         return Err(Error::Length { key, found: numbers.len(), tokens: texts.len() });
     }
-    (0..)
-        .zip(numbers)
-        .zip(texts.iter())
-        .map(|((id, &number), text)| token_type(id, number, text, spelling))
-        .collect()
+    let text = |id: u32| texts.get(id as usize).unwrap_or_default();
+    (0..).zip(numbers).map(|(id, &number)| token_type(id, number, text, spelling)).collect()
 }
 
-fn token_type(id: u32, number: i32, text: &str, spelling: Spelling) -> Result<TokenType, Error> {
+fn token_type<'a>(
+    id: u32,
+    number: i32,
+    text: impl Fn(u32) -> &'a str,
+    spelling: Spelling,
+) -> Result<TokenType, Error> {
     match number {
         0 => Ok(TokenType::Undefined),
         1 => Ok(TokenType::Normal),
@@ -234,8 +235,8 @@ fn token_type(id: u32, number: i32, text: &str, spelling: Spelling) -> Result<To
         4 => Ok(TokenType::UserDefined),
         5 => Ok(TokenType::Unused),
         // Byte-level vocabularies spell bytes by GPT-2's table, so this form is not theirs.
-        6 if spelling != Spelling::Bpe && bytes::parse_hex(text).is_none() => {
-            Err(Error::ByteToken { id, text: text.to_owned() })
+        6 if spelling != Spelling::Bpe && bytes::parse_hex(text(id)).is_none() => {
+            Err(Error::ByteToken { id, text: text(id).to_owned() })
         }
         6 => Ok(TokenType::Byte),
         other => Err(Error::TokenType { id, kind: other }),

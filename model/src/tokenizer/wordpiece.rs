@@ -25,8 +25,12 @@ impl WordPiece {
         let unknown = vocab.unknown.ok_or(Error::Missing { key })?;
         let lowercase = metadata.bool("tokenizer.ggml.normalizer.lowercase")?.unwrap_or(true);
         let strip_accents = metadata.bool("tokenizer.ggml.normalizer.strip_accents")?;
-        let mut sorted: Vec<_> = (0..vocab.size()).collect();
-        sorted.sort_unstable_by(|a, b| vocab.text(*a).cmp(&vocab.text(*b)));
+        let text = |id: u32| vocab.text(id).unwrap_or_default();
+        let mut keyed: Vec<_> = (0..vocab.size()).map(|id| (start(text(id)), id)).collect();
+        keyed.sort_unstable_by(|(a, left), (b, right)| {
+            a.cmp(b).then_with(|| text(*left).cmp(text(*right)))
+        });
+        let sorted = keyed.into_iter().map(|(_, id)| id).collect();
         let strip_accents = strip_accents.unwrap_or(lowercase);
         Ok(Self { sorted, unknown, lowercase, strip_accents })
     }
@@ -105,6 +109,14 @@ impl WordPiece {
         }
         end(&mut word);
     }
+}
+
+/// The first bytes of a text, which are ordered as texts are; those that are not there count as 0.
+/// Few texts must be read again to be ordered, which are all over the memory.
+fn start(text: &str) -> u128 {
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+    u128::from_be_bytes(bytes)
 }
 
 /// A character without its accents: the first one of what it is made of, as llama.cpp has it.
