@@ -22,14 +22,12 @@
 //! What lives from one iteration to the next is in locals, so each copy can go on where another was; and
 //! the first two have no calls, around which compilers would have to save what is in registers.
 
-use std::collections::HashMap;
-
 use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
 
 use crate::Result;
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Value, Walk, ends_run};
+use crate::regions::{Group, Proved, Value, Walk, ends_run};
 use crate::view::Views;
 
 /// Most operators of a loop that is copied.
@@ -44,8 +42,7 @@ pub(crate) struct Copies<'a> {
     pub(crate) body: Vec<Placed<'a>>,
     /// Accesses that are checked together at the head.
     pub(crate) groups: Vec<Group>,
-    /// For accesses by their positions: their group, or none if they always are in the first segment.
-    proved: HashMap<usize, Option<usize>>,
+    pub(crate) proved: Proved,
     /// Accesses that are not checked at the head.
     others: usize,
 }
@@ -77,10 +74,7 @@ impl<'a> Copies<'a> {
         // Those that are about most accesses.
         groups.sort_by_key(|group| std::cmp::Reverse(group.positions.len()));
         groups.truncate(SUMS);
-        let mut proved = HashMap::new();
-        for (index, group) in groups.iter().enumerate() {
-            proved.extend(group.positions.iter().map(|position| (*position, Some(index))));
-        }
+        let mut proved: Proved = Group::proved(&groups).collect();
         let others = walk.accesses - walk.always.len() - proved.len();
         // Others are checked by themselves, with calls in each copy.
         if proved.is_empty() || others > proved.len() / 4 {
@@ -88,11 +82,6 @@ impl<'a> Copies<'a> {
         }
         proved.extend(walk.always.iter().map(|position| (*position, None)));
         Ok(Some(Self { body, groups, proved, others }))
-    }
-
-    /// What the checks tell of an access: its group, or none if it always is in the first segment.
-    pub(crate) fn proved(&self, position: usize) -> Option<Option<usize>> {
-        self.proved.get(&position).copied()
     }
 
     /// Whether a group may be in any segment in the second copy: what is written seldom is far away,
