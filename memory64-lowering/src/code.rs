@@ -35,6 +35,9 @@ const RUN: usize = 512;
 /// Most segments that there is code for.
 const FAR: u32 = 4;
 
+/// Loads of a part that are worth a copy in which they are done ahead.
+const EARLY: usize = 10;
+
 /// The number of the local with the segment of the first group.
 const SEGMENTS: usize = 2;
 
@@ -180,7 +183,9 @@ impl<'a> Coder<'a> {
         self.operators(out, operators, within)?;
         out.emit(&[I::Else]);
         let far = self.far(&part.groups, |group| !group.has_store);
-        let has_far = far.contains(&true)
+        let early = part.groups.iter().zip(&far).filter(|(_, far)| **far);
+        let early: usize = early.map(|(group, _)| group.exact.len()).sum();
+        let has_far = early >= EARLY
             && ahead::may_be_early(operators, &part.groups, &part.proved, self.views);
         if has_far {
             self.far_checks(out, &part.groups, &far, true);
@@ -220,28 +225,26 @@ impl<'a> Coder<'a> {
         self.report.loops += 1;
         let (block, again) = (I::Block(BlockType::Empty), I::Loop(BlockType::Empty));
         let far = self.far(&copies.groups, |group| copies.may_be_far(group));
-        let has_far = far.contains(&true);
         let early = ahead::may_be_early(&copies.body, &copies.groups, &copies.proved, self.views);
-        let more = if has_far { 3 } else { 2 };
-        (0..more).for_each(|_| out.emit(std::slice::from_ref(&block)));
-        out.emit(std::slice::from_ref(&again));
-        self.checks(out, &copies.groups);
-        // Out of the loop, and of the block whose end the next copy is behind.
-        out.emit(&[I::I32Eqz, I::BrIf(1)]);
-        let none = HashMap::new();
-        let first = vec![false; far.len()];
-        self.copy(out, copies, more, |position| known(&copies.proved, &first, &none, position))?;
-        out.emit(&[I::Br(more - 1), I::End]);
-        if has_far {
+        let ways = copies.ways(far, early);
+        // Behind each block is the next copy, and behind the first one the end.
+        (0..=ways.len()).for_each(|_| out.emit(std::slice::from_ref(&block)));
+        for (far, behind) in ways.iter().zip((0..ways.len()).rev()) {
+            // Blocks around the copy after the one that it ends, which is behind a failed check.
+            let behind = u32::try_from(behind).unwrap_or(u32::MAX);
             out.emit(std::slice::from_ref(&again));
-            self.far_checks(out, &copies.groups, &far, early);
+            match far.contains(&true) {
+                true => self.far_checks(out, &copies.groups, far, early),
+                false => self.checks(out, &copies.groups),
+            }
             out.emit(&[I::I32Eqz, I::BrIf(1)]);
             let loaded = match early {
-                true => self.load_ahead(out, &copies.groups, &far, &copies.body),
+                true => self.load_ahead(out, &copies.groups, far, &copies.body),
                 false => HashMap::new(),
             };
-            self.copy(out, copies, 2, |position| known(&copies.proved, &far, &loaded, position))?;
-            out.emit(&[I::Br(1), I::End]);
+            let known = |position| known(&copies.proved, far, &loaded, position);
+            self.copy(out, copies, behind + 2, known)?;
+            out.emit(&[I::Br(behind + 1), I::End]);
         }
         out.emit(&[again]);
         self.copy(out, copies, 1, |_| Known::Elsewhere)?;
@@ -432,7 +435,10 @@ impl<'a> Coder<'a> {
         }
         if let Known::Loaded(local) = known {
             self.report.proved += 1;
-            out.emit(&[I::Drop]);
+            match out.got.filter(|(_, end, _)| *end == out.code.len()) {
+                Some((start, ..)) => out.code.truncate(start),
+                None => out.emit(&[I::Drop]),
+            }
             match (value, access.op.lane()) {
                 (Some(vector), Some((_, replace))) => {
                     out.emit(&[I::LocalGet(vector), I::LocalGet(local), replace]);

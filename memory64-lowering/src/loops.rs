@@ -33,6 +33,9 @@ use crate::view::Views;
 /// Most operators of a loop that is copied.
 const LONGEST: usize = 4096;
 
+/// Operators of a loop that has a copy for each group that is far alone.
+const LONG: usize = 128;
+
 /// Most sums of locals that are checked at the head of a loop.
 const SUMS: usize = 12;
 
@@ -82,6 +85,22 @@ impl<'a> Copies<'a> {
         }
         proved.extend(walk.always.iter().map(|position| (*position, None)));
         Ok(Some(Self { body, groups, proved, others }))
+    }
+
+    /// Which groups may be in any segment, while others are in the first one, for each copy but the last;
+    /// `far` are those that may be at all, and `early` tells whether they are loaded ahead.
+    pub(crate) fn ways(&self, far: Vec<bool>, early: bool) -> Vec<Vec<bool>> {
+        let mut ways = vec![vec![false; far.len()]];
+        let count = far.iter().filter(|far| **far).count();
+        // One of two is most often the one that is far: what is loaded ahead of a long loop takes registers.
+        if count == 2 && early && self.body.len() >= LONG {
+            let alone = |index: &usize| (0..far.len()).map(|it| it == *index).collect();
+            ways.extend((0..far.len()).filter(|index| far[*index]).map(|index| alone(&index)));
+        }
+        if count > 0 {
+            ways.push(far);
+        }
+        ways
     }
 
     /// Whether a group may be in any segment in the second copy: what is written seldom is far away,

@@ -375,6 +375,7 @@ impl<'a> Walk<'a> {
             (Operator::I64ExtendI32U, [value @ Value::Sum { base, .. }]) if base.is_empty() => {
                 value.clone()
             }
+            (Operator::I64Mul | Operator::I32Mul, [a, b]) => a.times(b),
             (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
             (Operator::I64Add, [a, b]) => a.plus(b),
             (Operator::I64Sub, [a, Value::Sum { base, add, slack: 0 }]) if base.is_empty() => {
@@ -461,6 +462,19 @@ impl Value {
                 Self::Sum { base: none, add: bits @ 0..=20, slack: 0 },
             ) if base.is_empty() && none.is_empty() && (add + slack) >> (30 - bits) == 0 => {
                 Self::number(add << bits, slack << bits)
+            }
+            _ => Self::Anything,
+        }
+    }
+
+    /// The number times a constant, if it stays small.
+    fn times(&self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Sum { base, add: add @ 0..FAR, slack },
+                Self::Sum { base: none, add: by @ 0..=0xffff, slack: 0 },
+            ) if base.is_empty() && none.is_empty() && (add + slack) * by < FAR => {
+                Self::number(add * by, slack * by)
             }
             _ => Self::Anything,
         }
