@@ -168,7 +168,12 @@ impl Access {
 impl Op {
     /// The instruction on a segment, without an offset and without a promise of alignment.
     pub(crate) fn on(self, segment: u32) -> I<'static> {
-        self.with(arg(segment, 0, 0))
+        self.at(segment, 0)
+    }
+
+    /// The instruction on a segment, without a promise of alignment.
+    pub(crate) fn at(self, segment: u32, offset: u64) -> I<'static> {
+        self.with(arg(segment, offset, 0))
     }
 }
 

@@ -1,14 +1,17 @@
 //! Functions of the module: each operator on a 64-bit memory or table in the way of 32-bit ones.
 
+use std::collections::HashMap;
+
 use wasm_encoder::reencode::utils;
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 use wasmparser::{FunctionBody, Operator};
 
 use crate::access::Access;
+use crate::ahead::{self, Early};
 use crate::helpers::{Helper, Helpers};
 use crate::loops::{self, Copies};
 use crate::placed::{Placed, position};
-use crate::regions::{Check, Group, Part, ends_run};
+use crate::regions::{Group, Part, Proved, ends_run};
 use crate::renumber::Renumber;
 use crate::report::Report;
 use crate::sections::sized;
@@ -29,8 +32,14 @@ pub(crate) struct Coder<'a> {
 /// Most operators that are looked at together.
 const RUN: usize = 512;
 
-/// Most segments that a loop has code for.
+/// Most segments that there is code for.
 const FAR: u32 = 4;
+
+/// Loads of a part that are worth a copy in which they are done ahead.
+const EARLY: usize = 10;
+
+/// The number of the local with the segment of the first group.
+const SEGMENTS: usize = 2;
 
 /// How often parts are looked for among them, so that no module takes long.
 const TRIES: usize = 64;
@@ -51,12 +60,25 @@ struct Writer {
 enum Known {
     /// The access is in the first segment.
     First,
+    /// What is loaded is in this local.
+    Loaded(u32),
     /// Nothing: it is checked.
     Nothing,
     /// The access is in the segment whose number is in the local of this group.
-    Segment(usize),
+    SegmentOf(usize),
     /// It is most likely not in the first segment.
     Elsewhere,
+}
+
+/// What is known of an access where groups that are far may be in any segment, and others are in the
+/// first one; `loaded` are locals by positions.
+fn known(proved: &Proved, far: &[bool], loaded: &HashMap<usize, u32>, position: usize) -> Known {
+    match (proved.get(&position), loaded.get(&position)) {
+        (_, Some(local)) => Known::Loaded(*local),
+        (Some(Some(group)), _) if far.get(*group) == Some(&true) => Known::SegmentOf(*group),
+        (Some(_), _) => Known::First,
+        (None, _) => Known::Nothing,
+    }
 }
 
 impl<'a> Coder<'a> {
@@ -138,59 +160,91 @@ impl<'a> Coder<'a> {
             tries = tries.saturating_sub(1);
             let (now, later) = rest.split_at(part.length.clamp(1, rest.len()));
             rest = later;
-            if part.checks.is_empty() {
+            if part.groups.is_empty() {
                 for placed in now {
                     self.operator(out, placed, Known::Nothing)?;
                 }
                 continue;
             }
             self.report.regions += 1;
-            self.checks(out, &part.checks);
-            out.emit(&[I::If(BlockType::Empty)]);
-            let mut proved = part.proved.iter().peekable();
-            for (index, placed) in now.iter().enumerate() {
-                let known = proved.next_if(|proved| **proved == index);
-                let known = known.map_or(Known::Nothing, |_| Known::First);
-                self.operator(out, placed, known)?;
-            }
-            out.emit(&[I::Else]);
-            for placed in now {
-                self.operator(out, placed, Known::Nothing)?;
-            }
-            out.emit(&[I::End]);
+            self.part(out, &part, now)?;
         }
         Ok(())
+    }
+
+    /// Operators that accesses among them are checked before.
+    fn part(&mut self, out: &mut Writer, part: &Part, operators: &[Placed<'a>]) -> Result<()> {
+        let within = |position| match part.proved.contains_key(&position) {
+            true => Known::First,
+            false => Known::Nothing,
+        };
+        self.checks(out, &part.groups);
+        out.emit(&[I::If(BlockType::Empty)]);
+        self.operators(out, operators, within)?;
+        out.emit(&[I::Else]);
+        let far = self.far(&part.groups, |group| !group.has_store);
+        let early = part.groups.iter().zip(&far).filter(|(_, far)| **far);
+        let early: usize = early.map(|(group, _)| group.exact.len()).sum();
+        let has_far = early >= EARLY
+            && ahead::may_be_early(operators, &part.groups, &part.proved, self.views);
+        if has_far {
+            self.far_checks(out, &part.groups, &far, true);
+            out.emit(&[I::If(BlockType::Empty)]);
+            let loaded = self.load_ahead(out, &part.groups, &far, operators);
+            self.operators(out, operators, |position| {
+                known(&part.proved, &far, &loaded, position)
+            })?;
+            out.emit(&[I::Else]);
+        }
+        self.operators(out, operators, |_| Known::Nothing)?;
+        (0..=usize::from(has_far)).for_each(|_| out.emit(&[I::End]));
+        Ok(())
+    }
+
+    /// Operators without branches.
+    fn operators(
+        &mut self,
+        out: &mut Writer,
+        operators: &[Placed<'a>],
+        known: impl Fn(usize) -> Known,
+    ) -> Result<()> {
+        for (position, placed) in operators.iter().enumerate() {
+            self.operator(out, placed, known(position))?;
+        }
+        Ok(())
+    }
+
+    /// Which groups may be in any segment.
+    fn far(&self, groups: &[Group], may_be: impl Fn(&Group) -> bool) -> Vec<bool> {
+        let wide = |group: &Group| self.views.wide(group.memory).is_some_and(|view| view.reach > 1);
+        groups.iter().map(|group| may_be(group) && wide(group)).collect()
     }
 
     /// A loop in several copies.
     fn copies(&mut self, out: &mut Writer, copies: &Copies<'a>) -> Result<()> {
         self.report.loops += 1;
         let (block, again) = (I::Block(BlockType::Empty), I::Loop(BlockType::Empty));
-        let is_far = |group: &Group| {
-            copies.may_be_far(group)
-                && self.views.wide(group.memory).is_some_and(|view| view.reach > 1)
-        };
-        let far: Vec<_> = copies.groups.iter().map(is_far).collect();
-        let has_far = far.contains(&true);
-        let more = if has_far { 3 } else { 2 };
-        (0..more).for_each(|_| out.emit(std::slice::from_ref(&block)));
-        out.emit(std::slice::from_ref(&again));
-        let checks: Vec<_> = copies.groups.iter().map(Group::check).collect();
-        self.checks(out, &checks);
-        // Out of the loop, and of the block whose end the next copy is behind.
-        out.emit(&[I::I32Eqz, I::BrIf(1)]);
-        self.copy(out, copies, more, |proved| proved.map_or(Known::Nothing, |_| Known::First))?;
-        out.emit(&[I::Br(more - 1), I::End]);
-        if has_far {
+        let far = self.far(&copies.groups, |group| copies.may_be_far(group));
+        let early = ahead::may_be_early(&copies.body, &copies.groups, &copies.proved, self.views);
+        let ways = copies.ways(far, early);
+        // Behind each block is the next copy, and behind the first one the end.
+        (0..=ways.len()).for_each(|_| out.emit(std::slice::from_ref(&block)));
+        for (far, behind) in ways.iter().zip((0..ways.len()).rev()) {
+            // Blocks around the copy after the one that it ends, which is behind a failed check.
+            let behind = u32::try_from(behind).unwrap_or(u32::MAX);
             out.emit(std::slice::from_ref(&again));
-            self.far_checks(out, &copies.groups, &far);
+            match far.contains(&true) {
+                true => self.far_checks(out, &copies.groups, far, early),
+                false => self.checks(out, &copies.groups),
+            }
             out.emit(&[I::I32Eqz, I::BrIf(1)]);
-            self.copy(out, copies, 2, |proved| match proved {
-                Some(Some(group)) if far[group] => Known::Segment(group),
-                Some(_) => Known::First,
-                None => Known::Nothing,
-            })?;
-            out.emit(&[I::Br(1), I::End]);
+            let loaded = match early {
+                true => self.load_ahead(out, &copies.groups, far, &copies.body),
+                false => HashMap::new(),
+            };
+            let known = |position| known(&copies.proved, far, &loaded, position);
+            self.copy(out, copies, behind + 2, known)?;
+            out.emit(&[I::Br(behind + 1), I::End]);
         }
         out.emit(&[again]);
         self.copy(out, copies, 1, |_| Known::Elsewhere)?;
@@ -198,15 +252,74 @@ impl<'a> Coder<'a> {
         Ok(())
     }
 
+    /// Loads what groups in any segment are only read for; the locals that have it, by the positions of
+    /// the operators.
+    fn load_ahead(
+        &self,
+        out: &mut Writer,
+        groups: &[Group],
+        far: &[bool],
+        operators: &[Placed<'_>],
+    ) -> HashMap<usize, u32> {
+        let mut loaded = HashMap::new();
+        // Locals that are something else.
+        let mut used = HashMap::from([
+            (ValType::V128, 1),
+            (ValType::I64, 2),
+            (ValType::I32, SEGMENTS + groups.len()),
+            (ValType::F32, 1),
+            (ValType::F64, 1),
+        ]);
+        for (index, group) in groups.iter().enumerate() {
+            let Some(view) = self.views.wide(group.memory) else { continue };
+            if far.get(index) != Some(&true) || group.has_store {
+                continue;
+            }
+            let mut loads = Vec::new();
+            for load in ahead::loads(group, operators) {
+                let number = used.entry(load.op.value()).or_default();
+                let local = out.scratch(load.op.value(), *number);
+                *number += 1;
+                loaded.extend(load.positions.iter().map(|position| (*position, local)));
+                loads.push((load, local));
+            }
+            let [low, segment] =
+                [1, SEGMENTS + index].map(|number| out.scratch(ValType::I32, number));
+            group.check().emit_sum(&mut out.code);
+            out.emit(&[I::I32WrapI64]);
+            if view.shift < 32 {
+                out.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+            }
+            out.emit(&[I::LocalSet(low)]);
+            let segments = view.reach.min(FAR);
+            for number in (0..segments).rev() {
+                if number > 0 {
+                    out.emit(&[I::LocalGet(segment), I::I32Const(number.cast_signed()), I::I32Eq]);
+                    out.emit(&[I::If(BlockType::Empty)]);
+                }
+                for (Early { offset, op, .. }, local) in &loads {
+                    let load = op.at(view.base + number, *offset);
+                    out.emit(&[I::LocalGet(low), load, I::LocalSet(*local)]);
+                }
+                if number > 0 {
+                    out.emit(&[I::Else]);
+                }
+            }
+            (1..segments).for_each(|_| out.emit(&[I::End]));
+        }
+        loaded
+    }
+
     /// Pushes whether each group is in one segment, which is the first for those that are not far, and
     /// sets their locals.
-    fn far_checks(&self, out: &mut Writer, groups: &[Group], far: &[bool]) {
+    /// With `apart` also that what is only read is apart from what is written.
+    fn far_checks(&self, out: &mut Writer, groups: &[Group], far: &[bool], apart: bool) {
         for (index, (group, is_far)) in groups.iter().zip(far).enumerate() {
             let check = group.check();
             match self.views.wide(group.memory) {
                 Some(view) if *is_far => {
                     let start = out.scratch(ValType::I64, 0);
-                    let segment = out.scratch(ValType::I32, 2 + index);
+                    let segment = out.scratch(ValType::I32, SEGMENTS + index);
                     let [span, shift] = [group.span, view.shift.into()].map(u64::cast_signed);
                     check.emit_sum(&mut out.code);
                     out.emit(&[I::LocalTee(start), I::I64Const(shift), I::I64ShrU]);
@@ -225,16 +338,28 @@ impl<'a> Coder<'a> {
                 out.emit(&[I::I32And]);
             }
         }
+        let read = groups.iter().zip(far).filter(|(group, far)| apart && **far && !group.has_store);
+        for (read, _) in read {
+            for written in groups.iter().filter(|group| group.has_store) {
+                // In 64 bits neither wraps, so that their distance tells all.
+                let [ahead, both] =
+                    [read.span - 1, read.span + written.span - 1].map(u64::cast_signed);
+                read.check().emit_sum(&mut out.code);
+                written.check().emit_sum(&mut out.code);
+                out.emit(&[I::I64Sub, I::I64Const(ahead), I::I64Add]);
+                out.emit(&[I::I64Const(both), I::I64GeU, I::I32And]);
+            }
+        }
     }
 
-    /// The body of a loop that is `more` blocks deeper than before; `known` tells what is known of an
+    /// The body of a loop, with its `end`, that is `more` blocks deeper than before; `known` tells what is known of an
     /// access of which the checks tell something.
     fn copy(
         &mut self,
         out: &mut Writer,
         copies: &Copies<'a>,
         more: u32,
-        known: impl Fn(Option<Option<usize>>) -> Known,
+        known: impl Fn(usize) -> Known,
     ) -> Result<()> {
         let mut depth = 0_u32;
         for (index, placed) in copies.body.iter().enumerate() {
@@ -245,16 +370,16 @@ impl<'a> Coder<'a> {
             }
             match loops::branch(&placed.operator, depth, more)? {
                 Some(branch) => out.emit(&[branch]),
-                None => self.operator(out, placed, known(copies.proved(index)))?,
+                None => self.operator(out, placed, known(index))?,
             }
         }
         Ok(())
     }
 
-    /// Pushes whether all checks succeed.
-    fn checks(&self, out: &mut Writer, checks: &[Check]) {
-        for (index, check) in checks.iter().enumerate() {
-            check.emit(&mut out.code);
+    /// Pushes whether all groups are in the first segment.
+    fn checks(&self, out: &mut Writer, groups: &[Group]) {
+        for (index, group) in groups.iter().enumerate() {
+            group.check().emit(&mut out.code);
             if index > 0 {
                 I::I32And.encode(&mut out.code);
             }
@@ -308,7 +433,21 @@ impl<'a> Coder<'a> {
             out.first(access, view, value);
             return;
         }
-        if let Known::Segment(group) = known {
+        if let Known::Loaded(local) = known {
+            self.report.proved += 1;
+            match out.got.filter(|(_, end, _)| *end == out.code.len()) {
+                Some((start, ..)) => out.code.truncate(start),
+                None => out.emit(&[I::Drop]),
+            }
+            match (value, access.op.lane()) {
+                (Some(vector), Some((_, replace))) => {
+                    out.emit(&[I::LocalGet(vector), I::LocalGet(local), replace]);
+                }
+                _ => out.emit(&[I::LocalGet(local)]),
+            }
+            return;
+        }
+        if let Known::SegmentOf(group) = known {
             self.report.proved += 1;
             out.in_segment_of(access, view, value, group);
             return;
@@ -423,7 +562,8 @@ impl Writer {
     }
 
     /// A local of a type: for `i64` the address of an access (0) and what it stores (1), for `i32` what
-    /// it stores (0), its address in a segment (1) and the segments of groups (from 2 on).
+    /// it stores (0), its address in a segment (1) and the segments of groups (from 2 on); what is loaded ahead
+    /// follows these.
     fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
         let mut of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
         let position = of_type.nth(number).map(|(at, _)| at).unwrap_or_else(|| {
@@ -441,7 +581,7 @@ impl Writer {
 
     /// The access on the segment of a group, whose address is on the stack.
     fn in_segment_of(&mut self, access: Access, view: &View, value: Option<u32>, group: usize) {
-        let [low, segment] = [1, 2 + group].map(|number| self.scratch(ValType::I32, number));
+        let [low, segment] = [1, SEGMENTS + group].map(|number| self.scratch(ValType::I32, number));
         self.emit(&[I::I32WrapI64]);
         if view.shift < 32 {
             self.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);

@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod ahead;
 mod code;
 mod custom;
 mod declare;

@@ -22,18 +22,19 @@
 //! What lives from one iteration to the next is in locals, so each copy can go on where another was; and
 //! the first two have no calls, around which compilers would have to save what is in registers.
 
-use std::collections::HashMap;
-
 use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
 
 use crate::Result;
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Value, Walk, ends_run};
+use crate::regions::{Group, Proved, Value, Walk, ends_run};
 use crate::view::Views;
 
 /// Most operators of a loop that is copied.
 const LONGEST: usize = 4096;
+
+/// Operators of a loop that has a copy for each group that is far alone.
+const LONG: usize = 128;
 
 /// Most sums of locals that are checked at the head of a loop.
 const SUMS: usize = 12;
@@ -44,8 +45,7 @@ pub(crate) struct Copies<'a> {
     pub(crate) body: Vec<Placed<'a>>,
     /// Accesses that are checked together at the head.
     pub(crate) groups: Vec<Group>,
-    /// For accesses by their positions: their group, or none if they always are in the first segment.
-    proved: HashMap<usize, Option<usize>>,
+    pub(crate) proved: Proved,
     /// Accesses that are not checked at the head.
     others: usize,
 }
@@ -77,10 +77,7 @@ impl<'a> Copies<'a> {
         // Those that are about most accesses.
         groups.sort_by_key(|group| std::cmp::Reverse(group.positions.len()));
         groups.truncate(SUMS);
-        let mut proved = HashMap::new();
-        for (index, group) in groups.iter().enumerate() {
-            proved.extend(group.positions.iter().map(|position| (*position, Some(index))));
-        }
+        let mut proved: Proved = Group::proved(&groups).collect();
         let others = walk.accesses - walk.always.len() - proved.len();
         // Others are checked by themselves, with calls in each copy.
         if proved.is_empty() || others > proved.len() / 4 {
@@ -90,9 +87,20 @@ impl<'a> Copies<'a> {
         Ok(Some(Self { body, groups, proved, others }))
     }
 
-    /// What the checks tell of an access: its group, or none if it always is in the first segment.
-    pub(crate) fn proved(&self, position: usize) -> Option<Option<usize>> {
-        self.proved.get(&position).copied()
+    /// Which groups may be in any segment, while others are in the first one, for each copy but the last;
+    /// `far` are those that may be at all, and `early` tells whether they are loaded ahead.
+    pub(crate) fn ways(&self, far: Vec<bool>, early: bool) -> Vec<Vec<bool>> {
+        let mut ways = vec![vec![false; far.len()]];
+        let count = far.iter().filter(|far| **far).count();
+        // One of two is most often the one that is far: what is loaded ahead of a long loop takes registers.
+        if count == 2 && early && self.body.len() >= LONG {
+            let alone = |index: &usize| (0..far.len()).map(|it| it == *index).collect();
+            ways.extend((0..far.len()).filter(|index| far[*index]).map(|index| alone(&index)));
+        }
+        if count > 0 {
+            ways.push(far);
+        }
+        ways
     }
 
     /// Whether a group may be in any segment in the second copy: what is written seldom is far away,

@@ -19,10 +19,13 @@ use crate::view::Views;
 /// segment; without a check they are written as they are.
 pub(crate) struct Part {
     pub(crate) length: usize,
-    pub(crate) checks: Vec<Check>,
-    /// Positions of the operators that the checks are about.
-    pub(crate) proved: Vec<usize>,
+    /// Accesses that are checked together.
+    pub(crate) groups: Vec<Group>,
+    pub(crate) proved: Proved,
 }
+
+/// For accesses by their positions: their group, or none if they always are in the first segment.
+pub(crate) type Proved = HashMap<usize, Option<usize>>;
 
 /// `locals + add < below`, without signs.
 pub(crate) struct Check {
@@ -56,6 +59,8 @@ pub(crate) struct Fact {
     /// Bytes from the base to the address, and to the end of what is accessed.
     start: i64,
     end: i64,
+    /// Whether nothing else is in the address.
+    is_exact: bool,
     is_store: bool,
 }
 
@@ -103,8 +108,8 @@ pub(crate) const fn ends_run(operator: &Operator<'_>) -> bool {
 }
 
 impl Part {
-    pub(crate) const fn plain(length: usize) -> Self {
-        Self { length, checks: Vec::new(), proved: Vec::new() }
+    pub(crate) fn plain(length: usize) -> Self {
+        Self { length, groups: Vec::new(), proved: HashMap::new() }
     }
 
     /// A part of operators that no branch divides; `locals` has the types of the function's.
@@ -116,16 +121,13 @@ impl Part {
         }
         walk.facts.retain(|fact| fact.position < length);
         walk.always.retain(|position| *position < length);
-        let groups = Group::of(&walk.facts, views);
-        let chosen = Group::worth_it(&groups);
-        if chosen.is_empty() {
+        let groups = Group::worth_it(Group::of(&walk.facts, views));
+        if groups.is_empty() {
             return Self::plain(length);
         }
-        let mut proved = walk.always;
-        proved.extend(chosen.iter().flat_map(|group| group.positions.iter().copied()));
-        proved.sort_unstable();
-        let checks = chosen.into_iter().map(Group::check).collect();
-        Self { length, checks, proved }
+        let always = walk.always.into_iter().map(|position| (position, None));
+        let proved = Group::proved(&groups).chain(always).collect();
+        Self { length, groups, proved }
     }
 }
 
@@ -160,6 +162,8 @@ pub(crate) struct Group {
     pub(crate) span: u64,
     pub(crate) below: i64,
     pub(crate) positions: Vec<usize>,
+    /// Those of accesses whose address is known but for the base, with the bytes from the start.
+    pub(crate) exact: Vec<(usize, u64)>,
     pub(crate) has_store: bool,
 }
 
@@ -176,7 +180,10 @@ impl Group {
             let below = views.wide(memory)?.quick_below(span.into())?;
             let positions = facts.iter().map(|fact| fact.position).collect();
             let has_store = facts.iter().any(|fact| fact.is_store);
-            Some(Self { memory, base: base.clone(), start, span, below, positions, has_store })
+            let exact = facts.iter().filter(|fact| fact.is_exact);
+            let exact = exact.map(|fact| (fact.position, fact.start.abs_diff(start))).collect();
+            let base = base.clone();
+            Some(Self { memory, base, start, span, below, positions, exact, has_store })
         });
         let mut groups: Vec<_> = groups.collect();
         // One order, whatever the map has.
@@ -185,16 +192,31 @@ impl Group {
     }
 
     /// Those for which fewer checks are left than there were.
-    pub(crate) fn worth_it(groups: &[Self]) -> Vec<&Self> {
-        let several = |least: usize| {
-            let chosen = groups.iter().filter(|group| group.positions.len() >= least);
-            let chosen: Vec<_> = chosen.take(SUMS).collect();
-            let accesses: usize = chosen.iter().map(|group| group.positions.len()).sum();
-            let worth = accesses >= 5 && accesses >= 2 * chosen.len();
-            if worth { chosen } else { Vec::new() }
+    fn worth_it(mut groups: Vec<Self>) -> Vec<Self> {
+        let worth = |least: usize| {
+            let chosen = groups.iter().filter(|group| group.positions.len() >= least).take(SUMS);
+            let (count, accesses) = chosen.fold((0, 0), |(count, accesses), group| {
+                (count + 1, accesses + group.positions.len())
+            });
+            accesses >= 5 && accesses >= 2 * count
         };
-        let all = several(1);
-        if all.is_empty() { several(2) } else { all }
+        let least = if worth(1) {
+            1
+        } else if worth(2) {
+            2
+        } else {
+            return Vec::new();
+        };
+        groups.retain(|group| group.positions.len() >= least);
+        groups.truncate(SUMS);
+        groups
+    }
+
+    /// For accesses by their positions, their group.
+    pub(crate) fn proved(groups: &[Self]) -> impl Iterator<Item = (usize, Option<usize>)> + '_ {
+        groups.iter().enumerate().flat_map(|(index, group)| {
+            group.positions.iter().map(move |position| (*position, Some(index)))
+        })
     }
 
     pub(crate) fn check(&self) -> Check {
@@ -312,6 +334,7 @@ impl<'a> Walk<'a> {
                     base,
                     start: *add,
                     end: *add + slack + end,
+                    is_exact: *slack == 0,
                     is_store: access.op.is_store(),
                 });
             }
@@ -352,6 +375,7 @@ impl<'a> Walk<'a> {
             (Operator::I64ExtendI32U, [value @ Value::Sum { base, .. }]) if base.is_empty() => {
                 value.clone()
             }
+            (Operator::I64Mul | Operator::I32Mul, [a, b]) => a.times(b),
             (Operator::I64Load { .. }, [address]) => self.loaded(operator, address),
             (Operator::I64Add, [a, b]) => a.plus(b),
             (Operator::I64Sub, [a, Value::Sum { base, add, slack: 0 }]) if base.is_empty() => {
@@ -438,6 +462,19 @@ impl Value {
                 Self::Sum { base: none, add: bits @ 0..=20, slack: 0 },
             ) if base.is_empty() && none.is_empty() && (add + slack) >> (30 - bits) == 0 => {
                 Self::number(add << bits, slack << bits)
+            }
+            _ => Self::Anything,
+        }
+    }
+
+    /// The number times a constant, if it stays small.
+    fn times(&self, other: &Self) -> Self {
+        match (self, other) {
+            (
+                Self::Sum { base, add: add @ 0..FAR, slack },
+                Self::Sum { base: none, add: by @ 0..=0xffff, slack: 0 },
+            ) if base.is_empty() && none.is_empty() && (add + slack) * by < FAR => {
+                Self::number(add * by, slack * by)
             }
             _ => Self::Anything,
         }

@@ -86,15 +86,34 @@ impl Shard {
             runtime.join(rank.clone())?;
         }
         check_version(&mut *runtime)?;
-        leave_free(&mut *runtime, placed.weights_from)?;
         let memories = guests.get(guest as usize).map_or(&[][..], |memories| memories);
         let layers: Vec<_> = memories.iter().flat_map(|it| it.layers.iter().copied()).collect();
         let blocks = blocks(layout, &layers, guest)?;
+        let ids: BTreeSet<_> = layers.iter().map(|it| it.source.id.0).collect();
+        let held = |tensor: &&Tensor| ids.contains(&tensor.layer);
+        let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
+        let init = |runtime: &mut dyn Runtime, cache| {
+            let (config, settings) = (model.config(), setup.settings());
+            let bytes = descriptor::bytes(config, &settings, blocks.clone(), cache, &tensors);
+            initialize(runtime, &bytes)
+        };
+        let is_cache = |held: &&Held<'_>| held.memory.region == PlannedMemory::KV;
         let (mut paged, mut cache) = (None, 0);
-        for Held { memory, layers } in memories {
-            if memory.region == PlannedMemory::KV {
-                let id = runtime.create_memory64(&spec(memory))?;
-                cache = runtime.memory_address(id)?.unwrap_or(0);
+        if placed.is_flat() {
+            // What is written comes before weights: accesses to it cost least where it is in the
+            // first segment of a lowered memory.
+            for Held { memory, .. } in memories.iter().filter(is_cache) {
+                cache = create(&mut *runtime, memory)?;
+            }
+            init(&mut *runtime, cache)?;
+            leave_free(&mut *runtime, placed.weights_from)?;
+        }
+        for held in memories {
+            let Held { memory, layers } = held;
+            if is_cache(&held) {
+                if !placed.is_flat() {
+                    cache = create(&mut *runtime, memory)?;
+                }
             } else if memory.paged {
                 let held = (*memory, &layers[..]);
                 let blocks = blocks.clone();
@@ -104,12 +123,9 @@ impl Shard {
                 load(&mut *runtime, model, memory, layers, report, progress)?;
             }
         }
-        let ids: BTreeSet<_> = layers.iter().map(|it| it.source.id.0).collect();
-        let held = |tensor: &&Tensor| ids.contains(&tensor.layer);
-        let tensors: Vec<_> = layout.tensors.iter().filter(held).copied().collect();
-        let (config, settings) = (model.config(), setup.settings());
-        let descriptor = descriptor::bytes(config, &settings, blocks.clone(), cache, &tensors);
-        initialize(&mut *runtime, &descriptor)?;
+        if !placed.is_flat() {
+            init(&mut *runtime, cache)?;
+        }
         let (dim, vocab) = (model.config().dim as usize, model.config().vocab as usize);
         let rows = setup.batch as usize;
         let dense = [role::DENSE_3, role::DENSE_2]
@@ -494,6 +510,12 @@ fn leave_free(runtime: &mut dyn Runtime, end: u64) -> Result<()> {
         runtime.create_memory64(&MemorySpec::guest(free))?;
     }
     Ok(())
+}
+
+/// Makes a memory for keys and values; its address.
+fn create(runtime: &mut dyn Runtime, planned: &PlannedMemory) -> Result<u64> {
+    let id = runtime.create_memory64(&spec(planned))?;
+    Ok(runtime.memory_address(id)?.unwrap_or(0))
 }
 
 /// Makes a memory, registers its layers, and loads them all.

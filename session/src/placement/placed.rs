@@ -38,6 +38,11 @@ pub struct Placed {
 }
 
 impl Placed {
+    /// Whether everything is in one 64-bit memory.
+    pub(crate) fn is_flat(&self) -> bool {
+        matches!(self.name, "flat64" | "native64")
+    }
+
     /// Bytes that all guests of one rank need together.
     pub(crate) fn least_bytes(&self) -> u64 {
         self.guest_needs.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
