@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 
 use super::app::App;
 use super::failure::Failure;
-use super::{chat, completions, embeddings, models, page, state, tokens};
+use super::{chat, completions, embeddings, models, page, receipts, state, tokens};
 
 /// All paths.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -22,6 +22,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::models))
         .route("/v1/models/{*name}", get(models::model))
+        .route("/v1/receipts/{digest}", get(receipts::receipt))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/metrics", get(state::metrics))
@@ -81,7 +82,7 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     response
 }
 
-const PATHS: [&str; 11] = [
+const PATHS: [&str; 12] = [
     "/",
     "/health",
     "/ready",
@@ -92,11 +93,13 @@ const PATHS: [&str; 11] = [
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
+    "/v1/receipts",
     "other",
 ];
 
 fn known(path: &str) -> &'static str {
-    let path = if path.starts_with("/v1/models") { "/v1/models" } else { path };
+    let with_names = ["/v1/models", "/v1/receipts"].into_iter().find(|it| path.starts_with(it));
+    let path = with_names.unwrap_or(path);
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 
