@@ -281,7 +281,7 @@ fn proportional_bytes() -> u64 {
 /// Where the system makes no file in memory, forks are copies, with the same bits.
 #[test]
 fn what_the_system_refuses_is_copied() {
-    use rustix::process::{Resource, Rlimit, setrlimit};
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
@@ -297,7 +297,8 @@ fn what_the_system_refuses_is_copied() {
         let open = u64::try_from(std::fs::read_dir("/proc/self/fd").unwrap().count()).unwrap();
         // The folder that was read is closed again, so there is one number left below.
         let _last = std::fs::File::open("/dev/null").unwrap();
-        setrlimit(Resource::Nofile, Rlimit { current: Some(open), maximum: None }).unwrap();
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: Some(open), maximum }).unwrap();
         std::fs::File::open("/dev/null").unwrap_err();
         let mut fork = other.fork().unwrap();
         assert_eq!(fork.report().shared_bytes, 0);

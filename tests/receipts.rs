@@ -196,7 +196,7 @@ fn what_was_not_computed_is_found_by_computing() {
             receipt.head().vocabulary,
         );
         let mut session = transformer.start(&model, &SessionOptions::new()).unwrap();
-        session.eval(PROMPT).unwrap();
+        session.eval(&PROMPT).unwrap();
         for token in [90, 1, 1] {
             builder.push(token, session.logits().as_bytes());
             session.eval(&[token]).unwrap();
