@@ -188,6 +188,22 @@ fn what_was_not_computed_is_found_by_computing() {
         // Where nothing is said about how tokens are chosen, by what follows.
         let verdict = verify(&builder.finish()).unwrap();
         assert!(matches!(verdict, Verdict::LogitsDiffer { step: 3, .. }), "{verdict}");
+        // Tokens of anybody's choice, with the logits that they have: that is all that is said.
+        let mut builder = ReceiptBuilder::new(
+            &receipt.identity(),
+            receipt.head().model.clone(),
+            PROMPT,
+            receipt.head().vocabulary,
+        );
+        let mut session = transformer.start(&model, &SessionOptions::new()).unwrap();
+        session.eval(&PROMPT).unwrap();
+        for token in [90, 1, 1] {
+            builder.push(token, session.logits().as_bytes());
+            session.eval(&[token]).unwrap();
+        }
+        let verdict = verify(&builder.finish()).unwrap();
+        assert_eq!(verdict, Verdict::LogitsVerified { steps: 0..3 });
+        assert!(verdict.is_verified() && verdict.to_string().contains("is not in the receipt"));
         // Other random numbers.
         let head = receipt.head();
         let mut builder = forged(&receipt, |_| None);
@@ -259,11 +275,36 @@ fn what_cannot_be_computed_here_is_refused_by_name() {
             bad
         });
         assert!(refused(&bad.finish(), &model).1.contains("no tokens"));
+        let mut bad = ReceiptBuilder::new(&receipt.identity(), head.model.clone(), [1, 97], 97);
+        bad.push(1, [0]);
+        assert!(refused(&bad.finish(), &model).1.contains("in the prompt, token 97 of 97"));
         let f32 = SessionOptions::new().activations(Activations::F32);
         // Options of the caller that change bits do not count.
         let verdict = Verifier::new(&receipt).verify(&transformer, &model, &f32);
         assert!(verdict.unwrap().is_verified());
     });
+}
+
+/// A device stays one, and a full one is an error; what a link names is replaced, and not the link.
+#[cfg(target_os = "linux")]
+fn what_is_no_file_is_written_to(folder: &Path) {
+    use std::os::unix::fs::FileTypeExt as _;
+
+    for option in ["--save", "--receipt"] {
+        let generate = format!("generate -m model.gguf --prompt-ids 1 -n 2 --quiet --ids {option}");
+        let (code, _, errors) = polychord(folder, &format!("{generate} /dev/full"));
+        assert!(code == Some(1) && errors.contains("No space left"), "{errors}");
+        assert!(std::fs::metadata("/dev/full").unwrap().file_type().is_char_device());
+        assert_eq!(polychord(folder, &format!("{generate} /dev/null")).0, Some(0));
+        std::fs::write(folder.join("target"), "before").unwrap();
+        _ = std::fs::remove_file(folder.join("link"));
+        std::os::unix::fs::symlink("target", folder.join("link")).unwrap();
+        assert_eq!(polychord(folder, &format!("{generate} link")).0, Some(0));
+        assert!(std::fs::symlink_metadata(folder.join("link")).unwrap().is_symlink());
+        assert!(std::fs::read(folder.join("target")).unwrap() != b"before");
+        let (code, _, errors) = polychord(folder, &format!("{generate} ."));
+        assert!(code == Some(1) && errors.contains("cannot write ."), "{errors}");
+    }
 }
 
 /// What docs/receipts.md shows is what its commands print, but for keys and digests.
@@ -406,6 +447,8 @@ fn the_command_line_saves_resumes_signs_and_verifies() {
         assert!(!out.contains("verified"), "{args}: {out}");
     }
     assert!(!folder.join("none").exists() && !folder.join("c").exists());
+    #[cfg(target_os = "linux")]
+    what_is_no_file_is_written_to(folder);
     let other = "0".repeat(64);
     let (code, out, errors) = run(&format!("verify -m model.gguf b.json --signed-by {other}"));
     assert_eq!((code, &out[..]), (Some(1), ""));

@@ -65,7 +65,7 @@ fn answer(events: &mut UnboundedReceiver<Event>) -> Answer {
                 answer.text += &token.text;
                 answer.logprobs.extend(token.logprobs);
             }
-            Event::End { finish, usage } => answer.end = Some((finish, usage)),
+            Event::End { finish, usage, .. } => answer.end = Some((finish, usage)),
             Event::Failed { kind, message } => answer.failed = Some((kind, message)),
             _ => panic!("an event that is not known"),
         }

@@ -2,9 +2,11 @@
 //!
 //! - `calls`: what is kept while the guest calls functions of the host.
 //! - `memories`: making, growing and copying memories of 64-bit addresses.
+//! - `images`: showing images in linear memories.
 //! - `layers`: bringing layers into memories, and taking them out.
 
 mod calls;
+mod images;
 mod layers;
 mod memories;
 
@@ -21,6 +23,7 @@ use crate::interrupt::Switch;
 use crate::layers::layer::Layers;
 use crate::limits::Limits;
 use crate::memory::segment::LinearMemories;
+use crate::memory::shown::Shown;
 use crate::memory::space::Memories;
 use crate::memory::stats::MemoryStats;
 use crate::memory::view::View;
@@ -80,6 +83,8 @@ impl fmt::Debug for Host {
 struct State {
     memories: Memories,
     layers: Layers,
+    /// Pages of linear memories that show images.
+    shown: Shown,
     /// The last pages of linear memories that were grown for a memory which could not be made.
     spare: BTreeMap<usize, Range<u64>>,
     last_refusal: Option<Arc<Error>>,
@@ -168,7 +173,8 @@ impl Host {
     pub(crate) fn stats(&self, guest: &dyn LinearMemories) -> Stats {
         let memories = 0..self.module.memories().len();
         let guest_bytes = memories.map(|index| self.view.size(guest, index)).sum();
-        Stats { guest_bytes, ..self.counters.snapshot() }
+        let shared_bytes = self.state().shown.bytes();
+        Stats { guest_bytes, shared_bytes, ..self.counters.snapshot() }
     }
 
     /// Statistics of each memory that was made.

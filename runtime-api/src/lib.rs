@@ -136,8 +136,8 @@ pub use interrupt::Interrupter;
 pub use layers::{AddedLayers, CopyReason, LayerSpec, LoadMethod, LoadedLayer, Source};
 pub use limits::Limits;
 pub use memory::{
-    Backing, LinearMemories, MemoryId, MemoryKind, MemorySpec, MemoryStats, Region, RegionSpec,
-    Segment,
+    Backing, Image, ImageBuilder, ImageRoom, LinearMemories, MemoryId, MemoryKind, MemorySpec,
+    MemoryStats, Region, RegionSpec, Segment,
 };
 pub use module::{LinearMemory, ModuleInfo};
 pub use module_limits::ModuleLimits;

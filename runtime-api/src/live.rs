@@ -10,6 +10,7 @@ use polychord_plan::LayerId;
 use crate::host::{CallState, Host, UserState};
 use crate::interrupt::{self, Interrupter};
 use crate::layers::layer::{LayerSpec, LoadedLayer};
+use crate::memory::image::Image;
 use crate::memory::region::{MemoryKind, MemorySpec, Region};
 use crate::memory::segment::{self, LinearMemories, Segment};
 use crate::memory::stats::{MemoryId, MemoryStats};
@@ -295,6 +296,22 @@ impl<I: Instance + Send + ?Sized> Runtime for LiveGuest<I> {
     fn write_memory(&mut self, memory: usize, address: u64, data: &[u8]) -> Result<()> {
         let Self { host, instance, .. } = self;
         host.view().write(instance, memory, address, data)
+    }
+
+    fn write_image(
+        &mut self,
+        memory: usize,
+        address: u64,
+        image: &Image,
+        range: Range<u64>,
+    ) -> Result<u64> {
+        let Self { host, instance, .. } = self;
+        host.counted(host.write_image(instance, memory, address, image, range))
+    }
+
+    fn release_image(&mut self, memory: usize, range: Range<u64>) -> Result<()> {
+        let Self { host, instance, .. } = self;
+        host.counted(host.release_image(instance, memory, range))
     }
 
     fn interrupter(&self) -> Result<Interrupter> {

@@ -8,6 +8,7 @@ use polychord_plan::LayerId;
 use crate::host::Host;
 use crate::interrupt::Interrupter;
 use crate::layers::layer::{LayerSpec, LoadedLayer};
+use crate::memory::image::Image;
 use crate::memory::region::{MemorySpec, Region};
 use crate::memory::segment::LinearMemories;
 use crate::memory::stats::{MemoryId, MemoryStats};
@@ -116,6 +117,45 @@ pub trait Runtime: LinearMemories + Send {
         let operation = "writing a memory of the guest";
         let outside = Error::OutOfRange { operation, offset: address, len, size };
         bytes.ok_or(outside)?.copy_from_slice(data);
+        Ok(())
+    }
+
+    /// Gives the linear memory of this index the bytes of a range of an image. Tells how many bytes were not copied:
+    /// whole pages show the image, shared with all guests that do, until the guest writes to them.
+    ///
+    /// Pages show it where the engine can map ([`Capabilities::mapping`](crate::Capabilities::mapping)) and the
+    /// range lies in them as it does in those of the image ([`ImageBuilder::begin`](crate::ImageBuilder::begin));
+    /// what cannot be mapped is copied. Either way the memory has the same bytes, and does as before.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] if memory or image are not as large, and [`Error::Io`] if the image cannot be read.
+    fn write_image(
+        &mut self,
+        memory: usize,
+        address: u64,
+        image: &Image,
+        range: Range<u64>,
+    ) -> Result<u64> {
+        copy_image(image, range, |skip, bytes| self.write_memory(memory, address + skip, bytes))?;
+        Ok(0)
+    }
+
+    /// Makes a range of the linear memory of this index zero, so that nothing of it shows an image any more. The
+    /// bytes around it stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OutOfRange`] if it is not as large, and [`Error::OutOfMemory`](crate::Error::OutOfMemory) if there
+    /// are no pages to put in the place of shared ones.
+    fn release_image(&mut self, memory: usize, range: Range<u64>) -> Result<()> {
+        let zeros = [0; 4096];
+        let mut at = range.start;
+        while at < range.end {
+            let bytes = zeros.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+            self.write_memory(memory, at, &zeros[..bytes])?;
+            at += bytes as u64;
+        }
         Ok(())
     }
 
@@ -296,6 +336,25 @@ pub trait Runtime: LinearMemories + Send {
 
     /// The user's state of this guest, mutably.
     fn state_any_mut(&mut self) -> Option<&mut (dyn Any + Send)>;
+}
+
+/// Hands a range of an image to `write`, in pieces, given how many bytes are before each.
+fn copy_image(
+    image: &Image,
+    range: Range<u64>,
+    mut write: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    image.check(&range)?;
+    let mut room = [0; 4096];
+    let mut at = range.start;
+    while at < range.end {
+        let len = room.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+        let bytes = &mut room[..len];
+        image.read_at(at, bytes)?;
+        write(at - range.start, bytes)?;
+        at += len as u64;
+    }
+    Ok(())
 }
 
 /// A range as an index.

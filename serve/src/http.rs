@@ -2,7 +2,7 @@
 //!
 //! - `app`: models and what all requests share; `connections`: what a client may take of the machine.
 //! - `request`: what clients send; `read`: reading it; `failure`: errors in `OpenAI`'s form.
-//! - `chat`, `completions`, `embeddings`, `models`, `tokens`, `state`: a path each, or a few.
+//! - `chat`, `completions`, `embeddings`, `models`, `receipts`, `tokens`, `state`: a path each, or a few.
 //! - `page`, `site`: pages that talk to the model, and that compute in the browser.
 //! - `choice`, `stream`: answers as JSON, at once or token by token.
 
@@ -18,6 +18,7 @@ mod models;
 mod page;
 mod prepare;
 mod read;
+mod receipts;
 mod request;
 mod router;
 mod site;

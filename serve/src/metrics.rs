@@ -50,6 +50,8 @@ pub(crate) struct Metrics {
     sessions: Of<Gauge>,
     session_bytes: Of<Gauge<i64>>,
     cache_bytes: Of<Gauge<i64>>,
+    shared_bytes: Of<Gauge<i64>>,
+    image_bytes: Of<Gauge<i64>>,
     resident: Gauge,
     cached_now: Of<Gauge>,
     kept: Of<Gauge>,
@@ -85,6 +87,10 @@ pub(crate) struct ModelMetrics {
     pub(crate) session_bytes: Gauge,
     /// Bytes that are set aside for their keys and values.
     pub(crate) cache_bytes: Gauge,
+    /// Bytes of these that sessions share, as far as none has written to them.
+    pub(crate) shared_bytes: Gauge,
+    /// Bytes of the images that they share.
+    pub(crate) image_bytes: Gauge,
     /// Tokens that they have seen.
     pub(crate) cached_now: Gauge,
     /// Conversations that wait without a session.
@@ -146,6 +152,8 @@ impl Default for Metrics {
             sessions: of(it, "sessions", "Sessions that are there", gauge),
             session_bytes: of(it, "session_bytes", "Most bytes of sessions beside weights", gauge),
             cache_bytes: of(it, "kv_bytes", "Bytes of keys and values of sessions", gauge),
+            shared_bytes: of(it, "kv_shared_bytes", "Of these, shared by sessions", gauge),
+            image_bytes: of(it, "kv_image_bytes", "Bytes of the images that they share", gauge),
             cached_now: of(it, "session_tokens", "Tokens that sessions have seen", gauge),
             kept: of(it, "idle_conversations", "Conversations kept without a session", gauge),
             kept_bytes: of(it, "idle_bytes", "Bytes of these", gauge),
@@ -184,6 +192,8 @@ impl Metrics {
             sessions: self.sessions.get_or_create(label).clone(),
             session_bytes: self.session_bytes.get_or_create(label).clone(),
             cache_bytes: self.cache_bytes.get_or_create(label).clone(),
+            shared_bytes: self.shared_bytes.get_or_create(label).clone(),
+            image_bytes: self.image_bytes.get_or_create(label).clone(),
             cached_now: self.cached_now.get_or_create(label).clone(),
             kept: self.kept.get_or_create(label).clone(),
             kept_bytes: self.kept_bytes.get_or_create(label).clone(),

@@ -3,12 +3,13 @@
 //! - `job`: what is asked for, and what comes back; `grammar`: what an answer is held to.
 //! - `queue`: what waits, one user after another; `shared`: what the worker and those who ask have in common.
 //! - `worker`: the thread that evaluates; `slot`: a session and the answer that it computes;
-//!   `turn`: one answer. `shelf`: conversations without a session.
+//!   `turn`: one answer. `shelf`: conversations without a session; `receipts`: those of the last answers.
 
 mod grammar;
 mod job;
 mod options;
 mod queue;
+mod receipts;
 mod shared;
 mod shelf;
 mod slot;
@@ -19,6 +20,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use polychord_receipts::Digest;
 use polychord_session::{Model, SessionOptions, Transformer};
 use tokio::sync::mpsc;
 
@@ -26,6 +28,7 @@ pub use self::grammar::{Constraint, Format, Grammars};
 pub use self::job::{Event, Job, Logprob, TokenEvent, TokenLogprobs, Usage};
 pub use self::options::SchedulerOptions;
 use self::queue::Waiting;
+use self::receipts::Receipts;
 use self::shared::{Shared, gauge};
 use self::worker::Worker;
 pub(crate) use self::worker::bytes_beside_weights;
@@ -126,6 +129,7 @@ impl Scheduler {
             changed: Condvar::new(),
             metrics,
             waiting: options.waiting,
+            receipts: options.receipt_bytes.map(Receipts::new),
         });
         let worker = Worker::new(shared.clone(), transformer, model, session, options)?;
         let context = worker.context();
@@ -134,6 +138,12 @@ impl Scheduler {
             .spawn(move || worker.run())
             .map_err(Error::Thread)?;
         Ok(Self { shared, model: model.clone(), context, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// The receipt with this digest as JSON, if it is still kept.
+    #[must_use]
+    pub fn receipt(&self, digest: &Digest) -> Option<Arc<str>> {
+        self.shared.receipts.as_ref()?.find(digest)
     }
 
     /// Queues a job. Its events come until it has ended; dropping the receiver ends it.

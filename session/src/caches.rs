@@ -5,13 +5,20 @@ use std::ops::Range;
 
 use polychord_abi::transformer::{CacheRows, export};
 use polychord_receipts::snapshot::RowHeader;
-use polychord_runtime_api::{AddressType, Runtime, Value};
+use polychord_runtime_api::{AddressType, Image, ImageBuilder, Runtime, Value};
 
 use crate::calls::{first_number, outside};
 use crate::error::{Error, Result};
+use crate::prefix::Given;
 
 /// Most caches that a block has; a guest that names more is none of ours.
 const MOST_PER_BLOCK: usize = 64;
+
+/// Rows of a head that are fewer bytes are not worth pages of their own.
+const WORTH_SHARING: u64 = 16 << 10;
+
+/// Where an image has the rows of each cache of a guest, from position 0 on: of each head, by block and part.
+pub(crate) type ImageRows = BTreeMap<(u32, u32), Vec<u64>>;
 
 /// The caches of one guest.
 ///
@@ -42,8 +49,7 @@ impl Caches {
     /// All heads, by the names of their rows.
     pub(crate) fn heads(&self) -> impl Iterator<Item = RowHeader> {
         self.0.values().flat_map(|rows| {
-            let heads = rows.first_head..rows.first_head.saturating_add(rows.heads);
-            heads.map(|head| RowHeader::new(rows.block, rows.part, head, rows.row_bytes))
+            heads(rows).map(|head| RowHeader::new(rows.block, rows.part, head, rows.row_bytes))
         })
     }
 
@@ -100,25 +106,39 @@ impl Caches {
     }
 
     /// Copies the rows of the first `positions` positions of each head, as far as there is room for them,
-    /// from another guest, which has at least the heads that this one has.
+    /// from another guest, which has at least the heads that this one has. Those of the first positions of
+    /// `shared`, an image of its rows, are shown.
     pub(crate) fn copy(
         &self,
         runtime: &mut dyn Runtime,
         from: &Self,
         other: &dyn Runtime,
         positions: u32,
-    ) -> Result<()> {
+        shared: Option<(&Image, &ImageRows, u32)>,
+    ) -> Result<Given> {
+        let mut given = Given::default();
         for (name, rows) in &self.0 {
             let theirs = from.0.get(name).filter(|theirs| theirs.row_bytes == rows.row_bytes);
             let theirs = theirs.ok_or_else(|| outside(export::CACHE))?;
-            let first = positions.saturating_sub(rows.positions.min(theirs.positions));
-            for head in rows.first_head..rows.first_head.saturating_add(rows.heads) {
+            let ring = rows.positions.min(theirs.positions);
+            let mut first = positions.saturating_sub(ring);
+            // Where rows were written over others, most would not stay shared.
+            if let Some((image, places, valid)) = shared.filter(|_| positions <= ring)
+                && let Some(places) = places.get(name)
+            {
+                let written = show(runtime, rows, image, places, valid)?;
+                given.shared += written.shared;
+                given.copied += written.copied;
+                first = valid;
+            }
+            for head in heads(rows) {
                 for positions in pieces(first..positions, [rows.positions, theirs.positions]) {
                     let from = place(other, theirs, head, &positions);
                     let to = place(runtime, rows, head, &positions);
                     let (Some((from_memory, from)), Some((memory, to))) = (from, to) else {
                         return Err(outside(export::CACHE));
                     };
+                    given.copied += to.end - to.start;
                     let mut at = to.start;
                     read_range(other, from_memory, from, &mut |bytes| {
                         let written = runtime.write_memory(memory, at, bytes);
@@ -128,8 +148,117 @@ impl Caches {
                 }
             }
         }
+        Ok(given)
+    }
+
+    /// Appends the rows of the first `positions` positions to an image: of caches in which none was written over
+    /// another, and in which there are enough of them. Evaluations have not gone beyond `reached`.
+    pub(crate) fn append_to(
+        &self,
+        image: &mut ImageBuilder,
+        runtime: &dyn Runtime,
+        positions: u32,
+        reached: u32,
+    ) -> Result<ImageRows> {
+        let mut all = ImageRows::new();
+        let memories = runtime.host().module().memories().len();
+        let mut room: u64 = (0..memories).map(|memory| runtime.memory_bytes(memory)).sum();
+        for (name, rows) in &self.0 {
+            let bytes = u64::from(rows.row_bytes).saturating_mul(positions.into());
+            if rows.positions < reached.max(positions) || bytes < WORTH_SHARING {
+                continue;
+            }
+            let mut places = Vec::new();
+            for head in heads(rows) {
+                // No more than the guest has, whatever it says.
+                room = room.checked_sub(bytes).ok_or_else(|| outside(export::CACHE))?;
+                let place = place(runtime, rows, head, &(0..positions));
+                let (memory, range) = place.ok_or_else(|| outside(export::CACHE))?;
+                places.push(image.begin(range.start));
+                read_range(runtime, memory, range, &mut |bytes| {
+                    Ok::<_, Error>(image.write(bytes)?)
+                })?;
+            }
+            all.insert(*name, places);
+        }
+        Ok(all)
+    }
+
+    /// Shows an image in the place of the rows of the first `valid` positions, which are those of the image.
+    pub(crate) fn show(
+        &self,
+        runtime: &mut dyn Runtime,
+        image: &Image,
+        places: &ImageRows,
+        valid: u32,
+    ) -> Result<()> {
+        for (name, places) in places {
+            if let Some(rows) = self.0.get(name) {
+                show(runtime, rows, image, places, valid)?;
+            }
+        }
         Ok(())
     }
+
+    /// Takes an image away from the rows of some positions, which are not needed, and from those before them if
+    /// `all`, which are then copies.
+    pub(crate) fn release(
+        &self,
+        runtime: &mut dyn Runtime,
+        places: &ImageRows,
+        positions: Range<u32>,
+        all: bool,
+    ) -> Result<()> {
+        for rows in places.keys().filter_map(|name| self.0.get(name)) {
+            for head in heads(rows) {
+                let place = |positions| {
+                    let place = place(runtime, rows, head, &positions);
+                    place.ok_or_else(|| outside(export::CACHE))
+                };
+                let ((memory, range), (_, before)) =
+                    (place(positions.clone())?, place(0..positions.start)?);
+                if all {
+                    let mut kept = Vec::new();
+                    read_range(runtime, memory, before.clone(), &mut |bytes| {
+                        kept.extend_from_slice(bytes);
+                        Ok::<_, Error>(())
+                    })?;
+                    let released = runtime.release_image(memory, before.start..range.end);
+                    runtime.write_memory(memory, before.start, &kept)?;
+                    released?;
+                } else {
+                    runtime.release_image(memory, range)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The heads of a cache.
+const fn heads(rows: &CacheRows) -> Range<u32> {
+    rows.first_head..rows.first_head.saturating_add(rows.heads)
+}
+
+/// Shows an image in the place of the rows of the first `valid` positions of each head.
+fn show(
+    runtime: &mut dyn Runtime,
+    rows: &CacheRows,
+    image: &Image,
+    places: &[u64],
+    valid: u32,
+) -> Result<Given> {
+    let mut given = Given::default();
+    for (head, start) in heads(rows).zip(places) {
+        let place = place(runtime, rows, head, &(0..valid));
+        let (memory, range) = place.ok_or_else(|| outside(export::CACHE))?;
+        let bytes = range.end - range.start;
+        let from = *start..start.saturating_add(bytes);
+        let shared = runtime.write_image(memory, range.start, image, from)?;
+        given.shared += shared;
+        given.copied += bytes - shared;
+    }
+    Ok(given)
 }
 
 /// Hands a range of a linear memory to `take`, in pieces that follow each other: in one, but on both sides

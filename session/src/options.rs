@@ -9,7 +9,7 @@ mod touch_ahead;
 use std::time::Duration;
 
 use polychord_model::{Activations, CacheType};
-use polychord_runtime_api::{Capabilities, Rank};
+use polychord_runtime_api::{Capabilities, ImageRoom, Rank};
 
 pub use self::placement::{Placement, PlacementKind};
 use self::ranks::check_ranks;
@@ -84,6 +84,9 @@ pub struct SessionOptions {
     /// Whether guests touch weights ahead of their use, when they compute single tokens; changes speed,
     /// never a result.
     pub touch_ahead: TouchAhead,
+    /// Room for keys and values that forks share with each other; without a bound by default. Sessions with
+    /// clones of one room share it. What does not fit is copied.
+    pub fork_room: ImageRoom,
 }
 
 impl Default for SessionOptions {
@@ -101,6 +104,7 @@ impl Default for SessionOptions {
             stage: None,
             profile: false,
             touch_ahead: TouchAhead::default(),
+            fork_room: ImageRoom::default(),
         }
     }
 }
@@ -193,6 +197,13 @@ impl SessionOptions {
     #[must_use]
     pub const fn touch_ahead(mut self, touch_ahead: TouchAhead) -> Self {
         self.touch_ahead = touch_ahead;
+        self
+    }
+
+    /// Sets the room for keys and values that [forks](crate::Session::fork) share.
+    #[must_use]
+    pub fn fork_room(mut self, room: ImageRoom) -> Self {
+        self.fork_room = room;
         self
     }
 

@@ -8,11 +8,12 @@ use polychord_abi::transformer::export;
 use polychord_model::Pooling;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
-use polychord_runtime_api::{Plan, PlannedLayer, Rank, Runtime};
+use polychord_runtime_api::{Image, Plan, PlannedLayer, Rank, Runtime};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, ImageRows};
 use crate::embed::Pool;
 use crate::error::{Error, Result};
+use crate::prefix::Given;
 use crate::setup::Setup;
 use crate::shard::{self, Batch, Shard};
 use crate::stages::{Place, Stages};
@@ -339,11 +340,22 @@ impl Pipeline {
         self.shards.iter().filter_map(Place::here)
     }
 
-    /// Takes over the first `positions` positions of another pipeline of the same plan and rank.
-    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
-        let here = self.shards.iter_mut().filter_map(Place::here_mut);
-        let mut pairs = here.zip(other.here());
-        pairs.try_for_each(|(shard, other)| shard.continue_from(other, positions))?;
+    /// Takes over the first `positions` positions of another pipeline of the same plan and rank, some of
+    /// them from an image of each guest.
+    pub(crate) fn continue_from<'a>(
+        &mut self,
+        other: &Self,
+        positions: u32,
+        image_of: impl Fn(usize) -> Option<(&'a Image, &'a ImageRows, u32)>,
+        given: &mut Given,
+    ) -> Result<()> {
+        for (guest, (shard, other)) in self.shards.iter_mut().zip(&other.shards).enumerate() {
+            if let (Some(shard), Some(other)) = (shard.here_mut(), other.here()) {
+                let more = shard.continue_from(other, positions, image_of(guest))?;
+                given.shared += more.shared;
+                given.copied += more.copied;
+            }
+        }
         self.touch.take_over(&other.touch);
         if let (Some(stages), Some(other)) = (&mut self.stages, &other.stages) {
             stages.continue_from(other);
@@ -362,6 +374,16 @@ impl Pipeline {
         let places = self.shards.iter().enumerate();
         let here = places.filter_map(|(guest, place)| Some((guest, place.here()?)));
         here.flat_map(|(guest, shard)| shard.heads().map(move |head| (head, guest)))
+    }
+
+    /// How many guests the plan has.
+    pub(crate) const fn guests(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Whether a guest is in this process.
+    pub(crate) fn has(&self, guest: usize) -> bool {
+        self.shards.get(guest).is_some_and(|place| place.here().is_some())
     }
 
     /// The caches of a guest.

@@ -6,10 +6,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use polychord_receipts::snapshot::RowHeader;
-use polychord_runtime_api::Rank;
+use polychord_runtime_api::{Rank, Runtime};
 
+use crate::caches::Caches;
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Wanted};
+use crate::prefix::{self, Given};
 use crate::setup::Setup;
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
@@ -157,12 +159,61 @@ impl RankPool {
     }
 
     /// Takes over the first `positions` positions of a pool that was started in the same way, by
-    /// copying: nothing is computed, and no rank waits for another.
-    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
-        self.first.continue_from(&other.first, positions)?;
-        let mut pairs = self.others.iter().zip(&other.others);
-        pairs.try_for_each(|(worker, other)| {
-            worker.mailbox.pipeline().continue_from(&other.mailbox.pipeline(), positions)
+    /// copying, and by showing what it `wanted` of a prefix: nothing is computed, and no rank waits for
+    /// another.
+    pub(crate) fn continue_from(
+        &mut self,
+        other: &Self,
+        positions: u32,
+        wanted: &prefix::Wanted,
+    ) -> Result<Given> {
+        let mut given = Given::default();
+        for rank in 0..=self.others.len().min(other.others.len()) {
+            let image_of = |guest| {
+                let (prefix, valid) = wanted.as_ref()?;
+                let (image, rows) = prefix.of_guest(rank, guest)?;
+                Some((image, rows, *valid))
+            };
+            self.with_mut(rank, |pipeline| {
+                other.with(rank, |other| {
+                    pipeline.continue_from(other, positions, image_of, &mut given)
+                })
+            })?;
+        }
+        Ok(given)
+    }
+
+    /// Does something with the caches of each guest that is here, by rank and number.
+    pub(crate) fn each_guest(
+        &self,
+        mut what: impl FnMut(usize, usize, &Caches, &dyn Runtime) -> Result<()>,
+    ) -> Result<()> {
+        (0..=self.others.len()).try_for_each(|rank| {
+            self.with(rank, |pipeline| {
+                let mut here = (0..pipeline.guests()).filter(|guest| pipeline.has(*guest));
+                here.try_for_each(|guest| {
+                    let (caches, runtime) = pipeline.caches(guest)?;
+                    what(rank, guest, caches, runtime)
+                })
+            })
+        })
+    }
+
+    /// Does something with the caches of each guest that is here, which may change.
+    pub(crate) fn each_guest_mut(
+        &mut self,
+        mut what: impl FnMut(usize, usize, &Caches, &mut dyn Runtime) -> Result<()>,
+    ) -> Result<()> {
+        (0..=self.others.len()).try_for_each(|rank| {
+            self.with_mut(rank, |pipeline| {
+                (0..pipeline.guests()).try_for_each(|guest| {
+                    if !pipeline.has(guest) {
+                        return Ok(());
+                    }
+                    let (caches, runtime) = pipeline.caches_mut(guest)?;
+                    what(rank, guest, caches, runtime)
+                })
+            })
         })
     }
 

@@ -16,6 +16,7 @@ use crate::model::Model;
 use crate::options::{Ranks, SessionOptions};
 use crate::pipeline::Wanted;
 use crate::placement::Placed;
+use crate::prefix::{self, Given, Shared};
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
 use crate::stats::expert_stats::ExpertStats;
@@ -63,6 +64,10 @@ pub struct Session {
     /// what comes next needs.
     restored: u32,
     load: LoadReport,
+    /// What it shares with its forks.
+    shared: Shared,
+    /// What it was given when it was forked.
+    given: Given,
     /// What it was started with.
     module: Arc<dyn Module>,
     model: Model,
@@ -127,6 +132,8 @@ impl Session {
             restored: 0,
             tokens: Vec::with_capacity((context as usize).min(MOST_TOKENS)),
             has_logits: false,
+            shared: Shared::default(),
+            given: Given::default(),
             load,
             module: module.clone(),
             model: model.clone(),
@@ -247,6 +254,7 @@ impl Session {
         self.prepare_to_go_on()?;
         self.has_logits = false;
         let position = self.position();
+        self.before_writing(position)?;
         self.reach(position, position.saturating_add(1));
         Ok(position)
     }
@@ -289,7 +297,12 @@ impl Session {
     /// Whether the guests have kept what the end of the sequence needs: a state cannot be cut, and
     /// windows keep little more than they see.
     fn can_go_on(&self) -> bool {
-        let (position, integers) = (self.position(), self.options.activations == Activations::Int8);
+        self.can_go_on_at(self.position())
+    }
+
+    /// Whether they have what is needed behind the first `position` tokens.
+    pub(crate) fn can_go_on_at(&self, position: u32) -> bool {
+        let integers = self.options.activations == Activations::Int8;
         let run = Run { context: self.context, batch: self.batch, integers };
         let config = self.model.config();
         let has_rows = position >= self.restored || config.keeps_all();
@@ -316,11 +329,22 @@ impl Session {
     }
 
     fn run(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
+        self.before_writing(position)?;
         let evaluated = self.pool.eval(tokens, position, result);
         // No more than the context.
         let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
         self.reach(position, end);
         evaluated
+    }
+
+    /// Makes ready for rows that are written from a position on.
+    fn before_writing(&mut self, position: u32) -> Result<()> {
+        let ready = self.shared.before_writing(&mut self.pool, position);
+        if ready.is_err() {
+            // What was kept may be damaged.
+            self.reached = u32::MAX;
+        }
+        ready
     }
 
     /// What was kept behind a position may be gone, up to an end.
@@ -421,37 +445,6 @@ impl Session {
         rewind_to(self, sequence)
     }
 
-    /// Starts a second session of the same model, module, options and placement, with the same
-    /// sequence and logits, which goes its own way from then on.
-    ///
-    /// Keys, values and states of the sequence are copied, and nothing is computed again: that takes as
-    /// long as a copy of their bytes, beside the start of the guests. Weights that are mapped are
-    /// shared.
-    ///
-    /// With a rank that was given ([`SessionOptions::rank`]), each rank forks for itself; the two
-    /// sessions then evaluate in the same order on all ranks.
-    ///
-    /// # Errors
-    ///
-    /// Returns the errors of starting a session, and [`Error::Leading`] if others follow this one
-    /// ([`lead`](Self::lead)).
-    pub fn fork(&self) -> Result<Self> {
-        if self.leading {
-            return Err(Error::Leading);
-        }
-        let Self { module, model, options, guest, .. } = self;
-        let placed = self.placed.clone();
-        let mut fork = Self::start_placed(module, *guest, model, options, placed, &mut |_| ())?;
-        if !self.tokens.is_empty() {
-            fork.pool.continue_from(&self.pool, self.position())?;
-            fork.tokens.extend_from_slice(&self.tokens);
-            fork.has_logits = self.has_logits;
-            fork.reached = self.reached;
-            fork.restored = self.restored;
-        }
-        Ok(fork)
-    }
-
     /// The tokens of the sequence.
     #[must_use]
     pub fn tokens(&self) -> &[u32] {
@@ -501,6 +494,9 @@ impl Session {
     pub fn report(&self) -> SessionStats {
         let mut stats = SessionStats::default();
         self.pool.report(&mut stats);
+        stats.shared_bytes = stats.totals.shared_bytes;
+        stats.image_bytes = self.shared.bytes();
+        stats.copied_bytes = self.given.copied;
         stats
     }
 
@@ -538,6 +534,31 @@ impl Session {
         self.report().profile
     }
 
+    /// A session like this one, without a sequence.
+    pub(crate) fn start_alike(&self) -> Result<Self> {
+        let Self { module, model, options, guest, .. } = self;
+        Self::start_placed(module, *guest, model, options, self.placed.clone(), &mut |_| ())
+    }
+
+    /// Continues the first `len` tokens of another session as that one would, and shares what it `wanted`; of
+    /// the guests' state it takes none if that has to be computed again.
+    pub(crate) fn continue_from(
+        &mut self,
+        other: &Self,
+        len: u32,
+        wanted: prefix::Wanted,
+    ) -> Result<()> {
+        if len > 0 && other.can_go_on_at(len) {
+            self.given = self.pool.continue_from(&other.pool, len, &wanted)?;
+            self.shared = Shared::with(wanted, self.given);
+        }
+        self.tokens.extend_from_slice(&other.tokens[..len as usize]);
+        self.has_logits = other.has_logits && len == other.position();
+        self.reached = other.reached;
+        self.restored = other.restored;
+        Ok(())
+    }
+
     /// How it was started.
     pub(crate) const fn options(&self) -> &SessionOptions {
         &self.options
@@ -571,6 +592,15 @@ impl Session {
         self.tokens.extend_from_slice(tokens);
         (self.reached, self.restored) = (self.position(), self.position());
         Ok(())
+    }
+
+    /// What a fork of the first `len` tokens can share.
+    pub(crate) fn offer(&self, len: u32) -> prefix::Wanted {
+        let can_map = self.module.capabilities().mapping && self.can_go_on_at(len);
+        let wanted = can_map.then(|| {
+            self.shared.offer(&self.pool, len, self.reached.max(len), &self.options.fork_room)
+        });
+        wanted.flatten()
     }
 
     /// Whether [`logits`](Self::logits) are what follows the sequence.

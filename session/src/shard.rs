@@ -12,15 +12,16 @@ use polychord_model::descriptor;
 use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{
-    LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, PlannedLayer, PlannedMemory, Rank,
-    RegionSpec, Runtime, Value,
+    Image, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, PlannedLayer, PlannedMemory,
+    Rank, RegionSpec, Runtime, Value,
 };
 
-use crate::caches::Caches;
+use crate::caches::{Caches, ImageRows};
 use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::paged::Paged;
+use crate::prefix::Given;
 use crate::setup::{Held, Setup};
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
@@ -176,11 +177,19 @@ impl Shard {
     }
 
     /// Takes over the first `positions` positions of another guest's sequence, and its logits. It holds
-    /// the same blocks for the same rank.
-    pub(crate) fn continue_from(&mut self, other: &Self, positions: u32) -> Result<()> {
-        self.caches.copy(&mut *self.runtime, &other.caches, &*other.runtime, positions)?;
+    /// the same blocks for the same rank. Tells what was copied and what is shared: `shared` is an image
+    /// of the rows of the first positions.
+    pub(crate) fn continue_from(
+        &mut self,
+        other: &Self,
+        positions: u32,
+        shared: Option<(&Image, &ImageRows, u32)>,
+    ) -> Result<Given> {
+        let from = (&other.caches, &*other.runtime);
+        let given = self.caches.copy(&mut *self.runtime, from.0, from.1, positions, shared)?;
         self.resume(positions)?;
-        self.write_logits(other.logits())
+        self.write_logits(other.logits())?;
+        Ok(given)
     }
 
     /// Lets the guest have that many positions, whose rows were written.

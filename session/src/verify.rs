@@ -53,6 +53,12 @@ pub enum Verdict {
         /// The steps that were computed and compared.
         steps: Range<u64>,
     },
+    /// The logits of these steps are what the model computes, bit for bit, for the tokens of the receipt. Its head
+    /// has no options of a sampler, so nothing is known about why these are its tokens.
+    LogitsVerified {
+        /// The steps that were computed and compared.
+        steps: Range<u64>,
+    },
     /// This is the first step whose logits are others.
     LogitsDiffer {
         /// Which step.
@@ -77,7 +83,7 @@ impl Verdict {
     /// Whether nothing differs.
     #[must_use]
     pub const fn is_verified(&self) -> bool {
-        matches!(self, Self::Verified { .. })
+        matches!(self, Self::Verified { .. } | Self::LogitsVerified { .. })
     }
 }
 
@@ -87,6 +93,11 @@ impl std::fmt::Display for Verdict {
             Self::Verified { steps } => {
                 write!(f, "steps {}..{} are what the model computes", steps.start, steps.end)
             }
+            Self::LogitsVerified { steps } => write!(
+                f,
+                "the logits of steps {}..{} are what the model computes for these tokens; how the tokens were chosen is not in the receipt",
+                steps.start, steps.end
+            ),
             Self::LogitsDiffer { step, receipt, computed } => write!(
                 f,
                 "step {step} differs: its logits are {receipt} in the receipt, and {computed} were computed"
@@ -216,6 +227,7 @@ impl<'a> Verifier<'a> {
         options.cache_type =
             value(CACHE_TYPE).parse().map_err(|_| choice(CACHE_TYPE, options.cache_type.name()))?;
         check_model(self.receipt, model, *vocabulary)?;
+        check_prompt(self.receipt.prompt(), *vocabulary)?;
         let here = identity(model, transformer.guest(), &options)?;
         self.receipt.identity().check("receipt", &here)?;
         let needed = (self.receipt.prompt().len() as u64).saturating_add(end - 1);
@@ -252,7 +264,11 @@ impl<'a> Verifier<'a> {
             }
             tokens.push(step.id);
         }
-        Ok(Verdict::Verified { steps: start..end })
+        let steps = start..end;
+        Ok(match sampler {
+            Some(_) => Verdict::Verified { steps },
+            None => Verdict::LogitsVerified { steps },
+        })
     }
 
     /// What chooses the tokens from a step on; none if the receipt does not say.
@@ -266,6 +282,17 @@ impl<'a> Verifier<'a> {
         let before = if sampling.temperature == 0.0 { 0 } else { start };
         Ok(Some(Sampler::after(&sampling, drawn.saturating_add(before))?))
     }
+}
+
+/// Makes sure that a prompt has tokens, and that they are in the vocabulary.
+fn check_prompt(prompt: &[u32], vocabulary: u32) -> Result<()> {
+    let reason = match prompt.iter().find(|token| **token >= vocabulary) {
+        Some(token) => format!("token {token} of {vocabulary} that there are"),
+        None if prompt.is_empty() => "it has no tokens".to_owned(),
+        None => return Ok(()),
+    };
+    let place = "the prompt".to_owned();
+    Err(polychord_receipts::Error::Damaged { what: "receipt", place, reason }.into())
 }
 
 /// Makes sure that a receipt is about a model, and names a layer if it is not.

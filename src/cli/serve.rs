@@ -58,6 +58,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FOLDER", requires = "idle")]
     idle_folder: Option<PathBuf>,
 
+    /// Make a receipt of each answer, and keep this many bytes of the newest ones, for each model (such as 64MiB):
+    /// `system_fingerprint` is the digest, and GET /v1/receipts/DIGEST has the receipt for `polychord verify`
+    #[arg(long, value_name = "SIZE")]
+    receipts: Option<ByteSize>,
+
     /// Longest time of one stage of the guest, in milliseconds: a guest that takes longer ends its
     /// request
     #[arg(long, value_name = "MS")]
@@ -155,7 +160,8 @@ impl Args {
             .waiting(self.waiting)
             .memory_bytes(self.memory.map(|size| size.as_u64()))
             .idle_bytes(self.idle.map(|size| size.as_u64()))
-            .idle_folder(self.idle_folder.clone());
+            .idle_folder(self.idle_folder.clone())
+            .receipt_bytes(self.receipts.map(|size| size.as_u64()));
         ServerOptions::new()
             .address((self.host, self.port))
             .api_key_file(self.api_key_file.clone())

@@ -30,12 +30,22 @@ pub(crate) fn open(path: &Path) -> Result<BufReader<File>, Failure> {
     Ok(BufReader::with_capacity(128 << 10, file))
 }
 
-/// Writes a file beside the one that it then replaces, which stays as it was if that fails.
+/// Writes a file beside the one that it then replaces, which stays as it was if that fails. Where there is no
+/// file but a pipe or a device, it writes to that.
 pub(crate) fn replace<T>(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let wrong = |error: std::io::Error| format!("cannot write {}: {error}", path.display());
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        let file = File::options().write(true).open(path).map_err(wrong)?;
+        let mut file = BufWriter::with_capacity(128 << 10, file);
+        let value = write(&mut file)?;
+        file.flush().map_err(wrong)?;
+        return Ok(value);
+    }
+    // Not a link, but what it names.
+    let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".partial");
     let partial = path.with_file_name(name);

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use polychord::api::Printable;
 use polychord::hub::ModelRef;
-use polychord::model::{Error, Ranks, SessionOptions, SimdFlavor, Transformer, Verdict, Verifier};
+use polychord::model::{Error, Ranks, SessionOptions, SimdFlavor, Transformer, Verifier};
 use polychord::receipts::{PublicKey, Receipt};
 
 use super::Failure;
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         Some(path) => verifier.verify_from(&transformer, &model, &options, open_file(path)?),
     };
     match verdict.map_err(refuse)? {
-        verdict @ Verdict::Verified { .. } => {
+        verdict if verdict.is_verified() => {
             let capabilities = engine.capabilities();
             let (engine, version) = (capabilities.engine, &capabilities.version);
             let mut stdout = Plain::new(std::io::stdout());

@@ -417,3 +417,139 @@ fn the_page_for_browsers_is_served_with_its_headers() {
     let error = runtime.block_on(Server::new(options).model("it", load).bind()).unwrap_err();
     assert!(error.to_string().contains("files.js: name the folder"), "{error}");
 }
+
+/// With receipts, `system_fingerprint` is the digest of one, which can be fetched and verified.
+#[test]
+fn a_fingerprint_is_the_digest_of_a_receipt() {
+    use polychord::model::{Placement, Verifier};
+    use polychord::receipts::Receipt;
+
+    let (folder, engine) = (tempfile::tempdir().unwrap(), an_engine());
+    let path = small(folder.path());
+    let scheduler = SchedulerOptions::new().receipt_bytes(1 << 20);
+    let options = ServerOptions::new().scheduler(scheduler);
+    let server = Running::start(&engine, path.clone(), options);
+    let verify = |digest: &str, steps: u64, by_sampler: bool| {
+        let (status, json) = server.ask("GET", &format!("/v1/receipts/{digest}"), "", "");
+        assert_eq!(status, 200, "{json}");
+        let receipt = Receipt::from_json(&json).unwrap();
+        assert_eq!(
+            (receipt.digest().to_string(), receipt.head().steps),
+            (digest.to_owned(), steps)
+        );
+        assert_eq!(receipt.head().sampling.is_empty(), !by_sampler);
+        let elsewhere =
+            SessionOptions::new().placement(Placement::sharded32(2)).ranks(Ranks::Exactly(2));
+        let model = Model::open(&path).unwrap();
+        let verdict = Verifier::new(&receipt).verify(&transformer(&engine), &model, &elsewhere);
+        assert!(verdict.unwrap().is_verified());
+    };
+    let ask =
+        json!({ "prompt": [1, 2, 3], "max_tokens": 5, "seed": 7, "logit_bias": { "96": -100 } });
+    let (status, biased) = server.post("/v1/completions", &ask);
+    assert_eq!(status, 200, "{biased}");
+    verify(biased["system_fingerprint"].as_str().unwrap(), 5, false);
+
+    let ask =
+        json!({ "prompt": [1, 2, 3], "max_tokens": 5, "seed": 7, "n": 2, "presence_penalty": 0.5 });
+    let (_, two) = server.post("/v1/completions", &ask);
+    let digests: Vec<_> = two["system_fingerprint"].as_str().unwrap().split(',').collect();
+    assert_eq!(digests.len(), 2);
+    let tokens = two["usage"]["completion_tokens"].as_u64().unwrap();
+    let steps = |digest: &str| {
+        let (_, json) = server.ask("GET", &format!("/v1/receipts/{digest}"), "", "");
+        Receipt::from_json(&json).unwrap().head().steps
+    };
+    assert_eq!(digests.iter().map(|digest| steps(digest)).sum::<u64>(), tokens);
+    digests.iter().for_each(|digest| verify(digest, steps(digest), true));
+
+    // Of a stream it comes with the end of the answer; the same answer has the same receipt.
+    let ask = json!({ "prompt": [1, 2, 3], "max_tokens": 5, "seed": 7, "logit_bias": { "96": -100 }, "stream": true });
+    let (_, stream) = server.ask("POST", "/v1/completions", "", &ask.to_string());
+    let frames = stream.lines().filter_map(|line| line.strip_prefix("data: {"));
+    let frames: Vec<Value> =
+        frames.map(|frame| serde_json::from_str(&format!("{{{frame}")).unwrap()).collect();
+    let (last, others) = frames.split_last().unwrap();
+    assert_eq!(last["system_fingerprint"], biased["system_fingerprint"]);
+    assert!(
+        others
+            .iter()
+            .all(|it| it["system_fingerprint"].as_str().unwrap().starts_with("polychord-"))
+    );
+
+    let get = |digest: &str| server.ask("GET", &format!("/v1/receipts/{digest}"), "", "").0;
+    assert_eq!((get(&"0".repeat(64)), get("0"), get(&"g".repeat(64))), (404, 400, 400));
+}
+
+/// Without them it is the program's name.
+#[test]
+fn without_receipts_there_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(&an_engine(), small(folder.path()), ServerOptions::new());
+    let (_, answer) = server.post("/v1/completions", &json!({ "prompt": [1], "max_tokens": 1 }));
+    assert!(answer["system_fingerprint"].as_str().unwrap().starts_with("polychord-"), "{answer}");
+    assert_eq!(server.ask("GET", &format!("/v1/receipts/{}", "0".repeat(64)), "", "").0, 404);
+}
+
+/// Answers with one system prompt share its keys and values: one image, however many they are.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_system_prompt_is_shared() {
+    let folder = tempfile::tempdir().unwrap();
+    let shape = Shape {
+        blocks: 2,
+        context: 1024,
+        dim: 64,
+        heads: 4,
+        kv_heads: 2,
+        head_dim: 64,
+        rope_dim: 64,
+        ..Shape::of(GgmlType::F32)
+    };
+    let path = Llama::random(shape).save(folder.path());
+    let gauge = |server: &Running, name: &str| -> u64 {
+        let (_, metrics) = server.ask("GET", "/metrics", "", "");
+        let line = metrics.lines().find(|line| line.starts_with(&format!("polychord_{name}{{")));
+        line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let system: Vec<u32> = (0..600).map(|at| at * 7 % 90 + 3).collect();
+    let row_bytes = 2 * 2 * 2 * 64 * 4 * 600;
+    let mut texts = Vec::new();
+    // Of the second, what is set aside has no room for what is shared.
+    for memory in [None, Some(())] {
+        let mut scheduler = SchedulerOptions::new().parallel(4);
+        if memory.is_some() {
+            let server = Running::start(&an_engine(), path.clone(), ServerOptions::new());
+            scheduler = scheduler.memory_bytes(4 * gauge(&server, "session_bytes"));
+        }
+        let options = ServerOptions::new().scheduler(scheduler);
+        let server = Running::start(&an_engine(), path.clone(), options);
+        // All at once: it is computed for the first one, and the others wait for it.
+        let (server, system) = (&server, &system);
+        let ask = |end: u32| {
+            let prompt = [&system[..], &[end, end + 1]].concat();
+            let ask = json!({ "prompt": prompt, "max_tokens": 200, "temperature": 0, "logit_bias": { "96": -100 } });
+            let (_, answer) = server.post("/v1/completions", &ask);
+            let cached = &answer["usage"]["prompt_tokens_details"]["cached_tokens"];
+            (answer["choices"][0]["text"].to_string(), cached.as_u64().unwrap_or(0))
+        };
+        let mut cached = 0;
+        std::thread::scope(|scope| {
+            let ask = &ask;
+            let threads = [0, 1, 2, 3].map(|end| scope.spawn(move || ask(end)));
+            for (text, seen) in threads.map(|thread| thread.join().unwrap()) {
+                texts.push(text);
+                cached += seen;
+            }
+        });
+        assert_eq!(cached, 3 * 600);
+        let (shared, image) = (gauge(server, "kv_shared_bytes"), gauge(server, "kv_image_bytes"));
+        if memory.is_none() {
+            assert!((row_bytes..row_bytes / 4 * 5).contains(&image), "{image} {row_bytes}");
+            assert!(shared > 2 * image, "{shared} {image}");
+        } else {
+            assert_eq!((shared, image), (0, 0));
+        }
+    }
+    assert_eq!(texts[..4], texts[4..]);
+}

@@ -290,9 +290,11 @@ impl Host {
         self.state().layers.check_mapped()
     }
 
-    /// Ends the watch over all mapped layers, as the guest's memories are about to go.
+    /// Ends the care for all that is mapped, as the guest's memories are about to go.
     pub(crate) fn forget_mapped(&self) {
-        self.state().layers.forget_mapped();
+        let mut state = self.state();
+        state.layers.forget_mapped();
+        state.shown.clear();
     }
 
     /// How long a layer is.
@@ -395,7 +397,7 @@ impl State {
 }
 
 /// What to do if it is mappings that the system has no more of.
-fn out_of_mappings(error: &std::io::Error) -> &'static str {
+pub(super) fn out_of_mappings(error: &std::io::Error) -> &'static str {
     if cfg!(target_os = "linux") && error.kind() == std::io::ErrorKind::OutOfMemory {
         " (or the process has as many mappings as vm.max_map_count allows: map fewer layers, or \
          raise it by sysctl)"

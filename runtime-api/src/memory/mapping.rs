@@ -16,6 +16,9 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
+use crate::memory::image::Image;
+
+pub(crate) use budget::ImageMapping;
 pub(crate) use lost::{Watch, keep_handler};
 pub(crate) use pages::HostPages;
 pub use pages::WholePages;
@@ -42,17 +45,90 @@ pub(crate) unsafe fn map_file(
     file: &File,
     offset: u64,
 ) -> io::Result<Option<Watch>> {
-    use rustix::mm::{MapFlags, ProtFlags, mmap};
-
     let Some(pages) = pages::touched(memory.bytes(), &range) else { return Ok(None) };
     let delta = range.start - pages.start;
     let Some(file_start) = offset.checked_sub(delta as u64) else { return Ok(None) };
     if !file_start.is_multiple_of(rustix::param::page_size() as u64) {
         return Ok(None);
     }
+    let target = memory.bytes_mut()[pages.clone()].as_mut_ptr_range();
+    let (start, end) = (target.start.expose_provenance(), target.end.addr());
+    let Some(watch) = Watch::new(&(start..end))? else { return Ok(None) };
+    // SAFETY: the caller's promise.
+    unsafe { map_pages(&mut memory, pages.clone(), file, file_start)? };
+    memory.bytes_mut()[pages.start..range.start].fill(0);
+    memory.bytes_mut()[range.end..pages.end].fill(0);
+    Ok(Some(watch))
+}
+
+/// Makes whole pages of a memory show those of an image, until they are written to.
+///
+/// # Errors
+///
+/// What the operating system says. The pages are then zeros, or as they were.
+#[cfg(unix)]
+pub(crate) fn map_image(
+    mut memory: WholePages<'_>,
+    pages: Range<usize>,
+    image: &Image,
+    offset: u64,
+) -> io::Result<()> {
+    // SAFETY: an image is sealed: its file has the range, which the caller has checked, and stays as it is.
+    unsafe { map_pages(&mut memory, pages, image.file(), offset) }
+}
+
+/// The pages of a memory that lie whole in a range, if those of an image can be mapped there: `offset` is where the
+/// range begins in it.
+#[cfg(unix)]
+pub(crate) fn image_pages(
+    memory: &WholePages<'_>,
+    range: &Range<usize>,
+    offset: u64,
+) -> Option<Range<usize>> {
+    let page = rustix::param::page_size();
+    let alike = range.start as u64 % page as u64 == offset % page as u64;
+    pages::inside(memory.bytes(), range).filter(|_| alike)
+}
+
+/// A range, and what else the machine's pages have that it touches.
+pub(crate) fn touched_pages(range: &Range<usize>) -> Range<usize> {
+    let page = pages::size();
+    let end = range.end.checked_next_multiple_of(page).unwrap_or(range.end);
+    range.start - range.start % page..end
+}
+
+/// Makes whole pages zero that showed an image.
+///
+/// # Errors
+///
+/// What the operating system says. They are then as they were.
+#[cfg(unix)]
+pub(crate) fn unmap_image(mut memory: WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
+    match map_zeros(&mut memory, pages.clone()) {
+        Err(error) if !fill_hole(&mut memory, pages) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Maps pages of a file over whole pages of a memory.
+///
+/// # Errors
+///
+/// What the operating system says. They are then zeros, or as they were.
+///
+/// # Safety
+///
+/// That of [`map_file`].
+#[cfg(unix)]
+unsafe fn map_pages(
+    memory: &mut WholePages<'_>,
+    pages: Range<usize>,
+    file: &File,
+    offset: u64,
+) -> io::Result<()> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap};
+
     let target = &mut memory.bytes_mut()[pages.clone()];
-    let start = target.as_mut_ptr().expose_provenance();
-    let Some(watch) = Watch::new(&(start..start + target.len()))? else { return Ok(None) };
     touch(target);
     // SAFETY: `target` is a whole number of pages of a `WholePages`, exclusively borrowed, so
     // private pages of the engine's own mapping. Replacing them changes no more than writing
@@ -64,16 +140,14 @@ pub(crate) unsafe fn map_file(
             ProtFlags::READ | ProtFlags::WRITE,
             MapFlags::PRIVATE | MapFlags::FIXED,
             file,
-            file_start,
+            offset,
         )
     };
     if let Err(error) = mapped {
-        fill_hole(&mut memory, pages);
+        fill_hole(memory, pages);
         return Err(error.into());
     }
-    memory.bytes_mut()[pages.start..range.start].fill(0);
-    memory.bytes_mut()[range.end..pages.end].fill(0);
-    Ok(Some(watch))
+    Ok(())
 }
 
 /// Writes to a mapping before it is divided. Linux joins its parts again only if they share what
@@ -135,7 +209,7 @@ fn map_zeros(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()>
     // Only mappings with the same flags are joined.
     flags.set(MapFlags::NORESERVE, memory.is_no_reserve());
     let target = &mut memory.bytes_mut()[pages];
-    // SAFETY: as in `map_file`; anonymous pages need nothing else.
+    // SAFETY: as in `map_pages`; anonymous pages need nothing else.
     unsafe {
         mmap_anonymous(
             target.as_mut_ptr().cast(),
@@ -154,14 +228,11 @@ fn map_zeros(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()>
 ///
 /// What the operating system says. The file is then still mapped.
 #[cfg(unix)]
-pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
+pub(crate) fn unmap_file(memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
     let Some(pages) = pages::touched(memory.bytes(), range) else {
         return Err(io::Error::other("the layer does not lie in whole pages any more"));
     };
-    match map_zeros(&mut memory, pages.clone()) {
-        Err(error) if !fill_hole(&mut memory, pages) => Err(error),
-        _ => Ok(()),
-    }
+    unmap_image(memory, pages)
 }
 
 /// Makes anonymous bytes zero, and gives back the pages that lie in `range` whole.
@@ -190,7 +261,7 @@ fn trim(memory: &mut WholePages<'_>, pages: Range<usize>) -> io::Result<()> {
     use rustix::mm::{Advice, madvise};
 
     let target = &mut memory.bytes_mut()[pages];
-    // SAFETY: as in `map_file`: it changes the bytes of private pages that are exclusively
+    // SAFETY: as in `map_pages`: it changes the bytes of private pages that are exclusively
     // borrowed, and no more.
     unsafe { madvise(target.as_mut_ptr().cast(), target.len(), Advice::LinuxDontNeed)? };
     Ok(())
@@ -238,11 +309,43 @@ pub(crate) unsafe fn map_file(
     Ok(None)
 }
 
+/// Where pages cannot be mapped, images are copied.
+#[cfg(not(unix))]
+pub(crate) fn image_pages(_: &WholePages<'_>, _: &Range<usize>, _: u64) -> Option<Range<usize>> {
+    None
+}
+
+/// Never called, as there are no pages for it.
+#[cfg(not(unix))]
+pub(crate) fn map_image(_: WholePages<'_>, _: Range<usize>, _: &Image, _: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Never called, as nothing is mapped.
+#[cfg(not(unix))]
+pub(crate) fn unmap_image(_: WholePages<'_>, _: Range<usize>) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// Never called, as nothing is mapped.
 #[cfg(not(unix))]
 pub(crate) fn unmap_file(mut memory: WholePages<'_>, range: &Range<usize>) -> io::Result<()> {
     memory.bytes_mut()[range.clone()].fill(0);
     Ok(())
+}
+
+/// Elsewhere there are no images, nor mappings of them.
+#[cfg(not(target_os = "linux"))]
+mod budget {
+    /// None.
+    #[derive(Debug)]
+    pub(crate) struct ImageMapping;
+
+    impl ImageMapping {
+        pub(crate) const fn take() -> Option<Self> {
+            None
+        }
+    }
 }
 
 /// Where a lost page cannot be replaced, nothing is noticed.

@@ -263,7 +263,7 @@ impl Piece {
 }
 
 /// Whether the guest lends the pages of its linear memory of this index.
-fn lends_pages(guest: &mut dyn LinearMemories, index: usize) -> bool {
+pub(super) fn lends_pages(guest: &mut dyn LinearMemories, index: usize) -> bool {
     let bytes = guest.linear_memory(index).as_ptr_range();
     guest.whole_pages(index).is_some_and(|pages| pages.bytes().as_ptr_range() == bytes)
 }

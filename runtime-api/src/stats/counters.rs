@@ -63,6 +63,9 @@ pub struct Stats {
     pub memory64_bytes: u64,
     /// Size of the guest's linear memory, in bytes.
     pub guest_bytes: u64,
+    /// Bytes of it that show images now, by whole pages: other guests share each page until the guest writes to it.
+    /// Pages that it has written to count as well.
+    pub shared_bytes: u64,
 }
 
 impl Stats {
@@ -106,6 +109,7 @@ impl std::iter::Sum for Stats {
             layers: sum.layers + it.layers,
             memory64_bytes: sum.memory64_bytes + it.memory64_bytes,
             guest_bytes: sum.guest_bytes + it.guest_bytes,
+            shared_bytes: sum.shared_bytes + it.shared_bytes,
         })
     }
 }
@@ -212,6 +216,7 @@ impl Counters {
             layers: self.layers.load(Relaxed),
             memory64_bytes: self.memory64_bytes.load(Relaxed),
             guest_bytes: 0,
+            shared_bytes: 0,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One answer of a request, as it comes.
 
 use polychord_model::tokenizer::Tokenizer;
+use polychord_receipts::Digest;
 use polychord_session::Finish;
 use serde_json::{Value, json};
 
@@ -40,6 +41,8 @@ pub(super) struct Delta {
     pub(super) calls: Vec<ToolCall>,
     /// With the last one.
     pub(super) end: Option<(&'static str, Usage)>,
+    /// The digest of the receipt, then.
+    pub(super) receipt: Option<Digest>,
 }
 
 impl Choice {
@@ -59,7 +62,8 @@ impl Choice {
                 };
                 delta.logprobs = token.logprobs;
             }
-            Some(Event::End { finish, usage }) => {
+            Some(Event::End { finish, usage, receipt }) => {
+                delta.receipt = receipt;
                 if let Some(tools) = self.tools.take() {
                     (delta.text, delta.calls) = tools.finish();
                 }

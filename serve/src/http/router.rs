@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 
 use super::app::App;
 use super::failure::Failure;
-use super::{chat, completions, embeddings, models, page, site, state, tokens};
+use super::{chat, completions, embeddings, models, page, receipts, site, state, tokens};
 
 /// All paths.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -26,6 +26,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::models))
         .route("/v1/models/{*name}", get(models::model))
+        .route("/v1/receipts/{digest}", get(receipts::receipt))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/metrics", get(state::metrics))
@@ -86,7 +87,7 @@ async fn around(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     response
 }
 
-const PATHS: [&str; 12] = [
+const PATHS: [&str; 13] = [
     "/",
     "/demo",
     "/health",
@@ -98,11 +99,14 @@ const PATHS: [&str; 12] = [
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
+    "/v1/receipts",
     "other",
 ];
 
 fn known(path: &str) -> &'static str {
-    let path = ["/v1/models", "/demo"].into_iter().find(|it| path.starts_with(it)).unwrap_or(path);
+    let with_names =
+        ["/v1/models", "/v1/receipts", "/demo"].into_iter().find(|it| path.starts_with(it));
+    let path = with_names.unwrap_or(path);
     PATHS.into_iter().find(|known| *known == path).unwrap_or("other")
 }
 

@@ -44,17 +44,21 @@ impl Answers {
     /// Waits for all answers.
     pub(super) async fn collect(self) -> Result<Response, Failure> {
         let Self { about, receivers } = self;
-        let (mut usages, mut choices) = (Vec::new(), Vec::new());
+        let (mut usages, mut choices, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
         for (index, mut events) in receivers.into_iter().enumerate() {
             let mut whole = Whole::new(about.kind);
             while !whole.push(events.recv().await)? {}
             usages.push(whole.usage);
+            receipts.extend(whole.delta.receipt.map(|digest| digest.to_string()));
             choices.push(whole.json(index, &about)?);
         }
         let mut body = about.head(match about.kind {
             Kind::Chat { .. } => "chat.completion",
             Kind::Text => "text_completion",
         });
+        if !receipts.is_empty() {
+            body["system_fingerprint"] = receipts.join(",").into();
+        }
         body["choices"] = choices.into();
         body["usage"] = usage_json(&usages, about.choices);
         Ok(json_response(StatusCode::OK, &body))
@@ -125,6 +129,9 @@ async fn send_one(
         }
         let mut chunk = about.chunk();
         chunk["choices"] = json!([about.delta_json(&delta, index, is_first)?]);
+        if let Some(receipt) = delta.receipt {
+            chunk["system_fingerprint"] = receipt.to_string().into();
+        }
         is_first = false;
         _ = frames.send(frame(&chunk)).await;
         if let Some((_, usage)) = delta.end {
@@ -215,6 +222,7 @@ impl Whole {
         self.delta.calls.extend(delta.calls);
         self.logprobs.extend(delta.logprobs);
         self.delta.end = delta.end;
+        self.delta.receipt = delta.receipt;
         Ok(match &self.delta.end {
             Some((_, usage)) => {
                 self.usage = *usage;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use polychord_model::Sampling;
+use polychord_receipts::Digest;
 use polychord_session::{ErrorKind, Finish};
 
 use super::grammar::Constraint;
@@ -137,6 +138,8 @@ pub enum Event {
         finish: Finish,
         /// How many tokens it took.
         usage: Usage,
+        /// The digest of its receipt, if there is one ([`Scheduler::receipt`](super::Scheduler::receipt)).
+        receipt: Option<Digest>,
     },
     /// The answer cannot go on.
     Failed {

@@ -28,6 +28,9 @@ pub struct SchedulerOptions {
     /// Most bytes of conversations that wait without a session, compressed; none are kept by default. A
     /// conversation whose session is given to another one is written there, and read when it goes on.
     pub idle_bytes: Option<u64>,
+    /// Most bytes of receipts that are kept, the newest ones; no receipts are made by default. Making one takes a SHA-256
+    /// of all logits of each token.
+    pub receipt_bytes: Option<u64>,
     /// The folder of files without a name that have them; memory has them by default.
     pub idle_folder: Option<PathBuf>,
 }
@@ -40,6 +43,7 @@ impl Default for SchedulerOptions {
             memory_bytes: None,
             piece: 64,
             idle_bytes: None,
+            receipt_bytes: None,
             idle_folder: None,
         }
     }
@@ -80,6 +84,13 @@ impl SchedulerOptions {
         self
     }
 
+    /// Sets the most bytes of receipts that are kept.
+    #[must_use]
+    pub fn receipt_bytes(mut self, most: impl Into<Option<u64>>) -> Self {
+        self.receipt_bytes = most.into();
+        self
+    }
+
     /// Sets the folder of the files that have them.
     #[must_use]
     pub fn idle_folder(mut self, folder: impl Into<Option<PathBuf>>) -> Self {
@@ -102,5 +113,33 @@ impl SchedulerOptions {
             Some(budget) => Ok(usize::try_from(budget / needed.max(1)).unwrap_or(usize::MAX)),
             None => Ok(usize::MAX),
         }
+    }
+
+    /// Bytes of the memory that is set aside which so many sessions leave, each with this many bytes: for what
+    /// they share. Sessions count as if they shared nothing, since each may write to all of its pages.
+    pub(crate) const fn left_by(&self, sessions: usize, needed: u64) -> u64 {
+        match self.memory_bytes {
+            Some(budget) => budget.saturating_sub(needed.saturating_mul(sessions as u64)),
+            None => u64::MAX,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Sessions and what they share never have more than was set aside.
+    #[test]
+    fn what_is_shared_is_what_sessions_leave() {
+        for (budget, parallel, expected) in
+            [(400, 4, (4, 0)), (450, 4, (4, 50)), (450, 2, (2, 250)), (150, 4, (1, 50))]
+        {
+            let options = SchedulerOptions::new().parallel(parallel).memory_bytes(budget);
+            let sessions = parallel.min(options.sessions_that_fit(100, 8).unwrap());
+            assert_eq!((sessions, options.left_by(sessions, 100)), expected);
+        }
+        assert!(SchedulerOptions::new().memory_bytes(99).sessions_that_fit(100, 8).is_err());
+        assert_eq!(SchedulerOptions::new().left_by(4, 100), u64::MAX);
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::queue::Queue;
+use super::receipts::Receipts;
 use crate::metrics::ModelMetrics;
 
 /// What the worker and those who ask have in common.
@@ -12,6 +13,8 @@ pub(super) struct Shared {
     pub(super) changed: Condvar,
     pub(super) metrics: ModelMetrics,
     pub(super) waiting: usize,
+    /// Receipts of answers, if they are made.
+    pub(super) receipts: Option<Receipts>,
 }
 
 #[derive(Default)]

@@ -1,15 +1,18 @@
 //! One answer on its way.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use polychord_model::sampler::Sampler;
 use polychord_model::tokenizer::{PendingText, Tokenizer};
+use polychord_receipts::ReceiptBuilder;
 use polychord_session::generate::{Pushed, StopTexts};
 use polychord_session::{Error, Finish, Logits, Model, Result, Session};
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Event, Job, Logprob, TokenEvent, TokenLogprobs, Usage};
 use super::queue::Waiting;
+use super::receipts::Receipts;
 use crate::metrics::ModelMetrics;
 
 /// One answer on its way.
@@ -27,16 +30,18 @@ pub(super) struct Turn {
     last_token: Option<Instant>,
     /// Logits with what was added to them; made if something is.
     biased: Vec<f32>,
+    receipt: Option<ReceiptBuilder>,
 }
 
 impl Turn {
-    /// Begins an answer in a session, which keeps what it has seen of the prompt.
+    /// Begins an answer in a session, which keeps what it has seen of the prompt, and its receipt if one is wanted.
     pub(super) fn begin(
         waiting: Waiting,
         session: &mut Session,
+        wants_receipt: bool,
     ) -> Result<Self, Box<(Waiting, Error)>> {
-        let prepared = prepare(&waiting.job, session);
-        let (sampler, cached) = match prepared {
+        let prepared = prepare(&waiting.job, session, wants_receipt);
+        let (sampler, cached, receipt) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => return Err(Box::new((waiting, error))),
         };
@@ -51,6 +56,7 @@ impl Turn {
             tokens: job.prompt.clone(),
             last_token: None,
             biased: Vec::new(),
+            receipt,
             job,
         })
     }
@@ -80,6 +86,9 @@ impl Turn {
         let tokenizer = model.tokenizer()?;
         let id = self.sample(tokenizer, logits)?;
         self.tokens.push(id);
+        if let Some(receipt) = &mut self.receipt {
+            receipt.push(id, logits.as_bytes());
+        }
         self.measure(metrics);
         let is_end = tokenizer.is_end_of_generation(id);
         let is_complete = self.follow(id, is_end)?;
@@ -102,15 +111,18 @@ impl Turn {
         Ok(if sent.is_err() { Some(Finish::Cancelled) } else { finish })
     }
 
-    /// Tells that it has ended.
-    pub(super) fn end(&self, finish: Finish) {
+    /// Tells that it has ended; its receipt goes to the others.
+    pub(super) fn end(&mut self, finish: Finish, receipts: Option<&Receipts>) {
         let usage = Usage {
             prompt: self.job.prompt.len(),
             cached: self.cached,
             generated: self.generated(),
         };
+        let receipt =
+            self.receipt.take().filter(|_| usage.generated > 0 && !self.events.is_closed());
+        let receipt = receipt.zip(receipts).map(|(receipt, all)| all.keep(receipt));
         // A client that is gone is told nothing.
-        _ = self.events.send(Event::End { finish, usage });
+        _ = self.events.send(Event::End { finish, usage, receipt });
     }
 
     /// Tells that it cannot go on.
@@ -188,8 +200,13 @@ fn no_grammar(reason: String) -> Error {
         .into()
 }
 
-/// Lets a session forget what is not in the prompt; tells how much it has seen of it.
-fn prepare(job: &Job, session: &mut Session) -> Result<(Sampler, usize)> {
+/// Lets a session forget what is not in the prompt; tells how much it has seen of it. Begins a receipt if one is
+/// wanted.
+fn prepare(
+    job: &Job,
+    session: &mut Session,
+    wants_receipt: bool,
+) -> Result<(Sampler, usize, Option<ReceiptBuilder>)> {
     let sampler = Sampler::new(&job.sampling)?;
     if job.stop.iter().any(String::is_empty) {
         return Err(Error::EmptyStop);
@@ -202,7 +219,15 @@ fn prepare(job: &Job, session: &mut Session) -> Result<(Sampler, usize)> {
     }
     // The last token is evaluated again if it has been seen: for its logits.
     let seen = session.rewind_to(&job.prompt[..most])?;
-    Ok((sampler, seen as usize))
+    let receipt = wants_receipt.then(|| receipt(job, session)).transpose()?;
+    Ok((sampler, seen as usize, receipt))
+}
+
+/// A receipt of an answer. Where tokens are chosen by more than a sampler, it is about logits alone.
+fn receipt(job: &Job, session: &Session) -> Result<ReceiptBuilder> {
+    let receipt = session.receipt(&job.prompt, &job.sampling, 0)?;
+    let by_sampler = job.logit_bias.is_empty() && job.constraint.is_none();
+    Ok(if by_sampler { receipt } else { receipt.sampling(BTreeMap::new(), 0) })
 }
 
 /// How many tokens two sequences begin with alike.

@@ -6,8 +6,8 @@ use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
 use polychord_session::{
-    Batch, Error as SessionError, ErrorKind, Finish, Model, Result as SessionResult, Session,
-    SessionOptions, Transformer,
+    Batch, Error as SessionError, ErrorKind, Finish, ImageRoom, Model, Result as SessionResult,
+    Session, SessionOptions, Transformer,
 };
 
 use super::job::{Event, Usage};
@@ -15,7 +15,7 @@ use super::options::SchedulerOptions;
 use super::queue::Waiting;
 use super::shared::{Shared, gauge};
 use super::shelf::Shelf;
-use super::slot::{Candidate, Place, Slot, choose};
+use super::slot::{Candidate, Place, Slot, WORTH_A_COPY, choose};
 use super::turn::{Turn, common};
 use crate::error::Result;
 
@@ -26,6 +26,8 @@ pub(super) struct Worker {
     model: Model,
     options: SessionOptions,
     slots: Vec<Slot>,
+    /// Jobs whose beginning is being computed for another one.
+    held: Vec<Waiting>,
     parallel: usize,
     piece: usize,
     context: u32,
@@ -46,16 +48,25 @@ impl Worker {
         session: &SessionOptions,
         options: &SchedulerOptions,
     ) -> Result<Self> {
-        let first = transformer.start(model, session)?;
-        let context = first.context();
-        let fitting = options.sessions_that_fit(bytes_beside_weights(&first), context)?;
+        if shared.receipts.is_some() {
+            // Once, for the digests that all receipts have.
+            model.digests()?;
+        }
+        // What is left of the memory that is set aside: known once there is a session.
+        let room = ImageRoom::new(0);
+        let session = session.clone().fork_room(room.clone());
+        let first = transformer.start(model, &session)?;
+        let (context, needed) = (first.context(), bytes_beside_weights(&first));
+        let parallel = options.parallel.clamp(1, options.sessions_that_fit(needed, context)?);
+        room.set_most(options.left_by(parallel, needed));
         let worker = Self {
             shared,
             transformer,
             model: model.clone(),
-            options: session.clone(),
+            options: session,
             slots: vec![Slot::new(first)],
-            parallel: options.parallel.clamp(1, fitting),
+            held: Vec::new(),
+            parallel,
             piece: options.piece.max(1),
             context,
             ended: 0,
@@ -73,7 +84,8 @@ impl Worker {
     /// Evaluates until the scheduler ends.
     pub(super) fn run(mut self) {
         while let Some(begun) = self.wait() {
-            begun.into_iter().for_each(|waiting| self.place(waiting));
+            let held = std::mem::take(&mut self.held);
+            held.into_iter().chain(begun).for_each(|waiting| self.place(waiting));
             let start = Instant::now();
             self.prompts();
             self.tokens();
@@ -88,7 +100,7 @@ impl Worker {
     /// scheduler ends.
     fn wait(&mut self) -> Option<Vec<Waiting>> {
         let mut begun = Vec::new();
-        let busy = self.slots.iter().filter(|slot| slot.turn.is_some()).count();
+        let busy = self.slots.iter().filter(|slot| slot.turn.is_some()).count() + self.held.len();
         let shared = self.shared.clone();
         let mut state = shared.state();
         loop {
@@ -122,9 +134,15 @@ impl Worker {
         }
     }
 
-    /// Gives a job to a session.
+    /// Gives a job to a session, unless it waits for what another one has in common with it.
     fn place(&mut self, waiting: Waiting) {
+        if waiting.events.is_closed() || is_late(&waiting) {
+            return end_waiting(&waiting, Finish::Deadline);
+        }
         let prompt = &waiting.job.prompt;
+        if self.is_coming(prompt) {
+            return self.held.push(waiting);
+        }
         let index = match self.unshelve(prompt) {
             Some(index) => index,
             None => match self.choose_place(prompt) {
@@ -133,7 +151,7 @@ impl Worker {
             },
         };
         let slot = &mut self.slots[index];
-        match Turn::begin(waiting, &mut slot.session) {
+        match Turn::begin(waiting, &mut slot.session, self.shared.receipts.is_some()) {
             Ok(turn) => {
                 let metrics = &self.shared.metrics;
                 metrics.prompt_tokens.inc_by(turn.prompt().len() as u64);
@@ -147,13 +165,22 @@ impl Worker {
         }
     }
 
+    /// Whether a prompt that is being computed has more in common with this one than any session has seen: then it
+    /// is computed once, and shared.
+    fn is_coming(&self, prompt: &[u32]) -> bool {
+        let seen = self.slots.iter().map(|slot| common(slot.session.tokens(), prompt)).max();
+        let coming = self.slots.iter().filter_map(|slot| slot.turn.as_ref());
+        let coming = coming.map(|turn| common(turn.prompt(), prompt)).max().unwrap_or(0);
+        coming >= WORTH_A_COPY && coming > seen.unwrap_or(0)
+    }
+
     /// The slot of a session that has the most of a prompt, or can be given to it.
     fn choose_place(&mut self, prompt: &[u32]) -> SessionResult<usize> {
         let place = choose(&self.candidates(prompt), self.parallel);
         tracing::debug!(?place, tokens = prompt.len(), "placed");
         // Where there is no room for a session more, one that is idle does.
         let index = self
-            .make_place(&place)
+            .make_place(&place, prompt)
             .or_else(|error| self.slots.iter().position(|slot| slot.turn.is_none()).ok_or(error))?;
         let tokens = self.slots[index].session.tokens();
         if common(tokens, prompt) < tokens.len().div_ceil(2) {
@@ -199,16 +226,16 @@ impl Worker {
     }
 
     /// The index of a slot for a job.
-    fn make_place(&mut self, place: &Place) -> SessionResult<usize> {
+    fn make_place(&mut self, place: &Place, prompt: &[u32]) -> SessionResult<usize> {
         let session = match place {
             Place::Idle(index) => return Ok(*index),
-            Place::Fork { from, instead_of: None } => self.slots[*from].session.fork()?,
+            Place::Fork { from, instead_of: None } => fork(&self.slots[*from].session, prompt)?,
             Place::Fork { from, instead_of: Some(index) } => {
                 // Before the copy is started, so that there are never more than fit.
                 self.shelve(*index);
                 self.slots.remove(*index);
                 let from = *from - usize::from(index < from);
-                self.slots[from].session.fork()?
+                fork(&self.slots[from].session, prompt)?
             }
             Place::New => self.transformer.start(&self.model, &self.options)?,
         };
@@ -335,11 +362,11 @@ impl Worker {
 
     fn end(&mut self, index: usize, finish: Finish) {
         let slot = &mut self.slots[index];
-        let Some(turn) = slot.turn.take() else { return };
+        let Some(mut turn) = slot.turn.take() else { return };
         self.ended += 1;
         slot.used = self.ended;
         self.shared.metrics.ended(&finish.to_string());
-        turn.end(finish);
+        turn.end(finish, self.shared.receipts.as_ref());
         let seconds = turn.since().elapsed().as_secs_f64();
         let mut state = self.shared.state();
         state.mean_seconds += (seconds - state.mean_seconds) / 8.0;
@@ -361,6 +388,7 @@ impl Worker {
     }
 
     fn end_all(&mut self) {
+        self.held.drain(..).for_each(|it| end_waiting(&it, Finish::Cancelled));
         for index in 0..self.slots.len() {
             self.end(index, Finish::Cancelled);
         }
@@ -371,9 +399,22 @@ impl Worker {
         metrics.sessions.set(gauge(self.slots.len()));
         let bytes: u64 = self.slots.iter().map(|slot| bytes_beside_weights(&slot.session)).sum();
         metrics.session_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        let bytes: u64 = self.slots.iter().map(|slot| slot.session.report().cache_bytes).sum();
-        metrics.cache_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        let reports = self.slots.iter().map(|slot| slot.session.report());
+        let (caches, shared) = reports.fold((0, 0), |(caches, shared), report| {
+            (caches + report.cache_bytes, shared + report.shared_bytes)
+        });
+        metrics.cache_bytes.set(i64::try_from(caches).unwrap_or(i64::MAX));
+        metrics.shared_bytes.set(i64::try_from(shared).unwrap_or(i64::MAX));
+        let images = self.options.fork_room.used();
+        metrics.image_bytes.set(i64::try_from(images).unwrap_or(i64::MAX));
     }
+}
+
+/// A second session with what the first has seen of a prompt, which they share.
+fn fork(session: &Session, prompt: &[u32]) -> SessionResult<Session> {
+    let seen = common(session.tokens(), prompt);
+    // No more than the context.
+    session.fork_at(u32::try_from(seen).unwrap_or(u32::MAX))
 }
 
 /// Most bytes of a session's guests, without weights that are mapped and so shared.
@@ -389,5 +430,5 @@ fn is_late(waiting: &Waiting) -> bool {
 }
 
 fn end_waiting(waiting: &Waiting, finish: Finish) {
-    _ = waiting.events.send(Event::End { finish, usage: Usage::default() });
+    _ = waiting.events.send(Event::End { finish, usage: Usage::default(), receipt: None });
 }

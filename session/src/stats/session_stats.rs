@@ -27,6 +27,14 @@ pub struct SessionStats {
     /// Bytes of keys, values and states that all guests of all ranks have room for. Those of a block
     /// with a window are as many as the window needs, and a batch more.
     pub cache_bytes: u64,
+    /// Bytes of these that show an image, by whole pages: each page is shared with forks, in both directions, until one
+    /// side writes to it.
+    pub shared_bytes: u64,
+    /// Bytes of keys, values and states that were copied when the session was [forked](crate::Session::fork) from
+    /// another one.
+    pub copied_bytes: u64,
+    /// Bytes of the image that its forks find; it is one for all of them, and is nobody's alone.
+    pub image_bytes: u64,
     /// Counters of the paging of layers; none if all layers stay.
     pub paging: Option<PagerStats>,
     /// Where the time went, as the first rank saw it.

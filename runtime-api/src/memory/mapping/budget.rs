@@ -1,9 +1,10 @@
 //! How many mappings of the process mapped layers may take.
 //!
 //! Linux counts the mappings of a process, and refuses another one beyond `vm.max_map_count`: then
-//! no thread can start, and a large allocation ends the process. So layers are copied long before.
+//! no thread can start, and a large allocation ends the process. So layers and images are copied long before.
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Mappings that one mapped layer may add: its file, the rest of the memory behind it, and the
 /// zeros in the place of what its file has lost.
@@ -21,6 +22,32 @@ pub(super) fn most_layers() -> usize {
 /// How many layers may be mapped by a process that may have `max_map_count` mappings.
 const fn of(max_map_count: usize) -> usize {
     max_map_count / 2 / OF_A_LAYER
+}
+
+/// Mappings that pages of an image may add: themselves, and the rest of the memory behind them.
+const OF_AN_IMAGE: usize = 2;
+
+/// Pages of images that are shown now, in all guests of the process.
+static IMAGES: AtomicUsize = AtomicUsize::new(0);
+
+/// One mapping of pages of an image; others are copied when there are too many of these.
+#[derive(Debug)]
+pub(crate) struct ImageMapping(());
+
+impl ImageMapping {
+    /// One more, unless they would take more than a quarter of the process's mappings.
+    pub(crate) fn take() -> Option<Self> {
+        static MOST: OnceLock<usize> = OnceLock::new();
+        let most = *MOST.get_or_init(|| max_map_count() / 4 / OF_AN_IMAGE);
+        let more = |count: usize| (count < most).then_some(count + 1);
+        IMAGES.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(()))
+    }
+}
+
+impl Drop for ImageMapping {
+    fn drop(&mut self) {
+        IMAGES.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn max_map_count() -> usize {

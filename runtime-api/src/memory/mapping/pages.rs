@@ -147,6 +147,18 @@ impl HostPages {
     }
 }
 
+/// Bytes of a page of this machine.
+#[cfg(unix)]
+pub(super) fn size() -> usize {
+    rustix::param::page_size()
+}
+
+/// Bytes that pages can be taken to have where none is replaced.
+#[cfg(not(unix))]
+pub(super) const fn size() -> usize {
+    65_536
+}
+
 /// The machine's pages that `range` touches, if the memory begins at a page and holds them whole.
 #[cfg(unix)]
 pub(super) fn touched(memory: &[u8], range: &Range<usize>) -> Option<Range<usize>> {
