@@ -9,8 +9,8 @@ mod split;
 #[cfg(test)]
 mod tests;
 
-use self::inventory::MAX_GROUPS;
 pub use self::hosts::Hosts;
+use self::inventory::MAX_GROUPS;
 pub use self::inventory::{Group, Inventory};
 use self::split::{first_fit, split};
 use crate::plan::{Plan, PlannedMemory, invalid};

@@ -52,6 +52,7 @@ mod digests;
 mod embed;
 mod error;
 mod files;
+mod flow;
 mod header;
 mod lead;
 mod model;
@@ -74,6 +75,7 @@ pub use digests::{sampling_by_name, sampling_of};
 pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
 pub use files::{open_source, open_source_mapped};
+pub use flow::Flow;
 pub use generate::{
     Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,
     Progress, Token,
@@ -88,6 +90,7 @@ pub use placement::Placed;
 pub use polychord_model::Pooling;
 pub use session::{Logits, Session};
 pub use snapshot::{Restored, SaveOptions};
+pub use stages::Stage;
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats, TouchReport};
 pub use transformer::Transformer;
 pub use verify::{Verdict, Verifier};

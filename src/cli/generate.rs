@@ -4,7 +4,9 @@ mod args;
 mod hold;
 mod profile;
 mod prompt_cache;
+mod rehearse;
 mod report;
+mod sequences;
 mod stats;
 mod travel;
 
@@ -14,7 +16,7 @@ use std::time::{Duration, Instant};
 use polychord::api::Capabilities;
 use polychord::hub::Progress as _;
 use polychord::model::Error::TooLargeForMemory32;
-use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Transformer};
+use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Stage, Transformer};
 
 use super::company::Company;
 use super::load::Load;
@@ -67,7 +69,15 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
+    company.agree_on_context(&mut options)?;
+    if let Some(hosts) = args.hosts.hosts()? {
+        let placed = model.place_on(&hosts, &options, engine.capabilities())?;
+        options.placement = Placement::Planned(placed.plan);
+    }
     company.prepare(&mut options)?;
+    if let Some(host) = args.rehearse {
+        options.stage = Some(rehearsal(&options.placement, host)?);
+    }
     let mut cache =
         args.prompt_cache.as_deref().map(|path| PromptCache::read(path, &model)).transpose()?;
     let kept = match &mut cache {
@@ -81,9 +91,26 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     };
     company.agree(&session, version, args.plan.as_deref())?;
     let ready = start.elapsed();
+    if args.sequences > 1 && company.has_ranks_alone(&session) {
+        return Err(Failure::usage(
+            "--sequences goes with --stages or --hosts, or with one process: leave --mpi out",
+        ));
+    }
     let Some(beginning) = beginning else {
-        return Ok(session.follow()?);
+        if args.sequences > 1 {
+            return sequences::follow(session, args, company);
+        }
+        session.follow()?;
+        company.traffic()?;
+        return Ok(());
     };
+    if args.rehearse.is_some() {
+        return rehearse::run(session, &prompt, args, ready);
+    }
+    if args.sequences > 1 {
+        let tokenizer = model.tokenizer().ok();
+        return sequences::lead(session, tokenizer, &prompt, args, company);
+    }
     company.lead(&mut session)?;
 
     let mut recorder = Recorder::new(args)?;
@@ -117,6 +144,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let (tokens, answer) = (generation.tokens().to_vec(), generation.state());
     let finish = generation.finish().cloned();
     session.dismiss()?;
+    let traffic = company.traffic()?;
     output.finish()?;
     let saved = travel::save(args, &session, tokens, answer, &beginning, &output.text)?;
     receiver.finish(args, saved)?;
@@ -133,6 +161,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         touched: session.report().touch_ahead,
         context: session.context(),
         ranks: session.ranks(),
+        traffic,
         prompt,
         cached,
         ids: output.ids,
@@ -155,7 +184,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         profile::print(&report)?;
     }
     match args.stats {
-        Some(format) => stats::print(format, &session),
+        Some(format) => stats::print(format, &session, &report.traffic),
         None => Ok(()),
     }
 }
@@ -188,6 +217,20 @@ fn session_options(
     options.touch_ahead = args.touch_ahead;
     options.context = Some(args.context.unwrap_or(needed.min(model.config().context_length)));
     options
+}
+
+/// One host of a plan, without the others.
+fn rehearsal(placement: &Placement, host: u32) -> Result<Stage, Failure> {
+    let hosts = match placement {
+        Placement::Planned(plan) => plan.host_count(),
+        _ => 1,
+    };
+    if hosts < 2 || host >= hosts {
+        return Err(Failure::usage(format!(
+            "--rehearse names one of {hosts} hosts, from 0: give --hosts, or a --plan that names hosts"
+        )));
+    }
+    Ok(Stage::rehearsal(host as usize, hosts as usize))
 }
 
 /// Makes the context as short as the guests' memories require, if an answer of any length was asked

@@ -11,6 +11,7 @@ mod engine;
 mod engines;
 mod failure;
 mod generate;
+mod hosts;
 mod inspect;
 mod key;
 mod load;

@@ -43,7 +43,8 @@ impl Hosts {
             return Err(invalid(format!("{groups} parts cannot be divided over {count} hosts")));
         }
         if groups > MOST_GROUPS {
-            let reason = format!("{groups} parts are divided over hosts, and {MOST_GROUPS} are the most");
+            let reason =
+                format!("{groups} parts are divided over hosts, and {MOST_GROUPS} are the most");
             return Err(invalid(reason));
         }
         let runs = Runs { inventory, guest_limit: strategy.guest_limit() };
@@ -104,9 +105,10 @@ impl Runs<'_> {
             // Ends grow with starts, so that each place is looked at once.
             let mut next = 0;
             for start in (0..groups).filter(|start| starts[*start]) {
-                for end in (start + 1).max(next)..=ends[start] {
-                    way[end] = Some(start);
-                    next = end + 1;
+                let places = (start + 1).max(next)..(ends[start] + 1).max(next);
+                next = places.end.max(next);
+                if let Some(places) = way.get_mut(places) {
+                    places.fill(Some(start));
                 }
             }
             starts = way.iter().map(Option::is_some).collect();
@@ -146,7 +148,8 @@ impl Runs<'_> {
 
     fn too_large(&self, sizes: &[u64]) -> Error {
         let groups = self.inventory.groups.len();
-        let (asked, all) = (self.bytes(0..groups), |sum: u64, size: &u64| sum.saturating_add(*size));
+        let (asked, all) =
+            (self.bytes(0..groups), |sum: u64, size: &u64| sum.saturating_add(*size));
         let largest = (0..groups).map(|group| self.bytes(group..group + 1)).max().unwrap_or(0);
         Error::TooLarge {
             what: format!(

@@ -100,8 +100,7 @@ impl<T: AsRef<dyn Transport> + Send + Sync> Transport for Subgroup<T> {
         if from != self.rank() {
             return self.take(from as usize, &mut Vec::new(), buffer, deadline);
         }
-        self.others()
-            .try_for_each(|member| self.all().send(self.number(member), buffer, deadline))
+        self.others().try_for_each(|member| self.all().send(self.number(member), buffer, deadline))
     }
 
     fn send(&self, to: u32, bytes: &[u8], deadline: Option<Deadline>) -> Result<()> {

@@ -83,7 +83,8 @@ impl Threads {
             return Err(Error::RankCount { asked: count, limit: Self::MAX });
         };
         let slots = (0..count).map(|_| [Slot::new(), Slot::new()]).collect();
-        let group = Arc::new(Group { barrier: Barrier::new(count), first, slots, mail: Mutex::default() });
+        let group =
+            Arc::new(Group { barrier: Barrier::new(count), first, slots, mail: Mutex::default() });
         Ok((0..ranks).map(|rank| Self { group: group.clone(), rank }).collect())
     }
 
@@ -222,8 +223,7 @@ impl Transport for Threads {
         self.group.barrier.wake();
         let message = message.unwrap_or_default();
         if message.len() > most {
-            let [rank, other] =
-                [self.rank, from].map(|rank| self.number(rank) as usize);
+            let [rank, other] = [self.rank, from].map(|rank| self.number(rank) as usize);
             return Err(too_long(rank, most, other, message.len()));
         }
         into.clear();
