@@ -122,7 +122,7 @@ struct Peer {
 /// one ahead.
 const AHEAD: usize = 2;
 /// Most pieces that wait for a rank which is busy: 32 MiB.
-const WINDOW: u64 = 256;
+pub(crate) const WINDOW: u64 = 256;
 /// Pieces after which a rank says how many it has taken, if their note goes on.
 const TELL: u64 = WINDOW / 4;
 /// Beats of a rank for each time that it may be silent.

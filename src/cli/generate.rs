@@ -56,7 +56,13 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let chosen = args.load.choose(named.as_deref().ok(), args.use_of(&placement));
     let (model, version) = match &named {
         Ok(path) => (open(path, chosen.load)?, None),
-        Err(url) => args.find.open_web(url).map(|(model, version)| (model, Some(version)))?,
+        Err(url) => {
+            let plan = match &placement {
+                Placement::Planned(plan) => Some(plan),
+                _ => None,
+            };
+            args.find.open_web(url, plan).map(|(model, version)| (model, Some(version)))?
+        }
     };
     let path = model.path().to_owned();
     let opened = start.elapsed();

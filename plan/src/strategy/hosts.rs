@@ -153,7 +153,7 @@ impl Runs<'_> {
         let largest = (0..groups).map(|group| self.bytes(group..group + 1)).max().unwrap_or(0);
         Error::TooLarge {
             what: format!(
-                "a model on {} hosts, which is not divided within its {groups} parts of up to {largest} bytes and",
+                "a model of {groups} parts, the largest of {largest} bytes, with its guests on {} hosts,",
                 sizes.len()
             ),
             asked,
