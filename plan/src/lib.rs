@@ -33,9 +33,9 @@ mod printable;
 mod strategy;
 
 pub use error::{Error, Result};
-pub use layer::{LayerId, PlannedLayer, SourceRange};
+pub use layer::{LayerHash, LayerId, PlannedLayer, SourceRange};
 pub use named::{Named, UnknownName};
 pub use part::Part;
 pub use plan::{Plan, PlannedMemory};
 pub use printable::{Printable, is_hidden};
-pub use strategy::{Group, Guests, Inventory, Strategy};
+pub use strategy::{Group, Guests, Hosts, Inventory, Strategy};

@@ -39,6 +39,10 @@ pub struct Plan {
     pub memories: Vec<PlannedMemory>,
     /// The layers, in the order in which they are used.
     pub layers: Vec<PlannedLayer>,
+    /// The host of each guest, by the guest's number; empty if all are on one host. Hosts are numbered
+    /// without gaps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<u32>,
 }
 
 /// One memory of a plan.
@@ -97,7 +101,7 @@ impl Plan {
     /// A plan of these memories and layers, which [`validate`](Self::validate) has not seen yet.
     #[must_use]
     pub const fn new(memories: Vec<PlannedMemory>, layers: Vec<PlannedLayer>) -> Self {
-        Self { version: Self::VERSION, memories, layers }
+        Self { version: Self::VERSION, memories, layers, hosts: Vec::new() }
     }
 
     /// All layers in one memory of one guest, in the order given.
@@ -117,6 +121,26 @@ impl Plan {
     #[must_use]
     pub fn guests(&self) -> u32 {
         self.memories.iter().map(|memory| memory.guest.saturating_add(1)).max().unwrap_or(0)
+    }
+
+    /// How many hosts there are.
+    ///
+    /// ```
+    /// use polychord_plan::{LayerId, Plan, SourceRange};
+    ///
+    /// let plan = Plan::resident([SourceRange::new(LayerId(0), "blk.0", 4096, 1000)])?;
+    /// assert_eq!((plan.host_count(), plan.host_of(0)), (1, 0));
+    /// # Ok::<(), polychord_plan::Error>(())
+    /// ```
+    #[must_use]
+    pub fn host_count(&self) -> u32 {
+        self.hosts.iter().map(|host| host.saturating_add(1)).max().unwrap_or(1)
+    }
+
+    /// The host of a guest.
+    #[must_use]
+    pub fn host_of(&self, guest: u32) -> u32 {
+        self.hosts.get(guest as usize).copied().unwrap_or(0)
     }
 
     /// The memories of one guest, with their indices.
@@ -150,7 +174,22 @@ impl Plan {
 
     /// A plan of this version for nothing.
     pub(crate) const fn empty() -> Self {
-        Self { version: Self::VERSION, memories: Vec::new(), layers: Vec::new() }
+        Self::new(Vec::new(), Vec::new())
+    }
+
+    /// Adds what another plan has, behind what there is, for a host.
+    pub(crate) fn append(&mut self, other: Self, host: u32) {
+        let (guests, count) = (self.guests(), other.guests());
+        let memories = u32::try_from(self.memories.len()).unwrap_or(u32::MAX);
+        self.hosts.extend(std::iter::repeat_n(host, count as usize));
+        self.memories.extend(other.memories.into_iter().map(|memory| {
+            let guest = memory.guest.saturating_add(guests);
+            PlannedMemory { guest, ..memory }
+        }));
+        self.layers.extend(other.layers.into_iter().map(|layer| {
+            let memory = layer.memory.saturating_add(memories);
+            PlannedLayer { memory, ..layer }
+        }));
     }
 
     /// Adds a memory with layers, one after the other.

@@ -75,8 +75,7 @@ mod tests {
         let text = || "a\x1b[2J\u{9b}\n\u{202e}".to_owned();
         let memory = PlannedMemory { guest: 0, region: text(), bytes: 0, paged: false };
         let source = SourceRange { id: LayerId(0), name: text(), start: 0, bytes: 1 };
-        let no_place =
-            Plan { version: Plan::VERSION, memories: vec![memory], layers: vec![source.at(0, 0)] };
+        let no_place = Plan::new(vec![memory], vec![source.at(0, 0)]);
         for error in [
             no_place.validate().unwrap_err(),
             Error::InvalidPlan { reason: text() },

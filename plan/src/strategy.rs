@@ -1,13 +1,15 @@
 //! Ways to make a plan of an inventory.
 //!
 //! - `inventory`: what is to be placed.
-//! - `split`: dividing sizes over parts.
+//! - `split`: dividing sizes over parts; `hosts`: dividing groups over hosts by their memory.
 
+mod hosts;
 mod inventory;
 mod split;
 #[cfg(test)]
 mod tests;
 
+pub use self::hosts::Hosts;
 use self::inventory::MAX_GROUPS;
 pub use self::inventory::{Group, Inventory};
 use self::split::{first_fit, split};
@@ -99,6 +101,44 @@ impl Strategy {
         };
         plan.validate()?;
         Ok(plan)
+    }
+}
+
+impl Strategy {
+    /// Makes a plan for several hosts, in order: each has a run of the groups, as large as its memory is
+    /// among all, and this strategy places that run in guests of its own.
+    ///
+    /// ```
+    /// use polychord_plan::{Group, Guests, Hosts, Inventory, LayerId, SourceRange, Strategy};
+    ///
+    /// let block = |id| Group::new("weights", [SourceRange::new(LayerId(id), "blk", 0, 65_536)]);
+    /// let inventory = Inventory::new((0..3).map(block));
+    /// // The second has twice the memory of the first.
+    /// let hosts = Hosts::OfBytes(vec![100_000, 200_000]);
+    /// let plan = Strategy::ByLayer(Guests::OfBytes(65_536)).plan_on(&inventory, &hosts)?;
+    /// assert_eq!(plan.hosts, [0, 1, 1]);
+    /// # Ok::<(), polychord_plan::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`plan`](Self::plan); [`Error::TooLarge`] if hosts have not the memory, and
+    /// [`Error::InvalidPlan`] if there are none or more than groups.
+    pub fn plan_on(&self, inventory: &Inventory, hosts: &Hosts) -> Result<Plan> {
+        inventory.check_counts(1)?;
+        let plan = hosts.plan(self, inventory)?;
+        plan.validate()?;
+        Ok(plan)
+    }
+
+    /// Most bytes of each guest, if that is what it is asked for.
+    const fn guest_limit(&self) -> Option<u64> {
+        match *self {
+            Self::ByLayer(Guests::OfBytes(limit)) | Self::CacheApart(Guests::OfBytes(limit)) => {
+                Some(limit)
+            }
+            _ => None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use polychord_runtime_api::ranks::{Deadline, Failure, Transport};
+use polychord_runtime_api::ranks::{Deadline, Failure, Traffic, Transport};
 use polychord_runtime_api::{Error, Result};
 
 use crate::message::{Message, PIECE, Step};
@@ -99,12 +99,21 @@ struct State {
     spare: Vec<Vec<u8>>,
     /// The message that is sent.
     out: Vec<u8>,
+    traffic: Traffic,
 }
 
 /// What is known of another rank, or of this one.
 struct Peer {
     /// Steps that it has sent and this rank has not used yet.
     steps: VecDeque<Vec<u8>>,
+    /// Pieces that it has sent to this rank alone, and this one has not used yet.
+    notes: VecDeque<Vec<u8>>,
+    /// How many pieces it was sent, and how many of them it has used.
+    sent: u64,
+    used: u64,
+    /// How many of its pieces this rank has used, and how many of them it knows of.
+    taken: u64,
+    told: u64,
     heard: Instant,
     left: bool,
 }
@@ -112,6 +121,10 @@ struct Peer {
 /// A rank that has sent a step waits for those of all others before it sends another, so that it is at most
 /// one ahead.
 const AHEAD: usize = 2;
+/// Most pieces that wait for a rank which is busy: 32 MiB.
+pub(crate) const WINDOW: u64 = 256;
+/// Pieces after which a rank says how many it has taken, if their note goes on.
+const TELL: u64 = WINDOW / 4;
 /// Beats of a rank for each time that it may be silent.
 const BEATS: u32 = 10;
 
@@ -139,7 +152,16 @@ impl Mesh {
             return Err(Error::RankNumber { rank: number, ranks: count });
         }
         let now = Instant::now();
-        let peer = || Peer { steps: VecDeque::with_capacity(AHEAD), heard: now, left: false };
+        let peer = || Peer {
+            steps: VecDeque::with_capacity(AHEAD),
+            notes: VecDeque::new(),
+            sent: 0,
+            used: 0,
+            taken: 0,
+            told: 0,
+            heard: now,
+            left: false,
+        };
         let state = State {
             wire: Box::new(wire),
             peers: std::iter::repeat_with(peer).take(count).collect(),
@@ -150,6 +172,7 @@ impl Mesh {
             ending: false,
             spare: Vec::new(),
             out: Vec::new(),
+            traffic: Traffic::default(),
         };
         let ended = Condvar::new();
         let shared = Arc::new(Shared { rank, ranks, patience, state: Mutex::new(state), ended });
@@ -183,7 +206,9 @@ impl Mesh {
         mut take: impl FnMut(usize, &[u8]) -> std::result::Result<(), usize>,
     ) -> Result<()> {
         let rank = self.shared.rank as usize;
-        let mut state = self.shared.wait_for_steps(state, deadline)?;
+        // First: a rank may have left after the step that this one waits for.
+        let lacks = |peer: &Peer| peer.steps.is_empty();
+        let mut state = self.shared.wait_while(state, deadline, None, lacks)?;
         for other in (0..self.shared.ranks as usize).filter(|other| *other != rank) {
             let Some(message) = state.peers[other].steps.pop_front() else { continue };
             let taken = match Message::read(&message) {
@@ -210,24 +235,31 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until all others have come to the step of this rank.
-    fn wait_for_steps<'a>(
+    /// Waits as long as one of the others, or the one that is given, lacks something.
+    fn wait_while<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         deadline: Option<Deadline>,
+        only: Option<u32>,
+        lacks: impl Fn(&Peer) -> bool,
     ) -> Result<MutexGuard<'a, State>> {
-        let pace = Pace::starting(Instant::now());
+        let start = Instant::now();
+        let pace = Pace::starting(start);
         loop {
             let now = Instant::now();
             self.look(&mut state, now);
-            // First: a rank may have left after the step that this one waits for.
-            let mut others = (0..).zip(&state.peers).filter(|(rank, _)| *rank != self.rank);
-            let missing = others.find(|(_, peer)| peer.steps.is_empty()).map(|(rank, _)| rank);
-            let Some(missing) = missing else { return Ok(state) };
-            let gone = (0..)
-                .zip(&state.peers)
-                .find(|(rank, peer)| *rank != self.rank && peer.left && peer.steps.is_empty());
-            if let Some(rank) = gone.map(|(rank, _)| rank) {
+            let missing = |(rank, peer): (u32, &Peer)| {
+                let counts = only.map_or(rank != self.rank, |only| rank == only);
+                (counts && lacks(peer)).then_some((rank, peer.left))
+            };
+            let mut others = (0..).zip(&state.peers).filter_map(missing);
+            let Some((missing, left)) = others.next() else {
+                state.traffic.waited += start.elapsed();
+                return Ok(state);
+            };
+            let gone = left.then_some(missing);
+            let gone = gone.or_else(|| others.find(|(_, left)| *left).map(|(rank, _)| rank));
+            if let Some(rank) = gone {
                 self.fail(&mut state, Failure::new(rank, "it is gone"), now);
             }
             state.or_failure(self.ranks)?;
@@ -285,6 +317,7 @@ impl Shared {
             return message;
         };
         peer.heard = now;
+        state.traffic.received_bytes += message.len() as u64;
         match Message::read(&message) {
             Some(Message::Step(..)) if peer.steps.len() < AHEAD => {
                 peer.steps.push_back(message);
@@ -293,6 +326,15 @@ impl Shared {
             Some(Message::Step(..)) => {
                 self.fail(state, Failure::new(from, "it does not wait for the others"), now);
             }
+            Some(Message::Note { .. }) if (peer.notes.len() as u64) < WINDOW => {
+                peer.notes.push_back(message);
+                return state.spare.pop().unwrap_or_default();
+            }
+            Some(Message::Note { .. }) => {
+                self.fail(state, Failure::new(from, "it sends more than this rank takes"), now);
+            }
+            // It cannot have taken more than it was sent, nor less than it said before.
+            Some(Message::Taken { pieces }) => peer.used = pieces.clamp(peer.used, peer.sent),
             Some(Message::Beat) => {}
             Some(Message::Left) => peer.left = true,
             Some(Message::Failed { rank, reason }) => {
@@ -367,13 +409,40 @@ impl State {
 
     fn send_written(&mut self, own: u32, message: &[u8]) {
         for to in (0..).take(self.peers.len()).filter(|to| *to != own) {
-            if self.peers[to as usize].left {
-                continue;
-            }
-            if let Err(Broken { rank, reason }) = self.wire.send(to, message) {
-                self.keep_failure(Failure::new(rank, reason), Instant::now());
-            }
+            self.send_to_one(to, message);
         }
+    }
+
+    fn send_to_one(&mut self, to: u32, message: &[u8]) {
+        if self.peers.get(to as usize).is_none_or(|peer| peer.left) {
+            return;
+        }
+        self.traffic.messages += 1;
+        self.traffic.sent_bytes += message.len() as u64;
+        if let Err(Broken { rank, reason }) = self.wire.send(to, message) {
+            self.keep_failure(Failure::new(rank, reason), Instant::now());
+        }
+    }
+
+    /// Takes the next piece of what a rank has sent to this one, which has come.
+    fn take_note(&mut self, from: u32) -> Option<Vec<u8>> {
+        let peer = self.peers.get_mut(from as usize)?;
+        let message = peer.notes.pop_front()?;
+        peer.taken += 1;
+        let is_last = match Message::read(&message) {
+            Some(Message::Note { total, at, bytes }) => at + bytes.len() as u64 >= total,
+            _ => true,
+        };
+        let (taken, told) = (peer.taken, peer.told);
+        // Once for a note: it is another message.
+        if is_last || taken - told >= TELL {
+            peer.told = taken;
+            let mut out = std::mem::take(&mut self.out);
+            Message::Taken { pieces: taken }.write(&mut out);
+            self.send_to_one(from, &out);
+            self.out = out;
+        }
+        Some(message)
     }
 }
 
@@ -433,6 +502,73 @@ impl Transport for Mesh {
                 return Ok(());
             }
         }
+    }
+
+    fn send(&self, to: u32, bytes: &[u8], deadline: Option<Deadline>) -> Result<()> {
+        let total = bytes.len() as u64;
+        let mut at = 0;
+        loop {
+            let piece = &bytes[piece(0, bytes.len(), at, bytes.len())];
+            let is_full = |peer: &Peer| peer.sent - peer.used >= WINDOW;
+            let state = self.shared.state();
+            let mut state = if state.peers.get(to as usize).is_some_and(is_full) {
+                self.shared.wait_while(state, deadline, Some(to), is_full)?
+            } else {
+                state
+            };
+            state.or_failure(self.shared.ranks)?;
+            let mut out = std::mem::take(&mut state.out);
+            Message::Note { total, at: at as u64, bytes: piece }.write(&mut out);
+            if let Some(peer) = state.peers.get_mut(to as usize) {
+                peer.sent += 1;
+            }
+            state.send_to_one(to, &out);
+            state.out = out;
+            at += PIECE;
+            if at >= bytes.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn receive(
+        &self,
+        from: u32,
+        into: &mut Vec<u8>,
+        most: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        into.clear();
+        loop {
+            let lacks = |peer: &Peer| peer.notes.is_empty();
+            let state = self.shared.state();
+            state.or_failure(self.shared.ranks)?;
+            let mut state = self.shared.wait_while(state, deadline, Some(from), lacks)?;
+            let Some(message) = state.take_note(from) else { continue };
+            let Some(Message::Note { total, at, bytes }) = Message::read(&message) else {
+                continue;
+            };
+            let (got, len) = (into.len() as u64, bytes.len() as u64);
+            let fits = total <= most as u64 && at == got && got + len <= total;
+            if !fits || (len == 0 && total > 0) {
+                return Err(Error::RanksDisagree {
+                    rank: self.shared.rank as usize,
+                    does: format!("takes at most {most} bytes, of which it has {got}"),
+                    other: from as usize,
+                    other_does: format!("brings {len} from byte {at} of {total} on"),
+                });
+            }
+            into.extend_from_slice(bytes);
+            let is_whole = into.len() as u64 == total;
+            state.spare.push(message);
+            if is_whole {
+                return Ok(());
+            }
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        self.shared.state().traffic
     }
 
     fn finish(&self, deadline: Option<Deadline>) -> Result<()> {

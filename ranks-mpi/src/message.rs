@@ -12,7 +12,7 @@ const HEADER: usize = 32;
 /// Most bytes of the reason of a failure.
 const REASON: usize = 2048;
 /// The protocol and its version.
-const MAGIC: [u8; 4] = *b"Pcr1";
+const MAGIC: [u8; 4] = *b"Pcr2";
 
 /// What a rank does: all have to do the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,10 @@ pub(crate) enum Message<'a> {
     Failed { rank: u32, reason: &'a str },
     /// That it sends nothing any more.
     Left,
+    /// A piece of what it sends to this rank alone, from byte `at` of `total` on.
+    Note { total: u64, at: u64, bytes: &'a [u8] },
+    /// How many pieces of notes it has taken so far.
+    Taken { pieces: u64 },
 }
 
 const GATHER: u8 = 1;
@@ -44,6 +48,8 @@ const BEAT: u8 = 3;
 const FAILED: u8 = 4;
 const LEFT: u8 = 5;
 const BROADCAST: u8 = 6;
+const NOTE: u8 = 7;
+const TAKEN: u8 = 8;
 
 impl<'a> Message<'a> {
     /// Replaces `out` by the bytes of the message.
@@ -62,6 +68,8 @@ impl<'a> Message<'a> {
                 (FAILED, [u64::from(rank), 0, 0], reason.as_bytes())
             }
             Self::Left => (LEFT, [0; 3], &[][..]),
+            Self::Note { total, at, bytes } => (NOTE, [total, at, 0], bytes),
+            Self::Taken { pieces } => (TAKEN, [pieces, 0, 0], &[][..]),
         };
         out.clear();
         out.extend_from_slice(&MAGIC);
@@ -92,6 +100,8 @@ impl<'a> Message<'a> {
                 Self::Failed { rank: u32::try_from(first).ok()?, reason }
             }
             LEFT => Self::Left,
+            NOTE => Self::Note { total: first, at: second, bytes },
+            TAKEN => Self::Taken { pieces: first },
             _ => return None,
         })
     }
@@ -127,6 +137,8 @@ mod tests {
             Message::Beat,
             Message::Failed { rank: 9, reason: "no disk" },
             Message::Left,
+            Message::Note { total: 9, at: 6, bytes: b"abc" },
+            Message::Taken { pieces: 7 },
         ] {
             message.write(&mut out);
             assert_eq!(Message::read(&out), Some(message));

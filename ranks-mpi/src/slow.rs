@@ -22,13 +22,22 @@ pub struct Link {
     pub delay: Duration,
     /// How many bits come in a second.
     pub bits_per_second: f64,
+    /// When nothing comes or goes any more, if that is to happen.
+    pub lost_after: Option<Duration>,
 }
 
 impl Link {
     /// A link of a delay and a rate.
     #[must_use]
     pub const fn new(delay: Duration, bits_per_second: f64) -> Self {
-        Self { delay, bits_per_second }
+        Self { delay, bits_per_second, lost_after: None }
+    }
+
+    /// Makes it a link over which nothing comes or goes after a while.
+    #[must_use]
+    pub const fn lost_after(mut self, time: Duration) -> Self {
+        self.lost_after = Some(time);
+        self
     }
 }
 
@@ -44,6 +53,7 @@ impl Link {
 pub struct Slow<W> {
     wire: W,
     link: Link,
+    start: Instant,
     /// When what has come so far is through.
     free: Instant,
     /// In the order in which they came, with the time at which each is through.
@@ -53,7 +63,12 @@ pub struct Slow<W> {
 impl<W: Wire> Slow<W> {
     /// The wire, as slow as a link.
     pub fn new(wire: W, link: Link) -> Self {
-        Self { wire, link, free: Instant::now(), coming: VecDeque::new() }
+        let now = Instant::now();
+        Self { wire, link, start: now, free: now, coming: VecDeque::new() }
+    }
+
+    fn is_lost(&self, now: Instant) -> bool {
+        self.link.lost_after.is_some_and(|after| now.saturating_duration_since(self.start) > after)
     }
 }
 
@@ -67,6 +82,10 @@ impl<W: Wire> Wire for Slow<W> {
     }
 
     fn send(&mut self, to: u32, message: &[u8]) -> Result<(), Broken> {
+        // As for a network, sending over a link that is gone is no error.
+        if self.is_lost(Instant::now()) {
+            return Ok(());
+        }
         self.wire.send(to, message)
     }
 
@@ -79,6 +98,9 @@ impl<W: Wire> Wire for Slow<W> {
             self.free = self.free.max(now).checked_add(takes).unwrap_or(self.free);
             let due = self.free.checked_add(self.link.delay).unwrap_or(self.free);
             self.coming.push_back((due, from, std::mem::take(into)));
+        }
+        if self.is_lost(now) {
+            self.coming.clear();
         }
         if self.coming.front().is_none_or(|(due, ..)| *due > now) {
             return Ok(None);

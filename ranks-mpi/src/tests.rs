@@ -145,6 +145,112 @@ fn a_rank_that_is_silent_is_named_by_all_others() {
 }
 
 #[test]
+fn a_rank_whose_network_is_lost_is_named_by_all_others() {
+    let link = Link::new(Duration::ZERO, 1e12);
+    let start = Instant::now();
+    let meshes = (0..).zip(wires(3)).map(|(rank, wire)| {
+        let lost = link.lost_after(Duration::from_millis(200));
+        let link = if rank == 1 { lost } else { link };
+        Mesh::new(Slow::new(wire, link), patience(), |_| ()).unwrap()
+    });
+    let results = all(meshes.collect(), |mesh| {
+        while start.elapsed() < Duration::from_secs(4) {
+            mesh.finish(None)?;
+        }
+        Ok(())
+    });
+    // The one that is lost hears of no other, and cannot tell.
+    assert_eq!([0, 2].map(|rank| stopped_by(&results[rank])), [Some(1); 2], "{results:?}");
+    assert!(results[1].is_err());
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+}
+
+#[test]
+fn messages_of_any_length_go_to_one_rank_in_their_order() {
+    let lengths = [0, 1, PIECE, PIECE + 1, 5 * PIECE + 7, 3];
+    let byte = |round: usize, len: usize| u8::try_from((round + len) % 251).unwrap();
+    all(group(3), |mesh| {
+        let own = mesh.rank();
+        let mut got = Vec::new();
+        for round in 0..3 {
+            for len in lengths {
+                // Two exchange, and the third takes what both send.
+                let sent = vec![byte(round, len); len];
+                if own < 2 {
+                    mesh.send(1 - own, &sent, None).unwrap();
+                    mesh.send(2, &sent, None).unwrap();
+                    mesh.receive(1 - own, &mut got, len, None).unwrap();
+                    assert!(got == sent);
+                } else {
+                    for from in [1, 0] {
+                        mesh.receive(from, &mut got, len, None).unwrap();
+                        assert!(got == sent);
+                    }
+                }
+            }
+        }
+        mesh.finish(None).unwrap();
+        let traffic = mesh.traffic();
+        assert!(traffic.messages > 20 && traffic.received_bytes > 0 && traffic.sent_bytes > 0);
+    });
+}
+
+#[test]
+fn a_rank_that_is_far_ahead_waits() {
+    let count = usize::try_from(super::mesh::WINDOW).unwrap() * 3;
+    let sent = std::sync::atomic::AtomicUsize::new(0);
+    all(group(2), |mesh| {
+        if mesh.rank() == 0 {
+            for number in 0..count {
+                mesh.send(1, &number.to_le_bytes(), None).unwrap();
+                sent.store(number, Ordering::Relaxed);
+            }
+        } else {
+            thread::sleep(Duration::from_millis(300));
+            assert!(sent.load(Ordering::Relaxed) < count / 3);
+            let mut got = Vec::new();
+            for number in 0..count {
+                mesh.receive(0, &mut got, 8, None).unwrap();
+                assert_eq!(got, number.to_le_bytes());
+            }
+        }
+        mesh.finish(None).unwrap();
+    });
+}
+
+#[test]
+fn messages_that_are_too_long_or_in_no_order_are_refused() {
+    for (notes, says) in [
+        (&[(5, 0, 5)][..], "at most 4 bytes"),
+        (&[(4, 1, 3)], "from byte 1 of 4"),
+        (&[(4, 0, 2), (4, 1, 3)], "of which it has 2"),
+        (&[(4, 0, 2), (4, 2, 3)], "brings 3 from byte 2 of 4"),
+        (&[(4, 0, 0)], "brings 0"),
+        (&[(u64::MAX, 0, 4)], "at most 4 bytes"),
+    ] {
+        let mut wires = wires(2);
+        let mut liar = wires.pop().unwrap();
+        let mut out = Vec::new();
+        for (total, at, len) in notes {
+            Message::Note { total: *total, at: *at, bytes: &[0; 5][..*len] }.write(&mut out);
+            liar.send(0, &out).unwrap();
+        }
+        let mesh = mesh(wires.pop().unwrap());
+        let error = mesh.receive(1, &mut Vec::new(), 4, None).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // One that ignores how much it may send.
+    let mut wires = wires(2);
+    let mut liar = wires.pop().unwrap();
+    let mut out = Vec::new();
+    Message::Note { total: 1, at: 0, bytes: b"a" }.write(&mut out);
+    (0..=super::mesh::WINDOW).for_each(|_| liar.send(0, &out).unwrap());
+    let mesh = mesh(wires.pop().unwrap());
+    let error = mesh.finish(None).unwrap_err().to_string();
+    assert!(error.contains("more than this rank takes"), "{error}");
+}
+
+#[test]
 fn a_rank_that_computes_for_long_is_not_silent() {
     let results = all(group(3), |mesh| {
         if mesh.rank() == 2 {

@@ -21,6 +21,14 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
+    /// The address of an object in a bucket is none.
+    #[error("{url} cannot be read: {reason}")]
+    NoObject {
+        /// The address.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The server refuses.
     #[error(
         "the server refuses {url} with status {status}: check the address, and whether it needs a signature"

@@ -21,7 +21,8 @@
 //! | it sends more or less than it says, or another range | [`Error::WrongRange`] |
 //! | it sends other bytes than a digest says | [`Error::WrongDigest`] |
 //!
-//! Files of S3 and the like are read by `https` addresses, public or signed.
+//! `s3://bucket/key` is an object of S3 or of a server like it ([`S3`]), by requests that are signed one by one; of it
+//! all of this is true as well.
 
 mod blocks;
 mod cache;
@@ -29,6 +30,7 @@ mod digests;
 mod error;
 mod options;
 mod remote;
+mod s3;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -37,6 +39,7 @@ use polychord_runtime_api::Source;
 
 pub use error::Error;
 pub use options::{Options, RangeDigest};
+pub use s3::S3;
 
 /// A file on a server.
 ///

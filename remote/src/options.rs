@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::s3::S3;
+
 /// How a file on a server is read.
 ///
 /// ```
@@ -30,6 +32,8 @@ pub struct Options {
     /// Digests of ranges, as of the layers of a plan: a range is compared as a whole before its first byte is
     /// used.
     pub digests: Vec<RangeDigest>,
+    /// Where the buckets of `s3://` addresses are, and who reads them.
+    pub s3: S3,
     /// Bytes that are asked for at once.
     pub(crate) block: usize,
 }
@@ -43,6 +47,7 @@ impl Default for Options {
             stall: Duration::from_secs(20),
             ahead: 16 << 20,
             digests: Vec::new(),
+            s3: S3::new(),
             block: 2 << 20,
         }
     }
@@ -94,6 +99,13 @@ impl Options {
     #[must_use]
     pub fn digest(mut self, digest: RangeDigest) -> Self {
         self.digests.push(digest);
+        self
+    }
+
+    /// Sets where the buckets of `s3://` addresses are, and who reads them.
+    #[must_use]
+    pub fn s3(mut self, s3: S3) -> Self {
+        self.s3 = s3;
         self
     }
 

@@ -51,7 +51,7 @@ const MOST_BACKOFF: Duration = Duration::from_secs(5);
 
 impl Remote {
     pub(crate) fn open(url: &str, options: &Options) -> Result<Self, Error> {
-        let server = Server::new(url, options);
+        let server = Server::new(url, options)?;
         let block = options.block.max(1) as u64;
         let (attempts, backoff) = (options.attempts, options.backoff);
         let (meta, first) =

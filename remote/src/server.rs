@@ -8,12 +8,15 @@ use ureq::{Agent, Body};
 
 use crate::error::Error;
 use crate::options::Options;
+use crate::s3::Object;
 
 /// A file on a server.
 #[derive(Debug)]
 pub(crate) struct Server {
     agent: Agent,
     pub(crate) url: String,
+    /// If it is one of a bucket: requests for it are signed.
+    object: Option<Object>,
 }
 
 /// What a server says about a file: all answers have to say the same.
@@ -40,11 +43,13 @@ impl fmt::Display for Validator {
 }
 
 impl Server {
-    pub(crate) fn new(url: &str, options: &Options) -> Self {
+    pub(crate) fn new(url: &str, options: &Options) -> Result<Self, Error> {
+        let object = url.starts_with("s3://").then(|| options.s3.object(url)).transpose()?;
+        let address = object.as_ref().map_or_else(|| url.to_owned(), Object::address);
         let stall = Some(options.stall);
         let config = Agent::config_builder();
         // No proxy leads to this machine itself.
-        let config = if is_local(url) { config.proxy(None) } else { config };
+        let config = if is_local(&address) { config.proxy(None) } else { config };
         let agent = config
             .user_agent(concat!("polychord/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
@@ -54,7 +59,7 @@ impl Server {
             .timeout_per_read(stall)
             .build()
             .into();
-        Self { agent, url: url.to_owned() }
+        Ok(Self { agent, url: url.to_owned(), object })
     }
 
     /// Asks for the first `most` bytes of a file that is not known yet.
@@ -97,9 +102,10 @@ impl Server {
         validator: Option<&Validator>,
     ) -> Result<Response<Body>, Error> {
         let last = end.saturating_sub(1);
+        let address = self.object.as_ref().map_or_else(|| self.url.clone(), Object::address);
         let request = self
             .agent
-            .get(&self.url)
+            .get(&address)
             .header("range", format!("bytes={start}-{last}"))
             .header("accept-encoding", "identity");
         let request = match validator {

@@ -1,5 +1,6 @@
 //! Files on a server that behaves, or does not.
 
+mod s3;
 mod server;
 
 use std::time::Duration;

@@ -18,7 +18,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use polychord_plan::Printable;
+use polychord_plan::{LayerHash, Printable};
 
 pub use self::kind::ErrorKind;
 pub use self::layer_problem::LayerProblem;
@@ -513,6 +513,21 @@ pub enum Error {
         problem: LayerProblem,
         /// What is wrong, with the numbers.
         reason: String,
+    },
+    /// A layer has other bytes than its source or its plan says.
+    #[error(
+        "layer {layer} ({}) has the SHA-256 {found} where {expected} was expected: the file is another one, or has changed since the plan was made",
+        Printable(name)
+    )]
+    LayerChanged {
+        /// The id.
+        layer: u32,
+        /// Its name.
+        name: String,
+        /// Of what it has to be.
+        expected: Box<LayerHash>,
+        /// Of what it is.
+        found: Box<LayerHash>,
     },
     /// A plan does not hold together.
     #[error("the plan is not valid: {}", Printable(reason))]

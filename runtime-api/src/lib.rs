@@ -146,8 +146,8 @@ pub use polychord_abi as abi;
 pub use polychord_plan as plan;
 pub use polychord_plan::region::{ACTIVATIONS, EMBEDDINGS, KV, WEIGHTS};
 pub use polychord_plan::{
-    Group, Guests, Inventory, LayerId, Plan, PlannedLayer, PlannedMemory, Printable, SourceRange,
-    Strategy, is_hidden,
+    Group, Guests, Hosts, Inventory, LayerHash, LayerId, Plan, PlannedLayer, PlannedMemory,
+    Printable, SourceRange, Strategy, is_hidden,
 };
 pub use ranks::Rank;
 pub use runtime::Runtime;

@@ -8,6 +8,7 @@
 mod barrier;
 mod messages;
 mod rank;
+mod subgroup;
 #[cfg(test)]
 mod tests;
 mod threads;
@@ -17,4 +18,4 @@ mod within;
 pub use self::rank::Rank;
 pub(crate) use self::rank::check_chunk;
 pub use self::threads::Threads;
-pub use self::transport::{Deadline, Failure, Transport};
+pub use self::transport::{Deadline, Failure, Traffic, Transport};

@@ -53,6 +53,7 @@ mod embed;
 mod error;
 mod evaluate;
 mod files;
+mod flow;
 mod fork;
 mod header;
 mod lead;
@@ -79,6 +80,7 @@ pub use embed::EmbedOptions;
 pub use error::{Error, ErrorKind, Result};
 pub use evaluate::Evaluate;
 pub use files::{open_source, open_source_mapped};
+pub use flow::Flow;
 pub use generate::{
     Budget, CancelHandle, Chat, ChatAnswer, Finish, GenerateOptions, Generation, Generator,
     Progress, Token,
@@ -95,6 +97,7 @@ pub use polychord_model::Pooling;
 pub use polychord_runtime_api::ImageRoom;
 pub use session::Session;
 pub use snapshot::{Restored, SaveOptions};
+pub use stages::Stage;
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats, TouchReport};
 pub use transformer::Transformer;
 pub use verify::{Verdict, Verifier};

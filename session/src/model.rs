@@ -9,7 +9,7 @@ use polychord_model::gguf::Gguf;
 use polychord_model::layout::{Cut, Layout};
 use polychord_model::tokenizer::Tokenizer;
 use polychord_receipts::ModelDigests;
-use polychord_runtime_api::{Plan, Source, SourceRange};
+use polychord_runtime_api::{Plan, PlannedLayer, Source, SourceRange};
 
 use crate::digests;
 use crate::error::{Error, Result};
@@ -171,6 +171,16 @@ impl Model {
         }
         let digests = digests::of_model(&self.0.source, self.layers(), &self.0.path)?;
         Ok(self.0.digests.get_or_init(|| digests))
+    }
+
+    /// The source, with the hashes of layers that a plan has.
+    pub(crate) fn expecting(&self, plan: &Plan) -> Source {
+        let layers = plan.layers.iter();
+        let hash = |layer: &PlannedLayer| {
+            let SourceRange { start, bytes, .. } = layer.source;
+            Some(((start, bytes), layer.sha256?))
+        };
+        self.0.source.expecting(layers.filter_map(hash))
     }
 
     pub(crate) fn source(&self) -> &Source {

@@ -19,6 +19,7 @@ pub use self::touch_ahead::{TouchAhead, UnknownTouchAhead};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::stages::Stage;
 
 /// How to run a model.
 ///
@@ -71,13 +72,14 @@ pub struct SessionOptions {
     /// If one fails all do, until [`Rank::renew`] is called while none of them evaluates. Answers
     /// must not be cancelled or have a deadline, which ranks would see at different times.
     pub rank: Option<Rank>,
-    /// The one stage that this session is, of a pipeline whose other stages are elsewhere: it holds its part
-    /// of the plan's guests alone, in order, and the hidden state goes from stage to stage. A plan of
-    /// `g` guests has at most `g` stages.
+    /// The one stage that this session is, of a pipeline whose other stages are elsewhere: it holds the guests
+    /// alone that the plan has on its host ([`Plan::hosts`](polychord_runtime_api::Plan::hosts)), or its part of them
+    /// in order, and the hidden state goes from stage to stage. A plan of `g` guests has at most `g` stages.
     ///
     /// As for `rank`, all of them need the same model and options, and evaluate the same tokens at the same
-    /// time. Logits are those of all stages. Not together with `rank` or more than one in `ranks`.
-    pub stage: Option<Rank>,
+    /// time. Logits are those of all stages. With `rank` or more than one in `ranks`, the ranks of each stage
+    /// divide the rows of its products ([`Stage::of`]).
+    pub stage: Option<Stage>,
     /// Whether attention and feed-forward are timed apart, see [`Phases`](crate::Phases). It
     /// takes two calls of the guest for each block, in place of one for all of them.
     pub profile: bool,
@@ -181,8 +183,8 @@ impl SessionOptions {
 
     /// Sets the one stage that this session is, of a pipeline whose others are elsewhere.
     #[must_use]
-    pub fn stage(mut self, stage: impl Into<Option<Rank>>) -> Self {
-        self.stage = stage.into();
+    pub fn stage(mut self, stage: impl Into<Stage>) -> Self {
+        self.stage = Some(stage.into());
         self
     }
 
@@ -213,10 +215,6 @@ impl SessionOptions {
         let is_one_of_several = self.rank.is_some() || self.stage.is_some();
         let may_choose = self.memory_bytes.is_none() && !is_paged && !is_one_of_several;
         let here = self.ranks.of(model, engine, may_choose)?;
-        if self.stage.is_some() && (here > 1 || self.rank.is_some()) {
-            let reason = "a stage of a pipeline has one rank: give neither a rank nor more ranks";
-            return Err(Error::Plan { reason: reason.into() });
-        }
         let all = self.rank.as_ref().map_or(1, Rank::count).saturating_mul(here);
         check_ranks(u32::try_from(all).unwrap_or(u32::MAX), model)?;
         Ok(here)

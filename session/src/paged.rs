@@ -8,7 +8,7 @@ use std::time::Duration;
 use polychord_abi::PAGE;
 use polychord_model::layout::{Layout, Part};
 use polychord_runtime_api::{
-    LayerId, Pager, PagerStats, PlannedLayer, PlannedMemory, Policy, Runtime, SourceRange,
+    LayerId, Pager, PagerStats, PlannedLayer, PlannedMemory, Policy, Runtime, Source, SourceRange,
     UnorderedLayers,
 };
 
@@ -52,7 +52,7 @@ impl Paged {
     /// Makes the window of a guest that holds some blocks.
     pub(crate) fn new(
         runtime: &mut dyn Runtime,
-        model: &Model,
+        (model, source): (&Model, &Source),
         layout: &Layout,
         (memory, layers): (&PlannedMemory, &[&PlannedLayer]),
         policy: Policy,
@@ -90,7 +90,7 @@ impl Paged {
             head.extend(of(Part::Embedding));
         }
         let unordered = UnorderedLayers::new(unordered, room(&blocks, &ordered, layers));
-        let source = model.source().clone();
+        let source = source.clone();
         let pager =
             Pager::with_unordered(runtime, source, ordered, unordered, memory.bytes, policy)?;
         let embedding = of(Part::Embedding);

@@ -1,5 +1,6 @@
 //! The guests of one rank, and the way of a batch through them.
 
+mod flow;
 mod step;
 
 use std::time::{Duration, Instant};
@@ -22,6 +23,8 @@ use crate::stats::load_report::LoadReport;
 use crate::stats::profile::{Phases, Profile, timed};
 use crate::stats::session_stats::{GuestStats, SessionStats};
 use crate::touch::{Known, Trial};
+
+pub(crate) use flow::Station;
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {
@@ -73,7 +76,7 @@ impl Pipeline {
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
         let plan = &setup.placed.plan;
-        let stages = setup.stage.map(|rank| Stages::new(rank, setup)).transpose()?;
+        let stages = setup.stage.map(|stage| Stages::new(stage, setup)).transpose()?;
         let mut shards = Vec::new();
         for guest in 0..plan.guests() {
             let owner = stages.as_ref().and_then(|stages| stages.elsewhere(guest));
@@ -90,7 +93,7 @@ impl Pipeline {
             shards,
             route,
             batch: setup.batch as usize,
-            rank: setup.rank.or(setup.stage).cloned(),
+            rank: setup.rank.or_else(|| stages.as_ref()?.link()).cloned(),
             unfinished: false,
             profile: Profile::default(),
             phases: Phases::default(),
@@ -121,7 +124,10 @@ impl Pipeline {
         let done = compute(self);
         let Some(rank) = &self.rank else { return done };
         match done {
-            Ok(()) => Ok(timed(&mut self.phases.ranks, || rank.finish())?),
+            Ok(()) => timed(&mut self.phases.ranks, || match &self.stages {
+                Some(stages) => stages.finish(),
+                None => Ok(rank.finish()?),
+            }),
             Err(error) => {
                 rank.stop(&error);
                 Err(error)
@@ -314,8 +320,9 @@ impl Pipeline {
                     let (hidden, carried) = out.split_at_mut(hidden);
                     from.here().map_or(Ok(()), |from| from.read_rows(hidden, carried))
                 };
-                let shared = timed(&mut self.phases.ranks, || stages.share(owner, bytes, fill))?;
-                if let Place::Here(to) = to {
+                let way = [owner, to.owner(stages)];
+                let shared = timed(&mut self.phases.ranks, || stages.pass(way, bytes, fill))?;
+                if let (Place::Here(to), Some(shared)) = (to, shared) {
                     let (hidden, carried) = shared.split_at(hidden);
                     to.write_rows(hidden, carried)?;
                 }

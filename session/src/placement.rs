@@ -9,7 +9,7 @@ mod placed;
 mod placer;
 mod sizes;
 
-use polychord_runtime_api::Capabilities;
+use polychord_runtime_api::{Capabilities, Hosts};
 
 pub use self::placed::Placed;
 use self::placer::Placer;
@@ -38,5 +38,36 @@ impl Model {
     /// [`Error::Runtime`]: crate::Error::Runtime
     pub fn place(&self, options: &SessionOptions, engine: &Capabilities) -> Result<Placed> {
         Placer::new(self, options, engine)?.place(options)
+    }
+
+    /// Divides the layers over several hosts, each of which has as few guests as have room, or as many as
+    /// [`Placement::Sharded32`](crate::Placement::Sharded32) says. The plan names the host of each guest
+    /// ([`Plan::hosts`](polychord_runtime_api::Plan::hosts)); sessions that are its stages take it by
+    /// [`Placement::Planned`](crate::Placement::Planned).
+    ///
+    /// ```no_run
+    /// # use polychord_runtime_api::{Engine, Hosts};
+    /// use polychord_session::{Error, Model, SessionOptions};
+    ///
+    /// fn explain(model: &Model, engine: &dyn Engine) -> Result<(), Error> {
+    ///     let hosts = Hosts::OfBytes(vec![16 << 30, 32 << 30]);
+    ///     let placed = model.place_on(&hosts, &SessionOptions::new(), engine.capabilities())?;
+    ///     println!("{:?}", placed.plan.hosts);
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`place`](Self::place), and [`Error::Runtime`](crate::Error::Runtime) if hosts have not the
+    /// memory, or there are more than parts of the model. Placements other than `auto` and `sharded32` are
+    /// [`Error::Plan`](crate::Error::Plan).
+    pub fn place_on(
+        &self,
+        hosts: &Hosts,
+        options: &SessionOptions,
+        engine: &Capabilities,
+    ) -> Result<Placed> {
+        Placer::new(self, options, engine)?.place_on(hosts, options)
     }
 }

@@ -109,6 +109,11 @@ impl RankPool {
         self.compute(|first| first.eval(tokens, position, result))
     }
 
+    /// The one rank that is here, if there is one alone.
+    pub(crate) fn only(&mut self) -> Option<&mut Pipeline> {
+        self.others.is_empty().then_some(&mut self.first)
+    }
+
     /// Whether [`step`](Self::step) can take a token of that one's sequence.
     pub(crate) fn steps_with(&self, other: &Self) -> bool {
         self.first.steps_with(&other.first) && self.others.len() == other.others.len()

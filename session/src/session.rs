@@ -19,6 +19,7 @@ use crate::placement::Placed;
 use crate::prefix::{self, Given, Shared};
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
+use crate::stages::Stage;
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::Profile;
@@ -108,6 +109,7 @@ impl Session {
         let setup = Setup {
             module: &**module,
             model,
+            source: &model.expecting(&placed.plan),
             layout: model.layout_of(&placed.plan)?,
             placed: &placed,
             guests: &Held::by_guest(&placed.plan),
@@ -262,6 +264,34 @@ impl Session {
     /// It was computed.
     pub(crate) fn end_step(&mut self, token: u32) {
         self.tokens.push(token);
+        self.has_logits = true;
+    }
+
+    /// Tokens are about to be computed, stage by stage. Returns the position of the first.
+    pub(crate) fn begin_tokens(&mut self, tokens: &[u32]) -> Result<u32> {
+        if self.model.config().is_encoder() {
+            return Err(Error::Encoder);
+        }
+        self.check(tokens)?;
+        if !self.can_go_on() {
+            let reason = "a sequence that has to be evaluated again does not go through stages with others: evaluate or reset it before";
+            return Err(Error::Plan { reason: reason.into() });
+        }
+        self.has_logits = false;
+        let position = self.position();
+        // No more than the context.
+        let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
+        self.reach(position, end);
+        Ok(position)
+    }
+
+    /// They were computed.
+    pub(crate) fn end_tokens(&mut self, tokens: &[u32]) {
+        self.tokens.extend_from_slice(tokens);
+    }
+
+    /// What follows the last of them is known.
+    pub(crate) const fn set_has_logits(&mut self) {
         self.has_logits = true;
     }
 
@@ -628,7 +658,8 @@ impl Session {
 
     /// The rank that its options say it is.
     pub(crate) fn given_rank(&self, operation: &'static str) -> Result<&Rank> {
-        let given = self.options.rank.as_ref().or(self.options.stage.as_ref());
+        let stage = self.options.stage.as_ref();
+        let given = stage.map_or(self.options.rank.as_ref(), Stage::all);
         given.ok_or(Error::NoRank { operation })
     }
 

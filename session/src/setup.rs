@@ -3,11 +3,12 @@
 use polychord_model::descriptor::Settings;
 use polychord_model::layout::Layout;
 use polychord_model::{Activations, CacheType};
-use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank};
+use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank, Source};
 
 use crate::model::Model;
 use crate::options::{SessionOptions, TouchAhead};
 use crate::placement::Placed;
+use crate::stages::Stage;
 
 /// A memory of a plan, and the layers in it.
 pub(crate) struct Held<'a> {
@@ -30,6 +31,8 @@ impl<'a> Held<'a> {
 pub(crate) struct Setup<'a> {
     pub(crate) module: &'a dyn Module,
     pub(crate) model: &'a Model,
+    /// Its bytes, and what the plan says that they are.
+    pub(crate) source: &'a Source,
     pub(crate) layout: &'a Layout,
     pub(crate) placed: &'a Placed,
     /// What each guest of the plan has.
@@ -47,7 +50,7 @@ pub(crate) struct Setup<'a> {
     /// Which of several ranks its guests are.
     pub(crate) rank: Option<&'a Rank>,
     /// Which of several stages this process is.
-    pub(crate) stage: Option<&'a Rank>,
+    pub(crate) stage: Option<&'a Stage>,
 }
 
 impl Setup<'_> {

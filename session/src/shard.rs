@@ -13,13 +13,12 @@ use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{
     Image, LayerSpec, LoadMethod, MemoryKind, MemorySpec, MemoryStats, PlannedLayer, PlannedMemory,
-    Rank, RegionSpec, Runtime, Value,
+    Rank, RegionSpec, Runtime, Source, Value,
 };
 
 use crate::caches::{Caches, ImageRows};
 use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
-use crate::model::Model;
 use crate::paged::Paged;
 use crate::prefix::Given;
 use crate::setup::{Held, Setup};
@@ -80,7 +79,7 @@ impl Shard {
         report: &mut LoadReport,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Self> {
-        let Setup { module, model, layout, placed, guests, limits, rank, .. } = *setup;
+        let Setup { module, model, source, layout, placed, guests, limits, rank, .. } = *setup;
         let no_guest = || Error::Plan { reason: format!("it has no guest {guest}") };
         let mut runtime = module.instantiate(limits.get(guest as usize).ok_or_else(no_guest)?)?;
         if let Some(rank) = rank {
@@ -119,9 +118,10 @@ impl Shard {
                 let held = (*memory, &layers[..]);
                 let blocks = blocks.clone();
                 let policy = placed.policy;
-                paged = Some(Paged::new(&mut *runtime, model, layout, held, policy, blocks)?);
+                let weights = (model, source);
+                paged = Some(Paged::new(&mut *runtime, weights, layout, held, policy, blocks)?);
             } else {
-                load(&mut *runtime, model, memory, layers, report, progress)?;
+                load(&mut *runtime, source, memory, layers, report, progress)?;
             }
         }
         if !placed.is_flat() {
@@ -530,7 +530,7 @@ fn create(runtime: &mut dyn Runtime, planned: &PlannedMemory) -> Result<u64> {
 /// Makes a memory, registers its layers, and loads them all.
 fn load(
     runtime: &mut dyn Runtime,
-    model: &Model,
+    source: &Source,
     planned: &PlannedMemory,
     layers: &[&PlannedLayer],
     report: &mut LoadReport,
@@ -538,8 +538,8 @@ fn load(
 ) -> Result<()> {
     let memory = runtime.create_memory64(&spec(planned))?;
     for layer in layers {
-        let PlannedLayer { source, offset, .. } = layer;
-        runtime.register_layer(LayerSpec::of(source, model.source(), memory, *offset))?;
+        let PlannedLayer { source: range, offset, .. } = layer;
+        runtime.register_layer(LayerSpec::of(range, source, memory, *offset))?;
         let loaded = runtime.load_layer(layer.source.id)?;
         match loaded.method {
             LoadMethod::Mapped => report.mapped += 1,

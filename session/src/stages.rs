@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use polychord_runtime_api::Rank;
+use polychord_runtime_api::{Plan, Rank};
 
 use crate::error::{Error, Result};
 use crate::setup::Setup;
@@ -21,10 +21,97 @@ pub(crate) enum Place {
     },
 }
 
+/// One stage of a pipeline of several hosts: which one, and how it reaches the others.
+///
+/// A rank alone is a stage of one process. Where a stage has several ranks, which divide the rows of its products
+/// ([`SessionOptions::rank`](crate::SessionOptions::rank)), the first of them in each stage has a link to the others.
+///
+/// ```
+/// use polychord_runtime_api::Rank;
+/// use polychord_session::Stage;
+///
+/// // Four processes as two stages of two ranks each.
+/// let all = Rank::group(4)?;
+/// let places: Vec<_> = all.iter().map(|rank| Stage::of(rank, 2)).collect::<Result<_, _>>()?;
+/// let numbers = places.iter().map(|(stage, rank)| (stage.index(), rank.as_ref().map(Rank::index)));
+/// assert!(numbers.eq([(0, Some(0)), (0, Some(1)), (1, Some(0)), (1, Some(1))]));
+/// # Ok::<(), polychord_runtime_api::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stage {
+    index: usize,
+    count: usize,
+    /// To the first ranks of the other stages.
+    link: Option<Rank>,
+    /// All ranks of all stages.
+    all: Option<Rank>,
+}
+
+impl Stage {
+    /// A rank's place among the ranks of so many stages, which have as many ranks each: its stage, and its
+    /// rank within that, if it has more than one.
+    ///
+    /// # Errors
+    ///
+    /// [`RankCount`](polychord_runtime_api::Error::RankCount) if stages would not have as many ranks each.
+    pub fn of(all: &Rank, stages: usize) -> polychord_runtime_api::Result<(Self, Option<Rank>)> {
+        let (asked, limit) = (all.count(), Rank::MAX);
+        let each = asked.checked_div(stages).filter(|each| each * stages == asked && *each > 0);
+        let each = each.ok_or(polychord_runtime_api::Error::RankCount { asked, limit })?;
+        let index = all.index() / each;
+        let whole = Some(all.clone());
+        if each == 1 {
+            let link = whole.clone();
+            return Ok((Self { index, count: stages, link, all: whole }, None));
+        }
+        let first: Vec<_> = (0..stages).map(|stage| stage * each).collect();
+        let is_first = all.index().is_multiple_of(each);
+        let link = is_first.then(|| all.subgroup(&first)).transpose()?;
+        let team: Vec<_> = (index * each..(index + 1) * each).collect();
+        Ok((Self { index, count: stages, link, all: whole }, Some(all.subgroup(&team)?)))
+    }
+
+    /// A stage without others, to see what it takes: it computes its part, of hidden states that are zeros
+    /// where another stage would have sent them. What it computes means nothing.
+    #[must_use]
+    pub const fn rehearsal(index: usize, count: usize) -> Self {
+        Self { index, count, link: None, all: None }
+    }
+
+    /// Its number, from 0.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// All ranks of all stages.
+    pub(crate) const fn all(&self) -> Option<&Rank> {
+        self.all.as_ref()
+    }
+}
+
+impl From<Rank> for Stage {
+    fn from(rank: Rank) -> Self {
+        let (index, count) = (rank.index(), rank.count());
+        Self { index, count, link: Some(rank.clone()), all: Some(rank) }
+    }
+}
+
 /// This process as a stage, and what it has of the others.
 pub(crate) struct Stages {
-    rank: Rank,
-    guests: usize,
+    index: usize,
+    count: usize,
+    link: Option<Rank>,
+    /// The ranks of this stage.
+    team: Option<Rank>,
+    /// The stage of each guest.
+    owners: Vec<usize>,
     /// Of the hidden state of one token.
     pub(crate) hidden_bytes: usize,
     /// Of what goes with it, which is nothing in most networks.
@@ -60,27 +147,25 @@ impl Place {
     /// The stage that has it.
     pub(crate) fn owner(&self, stages: &Stages) -> usize {
         match self {
-            Self::Here(_) => stages.rank.index(),
+            Self::Here(_) => stages.index,
             Self::There { owner, .. } => *owner,
         }
     }
 }
 
 impl Stages {
-    pub(crate) fn new(rank: &Rank, setup: &Setup<'_>) -> Result<Self> {
-        let guests = setup.placed.plan.guests() as usize;
-        let stages = rank.count();
-        if stages > guests {
-            let reason = format!(
-                "it has {guests} guests, too few for {stages} stages: use the placement sharded32 with {stages} memories or more"
-            );
-            return Err(Error::Plan { reason });
-        }
+    pub(crate) fn new(stage: &Stage, setup: &Setup<'_>) -> Result<Self> {
+        let plan = &setup.placed.plan;
         let config = setup.model.config();
         let bytes = |numbers: u32| numbers as usize * size_of::<f32>();
+        let team = setup.rank.cloned();
+        let speaks = team.as_ref().is_none_or(|team| team.index() == 0);
         Ok(Self {
-            rank: rank.clone(),
-            guests,
+            index: stage.index,
+            count: stage.count,
+            link: stage.link.clone().filter(|_| speaks),
+            team,
+            owners: owners(plan, stage.count)?,
             hidden_bytes: bytes(config.dim),
             carried_bytes: bytes(config.carried()),
             logit_bytes: bytes(config.vocab),
@@ -88,10 +173,58 @@ impl Stages {
         })
     }
 
-    /// The stage that has a guest, if it is not this one: neighbors stay together.
+    /// The stage that has a guest, if it is not this one.
     pub(crate) fn elsewhere(&self, guest: u32) -> Option<usize> {
-        let owner = guest as usize * self.rank.count() / self.guests;
-        Some(owner).filter(|owner| *owner != self.rank.index())
+        self.owners.get(guest as usize).copied().filter(|owner| *owner != self.index)
+    }
+
+    /// The number of this stage.
+    pub(crate) const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// How many stages there are.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How this rank reaches other stages, if it does.
+    pub(crate) const fn link(&self) -> Option<&Rank> {
+        self.link.as_ref()
+    }
+
+    /// Whether other ranks compute the same stage.
+    pub(crate) const fn has_team(&self) -> bool {
+        self.team.is_some()
+    }
+
+    /// Gives one stage the bytes that another has, which `fill` writes there and nowhere else; none for the
+    /// stages that have nothing to do with it.
+    pub(crate) fn pass(
+        &mut self,
+        [from, to]: [usize; 2],
+        bytes: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    ) -> Result<Option<&[u8]>> {
+        if self.index != from && self.index != to {
+            return Ok(None);
+        }
+        self.shared.resize(bytes, 0);
+        if self.index == from {
+            if let Some(link) = &self.link {
+                fill(&mut self.shared)?;
+                link.send_to(to, &self.shared)?;
+            }
+            return Ok(None);
+        }
+        if let Some(link) = &self.link {
+            link.receive_from(from, &mut self.shared, bytes)?;
+            check_length(self.shared.len(), bytes, from)?;
+        }
+        if let Some(team) = &self.team {
+            team.broadcast_from(0, &mut self.shared)?;
+        }
+        Ok(Some(&self.shared))
     }
 
     /// Gives all stages the bytes that one of them has, which `fill` writes there and nowhere else.
@@ -100,11 +233,33 @@ impl Stages {
         owner: usize,
         bytes: usize,
         fill: impl FnOnce(&mut [u8]) -> Result<()>,
-    ) -> Result<&[u8]> {
+    ) -> Result<()> {
         self.shared.resize(bytes, 0);
         fill(&mut self.shared)?;
-        self.rank.broadcast_from(owner, &mut self.shared)?;
-        Ok(&self.shared)
+        if let Some(link) = &self.link {
+            link.broadcast_from(owner, &mut self.shared)?;
+        }
+        if let Some(team) = &self.team {
+            team.broadcast_from(0, &mut self.shared)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all ranks of all stages have finished.
+    pub(crate) fn finish(&self) -> Result<()> {
+        if let Some(link) = &self.link {
+            link.finish()?;
+        }
+        if let Some(team) = &self.team {
+            team.finish()?;
+        }
+        Ok(())
+    }
+
+    /// Sets the logits of the sequence.
+    pub(crate) fn set_shared(&mut self, bytes: &[u8]) {
+        self.shared.clear();
+        self.shared.extend_from_slice(bytes);
     }
 
     /// What was shared last.
@@ -116,4 +271,35 @@ impl Stages {
     pub(crate) fn continue_from(&mut self, other: &Self) {
         self.shared.clone_from(&other.shared);
     }
+}
+
+/// The stage of each guest of a plan: its host, or as many guests for each as for the others, neighbors together.
+fn owners(plan: &Plan, stages: usize) -> Result<Vec<usize>> {
+    let guests = plan.guests() as usize;
+    if !plan.hosts.is_empty() {
+        let hosts = plan.host_count() as usize;
+        if hosts != stages {
+            let reason = format!(
+                "it is for {hosts} hosts, and there are {stages} stages: start as many processes for each host, or make a plan for {stages} hosts"
+            );
+            return Err(Error::Plan { reason });
+        }
+        return Ok(plan.hosts.iter().map(|host| *host as usize).collect());
+    }
+    if stages > guests {
+        let reason = format!(
+            "it has {guests} guests, too few for {stages} stages: use the placement sharded32 with {stages} memories or more"
+        );
+        return Err(Error::Plan { reason });
+    }
+    Ok((0..guests).map(|guest| guest * stages / guests).collect())
+}
+
+/// That a stage has sent as much as this one takes.
+pub(crate) fn check_length(found: usize, expected: usize, from: usize) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let reason = format!("stage {from} has sent {found} bytes where {expected} were expected");
+    Err(Error::Plan { reason })
 }

@@ -23,7 +23,7 @@ impl Terms {
         let placed = session.placed();
         let paged = placed.plan.memories.iter().any(|memory| memory.paged);
         // Stages hold parts of one plan; ranks may each have their own.
-        let plan = || format!("of {:?}", placed.plan.memories);
+        let plan = || format!("of {:?} on {:?}", placed.plan.memories, placed.plan.hosts);
         let stages = options.stage.as_ref().map_or_else(|| "none".to_owned(), |_| plan());
         let config = session.model().config();
         // Of each block, in a few bytes.

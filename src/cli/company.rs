@@ -8,9 +8,11 @@ mod mpi;
 mod mpi;
 
 use std::path::Path;
+use std::time::Duration;
 
 use polychord::api::Rank;
-use polychord::model::{Session, SessionOptions};
+use polychord::model::{Flow, Placement, Session, SessionOptions, Stage};
+use serde_json::{Value, json};
 
 use super::Failure;
 use mpi::Job;
@@ -22,7 +24,7 @@ struct Member {
     // Dropped first: it uses the job.
     rank: Rank,
     job: Job,
-    /// Whether processes are stages, and not ranks of one network.
+    /// Whether each process is a stage, if no plan names hosts.
     stages: bool,
 }
 
@@ -41,14 +43,31 @@ impl Company {
         self.0.as_ref().is_none_or(|member| member.rank.index() == 0)
     }
 
-    /// Makes a session's options those of a rank; the context is what rank 0 needs.
-    pub(crate) fn prepare(&self, options: &mut SessionOptions) -> Result<(), Failure> {
-        let Some(Member { rank, stages, .. }) = &self.0 else { return Ok(()) };
+    /// Makes the context of a session what rank 0 needs.
+    pub(crate) fn agree_on_context(&self, options: &mut SessionOptions) -> Result<(), Failure> {
+        let Some(Member { rank, .. }) = &self.0 else { return Ok(()) };
         let mut context = options.context.unwrap_or_default().to_le_bytes().to_vec();
         rank.broadcast(&mut context, size_of::<u32>())?;
         options.context = context.first_chunk().map(|context| u32::from_le_bytes(*context));
-        let place = if *stages { &mut options.stage } else { &mut options.rank };
-        *place = Some(rank.clone());
+        Ok(())
+    }
+
+    /// Makes a session's options those of a rank, or of a stage.
+    pub(crate) fn prepare(&self, options: &mut SessionOptions) -> Result<(), Failure> {
+        let Some(Member { rank, stages, .. }) = &self.0 else { return Ok(()) };
+        let hosts = match &options.placement {
+            Placement::Planned(plan) if !plan.hosts.is_empty() => Some(plan.host_count() as usize),
+            _ => stages.then(|| rank.count()),
+        };
+        let Some(hosts) = hosts else {
+            options.rank = Some(rank.clone());
+            return Ok(());
+        };
+        let (stage, team) = Stage::of(rank, hosts).map_err(|_| {
+            let processes = rank.count();
+            format!("{processes} processes cannot be divided over {hosts} hosts: start as many for each host")
+        })?;
+        (options.stage, options.rank) = (Some(stage), team);
         Ok(())
     }
 
@@ -76,6 +95,43 @@ impl Company {
         Ok(())
     }
 
+    /// Whether there are other processes which are no stages.
+    pub(crate) fn has_ranks_alone(&self, session: &Session) -> bool {
+        self.0.as_ref().is_some_and(|member| !member.stages)
+            && session.placed().plan.hosts.is_empty()
+    }
+
+    /// What each process has exchanged with others: all of them call it, at the end.
+    pub(crate) fn traffic(&self) -> Result<Vec<Value>, Failure> {
+        let Some(Member { rank, .. }) = &self.0 else { return Ok(Vec::new()) };
+        let own = rank.traffic();
+        let waited = u64::try_from(own.waited.as_micros()).unwrap_or(u64::MAX);
+        let numbers = [own.messages, own.sent_bytes, own.received_bytes, waited];
+        let object = |(rank, [messages, sent, received, waited]): (usize, [u64; 4])| {
+            json!({
+                "rank": rank,
+                "messages": messages,
+                "sent_bytes": sent,
+                "received_bytes": received,
+                "waited_ms": Duration::from_micros(waited).as_secs_f64() * 1e3,
+            })
+        };
+        let all = exchange(rank, numbers)?;
+        Ok(all.into_iter().enumerate().map(object).collect())
+    }
+
+    /// Which part of the time each process was busy for: all of them call it.
+    pub(crate) fn tell_of(&self, flow: &Flow) -> Result<Vec<f64>, Failure> {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let own = [micros(flow.busy), micros(flow.took)];
+        let all = match &self.0 {
+            Some(Member { rank, .. }) => exchange(rank, own)?,
+            None => vec![own],
+        };
+        let seconds = |micros: u64| Duration::from_micros(micros).as_secs_f64();
+        Ok(all.into_iter().map(|[busy, took]| seconds(busy) / seconds(took).max(1e-9)).collect())
+    }
+
     /// Ends this process's part. If it has failed, or another one has, all of them end with one error.
     pub(crate) fn end(self, done: Result<(), Failure>) -> Result<(), Failure> {
         let Some(Member { rank, job, .. }) = &self.0 else { return done };
@@ -91,4 +147,16 @@ impl Company {
             }
         }
     }
+}
+
+/// Numbers of each process.
+fn exchange<const N: usize>(rank: &Rank, own: [u64; N]) -> Result<Vec<[u64; N]>, Failure> {
+    let bytes = own.map(u64::to_le_bytes);
+    let all = rank.exchange(bytes.as_flattened(), N * size_of::<u64>())?;
+    let numbers = |bytes: Vec<u8>| {
+        let (words, _) = bytes.as_chunks::<8>();
+        let mut words = words.iter().map(|word| u64::from_le_bytes(*word));
+        std::array::from_fn(|_| words.next().unwrap_or_default())
+    };
+    Ok(all.into_iter().map(numbers).collect())
 }

@@ -42,6 +42,23 @@ pub(crate) fn plan(plan: &Plan) -> String {
     out
 }
 
+/// One line for each host of a plan, with what its guests need; nothing if it names no hosts.
+pub(crate) fn hosts(plan: &Plan, guest_needs: &[u64]) -> String {
+    let mut out = String::new();
+    if plan.hosts.is_empty() {
+        return out;
+    }
+    for host in 0..plan.host_count() {
+        let guests = plan.hosts.iter().zip(guest_needs).filter(|(of, _)| **of == host);
+        let (count, needs) = guests
+            .fold((0, 0_u64), |(count, sum), (_, needs)| (count + 1, sum.saturating_add(*needs)));
+        let noun = if count == 1 { "guest" } else { "guests" };
+        let needs = size::bytes(needs);
+        _ = writeln!(out, "host {host}: {count} {noun}, {needs} with cache and activations");
+    }
+    out
+}
+
 /// Bytes of a memory's layers; of a memory without layers, its size.
 fn total(memory: &PlannedMemory, layers: &[&PlannedLayer]) -> u64 {
     match layers.iter().map(|layer| layer.source.bytes).sum() {

@@ -7,15 +7,17 @@ mod isolate;
 mod output;
 mod profile;
 mod prompt_cache;
+mod rehearse;
 mod report;
 mod room;
+mod sequences;
 mod stats;
 mod travel;
 
 use std::time::{Duration, Instant};
 
 use polychord::hub::Progress as _;
-use polychord::model::{Generation, Model, Session, SessionOptions, Transformer};
+use polychord::model::{Generation, Model, Placement, Session, SessionOptions, Stage, Transformer};
 
 use super::company::Company;
 use super::load::open;
@@ -61,7 +63,13 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let chosen = args.load.choose(named.as_deref().ok(), args.use_of(&placement));
     let (model, version) = match &named {
         Ok(path) => (open(path, chosen.load)?, None),
-        Err(url) => args.find.open_web(url).map(|(model, version)| (model, Some(version)))?,
+        Err(url) => {
+            let plan = match &placement {
+                Placement::Planned(plan) => Some(plan),
+                _ => None,
+            };
+            args.find.open_web(url, plan).map(|(model, version)| (model, Some(version)))?
+        }
     };
     let path = model.path().to_owned();
     let opened = start.elapsed();
@@ -74,7 +82,15 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let compiled = compiling.elapsed();
     let mut options = session_options(&model, args, prompt.len(), placement);
     shorten(&mut options, &model, args, prompt.len(), engine.capabilities());
+    company.agree_on_context(&mut options)?;
+    if let Some(hosts) = args.hosts.hosts()? {
+        let placed = model.place_on(&hosts, &options, engine.capabilities())?;
+        options.placement = Placement::Planned(placed.plan);
+    }
     company.prepare(&mut options)?;
+    if let Some(host) = args.rehearse {
+        options.stage = Some(rehearsal(&options.placement, host)?);
+    }
     let mut cache =
         args.prompt_cache.as_deref().map(|path| PromptCache::read(path, &model)).transpose()?;
     let kept = match &mut cache {
@@ -88,9 +104,26 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     };
     company.agree(&session, version, args.plan.as_deref())?;
     let ready = start.elapsed();
+    if args.sequences > 1 && company.has_ranks_alone(&session) {
+        return Err(Failure::usage(
+            "--sequences goes with --stages or --hosts, or with one process: leave --mpi out",
+        ));
+    }
     let Some(beginning) = beginning else {
-        return Ok(session.follow()?);
+        if args.sequences > 1 {
+            return sequences::follow(session, args, company);
+        }
+        session.follow()?;
+        company.traffic()?;
+        return Ok(());
     };
+    if args.rehearse.is_some() {
+        return rehearse::run(session, &prompt, args, ready);
+    }
+    if args.sequences > 1 {
+        let tokenizer = model.tokenizer().ok();
+        return sequences::lead(session, tokenizer, &prompt, args, company);
+    }
     company.lead(&mut session)?;
 
     let mut recorder = Recorder::new(args)?;
@@ -124,6 +157,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let (tokens, answer) = (generation.tokens().to_vec(), generation.state());
     let finish = generation.finish().cloned();
     session.dismiss()?;
+    let traffic = company.traffic()?;
     output.finish()?;
     let saved = travel::save(args, &session, tokens, answer, &beginning, &output.text)?;
     receiver.finish(args, saved)?;
@@ -140,6 +174,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         touched: session.report().touch_ahead,
         context: session.context(),
         ranks: session.ranks(),
+        traffic,
         prompt,
         cached,
         ids: output.ids,
@@ -162,9 +197,23 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         profile::print(&report)?;
     }
     match args.stats {
-        Some(format) => stats::print(format, &session),
+        Some(format) => stats::print(format, &session, &report.traffic),
         None => Ok(()),
     }
+}
+
+/// One host of a plan, without the others.
+fn rehearsal(placement: &Placement, host: u32) -> Result<Stage, Failure> {
+    let hosts = match placement {
+        Placement::Planned(plan) => plan.host_count(),
+        _ => 1,
+    };
+    if hosts < 2 || host >= hosts {
+        return Err(Failure::usage(format!(
+            "--rehearse names one of {hosts} hosts, from 0: give --hosts, or a --plan that names hosts"
+        )));
+    }
+    Ok(Stage::rehearsal(host as usize, hosts as usize))
 }
 
 fn load(

@@ -11,6 +11,7 @@ mod engine;
 mod engines;
 mod failure;
 mod generate;
+mod hosts;
 mod inspect;
 #[cfg(target_os = "linux")]
 mod isolated;

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use polychord::api::{Plan, PlannedLayer};
 use polychord::hub::{Hub, ModelRef};
 use polychord::model::Model;
-use polychord_remote::Options;
+use polychord_remote::{Options, RangeDigest, S3};
 
 use super::Failure;
 use super::progress::TerminalBar;
@@ -31,7 +32,7 @@ impl FromStr for ModelArg {
     type Err = polychord::hub::Error;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.starts_with("https://") || text.starts_with("http://") {
+        if ["https://", "http://", "s3://"].iter().any(|scheme| text.starts_with(scheme)) {
             return Ok(Self::Web(text.to_owned()));
         }
         text.parse().map(Self::Named)
@@ -57,13 +58,25 @@ impl FindArgs {
         })
     }
 
-    /// Opens a file on a server, of which the header is read, and what tells its version from others.
-    pub(crate) fn open_web(self, url: &str) -> Result<(Model, String), Failure> {
+    /// Opens a file on a server, of which the header is read, and what tells its version from others. Layers have
+    /// to have the hashes that a plan says.
+    pub(crate) fn open_web(
+        self,
+        url: &str,
+        plan: Option<&Plan>,
+    ) -> Result<(Model, String), Failure> {
         if self.offline {
             return Err(Failure::usage(format!("{url} is on a server, and --offline was given")));
         }
         let cache = Hub::new()?.cache_dir().join("remote");
-        let file = polychord_remote::open(url, &Options::new().cache(cache, KEPT))?;
+        let digests = plan.iter().flat_map(|plan| &plan.layers).filter_map(digest);
+        let options = Options::new().cache(cache, KEPT).s3(S3::from_env());
+        let file = polychord_remote::open(url, &digests.fold(options, Options::digest))?;
         Ok((Model::from_source(url, file.source)?, file.version))
     }
+}
+
+/// What the bytes of a planned layer have to be, if the plan says so.
+fn digest(layer: &PlannedLayer) -> Option<RangeDigest> {
+    Some(RangeDigest::new(layer.source.start, layer.source.bytes, layer.sha256?.0))
 }

@@ -8,6 +8,7 @@ use polychord::model::{CacheType, Model, SessionOptions};
 
 use super::choice::choice;
 use super::engine::EngineArgs;
+use super::hosts::HostsArgs;
 use super::model::FindArgs;
 use super::placement::PlacementArgs;
 use super::predict::PredictArgs;
@@ -41,6 +42,14 @@ pub(crate) struct Args {
     cache_type: CacheType,
 
     #[command(flatten)]
+    hosts: HostsArgs,
+
+    /// Write the SHA-256 of each layer into the plan: a layer with other bytes is refused whenever it is
+    /// loaded. Reads all of them
+    #[arg(long)]
+    digests: bool,
+
+    #[command(flatten)]
     predict: PredictArgs,
 }
 
@@ -51,16 +60,23 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let model = args.model.clone().unwrap_or_default();
     let model = Model::open(args.find.find(&model)?)?;
     if args.predict.predict {
-        return args.predict.print(&model);
+        return args.predict.print(&model, args.hosts.hosts.unwrap_or(2));
     }
     let mut options = SessionOptions::default();
     options.placement = placement;
     options.context = args.context;
     options.cache_type = args.cache_type;
-    let placed = model.place(&options, engine.capabilities())?;
+    let mut placed = match args.hosts.hosts()? {
+        Some(hosts) => model.place_on(&hosts, &options, engine.capabilities())?,
+        None => model.place(&options, engine.capabilities())?,
+    };
+    if args.digests {
+        model.hash_layers(&mut placed.plan)?;
+    }
     let mut out = Plain::new(std::io::stdout().lock());
     writeln!(out, "{}: {}\n", placed.name, placed.reason)?;
     write!(out, "{}", draw::plan(&placed.plan))?;
+    write!(out, "{}", draw::hosts(&placed.plan, &placed.guest_needs))?;
     if let Some(path) = &args.output {
         let text = serde_json::to_string_pretty(&placed.plan)?;
         std::fs::write(path, text + "\n")

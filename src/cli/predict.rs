@@ -16,9 +16,10 @@ pub(crate) struct PredictArgs {
     #[arg(long, requires = "rate")]
     pub(crate) predict: bool,
 
-    /// How many hosts, for --predict
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=1024))]
-    hosts: u32,
+    /// Hosts in each stage of a pipeline, for --predict: all of --hosts divide rows if it is not given, and
+    /// with 1 each host is a stage
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    hosts_per_stage: Option<u32>,
 
     /// Bits per second of a host's link, for --predict: 1Gbit, 10Gbit
     #[arg(long, value_name = "RATE", default_value = "10Gbit", value_parser = parse_link)]
@@ -47,6 +48,10 @@ struct Cost {
     gathers: u64,
     /// Bytes of results that are gathered.
     results: u64,
+    /// How often a stage waits for the one before it, or all for the last.
+    passes: u64,
+    /// Bytes of what goes from stage to stage.
+    passed: u64,
 }
 
 /// In each block: heads, what attention gives, the inner part of the feed-forward, and its result.
@@ -58,41 +63,76 @@ const PIECE: u64 = 128 << 10;
 
 impl PredictArgs {
     /// Prints what is to be expected.
-    pub(crate) fn print(&self, model: &Model) -> Result<(), Failure> {
+    pub(crate) fn print(&self, model: &Model, hosts: u32) -> Result<(), Failure> {
         let Some(rate) = self.rate.filter(|rate| rate.as_u64() > 0) else {
             return Err(Failure::usage("--predict needs a --rate of more than 0"));
         };
-        let cost = Cost::of(model, self.hosts);
-        let hosts = f64::from(self.hosts);
-        let compute = float(cost.weights) / hosts / float(rate.as_u64());
-        let others = (hosts - 1.0) / hosts;
-        let transfer = float(cost.results) * others * 8.0 / self.link;
-        let waits = if self.hosts == 1 { 0.0 } else { float(cost.gathers) };
-        let latency = waits * self.latency.as_secs_f64();
-        let overhead = waits * self.overhead.as_secs_f64();
-        let total = compute + transfer + latency + overhead;
+        let each = self.hosts_per_stage.unwrap_or(hosts);
+        if each > hosts || !hosts.is_multiple_of(each) {
+            let reason = format!("{hosts} hosts cannot be divided into stages of {each}");
+            return Err(Failure::usage(reason));
+        }
+        let stages = hosts / each;
+        let cost = Cost::of(model, each, stages);
+        let time = Time::of(&cost, self, float(rate.as_u64()), each);
         let mut out = Plain::new(std::io::stdout().lock());
-        writeln!(out, "{} hosts, a token after the other", self.hosts)?;
+        let groups =
+            if each == hosts { String::new() } else { format!(", {stages} stages of {each}") };
+        writeln!(out, "{hosts} hosts{groups}, a token after the other")?;
         let line =
             |name: &str, time: f64, of: String| format!("{name:>10}  {:>9.2} ms  {of}", time * 1e3);
-        let weights = size::bytes(cost.weights / u64::from(self.hosts));
-        writeln!(
-            out,
-            "{}",
-            line("compute", compute, format!("{weights} of weights on each host"))
-        )?;
+        let weights = size::bytes(cost.weights / u64::from(hosts));
+        let weights = format!("{weights} of weights on each host");
+        writeln!(out, "{}", line("compute", time.compute, weights))?;
         let results = format!("{} of results for each host", size::bytes(cost.results));
-        writeln!(out, "{}", line("transfer", transfer, results))?;
-        writeln!(out, "{}", line("latency", latency, format!("{waits} gathers")))?;
-        writeln!(out, "{}", line("overhead", overhead, String::new()).trim_end())?;
-        writeln!(out, "{}", line("total", total, format!("{:.2} tokens/s", 1.0 / total)))?;
+        writeln!(out, "{}", line("transfer", time.transfer, results))?;
+        let waits = format!("{} gathers, {} messages between stages", cost.gathers, cost.passes);
+        writeln!(out, "{}", line("latency", time.latency, waits))?;
+        writeln!(out, "{}", line("overhead", time.overhead, String::new()).trim_end())?;
+        let total = time.total();
+        let speed = format!("{:.2} tokens/s", 1.0 / total);
+        writeln!(out, "{}", line("total", total, speed))?;
+        if stages > 1 {
+            // Each stage works on another sequence; what goes on is on its way meanwhile.
+            let all = 1.0 / (total / f64::from(stages));
+            writeln!(out, "{:>10}  {all:.2} tokens/s of {stages} sequences or more", "together")?;
+        }
         Ok(())
     }
 }
 
+/// How long the parts of a token take, in seconds.
+struct Time {
+    compute: f64,
+    transfer: f64,
+    latency: f64,
+    overhead: f64,
+}
+
+impl Time {
+    fn of(cost: &Cost, args: &PredictArgs, rate: f64, each: u32) -> Self {
+        let each = f64::from(each);
+        let others = (each - 1.0) / each;
+        let waits = float(cost.gathers + cost.passes);
+        let bits = (float(cost.results) * others + float(cost.passed)) * 8.0;
+        // Stages compute one after the other, the hosts of a stage at the same time.
+        Self {
+            compute: float(cost.weights) / each / rate,
+            transfer: bits / args.link,
+            latency: waits * args.latency.as_secs_f64(),
+            overhead: waits * args.overhead.as_secs_f64(),
+        }
+    }
+
+    fn total(&self) -> f64 {
+        self.compute + self.transfer + self.latency + self.overhead
+    }
+}
+
 impl Cost {
-    /// That of a model on several hosts. Of experts, all are counted, though few are used for a token.
-    fn of(model: &Model, hosts: u32) -> Self {
+    /// That of a model on stages of several hosts each. Of experts, all are counted, though few are used for a
+    /// token.
+    fn of(model: &Model, each: u32, stages: u32) -> Self {
         let config = model.config();
         let embedding =
             model.layers().first().filter(|_| !config.tied).map_or(0, |layer| layer.bytes);
@@ -100,13 +140,23 @@ impl Cost {
         let [blocks, dim, ffn, vocab] =
             [config.blocks, config.dim, config.ffn, config.vocab].map(u64::from);
         let heads = u64::from(config.heads) * u64::from(config.head_dim);
-        let pieces = |floats: u64| (floats * 4).div_ceil(u64::from(hosts)).div_ceil(PIECE).max(1);
+        let pieces = |floats: u64| (floats * 4).div_ceil(u64::from(each)).div_ceil(PIECE).max(1);
         let block = pieces(ffn) + GATHERS - 1;
-        Self {
-            weights: all - embedding,
-            gathers: blocks * block + pieces(vocab) + MORE - 1,
-            results: (blocks * (heads + 2 * dim + ffn) + vocab) * 4,
-        }
+        let (gathers, results) = match each {
+            1 => (0, 0),
+            _ => (
+                blocks * block + pieces(vocab) + MORE - 1,
+                (blocks * (heads + 2 * dim + ffn) + vocab) * 4,
+            ),
+        };
+        let between = u64::from(stages - 1);
+        let logits = (vocab * 4).div_ceil(PIECE);
+        let (passes, passed) = match stages {
+            1 => (0, 0),
+            // The hidden state from stage to stage, the logits, the end, and the next job.
+            _ => (between + logits + MORE - 1, (between * dim + vocab) * 4),
+        };
+        Self { weights: all - embedding, gathers, results, passes, passed }
     }
 }
 

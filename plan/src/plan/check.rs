@@ -9,7 +9,7 @@ use crate::range::{MAX_BYTES, PAGE, check_range};
 
 impl Plan {
     /// Checks that every layer has a place of its own, within its memory, and that guests are
-    /// numbered without gaps. Takes time in proportion to the size of the plan (and the logarithm
+    /// numbered without gaps, as are hosts. Takes time in proportion to the size of the plan (and the logarithm
     /// of it), whatever is in it.
     ///
     /// # Errors
@@ -19,6 +19,7 @@ impl Plan {
         version::check(self.version).map_err(invalid)?;
         self.check_counts()?;
         self.check_memories()?;
+        self.check_hosts()?;
         let mut ids = Vec::with_capacity(self.layers.len());
         for layer in &self.layers {
             let problem = |problem| invalid(format!("{} {problem}", layer.source.name));
@@ -105,6 +106,30 @@ impl Plan {
             }
         }
         Ok(())
+    }
+
+    /// Checks that each guest has a host, and each host a guest.
+    fn check_hosts(&self) -> Result<()> {
+        let (named, guests) = (self.hosts.len(), self.guests() as usize);
+        if named == 0 {
+            return Ok(());
+        }
+        if named != guests {
+            return Err(invalid(format!("it names a host for {named} guests, and has {guests}")));
+        }
+        let mut used = vec![false; guests];
+        for (guest, host) in self.hosts.iter().enumerate() {
+            let Some(used) = used.get_mut(*host as usize) else {
+                let most = format!("{guests} guests are on {guests} hosts at most");
+                return Err(invalid(format!("guest {guest} is on host {host}, but {most}")));
+            };
+            *used = true;
+        }
+        let gap = used.iter().take(self.host_count() as usize).position(|used| !used);
+        match gap {
+            Some(gap) => Err(invalid(format!("host {gap} has no guest, but later ones have"))),
+            None => Ok(()),
+        }
     }
 
     fn check_layer(&self, layer: &PlannedLayer) -> Result<&PlannedMemory, String> {

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::LayerId;
+use crate::{LayerHash, LayerId};
 
 fn sources(ranges: &[(u64, u64)]) -> Vec<SourceRange> {
     let source = |(id, (start, bytes)): (u32, &(u64, u64))| SourceRange {
@@ -61,6 +61,52 @@ fn a_bad_plan_is_found_out() {
 }
 
 #[test]
+fn hashes_of_layers_are_written_and_read() {
+    let mut plan = Plan::resident(sources(&[(0, PAGE), (5, 7)])).unwrap();
+    plan.layers[1].sha256 = Some(LayerHash([0x5a; 32]));
+    let text = serde_json::to_string(&plan).unwrap();
+    let hash = "5a".repeat(32);
+    assert!(text.contains(&format!(r#""offset":65541,"sha256":"{hash}"}}]"#)), "{text}");
+    assert_eq!(Plan::from_json(&text).unwrap(), plan);
+    for wrong in ["", "5a", &"5A".repeat(32), &"5a".repeat(33), &"é".repeat(32)] {
+        let error = Plan::from_json(&text.replace(&hash, wrong)).unwrap_err().to_string();
+        assert!(error.contains("SHA-256 has 64 digits"), "{error}");
+    }
+}
+
+#[test]
+fn hosts_of_guests_are_checked() {
+    let mut plan = Plan::empty();
+    for guest in 0..4 {
+        plan.push(guest, PlannedMemory::WEIGHTS, sources(&[(0, 10)])).unwrap();
+    }
+    let check = |hosts: &[u32]| {
+        let plan = Plan { hosts: hosts.to_vec(), ..plan.clone() };
+        plan.validate().map(|()| plan.host_count()).map_err(|error| error.to_string())
+    };
+    assert_eq!(check(&[]), Ok(1));
+    assert_eq!(check(&[0, 0, 1, 2]), Ok(3));
+    assert_eq!(check(&[2, 1, 0, 0]), Ok(3));
+    for (hosts, says) in [
+        (&[0, 0, 0][..], "a host for 3 guests, and has 4"),
+        (&[0; 5], "a host for 5 guests, and has 4"),
+        (&[0, 0, 2, 2], "host 1 has no guest"),
+        (&[1, 1, 1, 1], "host 0 has no guest"),
+        (&[0, 1, 2, 1_000_000_000], "guest 3 is on host 1000000000, but 4 guests"),
+        (&[0, u32::MAX, 2, 3], "guest 1 is on host 4294967295"),
+    ] {
+        let error = check(hosts).unwrap_err();
+        assert!(error.contains(says), "{error}");
+    }
+    let text = serde_json::to_string(&Plan { hosts: vec![0, 0, 1, 1], ..plan.clone() }).unwrap();
+    assert!(text.ends_with(r#","hosts":[0,0,1,1]}"#), "{text}");
+    assert_eq!(Plan::from_json(&text).unwrap().host_of(2), 1);
+    for hosts in [r#"[0,0,1,-1]"#, r#"[0,0,1,4294967296]"#, r#"{"0":1}"#, "4"] {
+        assert!(Plan::from_json(&text.replace("[0,0,1,1]", hosts)).is_err(), "{hosts}");
+    }
+}
+
+#[test]
 fn a_plan_is_for_one_model() {
     let layers = sources(&[(100, 5000), (70_000, 80_000)]);
     let plan = Plan::resident(layers.clone()).unwrap();
@@ -114,7 +160,7 @@ fn large_plans(count: u32) -> Vec<(&'static str, Plan)> {
     };
     let one = || memories(&|_| 0, count)[..1].to_vec();
     let last = count - 1;
-    let plan = |memories, layers| Plan { version: Plan::VERSION, memories, layers };
+    let plan = Plan::new;
     vec![
         ("sound", plan(one(), layers(&|n| (n, 0, n.into())))),
         ("reversed", plan(one(), layers(&|n| (last - n, 0, (last - n).into())))),

@@ -152,6 +152,32 @@ fn many_groups_are_planned_at_once_or_refused() {
     assert!(error.to_string().contains("1260000 layers"), "{error}");
 }
 
+#[test]
+fn hosts_have_as_much_as_their_memory() {
+    let guests = Strategy::ByLayer(Guests::OfBytes(4 * PAGE));
+    let plan = |sizes: &[u64], hosts: &Hosts| guests.plan_on(&weights(sizes), hosts);
+    let equal = plan(&[1, 1, 1, 1, 1, 1], &Hosts::Equal(3)).unwrap();
+    assert_eq!((equal.host_count(), &equal.hosts[..]), (3, &[0, 1, 2][..]));
+    // Three pages of weights for each guest, and one beside them.
+    let pages = |sizes: &[u64]| Hosts::OfBytes(sizes.iter().map(|size| size * PAGE).collect());
+    let plan_of = plan(&[2, 2, 2, 2, 2, 2], &pages(&[6, 20])).unwrap();
+    let on = |host| plan_of.hosts.iter().filter(|it| **it == host).count();
+    assert_eq!((on(0), on(1)), (1, 5));
+    assert!(plan_of.memories.iter().all(|memory| memory.bytes <= 3 * PAGE));
+    let numbers: Vec<_> = plan_of.layers.iter().map(|layer| layer.source.id.0).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4, 5]);
+    // What is beside weights counts for each guest.
+    let error = plan(&[2, 2, 2, 2], &pages(&[6, 5])).unwrap_err().to_string();
+    assert!(error.contains("--host-memory") && error.contains(&(12 * PAGE).to_string()), "{error}");
+    assert!(plan(&[2, 2, 2, 2], &pages(&[6, 6])).is_ok());
+    for hosts in [Hosts::Equal(0), Hosts::Equal(5), Hosts::OfBytes(vec![]), Hosts::Equal(1 << 40)] {
+        let error = plan(&[2, 2, 2, 2], &hosts).unwrap_err().to_string();
+        assert!(error.contains("4 parts cannot be divided over"), "{error}");
+    }
+    let all = Hosts::OfBytes(vec![u64::MAX; 3]);
+    assert_eq!(plan(&[1, 1, 1], &all).unwrap().host_count(), 3);
+}
+
 /// The least largest sum, by trying every way to split.
 fn best(sizes: &[u64], parts: usize) -> u64 {
     if parts == 1 {
@@ -190,4 +216,42 @@ proptest! {
         prop_assert!(best(&all, guests) <= room);
         prop_assert!(guests == 1 || best(&all, guests - 1) > room);
     }
+
+    /// No other runs leave the fullest host less filled, as far as a millionth of it can be told.
+    #[test]
+    fn the_fullest_host_is_as_little_filled_as_can_be(
+        sizes in prop::collection::vec(1_u64..60, 1..9),
+        memory in prop::collection::vec(100_u64..1000, 1..4),
+    ) {
+        let bytes: Vec<_> = memory.iter().map(|pages| pages * PAGE).collect();
+        let hosts = Hosts::OfBytes(bytes);
+        let plan = Strategy::ByLayer(Guests::Exactly(1)).plan_on(&weights(&sizes), &hosts);
+        if memory.len() > sizes.len() {
+            prop_assert!(plan.is_err());
+            return Ok(());
+        }
+        // A page beside the weights of each.
+        let filled = |pages: u64, host: usize| (pages + 1) as f64 / memory[host] as f64;
+        let best = fullest(&sizes, 0, memory.len(), &filled);
+        match plan {
+            Ok(plan) => {
+                let fullest = pages(&plan).into_iter().enumerate();
+                let fullest = fullest.map(|(host, pages)| filled(pages, host)).fold(0.0, f64::max);
+                prop_assert!(fullest <= best + 2e-6, "{fullest} {best}");
+            }
+            Err(_) => prop_assert!(best > 1.0 - 2e-6),
+        }
+    }
+}
+
+/// The least filling of the fullest host, by trying every way to split.
+fn fullest(sizes: &[u64], host: usize, hosts: usize, filled: &dyn Fn(u64, usize) -> f64) -> f64 {
+    if host + 1 == hosts {
+        return filled(sizes.iter().sum(), host);
+    }
+    let cut = |at: usize| {
+        let own = filled(sizes[..at].iter().sum(), host);
+        own.max(fullest(&sizes[at..], host + 1, hosts, filled))
+    };
+    (1..=sizes.len() + host + 1 - hosts).map(cut).fold(f64::MAX, f64::min)
 }

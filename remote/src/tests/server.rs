@@ -22,6 +22,8 @@ pub(super) struct Behavior {
     pub(super) cut: Option<usize>,
     /// Sends more than the range, without a length.
     pub(super) more: usize,
+    /// Whether a request may be answered, given its target and its host.
+    pub(super) allows: Option<fn(&str, &str) -> bool>,
     /// How far the range that is sent is from the one that was asked for.
     pub(super) shift: usize,
 }
@@ -38,6 +40,7 @@ impl Behavior {
             failing_status: None,
             cut: None,
             more: 0,
+            allows: None,
             shift: 0,
         }
     }
@@ -102,7 +105,11 @@ fn serve(
             .ok()?;
         return Some(());
     }
-    let it = it.clone();
+    let mut it = it.clone();
+    let target = lines.first()?.split(' ').nth(1)?;
+    if it.allows.is_some_and(|allows| !allows(target, &header("host").unwrap_or_default())) {
+        it.status = 403;
+    }
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     let first = first.parse::<usize>().ok()? + it.shift;
     let end = (last.parse::<usize>().ok()? + it.shift + 1).min(it.body.len());

@@ -53,7 +53,10 @@ impl Error {
             Self::RanksDisagree { .. } | Self::RankStopped { .. } | Self::RankBusy { .. } => {
                 ErrorKind::Ranks
             }
-            Self::Truncated { .. } | Self::NotAFile { .. } | Self::Io { .. } => ErrorKind::Io,
+            Self::Truncated { .. }
+            | Self::NotAFile { .. }
+            | Self::LayerChanged { .. }
+            | Self::Io { .. } => ErrorKind::Io,
             Self::Panic { .. } => ErrorKind::Bug,
         }
     }
@@ -116,7 +119,9 @@ impl Error {
             Self::OutOfRange { .. } | Self::BadChunk { .. } | Self::RanksDisagree { .. } => {
                 code::INVALID_RANGE
             }
-            Self::Truncated { .. } | Self::Io { .. } => code::READ_FAILED,
+            Self::Truncated { .. } | Self::LayerChanged { .. } | Self::Io { .. } => {
+                code::READ_FAILED
+            }
             Self::PointerOverflow { .. } => code::POINTER_OVERFLOW,
             Self::PointerOutOfBounds { .. } => code::POINTER_OUT_OF_BOUNDS,
             _ => code::INTERNAL,

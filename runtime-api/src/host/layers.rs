@@ -4,7 +4,8 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use polychord_abi::PAGE;
-use polychord_plan::LayerId;
+use polychord_plan::{LayerHash, LayerId};
+use sha2::{Digest as _, Sha256};
 
 use super::{ANY_KIND, Host, State};
 use crate::layers::layer::{CopyReason, Layer, LayerSpec, LoadMethod, LoadedLayer};
@@ -15,6 +16,16 @@ use crate::memory::segment::LinearMemories;
 use crate::memory::space::Memories;
 use crate::memory::stats::MemoryId;
 use crate::{Error, Result};
+
+/// Compares a layer with what it has to be.
+fn compare(spec: &LayerSpec, expected: LayerHash, found: Sha256) -> Result<()> {
+    let found = LayerHash(found.finalize().into());
+    if found == expected {
+        return Ok(());
+    }
+    let (layer, name) = (spec.id.0, spec.name.clone());
+    Err(Error::LayerChanged { layer, name, expected: expected.into(), found: found.into() })
+}
 
 /// Smaller layers may lie far apart, where huge pages would use more memory than they have bytes.
 const WORTH_HUGE_PAGES: u64 = 1 << 20;
@@ -103,6 +114,19 @@ impl Host {
                     at.want_huge_pages();
                 }
                 self.copy(&mut at, layer, read)?;
+            }
+        }
+        if let Some(expected) = layer.expected {
+            let mut hash = Sha256::new();
+            at.each(|place, _| {
+                hash.update(place.bytes());
+                Ok(())
+            })?;
+            if let Err(changed) = compare(&layer.spec, expected, hash) {
+                self.clear(&mut at, &layer.spec, &layer.watches)?;
+                layer.watches.clear();
+                layer.loaded = None;
+                return Err(changed);
             }
         }
         layer.reason = reason;
@@ -271,8 +295,17 @@ impl Host {
             self.counters.read(bytes);
         } else {
             let LayerSpec { source, source_offset, .. } = &layer.spec;
-            self.view
-                .fill(guest, 0, to, |skip, part| source.read_at(source_offset + skip, part))?;
+            let mut hash = layer.expected.map(|expected| (expected, Sha256::new()));
+            self.view.fill(guest, 0, to, |skip, part| {
+                source.read_at(source_offset + skip, part)?;
+                if let Some((_, hash)) = &mut hash {
+                    hash.update(part);
+                }
+                Ok(())
+            })?;
+            if let Some((expected, hash)) = hash {
+                compare(&layer.spec, expected, hash)?;
+            }
             self.counters.load(bytes, false, start.elapsed());
         }
         Ok(bytes)

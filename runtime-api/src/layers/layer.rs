@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use polychord_abi::PAGE;
 use polychord_plan::range::check_range;
-use polychord_plan::{LayerId, SourceRange};
+use polychord_plan::{LayerHash, LayerId, SourceRange};
 use serde::Serialize;
 
 use crate::error::{Error, LayerProblem, Result};
@@ -218,6 +218,8 @@ pub(crate) struct Layers {
 pub(crate) struct Layer {
     pub(crate) spec: LayerSpec,
     pub(crate) loaded: Option<LoadMethod>,
+    /// What its bytes have to be, if that is known.
+    pub(crate) expected: Option<LayerHash>,
     /// If it is copied: why.
     pub(crate) reason: Option<CopyReason>,
     /// If it is mapped: whether it still has its pages, for each part of it that is in a memory of the
@@ -246,6 +248,7 @@ impl Layers {
         memory_bytes: u64,
         extent: u64,
     ) -> Result<()> {
+        let expected = spec.source.expected(spec.source_offset, spec.bytes);
         let spec = spec.in_its_part();
         if let Err((problem, reason)) = self.check(&spec, memory_bytes, extent) {
             let LayerSpec { id, name, .. } = spec;
@@ -254,7 +257,10 @@ impl Layers {
         let first = spec.offset / PAGE;
         let last = (spec.offset + spec.bytes).div_ceil(PAGE);
         self.by_place.insert((spec.memory, first), (last, spec.id));
-        self.by_id.insert(spec.id, Layer { spec, loaded: None, reason: None, watches: Vec::new() });
+        self.by_id.insert(
+            spec.id,
+            Layer { spec, loaded: None, expected, reason: None, watches: Vec::new() },
+        );
         Ok(())
     }
 

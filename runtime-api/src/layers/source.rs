@@ -2,11 +2,14 @@
 
 mod regular;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use polychord_plan::LayerHash;
 
 use crate::layers::compressed::CompressedStore;
 use crate::layers::ranges::ByteRanges;
@@ -25,7 +28,10 @@ use crate::{Error, Result};
 /// # Ok::<(), polychord_runtime_api::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Source(Arc<Kind>);
+pub struct Source(Arc<Kind>, Option<Arc<Hashes>>);
+
+/// SHA-256 of ranges, by their first byte and their length.
+type Hashes = BTreeMap<(u64, u64), LayerHash>;
 
 #[derive(Debug)]
 enum Kind {
@@ -80,13 +86,13 @@ impl Source {
     /// Bytes in memory; they are always copied.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self(Arc::new(Kind::Bytes(bytes)))
+        Self::of(Kind::Bytes(bytes))
     }
 
     /// Bytes that are somewhere else, such as on a server; they are always copied.
     #[must_use]
     pub fn from_ranges(ranges: impl ByteRanges + 'static) -> Self {
-        Self(Arc::new(Kind::Ranges(Box::new(ranges))))
+        Self::of(Kind::Ranges(Box::new(ranges)))
     }
 
     /// Several sources as one, as a model that is split over several files: each with the byte at
@@ -117,7 +123,35 @@ impl Source {
             let operation = "join a source behind others";
             end = next.ok_or(Error::OutOfRange { operation, offset, len, size: end })?;
         }
-        Ok(Self(Arc::new(Kind::Parts(parts))))
+        Ok(Self::of(Kind::Parts(parts)))
+    }
+
+    /// The source with the SHA-256 of ranges, each a first byte and a length. A layer that is one of them is
+    /// compared each time that it is loaded, and refused if it has other bytes.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Source;
+    /// use polychord_runtime_api::plan::LayerHash;
+    ///
+    /// let source = Source::from_bytes(vec![0; 100]);
+    /// // A layer of these ten bytes is not loaded: they have another hash.
+    /// let source = source.expecting([((0, 10), LayerHash([0; 32]))]);
+    /// # let _ = source;
+    /// ```
+    #[must_use]
+    pub fn expecting(&self, hashes: impl IntoIterator<Item = ((u64, u64), LayerHash)>) -> Self {
+        let mut all = self.1.as_deref().cloned().unwrap_or_default();
+        all.extend(hashes);
+        Self(self.0.clone(), (!all.is_empty()).then(|| Arc::new(all)))
+    }
+
+    /// What the bytes of a range have to be.
+    pub(crate) fn expected(&self, offset: u64, bytes: u64) -> Option<LayerHash> {
+        self.1.as_ref()?.get(&(offset, bytes)).copied()
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self(Arc::new(kind), None)
     }
 
     /// The sources that it was [`joined`](Self::joined) from, with the byte at which each begins; of
@@ -148,7 +182,7 @@ impl Source {
     /// Bytes of which no more than `whole` are read before reading fails.
     #[cfg(test)]
     pub(crate) fn broken(len: u64, whole: usize) -> Self {
-        Self(Arc::new(Kind::Broken { len, whole }))
+        Self::of(Kind::Broken { len, whole })
     }
 
     /// Bytes that no file has: zeros, until host or guest write to a layer of them. When such a layer is released, what was written is compressed (zstd) into memory of the host,
@@ -162,7 +196,7 @@ impl Source {
     /// second is refused, in several the caller sees to it; a second one has zeros.
     #[must_use]
     pub fn anonymous(bytes: u64, room: u64) -> Self {
-        Self(Arc::new(Kind::Anonymous(CompressedStore::new(bytes, room))))
+        Self::of(Kind::Anonymous(CompressedStore::new(bytes, room)))
     }
 
     /// Memory of the host that compressed layers take now.
@@ -344,7 +378,7 @@ impl Source {
     fn open_file(path: &Path, mapped: bool) -> Result<Self> {
         let file = regular::open(path)?;
         let len = file_len(&file, path)?;
-        Ok(Self(Arc::new(Kind::File { file, path: path.to_owned(), len, mapped })))
+        Ok(Self::of(Kind::File { file, path: path.to_owned(), len, mapped }))
     }
 }
 

@@ -128,22 +128,62 @@ impl Barrier {
             if let Some(failure) = &state.failure {
                 break Err(failure.clone());
             }
-            let left =
-                deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
-            state = match (left, deadline) {
-                (Some(Duration::ZERO), Some(Deadline { limit, .. })) => {
-                    let failure = Failure::waited(rank, limit);
-                    self.fail_locked(&mut state, failure);
-                    continue;
-                }
-                (Some(left), _) => {
-                    self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-                }
-                (None, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-            };
+            state = self.sleep_once(state, rank, deadline);
         };
         state.sleepers -= 1;
         result
+    }
+
+    /// Sleeps until something changes. A deadline that has come is a failure.
+    fn sleep_once<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        rank: u32,
+        deadline: Option<Deadline>,
+    ) -> MutexGuard<'a, State> {
+        let left = deadline.map(|deadline| deadline.at.saturating_duration_since(Instant::now()));
+        match (left, deadline) {
+            (Some(Duration::ZERO), Some(Deadline { limit, .. })) => {
+                self.fail_locked(&mut state, Failure::waited(rank, limit));
+                state
+            }
+            (Some(left), _) => {
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            }
+            (None, _) => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+
+    /// Waits until something is so that other ranks change, who then [wake](Self::wake) all.
+    pub(super) fn wait_until(
+        &self,
+        rank: u32,
+        deadline: Option<Deadline>,
+        mut is_so: impl FnMut() -> bool,
+    ) -> Result<(), Failure> {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        let mut state = self.state();
+        state.sleepers += 1;
+        let done = loop {
+            if let Some(failure) = &state.failure {
+                break Err(failure.clone());
+            }
+            if is_so() {
+                break Ok(());
+            }
+            state = self.sleep_once(state, rank, deadline);
+        };
+        state.sleepers -= 1;
+        drop(state);
+        self.exit();
+        done
+    }
+
+    /// Lets those who wait look again.
+    pub(super) fn wake(&self) {
+        if self.state().sleepers > 0 {
+            self.changed.notify_all();
+        }
     }
 
     /// Stops all, unless that has happened before.
@@ -171,9 +211,9 @@ impl Barrier {
         self.fail_locked(&mut state, failure);
     }
 
-    /// Begins anew, if all ranks are still there and one has failed. If ranks are busy, nothing
-    /// happens, and the error is how many are.
-    pub(super) fn renew(&self) -> Result<(), usize> {
+    /// Begins anew, if all ranks are still there and one has failed: `forget` what was not taken. If ranks are
+    /// busy, nothing happens, and the error is how many are.
+    pub(super) fn renew(&self, forget: impl FnOnce()) -> Result<(), usize> {
         let mut state = self.state();
         if state.gone || state.failure.is_none() {
             return Ok(());
@@ -182,6 +222,7 @@ impl Barrier {
         // sees the failure, or it comes after all that follows.
         match self.busy.load(Ordering::SeqCst) {
             0 => {
+                forget();
                 self.arrived.store(0, Ordering::Relaxed);
                 state.failure = None;
                 self.failed.store(false, Ordering::SeqCst);

@@ -1,5 +1,6 @@
 //! Messages of any length, made of exchanges whose sizes all ranks know.
 
+use crate::ranks::threads;
 use crate::ranks::transport::Transport;
 use crate::{Error, Result};
 
@@ -71,10 +72,5 @@ fn checked(over: &dyn Transport, rank: usize, len: &[u8], most: usize) -> Result
 }
 
 fn too_long(over: &dyn Transport, other: usize, len: usize, most: usize) -> Error {
-    Error::RanksDisagree {
-        rank: over.rank() as usize,
-        does: format!("takes at most {most} bytes of a rank"),
-        other,
-        other_does: format!("brings {len}"),
-    }
+    threads::too_long(over.rank() as usize, most, other, len)
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::ranks::messages;
+use crate::ranks::subgroup::Subgroup;
 use crate::ranks::threads::Threads;
-use crate::ranks::transport::{Deadline, Failure, Transport};
+use crate::ranks::transport::{Deadline, Failure, Traffic, Transport};
 use crate::ranks::within::Within;
 use crate::{Error, Result, TrapKind};
 
@@ -95,6 +96,26 @@ impl Rank {
         Within::group(&Process(process.clone()), count)?.into_iter().map(Self::over).collect()
     }
 
+    /// Some ranks of a group as a group of their own, numbered in the order of `members`, of which this one
+    /// is one. Each of them makes it; failures are those of the whole group, and errors name ranks by their
+    /// numbers in it.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Rank;
+    ///
+    /// let ranks = Rank::group(4)?;
+    /// let pair = ranks[3].subgroup(&[1, 3])?;
+    /// assert_eq!((pair.index(), pair.count()), (1, 2));
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankNumber`] if a member does not exist or comes twice, or this rank is none of them.
+    pub fn subgroup(&self, members: &[usize]) -> Result<Self> {
+        Self::over(Subgroup::new(Process(self.clone()), members)?)
+    }
+
     /// The rank that a transport says it is.
     ///
     /// # Errors
@@ -136,6 +157,51 @@ impl Rank {
     #[must_use]
     pub fn exchange_time(&self) -> Duration {
         Duration::from_nanos(self.0.exchange_nanos.load(Ordering::Relaxed))
+    }
+
+    /// What it has exchanged with others so far, as far as its transport counts it.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.0.transport.traffic()
+    }
+
+    /// Sends bytes to one other rank, which takes them by [`receive_from`](Self::receive_from), in the order in
+    /// which they were sent. It waits only if that one is far behind.
+    ///
+    /// ```
+    /// use polychord_runtime_api::Rank;
+    ///
+    /// let ranks = Rank::group(2)?;
+    /// ranks[0].send_to(1, b"state")?;
+    /// let mut state = Vec::new();
+    /// ranks[1].receive_from(0, &mut state, 100)?;
+    /// assert_eq!(state, b"state");
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::RankNumber`] if there is no other rank of this number, and [`Error::RankStopped`] if one has
+    /// failed, or the transport carries no such messages.
+    pub fn send_to(&self, to: usize, bytes: &[u8]) -> Result<()> {
+        self.or_stop(self.other(to).and_then(|to| self.0.transport.send(to, bytes, None)))
+    }
+
+    /// Replaces `into` by the next bytes that another rank has sent to this one.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`send_to`](Self::send_to), and [`Error::RanksDisagree`] if there are more than `most`.
+    pub fn receive_from(&self, from: usize, into: &mut Vec<u8>, most: usize) -> Result<()> {
+        let from = self.other(from);
+        self.or_stop(from.and_then(|from| self.0.transport.receive(from, into, most, None)))
+    }
+
+    /// The number of another rank.
+    fn other(&self, number: usize) -> Result<u32> {
+        let other = u32::try_from(number).ok();
+        let other = other.filter(|other| *other < self.0.ranks && *other != self.0.rank);
+        other.ok_or(Error::RankNumber { rank: number, ranks: self.count() })
     }
 
     /// Waits until all ranks have come here: the end of what they compute together.
@@ -301,7 +367,7 @@ impl Rank {
 
 /// A rank that is a process, as its threads use it.
 #[derive(Clone)]
-struct Process(Rank);
+pub(super) struct Process(Rank);
 
 impl AsRef<dyn Transport> for Process {
     fn as_ref(&self) -> &(dyn Transport + 'static) {

@@ -430,3 +430,83 @@ fn a_thread_of_another_process_stops_all() {
     });
     assert!(results.iter().all(Result::is_err), "{results:?}");
 }
+
+#[test]
+fn messages_go_to_one_rank_in_their_order() {
+    let results = all(Rank::group(3).unwrap(), |rank| {
+        let mut got = Vec::new();
+        let next = (rank.index() + 1) % 3;
+        let before = (rank.index() + 2) % 3;
+        // More than may wait for a rank, so that the first has to take some of them.
+        for number in 0..100_u8 {
+            if rank.index() == 0 {
+                rank.send_to(next, &vec![number; number.into()])?;
+                rank.receive_from(before, &mut got, 100)?;
+            } else {
+                rank.receive_from(before, &mut got, 100)?;
+                rank.send_to(next, &got)?;
+            }
+            assert_eq!(got, vec![number; number.into()]);
+        }
+        rank.finish()?;
+        assert!(matches!(rank.send_to(rank.index(), b""), Err(Error::RankNumber { .. })));
+        Ok(())
+    });
+    assert!(results.iter().all(|result| matches!(result, Err(Error::RankStopped { .. }) | Ok(()))));
+    let results = all(Rank::group(2).unwrap(), |rank| {
+        if rank.index() == 0 {
+            rank.send_to(1, b"four")?;
+            return rank.finish();
+        }
+        rank.receive_from(0, &mut Vec::new(), 3)
+    });
+    let error = only_reason(&results, 1).to_string();
+    assert!(error.contains("brings 4") && error.contains("at most 3"), "{error}");
+}
+
+#[test]
+fn what_was_sent_before_a_failure_is_forgotten() {
+    let ranks = Rank::group(2).unwrap();
+    ranks[0].send_to(1, b"old").unwrap();
+    ranks[1].stop("no disk");
+    assert!(ranks[0].send_to(1, b"new").is_err());
+    ranks[0].renew().unwrap();
+    ranks[0].send_to(1, b"newest").unwrap();
+    let mut got = Vec::new();
+    ranks[1].receive_from(0, &mut got, 100).unwrap();
+    assert_eq!(got, b"newest");
+}
+
+#[test]
+fn some_ranks_of_a_group_are_a_group() {
+    let results = all(Rank::group(5).unwrap(), |all| {
+        let members: &[usize] = if all.index().is_multiple_of(2) { &[4, 0, 2] } else { &[1, 3] };
+        let rank = all.subgroup(members)?;
+        assert_eq!(members[rank.index()], all.index());
+        for round in 0..20 {
+            let mut bytes = vec![0; 2 * members.len() - 1];
+            let own = rank.index() * 2;
+            bytes[own] = low(all.index() + round);
+            rank.all_gather(Ok(&mut bytes), 2)?;
+            let expected = members.iter().map(|member| low(member + round));
+            assert!(bytes.iter().step_by(2).copied().eq(expected));
+            let mut said = [low(all.index())];
+            rank.broadcast_from(1, &mut said)?;
+            assert_eq!(usize::from(said[0]), members[1]);
+            rank.finish()?;
+        }
+        all.finish()?;
+        // A failure is that of all, and is named by its number among all.
+        if all.index() == 3 {
+            rank.stop("no disk");
+        }
+        rank.finish()
+    });
+    let named = |result: &Result<()>| matches!(result, Err(Error::RankStopped { rank: 3, .. }));
+    assert!(results.iter().all(named), "{results:?}");
+    let ranks = Rank::group(3).unwrap();
+    for members in [&[0, 0][..], &[1, 2], &[0, 3], &[]] {
+        let error = ranks[0].subgroup(members).unwrap_err();
+        assert!(matches!(error, Error::RankNumber { .. } | Error::RankCount { .. }), "{error}");
+    }
+}

@@ -1,8 +1,9 @@
 //! Ranks that are threads of one process.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::ranks::barrier::Barrier;
 use crate::ranks::transport::{Deadline, Failure, Transport};
@@ -32,7 +33,13 @@ struct Group {
     /// Two for each rank. Double-buffered: writers of turn n+1 never touch a slot that is read in
     /// turn n, and the barrier lets no rank be two turns ahead of another.
     slots: Box<[[RwLock<Slot>; 2]]>,
+    /// What ranks have sent to single others, who have not taken it yet.
+    mail: Mutex<Mail>,
 }
+
+/// What each rank has sent to each other one.
+#[derive(Default)]
+struct Mail(std::collections::BTreeMap<(u32, u32), VecDeque<Box<[u8]>>>);
 
 /// What a rank publishes in a turn.
 struct Slot {
@@ -46,6 +53,9 @@ enum Intent {
     Gather { chunk: u64, total: u64 },
     Finish,
 }
+
+/// How many messages of a rank may wait for another one.
+const WINDOW: usize = 64;
 
 /// Most bytes that a rank publishes at once. Longer chunks take several turns, so that no guest
 /// decides how much memory the host needs.
@@ -73,7 +83,8 @@ impl Threads {
             return Err(Error::RankCount { asked: count, limit: Self::MAX });
         };
         let slots = (0..count).map(|_| [Slot::new(), Slot::new()]).collect();
-        let group = Arc::new(Group { barrier: Barrier::new(count), first, slots });
+        let group =
+            Arc::new(Group { barrier: Barrier::new(count), first, slots, mail: Mutex::default() });
         Ok((0..ranks).map(|rank| Self { group: group.clone(), rank }).collect())
     }
 
@@ -84,6 +95,12 @@ impl Threads {
 
     fn index(&self) -> usize {
         self.rank as usize
+    }
+
+    /// Waits until there is what another rank sends or takes.
+    fn wait_until(&self, deadline: Option<Deadline>, is_so: impl FnMut() -> bool) -> Result<()> {
+        let done = self.group.barrier.wait_until(self.rank, deadline, is_so);
+        done.map_err(|failure| failure.into_error(self.group.slots.len()))
     }
 
     /// The number of a thread in errors.
@@ -176,7 +193,42 @@ impl Transport for Threads {
 
     fn renew(&self) -> Result<()> {
         let ranks = self.group.slots.len();
-        self.group.barrier.renew().map_err(|running| Error::RankBusy { running, ranks })
+        let forget = || self.group.mail().0.clear();
+        self.group.barrier.renew(forget).map_err(|running| Error::RankBusy { running, ranks })
+    }
+
+    fn send(&self, to: u32, bytes: &[u8], deadline: Option<Deadline>) -> Result<()> {
+        let key = (self.rank, to);
+        let has_room =
+            || self.group.mail().0.get(&key).is_none_or(|messages| messages.len() < WINDOW);
+        self.wait_until(deadline, has_room)?;
+        self.group.mail().0.entry(key).or_default().push_back(bytes.into());
+        self.group.barrier.wake();
+        Ok(())
+    }
+
+    fn receive(
+        &self,
+        from: u32,
+        into: &mut Vec<u8>,
+        most: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        let mut message = None;
+        self.wait_until(deadline, || {
+            let mut mail = self.group.mail();
+            message = mail.0.get_mut(&(from, self.rank)).and_then(VecDeque::pop_front);
+            message.is_some()
+        })?;
+        self.group.barrier.wake();
+        let message = message.unwrap_or_default();
+        if message.len() > most {
+            let [rank, other] = [self.rank, from].map(|rank| self.number(rank) as usize);
+            return Err(too_long(rank, most, other, message.len()));
+        }
+        into.clear();
+        into.extend_from_slice(&message);
+        Ok(())
     }
 
     fn enter(&self) {
@@ -194,7 +246,18 @@ fn piece(rank: usize, chunk: usize, done: usize, total: usize) -> Range<usize> {
     at(done)..at(done.saturating_add(PIECE).min(chunk))
 }
 
+/// That a rank has sent more than another one takes.
+pub(super) fn too_long(rank: usize, most: usize, other: usize, brings: usize) -> Error {
+    let (does, other_does) =
+        (format!("takes at most {most} bytes of a rank"), format!("brings {brings}"));
+    Error::RanksDisagree { rank, does, other, other_does }
+}
+
 impl Group {
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn slot(&self, rank: usize, turn: u64) -> &RwLock<Slot> {
         let [even, odd] = &self.slots[rank];
         if turn.is_multiple_of(2) { even } else { odd }

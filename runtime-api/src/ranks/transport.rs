@@ -89,6 +89,42 @@ pub trait Transport: Send + Sync {
         Ok(())
     }
 
+    /// Sends bytes to one other rank, which [receives](Self::receive) what this one has sent to it in order.
+    /// It need not wait for that; but a rank that is far ahead of another waits until that one has taken
+    /// something, so that no rank decides how much memory another needs.
+    ///
+    /// A transport that carries no messages of this kind, which is the default, refuses.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`all_gather`](Self::all_gather).
+    fn send(&self, to: u32, bytes: &[u8], deadline: Option<Deadline>) -> Result<()> {
+        let _ = (to, bytes, deadline);
+        Err(no_messages(self.rank(), self.ranks()))
+    }
+
+    /// Replaces `into` by the next bytes that rank `from` has [sent](Self::send) to this one.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`all_gather`](Self::all_gather); [`Error::RanksDisagree`](crate::Error::RanksDisagree)
+    /// if they are more than `most`.
+    fn receive(
+        &self,
+        from: u32,
+        into: &mut Vec<u8>,
+        most: usize,
+        deadline: Option<Deadline>,
+    ) -> Result<()> {
+        let _ = (from, into, most, deadline);
+        Err(no_messages(self.rank(), self.ranks()))
+    }
+
+    /// What this rank has exchanged with others so far; nothing if the transport does not count it.
+    fn traffic(&self) -> Traffic {
+        Traffic::default()
+    }
+
     /// Waits until all ranks have finished what they compute together.
     ///
     /// Either all ranks return from it or none does, as far as the transport can know: a session
@@ -121,6 +157,31 @@ pub trait Transport: Send + Sync {
 
     /// The call has ended.
     fn exit(&self) {}
+}
+
+/// What a rank has exchanged with others.
+///
+/// ```
+/// use polychord_runtime_api::ranks::Traffic;
+///
+/// assert_eq!(Traffic::default().sent_bytes, 0);
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Messages that it has sent.
+    pub messages: u64,
+    /// Their bytes, with what is said about them.
+    pub sent_bytes: u64,
+    /// Bytes of messages that have come.
+    pub received_bytes: u64,
+    /// How long it has waited for others.
+    pub waited: Duration,
+}
+
+fn no_messages(rank: u32, ranks: u32) -> Error {
+    let reason = "its transport carries no messages from one rank to one other";
+    Failure::new(rank, reason).into_error(ranks as usize)
 }
 
 /// When a call has to be over.

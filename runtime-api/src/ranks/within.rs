@@ -1,7 +1,7 @@
 //! Threads of several processes as ranks of one group: threads within a process, anything between them.
 
 use crate::ranks::threads::Threads;
-use crate::ranks::transport::{Deadline, Failure, Transport};
+use crate::ranks::transport::{Deadline, Failure, Traffic, Transport};
 use crate::{Error, Result};
 
 /// The transport of a thread whose group is in several processes, each with as many threads.
@@ -137,6 +137,11 @@ impl<T: AsRef<dyn Transport> + Clone + Send + Sync> Transport for Within<T> {
     fn renew(&self) -> Result<()> {
         self.process.as_ref().renew().map_err(|error| self.of_all(error))?;
         self.threads.renew().map_err(|error| self.here(error))
+    }
+
+    /// That of the process, which its first thread tells.
+    fn traffic(&self) -> Traffic {
+        if self.speaks() { self.process.as_ref().traffic() } else { Traffic::default() }
     }
 
     fn enter(&self) {

@@ -177,7 +177,7 @@ fn of_runtime(error: &api::Error) -> ErrorKind {
         }
         E::RankStopped { .. } | E::RanksDisagree { .. } | E::RankBusy { .. } => ErrorKind::Rank,
         E::RankCount { .. } | E::InvalidPlan { .. } => ErrorKind::InvalidArgument,
-        E::Truncated { .. } | E::NotAFile { .. } => ErrorKind::InvalidFile,
+        E::Truncated { .. } | E::NotAFile { .. } | E::LayerChanged { .. } => ErrorKind::InvalidFile,
         E::Io { .. } => ErrorKind::Io,
         E::Compile { .. } | E::Instantiate { .. } | E::Call { .. } => ErrorKind::Engine,
         // Calls of the host API that sessions get wrong, and panics.

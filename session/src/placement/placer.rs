@@ -6,7 +6,7 @@ use polychord_model::placing::{
 };
 use polychord_runtime_api as api;
 use polychord_runtime_api::{
-    Capabilities, Guests, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
+    Capabilities, Guests, Hosts, Inventory, Memory64, Plan, Policy, Requirements, Strategy,
 };
 
 use super::budget::default_budget;
@@ -38,11 +38,40 @@ impl<'a> Placer<'a> {
     /// Decides which guests hold which layers, and checks that they may have as much memory.
     pub(super) fn place(&self, options: &SessionOptions) -> Result<Placed> {
         let mut placed = self.choose(options)?;
-        let needs = self.sizes.needs(self.model.layout_of(&placed.plan)?, &placed.plan)?;
-        placed.guest_needs =
-            needs.into_iter().map(|(weights, cache)| weights.saturating_add(cache)).collect();
+        placed.guest_needs = self.all_needs(&placed.plan)?;
         self.check_total(options, &placed)?;
         Ok(placed)
+    }
+
+    /// Divides the layers over hosts, and those of each host over guests.
+    pub(super) fn place_on(&self, hosts: &Hosts, options: &SessionOptions) -> Result<Placed> {
+        let (guests, split) = match options.placement {
+            Placement::Auto { split: Split::CacheApart } => (None, ShardSplit::CacheApart),
+            Placement::Auto { .. } => (None, ShardSplit::ByLayer),
+            Placement::Sharded32 { memories, split } => (memories, split),
+            _ => {
+                let reason =
+                    "layers are divided over hosts with the placements auto and sharded32 alone";
+                return Err(Error::Plan { reason: reason.into() });
+            }
+        };
+        let guests = guests.map_or(Guests::OfBytes(self.sizes.limit), Guests::Exactly);
+        let strategy = match split {
+            ShardSplit::ByLayer => Strategy::ByLayer(guests),
+            ShardSplit::CacheApart => Strategy::CacheApart(guests),
+        };
+        let plan = strategy.plan_on(&self.parts(Cut::ByPart), hosts)?;
+        self.check_room("sharded32", &plan)?;
+        let reason = format!("{} guests on {} hosts", plan.guests(), plan.host_count());
+        let mut placed = Placed::in_memory32("sharded32", reason, plan, &self.sizes);
+        placed.guest_needs = self.all_needs(&placed.plan)?;
+        Ok(placed)
+    }
+
+    /// What each guest of a plan needs.
+    fn all_needs(&self, plan: &Plan) -> Result<Vec<u64>> {
+        let needs = self.sizes.needs(self.model.layout_of(plan)?, plan)?;
+        Ok(needs.into_iter().map(|(weights, cache)| weights.saturating_add(cache)).collect())
     }
 
     fn choose(&self, options: &SessionOptions) -> Result<Placed> {

@@ -39,11 +39,18 @@ impl Job {
     }
 }
 
-/// A link that the experiments of `scripts/netns-ranks` ask for, as a delay and a rate: `1ms,10Gbit`.
+/// A link that experiments ask for (`scripts/netns-ranks`, `scripts/test-mpi`), as a delay and a rate, and when it
+/// is lost, if it is: `1ms,10Gbit,20s`.
 fn link() -> Result<Option<Link>, Failure> {
     let Ok(text) = std::env::var("POLYCHORD_LINK") else { return Ok(None) };
-    let parts = text.split_once(',').ok_or("POLYCHORD_LINK is no delay and rate as 1ms,10Gbit")?;
-    Ok(Some(Link::new(parse_time(parts.0)?, parse_link(parts.1)?)))
+    let parts: Vec<_> = text.split(',').collect();
+    Ok(Some(match parts[..] {
+        [delay, rate] => Link::new(parse_time(delay)?, parse_link(rate)?),
+        [delay, rate, lost] => {
+            Link::new(parse_time(delay)?, parse_link(rate)?).lost_after(parse_time(lost)?)
+        }
+        _ => return Err("POLYCHORD_LINK is no delay and rate as 1ms,10Gbit".into()),
+    }))
 }
 
 /// Ends all processes. The first rank that still can says why: it ends the others before they do.

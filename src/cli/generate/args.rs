@@ -16,6 +16,7 @@ use super::Failure;
 use super::hold::HoldArgs;
 use crate::cli::choice::choice;
 use crate::cli::engine::EngineArgs;
+use crate::cli::hosts::HostsArgs;
 use crate::cli::load::{Load, Use};
 use crate::cli::model::{FindArgs, ModelArg};
 use crate::cli::placement::{PlacementArgs, read_plan};
@@ -50,7 +51,7 @@ pub(crate) struct Args {
     pub(crate) placement: PlacementArgs,
 
     /// Place layers as a plan says that `polychord plan` wrote
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["placement", "split"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["placement", "split", "hosts"])]
     pub(crate) plan: Option<PathBuf>,
 
     /// How activations are multiplied with quantized weights
@@ -76,6 +77,20 @@ pub(crate) struct Args {
     /// state goes from process to process. With --placement sharded32 --memories N, or a --plan
     #[arg(long, requires = "mpi")]
     pub(crate) stages: bool,
+
+    #[command(flatten)]
+    pub(crate) hosts: HostsArgs,
+
+    /// Do what one host of a plan would do, from 0, without the others, and say what that takes: what it
+    /// computes means nothing. With --hosts, or a --plan that names hosts
+    #[arg(long, value_name = "HOST", conflicts_with_all = ["mpi", "stages", "sequences"])]
+    pub(crate) rehearse: Option<u32>,
+
+    /// Answers to the prompt, all at once, each with the next --seed: with --stages or --hosts each stage works
+    /// on another one meanwhile
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256),
+        conflicts_with_all = ["resume", "save", "prompt_cache", "receipt", "logits", "ids"])]
+    pub(crate) sequences: u32,
 
     /// Touch weights ahead of their use, in bursts of BYTES: a number, `off`, or `auto` for what the
     /// first tokens show to be faster. It changes no result

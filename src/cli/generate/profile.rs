@@ -8,6 +8,7 @@ use polychord::model::Phases;
 use serde_json::{Value, json};
 
 use super::report::{Report, ms, touched_line};
+use super::stats::traffic_line;
 use crate::cli::Failure;
 
 /// One part of a run: how long it took, and what is known of that. The rest is the host's.
@@ -37,6 +38,10 @@ pub(crate) fn print(report: &Report<'_>) -> Result<(), Failure> {
     let engine = report.engine;
     writeln!(std::io::stderr(), "\n{} {}\n{table}", engine.engine, engine.version)?;
     writeln!(std::io::stderr(), "{}", touched_line(&report.touched))?;
+    let tokens = report.profile.prompt.tokens + report.profile.decode.tokens;
+    for rank in &report.traffic {
+        writeln!(std::io::stderr(), "{}", traffic_line(rank, tokens))?;
+    }
     Ok(())
 }
 

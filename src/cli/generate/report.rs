@@ -68,6 +68,8 @@ pub(crate) struct Report<'a> {
     pub(crate) touched: TouchReport,
     pub(crate) context: u32,
     pub(crate) ranks: usize,
+    /// What each process has exchanged, if there are several.
+    pub(crate) traffic: Vec<serde_json::Value>,
     pub(crate) prompt: Vec<u32>,
     /// How many of them were in the file of `--prompt-cache`.
     pub(crate) cached: usize,
@@ -98,6 +100,7 @@ impl Report<'_> {
             "load_reason": self.requested.reason,
             "context": self.context,
             "ranks": self.ranks,
+            "traffic": self.traffic,
             "prompt_ids": self.prompt,
             "cached_tokens": self.cached,
             "ids": self.ids,
@@ -242,7 +245,7 @@ pub(crate) fn ms(time: Duration) -> f64 {
 }
 
 /// Most resident memory of this process so far, in bytes, where the system tells.
-fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

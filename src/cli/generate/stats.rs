@@ -6,6 +6,7 @@ use std::time::Duration;
 use comfy_table::{CellAlignment, Table, presets};
 use polychord::api::{MemoryStats, PageFaults};
 use polychord::model::{ExpertStats, GuestStats, Session};
+use serde_json::Value;
 
 use super::args::Format;
 use super::report::{touched_line, touched_object};
@@ -13,7 +14,7 @@ use crate::cli::terminal::Plain;
 use crate::cli::{Failure, size, terminal};
 
 /// Prints the statistics of all memories to stderr.
-pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
+pub(crate) fn print(format: Format, session: &Session, traffic: &[Value]) -> Result<(), Failure> {
     let guests = session.memory_stats();
     let (stats, faults) = (session.stats(), PageFaults::now());
     let cache_bytes = session.report().cache_bytes;
@@ -26,6 +27,7 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
             "paging": session.pager_stats(),
             "experts": experts(session),
             "page_faults": faults,
+            "traffic": traffic,
             "touch_ahead": touched_object(&session.report().touch_ahead),
         });
         writeln!(stderr, "{}", terminal::json(&object.to_string()))?;
@@ -45,10 +47,29 @@ pub(crate) fn print(format: Format, session: &Session) -> Result<(), Failure> {
             sum(|expert| expert.misses)
         )?;
     }
+    let tokens = session.profile().decode.tokens + session.profile().prompt.tokens;
+    for line in traffic.iter().map(|rank| traffic_line(rank, tokens)) {
+        writeln!(stderr, "{line}")?;
+    }
     if let Some(PageFaults { minor, major, .. }) = faults {
         writeln!(stderr, "page faults of the process: {minor} minor, {major} major")?;
     }
     Ok(())
+}
+
+/// What a process has exchanged with others, in all and for each token.
+pub(super) fn traffic_line(rank: &Value, tokens: u64) -> String {
+    let number = |name: &str| rank[name].as_u64().unwrap_or_default();
+    let each = |name: &str| size::bytes(number(name) / tokens.max(1));
+    #[allow(clippy::cast_precision_loss, reason = "counts of tokens are small")]
+    let waited = rank["waited_ms"].as_f64().unwrap_or_default() / tokens.max(1) as f64;
+    format!(
+        "process {}: {} messages; for each of {tokens} tokens {} sent, {} received, {waited:.2} ms waited",
+        number("rank"),
+        number("messages"),
+        each("sent_bytes"),
+        each("received_bytes"),
+    )
 }
 
 /// Statistics of each expert that was chosen, where experts are paged.
