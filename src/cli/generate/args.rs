@@ -188,7 +188,7 @@ pub(crate) struct Args {
     /// Compute in a process of its own, which opens no files but the model and compiled code, has no network and
     /// starts no programs: a guest that breaks out of its engine finds nothing there. Linux with Landlock
     #[cfg(target_os = "linux")]
-    #[arg(long, conflicts_with_all = ["mpi", "stages", "prompt_cache", "save", "resume", "receipt", "stats", "profile"])]
+    #[arg(long, conflicts_with_all = ["mpi", "stages", "hosts", "rehearse", "sequences", "prompt_cache", "save", "resume", "receipt", "stats", "profile"])]
     pub(crate) isolate: bool,
 
     /// Print token ids in place of text
