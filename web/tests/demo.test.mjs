@@ -119,6 +119,8 @@ test("after the first visit there is no need of a network", async () => {
   await page.goto(url);
   await until("document.documentElement.dataset.offline === 'ready'");
   await until("navigator.serviceWorker.controller");
+  // Nothing is under way any more: a request that is cut off by the next visit is an error of its page.
+  await until("document.querySelectorAll('#can tbody tr').length > 6");
   server.closeAllConnections();
   await new Promise((resolve) => server.close(resolve));
   await page.goto(url);
