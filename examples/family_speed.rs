@@ -131,7 +131,7 @@ fn enlarged(name: &str) -> Family {
     };
     let has_experts = is_set(model, "experts");
     let own_width = is_set(model, "ff_exp");
-    let ffn = if has_experts && !own_width { 704 } else { 2816 };
+    let ffn = if has_experts && !own_width { 1408 } else { 2816 };
     let ffn = match model["ffn"].as_array() {
         Some(each) => json!(vec![ffn; each.len()]),
         None => json!(ffn),
@@ -145,10 +145,10 @@ fn enlarged(name: &str) -> Family {
         ("layers", json!(4)),
         ("ctx", json!(2048)),
         ("window", json!(128)),
-        ("experts", json!(4)),
+        ("experts", json!(8)),
         ("used", json!(2)),
-        ("ff_exp", json!(704)),
-        ("shexp", json!(704)),
+        ("ff_exp", json!(1408)),
+        ("shexp", json!(1408)),
         ("rot", json!(32)),
         ("hd_swa", json!(64)),
         ("ple", json!(64)),
