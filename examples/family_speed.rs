@@ -99,13 +99,14 @@ impl Run {
         let path = folder.join("model.gguf");
         std::fs::write(&path, file).unwrap();
         let options = SessionOptions::new().context(256).ranks(Ranks::Exactly(1));
-        let mut session = transformer.start(&Model::open(&path).unwrap(), &options).unwrap();
-        session.eval(&[3, 50, 200]).unwrap();
+        let session = transformer.start(&Model::open(&path).unwrap(), &options).unwrap();
         Self { session, weights }
     }
 
     /// Weights in a nanosecond of processor time.
     fn decode(&mut self) -> f64 {
+        self.session.reset();
+        self.session.eval(&[3, 50, 200]).unwrap();
         let start = now();
         for token in 0..TOKENS {
             self.session.eval(&[u32::try_from(3 + token).unwrap()]).unwrap();

@@ -56,7 +56,8 @@ fn sentence_piece_of_256_k_tokens() {
         3..259 => 6,
         _ => 1,
     };
-    let scores = (0_u16..).cycle().take(tokens.len()).map(|it| -f32::from(it)).collect();
+    let score = |at: usize| -f32::from(u16::try_from(at % 60_000).unwrap());
+    let scores = (0..tokens.len()).map(score).collect();
     let file = Writer::default()
         .pair("tokenizer.ggml.model", string("llama"))
         .pair(

@@ -1,8 +1,9 @@
 //! Strings by their text: where in an array each is.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, RandomState};
 
-use foldhash::quality::RandomState;
+use foldhash::SharedSeed;
+use foldhash::quality::SeedableRandomState;
 
 use crate::gguf::StringArray;
 
@@ -18,7 +19,7 @@ pub(super) struct Index {
     /// By place.
     entries: Vec<Entry>,
     /// Keyed at random: a file cannot choose texts that collide.
-    hasher: RandomState,
+    hasher: SeedableRandomState,
 }
 
 /// What is known of a string.
@@ -33,10 +34,11 @@ struct Entry {
 impl Index {
     /// An index of all strings but empty ones. Of equal ones the first counts.
     pub(super) fn new(texts: &StringArray) -> Self {
-        Self::with(texts, RandomState::default())
+        let seed = RandomState::new().hash_one(texts.len());
+        Self::with(texts, SeedableRandomState::with_seed(seed, SharedSeed::global_random()))
     }
 
-    fn with(texts: &StringArray, hasher: RandomState) -> Self {
+    fn with(texts: &StringArray, hasher: SeedableRandomState) -> Self {
         let slots = texts.len().next_power_of_two();
         let mut index = Self {
             texts: texts.clone(),
