@@ -230,7 +230,7 @@ impl<'a> Coder<'a> {
         // Behind each block is the next copy, and behind the first one the end.
         (0..=ways.len()).for_each(|_| out.emit(std::slice::from_ref(&block)));
         for (far, behind) in ways.iter().zip((0..ways.len()).rev()) {
-            // Blocks around the copy after the one that it ends, which is behind a failed check.
+            // The block behind whose end a failed check goes on is the first one around, then come these.
             let behind = u32::try_from(behind).unwrap_or(u32::MAX);
             out.emit(std::slice::from_ref(&again));
             match far.contains(&true) {
@@ -352,8 +352,8 @@ impl<'a> Coder<'a> {
         }
     }
 
-    /// The body of a loop, with its `end`, that is `more` blocks deeper than before; `known` tells what is known of an
-    /// access of which the checks tell something.
+    /// The body of a loop, with its `end`, that is `more` blocks deeper than before; `known` tells what
+    /// is known of an access of which the checks tell something.
     fn copy(
         &mut self,
         out: &mut Writer,

@@ -1,6 +1,6 @@
 //! Innermost loops, of which there are copies: one for as long as all that is accessed is in the first
 //! segment, one for as long as each address that is a sum of the same locals is in one segment, and
-//! one for everything else.
+//! one for everything else. Long loops have more between the first two, for one sum that is far alone.
 //!
 //! ```text
 //! block $done
@@ -10,7 +10,7 @@
 //!       end
 //!       br $done
 //!     end
-//!     loop         ;; leaves for $slow
+//!     loop         ;; leaves for $slow; loads first what is far, see `ahead`
 //!     end
 //!     br $done
 //!   end
@@ -20,7 +20,7 @@
 //! ```
 //!
 //! What lives from one iteration to the next is in locals, so each copy can go on where another was; and
-//! the first two have no calls, around which compilers would have to save what is in registers.
+//! all but the last have no calls, around which compilers would have to save what is in registers.
 
 use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader, ValType};

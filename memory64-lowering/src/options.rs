@@ -43,8 +43,8 @@ pub struct Options {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// Accesses that follow each other without a branch are checked together, others as by
-    /// [`Inline`](Self::Inline).
+    /// Accesses that follow each other without a branch, and those of a loop, are checked together, and
+    /// what is read far away is loaded ahead; others as by [`Inline`](Self::Inline).
     #[default]
     Regions,
     /// A comparison before each access; a function is called if it is not in the first segment.

@@ -43,9 +43,9 @@ pub struct Report {
     pub checked: u64,
     /// Loads and stores that a check before them is about.
     pub proved: u64,
-    /// Pieces of code that are there twice, once without checks.
+    /// Pieces of code that are there several times, with checks before those that have none.
     pub regions: u64,
-    /// Innermost loops that are there twice, once without checks.
+    /// Innermost loops that are there several times, with checks at the heads of those that have none.
     pub loops: u64,
     /// Functions that were added.
     pub helpers: u64,
