@@ -60,7 +60,7 @@ mod tests {
     fn receipt(token: u32) -> ReceiptBuilder {
         let digest = Digest::of("nothing");
         let model = ModelDigests::new(digest, 1, Vec::new());
-        let mut builder = ReceiptBuilder::new(&Identity::new(digest, digest), model, &[1], 2);
+        let mut builder = ReceiptBuilder::new(&Identity::new(digest, digest), model, [1], 2);
         builder.push(token, [0; 8]);
         builder
     }
