@@ -63,6 +63,7 @@ mod rank_pool;
 mod session;
 mod setup;
 mod shard;
+mod shared;
 mod snapshot;
 mod stages;
 mod terms;

@@ -8,15 +8,17 @@ use polychord_model::Activations;
 use polychord_receipts::Digest;
 use polychord_runtime_api::{Capabilities, Module, PagerStats, Rank, Stats};
 
+use crate::caches::Given;
 use crate::embed::{EmbedOptions, normalize};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::options::{Ranks, SessionOptions};
 use crate::pipeline::Wanted;
 use crate::placement::Placed;
-use crate::prefix::{self, Given, Shared};
+use crate::prefix;
 use crate::rank_pool::RankPool;
 use crate::setup::{self, Held, Setup};
+use crate::shared::Shared;
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
 use crate::stats::profile::Profile;

@@ -16,12 +16,11 @@ use polychord_runtime_api::{
     Rank, RegionSpec, Runtime, Value,
 };
 
-use crate::caches::{Caches, ImageRows};
+use crate::caches::{Caches, Given, ImageRows};
 use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::paged::Paged;
-use crate::prefix::Given;
 use crate::setup::{Held, Setup};
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;
