@@ -195,7 +195,7 @@ fn what_was_not_computed_is_found_by_computing() {
             PROMPT,
             receipt.head().vocabulary,
         );
-        let mut session = transformer.start(&model, &SessionOptions::new()).unwrap();
+        let mut session = transformer.start(&model, &options()).unwrap();
         session.eval(&PROMPT).unwrap();
         for token in [90, 1, 1] {
             builder.push(token, session.logits().as_bytes());

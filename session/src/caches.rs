@@ -9,7 +9,6 @@ use polychord_runtime_api::{AddressType, Image, ImageBuilder, Runtime, Value};
 
 use crate::calls::{first_number, outside};
 use crate::error::{Error, Result};
-use crate::prefix::Given;
 
 /// Most caches that a block has; a guest that names more is none of ours.
 const MOST_PER_BLOCK: usize = 64;
@@ -19,6 +18,13 @@ const WORTH_SHARING: u64 = 16 << 10;
 
 /// Where an image has the rows of each cache of a guest, from position 0 on: of each head, by block and part.
 pub(crate) type ImageRows = BTreeMap<(u32, u32), Vec<u64>>;
+
+/// Bytes that a fork was given.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Given {
+    pub(crate) shared: u64,
+    pub(crate) copied: u64,
+}
 
 /// The caches of one guest.
 ///

@@ -66,6 +66,7 @@ mod rank_pool;
 mod session;
 mod setup;
 mod shard;
+mod shared;
 mod snapshot;
 mod stages;
 mod terms;

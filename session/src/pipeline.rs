@@ -11,10 +11,9 @@ use polychord_model::layout::{Layout, Part};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{Image, Plan, PlannedLayer, Rank, Runtime};
 
-use crate::caches::{Caches, ImageRows};
+use crate::caches::{Caches, Given, ImageRows};
 use crate::embed::Pool;
 use crate::error::{Error, Result};
-use crate::prefix::Given;
 use crate::setup::Setup;
 use crate::shard::{self, Batch, Shard};
 use crate::stages::{Place, Stages};

@@ -8,10 +8,10 @@ use std::thread::{self, JoinHandle};
 use polychord_receipts::snapshot::RowHeader;
 use polychord_runtime_api::{Rank, Runtime};
 
-use crate::caches::Caches;
+use crate::caches::{Caches, Given};
 use crate::error::{Error, Result};
 use crate::pipeline::{Pipeline, Wanted};
-use crate::prefix::{self, Given};
+use crate::prefix;
 use crate::setup::Setup;
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;

@@ -16,11 +16,10 @@ use polychord_runtime_api::{
     Rank, RegionSpec, Runtime, Source, Value,
 };
 
-use crate::caches::{Caches, ImageRows};
+use crate::caches::{Caches, Given, ImageRows};
 use crate::calls::{address, call_status, first_number, int, outside, pointer};
 use crate::error::{Error, Result};
 use crate::paged::Paged;
-use crate::prefix::Given;
 use crate::setup::{Held, Setup};
 use crate::stats::expert_stats::ExpertStats;
 use crate::stats::load_report::LoadReport;

@@ -248,7 +248,7 @@ fn anonymous_file() -> io::Result<File> {
     use rustix::io::Errno;
 
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Linux before 6.3 does not know the flag by which nobody can run it.
+    // Linux before 6.3 does not know the flag that it is no program.
     let made = match memfd_create("polychord", flags | MemfdFlags::NOEXEC_SEAL) {
         Err(Errno::INVAL) => memfd_create("polychord", flags),
         made => made,
@@ -326,7 +326,7 @@ mod tests {
         image.read_at(page_size() + 99, &mut bytes).unwrap();
         assert!(bytes[0] == 0 && bytes[1..51].iter().all(|byte| *byte == 2) && bytes[51] == 0);
         assert!(image.read_at(image.bytes() - 1, &mut bytes).is_err());
-        // Sealed: by whoever has the file.
+        // Sealed, also for those that have the file.
         assert!(write_at(image.file(), &[3], 100).is_err());
         assert!(image.file().set_len(0).is_err() && image.file().set_len(1 << 20).is_err());
         let clone = image.clone();

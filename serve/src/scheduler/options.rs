@@ -115,7 +115,7 @@ impl SchedulerOptions {
         }
     }
 
-    /// Bytes of the memory that is set aside which so many sessions leave, each with this many bytes: for what
+    /// Bytes of the memory that is set aside which this many sessions leave, each with `needed` bytes: for what
     /// they share. Sessions count as if they shared nothing, since each may write to all of its pages.
     pub(crate) const fn left_by(&self, sessions: usize, needed: u64) -> u64 {
         match self.memory_bytes {

@@ -19,7 +19,7 @@ struct Kept {
 }
 
 impl Receipts {
-    /// Room for so many bytes.
+    /// Room for `most` bytes.
     pub(super) fn new(most: u64) -> Self {
         Self { most, kept: Mutex::default() }
     }
@@ -60,8 +60,8 @@ mod tests {
     fn receipt(token: u32) -> ReceiptBuilder {
         let digest = Digest::of("nothing");
         let model = ModelDigests::new(digest, 1, Vec::new());
-        let mut builder = ReceiptBuilder::new(&Identity::new(digest, digest), model, &[1], 2);
-        builder.push(token, [0; 8]);
+        let mut builder = ReceiptBuilder::new(&Identity::new(digest, digest), model, [1], 4);
+        builder.push(token, [0; 16]);
         builder
     }
 

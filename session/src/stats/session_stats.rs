@@ -33,7 +33,7 @@ pub struct SessionStats {
     /// Bytes of keys, values and states that were copied when the session was [forked](crate::Session::fork) from
     /// another one.
     pub copied_bytes: u64,
-    /// Bytes of the image that its forks find; it is one for all of them, and is nobody's alone.
+    /// Bytes of the image that its forks find; it is one for all of them, and counts for each.
     pub image_bytes: u64,
     /// Counters of the paging of layers; none if all layers stay.
     pub paging: Option<PagerStats>,
