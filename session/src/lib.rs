@@ -83,14 +83,13 @@ pub use generate::{
 pub use header::{header_of, read_header};
 pub use model::Model;
 pub use options::{
-    MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, TouchAhead,
-    UnknownRanks, UnknownTouchAhead,
+    MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, Stage,
+    TouchAhead, UnknownRanks, UnknownTouchAhead,
 };
 pub use placement::Placed;
 pub use polychord_model::Pooling;
 pub use session::{Logits, Session};
 pub use snapshot::{Restored, SaveOptions};
-pub use stages::Stage;
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats, TouchReport};
 pub use transformer::Transformer;
 pub use verify::{Verdict, Verifier};
