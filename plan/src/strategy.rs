@@ -126,7 +126,7 @@ impl Strategy {
     /// [`Error::InvalidPlan`] if there are none or more than groups.
     pub fn plan_on(&self, inventory: &Inventory, hosts: &Hosts) -> Result<Plan> {
         inventory.check_counts(1)?;
-        let plan = hosts.plan(self, inventory)?;
+        let plan = hosts.plan(inventory, self.guest_limit(), |run| self.plan(run))?;
         plan.validate()?;
         Ok(plan)
     }

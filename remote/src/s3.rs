@@ -85,9 +85,9 @@ impl S3 {
             Some(endpoint) => (endpoint.clone(), UrlStyle::Path),
             None => (format!("https://s3.{region}.amazonaws.com"), UrlStyle::VirtualHost),
         };
-        let endpoint = endpoint.parse().map_err(|error| {
-            no_object(&format!("the server's address {endpoint} is none: {error}"))
-        })?;
+        let Ok(endpoint) = endpoint.parse() else {
+            return Err(no_object(&format!("{endpoint} is no address of a server")));
+        };
         let bucket = Bucket::new(endpoint, style, name.to_owned(), region);
         let bucket = bucket.map_err(|error| no_object(&error.to_string()))?;
         let credentials = self.key.clone().map(|(id, secret)| match &self.token {

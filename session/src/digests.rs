@@ -10,7 +10,6 @@ use polychord_runtime_api as api;
 use polychord_runtime_api::{LayerHash, Plan, Source, SourceRange};
 
 use crate::error::{Error, Result};
-use crate::model::Model;
 
 /// Reads all of a model for the digests of its parts and layers.
 pub(crate) fn of_model(
@@ -42,36 +41,19 @@ pub(crate) fn of_model(
     Ok(ModelDigests::new(sha256, bytes, digests))
 }
 
-impl Model {
-    /// Writes into a plan the SHA-256 of each of its layers, which are compared from then on whenever a layer
-    /// is loaded. Reads all of the plan's layers.
-    ///
-    /// ```no_run
-    /// use polychord_session::{Error, Model};
-    ///
-    /// # fn hash(model: &Model, mut plan: polychord_runtime_api::Plan) -> Result<(), Error> {
-    /// model.hash_layers(&mut plan)?;
-    /// assert!(plan.layers.iter().all(|layer| layer.sha256.is_some()));
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Runtime`] if the file cannot be read.
-    pub fn hash_layers(&self, plan: &mut Plan) -> Result<()> {
-        for layer in &mut plan.layers {
-            let SourceRange { start, bytes, .. } = layer.source;
-            let mut reader = Range { source: self.source(), at: start, left: bytes };
-            let digest = Digest::of_reader(&mut reader).map_err(|source| api::Error::Io {
-                operation: "read",
-                path: self.path().to_owned(),
-                source,
-            })?;
-            layer.sha256 = Some(LayerHash(*digest.0.as_bytes()));
-        }
-        Ok(())
+/// Reads all layers of a plan for their hashes.
+pub(crate) fn hash_layers(source: &Source, path: &Path, plan: &mut Plan) -> Result<()> {
+    for layer in &mut plan.layers {
+        let SourceRange { start, bytes, .. } = layer.source;
+        let mut reader = Range { source, at: start, left: bytes };
+        let (digest, _) = Digest::of_reader(&mut reader).map_err(|source| api::Error::Io {
+            operation: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        layer.sha256 = Some(LayerHash(*digest.as_bytes()));
     }
+    Ok(())
 }
 
 /// Some bytes of a source.

@@ -90,15 +90,14 @@ pub use header::{header_of, read_header};
 pub use logits::Logits;
 pub use model::Model;
 pub use options::{
-    MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, TouchAhead,
-    UnknownRanks, UnknownTouchAhead,
+    MultiSplit, Placement, PlacementKind, Ranks, SessionOptions, ShardSplit, Split, Stage,
+    TouchAhead, UnknownRanks, UnknownTouchAhead,
 };
 pub use placement::Placed;
 pub use polychord_model::Pooling;
 pub use polychord_runtime_api::ImageRoom;
 pub use session::Session;
 pub use snapshot::{Restored, SaveOptions};
-pub use stages::Stage;
 pub use stats::{ExpertStats, GuestStats, LoadReport, Phases, Profile, SessionStats, TouchReport};
 pub use transformer::Transformer;
 pub use verify::{Verdict, Verifier};

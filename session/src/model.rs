@@ -173,6 +173,26 @@ impl Model {
         Ok(self.0.digests.get_or_init(|| digests))
     }
 
+    /// Writes into a plan the SHA-256 of each of its layers, which are compared from then on whenever a layer
+    /// is loaded. Reads all of the plan's layers.
+    ///
+    /// ```no_run
+    /// use polychord_session::{Error, Model};
+    ///
+    /// # fn hash(model: &Model, mut plan: polychord_runtime_api::Plan) -> Result<(), Error> {
+    /// model.hash_layers(&mut plan)?;
+    /// assert!(plan.layers.iter().all(|layer| layer.sha256.is_some()));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Runtime`] if the file cannot be read.
+    pub fn hash_layers(&self, plan: &mut Plan) -> Result<()> {
+        digests::hash_layers(&self.0.source, &self.0.path, plan)
+    }
+
     /// The source, with the hashes of layers that a plan has.
     pub(crate) fn expecting(&self, plan: &Plan) -> Source {
         let layers = plan.layers.iter();

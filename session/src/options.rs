@@ -4,6 +4,7 @@ mod cores;
 mod placement;
 mod ranks;
 mod split;
+mod stage;
 mod touch_ahead;
 
 use std::time::Duration;
@@ -15,11 +16,11 @@ pub use self::placement::{Placement, PlacementKind};
 use self::ranks::check_ranks;
 pub use self::ranks::{Ranks, UnknownRanks};
 pub use self::split::{MultiSplit, ShardSplit, Split};
+pub use self::stage::Stage;
 pub use self::touch_ahead::{TouchAhead, UnknownTouchAhead};
 
 use crate::error::{Error, Result};
 use crate::model::Model;
-use crate::stages::Stage;
 
 /// How to run a model.
 ///

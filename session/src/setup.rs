@@ -6,9 +6,8 @@ use polychord_model::{Activations, CacheType};
 use polychord_runtime_api::{Limits, Module, Plan, PlannedLayer, PlannedMemory, Rank, Source};
 
 use crate::model::Model;
-use crate::options::{SessionOptions, TouchAhead};
+use crate::options::{SessionOptions, Stage, TouchAhead};
 use crate::placement::Placed;
-use crate::stages::Stage;
 
 /// A memory of a plan, and the layers in it.
 pub(crate) struct Held<'a> {

@@ -7,7 +7,7 @@ use super::Failure;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct HostsArgs {
-    /// Divide the layers over so many hosts, by their memory: each process holds those of its host alone
+    /// Divide the layers over this many hosts, by their memory: each process holds those of its host alone
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) hosts: Option<u32>,
 

@@ -1,6 +1,6 @@
 //! Dividing groups, in their order, over hosts by the memory that each of them has.
 
-use super::{Inventory, Strategy};
+use super::inventory::Inventory;
 use crate::plan::{Plan, invalid};
 use crate::{Error, Result};
 
@@ -37,7 +37,14 @@ impl Hosts {
     }
 
     /// A plan in which hosts are filled as equally as runs of groups allow.
-    pub(super) fn plan(&self, strategy: &Strategy, inventory: &Inventory) -> Result<Plan> {
+    ///
+    /// `place` makes the plan of one host, of guests of `guest_limit` bytes at most, if there is a limit.
+    pub(super) fn plan(
+        &self,
+        inventory: &Inventory,
+        guest_limit: Option<u64>,
+        place: impl Fn(&Inventory) -> Result<Plan>,
+    ) -> Result<Plan> {
         let (groups, count) = (inventory.groups.len(), self.count());
         if count == 0 || count > groups {
             return Err(invalid(format!("{groups} parts cannot be divided over {count} hosts")));
@@ -47,7 +54,7 @@ impl Hosts {
                 format!("{groups} parts are divided over hosts, and {MOST_GROUPS} are the most");
             return Err(invalid(reason));
         }
-        let runs = Runs { inventory, guest_limit: strategy.guest_limit() };
+        let runs = Runs { inventory, guest_limit };
         let all = runs.bytes(0..groups);
         let sizes = match self {
             Self::Equal(count) => vec![all; *count],
@@ -59,7 +66,7 @@ impl Hosts {
             let (run, after) = rest.split_at(count);
             rest = after;
             let inventory = Inventory { groups: run.to_vec(), ..inventory.clone() };
-            plan.append(strategy.plan(&inventory)?, host);
+            plan.append(place(&inventory)?, host);
         }
         Ok(plan)
     }
