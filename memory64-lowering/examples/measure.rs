@@ -23,8 +23,15 @@ use polychord_memory64_lowering::{Dispatch, Layout, Options, lower, segment_name
 use wasmtime::{Config, Engine, Instance, Linker, Module, Store, Val};
 
 /// Type of weights (its number, elements and bytes of a block), and columns of activations.
-const CASES: &[(i32, usize, usize, usize)] =
-    &[(3, 32, 20, 1), (8, 32, 34, 1), (12, 256, 144, 1), (14, 256, 210, 1), (3, 32, 20, 16), (8, 32, 34, 16), (12, 256, 144, 16)];
+const CASES: &[(i32, usize, usize, usize)] = &[
+    (3, 32, 20, 1),
+    (8, 32, 34, 1),
+    (12, 256, 144, 1),
+    (14, 256, 210, 1),
+    (3, 32, 20, 16),
+    (8, 32, 34, 16),
+    (12, 256, 144, 16),
+];
 const ROWS: usize = 512;
 const COLS: usize = 1536;
 const ROUNDS: usize = 25;
