@@ -27,7 +27,9 @@ fn columns_have_the_bits_that_each_has_alone() {
             let mut guest = Guest::new(&**engine, None, build);
             for kind in GgmlType::ALL.iter().copied().filter(|kind| kind.is_supported()) {
                 // An odd number of blocks, or of superblocks.
-                for (rows, cols) in [(9, 768), (6, if kind.block_elements() == 256 { 256 } else { 1184 })] {
+                for (rows, cols) in
+                    [(9, 768), (6, if kind.block_elements() == 256 { 256 } else { 1184 })]
+                {
                     let most = 19;
                     let case = guest.case(kind, rows, cols, most);
                     let alone: Vec<f32> =
@@ -35,7 +37,8 @@ fn columns_have_the_bits_that_each_has_alone() {
                     for columns in [2, 3, 4, 5, 7, 8, 9, 12, 13, 16, 19] {
                         let together = guest.multiply(&case, 0, columns);
                         let expected = &alone[..columns * rows];
-                        let alike = together.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
+                        let alike =
+                            together.iter().zip(expected).all(|(a, b)| a.to_bits() == b.to_bits());
                         assert!(alike, "{kind}, {build}, {rows} rows of {cols}, {columns} columns");
                     }
                     alone.iter().for_each(|it| all.update(it.to_le_bytes()));
@@ -57,7 +60,8 @@ fn what_columns_cost() {
     const COLUMNS: [usize; 7] = [1, 2, 3, 4, 8, 16, 64];
     const ROUNDS: usize = 12;
     each_engine(test_name!(), |engine| {
-        let rows = std::env::var("POLYCHORD_MEASURE_ROWS").map_or(512, |rows| rows.parse().unwrap());
+        let rows =
+            std::env::var("POLYCHORD_MEASURE_ROWS").map_or(512, |rows| rows.parse().unwrap());
         let cols = 1536;
         let build = match engine.capabilities().relaxed_simd {
             RelaxedSimd::Faster => "relaxed",
