@@ -19,6 +19,8 @@ const PROMPTS: [&str; 8] = [
     "My favorite color is",
 ];
 const TOKENS: usize = 24;
+const COUNTS: [usize; 7] = [1, 2, 3, 4, 6, 7, 8];
+const ROUNDS: usize = 5;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1);
@@ -30,13 +32,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let transformer = Transformer::new(&engine)?;
     let start = |_: &_| transformer.start(&model, &options);
     let mut sessions = PROMPTS.iter().map(start).collect::<Result<Vec<_>, _>>()?;
-    let mut alone = 0.0;
-    for count in [1, 2, 3, 4, 8] {
-        let (batch, speed) = continue_all(&mut sessions[..count])?;
-        if count == 1 {
-            alone = speed;
+    // In turns, since other programs of the machine disturb all alike then.
+    let mut speeds = COUNTS.map(|_| Vec::new());
+    let mut passes = COUNTS;
+    for _ in 0..ROUNDS {
+        for (at, count) in COUNTS.into_iter().enumerate() {
+            let (batch, speed) = continue_all(&mut sessions[..count])?;
+            passes[at] = batch.passes;
+            speeds[at].push(speed);
         }
-        let (passes, of_one) = (batch.passes, speed / alone);
+    }
+    let speeds = speeds.map(median);
+    for ((count, passes), speed) in COUNTS.into_iter().zip(passes).zip(speeds) {
+        let of_one = speed / speeds[0];
         println!("{count} at once, {passes} passes: {speed:.1} tokens/s, {of_one:.2} of one alone");
     }
     for session in &sessions {
@@ -63,6 +71,11 @@ fn continue_all(sessions: &mut [Session]) -> Result<(Batch, f64), Error> {
     }
     let tokens = (TOKENS * sessions.len()) as f64;
     Ok((batch, tokens / start.elapsed().as_secs_f64()))
+}
+
+fn median(mut speeds: Vec<f64>) -> f64 {
+    speeds.sort_by(f64::total_cmp);
+    speeds[speeds.len() / 2]
 }
 
 fn best(logits: Logits<'_>) -> u32 {

@@ -51,7 +51,8 @@ fn columns_have_the_bits_that_each_has_alone() {
 
 /// How fast products with some columns are, beside one: in turns in one process, the best of all.
 /// `POLYCHORD_MEASURE_BEFORE` names folders of other builds of the guest, which are measured, too;
-/// `POLYCHORD_MEASURE_TYPES` the types.
+/// `POLYCHORD_MEASURE_TYPES` the types, `POLYCHORD_MEASURE_ROWS` how many rows of 1,536 weights there are: 512 stay
+/// in a cache.
 #[test]
 #[ignore = "measures, for a minute"]
 #[allow(clippy::print_stdout, reason = "a table")]
@@ -59,7 +60,9 @@ fn what_columns_cost() {
     const COLUMNS: [usize; 7] = [1, 2, 3, 4, 8, 16, 64];
     const ROUNDS: usize = 12;
     each_engine(test_name!(), |engine| {
-        let (rows, cols) = (512, 1536);
+        let rows =
+            std::env::var("POLYCHORD_MEASURE_ROWS").map_or(512, |rows| rows.parse().unwrap());
+        let cols = 1536;
         let build = match engine.capabilities().relaxed_simd {
             RelaxedSimd::Faster => "relaxed",
             _ => "plain",
@@ -82,7 +85,7 @@ fn what_columns_cost() {
             for _ in 0..ROUNDS {
                 for (at, columns) in COLUMNS.into_iter().enumerate() {
                     for ((guest, case), best) in guests.iter_mut().zip(&cases).zip(&mut best) {
-                        let repeat = (64 / columns).min(16);
+                        let repeat = (64 / columns).min(16).min((1 << 15) / rows).max(1);
                         let start = Instant::now();
                         for _ in 0..repeat {
                             guest.call(case, 0, columns);

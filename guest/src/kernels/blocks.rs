@@ -199,11 +199,20 @@ impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
 
     /// What is a lane for one column is an accumulator here, so that each sum has the one order.
     #[inline(never)]
-    fn tile<const C: usize>(w: &[UnpackedBlocks], x: [&[Group]; C]) -> [[v128; C]; HEIGHT] {
-        let mut sums = [[[ZERO; C]; HEIGHT]; 4];
+    fn tile<const C: usize>(
+        w: &[UnpackedBlocks],
+        x: [&[Group]; C],
+        next: &[u8],
+    ) -> [[v128; C]; HEIGHT] {
+        let (mut sums, mut touched) = ([[[ZERO; C]; HEIGHT]; 4], 0);
+        let mut next = next.chunks_exact(HEIGHT * B);
         let x = x.map(|x| &x[..w.len()]);
         for (block, w) in w.iter().enumerate() {
             let (w, x) = (black_box(w), x.map(|x| black_box(&x[block])));
+            // A line or two now and then: memory brings the next rows while these are multiplied.
+            if let Some(next) = next.next() {
+                touched ^= next[0] ^ next[64] ^ next[HEIGHT * B - 1];
+            }
             let values: [&_; HEIGHT] =
                 core::array::from_fn(|row| &w.values.as_chunks::<V>().0[row]);
             let products = T::Product::block(values, x.map(|x| &x.quants));
@@ -214,6 +223,7 @@ impl<T: Blocks<B, V>, const B: usize, const V: usize> Tiles for Tile<T, B, V> {
                 }
             }
         }
+        black_box(touched);
         let [a, b, c, d] = sums;
         let sum = |r: usize, i: usize| {
             f32x4_add(f32x4_add(a[r][i], b[r][i]), f32x4_add(c[r][i], d[r][i]))

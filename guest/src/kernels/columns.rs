@@ -12,7 +12,12 @@ pub(super) trait Tiles {
     type Columns;
 
     /// The products of unpacked rows with `C` times four columns, which are the lanes of the results.
-    fn tile<const C: usize>(w: &[Self::Blocks], x: [&[Self::Columns]; C]) -> [[v128; C]; HEIGHT];
+    /// `next` are stored rows that are unpacked next: it may touch them meanwhile.
+    fn tile<const C: usize>(
+        w: &[Self::Blocks],
+        x: [&[Self::Columns]; C],
+        next: &[u8],
+    ) -> [[v128; C]; HEIGHT];
 }
 
 /// Unpacks four rows of `len` blocks once, by `unpack`, then multiplies them with every column. One
@@ -29,8 +34,10 @@ pub(super) fn multiply<T: Tiles>(
     unpack: fn([&[u8]; HEIGHT], &mut [T::Blocks]),
 ) {
     let unpacked = &mut unpacked[..len];
-    let stored = w.bytes.chunks(HEIGHT * w.row_bytes);
-    for (stored, first) in stored.zip((0..).step_by(HEIGHT)) {
+    let mut all = w.bytes.chunks(HEIGHT * w.row_bytes).peekable();
+    let mut first = 0;
+    while let Some(stored) = all.next() {
+        let mut next = all.peek().copied().unwrap_or_default();
         let mut rows = [&stored[..w.row_bytes]; HEIGHT];
         let stored = stored.chunks_exact(w.row_bytes);
         let count = stored.len();
@@ -39,11 +46,13 @@ pub(super) fn multiply<T: Tiles>(
         for (x, columns) in x.chunks(2 * len).zip((0..).step_by(2 * COLUMNS)) {
             let (a, b) = x.split_at(len);
             if b.is_empty() {
-                put(&mut y, [first, count], columns, T::tile(unpacked, [a]));
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a], next));
             } else {
-                put(&mut y, [first, count], columns, T::tile(unpacked, [a, b]));
+                put(&mut y, [first, count], columns, T::tile(unpacked, [a, b], next));
             }
+            next = &[];
         }
+        first += HEIGHT;
     }
 }
 

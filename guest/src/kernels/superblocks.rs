@@ -129,6 +129,7 @@ impl<S: Superblock<B>, const B: usize> Tiles for Quarters<S, B> {
     fn tile<const C: usize>(
         w: &[[UnpackedSuper; HEIGHT]],
         x: [&[[Super; COLUMNS]]; C],
+        _next: &[u8],
     ) -> [[v128; C]; HEIGHT] {
         core::array::from_fn(|row| Self::row(w, row, x))
     }
