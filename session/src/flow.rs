@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use crate::batch::Batch;
 use crate::error::{Error, Result};
+use crate::logits::Logits;
 use crate::pipeline::{Pipeline, Station};
-use crate::session::{Logits, Session};
+use crate::session::Session;
 use crate::stages::check_length;
 
 /// How several sequences went through the stages of a pipeline: see [`lead`](Self::lead).
