@@ -295,8 +295,9 @@ fn what_the_system_refuses_is_copied() {
         let mut other = transformer.start(&open(&path, true), &options).unwrap();
         other.extend(&prefix()[..500]).unwrap();
         // From now on there is no number for another file.
-        let maximum = getrlimit(Resource::Nofile).maximum;
-        setrlimit(Resource::Nofile, Rlimit { current: Some(0), maximum }).unwrap();
+        let before = getrlimit(Resource::Nofile);
+        let none = Rlimit { current: Some(0), maximum: before.maximum };
+        setrlimit(Resource::Nofile, none).unwrap();
         std::fs::File::open("/dev/null").unwrap_err();
         let mut fork = other.fork().unwrap();
         assert_eq!(fork.report().shared_bytes, 0);
@@ -309,5 +310,7 @@ fn what_the_system_refuses_is_copied() {
         assert_eq!(chain(&mut third, 5), expected);
         shared.truncate(500).unwrap();
         assert_eq!(chain(&mut shared, 5), expected);
+        // What the test found is written to a file.
+        setrlimit(Resource::Nofile, before).unwrap();
     });
 }
