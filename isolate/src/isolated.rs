@@ -21,15 +21,18 @@ use crate::serve::Started;
 /// use std::process::Command;
 ///
 /// use polychord_isolate::{Isolated, IsolatedOptions};
+/// use polychord_model::Sampling;
+/// use polychord_model::tokenizer::SpecialTokens;
 /// use polychord_session::{Generation, Model};
 ///
 /// let model = Model::open("model.gguf")?;
+/// let (tokenizer, vocabulary) = (model.tokenizer()?, model.config().vocab);
 /// let mut command = Command::new("polychord");
-/// command.args(["isolated-session", "--model", "model.gguf", "--context", "512", "--engine", "wasmtime"]);
-/// let options = IsolatedOptions::new(512, model.config().vocab);
-/// let mut session = Isolated::start(&mut command, &options)?;
-/// let prompt = model.tokenizer()?.encode("Once", Default::default())?;
-/// for token in Generation::new(&mut session, model.tokenizer()?, &prompt, &Default::default(), 32)? {
+/// command.args(["isolated-session", "--model", "model.gguf", "--context", "512", "--memory", "8GiB"]);
+/// command.arg(format!("--vocabulary={vocabulary}"));
+/// let mut session = Isolated::start(&mut command, &IsolatedOptions::new(512, vocabulary))?;
+/// let prompt = tokenizer.encode_prompt("Once", SpecialTokens::Parse)?;
+/// for token in Generation::new(&mut session, tokenizer, &prompt, &Sampling::greedy(), 32)? {
 ///     print!("{}", token?.text);
 /// }
 /// # Ok::<(), Box<dyn std::error::Error>>(())
