@@ -1,6 +1,9 @@
 #!/usr/bin/env node
 // The command `polychord-web`.
 
+import { readFile } from "node:fs/promises";
+import { resolve } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 
 import { capabilities, choose } from "./capabilities.js";
@@ -30,6 +33,7 @@ Runs a GGUF model in Node's own WebAssembly engine; serves the demo page to brow
       --seed N            for temperatures above 0
       --json              print one JSON object with the hash of all logits
       --port N            of serve (default 8080; 0 for any)
+      --version           print the version
 `;
 
 async function main(): Promise<void> {
@@ -53,25 +57,35 @@ async function main(): Promise<void> {
       port: { type: "string", default: "8080" },
       json: { type: "boolean", default: false },
       help: { type: "boolean", short: "h", default: false },
+      version: { type: "boolean", default: false },
     },
   });
-  const [command, model, prompt = "The capital of France is"] = positionals;
+  const [command, model, prompt = "The capital of France is", ...rest] = positionals;
   if (values.help) return void process.stdout.write(USAGE);
+  if (values.version) {
+    const { version } = JSON.parse(await readText(fileURLToPath(new URL("../package.json", import.meta.url)))) as { version: string };
+    return void process.stdout.write(`polychord-web ${version}\n`);
+  }
+  const most = command === "serve" ? 2 : command === "capabilities" ? 1 : 3;
+  if (positionals.length > most) {
+    throw new Usage(`'${positionals[most]}' is one word too many${rest.length > 0 ? ": put the prompt between quotes" : ""}`);
+  }
   if (command === "capabilities") {
     const can = await capabilities();
     return void process.stdout.write(`${JSON.stringify({ ...can, choice: choose(can) }, undefined, 2)}\n`);
   }
   if (command === "serve") {
     const { serveDemo } = await import("./serve.js");
-    const { url } = await serveDemo(Number(values.port), model && (await import("node:path")).resolve(model));
+    const port = number("port", values.port)!;
+    if (!Number.isInteger(port) || port > 65_535) throw new Usage(`--port is ${values.port}, and can be 0 to 65535`);
+    if (model !== undefined) NodeFile.open(model).close();
+    const { url } = await serveDemo(port, model && resolve(model)).catch((error: unknown) => {
+      throw new PolychordError("network", `port ${port} of this machine cannot be served: ${error instanceof Error ? error.message : String(error)}. Take another one by --port, or 0 for any.`);
+    });
     return void process.stdout.write(`${url}\n`);
   }
-  if (command !== "generate" || model === undefined) throw new Usage("a command and a model are needed");
-  const number = (name: string, text: string | undefined): number | undefined => {
-    if (text === undefined) return undefined;
-    if (!/^\d+(\.\d+)?$/.test(text)) throw new Usage(`--${name} is '${text}', which is no number`);
-    return Number(text);
-  };
+  if (command !== "generate") throw new Usage(command === undefined ? "a command is needed" : `there is no command '${command}'`);
+  if (model === undefined) throw new Usage("a model is needed: a file that ends in .gguf");
   if (!["auto", "plain", "relaxed"].includes(values.guest)) throw new Usage(`--guest is '${values.guest}'`);
   const maxTokens = number("max-tokens", values["max-tokens"])!;
   const began = performance.now();
@@ -84,7 +98,7 @@ async function main(): Promise<void> {
   set("context", number("context", values.context));
   set("activations", values.activations);
   set("cacheType", values["cache-type"]);
-  if (values.plan !== undefined) set("plan", JSON.parse(await (await import("node:fs/promises")).readFile(values.plan, "utf8")));
+  if (values.plan !== undefined) set("plan", await readPlan(values.plan));
   const ids = values.ids?.split(",").map((id) => number("ids", id)!);
   if (options.context === undefined) {
     // As much as the prompt and the answer take, as `polychord` does it.
@@ -122,9 +136,30 @@ async function main(): Promise<void> {
   await session.close();
 }
 
+function number(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined;
+  if (!/^\d+(\.\d+)?$/.test(text)) throw new Usage(`--${name} is '${text}', which is no number`);
+  return Number(text);
+}
+
+function readText(path: string): Promise<string> {
+  return readFile(path, "utf8").catch((error: unknown) => {
+    throw new PolychordError("file", `${path} cannot be read: ${String(error)}`, { cause: error });
+  });
+}
+
+async function readPlan(path: string): Promise<unknown> {
+  const text = await readText(path);
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new PolychordError("file", `${path} is no plan: ${String(error)}`, { cause: error });
+  }
+}
+
 /** Most bytes that this process has had in memory. `maxRSS` counts what its parent had before it began, too. */
 async function peak(): Promise<number> {
-  const status = await (await import("node:fs/promises")).readFile("/proc/self/status", "utf8").catch(() => "");
+  const status = await readFile("/proc/self/status", "utf8").catch(() => "");
   return Number(/^VmHWM:\s+(\d+) kB$/m.exec(status)?.[1] ?? process.resourceUsage().maxRSS) * 1024;
 }
 
@@ -134,6 +169,9 @@ function printable(text: string): string {
 }
 
 class Usage extends Error {}
+
+// What reads the text may have had enough of it, as `head` does.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
 try {
   await main();

@@ -62,18 +62,14 @@ export function partsOf(path: string): Parts {
 
 /** Opens a model file, and the other parts if it is one of several, and loads it. */
 export async function startSession(path: string, options: SessionOptions = {}): Promise<Session> {
-  const source = NodeFile.open(path);
-  try {
-    return await Session.start(source, { startRank: (start) => startThread(path, start), parts: partsOf(path), ...options });
-  } catch (error) {
-    source.close();
-    throw error;
-  }
+  const startRank = (start: RankStart, signal: AbortSignal) => startThread(path, start, signal);
+  return Session.start(NodeFile.open(path), { startRank, parts: partsOf(path), ...options });
 }
 
-async function startThread(path: string, start: RankStart): Promise<OtherRank> {
+async function startThread(path: string, start: RankStart, signal: AbortSignal): Promise<OtherRank> {
   const worker = new Worker(new URL("./node-rank.js", import.meta.url), { workerData: { path, start } });
   worker.unref();
+  signal.addEventListener("abort", () => void worker.terminate());
   let ended: PolychordError | undefined;
   let answer: { resolve: () => void; reject: (error: unknown) => void } | undefined;
   const fail = (error: unknown) => {

@@ -4,6 +4,7 @@ import { initModel } from "./assets.js";
 import { PolychordError } from "./errors.js";
 import { Header, Model, partStarts } from "./model/model.js";
 import type { Source } from "./source.js";
+import { addressOf } from "./url.js";
 
 /** Where the other parts of a model are, given one of them. */
 export interface Parts {
@@ -48,7 +49,7 @@ export async function openWhole(source: Source, parts?: Parts): Promise<Whole> {
 
 /** The name of the file at an address. */
 export function fileNameOf(url: string): string {
-  const path = new URL(url, globalThis.location?.href).pathname;
+  const path = addressOf(url).pathname;
   const name = path.slice(path.lastIndexOf("/") + 1);
   try {
     return decodeURIComponent(name);
@@ -59,7 +60,7 @@ export function fileNameOf(url: string): string {
 
 /** The address of a file beside another, with what that one has behind a question mark. */
 export function siblingOf(url: string, fileName: string): string {
-  const sibling = new URL(url, globalThis.location?.href);
+  const sibling = addressOf(url);
   sibling.pathname = sibling.pathname.slice(0, sibling.pathname.lastIndexOf("/") + 1) + encodeURIComponent(fileName);
   return sibling.href;
 }

@@ -31,7 +31,7 @@ export interface SessionOptions extends PlaceOptions {
   /** How many workers compute together. */
   ranks?: number;
   /** How a worker for another rank is started; Node and pages have one each. */
-  startRank?: (start: RankStart) => Promise<OtherRank>;
+  startRank?: (start: RankStart, signal: AbortSignal) => Promise<OtherRank>;
   /** What the host has, in place of what was measured. */
   host?: { memory32Bytes?: number; memory64Bytes?: number; multiMemory?: boolean; totalBytes?: number };
   progress?: (progress: Progress) => void;
@@ -201,6 +201,7 @@ export class Session {
   private reached = 0;
   private unfinished = false;
   private busy = false;
+  private generating = false;
 
   private constructor(
     readonly info: ModelInfo,
@@ -214,14 +215,26 @@ export class Session {
     private readonly pipeline: Executor,
     private readonly rank: RankMember | undefined,
     private readonly others: readonly OtherRank[],
-    private readonly source: Source,
+    /** Read from as long as there is a session; none if all of it is in memory. */
+    private readonly source: Source | undefined,
   ) {}
 
-  /** Reads the header of a model, decides about its placement, and loads it. */
+  /** Reads the header of a model, decides about its placement, and loads it. A file that cannot be loaded is closed. */
   static async start(file: Source, options: SessionOptions = {}): Promise<Session> {
+    let open = file;
+    try {
+      const whole = await openWhole(file, options.parts);
+      open = whole.source;
+      return await Session.load(whole.model, whole.source, options);
+    } catch (error) {
+      await open.close?.();
+      throw error;
+    }
+  }
+
+  private static async load(model: Model, source: Source, options: SessionOptions): Promise<Session> {
     const can = await capabilities();
     const version = await initModel();
-    const { model, source } = await openWhole(file, options.parts);
     const info = JSON.parse(model.info()) as ModelInfo;
     const choice = choose(can, info.heads);
     if (choice.ranks === 0) throw new PolychordError("unsupported", choice.reasons.join("; "));
@@ -245,17 +258,19 @@ export class Session {
         throw PolychordError.from(error);
       });
       const why = [`WebGPU on ${network.name}: its results are within a tolerance of the guest's, and not the same bits`];
-      return new Session(info, placement, why, "plain", 1, model, placed, network, undefined, [], source);
+      await source.close?.();
+      return new Session(info, placement, why, "plain", 1, model, placed, network, undefined, [], undefined);
     }
     const module = await compileGuest(placement.build, relaxed);
     const shared = ranks > 1 ? RankMember.group(ranks) : undefined;
     const others: OtherRank[] = [];
+    const failed = new AbortController();
     try {
       const starts: Promise<unknown>[] = [];
       if (shared && options.startRank) {
         for (let index = 1; index < ranks; index += 1) {
           const start = { index, count: ranks, shared, module, options: json };
-          starts.push(options.startRank(start).then((other) => others.push(other)));
+          starts.push(options.startRank(start, failed.signal).then((other) => others.push(other)));
         }
       }
       const rank = shared && RankMember.join(shared, 0, ranks);
@@ -264,9 +279,11 @@ export class Session {
       const loaded = meter(total, options);
       const setup = { module, model, placed, placement, source, version, loaded, ...(rank ? { rank } : {}) };
       const [pipeline] = await Promise.all([Pipeline.start(setup), ...starts]);
-      return new Session(info, placement, reasons, relaxed ? "relaxed" : "plain", ranks, model, placed, pipeline, rank, others, source);
+      const needed = isPaged(placement) ? source : void (await source.close?.());
+      return new Session(info, placement, reasons, relaxed ? "relaxed" : "plain", ranks, model, placed, pipeline, rank, others, needed);
     } catch (error) {
-      others.forEach((other) => other.close());
+      // Those that are still loading, too.
+      failed.abort();
       throw PolychordError.from(error);
     }
   }
@@ -296,7 +313,7 @@ export class Session {
     const { context } = this.placement;
     if (tokens.length === 0) throw new PolychordError("argument", "there are no tokens to evaluate");
     if (tokens.length > context - this.position) {
-      throw new PolychordError("argument", `${tokens.length} tokens do not fit behind ${this.position} of ${context} tokens of context`);
+      throw new PolychordError("argument", `${tokens.length} tokens do not fit behind ${this.position} of ${context} tokens of context: open the model with a longer context, or begin a new conversation`);
     }
     if (this.busy) throw new PolychordError("argument", "the session computes already");
     this.busy = true;
@@ -363,6 +380,18 @@ export class Session {
 
   /** Continues a sequence, of which what was seen already is kept. Returns how it went. */
   async *generate(sequence: readonly number[], options: GenerateOptions = {}): AsyncGenerator<Token, Outcome> {
+    if (this.generating) throw new PolychordError("argument", "the session generates already: let that come to its end, or stop it");
+    const wrong = sequence.find((id) => !Number.isInteger(id) || id < 0 || id >= this.info.vocab);
+    if (wrong !== undefined) throw new PolychordError("argument", `the token ${wrong} is not in the vocabulary, which has 0 to ${this.info.vocab - 1}`);
+    this.generating = true;
+    try {
+      return yield* this.generateAlone(sequence, options);
+    } finally {
+      this.generating = false;
+    }
+  }
+
+  private async *generateAlone(sequence: readonly number[], options: GenerateOptions): AsyncGenerator<Token, Outcome> {
     const sampler = explained(() => new Sampler(JSON.stringify({ temperature: 0, ...options.sampling })));
     const text = new Text();
     const hash = options.hash ? new Sha256() : undefined;
@@ -438,7 +467,7 @@ export class Session {
     this.pipeline.close?.();
     this.model.free();
     this.placed.free();
-    await this.source.close?.();
+    await this.source?.close?.();
   }
 }
 
@@ -449,7 +478,14 @@ export async function startRank(start: RankStart, file: Source, parts?: Parts): 
   const placed = place(model, start.options);
   const placement = JSON.parse(placed.json()) as Placement;
   const rank = RankMember.join(start.shared, start.index, start.count);
-  return Pipeline.start({ module: start.module, model, placed, placement, source, version, rank });
+  const pipeline = await Pipeline.start({ module: start.module, model, placed, placement, source, version, rank });
+  if (!isPaged(placement)) await source.close?.();
+  return pipeline;
+}
+
+/** Whether layers are read while tokens are computed. */
+function isPaged(placement: Placement): boolean {
+  return placement.guests.some((guest) => guest.memories.some((memory) => memory.paged));
 }
 
 /** Counts bytes as they come, and ends loading if it is to be stopped. */

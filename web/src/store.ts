@@ -6,7 +6,7 @@ import { PolychordError } from "./errors.js";
 import { Sha256, partNamesOf } from "./model/model.js";
 import { fileNameOf, siblingOf } from "./parts.js";
 import { BlobSource, PIECE, truncated, type Source } from "./source.js";
-import { UrlSource, type UrlOptions } from "./url.js";
+import { UrlSource, addressOf, type UrlOptions } from "./url.js";
 
 /** A file that is read and written at once: TypeScript has it for workers only. */
 interface SyncFile {
@@ -65,7 +65,13 @@ export class Store {
   async find(url: string, sha256?: string): Promise<StoredModel | undefined> {
     const stored = await this.describe(await keyOf(url));
     if (!stored?.sha256 || (sha256 && stored.sha256 !== sha256)) return undefined;
-    return (await this.handle(`${stored.sha256}.gguf`)) ? stored : undefined;
+    return (await this.has(stored.sha256, stored.bytes)) ? stored : undefined;
+  }
+
+  /** Whether the file of a hash is there, and as long as it was when it was checked. */
+  private async has(sha256: string, bytes: number): Promise<boolean> {
+    const file = await (await this.handle(`${sha256}.gguf`))?.getFile();
+    return file?.size === bytes;
   }
 
   /** Opens a complete model. */
@@ -82,12 +88,17 @@ export class Store {
 
   /** Fetches a model, unless it is there; what was fetched before a break stays. */
   async fetch(url: string, options: FetchOptions = {}): Promise<StoredModel> {
-    const absolute = new URL(url, location.href).href;
-    const key = await keyOf(absolute);
-    options.progress?.({ phase: "waiting", done: 0, total: 0 });
+    const address = addressOf(url).href;
+    const key = await keyOf(address);
+    const name = `polychord ${key}`;
+    const get = async () => (await this.find(address, options.sha256)) ?? (await this.download(address, key, options));
+    const got = await navigator.locks.request(name, { ifAvailable: true }, async (lock) => lock && (await get()));
+    if (got) return got;
     // A second tab waits here, and finds the model then.
-    return navigator.locks.request(`polychord ${key}`, async () => {
-      return (await this.find(absolute, options.sha256)) ?? (await this.download(absolute, key, options));
+    options.progress?.({ phase: "waiting", done: 0, total: 0 });
+    const { signal } = options;
+    return navigator.locks.request(name, signal ? { signal } : {}, get).catch((error: unknown) => {
+      throw signal?.aborted ? new PolychordError("cancelled", "loading was stopped") : error;
     });
   }
 
@@ -98,11 +109,14 @@ export class Store {
     for (const each of names.length > 0 ? names.map((name) => siblingOf(url, name)) : [url]) await this.removeFile(each);
   }
 
+  /** What says where a file is goes last, so that what could not be removed can be found again. */
   private async removeFile(url: string): Promise<void> {
-    const key = await keyOf(new URL(url, location.href).href);
+    const key = await keyOf(addressOf(url).href);
     const stored = await this.describe(key);
-    for (const name of [`${key}.json`, `${key}.part`, stored?.sha256 ? `${stored.sha256}.gguf` : undefined]) {
-      if (name) await this.folder.removeEntry(name).catch(() => undefined);
+    for (const name of [stored?.sha256 ? `${stored.sha256}.gguf` : undefined, `${key}.part`, `${key}.json`]) {
+      if (name) await this.folder.removeEntry(name).catch((error: unknown) => {
+        if (!isMissing(error)) throw new PolychordError("storage", `${url} is in use, here or in another tab: close it there, and remove it then.`, { cause: error });
+      });
     }
   }
 
@@ -137,7 +151,9 @@ export class Store {
           "file. It was removed from storage.",
       );
     }
-    await this.rename(handle, `${sha256}.gguf`);
+    // Another address may have had the same file, which may be open.
+    if (await this.has(sha256, from.bytes)) await this.folder.removeEntry(`${key}.part`);
+    else await this.rename(handle, `${sha256}.gguf`);
     const complete = { ...stored, sha256, pieces: [] };
     await this.describeAs(key, complete);
     return complete;
@@ -265,6 +281,10 @@ function hashOf(file: SyncFile, bytes: number, progress: (done: number) => void)
   }
 }
 
+function isMissing(error: unknown): boolean {
+  return error instanceof DOMException && error.name === "NotFoundError";
+}
+
 /** A name for an address. */
 async function keyOf(url: string): Promise<string> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(url));
@@ -274,6 +294,11 @@ async function keyOf(url: string): Promise<string> {
 function storageError(error: unknown, bytes: number): unknown {
   if (error instanceof DOMException && error.name === "QuotaExceededError") {
     return new PolychordError("storage", `storage is full: the model takes ${bytes} bytes. Free space, or load it without keeping it.`, {
+      cause: error,
+    });
+  }
+  if (error instanceof DOMException) {
+    return new PolychordError("storage", `this browser's storage failed (${error.name}: ${error.message}): load the model without keeping it`, {
       cause: error,
     });
   }

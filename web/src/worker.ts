@@ -14,11 +14,16 @@ let session: Session | undefined;
 let pipeline: Pipeline | undefined;
 let stopping: AbortController | undefined;
 
+/** What was asked last: a model is not opened while another one answers. */
+let last: Promise<unknown> = Promise.resolve();
+
 onmessage = (event: MessageEvent<Request>) => {
   const request = event.data;
   if (request.type === "cancel") return stopping?.abort();
   const answer = (answer: Answer) => postMessage(answer);
-  serve(request, answer).then(
+  const served = last.then(() => serve(request, answer));
+  last = served.catch(() => undefined);
+  served.then(
     (value) => answer({ id: request.id, type: "done", value }),
     (error: unknown) => {
       const { kind, message } = PolychordError.from(explain(error), "memory");
@@ -46,7 +51,7 @@ async function serve(request: Exclude<Request, { type: "cancel" }>, answer: (ans
         parts,
         signal,
         progress: throttled((loaded, total) => progress("load", loaded, total)),
-        startRank: (start) => startWorker(from, start),
+        startRank: (start, stop) => startWorker(from, start, stop),
       });
       const { info, placement, reasons, flavor, ranks } = session;
       return { info, placement, reasons, flavor, ranks, memoryBytes: session.memoryBytes(), plan: session.plan() };
@@ -154,8 +159,9 @@ async function openKept(from: ModelSource & { kind: "url" }, signal?: AbortSigna
 }
 
 /** A further rank in a worker of its own. */
-async function startWorker(source: ModelSource, start: RankStart): Promise<OtherRank> {
+async function startWorker(source: ModelSource, start: RankStart, signal: AbortSignal): Promise<OtherRank> {
   const worker = new Worker(new URL("./worker.js", import.meta.url), { type: "module", name: `rank ${start.index}` });
+  signal.addEventListener("abort", () => worker.terminate());
   let settle: { resolve: () => void; reject: (error: unknown) => void } | undefined;
   worker.onmessage = ({ data }: MessageEvent<Answer>) => {
     if (data.type === "done") settle?.resolve();
@@ -176,6 +182,10 @@ async function startWorker(source: ModelSource, start: RankStart): Promise<Other
 
 /** What people are told of errors that engines have no words for. */
 function explain(error: unknown): unknown {
+  if (error instanceof DOMException) {
+    const message = `this browser's storage failed (${error.name}: ${error.message}): load the model without keeping it`;
+    return new PolychordError("storage", message, { cause: error });
+  }
   if (error instanceof RangeError || (error instanceof Error && /out of memory|allocation/i.test(error.message))) {
     const message = `this browser has not enough memory for that (${error.message}): close other tabs, or use a shorter context or a smaller model`;
     return new PolychordError("memory", message, { cause: error });

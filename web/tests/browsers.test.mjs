@@ -202,6 +202,132 @@ test("two tabs that want the same model download it once", async () => {
   assert.ok(here.served.good - before < 110e6, `${here.served.good - before} bytes`);
 });
 
+/** Begins a download into storage, which goes on; `window.told` has its phases, and how it ended. */
+const begin = (page, source) =>
+  page.evaluate((source) => {
+    window.model = new window.Polychord();
+    window.told = { phases: {} };
+    window.model.open(source, { context: 64 }, (phase, done, total) => (window.told.phases[phase] = [done, total]))
+      .then(() => (window.told.end = "ready"), (error) => (window.told.end = `${error.kind}: ${error.message}`));
+  }, source);
+const end = async (page) => (await page.waitForFunction("window.told.end", { timeout: 300_000 })).jsonValue();
+
+test("storage that fills up while a model comes gets a message, and the page goes on", { skip: name !== "chromium" && "only Chromium lets tests set a quota" }, async () => {
+  const page = await open(other);
+  const session = await page.createCDPSession();
+  const source = { kind: "url", url: `${other.url}/model/slow/model.gguf?fills`, keep: true };
+  await begin(page, source);
+  await page.waitForFunction("window.told.phases.download?.[0] > 4e6");
+  await session.send("Storage.overrideQuotaForOrigin", { origin: other.url, quotaSize: 1e6 });
+  assert.match(await end(page), /^storage: storage is full: the model takes 98362432 bytes\. Free space/);
+  // Room is there again, and what had come is of use.
+  await session.send("Storage.overrideQuotaForOrigin", { origin: other.url });
+  const result = await run(page, source, {}, 2);
+  assert.equal(result.error, undefined);
+  await page.close();
+});
+
+test("a tab that is closed while it downloads leaves what came to the one that waits", async () => {
+  const source = { kind: "url", url: `${here.url}/model/slow/model.gguf?closed`, keep: true };
+  const [first, second, third] = [await open(), await open(), await open()];
+  await begin(first, source);
+  await first.waitForFunction("window.told.phases.download?.[0] > 20e6");
+  await begin(second, source);
+  await begin(third, source);
+  await second.waitForFunction("window.told.phases.waiting");
+  await third.waitForFunction("window.told.phases.waiting");
+  await third.evaluate(() => window.model.cancel());
+  assert.match(await end(third), /^cancelled: loading was stopped/);
+  const before = here.served.slow;
+  await first.close();
+  assert.equal(await end(second), "ready");
+  assert.ok(here.served.slow - before < 98e6, `${here.served.slow - before} bytes more`);
+  await Promise.all([second.close(), third.close()]);
+});
+
+test("another address of a model that is in storage, and open, has the same file", async () => {
+  const user = await open();
+  const paged = await user.evaluate(async (source) => {
+    window.model = new window.Polychord();
+    await window.model.open(source, { context: 64, placement: "paged", residentBytes: 48 << 20 });
+    return "ready";
+  }, kept);
+  assert.equal(paged, "ready");
+  const mirror = { kind: "url", url: `${here.url}/model/good/model.gguf?mirror`, keep: true };
+  assert.equal((await run(page, mirror)).hash?.slice(0, HASH.length), HASH);
+  // What is read from is not removed under its reader.
+  const remove = (url) => page.evaluate(async (url) => {
+    const model = new window.Polychord();
+    const told = await model.remove(url).then(() => "removed", (error) => `${error.kind}: ${error.message}`);
+    model.close();
+    return told;
+  }, url);
+  assert.match(await remove(kept.url), /^storage: .* is in use, here or in another tab/);
+  const text = await user.evaluate(async (prompt) => (await window.model.generate({ prompt }, { maxTokens: 2 })).text, PROMPT);
+  assert.match(text, /Paris/);
+  await user.close();
+  // Its worker ends a little later.
+  let told;
+  for (let wait = 0; wait < 50 && told !== "removed"; wait += 1) {
+    told = await remove(kept.url);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+  assert.equal(told, "removed");
+  const requests = here.requests.kept;
+  assert.equal((await run(page, kept, {}, 2)).error, undefined);
+  assert.ok(here.requests.kept > requests, "it was there no more");
+});
+
+test("a file in storage that was cut is loaded again", async () => {
+  const cut = await page.evaluate(async () => {
+    const folder = await (await navigator.storage.getDirectory()).getDirectoryHandle("polychord-models");
+    let count = 0;
+    for await (const [name, handle] of folder.entries()) {
+      if (!name.endsWith(".gguf")) continue;
+      const writer = await handle.createWritable({ keepExistingData: true });
+      await writer.truncate(50e6);
+      await writer.close();
+      count += 1;
+    }
+    return count;
+  });
+  assert.ok(cut > 0);
+  const requests = here.requests.kept;
+  assert.equal((await run(page, kept)).hash?.slice(0, HASH.length), HASH);
+  assert.ok(here.requests.kept > requests);
+});
+
+test("what is asked while a model answers comes after the answer", async () => {
+  const [first, second, again] = await page.evaluate(async (source, prompt) => {
+    const model = new window.Polychord();
+    await model.open(source, { context: 64 });
+    const all = [model.generate({ prompt }, { maxTokens: 8 }), model.generate({ prompt }, { maxTokens: 8 }), model.open(source, { context: 64 }), model.generate({ prompt }, { maxTokens: 8 })];
+    const [first, second, , again] = await Promise.all(all);
+    model.close();
+    return [first.text, second.text, again.text];
+  }, kept, PROMPT);
+  assert.match(first, /Paris/);
+  assert.deepEqual([second, again], [first, first]);
+});
+
+test("addresses and tokens that are none are refused in words", async () => {
+  for (const [address, words] of [["http://", /no address/], ["ftp://localhost/a.gguf", /ftp:/], ["data:,GGUF", /data:/]]) {
+    for (const keep of [false, true]) {
+      const { error } = await run(page, { kind: "url", url: address, keep }, {}, 1);
+      assert.match(error, words);
+      assert.match(error, /^argument: /);
+    }
+  }
+  const error = await page.evaluate(async (source) => {
+    const model = new window.Polychord();
+    await model.open(source, { context: 64 });
+    const told = await model.generate({ ids: [1, 2.5] }).then(() => "", (error) => `${error.kind}: ${error.message}`);
+    model.close();
+    return told;
+  }, kept);
+  assert.match(error, /^argument: the token 2.5 is not in the vocabulary/);
+});
+
 test("a page without the two headers gets one rank, and the reason", async () => {
   const result = await run(await open(plain), from("good", plain), { ranks: 2 }, 2);
   assert.equal(result.error, undefined);

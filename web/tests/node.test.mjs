@@ -2,8 +2,9 @@
 // files and options. Run with `node --test`.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
 import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, readSync, readdirSync, renameSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import test from "node:test";
@@ -292,6 +293,61 @@ test("the command prints what `polychord` prints", () => {
   assert.ok(JSON.parse(node("capabilities")).simd.ok);
   assert.throws(() => node("generate", "--rank", "2", MODEL), (error) => error.status === 2);
   assert.throws(() => node("generate", join(folder, "none")), (error) => error.status === 1 && /cannot be opened/.test(error.stderr));
+});
+
+test("a session generates one text at a time, of tokens that there are", async () => {
+  const session = await startSession(MODEL, { context: 64 });
+  const ids = session.encode(PROMPT);
+  const first = session.generate(ids, { maxTokens: 4 });
+  await first.next();
+  await assert.rejects(session.generate(ids).next(), (error) => error.kind === "argument" && /generates already/.test(error.message));
+  // The first one is left in the middle.
+  await first.return();
+  for (const id of [-1, 1.5, NaN, 49_152, "1"]) {
+    await assert.rejects(session.generate([1, id]).next(), (error) => error.kind === "argument" && /not in the vocabulary/.test(error.message));
+  }
+  const long = session.generate(Array.from({ length: 65 }, () => 1));
+  await assert.rejects(long.next(), /65 tokens do not fit behind 0 of 64 tokens of context: open the model with a longer context/);
+  const text = [];
+  for await (const { text: piece } of session.generate(ids, { maxTokens: 4 })) text.push(piece);
+  assert.match(text.join(""), /Paris/);
+  await session.close();
+});
+
+test("what is typed wrong is told in a line, without a stack", async () => {
+  const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
+  const run = (...args) => spawnSync(process.execPath, [cli, ...args], { encoding: "utf8" });
+  const busy = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => busy.once("listening", resolve));
+  for (const [args, status, words] of [
+    [[], 2, /a command is needed/],
+    [["chat"], 2, /there is no command 'chat'/],
+    [["generate"], 2, /a model is needed/],
+    [["generate", MODEL, "The", "capital"], 2, /'capital' is one word too many: put the prompt between quotes/],
+    [["generate", "-n", "x", MODEL], 2, /--max-tokens is 'x'/],
+    [["generate", "--placement", "everywhere", MODEL], 1, /none of auto/],
+    [["generate", "--plan", join(folder, "none.json"), MODEL], 1, /none.json cannot be read/],
+    [["generate", "--plan", MODEL, MODEL], 1, /is no plan/],
+    [["generate", folder], 1, /no regular file/],
+    [["serve", "--port", "70000"], 2, /0 to 65535/],
+    [["serve", "--port", String(busy.address().port)], 1, /EADDRINUSE.*Take another one by --port/],
+    [["serve", join(folder, "none.gguf")], 1, /cannot be opened/],
+  ]) {
+    const { status: found, stderr } = run(...args);
+    assert.equal(found, status, `${args}: ${stderr}`);
+    assert.match(stderr, words);
+    assert.doesNotMatch(stderr, /\n {4}at /, `${args}`);
+  }
+  busy.close();
+  assert.match(run("--version").stdout, /^polychord-web \d/);
+  assert.match(run("--help").stdout, /^usage: /);
+  // A reader that has had enough, as `head` has.
+  const child = spawn(process.execPath, [cli, "generate", "-n", "24", MODEL, PROMPT]);
+  let told = "";
+  child.stderr.on("data", (bytes) => (told += bytes));
+  child.stdout.once("data", () => child.stdout.destroy());
+  const status = await new Promise((resolve) => child.on("close", resolve));
+  assert.deepEqual([status, told.includes("    at ")], [0, false], told);
 });
 
 test("the package that npm makes has what `npx polychord-web` needs", () => {

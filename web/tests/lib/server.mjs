@@ -70,6 +70,8 @@ function send(request, response, { add, count: _, ...headers }, { cut, claim, ta
 const WAYS = {
   good: (request, response, headers) => send(request, response, headers),
   kept: (request, response, headers) => send(request, response, headers),
+  // Slow enough for something to be done in the middle.
+  slow: (request, response, headers) => setTimeout(send, 700, request, response, headers),
   // Each connection breaks after 3 MB.
   breaks: (request, response, headers) => send(request, response, headers, { cut: 3_000_000 }),
   // After 30 MB in all nothing comes any more, until it is `mended`.
