@@ -7,7 +7,8 @@ onmessage = ({ data: { is64, gib, regions } }) => {
   try {
     postMessage({ ok: true, text: attempt(is64, gib * 2 ** 30, regions) });
   } catch (error) {
-    postMessage({ ok: false, text: String(error) });
+    const why = error instanceof RangeError ? "this browser or machine gives no more" : "it went wrong";
+    postMessage({ ok: false, text: `${why} (${String(error)})` });
   }
 };
 

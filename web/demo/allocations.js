@@ -2,14 +2,16 @@
 
 const $ = (id) => document.getElementById(id);
 let worker;
+let stop;
 
 function trial(is64, gib, regions) {
   return new Promise((resolve) => {
+    stop = () => resolve({ ok: false, text: "stopped" });
     worker = new Worker("allocations-worker.js");
     worker.onmessage = ({ data }) => resolve(data);
     worker.onerror = (event) => {
       event.preventDefault();
-      resolve({ ok: false, text: `the worker has ended: ${event.message ?? "no reason given"}` });
+      resolve({ ok: false, text: `the worker has ended, probably for want of memory (${event.message || "no reason given"})` });
     };
     worker.postMessage({ is64, gib, regions });
   }).finally(() => worker.terminate());
@@ -22,7 +24,10 @@ $("form").addEventListener("submit", async (event) => {
   const body = $("results").tBodies[0];
   body.replaceChildren();
   let stopped = false;
-  $("stop").onclick = () => (stopped = true);
+  $("stop").onclick = () => {
+    stopped = true;
+    stop();
+  };
   const most = Math.min(10, $("most").valueAsNumber || 4);
   for (const is64 of [false, true]) {
     for (let gib = 1; gib <= most && !stopped; gib += 1) {

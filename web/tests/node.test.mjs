@@ -359,6 +359,18 @@ test("the package that npm makes has what `npx polychord-web` needs", () => {
   mkdirSync(user);
   execFileSync("npm", ["install", "--offline", "--no-audit", "--no-fund", "--prefix", user, join(folder, filename)], { ...options, cwd: user });
   const text = execFileSync("npx", ["--no-install", "polychord-web", "generate", "-n", "8", MODEL, PROMPT], { ...options, cwd: user });
+  // A program in TypeScript that looks at all types, and knows neither Node's nor what is newer than it.
+  writeFileSync(join(user, "program.mts"), `
+    import { Session, UrlSource } from "@polychord/web";
+    import { startSession, PolychordError, type Token } from "@polychord/web/node";
+    import { Polychord, type Opened } from "@polychord/web/page";
+    const session: Session = await startSession("model.gguf", { context: 256 });
+    for await (const token of session.generate(session.encode("x"), { maxTokens: 3 })) { const its: Token = token; console.log(its.text); }
+    const opened: Opened = await new Polychord().open({ kind: "url", url: "/model.gguf", keep: true }, { context: 2048 }, (phase, done, total) => console.log(phase, done, total));
+    await UrlSource.open("x").catch((error: unknown) => error instanceof PolychordError && console.log(error.kind, opened.ranks));
+  `);
+  const types = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022,dom", "--types", "", "program.mts"];
+  execFileSync(join(root, "node_modules/.bin/tsc"), types, { ...options, cwd: user });
   assert.match(text, /Paris/);
   assert.throws(() => execFileSync("npx", ["--no-install", "polychord-web", "nonsense"], { ...options, cwd: user }), (error) => error.status === 2 && /usage/.test(error.stderr));
 });
