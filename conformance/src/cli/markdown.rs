@@ -13,7 +13,8 @@ use super::report::{EngineReport, Report};
 pub(super) fn page(report: &Report) -> String {
     let mut out = format!(
         "# Conformance\n\nVersion {} of the suite, on {}, each engine in a process of its own. \
-         Written by `polychord-conformance` ([vendors.md](vendors.md)).\n\n",
+         Written by `polychord-conformance` ([vendors.md](vendors.md)). Browsers and Node have a page of \
+         their own ([browser-conformance.md](browser-conformance.md)).\n\n",
         report.suite, report.machine
     );
     out += &engines(report);
