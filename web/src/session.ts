@@ -313,7 +313,7 @@ export class Session {
     const { context } = this.placement;
     if (tokens.length === 0) throw new PolychordError("argument", "there are no tokens to evaluate");
     if (tokens.length > context - this.position) {
-      throw new PolychordError("argument", `${tokens.length} tokens do not fit behind ${this.position} of ${context} tokens of context: open the model with a longer context, or begin a new conversation`);
+      throw new PolychordError("argument", `${tokens.length} tokens do not fit behind ${this.position} of ${context} tokens of context`);
     }
     if (this.busy) throw new PolychordError("argument", "the session computes already");
     this.busy = true;
@@ -383,6 +383,10 @@ export class Session {
     if (this.generating) throw new PolychordError("argument", "the session generates already: let that come to its end, or stop it");
     const wrong = sequence.find((id) => !Number.isInteger(id) || id < 0 || id >= this.info.vocab);
     if (wrong !== undefined) throw new PolychordError("argument", `the token ${wrong} is not in the vocabulary, which has 0 to ${this.info.vocab - 1}`);
+    const { context } = this.placement;
+    if (sequence.length > context) {
+      throw new PolychordError("argument", `the text has ${sequence.length} tokens, and the context ${context}: open the model with a longer context, or begin a new conversation`);
+    }
     this.generating = true;
     try {
       return yield* this.generateAlone(sequence, options);
@@ -399,7 +403,7 @@ export class Session {
     const ids: number[] = [];
     let same = 0;
     while (same < sequence.length - 1 && this.tokens[same] === sequence[same]) same += 1;
-    if (sequence.length <= this.placement.context) this.truncate(Math.min(same, this.position));
+    this.truncate(Math.min(same, this.position));
     const most = options.maxTokens ?? Infinity;
     const begin = performance.now();
     let [prompt, written, finish] = [0, "", "maxTokens" as Outcome["finish"]];

@@ -307,7 +307,7 @@ test("a session generates one text at a time, of tokens that there are", async (
     await assert.rejects(session.generate([1, id]).next(), (error) => error.kind === "argument" && /not in the vocabulary/.test(error.message));
   }
   const long = session.generate(Array.from({ length: 65 }, () => 1));
-  await assert.rejects(long.next(), /65 tokens do not fit behind 0 of 64 tokens of context: open the model with a longer context/);
+  await assert.rejects(long.next(), /the text has 65 tokens, and the context 64: open the model with a longer context/);
   const text = [];
   for await (const { text: piece } of session.generate(ids, { maxTokens: 4 })) text.push(piece);
   assert.match(text.join(""), /Paris/);

@@ -1,6 +1,6 @@
 // Times wllama, which is llama.cpp as WebAssembly, in Node.
 //
-//   node bench.mjs PACKAGES BUILD MODEL.gguf TEXT DECODE
+//   node bench.mjs PACKAGES BUILD MODEL.gguf TEXT DECODE [THREADS]
 //
 // PACKAGES is a node_modules folder; BUILD is wasm64 (needs Node 24 with
 // --experimental-wasm-jspi) or compat (needs Node without it). Prints what
@@ -11,7 +11,7 @@ import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker as Thread } from 'node:worker_threads';
 
-const [packages, build, model, prompt, decode] = process.argv.slice(2);
+const [packages, build, model, prompt, decode, threads = '1'] = process.argv.slice(2);
 const wllamaFolder = resolve(packages, '@wllama/wllama/esm');
 const compatFolder = resolve(packages, '@wllama/wllama-compat/wasm');
 
@@ -20,6 +20,15 @@ globalThis.self = globalThis;
 globalThis.navigator ??= { userAgent: 'Node' };
 globalThis.location ??= { href: pathToFileURL(wllamaFolder + '/').href };
 const sources = new Map();
+/** Its code for threads is a blob, of which Node's threads cannot be made. */
+let threadCode;
+const PlainBlob = globalThis.Blob;
+globalThis.Blob = class extends PlainBlob {
+  constructor(parts, options) {
+    super(parts, options);
+    if (options?.type === 'text/javascript') threadCode = parts.join('');
+  }
+};
 URL.createObjectURL = (blob) => {
   const url = `blob:${sources.size}`;
   sources.set(url, blob);
@@ -31,7 +40,7 @@ globalThis.Worker = class {
 
   constructor(url) {
     sources.get(url).text().then((code) => {
-      this.#thread = new Thread(WORKER_PRELUDE + code, { eval: true });
+      this.#thread = new Thread(WORKER_PRELUDE + code, { eval: true, workerData: { threadCode } });
       this.#thread.on('message', (data) => this.onmessage({ data }));
       this.#thread.on('error', (error) => this.onerror(error));
       for (const message of this.#waiting) this.#thread.postMessage(...message);
@@ -55,6 +64,17 @@ const WORKER_PRELUDE = `
   globalThis.navigator ??= { userAgent: 'Node' };
   globalThis.postMessage = (data, transfer) => parentPort.postMessage(data, transfer);
   parentPort.on('message', (data) => globalThis.onmessage({ data }));
+  {
+    const threads = require('node:worker_threads');
+    const { Worker, workerData } = threads;
+    threads.Worker = class extends Worker {
+      constructor(_, options) {
+        const prelude = 'globalThis.self = globalThis; globalThis.navigator ??= { userAgent: "Node" };';
+        super(prelude + workerData.threadCode, { ...options, eval: true });
+      }
+    };
+    globalThis.Worker = threads.Worker;
+  }
 `;
 
 const { Wllama } = await import(pathToFileURL(join(wllamaFolder, 'index.js')));
@@ -74,7 +94,7 @@ wllama.setCompat(
 );
 const count = Number(decode) + 1;
 await wllama.loadModel([await openAsBlob(model)], {
-  n_threads: 1,
+  n_threads: Number(threads),
   n_gpu_layers: 0,
   n_ctx: 256,
   n_batch: 256,
