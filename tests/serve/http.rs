@@ -553,3 +553,121 @@ fn a_system_prompt_is_shared() {
     }
     assert_eq!(texts[..4], texts[4..]);
 }
+
+/// What is wrong with a request is said with the parameter, in the form of OpenAI's API.
+#[test]
+fn what_is_wrong_with_a_request_is_said_with_the_parameter() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(&an_engine(), small(folder.path()), ServerOptions::new());
+    let said = |content: Value| json!({ "messages": [{ "role": "user", "content": content }] });
+    let tool = json!({ "type": "function", "function": { "name": "clock" } });
+    for (more, param, words) in [
+        (json!({ "messages": null }), "messages", "missing"),
+        (json!({ "messages": [] }), "messages", "empty"),
+        (json!({ "messages": "hi" }), "messages", "expected a sequence"),
+        (
+            json!({ "messages": [{ "role": "user" }] }),
+            "messages",
+            "messages[0]: content is missing",
+        ),
+        (json!({ "messages": [{ "content": "hi" }] }), "messages", "missing field `role`"),
+        (
+            json!({ "messages": [{ "role": "boss", "content": "hi" }] }),
+            "messages",
+            "developer, system",
+        ),
+        (said(json!(5)), "messages", "content is a text, or a list of parts"),
+        (said(json!([])), "messages", "a list without parts"),
+        (said(json!([{ "type": "text" }])), "messages", "has no text"),
+        (
+            said(json!([{ "type": "image_url", "image_url": {} }])),
+            "messages",
+            "only text is possible",
+        ),
+        (json!({ "model": 5 }), "model", "expected a string"),
+        (json!({ "temperature": "hot" }), "temperature", "invalid type: string"),
+        (json!({ "top_p": 1.5 }), "top_p", "top_p is 1.5"),
+        (json!({ "max_tokens": -1 }), "max_tokens", "integer `-1`"),
+        (json!({ "max_completion_tokens": 0 }), "max_completion_tokens", "at least 1"),
+        (json!({ "n": 0 }), "n", "1 to 16"),
+        (json!({ "stop": 5 }), "stop", "stop is a text, or a list of texts"),
+        (json!({ "seed": 1.5 }), "seed", "floating point"),
+        (json!({ "logit_bias": [1] }), "logit_bias", "sequence"),
+        (json!({ "logit_bias": { "1": "much" } }), "logit_bias", "logit_bias.1: "),
+        (json!({ "stream_options": 1 }), "stream_options", "expected an object"),
+        (json!({ "n": null, "seed": [1] }), "seed", "sequence"),
+        (json!({ "tools": [tool, { "type": "function" }] }), "tools", "tools[1] is no function"),
+        (json!({ "tools": [5] }), "tools", "tools[0] is no function"),
+        (
+            json!({ "grammar": "start: \"a\"", "response_format": { "type": "json_object" } }),
+            "grammar",
+            "one of both",
+        ),
+    ] {
+        let mut request = said(json!("hi"));
+        let fields = more.as_object().unwrap().clone();
+        request.as_object_mut().unwrap().extend(fields);
+        let (status, answer) = server.post("/v1/chat/completions", &request);
+        let error = &answer["error"];
+        assert_eq!((status, &error["param"]), (400, &json!(param)), "{request}: {answer}");
+        assert_eq!(error["type"], "invalid_request_error", "{request}: {answer}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains(words) && !message.contains("struct"), "{request}: {message}");
+    }
+    for (path, param) in [("/v1/completions", "prompt"), ("/v1/embeddings", "input")] {
+        for request in
+            [json!({}), json!({ param: null }), json!({ param: 5 }), json!({ param: [1, "a"] })]
+        {
+            let (status, answer) = server.post(path, &request);
+            assert_eq!((status, &answer["error"]["param"]), (400, &json!(param)), "{answer}");
+        }
+    }
+    let bias = json!({ "prompt": [1], "logit_bias": { "9999": 1 } });
+    let (status, answer) = server.post("/v1/completions", &bias);
+    assert_eq!((status, &answer["error"]["param"]), (400, &json!("logit_bias")), "{answer}");
+    for body in ["", "{", "[]", "null", "{} {}", "\u{0}", &"[".repeat(100_000)] {
+        let (status, answer) = server.ask("POST", "/v1/completions", "", body);
+        assert!(status == 400 && answer.contains("the body is not "), "{body:.10}: {answer}");
+    }
+}
+
+/// Clients send `null` for what they do not say, and 0 as `top_p` for the best token.
+#[test]
+fn what_is_null_is_not_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Running::start(&an_engine(), small(folder.path()), ServerOptions::new());
+    let plain = json!({ "prompt": [1, 2, 3], "max_tokens": 4, "temperature": 0 });
+    let (status, expected) = server.post("/v1/completions", &plain);
+    assert_eq!(status, 200, "{expected}");
+    let mut request = plain.clone();
+    for name in [
+        "model",
+        "echo",
+        "suffix",
+        "best_of",
+        "logprobs",
+        "top_p",
+        "top_k",
+        "min_p",
+        "seed",
+        "stop",
+        "n",
+        "logit_bias",
+        "frequency_penalty",
+        "presence_penalty",
+        "repeat_penalty",
+        "repeat_last_n",
+        "response_format",
+        "grammar",
+        "stream",
+        "stream_options",
+        "user",
+    ] {
+        request[name] = Value::Null;
+    }
+    let (status, found) = server.post("/v1/completions", &request);
+    assert_eq!((status, &found["choices"]), (200, &expected["choices"]), "{found}");
+    let best = json!({ "prompt": [1, 2, 3], "max_tokens": 4, "temperature": 1, "top_p": 0 });
+    let (status, found) = server.post("/v1/completions", &best);
+    assert_eq!((status, &found["choices"]), (200, &expected["choices"]), "{found}");
+}

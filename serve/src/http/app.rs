@@ -95,10 +95,10 @@ impl App {
     }
 
     /// The model of a name.
-    pub(super) fn find(&self, name: &str) -> Result<&Arc<Served>, Failure> {
-        if name.is_empty() {
+    pub(super) fn find(&self, name: Option<&str>) -> Result<&Arc<Served>, Failure> {
+        let Some(name) = name.filter(|it| !it.is_empty()) else {
             return self.first().map_err(Failure::from);
-        }
+        };
         self.models.iter().find(|model| model.name == name).ok_or_else(|| {
             let names: Vec<_> = self.models.iter().map(|model| &*model.name).collect();
             Failure::no_model(name, &names)

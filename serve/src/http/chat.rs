@@ -13,13 +13,16 @@ use super::choice::Kind;
 use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
-use super::request::{ChatMessage, ChatRequest, Content};
+use super::request::{ChatMessage, ChatRequest, Content, ContentPart};
 use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
-    let request: ChatRequest = read::json(&app, body).await?;
-    let served = app.find(&request.model)?.clone();
+    let body = read::body(&app, body).await?;
+    let mut request: ChatRequest = read::fields(&body)?;
+    request.common = read::fields(&body)?;
+    check(&request)?;
+    let served = app.find(request.model.as_deref())?.clone();
     let logprobs = match request.logprobs {
         Some(true) => Some(request.top_logprobs.unwrap_or(0)),
         _ if request.top_logprobs.is_some() => {
@@ -30,12 +33,63 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
     let format = wanted(&request)?;
     let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
-    let tools = !request.tools.is_empty() && !is_none(&request);
+    let tools = !request.tools().is_empty() && !is_none(&request);
     let running = served.load_once().await?;
     running.scheduler()?;
     let (prompt, constraint) = encode(served.clone(), request, format).await?;
     prepared.constraint = constraint;
     prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
+}
+
+/// Who may say something, as `OpenAI`'s API has it.
+const ROLES: [&str; 6] = ["developer", "system", "user", "assistant", "tool", "function"];
+
+/// Refuses what templates would take for something else.
+fn check(request: &ChatRequest) -> Result<(), Failure> {
+    let messages = request.messages.as_ref().ok_or_else(|| Failure::missing("messages"))?;
+    if messages.is_empty() {
+        return Err(Failure::param("messages", "messages is empty: there is nothing to answer"));
+    }
+    for (index, message) in messages.iter().enumerate() {
+        let wrong = |what: String| Failure::param("messages", format!("messages[{index}]: {what}"));
+        if !ROLES.contains(&&*message.role) {
+            let role = super::failure::crop(&message.role);
+            return Err(wrong(format!("the role is {role:?}, it must be {}", ROLES.join(", "))));
+        }
+        // An answer may be calls alone.
+        let may_be_silent = matches!(&*message.role, "assistant" | "function");
+        match &message.content {
+            None if !may_be_silent => return Err(wrong("content is missing".to_owned())),
+            Some(Content::Parts(parts)) if parts.is_empty() => {
+                return Err(wrong("content is a list without parts".to_owned()));
+            }
+            _ => {}
+        }
+    }
+    if request.max_completion_tokens == Some(0) {
+        let message = "max_completion_tokens is 0, it must be at least 1";
+        return Err(Failure::param("max_completion_tokens", message));
+    }
+    for (index, tool) in request.tools().iter().enumerate() {
+        if !is_function(tool) {
+            let message = format!(
+                "tools[{index}] is no function with a name: it must be {{\"type\": \"function\", \"function\": {{\"name\": ...}}}}"
+            );
+            return Err(Failure::param("tools", message));
+        }
+    }
+    Ok(())
+}
+
+fn is_function(tool: &Json) -> bool {
+    let Json::Object(tool) = tool else { return false };
+    let is_named = match tool.get("function") {
+        Some(Json::Object(function)) => {
+            matches!(function.get("name"), Some(Json::Text(name)) if !name.is_empty())
+        }
+        _ => false,
+    };
+    is_named && matches!(tool.get("type"), Some(Json::Text(kind)) if kind == "function")
 }
 
 /// What the answer is to be held to, and the parameter that says so.
@@ -52,7 +106,7 @@ fn wanted(request: &ChatRequest) -> Result<Option<(&'static str, Wanted)>, Failu
         }
     };
     if let Some(name) = forced {
-        return Ok(Some(("tool_choice", Wanted::Call(calls_schema(&request.tools, name)?))));
+        return Ok(Some(("tool_choice", Wanted::Call(calls_schema(request.tools(), name)?))));
     }
     let format = format(&request.common)?;
     Ok(format.map(|(param, format)| (param, Wanted::Format(format))))
@@ -140,12 +194,13 @@ fn encode_now(running: &Running, request: ChatRequest) -> Result<Vec<u32>, Failu
         wrong(format!("the model cannot chat: {reason}; /v1/completions continues texts"))
     })?;
     let is_none = is_none(&request);
-    let messages: Vec<_> = request.messages.into_iter().map(message).collect::<Result<_, _>>()?;
+    let messages = request.messages.into_iter().flatten().map(message);
+    let messages: Vec<_> = messages.collect::<Result<_, _>>()?;
     let mut variables = Variables::new();
-    if !is_none && !request.tools.is_empty() {
-        variables = variables.tools(request.tools);
+    if let Some(tools) = request.tools.filter(|it| !is_none && !it.is_empty()) {
+        variables = variables.tools(tools);
     }
-    for (name, value) in request.chat_template_kwargs {
+    for (name, value) in request.chat_template_kwargs.into_iter().flatten() {
         variables = variables.set(name, value);
     }
     let text = template.render_with(&messages, GenerationPrompt::Add, &variables);
@@ -161,13 +216,7 @@ fn message(message: ChatMessage) -> Result<Message, Failure> {
         Some(Content::Parts(parts)) => {
             let mut all = String::new();
             for part in parts {
-                if part.kind != "text" {
-                    let kind = super::failure::crop(&part.kind);
-                    let message =
-                        format!("a message has a part of type {kind:?}: only text is possible");
-                    return Err(Failure::param("messages", message));
-                }
-                all += &part.text;
+                all += &text_of(part)?;
             }
             all
         }
@@ -178,6 +227,20 @@ fn message(message: ChatMessage) -> Result<Message, Failure> {
         let value = if name == "tool_calls" { with_parsed_arguments(value) } else { value };
         turn.with(name, value)
     }))
+}
+
+fn text_of(part: ContentPart) -> Result<String, Failure> {
+    let text = match &*part.kind {
+        "text" => part.text,
+        "refusal" => part.refusal,
+        other => {
+            let kind = super::failure::crop(other);
+            let message = format!("a message has a part of type {kind:?}: only text is possible");
+            return Err(Failure::param("messages", message));
+        }
+    };
+    let kind = part.kind;
+    text.ok_or_else(|| Failure::param("messages", format!("a part of type {kind:?} has no {kind}")))
 }
 
 /// The API has arguments of calls as a text of JSON; templates want what it says.

@@ -22,9 +22,12 @@ pub(super) async fn completions(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let request: CompletionRequest = read::json(&app, body).await?;
-    let served = app.find(&request.model)?.clone();
-    if request.echo {
+    let body = read::body(&app, body).await?;
+    let mut request: CompletionRequest = read::fields(&body)?;
+    request.common = read::fields(&body)?;
+    let prompt = request.prompt.ok_or_else(|| Failure::missing("prompt"))?;
+    let served = app.find(request.model.as_deref())?.clone();
+    if request.echo == Some(true) {
         return Err(Failure::param("echo", "echo is not possible"));
     }
     if request.suffix.as_deref().is_some_and(|it| !it.is_empty()) {
@@ -45,7 +48,7 @@ pub(super) async fn completions(
     if let Some((param, format)) = format {
         prepared.constraint = Some(running.constraint(param, &format)?);
     }
-    let prompts = encode(running, request.prompt)?;
+    let prompts = encode(running, prompt)?;
     prepared.answer(&app, &served.name, running, Kind::Text, prompts).await
 }
 

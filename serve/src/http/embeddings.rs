@@ -33,7 +33,8 @@ pub(super) async fn embeddings(
     body: Body,
 ) -> Result<Response, Failure> {
     let request: EmbeddingRequest = read::json(&app, body).await?;
-    let served = app.find(&request.model)?.clone();
+    let input = request.input.ok_or_else(|| Failure::missing("input"))?;
+    let served = app.find(request.model.as_deref())?.clone();
     let encoding = encoding(request.encoding_format.as_deref())?;
     if request.dimensions.is_some() {
         let message = "dimensions is not possible: vectors are as long as the model makes them";
@@ -47,7 +48,7 @@ pub(super) async fn embeddings(
         );
         return Err(Failure::param("model", message));
     };
-    let texts = texts(running.model.tokenizer()?, request.input, embedder.context())?;
+    let texts = texts(running.model.tokenizer()?, input, embedder.context())?;
     let tokens: usize = texts.iter().map(Vec::len).sum();
     let deadline = Instant::now().checked_add(app.options.answer_time);
     let answer = embedder.submit(texts, deadline)?.await;

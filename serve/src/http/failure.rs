@@ -31,6 +31,11 @@ impl Failure {
         Self { param, ..Self::new(StatusCode::BAD_REQUEST, message) }
     }
 
+    /// A parameter that has to be there.
+    pub(super) fn missing(name: &'static str) -> Self {
+        Self::param(name, format!("{name} is missing"))
+    }
+
     pub(super) fn no_model(name: &str, names: &[&str]) -> Self {
         let message =
             format!("there is no model {:?}; there are: {}", crop(name), names.join(", "));

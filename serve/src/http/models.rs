@@ -21,7 +21,7 @@ pub(super) async fn model(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    app.find(&name).map(|model| json_response(StatusCode::OK, &about(&app, model)))
+    app.find(Some(&name)).map(|model| json_response(StatusCode::OK, &about(&app, model)))
 }
 
 fn about(app: &App, model: &Served) -> Value {

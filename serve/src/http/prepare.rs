@@ -61,7 +61,10 @@ impl Prepared {
             max_tokens,
             logprobs,
             is_stream: common.stream == Some(true),
-            include_usage: common.stream_options.as_ref().is_some_and(|it| it.include_usage),
+            include_usage: common
+                .stream_options
+                .as_ref()
+                .is_some_and(|it| it.include_usage == Some(true)),
             user: common.user.clone().unwrap_or_default(),
             constraint: None,
         })
@@ -99,6 +102,11 @@ impl Prepared {
     ) -> Result<Vec<UnboundedReceiver<Event>>, Failure> {
         let scheduler = running.scheduler()?;
         let context = scheduler.context();
+        let vocabulary = running.model.tokenizer()?.vocab_size();
+        if let Some((id, _)) = self.logit_bias.iter().find(|(id, _)| *id >= vocabulary) {
+            let message = format!("token {id} is not in the vocabulary of {vocabulary}");
+            return Err(Failure::param("logit_bias", message));
+        }
         for prompt in &prompts {
             // Its answer needs room, too.
             if prompt.len() >= context as usize {
@@ -136,7 +144,9 @@ fn sampling(common: &Common) -> Result<Sampling, Failure> {
     let frequency = common.frequency_penalty.unwrap_or(0.0);
     let presence = common.presence_penalty.unwrap_or(0.0);
     sampling.temperature = common.temperature.unwrap_or(sampling.temperature);
-    sampling.top_p = common.top_p.unwrap_or(sampling.top_p);
+    // Of 0 OpenAI's API says that it is possible: the best token is left.
+    let top_p = common.top_p.map(|it| if it == 0.0 { f32::MIN_POSITIVE } else { it });
+    sampling.top_p = top_p.unwrap_or(sampling.top_p);
     sampling.top_k = common.top_k.unwrap_or(sampling.top_k);
     sampling.min_p = common.min_p.unwrap_or(0.05);
     sampling.repeat_penalty = common.repeat_penalty.unwrap_or(1.0);
@@ -187,13 +197,18 @@ fn logit_bias(common: &Common) -> Result<Vec<(u32, f32)>, Failure> {
 
 /// What an answer is to be held to, and the parameter that says so.
 pub(super) fn format(common: &Common) -> Result<Option<(&'static str, Format)>, Failure> {
+    let name = "response_format";
+    let format = common.response_format.as_ref().filter(|it| !it.is_null());
     if let Some(grammar) = &common.grammar {
+        if format.is_some() {
+            return Err(Failure::param(
+                "grammar",
+                "there is a response_format, too: give one of both",
+            ));
+        }
         return Ok(Some(("grammar", Format::Lark(grammar.clone()))));
     }
-    let name = "response_format";
-    let Some(format) = common.response_format.as_ref().filter(|it| !it.is_null()) else {
-        return Ok(None);
-    };
+    let Some(format) = format else { return Ok(None) };
     let wrong = || {
         let message = "response_format has a type: text, json_object, or json_schema with a schema in \
                        json_schema.schema";

@@ -9,29 +9,39 @@ use super::failure::Failure;
 
 /// `POST /v1/chat/completions`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct ChatRequest {
     #[serde(default)]
-    pub(super) model: String,
-    pub(super) messages: Vec<ChatMessage>,
+    pub(super) model: Option<String>,
     #[serde(default)]
-    pub(super) tools: Vec<Json>,
+    pub(super) messages: Option<Vec<ChatMessage>>,
+    #[serde(default)]
+    pub(super) tools: Option<Vec<Json>>,
     #[serde(default)]
     pub(super) tool_choice: Option<serde_json::Value>,
     /// What templates ask about beside: `{"enable_thinking": false}`, as llama.cpp's server has it.
     #[serde(default)]
-    pub(super) chat_template_kwargs: BTreeMap<String, Json>,
+    pub(super) chat_template_kwargs: Option<BTreeMap<String, Json>>,
     #[serde(default)]
     pub(super) logprobs: Option<bool>,
     #[serde(default)]
     pub(super) top_logprobs: Option<usize>,
     #[serde(default)]
     pub(super) max_completion_tokens: Option<usize>,
-    #[serde(flatten)]
+    /// Read apart, since errors would not know the parameter otherwise.
+    #[serde(skip)]
     pub(super) common: Common,
+}
+
+impl ChatRequest {
+    pub(super) fn tools(&self) -> &[Json] {
+        self.tools.as_deref().unwrap_or_default()
+    }
 }
 
 /// A turn of a conversation.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct ChatMessage {
     pub(super) role: String,
     #[serde(default)]
@@ -42,44 +52,53 @@ pub(super) struct ChatMessage {
 
 /// What is said: a text, or parts of one.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "content is a text, or a list of parts that have a type")]
 pub(super) enum Content {
     Text(String),
     Parts(Vec<ContentPart>),
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct ContentPart {
     #[serde(rename = "type")]
     pub(super) kind: String,
     #[serde(default)]
-    pub(super) text: String,
+    pub(super) text: Option<String>,
+    /// What an assistant said in place of an answer.
+    #[serde(default)]
+    pub(super) refusal: Option<String>,
 }
 
 /// `POST /v1/completions`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct CompletionRequest {
     #[serde(default)]
-    pub(super) model: String,
-    pub(super) prompt: Prompts,
+    pub(super) model: Option<String>,
     #[serde(default)]
-    pub(super) echo: bool,
+    pub(super) prompt: Option<Prompts>,
+    #[serde(default)]
+    pub(super) echo: Option<bool>,
     #[serde(default)]
     pub(super) suffix: Option<String>,
     #[serde(default)]
     pub(super) best_of: Option<usize>,
     #[serde(default)]
     pub(super) logprobs: Option<usize>,
-    #[serde(flatten)]
+    /// Read apart, since errors would not know the parameter otherwise.
+    #[serde(skip)]
     pub(super) common: Common,
 }
 
 /// `POST /v1/embeddings`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct EmbeddingRequest {
     #[serde(default)]
-    pub(super) model: String,
-    pub(super) input: Prompts,
+    pub(super) model: Option<String>,
+    #[serde(default)]
+    pub(super) input: Option<Prompts>,
     #[serde(default)]
     pub(super) encoding_format: Option<String>,
     #[serde(default)]
@@ -88,7 +107,10 @@ pub(super) struct EmbeddingRequest {
 
 /// One prompt or several, as texts or as tokens.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "it is a text, a list of texts, tokens, or a list of lists of tokens"
+)]
 pub(super) enum Prompts {
     Text(String),
     Tokens(Vec<u32>),
@@ -125,7 +147,8 @@ impl Prompts {
 }
 
 /// What both have.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct Common {
     #[serde(default)]
     pub(super) temperature: Option<f32>,
@@ -166,13 +189,14 @@ pub(super) struct Common {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct StreamOptions {
     #[serde(default)]
-    pub(super) include_usage: bool,
+    pub(super) include_usage: Option<bool>,
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "stop is a text, or a list of texts")]
 pub(super) enum Stop {
     One(String),
     Many(Vec<String>),
@@ -180,9 +204,10 @@ pub(super) enum Stop {
 
 /// `POST /tokenize`, as llama.cpp's server has it.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct TokenizeRequest {
     #[serde(default)]
-    pub(super) model: String,
+    pub(super) model: Option<String>,
     pub(super) content: String,
     #[serde(default)]
     pub(super) add_special: bool,
@@ -192,9 +217,10 @@ pub(super) struct TokenizeRequest {
 
 /// `POST /detokenize`.
 #[derive(Debug, Deserialize)]
+#[serde(expecting = "an object")]
 pub(super) struct DetokenizeRequest {
     #[serde(default)]
-    pub(super) model: String,
+    pub(super) model: Option<String>,
     pub(super) tokens: Vec<u32>,
 }
 

@@ -17,7 +17,7 @@ use super::request::{DetokenizeRequest, TokenizeRequest};
 /// The tokens of a text.
 pub(super) async fn tokenize(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
     let request: TokenizeRequest = read::json(&app, body).await?;
-    let running = app.find(&request.model)?.load_once().await?;
+    let running = app.find(request.model.as_deref())?.load_once().await?;
     let tokenizer = running.model.tokenizer()?;
     let special = if request.parse_special { SpecialTokens::Parse } else { SpecialTokens::AsText };
     let ids = match request.add_special {
@@ -34,7 +34,7 @@ pub(super) async fn detokenize(
     body: Body,
 ) -> Result<Response, Failure> {
     let request: DetokenizeRequest = read::json(&app, body).await?;
-    let running = app.find(&request.model)?.load_once().await?;
+    let running = app.find(request.model.as_deref())?.load_once().await?;
     let text = running.model.tokenizer()?.decode(&request.tokens);
     let text = text.map_err(|error| Failure::param("tokens", error.to_string()))?;
     Ok(json_response(StatusCode::OK, &json!({ "content": text })))

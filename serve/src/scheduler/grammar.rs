@@ -91,11 +91,13 @@ impl Grammars {
             Format::JsonSchema(schema) => TopLevelGrammar::from_json_schema(schema.clone()),
             Format::Lark(text) => TopLevelGrammar::from_lark(text.clone()),
         };
-        let matcher = Matcher::new(self.0.create_parser(grammar));
-        match matcher.get_error() {
-            Some(error) => Err(error),
-            None => Ok(Constraint(matcher)),
+        let mut matcher = Matcher::new(self.0.create_parser(grammar));
+        if let Some(error) = matcher.get_error() {
+            return Err(error);
         }
+        // Some have no beginning: a schema that refers to itself and to nothing else, say.
+        matcher.compute_mask_or_eos().map_err(|error| first_line(&error.to_string()))?;
+        Ok(Constraint(matcher))
     }
 }
 
@@ -107,7 +109,7 @@ impl Constraint {
         logits: &mut [f32],
         ends: impl Fn(u32) -> bool,
     ) -> Result<(), String> {
-        let mask = self.0.compute_mask_or_eos().map_err(|error| error.to_string())?;
+        let mask = self.0.compute_mask_or_eos().map_err(|error| first_line(&error.to_string()))?;
         let may_end = self.0.is_accepting().unwrap_or(false) || self.0.is_stopped();
         for (id, logit) in (0..).zip(logits) {
             let is_allowed = if ends(id) { may_end } else { mask.get(id as usize) };
@@ -120,8 +122,16 @@ impl Constraint {
 
     /// Takes the token that was chosen; tells whether nothing can follow.
     pub(super) fn take(&mut self, id: u32) -> Result<bool, String> {
-        self.0.consume_token(id).map_err(|error| error.to_string())?;
+        self.0.consume_token(id).map_err(|error| first_line(&error.to_string()))?;
         Ok(self.0.is_stopped())
+    }
+}
+
+/// What people can read of an error of the crate; the state of its parser follows.
+fn first_line(error: &str) -> String {
+    match error.lines().next().unwrap_or_default() {
+        "NoExtensionBias" => "no text can follow".to_owned(),
+        line => line.to_owned(),
     }
 }
 
