@@ -21,8 +21,8 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let body = read::body(&app, body).await?;
     let mut request: ChatRequest = read::fields(&body)?;
     request.common = read::fields(&body)?;
-    check(&request)?;
     let served = app.find(request.model.as_deref())?.clone();
+    check(&request)?;
     let logprobs = match request.logprobs {
         Some(true) => Some(request.top_logprobs.unwrap_or(0)),
         _ if request.top_logprobs.is_some() => {

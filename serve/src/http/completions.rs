@@ -25,8 +25,8 @@ pub(super) async fn completions(
     let body = read::body(&app, body).await?;
     let mut request: CompletionRequest = read::fields(&body)?;
     request.common = read::fields(&body)?;
-    let prompt = request.prompt.ok_or_else(|| Failure::missing("prompt"))?;
     let served = app.find(request.model.as_deref())?.clone();
+    let prompt = request.prompt.ok_or_else(|| Failure::missing("prompt"))?;
     if request.echo == Some(true) {
         return Err(Failure::param("echo", "echo is not possible"));
     }

@@ -33,8 +33,8 @@ pub(super) async fn embeddings(
     body: Body,
 ) -> Result<Response, Failure> {
     let request: EmbeddingRequest = read::json(&app, body).await?;
-    let input = request.input.ok_or_else(|| Failure::missing("input"))?;
     let served = app.find(request.model.as_deref())?.clone();
+    let input = request.input.ok_or_else(|| Failure::missing("input"))?;
     let encoding = encoding(request.encoding_format.as_deref())?;
     if request.dimensions.is_some() {
         let message = "dimensions is not possible: vectors are as long as the model makes them";
