@@ -204,7 +204,7 @@ export function choose(can: Capabilities, heads = 1): Choice {
   reasons.push(can.multiMemory.ok ? "multi32: " + can.multiMemory.why : "no multi32: " + can.multiMemory.why);
   reasons.push(can.memory64.ok ? `native64: up to ${can.memory64Bytes} bytes` : "no native64: " + can.memory64.why);
   reasons.push((can.relaxedSimd.ok ? "relaxed SIMD: " : "no relaxed SIMD: ") + can.relaxedSimd.why);
-  // Each rank has the weights for itself, so more than one is taken only where the caller asks for it.
+  // Ranks of most networks have the weights for themselves, so more than one is taken only where the caller asks for it.
   reasons.push(can.threads.ok ? `up to ${Math.min(can.processors, heads)} ranks: ${can.threads.why}` : "one rank: " + can.threads.why);
   return { placements, relaxed: can.relaxedSimd.ok, ranks: 1, reasons };
 }

@@ -25,7 +25,7 @@ Runs a GGUF model in Node's own WebAssembly engine; serves the demo page to brow
       --resident BYTES    bytes of weights that paged holds at a time
       --plan FILE         a plan, as 'polychord plan' writes it
       --context N         tokens of context
-      --ranks N           threads that compute together; each has the weights for itself
+      --ranks N           threads that compute together
       --guest FLAVOR      auto, plain or relaxed (SIMD)
       --activations KIND  f32 or int8
       --cache-type KIND   f32 or f16

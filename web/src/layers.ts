@@ -15,8 +15,16 @@ export interface LayerPlace {
   readonly offset: number;
 }
 
+/** A range of a file. */
+export interface FileRange {
+  readonly start: number;
+  readonly bytes: number;
+}
+
 interface Layer extends LayerPlace {
   region: Region;
+  /** What of it is brought in: all of it, or what this rank computes with. */
+  parts: readonly FileRange[];
   /** Where it is in its region now. */
   offset: number;
   loaded: boolean;
@@ -58,12 +66,12 @@ export class Layers {
     private readonly source: Source,
   ) {}
 
-  register(place: LayerPlace, region: Region): void {
+  register(place: LayerPlace, region: Region, parts: readonly FileRange[] = [place]): void {
     if (this.layers.has(place.id)) throw new PolychordError("argument", `layer ${place.id} is registered twice`);
     if (place.offset + place.bytes > region.bytes) {
       throw new PolychordError("argument", `layer ${place.id} (${place.name}) leaves its memory`);
     }
-    this.layers.set(place.id, { ...place, region, loaded: false });
+    this.layers.set(place.id, { ...place, region, parts, loaded: false });
   }
 
   /** Gives a layer another place, which is not loaded there. */
@@ -130,8 +138,11 @@ export class Layers {
 
   /** The bytes of a layer in its place, a piece at a time, with where each is in the file. */
   private *parts(layer: Layer): Generator<[Uint8Array, number]> {
-    for (let at = 0; at < layer.bytes; at += PIECE) {
-      yield [this.space.view(layer.region, layer.offset + at, Math.min(PIECE, layer.bytes - at)), layer.start + at];
+    for (const { start, bytes } of layer.parts) {
+      const offset = layer.offset + start - layer.start;
+      for (let at = 0; at < bytes; at += PIECE) {
+        yield [this.space.view(layer.region, offset + at, Math.min(PIECE, bytes - at)), start + at];
+      }
     }
   }
 

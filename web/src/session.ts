@@ -10,7 +10,7 @@ import { type Parts, openWhole } from "./parts.js";
 import type { PagerStats } from "./pager.js";
 import type { PlaceOptions, Placement } from "./placement.js";
 import { RankMember } from "./ranks.js";
-import { Shard, type Setup } from "./shard.js";
+import { Shard, partsOf, type Setup } from "./shard.js";
 import type { Source } from "./source.js";
 
 /** Weights on their way. */
@@ -163,6 +163,7 @@ export class Pipeline implements Executor {
       rows = part.length;
       at = route.embed;
       await this.shards[at]!.embed(part);
+      this.shards[at]!.shareRows(part);
       for (const next of route.blocks) {
         this.handOver(at, next, rows);
         await this.shards[next]!.run(first + start, rows);
@@ -275,7 +276,7 @@ export class Session {
       }
       const rank = shared && RankMember.join(shared, 0, ranks);
       const total = placement.guests.flatMap((guest) => guest.memories).flatMap((memory) => (memory.paged ? [] : memory.layers))
-        .reduce((sum, layer) => sum + layer.bytes, 0);
+        .flatMap((layer) => partsOf(model, layer, 0, ranks)).reduce((sum, part) => sum + part.bytes, 0);
       const loaded = meter(total, options);
       const setup = { module, model, placed, placement, source, version, loaded, ...(rank ? { rank } : {}) };
       const [pipeline] = await Promise.all([Pipeline.start(setup), ...starts]);

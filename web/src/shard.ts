@@ -2,7 +2,7 @@
 
 import { PolychordError, explainStatus } from "./errors.js";
 import { layerImports, type Host } from "./imports.js";
-import { Layers } from "./layers.js";
+import { Layers, type FileRange, type LayerPlace } from "./layers.js";
 import { LinearMemory, Space } from "./memories.js";
 import type { Model, Placed } from "./model/model.js";
 import { Pager, type PagerStats } from "./pager.js";
@@ -22,6 +22,13 @@ export interface Setup {
   readonly version: number;
   /** Told of weights as they come in. */
   readonly loaded?: (bytes: Uint8Array, start: number) => void;
+}
+
+/** What of a layer a rank computes with: rows of others stay zeros, for which systems have no memory. */
+export function partsOf(model: Model, layer: LayerPlace, rank: number, ranks: number): FileRange[] {
+  if (ranks === 1) return [layer];
+  const numbers = model.partsOfRank(layer.start, layer.bytes, rank, ranks);
+  return Array.from({ length: numbers.length / 2 }, (_, index) => ({ start: numbers[2 * index]!, bytes: numbers[2 * index + 1]! }));
 }
 
 /** One guest of a placement. */
@@ -83,7 +90,7 @@ export class Shard {
         this.pager = new Pager(layers, region, memory.layers);
         this.paged = memory.layers;
       } else {
-        memory.layers.forEach((layer) => layers.register(layer, region));
+        memory.layers.forEach((layer) => layers.register(layer, region, partsOf(model, layer, rank?.index ?? 0, rank?.count ?? 1)));
         wanted.push(...memory.layers.map((layer) => layer.id));
       }
     }
@@ -119,6 +126,22 @@ export class Shard {
     tokens.forEach((token, index) => view.setUint32(index * 4, token, true));
     if (this.pager) await this.pager.require(this.paged.filter((it) => it.part === "embedding"));
     this.status("transformer_embed", tokens.length);
+  }
+
+  /** Gets the hidden state of tokens whose rows of the embedding other ranks have, and gives them that of its own. */
+  shareRows(tokens: readonly number[]): void {
+    const { model, placement, rank } = this.setup;
+    if (!rank || rank.count === 1 || !model.dividesEmbedding()) return;
+    const rows = this.hidden(tokens.length);
+    const [size, width] = [rows.byteLength, placement.dim * 4];
+    const all = new Uint8Array(size * rank.count);
+    all.set(rows, rank.index * size);
+    rank.allGather(() => all, BigInt(size));
+    const part = Math.ceil(placement.vocab / rank.count);
+    tokens.forEach((token, row) => {
+      const at = Math.floor(token / part) * size + row * width;
+      rows.set(all.subarray(at, at + width), row * width);
+    });
   }
 
   /** Runs all blocks of this guest over the first rows of the hidden state. */

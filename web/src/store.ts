@@ -123,6 +123,12 @@ export class Store {
   private async download(url: string, key: string, options: FetchOptions): Promise<StoredModel> {
     await initModel();
     const from = await UrlSource.open(url, options);
+    return this.downloadFrom(from, url, key, options).catch((error: unknown) => {
+      throw storageError(error, from.bytes);
+    });
+  }
+
+  private async downloadFrom(from: UrlSource, url: string, key: string, options: FetchOptions): Promise<StoredModel> {
     let stored = await this.describe(key);
     const version = from.version ?? null;
     // Of another version nothing is of use.
@@ -137,8 +143,6 @@ export class Store {
     try {
       await this.fill(file, from, key, stored, options);
       sha256 = hashOf(file, from.bytes, (done) => options.progress?.({ phase: "check", done, total: from.bytes }));
-    } catch (error) {
-      throw storageError(error, from.bytes);
     } finally {
       file.close();
     }
@@ -185,10 +189,12 @@ export class Store {
         }
       }
     };
-    const save = setInterval(() => void this.describeAs(key, { ...stored, pieces: [...there] }), 1000);
+    // What is not written down comes again, which is no reason to fail.
+    const save = () => this.describeAs(key, { ...stored, pieces: [...there] }).catch(() => undefined);
+    const saving = setInterval(() => void save(), 1000);
     await Promise.all(Array.from({ length: from.parallel }, next));
-    clearInterval(save);
-    await this.describeAs(key, { ...stored, pieces: [...there] });
+    clearInterval(saving);
+    await save();
     if (failed !== undefined) throw failed;
   }
 
@@ -228,10 +234,13 @@ export class Store {
     // Another write is under way; the next one will say more.
     if (!file) return;
     const bytes = new TextEncoder().encode(JSON.stringify(stored));
-    file.truncate(0);
-    file.write(bytes, { at: 0 });
-    file.flush();
-    file.close();
+    try {
+      file.truncate(0);
+      file.write(bytes, { at: 0 });
+      file.flush();
+    } finally {
+      file.close();
+    }
   }
 }
 

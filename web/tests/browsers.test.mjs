@@ -180,6 +180,8 @@ test("storage that is full gets a message with the numbers, and the page goes on
   assert.match(error ?? "no error", /storage: .*98362432 bytes/);
   const result = await run(page, { ...source, keep: false }, {}, 2);
   assert.equal(result.error, undefined);
+  await session.send("Storage.overrideQuotaForOrigin", { origin: other.url });
+  await page.close();
 });
 
 test("a page that gets no storage says so, and goes on without", { skip: name !== "chromium" && "only Chromium is told another name of this machine" }, async () => {
@@ -210,14 +212,16 @@ const begin = (page, source) =>
     window.model.open(source, { context: 64 }, (phase, done, total) => (window.told.phases[phase] = [done, total]))
       .then(() => (window.told.end = "ready"), (error) => (window.told.end = `${error.kind}: ${error.message}`));
   }, source);
-const end = async (page) => (await page.waitForFunction("window.told.end", { timeout: 300_000 })).jsonValue();
+// By the clock: tabs in the background have no frames.
+const until = (page, what) => page.waitForFunction(`window.told.${what}`, { timeout: 300_000, polling: 100 });
+const end = async (page) => (await until(page, "end")).jsonValue();
 
 test("storage that fills up while a model comes gets a message, and the page goes on", { skip: name !== "chromium" && "only Chromium lets tests set a quota" }, async () => {
   const page = await open(other);
   const session = await page.createCDPSession();
   const source = { kind: "url", url: `${other.url}/model/slow/model.gguf?fills`, keep: true };
   await begin(page, source);
-  await page.waitForFunction("window.told.phases.download?.[0] > 4e6");
+  await until(page, "phases.download?.[0] > 4e6");
   await session.send("Storage.overrideQuotaForOrigin", { origin: other.url, quotaSize: 1e6 });
   assert.match(await end(page), /^storage: storage is full: the model takes 98362432 bytes\. Free space/);
   // Room is there again, and what had come is of use.
@@ -231,11 +235,11 @@ test("a tab that is closed while it downloads leaves what came to the one that w
   const source = { kind: "url", url: `${here.url}/model/slow/model.gguf?closed`, keep: true };
   const [first, second, third] = [await open(), await open(), await open()];
   await begin(first, source);
-  await first.waitForFunction("window.told.phases.download?.[0] > 20e6");
+  await until(first, "phases.download?.[0] > 20e6");
   await begin(second, source);
   await begin(third, source);
-  await second.waitForFunction("window.told.phases.waiting");
-  await third.waitForFunction("window.told.phases.waiting");
+  await until(second, "phases.waiting");
+  await until(third, "phases.waiting");
   await third.evaluate(() => window.model.cancel());
   assert.match(await end(third), /^cancelled: loading was stopped/);
   const before = here.served.slow;

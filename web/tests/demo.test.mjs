@@ -30,7 +30,12 @@ page.on("pageerror", (error) => errors.push(error.message));
 await page.setViewport({ width: 360, height: 740 });
 await page.goto(url);
 const text = (id) => page.$eval(`#${id}`, (it) => it.textContent);
-const shot = async (what) => process.env.SCREENSHOTS && page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}-${what}.png`), fullPage: true });
+const shot = async (what) => {
+  if (!process.env.SCREENSHOTS) return;
+  // What is on its way to the screen comes first.
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  await page.screenshot({ path: join(process.env.SCREENSHOTS, `${name}-${what}.png`), fullPage: true });
+};
 // Minutes, for machines that do something else, too.
 const until = (condition, timeout = 300_000) => page.waitForFunction(condition, { timeout });
 

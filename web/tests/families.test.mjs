@@ -40,3 +40,29 @@ for (const name of ["gemma3-small", "lfm2-small", "qwen35-small", "gemma4-e2b"])
     }
   });
 }
+
+// Those of the plain graph of Llama have the rows of their own part of each matrix only.
+for (const name of ["llama-small", "llama-freqs", "llama-linear", "llama-moe"]) {
+  const file = folder && join(folder, `${name}.gguf`);
+  const skip = !file ? "POLYCHORD_FAMILIES is not set" : !existsSync(file) && `${file} is not there`;
+  test(`${name}: ranks compute what one does`, { skip }, async () => {
+    const logits = async (options) => {
+      const session = await startSession(file, { context: 64, batch: 16, ...options });
+      try {
+        await session.eval(prompt.slice(0, 40));
+        await session.eval([prompt[40]]);
+        return Buffer.from(session.logits());
+      } finally {
+        await session.close();
+      }
+    };
+    const alone = await logits({});
+    for (const ranks of [2, 3, 4]) {
+      for (const placement of ["resident32", "sharded32"]) {
+        const memories = placement === "sharded32" ? 2 : undefined;
+        const all = await logits({ ranks, placement, memories }).catch((error) => (/there can be 1 to/.test(error.message) ? undefined : Promise.reject(error)));
+        assert.ok(all === undefined ? ranks > 2 : alone.equals(all), `${ranks} ranks, ${placement}`);
+      }
+    }
+  });
+}

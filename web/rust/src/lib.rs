@@ -12,6 +12,7 @@ mod options;
 mod place;
 mod placed;
 mod plain_network;
+mod ranks;
 mod sampler;
 
 pub use hash::Sha256;

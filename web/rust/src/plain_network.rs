@@ -22,7 +22,8 @@ impl Model {
         Ok(self.plain()?.to_string())
     }
 
-    fn plain(&self) -> Result<Value> {
+    /// The rotation and the block of a network that has nothing but the graph of Llama.
+    pub(crate) fn plain_graph(&self) -> Result<(&Rope, &Block)> {
         let config = &self.config;
         let [rope] = &config.ropes[..] else { return Err(other("several kinds of rotation")) };
         if *rope != (Rope { yarn_low: rope.yarn_low, yarn_high: -1.0, ..*rope }) {
@@ -57,6 +58,11 @@ impl Model {
         if config.layers.iter().any(|it| it != block) {
             return Err(other("blocks of several shapes"));
         }
+        Ok((rope, block))
+    }
+
+    fn plain(&self) -> Result<Value> {
+        let (config, (rope, block)) = (&self.config, self.plain_graph()?);
         let tensors = self.gguf().tensors().iter();
         Ok(json!({
             "dim": config.dim,
