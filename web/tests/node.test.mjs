@@ -11,7 +11,7 @@ import test from "node:test";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
-import { capabilities, openWhole, startSession } from "../dist/node.js";
+import { PolychordError, capabilities, openWhole, startSession } from "../dist/node.js";
 import { BytesSource } from "../dist/source.js";
 import { hostileHeads } from "./lib/hostile.mjs";
 import { HASH, MODEL, PROMPT, TOKENS } from "./lib/model.mjs";
@@ -220,6 +220,42 @@ test("hostile headers are refused in words, at once, and take no memory", async 
   }
   const more = process.memoryUsage().rss - before.rss;
   assert.ok(more < 256 << 20, `${more} bytes more`);
+});
+
+// What the fuzz target `gguf` of the crate `model` has found in this machine's runs of scripts/fuzz: the first byte
+// says how long the file claims to be.
+const corpus = join(dirname(dirname(MODEL)), "fuzz", "gguf");
+test("the corpus of the fuzz target for headers gives models or errors in words", { skip: !existsSync(corpus) && `${corpus} is not there: scripts/fuzz` }, async () => {
+  const names = readdirSync(corpus).slice(0, 3000);
+  const count = { models: 0, errors: 0 };
+  for (const name of names) {
+    const data = readFileSync(join(corpus, name));
+    if (data.length === 0) continue;
+    const [choice, bytes] = [data[0], data.subarray(1)];
+    const claimed = Math.min(choice & 1 ? 2 ** (choice >> 2) : bytes.length, Number.MAX_SAFE_INTEGER);
+    // Where the file ends in truth, it is cut.
+    const read = async (start, into) => {
+      if (start + into.byteLength > Math.max(bytes.length, 1 << 20)) throw new PolychordError("file", "it ended early");
+      into.set(bytes.subarray(start, start + into.byteLength));
+    };
+    try {
+      const { model } = await openWhole({ name, bytes: claimed, read });
+      count.models += 1;
+      assert.ok(model.info().length > 2);
+      try {
+        model.encode("Hello <|im_end|>  w\u00f6rld\n 1234", true);
+        model.encodeChat(JSON.stringify([{ role: "user", content: "Hello" }]), 0);
+      } catch (error) {
+        assert.doesNotMatch(String(error), /unreachable|out of bounds|call stack|RuntimeError/, name);
+      }
+      model.free();
+    } catch (error) {
+      count.errors += 1;
+      assert.ok(error.kind === "file" && !/unreachable|RuntimeError|out of bounds|undefined/.test(error.message), `${name}: ${error.stack}`);
+    }
+  }
+  console.log(JSON.stringify({ files: names.length, ...count }));
+  assert.ok(count.errors > 0);
 });
 
 test("hostile templates, the seeds of the fuzz target, end in an error or a text, and the model goes on", async () => {
