@@ -92,6 +92,19 @@ test("a plan is followed, and one of another model refused", async () => {
   await assert.rejects(run({ plan }, 4), (error) => error.kind === "memory" && /plan|layer/.test(error.message));
 });
 
+// POLYCHORD_PROGRAM is the command line of the repository.
+const program = process.env.POLYCHORD_PROGRAM;
+test("plans that `polychord plan` writes are followed", { skip: !program && "POLYCHORD_PROGRAM is not set" }, async () => {
+  for (const [placement, ...more] of [["resident32"], ["sharded32", "--memories", "3"], ["multi32"]]) {
+    const file = join(folder, `${placement}.json`);
+    execFileSync(program, ["plan", "--placement", placement, ...more, "--output", file, MODEL], { stdio: ["ignore", "ignore", "pipe"] });
+    const plan = JSON.parse(readFileSync(file, "utf8"));
+    const result = await run({ plan });
+    assert.equal(result.hash.slice(0, HASH.length), HASH, placement);
+    if (placement === "sharded32") assert.equal(result.placement.guests.length, 3);
+  }
+});
+
 test("conversations go on where they are the same, and an answer can be stopped", async () => {
   const session = await startSession(MODEL, { context: 128 });
   // The README's first command.
