@@ -126,10 +126,10 @@ async function main(): Promise<void> {
     const all = { ...outcome, ready, placement: name, reason, reasons, flavor, ranks, memoryBytes, peakBytes, paging: session.pagerStats() };
     process.stdout.write(`${JSON.stringify(all)}\n`);
   } else {
-    const rate = (outcome.ids.length - 1) / (outcome.decodeMilliseconds / 1000);
+    const rate = outcome.ids.length > 1 ? `, ${((outcome.ids.length - 1) / (outcome.decodeMilliseconds / 1000)).toFixed(1)} tokens/s` : "";
     process.stdout.write("\n");
     process.stderr.write(
-      `${outcome.ids.length} tokens, ${rate.toFixed(1)} tokens/s; ready after ${ready.toFixed(0)} ms; ` +
+      `${outcome.ids.length} token(s)${rate}; ready after ${ready.toFixed(0)} ms; ` +
         `${session.placement.name} (${session.placement.reason}), ${session.flavor} SIMD, ${session.ranks} rank(s)\n`,
     );
   }

@@ -1,6 +1,6 @@
 // Models in Node: files by positioned reads, and ranks in threads.
 
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { Worker } from "node:worker_threads";
 
@@ -23,17 +23,13 @@ export class NodeFile implements Source {
   }
 
   static open(path: string): NodeFile {
-    let file: number;
     try {
-      file = openSync(path, "r");
+      // Looked at first: opening a pipe waits for who writes to it.
+      if (statSync(path).isFile()) return new NodeFile(path, openSync(path, "r"));
     } catch (error) {
       throw new PolychordError("file", `${path} cannot be opened: ${String(error)}`, { cause: error });
     }
-    if (!fstatSync(file).isFile()) {
-      closeSync(file);
-      throw new PolychordError("file", `${path} is no regular file`);
-    }
-    return new NodeFile(path, file);
+    throw new PolychordError("file", `${path} is no regular file`);
   }
 
   readSync(start: number, into: Uint8Array): void {

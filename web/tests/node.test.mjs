@@ -149,6 +149,9 @@ test("files that are no models are refused in words", async () => {
   closeSync(file);
   await assert.rejects(startSession(join(folder, "none.gguf")), /cannot be opened/);
   await assert.rejects(startSession(folder), /no regular file/);
+  const pipe = join(folder, "pipe");
+  execFileSync("mkfifo", [pipe]);
+  await assert.rejects(startSession(pipe), /no regular file/);
   await assert.rejects(startSession(path("empty", "")), (error) => error.kind === "file");
   await assert.rejects(startSession(path("zip", "PK\x03\x04 and more")), /GGUF/);
   await assert.rejects(startSession(path("short", head.subarray(0, 1000))), /bytes/);
