@@ -13,7 +13,7 @@ use polychord::api::abi::transformer;
 use polychord::api::{self, Engine, Limits, TrapKind, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    Error, Generation, Model, Placement, Sampling, Session, SessionOptions, Transformer,
+    Error, ErrorKind, Generation, Model, Placement, Sampling, Session, SessionOptions, Transformer,
 };
 
 use common::llama::{Llama, Shape};
@@ -318,7 +318,10 @@ fn norms_that_are_no_numbers_are_named_before_a_session_starts() {
                 let error = place.start(&place.open(mapped)).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::InvalidFile);
                 let text = error.to_string();
-                assert!(text.contains(&format!("element {element} of tensor {tensor:?}")), "{text}");
+                assert!(
+                    text.contains(&format!("element {element} of tensor {tensor:?}")),
+                    "{text}"
+                );
                 assert!(text.contains("again"), "{text}");
             }
         }
