@@ -20,7 +20,7 @@ pub(crate) struct Engines {
     /// Address space for each memory, where there is little of it.
     reservation: Option<u64>,
     /// Whether code is for any processor of this architecture.
-    pub(crate) portable: bool,
+    portable: bool,
 }
 
 /// Address space reserved for a 64-bit memory, which thus never moves: its pages may be mappings.
@@ -41,6 +41,11 @@ impl Engines {
     pub(crate) fn for_this_process() -> Self {
         let reservation = limit().filter(|limit| *limit < LITTLE).map(|limit| limit / 4);
         Self { reservation, ..Self::default() }
+    }
+
+    /// These settings, for code that runs on any processor of this architecture.
+    pub(crate) fn for_any_processor(self) -> Self {
+        Self { portable: true, ..self }
     }
 
     /// Engines whose modules another program compiles.

@@ -63,7 +63,7 @@ impl WasmtimeEngine {
     ///
     /// Returns the errors of [`new`](Self::new).
     pub fn portable() -> Result<Self> {
-        Self::with_engines(Engines { portable: true, ..Engines::for_this_process() })
+        Self::with_engines(Engines::for_this_process().for_any_processor())
     }
 
     fn with_engines(engines: Engines) -> Result<Self> {
