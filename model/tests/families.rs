@@ -131,6 +131,31 @@ fn all_that_a_network_has_is_needed() {
     }
 }
 
+/// What networks of these kinds have elsewhere and the guest does not compute is refused by its name.
+#[test]
+fn biases_that_are_not_computed_are_refused_by_name() {
+    for (name, bias) in [
+        ("llama", "blk.0.ffn_gate.bias"),
+        ("llama", "blk.3.ffn_up.bias"),
+        ("llama", "blk.1.ffn_down.bias"),
+        ("phi3", "blk.0.attn_q.bias"),
+    ] {
+        let mut writer = whole(header(name)).tensor(bias, GgmlType::F32, &[64]);
+        if name == "phi3" {
+            for more in ["blk.0.attn_k.bias", "blk.0.attn_v.bias"] {
+                writer = writer.tensor(more, GgmlType::F32, &[64]);
+            }
+        }
+        let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, Error::UnknownTensor { name, blocks: 4, .. } if name == bias),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(bias) && text.contains("choose a model without it"), "{text}");
+    }
+}
+
 /// Keys that families read, and others.
 const KEYS: &[&str] = &[
     "attention.head_count",
