@@ -12,7 +12,7 @@ pub(super) const DEFECTS: &[Entry] = &[
     Entry {
         name: "images/written_through",
         what: "lets what a guest stores reach the image, which others show",
-        defect: &WrittenThrough(Mutex::new(None)),
+        defect: &WrittenThrough,
         caught_by: &["images/apart"],
     },
     Entry {
@@ -30,19 +30,21 @@ pub(super) const DEFECTS: &[Entry] = &[
     Entry {
         name: "images/kept",
         what: "keeps images that no guest shows any more",
-        defect: &Kept(Mutex::new(Vec::new())),
+        defect: &Kept,
         caught_by: &["images/room"],
     },
 ];
 
 /// What was stored last, which later guests see.
+static STORED: Mutex<Option<(u64, u8)>> = Mutex::new(None);
+
 #[derive(Debug)]
-struct WrittenThrough(Mutex<Option<(u64, u8)>>);
+struct WrittenThrough;
 impl Defect for WrittenThrough {
     fn call(&self, guest: &mut Guest, export: &str, args: &[Value]) -> Result<Vec<Value>> {
         if let ("store", [Value::I32(at), Value::I32(value)]) = (export, args) {
             let stored = (u64::from(at.cast_unsigned()), value.to_le_bytes()[0]);
-            *self.0.lock().unwrap() = Some(stored);
+            *STORED.lock().unwrap() = Some(stored);
         }
         guest.inner.call(export, args)
     }
@@ -55,7 +57,7 @@ impl Defect for WrittenThrough {
         range: Range<u64>,
     ) -> Result<u64> {
         let copied = guest.inner.write_image(0, address, image, range)?;
-        if let Some((at, value)) = *self.0.lock().unwrap() {
+        if let Some((at, value)) = *STORED.lock().unwrap() {
             guest.inner.write_memory(0, at, &[value])?;
         }
         Ok(copied)
@@ -91,8 +93,10 @@ impl Defect for WholePages {
     }
 }
 
+static KEPT: Mutex<Vec<Image>> = Mutex::new(Vec::new());
+
 #[derive(Debug)]
-struct Kept(Mutex<Vec<Image>>);
+struct Kept;
 impl Defect for Kept {
     fn write_image(
         &self,
@@ -101,7 +105,7 @@ impl Defect for Kept {
         image: &Image,
         range: Range<u64>,
     ) -> Result<u64> {
-        self.0.lock().unwrap().push(image.clone());
+        KEPT.lock().unwrap().push(image.clone());
         guest.inner.write_image(0, address, image, range)
     }
 }
