@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::Error;
-use crate::gguf::Metadata;
+use crate::gguf::{Error, Metadata};
 
 /// A chat template that comes with the library, under the name that llama.cpp has for it.
 ///
