@@ -476,6 +476,46 @@ fn chat_uses_the_model_s_template() {
 }
 
 #[test]
+fn another_template_may_be_given() {
+    let place = Place::new();
+    let plain = |text: &str| place.generate_json(&[text, "-n", "4"]);
+    let ids = |answer: Value| (answer["prompt_ids"].clone(), answer["ids"].clone());
+    let chat =
+        |args: &[&str]| place.generate_json(&[&["To be", "-n", "4", "--chat"], args].concat());
+    fs::write(place.path("own.jinja"), "[{{ messages[0].content }}]").unwrap();
+    let own = chat(&["--chat-template", "own.jinja"]);
+    assert_eq!(ids(own), ids(plain("[To be]")));
+    let transcript = chat(&["--chat-template", "transcript", "--system", "S"]);
+    assert_eq!(ids(transcript), ids(plain("S\n\nUser: To be\n\nAssistant:")));
+    let wrong = |name: &str, words: &[&str]| {
+        place.generate(&["To be", "--chat", "--chat-template", name]).error(1, words);
+    };
+    wrong("nothing", &["--chat-template nothing", "chatml", "No such file"]);
+    fs::write(place.path("text"), "no template").unwrap();
+    wrong("text", &["text is no chat template"]);
+    fs::write(place.path("broken"), "{% for %}").unwrap();
+    wrong("broken", &["not a valid template", "line 1"]);
+}
+
+/// The template of the file, under a key that nothing reads, and a vocabulary that tells nothing.
+#[test]
+fn a_model_without_a_template_says_what_to_do() {
+    let place = Place::new();
+    let path = place.path("model.gguf");
+    let mut bytes = fs::read(&path).unwrap();
+    let key = b"tokenizer.chat_template";
+    let at = bytes.windows(key.len()).position(|it| it == key).unwrap();
+    bytes[at + key.len() - 1] = b'_';
+    fs::write(&path, bytes).unwrap();
+    let words = ["no tokenizer.chat_template", "--chat-template", "chatml", "plain prompt"];
+    place.generate(&["To be", "--chat"]).error(1, &words);
+    let given = ["To be", "-n", "2", "--chat", "--chat-template", "transcript", "--system", "S"];
+    place.generate_json(&given);
+    let said = place.run(&["inspect", "model.gguf"]).out();
+    assert!(said.contains("It has no chat template"), "{said}");
+}
+
+#[test]
 fn seeds_repeat_and_differ() {
     let place = Place::new();
     let draw = |seed| {

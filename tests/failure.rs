@@ -13,7 +13,7 @@ use polychord::api::abi::transformer;
 use polychord::api::{self, Engine, Limits, TrapKind, Value};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
-    Error, Generation, Model, Placement, Sampling, Session, SessionOptions, Transformer,
+    Error, ErrorKind, Generation, Model, Placement, Sampling, Session, SessionOptions, Transformer,
 };
 
 use common::llama::{Llama, Shape};
@@ -297,6 +297,33 @@ fn nonsense_is_the_same_everywhere_and_not_sampled() {
             let error = generation.next().unwrap().unwrap_err();
             assert!(matches!(error, Error::Sampler(_)), "{error}");
             assert!(generation.next().is_none(), "nothing follows an error");
+        }
+    });
+}
+
+/// Norms and biases are small, so they are looked at before anything is computed: an error names the tensor.
+#[test]
+fn norms_that_are_no_numbers_are_named_before_a_session_starts() {
+    each_engine(test_name!(), |engine| {
+        for (number, tensor, element) in [
+            (f32::NAN, "blk.1.attn_norm.weight", 0),
+            (f32::INFINITY, "output_norm.weight", 3),
+            (f32::NEG_INFINITY, "blk.0.ffn_norm.weight", 1),
+        ] {
+            let mut model = Llama::random(Shape::of(GgmlType::F32));
+            let bytes = &mut model.tensor_mut(tensor).bytes;
+            bytes[element * 4..][..4].copy_from_slice(&number.to_le_bytes());
+            let place = Place::with(engine, &model);
+            for mapped in [false, true] {
+                let error = place.start(&place.open(mapped)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidFile);
+                let text = error.to_string();
+                assert!(
+                    text.contains(&format!("element {element} of tensor {tensor:?}")),
+                    "{text}"
+                );
+                assert!(text.contains("again"), "{text}");
+            }
         }
     });
 }

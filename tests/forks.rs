@@ -4,7 +4,11 @@
 
 mod common;
 
-use polychord::api::{ImageRoom, Policy};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use polychord::api::{Engine, ImageRoom, Policy};
 use polychord::model::gguf::GgmlType;
 use polychord::model::{
     Activations, CacheType, Error, Placement, Ranks, Session, SessionOptions, Transformer,
@@ -99,6 +103,101 @@ fn forks_share_what_they_have_in_common() {
         }
         hashes
     });
+}
+
+/// Where the processes of [`what_a_fork_saves_goes_on_on_every_engine`] leave snapshots.
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("forks")
+}
+
+#[test]
+fn what_a_fork_saves_goes_on_on_every_engine() {
+    _ = std::fs::remove_dir_all(folder());
+    std::fs::create_dir_all(folder()).unwrap();
+    Llama::random(shape()).save(&folder());
+    // Each engine in a process of its own: first all write, then all read.
+    engines_agree("part_that_forks", fork_and_save);
+    engines_agree("part_that_goes_on", restore_forks);
+    std::fs::remove_dir_all(folder()).unwrap();
+}
+
+#[test]
+#[ignore = "a part of what_a_fork_saves_goes_on_on_every_engine"]
+fn part_that_forks() {
+    if folder().exists() {
+        engines_agree(test_name!(), fork_and_save);
+    }
+}
+
+#[test]
+#[ignore = "a part of what_a_fork_saves_goes_on_on_every_engine"]
+fn part_that_goes_on() {
+    if folder().exists() {
+        engines_agree(test_name!(), restore_forks);
+    }
+}
+
+/// Saves a fork that shares keys and values with a session that has gone another way since. Tells what the fork
+/// computes then.
+fn fork_and_save(engine: &Arc<dyn Engine>) -> String {
+    let transformer = Transformer::new(engine).unwrap();
+    let model = open(&folder().join("model.gguf"), true);
+    let mut told = Vec::new();
+    for (place, placement) in homes() {
+        let options = options(&placement, 1, CacheType::F32);
+        let mut session = transformer.start(&model, &options).unwrap();
+        session.extend(&prefix()).unwrap();
+        let mut fork = session.fork().unwrap();
+        assert!(fork.report().shared_bytes > 0, "{place}: nothing is shared");
+        behind(&mut session, 500, 30);
+        fork.eval(&[20]).unwrap();
+        let name = format!("{}.{place}", engine.capabilities().engine);
+        let digest = fork.save(File::create(folder().join(name)).unwrap()).unwrap();
+        told.push(format!("{digest} {}", next_100(&mut fork)));
+    }
+    assert!(told.iter().all(|it| *it == told[0]), "{told:?}");
+    std::fs::write(folder().join("expected"), &told[0]).unwrap();
+    told[0].clone()
+}
+
+/// Goes on from what forks on all engines have saved, in each placement.
+fn restore_forks(engine: &Arc<dyn Engine>) -> String {
+    let transformer = Transformer::new(engine).unwrap();
+    let model = open(&folder().join("model.gguf"), true);
+    let expected = std::fs::read_to_string(folder().join("expected")).unwrap();
+    for other in polychord::available() {
+        for (from, _) in homes() {
+            for (to, placement) in homes() {
+                let snapshot = File::open(folder().join(format!("{other}.{from}"))).unwrap();
+                let options = options(&placement, 1, CacheType::F32);
+                let mut session = transformer.restore(&model, snapshot, &options).unwrap().session;
+                // And what was restored can be forked.
+                let mut fork = session.fork().unwrap();
+                for session in [&mut fork, &mut session] {
+                    let found = next_100(session);
+                    assert!(expected.ends_with(&found), "{other} {from} to {to}: {found}");
+                }
+            }
+        }
+    }
+    expected
+}
+
+/// Placements between which forks travel.
+fn homes() -> [(&'static str, Placement); 2] {
+    [("resident32", Placement::resident32()), ("sharded32", Placement::sharded32(2))]
+}
+
+/// The hash of the logits of the next 100 tokens, each chosen by the logits before it.
+fn next_100(session: &mut Session) -> String {
+    let mut hash = Sha256::new();
+    for _ in 0..100 {
+        let logits = session.logits();
+        let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();
+        let token = u32::try_from(best.0).unwrap();
+        hash.update(session.eval(&[token]).unwrap().as_bytes());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What a session computes and saves that shares nothing.

@@ -11,7 +11,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use polychord::model::{Activations, Session, SessionOptions};
+use polychord::model::{Activations, Chat, Finish, GenerateOptions, Session, SessionOptions};
 
 use common::{engines_agree, open, transformer};
 
@@ -83,6 +83,39 @@ fn activations_of_8_bits_are_as_good_as_llama_cpp_s() {
             println!("{name}: {rms:.5}, llama.cpp {theirs:.5}, ratio {:.3}", rms / theirs);
             assert!(rms <= theirs, "{name}: {rms}, where llama.cpp has {theirs}");
             all += &format!("{rms} ");
+        }
+        all
+    });
+}
+
+/// Of these, the file of Gemma has no chat template, and is that of a base model: it continues a transcript.
+#[test]
+fn each_answers_a_question() {
+    let Some(folder) = folder() else { return };
+    engines_agree("each_answers_a_question", |engine| {
+        let transformer = transformer(engine);
+        let mut all = String::new();
+        for (name, template) in [
+            ("gemma-3-270m-q4_k_m.gguf", Some("transcript is used")),
+            ("qwen2.5-coder-0.5b.gguf", None),
+        ] {
+            let model = open(&folder.join(name), true);
+            let note = model.chat_template().unwrap().note().map(str::to_owned);
+            assert_eq!(note.is_some(), template.is_some(), "{name}: {note:?}");
+            if let (Some(note), Some(template)) = (note, template) {
+                assert!(note.contains(template), "{note}");
+            }
+            let options = SessionOptions::new().context(256);
+            let mut chat = Chat::new(transformer.start(&model, &options).unwrap()).unwrap();
+            chat.user("What is the capital of France?").unwrap();
+            let answer = chat.answer(&GenerateOptions::new().max_tokens(40)).unwrap();
+            let answer: String = answer.map(|token| token.unwrap().text).collect();
+            println!("{name}: {answer:?}, {:?}", chat.finish());
+            assert!(answer.contains("The capital of France is Paris."), "{name}: {answer}");
+            // It ends by itself, before the next turn.
+            assert!(!answer.contains("User:"), "{name}: {answer}");
+            assert!(matches!(chat.finish(), Some(Finish::EndOfText | Finish::Stop(_))), "{name}");
+            all += &answer;
         }
         all
     });

@@ -220,6 +220,25 @@ fn what_was_not_computed_is_found_by_computing() {
             .finish();
         let verdict = verify(&builder).unwrap();
         assert!(matches!(verdict, Verdict::TokenDiffers { .. }), "{verdict}");
+        // Random numbers where the best token is taken.
+        for (drawn, is_true) in [(0, true), (1, false), (1 << 60, false)] {
+            let mut builder = ReceiptBuilder::new(&receipt.identity(), head.model.clone(), [1], 97)
+                .sampling(sampling_by_name(&Sampling::greedy()), drawn);
+            let mut session = transformer.start(&model, &options()).unwrap();
+            let logits = session.eval(&[1]).unwrap();
+            let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b)).unwrap();
+            builder.push(u32::try_from(best.0).unwrap(), logits.as_bytes());
+            match verify(&builder.finish()) {
+                Ok(verdict) => assert!(is_true && verdict.is_verified(), "{drawn}: {verdict}"),
+                Err(error) => {
+                    let text = error.to_string();
+                    assert!(
+                        !is_true && text.contains(&format!("in drawn, it is {drawn}")),
+                        "{text}"
+                    );
+                }
+            }
+        }
     });
 }
 

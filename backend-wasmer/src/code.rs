@@ -13,6 +13,8 @@ use crate::{NAME, error};
 pub(crate) struct Translator {
     /// The compiler's name.
     pub(crate) compiler: &'static str,
+    /// Whether code is for any processor of this architecture, and not for this one.
+    pub(crate) portable: bool,
     /// The program that compiles; none if this process does.
     pub(crate) isolated: Option<CompilerCommand>,
     /// Where compiled code is kept, if it is.
@@ -36,8 +38,13 @@ impl Translator {
     /// Everything that code depends on.
     fn key(&self, engine: &wasmer::Engine, wasm: &[u8]) -> Key {
         let id = engine.deterministic_id();
-        let settings =
-            format!("{} {id} {:?} {:?}", self.compiler, features(), CpuFeature::for_host());
+        let processor = if self.portable { " portable" } else { "" };
+        let settings = format!(
+            "{} {id} {:?} {:?}{processor}",
+            self.compiler,
+            features(),
+            CpuFeature::for_host()
+        );
         Key::new(NAME, wasmer_types::VERSION, settings.as_bytes(), wasm)
     }
 }

@@ -2,7 +2,9 @@
 
 use polychord_runtime_api::plan::named;
 use polychord_runtime_api::{RelaxedSimd, Result};
-use wasmer::sys::{Cranelift, CraneliftOptLevel, EngineBuilder, Features};
+use wasmer::sys::{
+    CpuFeature, Cranelift, CraneliftOptLevel, EngineBuilder, Features, Target, Triple,
+};
 
 /// The compiler that translates guests to native code.
 ///
@@ -47,9 +49,20 @@ impl Compiler {
         }
     }
 
-    /// An engine of Wasmer with this compiler, which uses all cores: that is Wasmer's default.
-    pub(crate) fn engine(self) -> Result<wasmer::Engine> {
-        Ok(self.builder()?.set_features(Some(features())).into())
+    /// An engine of Wasmer with this compiler, which uses all cores: that is Wasmer's default. Code is for this
+    /// processor, or, if it is to be portable, for any of this architecture.
+    pub(crate) fn engine(self, portable: bool) -> Result<wasmer::Engine> {
+        let mut builder = self.builder()?.set_features(Some(features()));
+        if portable {
+            // What each processor has for which Cranelift compiles.
+            let least = if cfg!(target_arch = "x86_64") {
+                CpuFeature::SSE2.into()
+            } else {
+                CpuFeature::set()
+            };
+            builder = builder.set_target(Some(Target::new(Triple::host(), least)));
+        }
+        Ok(builder.into())
     }
 
     fn builder(self) -> Result<EngineBuilder> {

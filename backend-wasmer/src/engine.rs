@@ -51,7 +51,30 @@ impl WasmerEngine {
     /// of WasmEdge run in this process, and [`Error::Compile`](polychord_runtime_api::Error::Compile)
     /// if the compiler is not compiled in.
     pub fn with_compiler(compiler: Compiler) -> Result<Self> {
-        let engine = compiler.engine()?;
+        Self::made(compiler, false)
+    }
+
+    /// An engine whose code runs on any processor of this architecture: it uses none of this one's extensions
+    /// (AVX, AVX2, AVX-512, FMA), and is slower. Results are the same bits.
+    ///
+    /// [`isolate`](Self::isolate) compiles for this processor again.
+    ///
+    /// ```
+    /// use polychord_backend_wasmer::WasmerEngine;
+    ///
+    /// let engine = WasmerEngine::portable()?;
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`new`](Self::new).
+    pub fn portable() -> Result<Self> {
+        Self::made(Compiler::Cranelift, true)
+    }
+
+    fn made(compiler: Compiler, portable: bool) -> Result<Self> {
+        let engine = compiler.engine(portable)?;
         claim_signals(NAME, SignalUse::Shared)?;
         let mut capabilities = Capabilities::new(NAME, Self::VERSION, compiler.execution());
         // Wasmer 7.4 does not validate modules with 64-bit memories.
@@ -63,7 +86,8 @@ impl WasmerEngine {
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
         capabilities.reentrance = true;
-        let translator = Translator { compiler: compiler.execution(), isolated: None, cache: None };
+        let compiler = compiler.execution();
+        let translator = Translator { compiler, portable, isolated: None, cache: None };
         Ok(Self { capabilities: Arc::new(capabilities), engine, translator })
     }
 

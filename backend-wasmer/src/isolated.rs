@@ -22,5 +22,5 @@ pub fn run_compiler(args: &[OsString]) -> Result<()> {
         engine: NAME,
         reason: format!("the compiler takes Cranelift or LLVM, and not {args:?}"),
     })?;
-    serve_compiler(NAME, |wasm| code::compile(&compiler.engine()?, wasm))
+    serve_compiler(NAME, |wasm| code::compile(&compiler.engine(false)?, wasm))
 }

@@ -19,6 +19,8 @@ pub(crate) struct Engines {
     pub(crate) cache: Option<CodeCache>,
     /// Address space for each memory, where there is little of it.
     reservation: Option<u64>,
+    /// Whether code is for any processor of this architecture.
+    portable: bool,
 }
 
 /// Address space reserved for a 64-bit memory, which thus never moves: its pages may be mappings.
@@ -41,6 +43,11 @@ impl Engines {
         Self { reservation, ..Self::default() }
     }
 
+    /// These settings, for code that runs on any processor of this architecture.
+    pub(crate) fn for_any_processor(self) -> Self {
+        Self { portable: true, ..self }
+    }
+
     /// Engines whose modules another program compiles.
     pub(crate) fn isolated(compiler: CompilerCommand) -> Self {
         Self { compiler: Some(compiler), ..Self::default() }
@@ -48,9 +55,9 @@ impl Engines {
 
     /// These settings, for engines that keep compiled code.
     pub(crate) fn with_cache(&self, cache: CodeCache) -> Self {
-        let Self { compiler, reservation, .. } = self;
-        let (compiler, reservation) = (compiler.clone(), *reservation);
-        Self { compiler, reservation, cache: Some(cache), ..Self::default() }
+        let Self { compiler, reservation, portable, .. } = self;
+        let (compiler, reservation, portable) = (compiler.clone(), *reservation, *portable);
+        Self { compiler, reservation, portable, cache: Some(cache), ..Self::default() }
     }
 
     pub(crate) fn get(&self, address: AddressType) -> Result<&wasmtime::Engine> {
@@ -58,14 +65,23 @@ impl Engines {
         if let Some(engine) = slot.get() {
             return Ok(engine);
         }
-        let engine = configure(address, self.reservation)?;
+        let engine = configure(address, self.reservation, self.portable)?;
         Ok(slot.get_or_init(|| engine))
     }
 }
 
 /// For 32-bit memories guard pages take the place of bounds checks; that is the default.
-fn configure(address: AddressType, reservation: Option<u64>) -> Result<wasmtime::Engine> {
+fn configure(
+    address: AddressType,
+    reservation: Option<u64>,
+    portable: bool,
+) -> Result<wasmtime::Engine> {
     let mut config = Config::new();
+    if portable {
+        // A target that is named is compiled for without a look at this processor.
+        let host = target_lexicon::Triple::host().to_string();
+        config.target(&host).map_err(|e| error::instantiate(&e))?;
+    }
     config
         .cranelift_opt_level(OptLevel::Speed)
         .parallel_compilation(true)

@@ -44,6 +44,29 @@ impl WasmtimeEngine {
     /// [`Error::SignalConflict`](polychord_runtime_api::Error::SignalConflict) if compiled guests
     /// of WasmEdge run in this process.
     pub fn new() -> Result<Self> {
+        Self::with_engines(Engines::for_this_process())
+    }
+
+    /// An engine whose code runs on any processor of this architecture: it uses none of this one's extensions
+    /// (AVX, AVX2, AVX-512, FMA), and is slower. Results are the same bits.
+    ///
+    /// [`isolate`](Self::isolate) compiles for this processor again.
+    ///
+    /// ```
+    /// use polychord_backend_wasmtime::WasmtimeEngine;
+    ///
+    /// let engine = WasmtimeEngine::portable()?;
+    /// # Ok::<(), polychord_runtime_api::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`new`](Self::new).
+    pub fn portable() -> Result<Self> {
+        Self::with_engines(Engines::for_this_process().for_any_processor())
+    }
+
+    fn with_engines(engines: Engines) -> Result<Self> {
         claim_signals(NAME, SignalUse::Shared)?;
         let mut capabilities = Capabilities::new(NAME, Self::VERSION, "Cranelift");
         capabilities.memory64 = Memory64::Native { max_bytes: WIDE };
@@ -54,7 +77,7 @@ impl WasmtimeEngine {
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
         capabilities.reentrance = true;
-        let engines = Arc::new(Engines::for_this_process());
+        let engines = Arc::new(engines);
         engines.get(AddressType::I32)?;
         Ok(Self { capabilities: Arc::new(capabilities), engines })
     }

@@ -15,6 +15,7 @@
 
 mod access;
 mod ast;
+mod built_in;
 mod checks;
 mod data;
 mod date;
@@ -43,7 +44,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::ErrorKind;
-use crate::gguf::{self, Gguf};
+use crate::gguf::{self, Gguf, Metadata};
 use ast::Block;
 use date::Date;
 use dict_builder::DictBuilder;
@@ -53,6 +54,7 @@ use run::Run;
 use text::Origin;
 use value::{List, Value};
 
+pub use built_in::BuiltIn;
 pub use data::{Fields, Json};
 pub use rendered::Rendered;
 pub use variables::Variables;
@@ -132,6 +134,9 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     date: Option<Date>,
+    source: String,
+    stops: Vec<String>,
+    note: Option<String>,
 }
 
 /// Why a conversation cannot be rendered.
@@ -141,14 +146,25 @@ pub enum Error {
     /// A metadata value has the wrong type.
     #[error(transparent)]
     Gguf(#[from] gguf::Error),
-    /// The model has no template.
+    /// The model has no template, and nothing tells which one it was made for.
     #[error(
-        "the model has no tokenizer.chat_template, so it is probably not made for chat: give it a plain prompt instead"
+        "the model has no tokenizer.chat_template, and its vocabulary has no tokens that tell which one it was made \
+         for (such as <|im_start|>): give it one of {}, or a file (--chat-template), or give it a plain prompt instead",
+        names()
     )]
     Missing,
+    /// A name that no template has.
+    #[error(
+        "there is no chat template {name:?}: give one of {}, or the text of a template in Jinja",
+        names()
+    )]
+    Unknown {
+        /// What was given.
+        name: String,
+    },
     /// A template that is too long.
     #[error(
-        "tokenizer.chat_template has {found} bytes, more than the limit of {limit}: the file is not trustworthy"
+        "the chat template (tokenizer.chat_template) has {found} bytes, more than the limit of {limit}: the file is not trustworthy"
     )]
     TooLong {
         /// Its length.
@@ -157,7 +173,7 @@ pub enum Error {
         limit: usize,
     },
     /// A template that is not valid.
-    #[error("tokenizer.chat_template is not a valid template: {reason}")]
+    #[error("the chat template (tokenizer.chat_template) is not a valid template: {reason}")]
     Syntax {
         /// What is wrong, and in which line.
         reason: String,
@@ -191,22 +207,65 @@ impl Error {
         match self {
             Self::Gguf(error) => error.kind(),
             Self::Missing => ErrorKind::Unsupported,
-            Self::Refused { .. } => ErrorKind::InvalidArgument,
+            Self::Refused { .. } | Self::Unknown { .. } => ErrorKind::InvalidArgument,
             _ => ErrorKind::InvalidFile,
         }
     }
 }
 
 impl ChatTemplate {
-    /// The template that the file holds; it knows the date of the day, where there is a clock
-    /// ([`Self::with_date_of_today`]).
+    /// The template of a model: the one that its file holds, or else a [`BuiltIn`] one whose tokens
+    /// the vocabulary has; [`note`](Self::note) says so. It knows the date of the day, where there is a
+    /// clock ([`Self::with_date_of_today`]).
+    ///
+    /// A base model, which has the tokens of its family but has not learned them, gets `transcript`:
+    /// turns are plain text there, and [`stop_texts`](Self::stop_texts) end an answer.
     ///
     /// # Errors
     ///
     /// [`Error::Missing`] if there is none, otherwise those of [`Self::new`].
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, Error> {
         let metadata = gguf.metadata();
-        let source = metadata.str("tokenizer.chat_template")?.ok_or(Error::Missing)?;
+        let own = metadata.str("tokenizer.chat_template")?;
+        if let Some(source) = own.filter(|source| !source.trim().is_empty()) {
+            return Self::of_model(metadata, source);
+        }
+        let (built_in, why) = BuiltIn::of_file(metadata)?.ok_or(Error::Missing)?;
+        let note =
+            format!("the model has no tokenizer.chat_template; {} is used: {why}", built_in.name());
+        Ok(Self { note: Some(note), ..Self::of_built_in(metadata, built_in)? })
+    }
+
+    /// A template for a model in place of its own: the name of a [`BuiltIn`] one, or the text of any.
+    ///
+    /// ```no_run
+    /// use polychord_model::chat::{ChatTemplate, Error};
+    /// use polychord_model::gguf::Gguf;
+    ///
+    /// fn chatml(gguf: &Gguf) -> Result<ChatTemplate, Error> {
+    ///     ChatTemplate::given(gguf, "chatml")
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unknown`] for a name that none has: a text without `{`. Otherwise those of [`Self::new`].
+    pub fn given(gguf: &Gguf, name_or_source: &str) -> Result<Self, Error> {
+        let metadata = gguf.metadata();
+        match BuiltIn::find(name_or_source) {
+            Some(built_in) => Self::of_built_in(metadata, built_in),
+            None if name_or_source.contains('{') => Self::of_model(metadata, name_or_source),
+            None => Err(Error::Unknown { name: name_or_source.chars().take(80).collect() }),
+        }
+    }
+
+    fn of_built_in(metadata: &Metadata, built_in: BuiltIn) -> Result<Self, Error> {
+        let stops = built_in.stop_texts(metadata)?;
+        Ok(Self { stops, ..Self::of_model(metadata, built_in.source())? })
+    }
+
+    /// A template with the texts that begin and end a sequence of this model.
+    fn of_model(metadata: &Metadata, source: &str) -> Result<Self, Error> {
         let tokens = metadata.strings("tokenizer.ggml.tokens")?;
         let text = |key| -> Result<&str, Error> {
             let id = metadata.u64(key)?.and_then(|id| usize::try_from(id).ok());
@@ -232,13 +291,32 @@ impl ChatTemplate {
         if found > limit {
             return Err(Error::TooLong { found, limit });
         }
-        let source = source.replace("\r\n", "\n").replace('\r', "\n");
-        let source = source.strip_suffix('\n').unwrap_or(&source);
-        let block = on_known_stack(|| parser::parse(source)).map_err(|stop| match stop {
+        let lines = source.replace("\r\n", "\n").replace('\r', "\n");
+        let lines = lines.strip_suffix('\n').unwrap_or(&lines);
+        let block = on_known_stack(|| parser::parse(lines)).map_err(|stop| match stop {
             Stop::Failed { reason, line } => Error::Syntax { reason: located(reason, line) },
             other => other.into(),
         })?;
-        Ok(Self { block, bos: bos.to_owned(), eos: eos.to_owned(), date: None })
+        let [source, bos, eos] = [source, bos, eos].map(str::to_owned);
+        Ok(Self { block, bos, eos, date: None, source, stops: Vec::new(), note: None })
+    }
+
+    /// The text of the template.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Texts that end an answer and are no part of it, beside the tokens that do: few templates need any.
+    #[must_use]
+    pub fn stop_texts(&self) -> &[String] {
+        &self.stops
+    }
+
+    /// Where the template comes from and why, if the model's file has none and none was given: a line for people.
+    #[must_use]
+    pub fn note(&self) -> Option<&str> {
+        self.note.as_deref()
     }
 
     /// Lets the template know the date (UTC), as `strftime_now`.
@@ -322,6 +400,12 @@ impl ChatTemplate {
         run.define("documents", Value::None)?;
         run.template(&self.block).map(Rendered::new)
     }
+}
+
+/// The names of templates that come with the library.
+fn names() -> String {
+    let names: Vec<_> = BuiltIn::all().iter().map(BuiltIn::name).collect();
+    names.join(", ")
 }
 
 fn message_value(meter: &Meter, message: &Message) -> Result<Value, Stop> {

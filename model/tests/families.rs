@@ -131,6 +131,61 @@ fn all_that_a_network_has_is_needed() {
     }
 }
 
+/// Windows of no position, arrays of one number that are too short, and keys that are not there though another one
+/// needs them are named, with what they are.
+#[test]
+fn keys_that_cannot_be_are_named() {
+    let of = |name: &str, key: &str, value: Value| {
+        let key = format!("{name}.{key}");
+        let writer = header(name).without(&key).pair(&key, value);
+        let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
+        assert!(error.to_string().contains(&key), "{name}: {error}");
+        error
+    };
+    for name in ["gemma2", "gemma4", "gpt-oss", "cohere2", "exaone4"] {
+        let error = of(name, "attention.sliding_window", Value::U32(0));
+        assert!(matches!(error, Error::Range { value: 0, .. }), "{name}: {error}");
+    }
+    let error = of("qwen35", "full_attention_interval", Value::U32(0));
+    assert!(matches!(error, Error::Range { value: 0, .. }), "{error}");
+    let short = Value::Array(Array::U32(vec![2; 3]));
+    for name in ["llama", "gemma4", "lfm2"] {
+        let error = of(name, "attention.head_count_kv", short.clone());
+        assert!(matches!(error, Error::ArrayLength { found: 3, blocks: 4, .. }), "{name}: {error}");
+    }
+    // Without it all of a head would turn, which leaves nothing of these.
+    let width = "deepseek2.attention.key_length_mla";
+    let key = "deepseek2.rope.dimension_count";
+    let writer = header("deepseek2").without(width).pair(width, Value::U32(4)).without(key);
+    let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
+    assert!(matches!(&error, Error::Missing { key: named } if named == key), "{error}");
+}
+
+/// What networks of these kinds have elsewhere and the guest does not compute is refused by its name.
+#[test]
+fn biases_that_are_not_computed_are_refused_by_name() {
+    for (name, bias) in [
+        ("llama", "blk.0.ffn_gate.bias"),
+        ("llama", "blk.3.ffn_up.bias"),
+        ("llama", "blk.1.ffn_down.bias"),
+        ("phi3", "blk.0.attn_q.bias"),
+    ] {
+        let mut writer = whole(header(name)).tensor(bias, GgmlType::F32, &[64]);
+        if name == "phi3" {
+            for more in ["blk.0.attn_k.bias", "blk.0.attn_v.bias"] {
+                writer = writer.tensor(more, GgmlType::F32, &[64]);
+            }
+        }
+        let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
+        assert!(
+            matches!(&error, Error::UnknownTensor { name, blocks: 4, .. } if name == bias),
+            "{error}"
+        );
+        let text = error.to_string();
+        assert!(text.contains(bias) && text.contains("choose a model without it"), "{text}");
+    }
+}
+
 /// Keys that families read, and others.
 const KEYS: &[&str] = &[
     "attention.head_count",

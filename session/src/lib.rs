@@ -72,6 +72,7 @@ mod stages;
 mod terms;
 mod touch;
 mod transformer;
+mod values;
 mod verify;
 
 pub use batch::Batch;

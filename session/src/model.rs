@@ -15,6 +15,7 @@ use crate::digests;
 use crate::error::{Error, Result};
 use crate::files::open_with;
 use crate::header::header_of;
+use crate::values;
 
 /// A model file: its header in memory, its tensors on disk.
 ///
@@ -30,7 +31,7 @@ use crate::header::header_of;
 /// # Ok::<(), polychord_session::Error>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Model(Arc<Opened>);
+pub struct Model(Arc<Opened>, Option<Arc<str>>);
 
 #[derive(Debug)]
 struct Opened {
@@ -46,6 +47,8 @@ struct Opened {
     tokenizer: OnceLock<Tokenizer>,
     /// Made when first needed: all of the file is read for them.
     digests: OnceLock<ModelDigests>,
+    /// Set once norms and biases are known to be numbers.
+    checked: OnceLock<()>,
 }
 
 impl Model {
@@ -109,8 +112,10 @@ impl Model {
         let layouts = [Cut::ByPart, Cut::ByKind].map(|cut| Layout::new(&tensors, cut));
         let (by_expert, tokenizer, digests) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         let path = path.to_owned();
-        let opened = Opened { path, gguf, config, layouts, by_expert, source, tokenizer, digests };
-        Ok(Self(Arc::new(opened)))
+        let checked = OnceLock::new();
+        let opened =
+            Opened { path, gguf, config, layouts, by_expert, source, tokenizer, digests, checked };
+        Ok(Self(Arc::new(opened), None))
     }
 
     /// The file.
@@ -150,13 +155,49 @@ impl Model {
         Ok(self.0.tokenizer.get_or_init(|| tokenizer))
     }
 
-    /// The model's own chat template.
+    /// The model's chat template: the one that was given, or that of the file, or one that the vocabulary was
+    /// made for ([`ChatTemplate::from_gguf`]).
     ///
     /// # Errors
     ///
-    /// [`Error::Chat`] if the file has none, or one that cannot be parsed.
+    /// [`Error::Chat`] if there is none, or one that cannot be parsed.
     pub fn chat_template(&self) -> Result<ChatTemplate> {
-        Ok(ChatTemplate::from_gguf(&self.0.gguf)?)
+        Ok(match &self.1 {
+            Some(given) => ChatTemplate::given(&self.0.gguf, given)?,
+            None => ChatTemplate::from_gguf(&self.0.gguf)?,
+        })
+    }
+
+    /// Takes another chat template in place of the model's own: the name of a
+    /// [`BuiltIn`](polychord_model::chat::BuiltIn) one, or the text of any. All conversations with this clone
+    /// of the model, and with sessions that it starts, are rendered by it.
+    ///
+    /// ```no_run
+    /// use polychord_session::Model;
+    ///
+    /// let model = Model::open("model.gguf")?.with_chat_template("chatml")?;
+    /// assert!(model.chat_template()?.source().contains("<|im_start|>"));
+    /// # Ok::<(), polychord_session::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Chat`] for a name that none has, or a template that cannot be parsed.
+    pub fn with_chat_template(mut self, name_or_source: &str) -> Result<Self> {
+        ChatTemplate::given(&self.0.gguf, name_or_source)?;
+        self.1 = Some(name_or_source.into());
+        Ok(self)
+    }
+
+    /// Finds out whether norms, biases and factors are numbers, once. Of a file on a server each would be a
+    /// request: there, a sampler refuses what comes of it.
+    pub(crate) fn check_values(&self) -> Result<()> {
+        let Opened { source, gguf, path, checked, .. } = &*self.0;
+        if checked.get().is_none() && !source.is_remote() {
+            values::check(source, gguf.tensors(), path)?;
+            checked.get_or_init(|| ());
+        }
+        Ok(())
     }
 
     /// SHA-256 digests of the file and of each layer, by which snapshots and receipts tell models

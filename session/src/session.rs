@@ -91,6 +91,7 @@ impl Session {
     ) -> Result<Self> {
         options.check()?;
         let placed = model.place(options, module.capabilities())?;
+        model.check_values()?;
         tracing::info!(placement = placed.name, reason = placed.reason, "placed");
         Self::start_placed(module, guest, model, options, placed, progress)
     }

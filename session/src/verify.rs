@@ -278,6 +278,11 @@ impl<'a> Verifier<'a> {
             return Ok(None);
         }
         let sampling = sampling_of(sampling)?;
+        if sampling.temperature == 0.0 && *drawn != 0 {
+            let (what, place) = ("receipt", "drawn".to_owned());
+            let reason = format!("it is {drawn}, and temperature 0 draws no random numbers");
+            return Err(polychord_receipts::Error::Damaged { what, place, reason }.into());
+        }
         // One for each step, unless the best token is taken.
         let before = if sampling.temperature == 0.0 { 0 } else { start };
         Ok(Some(Sampler::after(&sampling, drawn.saturating_add(before))?))

@@ -18,7 +18,7 @@ use polychord::model::{
 use polychord::receipts::snapshot::Turn;
 
 use super::load::open;
-use super::{Failure, snapshot, terminal};
+use super::{Failure, snapshot, template, terminal};
 pub(crate) use args::Args;
 use command::{Command, HELP};
 use interrupt::Interrupts;
@@ -79,7 +79,10 @@ impl Talk {
         let session = args.session.options()?;
         let engine = args.engine.open()?;
         let path = args.find.find(&args.model.clone().unwrap_or_default())?;
-        let model = open(&path, args.session.load)?;
+        let model = args.template.apply(open(&path, args.session.load)?)?;
+        if let Some(note) = model.chat_template()?.note() {
+            template::tell(note)?;
+        }
         let transformer = Arc::new(Transformer::with_flavor(&engine, args.session.guest)?);
         let variables = args.variables();
         let chat = chat(transformer.start(&model, &session)?, &variables)?;

@@ -71,6 +71,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
             args.find.open_web(url, plan).map(|(model, version)| (model, Some(version)))?
         }
     };
+    let model = args.template.apply(model)?;
     let path = model.path().to_owned();
     let opened = start.elapsed();
     let beginning = company.leads().then(|| Beginning::new(&model, args)).transpose()?;
@@ -144,7 +145,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
     let max_tokens = args.max_tokens.min(room(session.context(), &prompt));
     let generation =
         Generation::resume(&mut session, tokenizer, &prompt, &beginning.answer, max_tokens)?;
-    let mut generation = args.hold.apply(format.as_ref(), &model, generation)?;
+    let mut generation = args.hold.apply(format.as_ref(), &model, &beginning.stops, generation)?;
     while let Some(token) = generation.next() {
         let token = token?;
         if output.ids.is_empty() {

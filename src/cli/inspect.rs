@@ -205,8 +205,13 @@ fn vocabulary(gguf: &Gguf) -> String {
 /// Whether the model can be talked to, or why not.
 fn template(gguf: &Gguf) -> String {
     match ChatTemplate::from_gguf(gguf) {
-        Ok(_) => "Its chat template can be used (--chat).".into(),
-        Err(chat::Error::Missing) => "It has no chat template.".into(),
+        Ok(template) => match template.note() {
+            None => "Its chat template can be used (--chat).".into(),
+            Some(note) => format!("For --chat, {note}."),
+        },
+        Err(chat::Error::Missing) => {
+            "It has no chat template: --chat needs one (--chat-template).".into()
+        }
         Err(error) => format!("Polychord cannot use its chat template: {error}."),
     }
 }

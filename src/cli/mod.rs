@@ -30,6 +30,7 @@ mod serve;
 mod session;
 mod size;
 mod snapshot;
+mod template;
 mod terminal;
 mod verify;
 

@@ -19,6 +19,7 @@ use super::engine::EngineArgs;
 use super::load::open;
 use super::model::FindArgs;
 use super::session::SessionArgs;
+use super::template::TemplateArg;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -32,6 +33,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     engine: EngineArgs,
+
+    #[command(flatten)]
+    template: TemplateArg,
 
     #[command(flatten)]
     session: SessionArgs,
@@ -186,8 +190,12 @@ impl Args {
     > {
         let options = self.session.options()?.call_time(self.call_time.map(Duration::from_millis));
         let (engine, load, guest) = (engine.clone(), self.session.load, self.session.guest);
+        let template = self.template.read()?;
         Ok(move || {
-            let model = open(&path, load)?;
+            let mut model = open(&path, load)?;
+            if let Some(given) = &template {
+                model = model.with_chat_template(given)?;
+            }
             let transformer = match shared.get() {
                 Some(transformer) => transformer.clone(),
                 None => {

@@ -8,6 +8,7 @@ pub mod compile;
 pub mod determinism;
 pub mod globals;
 pub mod host_api;
+pub mod images;
 pub mod imports;
 pub mod interrupt;
 pub mod limits;
@@ -22,7 +23,7 @@ pub mod wasi;
 
 /// Version of the suite. The second number grows with new cases, the first one when a case
 /// that existed promises something else.
-pub const VERSION: &str = "3.0";
+pub const VERSION: &str = "3.1";
 
 /// All cases, group by group.
 #[must_use]
@@ -39,6 +40,7 @@ pub const GROUPS: &[&[Case]] = &[
     abi::CASES,
     host_api::CASES,
     mapping::CASES,
+    images::CASES,
     limits::CASES,
     stops::CASES,
     imports::CASES,

@@ -1,13 +1,14 @@
 //! An engine that passes everything on to another one, except where a defect steps in.
 
 use std::any::Any;
+use std::ops::Range;
 use std::sync::Arc;
 
 use polychord_runtime_api::spi::Host;
 use polychord_runtime_api::{
-    Capabilities, Engine, Instantiation, Interrupter, LayerId, LayerSpec, Limits, LinearMemories,
-    LoadedLayer, MemoryId, MemorySpec, MemoryStats, Module, ModuleInfo, ModuleLimits, Rank, Region,
-    Result, Runtime, Stats, Value, ValueType,
+    Capabilities, Engine, Image, Instantiation, Interrupter, LayerId, LayerSpec, Limits,
+    LinearMemories, LoadedLayer, MemoryId, MemorySpec, MemoryStats, Module, ModuleInfo,
+    ModuleLimits, Rank, Region, Result, Runtime, Stats, Value, ValueType,
 };
 
 /// One deliberate mistake: overrides what it does wrong.
@@ -87,6 +88,16 @@ pub(crate) trait Defect: std::fmt::Debug + Sync {
 
     fn write(&self, guest: &mut Guest, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
         guest.inner.write_memory64(memory, offset, data)
+    }
+
+    fn write_image(
+        &self,
+        guest: &mut Guest,
+        address: u64,
+        image: &Image,
+        range: Range<u64>,
+    ) -> Result<u64> {
+        guest.inner.write_image(0, address, image, range)
     }
 
     fn stats(&self, guest: &Guest) -> Stats {
@@ -286,6 +297,17 @@ impl Runtime for DoubleRuntime {
     fn write_memory64(&mut self, memory: MemoryId, offset: u64, data: &[u8]) -> Result<()> {
         let defect = self.defect;
         defect.write(self.guest_mut(), memory, offset, data)
+    }
+
+    fn write_image(
+        &mut self,
+        _memory: usize,
+        address: u64,
+        image: &Image,
+        range: Range<u64>,
+    ) -> Result<u64> {
+        let defect = self.defect;
+        defect.write_image(self.guest_mut(), address, image, range)
     }
 
     fn stats(&self) -> Stats {

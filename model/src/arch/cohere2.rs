@@ -15,7 +15,7 @@ pub(super) const COHERE2: Architecture = Architecture {
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     config.logit_scale = keys.factor("logit_scale")?.ok_or_else(|| keys.missing("logit_scale"))?;
-    let window = keys.window()?.ok_or_else(|| keys.missing("attention.sliding_window"))?;
+    let window = keys.window_or(None)?;
     let local = keys.local_blocks(config, 4)?;
     config.each(|number, block| match local[number] {
         true => block.window = window,

@@ -13,7 +13,7 @@ pub(super) const EXAONE4: Architecture = Architecture {
 };
 
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
-    let window = keys.window()?.unwrap_or(4096);
+    let window = keys.window_or(Some(4096))?;
     let local = keys.local_blocks(config, 4)?;
     // Of the smaller ones llama.cpp uses no window, even if they name one.
     if config.blocks == 64 {

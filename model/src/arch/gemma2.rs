@@ -17,7 +17,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     scale_attention_of_largest(config, 46);
     let cap = keys.cap("attn_logit_softcapping")?.unwrap_or(50.0);
     config.logit_cap = keys.cap("final_logit_softcapping")?.unwrap_or(30.0);
-    let window = keys.window()?.unwrap_or(4096);
+    let window = keys.window_or(Some(4096))?;
     let local = keys.local_blocks(config, 2)?;
     let rope = keys.local_rope(config)?;
     config.each(|number, block| {

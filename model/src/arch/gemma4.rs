@@ -23,7 +23,7 @@ pub(super) const GEMMA4: Architecture = Architecture {
 fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     scale_embedding(config);
     config.logit_cap = keys.cap("final_logit_softcapping")?.unwrap_or(30.0);
-    let window = keys.window()?.ok_or_else(|| keys.missing("attention.sliding_window"))?;
+    let window = keys.window_or(None)?;
     let pattern = "attention.sliding_window_pattern";
     if !keys.is_there(pattern) {
         return Err(keys.missing(pattern));

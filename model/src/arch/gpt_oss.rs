@@ -21,7 +21,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     let width = keys.expert_width(config.ffn)?;
     let experts = Experts::softmax(width).gating(gating::SOFTMAX_OF_CHOSEN);
     config.require_experts(keys, experts)?;
-    let window = keys.window()?.ok_or_else(|| keys.missing("attention.sliding_window"))?;
+    let window = keys.window_or(None)?;
     let local = keys.local_blocks(config, 2)?;
     let rope = keys.local_rope(config)?;
     config.each(|number, block| {

@@ -28,7 +28,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
 
 /// Makes blocks delta nets, with these features, but for the last of each group.
 pub(super) fn read_delta_nets(keys: &Keys<'_>, config: &mut Config, features: u64) -> Result<()> {
-    let interval = keys.count("full_attention_interval", u32::MAX)?.unwrap_or(4) as usize;
+    let interval = keys.optional("full_attention_interval", u32::MAX)?.unwrap_or(4) as usize;
     let name = "ssm.conv_kernel";
     let taps = keys.required(name, MOST_TAPS)?;
     if taps < 2 {

@@ -100,6 +100,18 @@ pub enum Error {
         /// The value found.
         value: String,
     },
+    /// A norm, a bias or a factor that is no number.
+    #[error(
+        "element {element} of tensor {tensor:?} is {number}, it must be a finite number: the file is damaged, or was converted from a damaged one: download or convert it again"
+    )]
+    NotFinite {
+        /// The tensor.
+        tensor: String,
+        /// Which of its elements, from 0.
+        element: u64,
+        /// What it is.
+        number: f32,
+    },
     /// Rotary scaling other than linear.
     #[error(
         "rope.scaling.type {kind:?} is not supported, only \"none\", \"linear\", \"yarn\" and \"longrope\" are: choose a model with one of these"

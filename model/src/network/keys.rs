@@ -105,11 +105,13 @@ impl<'a> Keys<'a> {
         Ok(self.metadata.u64(&self.key(name))?)
     }
 
-    /// The error of a key whose value is not implemented.
+    /// The error of a key whose value is not implemented, or which is not there though it has to be.
     pub(crate) fn refused(&self, name: &str) -> Error {
         let key = self.key(name);
-        let value = self.metadata.get(&key).map_or_else(String::new, ToString::to_string);
-        Error::Option { key, value }
+        match self.metadata.get(&key).map(ToString::to_string) {
+            Some(value) => Error::Option { key, value },
+            None => Error::Missing { key },
+        }
     }
 
     /// The error of a key that is not there.
@@ -122,13 +124,25 @@ impl<'a> Keys<'a> {
         let key = self.key(name);
         let value = match self.metadata.get(&key) {
             // One number for each block.
-            Some(Value::Array(array)) => match array.uniform() {
-                Some(value) => Some(value),
-                None => return Err(Error::PerBlock { key }),
-            },
+            Some(Value::Array(array)) => {
+                let Some(value) = array.uniform() else { return Err(Error::PerBlock { key }) };
+                self.check_length(&key, array.len())?;
+                Some(value)
+            }
             _ => self.metadata.u64(&key)?,
         };
         value.map(|value| in_range(key, value, most)).transpose()
+    }
+
+    /// Makes sure that an array has an element for each block of the file.
+    fn check_length(&self, key: &str, found: usize) -> Result<(), Error> {
+        let blocks = self.metadata.u64(&format!("{}.block_count", self.prefix))?;
+        match blocks.map(u32::try_from) {
+            Some(Ok(blocks)) if found != blocks as usize => {
+                Err(Error::ArrayLength { key: key.to_owned(), found, blocks })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A number as [`optional`](Self::optional) has it, where 0 says that there is none.
@@ -225,6 +239,16 @@ impl<'a> Keys<'a> {
     /// How many positions are attended to in blocks that have a window; 0 says that none has.
     pub(crate) fn window(&self) -> Result<Option<u32>, Error> {
         self.count("attention.sliding_window", u32::MAX)
+    }
+
+    /// How many positions are attended to in a family in which some blocks always have a window: `usual` if the
+    /// file does not say.
+    pub(crate) fn window_or(&self, usual: Option<u32>) -> Result<u32, Error> {
+        let name = "attention.sliding_window";
+        match self.optional(name, u32::MAX)?.or(usual) {
+            Some(window) => Ok(window),
+            None => Err(self.missing(name)),
+        }
     }
 
     /// Which blocks have a window: by an array, or all but the last of each group of

@@ -53,7 +53,12 @@ impl Network<'_> {
             match rest.remove(name.as_str()) {
                 Some(info) => table.push(fit(info, role, &config.sizes(block), block)?),
                 None if role.need.is_required(features) => {
-                    return Err(Error::MissingTensor { name });
+                    // Three biases beside one matrix: they are what is not computed.
+                    let apart = name.replace("attn_qkv.bias", "attn_q.bias");
+                    if apart == name || !rest.contains_key(apart.as_str()) {
+                        return Err(Error::MissingTensor { name });
+                    }
+                    return Err(self.unknown(apart));
                 }
                 None => {}
             }
@@ -67,12 +72,14 @@ impl Network<'_> {
         // The first in file order, so that the message does not vary.
         let mut others = gguf.tensors().iter().filter(|info| rest.contains_key(info.name.as_str()));
         match others.find(|info| !is_skipped(&info.name)) {
-            Some(info) => {
-                let (name, architecture) = (info.name.clone(), architecture.name);
-                Err(Error::UnknownTensor { name, architecture, blocks })
-            }
+            Some(info) => Err(self.unknown(info.name.clone())),
             None => Ok(table),
         }
+    }
+
+    fn unknown(&self, name: String) -> Error {
+        let (architecture, blocks) = (self.architecture.name, self.config.blocks);
+        Error::UnknownTensor { name, architecture, blocks }
     }
 }
 

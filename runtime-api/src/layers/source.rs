@@ -231,6 +231,13 @@ impl Source {
         self.parts().all(|(_, part)| part.mapped_file().is_some())
     }
 
+    /// Whether some of its bytes come by requests ([`from_ranges`](Self::from_ranges)), so that many small
+    /// reads take long.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.parts().any(|(_, part)| matches!(&*part.0, Kind::Ranges(_)))
+    }
+
     /// Fills `out` from `offset` on, or leaves it as it is if the source ends before.
     ///
     /// # Errors

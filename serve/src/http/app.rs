@@ -150,6 +150,9 @@ impl Running {
         session: &SessionOptions,
     ) -> Result<Self> {
         let template = model.chat_template().map_err(|error| error.to_string());
+        if let Some(note) = template.as_ref().ok().and_then(ChatTemplate::note) {
+            tracing::warn!(model = served.name, "{note}");
+        }
         let metrics = || served.metrics.model(&served.name);
         let config = model.config();
         let mut options = served.options.clone();

@@ -36,6 +36,7 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     let tools = !request.tools().is_empty() && !is_none(&request);
     let running = served.load_once().await?;
     running.scheduler()?;
+    prepared.stop.extend(running.template.iter().flat_map(|it| it.stop_texts().iter().cloned()));
     let (prompt, constraint) = encode(served.clone(), request, format).await?;
     prepared.constraint = constraint;
     prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
@@ -175,8 +176,8 @@ async fn encode(
         let constraint = match wanted {
             None => None,
             Some((param, wanted)) => {
-                let source = running.model.gguf().metadata().str("tokenizer.chat_template");
-                let format = wanted.into_format(source.ok().flatten().unwrap_or_default());
+                let template = running.template.as_ref();
+                let format = wanted.into_format(template.map_or("", |it| it.source()));
                 Some(running.constraint(param, &format)?)
             }
         };

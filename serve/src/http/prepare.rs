@@ -22,7 +22,7 @@ const MOST_STOP_BYTES: usize = 1024;
 /// How the answers of a request are generated.
 pub(super) struct Prepared {
     sampling: Sampling,
-    stop: Vec<String>,
+    pub(super) stop: Vec<String>,
     logit_bias: Vec<(u32, f32)>,
     choices: usize,
     max_tokens: Option<usize>,

@@ -11,7 +11,8 @@ use crate::session::Session;
 
 /// A conversation with a model: it keeps the turns, and evaluates only what is new of them.
 ///
-/// Each answer continues the whole conversation, as the model's own chat template renders it. The
+/// Each answer continues the whole conversation, as the model's chat template renders it
+/// ([`Model::chat_template`](crate::Model::chat_template)). The
 /// results are those of a fresh session that evaluates all of it; what the session has seen of it
 /// is not evaluated again. The repeat penalty looks back over all turns.
 ///
@@ -67,7 +68,7 @@ pub struct Chat {
 pub struct ChatAnswer<'a>(&'a mut Chat);
 
 impl Chat {
-    /// Begins a conversation with the model of a session, by its own chat template.
+    /// Begins a conversation with the model of a session, by its chat template.
     ///
     /// # Errors
     ///
@@ -123,7 +124,9 @@ impl Chat {
     /// Returns the errors of [`answer`](Self::answer).
     pub fn begin_answer(&mut self, options: &GenerateOptions) -> Result<()> {
         let sequence = self.sequence()?;
-        self.generator.begin(&sequence, options)?;
+        let mut options = options.clone();
+        options.stop.extend_from_slice(self.template.stop_texts());
+        self.generator.begin(&sequence, &options)?;
         self.is_answering = false;
         Ok(())
     }

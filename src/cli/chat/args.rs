@@ -8,6 +8,7 @@ use crate::cli::engine::EngineArgs;
 use crate::cli::generate::parse_tokens;
 use crate::cli::model::FindArgs;
 use crate::cli::session::SessionArgs;
+use crate::cli::template::TemplateArg;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -21,6 +22,9 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     pub(super) engine: EngineArgs,
+
+    #[command(flatten)]
+    pub(super) template: TemplateArg,
 
     /// What the model is told before the conversation
     #[arg(long, value_name = "TEXT")]

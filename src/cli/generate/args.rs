@@ -20,6 +20,7 @@ use crate::cli::hosts::HostsArgs;
 use crate::cli::load::{Load, Use};
 use crate::cli::model::{FindArgs, ModelArg};
 use crate::cli::placement::{PlacementArgs, read_plan};
+use crate::cli::template::TemplateArg;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -141,6 +142,9 @@ pub(crate) struct Args {
     /// Put the prompt into the model's chat template, as a user's message
     #[arg(long)]
     pub(crate) chat: bool,
+
+    #[command(flatten)]
+    pub(crate) template: TemplateArg,
 
     /// What the model is told before the message of `--chat`
     #[arg(long, value_name = "TEXT", requires = "chat", conflicts_with = "resume")]

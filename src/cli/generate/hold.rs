@@ -39,14 +39,15 @@ impl HoldArgs {
         Ok(Some(Format::JsonSchema(value)))
     }
 
-    /// Ends an answer as it was asked for.
+    /// Ends an answer as it was asked for, and as the chat template needs.
     pub(super) fn apply<'a>(
         &self,
         format: Option<&Format>,
         model: &Model,
+        template_stops: &[String],
         mut generation: Generation<'a>,
     ) -> Result<Generation<'a>, Failure> {
-        generation = generation.stop(&self.stop)?;
+        generation = generation.stop(&[&*self.stop, template_stops].concat())?;
         let Some(format) = format else { return Ok(generation) };
         let wrong = |reason: String| format!("an answer cannot be held to this: {reason}");
         let grammars = Grammars::new(model.tokenizer()?).map_err(wrong)?;

@@ -25,7 +25,7 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
     let format = args.hold.format()?;
     let path = find(args)?;
     let load = args.load.choose(Some(&path), args.use_of(&args.placement()?)).load;
-    let model = open(&path, load)?;
+    let model = args.template.apply(open(&path, load)?)?;
     let beginning = Beginning::new(&model, args)?;
     let other = other(args, &model, load, beginning.tokens.len())?;
     let mut session = other.start()?;
@@ -43,7 +43,7 @@ pub(super) fn generate(args: &Args) -> Result<(), Failure> {
     let (begin, mut first) = (Instant::now(), Duration::ZERO);
     let generation =
         Generation::resume(&mut session, tokenizer, prompt, &beginning.answer, max_tokens)?;
-    let mut generation = args.hold.apply(format.as_ref(), &model, generation)?;
+    let mut generation = args.hold.apply(format.as_ref(), &model, &beginning.stops, generation)?;
     while let Some(token) = generation.next() {
         let token = token?;
         if output.ids.is_empty() {

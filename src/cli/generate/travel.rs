@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use polychord::model::chat::{GenerationPrompt, Message};
+use polychord::model::chat::{ChatTemplate, GenerationPrompt, Message};
 use polychord::model::tokenizer::SpecialTokens;
 use polychord::model::{Error, Logits, Model, SaveOptions, Session, sampling_by_name, sampling_of};
 use polychord::receipts::snapshot::{AnswerState, Reader, State, Turn};
@@ -22,6 +22,8 @@ pub(super) struct Beginning {
     turns: Option<Vec<Turn>>,
     /// Whether the answer is a turn that had begun.
     is_same_turn: bool,
+    /// Texts that end the answer beside those that the user has named.
+    pub(super) stops: Vec<String>,
 }
 
 impl Beginning {
@@ -35,9 +37,13 @@ impl Beginning {
             None => AnswerState::new(sampling_by_name(&args.sampling()), 0, 0),
         };
         if args.resume.is_some() && !args.has_prompt() && args.prompt_ids.is_none() {
-            return Ok(Self { tokens, answer, is_same_turn: turns.is_some(), turns });
+            let stops = match turns {
+                Some(_) => model.chat_template()?.stop_texts().to_vec(),
+                None => Vec::new(),
+            };
+            return Ok(Self { tokens, answer, is_same_turn: turns.is_some(), turns, stops });
         }
-        let mut after = None;
+        let (mut after, mut stops) = (None, Vec::new());
         if args.chat {
             let no_turns =
                 "the snapshot has no turns of a conversation: it was saved without --chat";
@@ -47,14 +53,19 @@ impl Beginning {
             };
             turns.extend(args.system.as_ref().map(|text| Turn::new("system", text)));
             turns.push(Turn::new("user", args.prompt()?));
-            tokens = render(model, args, &turns)?;
+            let template = model.chat_template()?;
+            tokens = render(model, &template, args, &turns)?;
+            stops = template.stop_texts().to_vec();
+            if let Some(note) = template.note().filter(|_| !args.quiet) {
+                crate::cli::template::tell(note)?;
+            }
             after = Some(turns);
         } else {
             tokens.extend(encode(model, args)?);
         }
         // No more than a context has room for, which is found out when it is evaluated.
         answer.begin = u32::try_from(tokens.len()).unwrap_or(u32::MAX);
-        Ok(Self { tokens, answer, turns: after, is_same_turn: false })
+        Ok(Self { tokens, answer, turns: after, is_same_turn: false, stops })
     }
 
     /// The turns with those of the answer.
@@ -83,8 +94,12 @@ fn encode(model: &Model, args: &Args) -> Result<Vec<u32>, Failure> {
     Ok(encoded.map_err(Error::from)?)
 }
 
-fn render(model: &Model, args: &Args, turns: &[Turn]) -> Result<Vec<u32>, Failure> {
-    let template = model.chat_template()?;
+fn render(
+    model: &Model,
+    template: &ChatTemplate,
+    args: &Args,
+    turns: &[Turn],
+) -> Result<Vec<u32>, Failure> {
     let message = |turn: &Turn| Message::new(turn.role.clone(), turn.content.clone());
     let messages: Vec<_> = turns.iter().map(message).collect();
     let conversation = template

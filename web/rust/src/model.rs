@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::time::{Duration, UNIX_EPOCH};
 
-use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message, Variables};
+use polychord_model::chat::{self, ChatTemplate, GenerationPrompt, Message, Variables};
 use polychord_model::config::Config;
 use polychord_model::gguf::Gguf;
 use polychord_model::layout::{Cut, Layout};
@@ -60,7 +60,7 @@ impl Model {
             "headerBytes": self.gguf.data_offset(),
             "weightBytes": weights,
             "vocabulary": text("tokenizer.ggml.model").is_some(),
-            "chat": text("tokenizer.chat_template").is_some(),
+            "chat": self.template().is_ok(),
         })
         .to_string()
     }
@@ -140,10 +140,19 @@ impl Model {
         Ok(self.tokenizer.get_or_init(|| tokenizer))
     }
 
+    /// The model's template, if tokens alone end its answers: pages look for no texts in them.
+    fn template(&self) -> Result<ChatTemplate> {
+        let template = ChatTemplate::from_gguf(&self.gguf)?;
+        if !template.stop_texts().is_empty() {
+            return Err(chat::Error::Missing.into());
+        }
+        Ok(template)
+    }
+
     fn chat(&self, messages: &str, now: Option<f64>) -> Result<Vec<u32>> {
         let messages: Vec<Message> = serde_json::from_str(messages)
             .map_err(|reason| Error::Json { what: "messages", reason })?;
-        let mut template = ChatTemplate::from_gguf(&self.gguf)?;
+        let mut template = self.template()?;
         if let Some(now) = now {
             template = template.with_date(UNIX_EPOCH + Duration::from_millis(whole(now)));
         }

@@ -5,6 +5,7 @@ mod arithmetic;
 mod call;
 mod compile;
 mod host_api;
+mod images;
 mod imports;
 mod limits;
 mod mapping;
@@ -53,6 +54,7 @@ pub(crate) static DEFECTS: &[&[Entry]] = &[
     abi::DEFECTS,
     host_api::DEFECTS,
     mapping::DEFECTS,
+    images::DEFECTS,
     limits::DEFECTS,
     imports::DEFECTS,
     threads::DEFECTS,
