@@ -30,6 +30,9 @@ fn all(source: &Source) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
+/// What a server does from now on.
+type Change = Box<dyn Fn(&mut Behavior)>;
+
 fn text(error: &ApiError) -> String {
     match error {
         ApiError::Io { source, .. } => source.to_string(),
@@ -236,7 +239,7 @@ fn blocks_of_a_file_that_changed_behind_its_etag_are_forgotten() {
 fn answers_that_are_not_what_they_say_are_refused() {
     let more = |lines: &'static str| move |it: &mut Behavior| it.more_headers = lines.to_owned();
     let range = |text: &'static str| move |it: &mut Behavior| it.content_range = Some(text.into());
-    let cases: [(Box<dyn Fn(&mut Behavior)>, &str); 9] = [
+    let cases: [(Change, &str); 9] = [
         (Box::new(more("content-encoding: gzip\r\n")), "encoded as gzip"),
         (Box::new(more("content-encoding: identity\r\ncontent-encoding: br\r\n")), "as br"),
         (Box::new(range("bytes 7001-8000/42000")), "Content-Range"),
