@@ -143,13 +143,29 @@ fn sequences_that_share_stages_have_the_bits_of_each_alone() {
             // One of them is longer than a batch.
             let prompts = [vec![3, 50, 300], (7..18).collect(), vec![1], vec![2, 2]];
             let expected = one_by_one(&transformer, &path, &prompts);
-            for (stages, sequences) in [(1, 3), (2, 1), (2, 4), (3, 4)] {
+            // Stages of one rank, of two processes, of two threads, and of both.
+            for (stages, sequences, processes, threads) in [
+                (1, 3, 1, 1),
+                (2, 1, 2, 1),
+                (2, 4, 2, 1),
+                (3, 4, 3, 1),
+                (2, 3, 4, 1),
+                (2, 3, 2, 2),
+                (2, 2, 4, 2),
+            ] {
                 let plan = planned(&open(&path, false), engine, &Hosts::Equal(stages), 1);
                 let prompts = &prompts[..sequences];
-                by_rank(stages, |rank| {
-                    let options = options().placement(Placement::Planned(plan.clone()));
+                by_rank(processes, |rank| {
                     let first = rank.index() == 0;
-                    let options = if stages == 1 { options } else { options.stage(rank) };
+                    let options = options()
+                        .placement(Placement::Planned(plan.clone()))
+                        .ranks(Ranks::Exactly(threads));
+                    let options = if stages == 1 {
+                        options
+                    } else {
+                        let (stage, team) = Stage::of(&rank, stages).unwrap();
+                        options.rank(team).stage(stage)
+                    };
                     let model = open(&path, false);
                     let start = |_| transformer.start(&model, &options).unwrap();
                     let mut sessions: Vec<_> = (0..sequences).map(start).collect();
@@ -167,7 +183,8 @@ fn sequences_that_share_stages_have_the_bits_of_each_alone() {
                         more.then(|| choose(sequence, logits))
                     })
                     .unwrap();
-                    assert!(found == expected[..sequences], "{stages} {sequences} {tied}");
+                    let expected = &expected[..sequences];
+                    assert!(found == expected, "{stages} {sequences} {processes} {threads} {tied}");
                 });
             }
         }

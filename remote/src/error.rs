@@ -1,6 +1,7 @@
 //! What can be wrong with a file on a server.
 
 use std::io;
+use std::time::Duration;
 
 /// Why a file on a server cannot be read.
 ///
@@ -40,12 +41,34 @@ pub enum Error {
         status: u16,
     },
     /// The server is busy or has failed.
-    #[error("the server has no answer for {url} now (status {status}): try again later")]
+    #[error("the server has no answer for {url} now (status {status}): try again {}", when(.wait))]
     Busy {
         /// The file.
         url: String,
         /// Its answer.
         status: u16,
+        /// How long it asks to wait (`Retry-After`), if it does.
+        wait: Option<Duration>,
+    },
+    /// The address, or another one that it leads to, is none that can be used.
+    #[error("{url} cannot be read: {reason}")]
+    Address {
+        /// The file.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The file is to be read without its server, and the cache does not have it.
+    #[error(
+        "the cache does not have bytes {start} to {end} of {url}, and the server is not asked: read the model once with the server, in a cache with room for all of it"
+    )]
+    NotKept {
+        /// The file.
+        url: String,
+        /// The first byte.
+        start: u64,
+        /// Behind the last.
+        end: u64,
     },
     /// The server sends whole files only.
     #[error(
@@ -124,11 +147,16 @@ impl Error {
     }
 }
 
+fn when(wait: &Option<Duration>) -> String {
+    wait.map_or_else(|| "later".to_owned(), |wait| format!("in {} s", wait.as_secs()))
+}
+
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match error {
             Error::Connection { .. } | Error::Busy { .. } => io::ErrorKind::ConnectionAborted,
             Error::Refused { .. } => io::ErrorKind::PermissionDenied,
+            Error::NotKept { .. } => io::ErrorKind::NotFound,
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

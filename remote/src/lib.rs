@@ -16,9 +16,13 @@
 //! | what a server does | what happens |
 //! | --- | --- |
 //! | it is slow, busy, or cuts the connection | it is asked again, a few times, ever later |
+//! | it asks to wait (`Retry-After`) | it is asked again then; not if that is more than half a minute |
+//! | it sends a byte now and then | as if it had cut the connection |
+//! | it leads elsewhere | that is followed, but not from `https` to `http` |
 //! | it ignores ranges | [`Error::RangesIgnored`], before anything is read |
-//! | the file is another one meanwhile | [`Error::Changed`], by the file's ETag, its length, and digests of what was read before |
-//! | it sends more or less than it says, or another range | [`Error::WrongRange`] |
+//! | the file is another one meanwhile | [`Error::Changed`], by the file's ETag, its length, and digests of what was read before; also if it does not tell the ETag any more |
+//! | it sends more than it says, another range, or compressed bytes | [`Error::WrongRange`] |
+//! | it is not there at all | what the cache has is used; without it [`Error::Connection`] |
 //! | it sends other bytes than a digest says | [`Error::WrongDigest`] |
 //!
 //! `s3://bucket/key` is an object of S3 or of a server like it ([`S3`]), by requests that are signed one by one; of it

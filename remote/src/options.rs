@@ -25,7 +25,8 @@ pub struct Options {
     pub attempts: u32,
     /// The wait before the second attempt; it doubles with each further one.
     pub backoff: Duration,
-    /// How long the server may take to connect, to answer, and between two pieces of an answer.
+    /// How long the server may take to connect, to answer, between two pieces of an answer, and on average for
+    /// each 64 KiB of it.
     pub stall: Duration,
     /// How many bytes are read before they are asked for.
     pub ahead: u64,
@@ -34,6 +35,8 @@ pub struct Options {
     pub digests: Vec<RangeDigest>,
     /// Where the buckets of `s3://` addresses are, and who reads them.
     pub s3: S3,
+    /// Whether the server is never asked: all that is read has to be in the cache.
+    pub offline: bool,
     /// Bytes that are asked for at once.
     pub(crate) block: usize,
 }
@@ -48,6 +51,7 @@ impl Default for Options {
             ahead: 16 << 20,
             digests: Vec::new(),
             s3: S3::new(),
+            offline: false,
             block: 2 << 20,
         }
     }
@@ -92,6 +96,13 @@ impl Options {
     #[must_use]
     pub const fn ahead(mut self, bytes: u64) -> Self {
         self.ahead = bytes;
+        self
+    }
+
+    /// Sets whether the server is never asked, so that all that is read has to be in the cache.
+    #[must_use]
+    pub const fn offline(mut self, offline: bool) -> Self {
+        self.offline = offline;
         self
     }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use polychord_runtime_api::layers::ByteRanges;
 use sha2::{Digest as _, Sha256};
@@ -37,6 +37,8 @@ struct File {
     attempts: u32,
     backoff: Duration,
     cache: Option<Cache>,
+    /// Whether the server is never asked.
+    offline: bool,
     blocks: Mutex<Blocks>,
     /// A block has come, or not.
     came: Condvar,
@@ -48,22 +50,37 @@ struct File {
 const KEPT: usize = 4;
 /// The longest wait between two attempts.
 const MOST_BACKOFF: Duration = Duration::from_secs(5);
+/// The longest wait that a server may ask for: one that asks for more is not waited for.
+const MOST_ASKED: Duration = Duration::from_secs(30);
 
 impl Remote {
     pub(crate) fn open(url: &str, options: &Options) -> Result<Self, Error> {
         let server = Server::new(url, options)?;
         let block = options.block.max(1) as u64;
         let (attempts, backoff) = (options.attempts, options.backoff);
-        let (meta, first) =
-            again(attempts, backoff, &AtomicBool::new(false), || server.open(block))?;
+        let place = server.place();
+        let found = if options.offline {
+            Err(Error::NotKept { url: url.to_owned(), start: 0, end: block })
+        } else {
+            again(attempts, backoff, &AtomicBool::new(false), || server.open(block))
+        };
+        let (meta, first) = match found {
+            Ok((meta, first)) => (meta, Some(first)),
+            Err(error) => (last_known(&place, &error, options).ok_or(error)?, None),
+        };
         let cache = options.cache.clone();
-        let cache = cache.map(|(path, most)| Cache::open(path, most, url, &meta)).transpose()?;
+        let cache = cache.map(|(path, most)| Cache::open(path, most, &place, &meta)).transpose()?;
         let mut digests = Digests::new(url, meta.len, &options.digests)?;
-        digests.is_as_before(0, &first);
         let kept =
             usize::try_from(options.ahead / block).unwrap_or(usize::MAX).saturating_add(KEPT);
         let mut blocks = Blocks::new(kept);
-        blocks.end(0, Some(first.into()));
+        if let Some(first) = first {
+            digests.is_as_before(0, &first);
+            if let Some(cache) = &cache {
+                cache.begin_with(&first);
+            }
+            blocks.end(0, Some(first.into()));
+        }
         let file = Arc::new(File {
             server,
             meta,
@@ -72,6 +89,7 @@ impl Remote {
             attempts,
             backoff,
             cache,
+            offline: options.offline,
             blocks: Mutex::new(blocks),
             came: Condvar::new(),
             digests: Mutex::new(digests),
@@ -217,6 +235,9 @@ impl File {
     }
 
     fn ask(&self, start: u64, end: u64) -> Result<Vec<u8>, Error> {
+        if self.offline {
+            return Err(Error::NotKept { url: self.server.url.clone(), start, end });
+        }
         again(self.attempts, self.backoff, &self.ending, || {
             self.server.range(&self.meta, start, end)
         })
@@ -243,7 +264,17 @@ impl File {
     }
 }
 
-/// Asks again, ever later, as long as that may help.
+/// What the file was when a server could be asked, if the cache knows it: with a full cache a model opens without
+/// the server, and blocks that are not there are asked for by its version.
+fn last_known(place: &str, error: &Error, options: &Options) -> Option<Meta> {
+    let no_server = error.is_temporary() || matches!(error, Error::NotKept { .. });
+    let (path, _) = options.cache.as_ref().filter(|_| no_server)?;
+    let meta = Cache::last_known(path, place)?;
+    tracing::warn!(%error, version = %meta.validator, "the cache is used without the server");
+    Some(meta)
+}
+
+/// Asks again, ever later, as long as that may help, and not before the server says that it may.
 fn again<T>(
     attempts: u32,
     backoff: Duration,
@@ -254,18 +285,36 @@ fn again<T>(
     let mut attempt = 1;
     loop {
         match ask() {
-            Err(error)
-                if error.is_temporary()
-                    && attempt < attempts
-                    && !ending.load(Ordering::Relaxed) =>
-            {
+            Err(error) if error.is_temporary() && attempt < attempts => {
+                let asked = match &error {
+                    Error::Busy { wait: Some(wait), .. } => *wait,
+                    _ => Duration::ZERO,
+                };
+                if asked > MOST_ASKED || !slept(wait.max(asked), ending) {
+                    return Err(error);
+                }
                 tracing::debug!(%error, attempt, "asking again");
-                thread::sleep(wait);
                 wait = wait.saturating_mul(2).min(MOST_BACKOFF);
                 attempt += 1;
             }
             done => return done,
         }
+    }
+}
+
+/// Whether nothing ended meanwhile.
+fn slept(wait: Duration, ending: &AtomicBool) -> bool {
+    const LOOK: Duration = Duration::from_millis(50);
+    let until = Instant::now() + wait;
+    loop {
+        if ending.load(Ordering::Relaxed) {
+            return false;
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        thread::sleep(left.min(LOOK));
     }
 }
 

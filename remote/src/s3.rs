@@ -117,6 +117,11 @@ pub(crate) struct Object {
 }
 
 impl Object {
+    /// Where it is, without a signature.
+    pub(crate) fn place(&self) -> String {
+        format!("{}{}/{}", self.bucket.base_url(), self.bucket.name(), self.key)
+    }
+
     /// The address of a request that is made now.
     pub(crate) fn address(&self) -> String {
         GetObject::new(&self.bucket, self.credentials.as_ref(), &self.key).sign(VALID).into()

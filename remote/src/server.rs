@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::Read as _;
+use std::time::{Duration, Instant};
 
 use ureq::http::{HeaderMap, Response};
 use ureq::{Agent, Body};
@@ -17,7 +18,13 @@ pub(crate) struct Server {
     pub(crate) url: String,
     /// If it is one of a bucket: requests for it are signed.
     object: Option<Object>,
+    /// How long an answer may take at its start, and for each [`PIECE`].
+    stall: Duration,
 }
+
+/// Bytes of a body for which a server has as long as it may be silent: one that sends a byte now and then is
+/// not waited for.
+const PIECE: usize = 64 << 10;
 
 /// What a server says about a file: all answers have to say the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +38,28 @@ pub(crate) struct Meta {
 pub(crate) enum Validator {
     ETag(String),
     LastModified(String),
+}
+
+impl Meta {
+    /// As lines of a text.
+    pub(crate) fn to_text(&self) -> String {
+        let (kind, value) = match &self.validator {
+            Validator::ETag(tag) => ("etag", tag),
+            Validator::LastModified(date) => ("last-modified", date),
+        };
+        format!("{kind}\n{value}\n{}", self.len)
+    }
+
+    pub(crate) fn from_text(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let (kind, value) = (lines.next()?, lines.next()?.to_owned());
+        let validator = match kind {
+            "etag" => Validator::ETag(value),
+            "last-modified" => Validator::LastModified(value),
+            _ => return None,
+        };
+        Some(Self { len: lines.next()?.parse().ok()?, validator })
+    }
 }
 
 impl fmt::Display for Validator {
@@ -51,6 +80,8 @@ impl Server {
         // No proxy leads to this machine itself.
         let config = if is_local(&address) { config.proxy(None) } else { config };
         let agent = config
+            // What begins safely does not go on otherwise, wherever it leads.
+            .https_only(address.starts_with("https://"))
             .user_agent(concat!("polychord/", env!("CARGO_PKG_VERSION")))
             .http_status_as_error(false)
             .timeout_resolve(stall)
@@ -59,7 +90,12 @@ impl Server {
             .timeout_per_read(stall)
             .build()
             .into();
-        Ok(Self { agent, url: url.to_owned(), object })
+        Ok(Self { agent, url: url.to_owned(), object, stall: options.stall })
+    }
+
+    /// What tells the file from all others, whoever asks for it.
+    pub(crate) fn place(&self) -> String {
+        self.object.as_ref().map_or_else(|| self.url.clone(), Object::place)
     }
 
     /// Asks for the first `most` bytes of a file that is not known yet.
@@ -83,8 +119,15 @@ impl Server {
     pub(crate) fn range(&self, meta: &Meta, start: u64, end: u64) -> Result<Vec<u8>, Error> {
         let response = self.ask(start, end, Some(&meta.validator))?;
         let headers = response.headers();
-        if let Some(other) = validator(headers).filter(|other| *other != meta.validator) {
-            return Err(self.changed(format!("{other} was {}", meta.validator)));
+        match validator(headers) {
+            Some(same) if same == meta.validator => {}
+            Some(other) => return Err(self.changed(format!("{other} was {}", meta.validator))),
+            // Bytes of which version it has is not said.
+            None => {
+                let what =
+                    format!("the server does not say any more that it has {}", meta.validator);
+                return Err(self.changed(what));
+            }
         }
         match content_range(headers) {
             Some((_, _, len)) if len != meta.len => {
@@ -116,7 +159,10 @@ impl Server {
         let response = request.call().map_err(|error| self.broken(&error))?;
         let url = || self.url.clone();
         match response.status().as_u16() {
-            206 => Ok(response),
+            206 => match encoding(response.headers()) {
+                None => Ok(response),
+                Some(other) => Err(self.wrong(start, end, &format!("it is encoded as {other}"))),
+            },
             200 => match (validator, self::validator(response.headers())) {
                 (Some(old), Some(new)) if *old != new => {
                     Err(self.changed(format!("{new} was {old}")))
@@ -125,7 +171,10 @@ impl Server {
             },
             412 => Err(self.changed("the server says so".into())),
             416 if validator.is_some() => Err(self.changed("it has become shorter".into())),
-            status @ (408 | 425 | 429 | 500..=599) => Err(Error::Busy { url: url(), status }),
+            416 => Err(self.wrong(start, end, "the file is empty, or has no ranges")),
+            status @ (408 | 425 | 429 | 500..=599) => {
+                Err(Error::Busy { url: url(), status, wait: retry_after(response.headers()) })
+            }
             status => Err(Error::Refused { url: url(), status }),
         }
     }
@@ -134,9 +183,26 @@ impl Server {
     fn body(&self, mut response: Response<Body>, start: u64, end: u64) -> Result<Vec<u8>, Error> {
         let wanted = end - start;
         // No more than a block, which was asked for.
-        let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or(0));
+        let len = usize::try_from(wanted).unwrap_or(0);
+        let mut bytes = Vec::with_capacity(len);
         let mut reader = response.body_mut().as_reader().take(wanted.saturating_add(1));
-        reader.read_to_end(&mut bytes).map_err(|error| self.broken(&error.into()))?;
+        let pieces = u32::try_from(len.div_ceil(PIECE)).unwrap_or(u32::MAX);
+        let (began, most) = (Instant::now(), self.stall.saturating_mul(pieces.saturating_add(1)));
+        let mut piece = vec![0; len.saturating_add(1).min(PIECE)];
+        loop {
+            match reader.read(&mut piece).map_err(|error| self.broken(&error.into()))? {
+                0 => break,
+                got => bytes.extend_from_slice(&piece[..got]),
+            }
+            if began.elapsed() > most {
+                let reason = format!(
+                    "{} of {wanted} bytes came in {:.1} s",
+                    bytes.len(),
+                    most.as_secs_f64()
+                );
+                return Err(Error::Connection { url: self.url.clone(), reason });
+            }
+        }
         match bytes.len() as u64 {
             got if got == wanted => Ok(bytes),
             got if got < wanted => Err(Error::Connection {
@@ -152,7 +218,17 @@ impl Server {
     }
 
     fn broken(&self, error: &ureq::Error) -> Error {
-        Error::Connection { url: self.url.clone(), reason: error.to_string() }
+        let (url, reason) = (self.url.clone(), error.to_string());
+        match error {
+            ureq::Error::RequireHttpsOnly(to) => {
+                let reason = format!("it leads from https to {to}, which is not safe");
+                Error::Address { url, reason }
+            }
+            ureq::Error::BadUri(_) | ureq::Error::TooManyRedirects | ureq::Error::Http(_) => {
+                Error::Address { url, reason }
+            }
+            _ => Error::Connection { url, reason },
+        }
     }
 
     pub(crate) fn changed(&self, what: String) -> Error {
@@ -175,6 +251,19 @@ fn validator(headers: &HeaderMap) -> Option<Validator> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let strong = text("etag").filter(|tag| !tag.starts_with("W/") && !tag.is_empty());
     strong.map(Validator::ETag).or_else(|| text("last-modified").map(Validator::LastModified))
+}
+
+/// How a body is encoded, if it is not the bytes of the file.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let all = headers.get_all("content-encoding").iter();
+    let mut names = all.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    names.find(|name| !name.eq_ignore_ascii_case("identity"))
+}
+
+/// How many seconds a server asks to wait. A date would need a clock that is right.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get("retry-after")?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
 }
 
 /// `bytes 0-99/1234` as start, end and length, if they are possible.

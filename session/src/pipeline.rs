@@ -23,7 +23,7 @@ use crate::stats::profile::{Phases, Profile, timed};
 use crate::stats::session_stats::{GuestStats, SessionStats};
 use crate::touch::{Known, Trial};
 
-pub(crate) use flow::Station;
+pub(crate) use flow::{Duty, Station};
 
 /// All guests of a plan, as one rank has them.
 pub(crate) struct Pipeline {

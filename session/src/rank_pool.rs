@@ -10,7 +10,7 @@ use polychord_runtime_api::{Rank, Runtime};
 
 use crate::caches::{Caches, Given};
 use crate::error::{Error, Result};
-use crate::pipeline::{Pipeline, Wanted};
+use crate::pipeline::{Duty, Pipeline, Wanted};
 use crate::prefix;
 use crate::setup::Setup;
 use crate::stats::expert_stats::ExpertStats;
@@ -52,10 +52,17 @@ struct Job {
     tokens: Vec<u32>,
     /// Of the first token, or of each if they are of several sequences.
     positions: Vec<u32>,
-    result: Wanted,
-    /// The same rank of the other sequences, if there are any.
-    others: Vec<Arc<Mailbox>>,
+    work: Work,
     state: State,
+}
+
+/// What is to be computed of tokens.
+enum Work {
+    Eval(Wanted),
+    /// A token of each of several sequences: the same rank of the others.
+    Step(Vec<Arc<Mailbox>>),
+    /// What a stage does with what has come for it.
+    Pass(Duty, Vec<u8>),
 }
 
 enum State {
@@ -104,14 +111,34 @@ impl RankPool {
     /// Computes tokens. If ranks fail, the error is that of the first one.
     pub(crate) fn eval(&mut self, tokens: &[u32], position: u32, result: Wanted) -> Result<()> {
         for worker in &self.others {
-            worker.begin(tokens, &[position], result, Vec::new());
+            worker.begin(tokens, &[position], Work::Eval(result));
         }
         self.compute(|first| first.eval(tokens, position, result))
     }
 
-    /// The one rank that is here, if there is one alone.
-    pub(crate) fn only(&mut self) -> Option<&mut Pipeline> {
-        self.others.is_empty().then_some(&mut self.first)
+    /// Computes a stage's part of what goes through all of them ([`Pipeline::pass`]). All ranks begin with
+    /// the rows that have come, and the first one's are what goes on.
+    pub(crate) fn pass(
+        &mut self,
+        duty: Duty,
+        tokens: &[u32],
+        position: u32,
+        rows: &mut Vec<u8>,
+    ) -> Result<()> {
+        for worker in &self.others {
+            worker.begin(tokens, &[position], Work::Pass(duty, rows.clone()));
+        }
+        self.compute(|first| first.pass(duty, tokens, position, rows))
+    }
+
+    /// The first rank that is here.
+    pub(crate) const fn first(&self) -> &Pipeline {
+        &self.first
+    }
+
+    /// Sets logits that another stage has computed.
+    pub(crate) fn set_shared(&mut self, logits: &[u8]) -> Result<()> {
+        self.first.set_shared(logits)
     }
 
     /// Whether [`step`](Self::step) can take a token of that one's sequence.
@@ -130,7 +157,7 @@ impl RankPool {
         for (index, worker) in self.others.iter().enumerate() {
             let same_rank = others.iter().filter_map(|other| other.others.get(index));
             let mailboxes = same_rank.map(|worker| worker.mailbox.clone()).collect();
-            worker.begin(tokens, positions, Wanted::Logits, mailboxes);
+            worker.begin(tokens, positions, Work::Step(mailboxes));
         }
         let mut firsts: Vec<_> = others.iter_mut().map(|other| &mut other.first).collect();
         self.compute(|first| first.step(&mut firsts, tokens, positions))
@@ -338,8 +365,8 @@ impl Worker {
     fn start(pipeline: Pipeline) -> Result<Self> {
         let rank = pipeline.rank().map_or(0, Rank::index);
         let state = State::Idle(Ok(()));
-        let (tokens, positions, others) = (Vec::new(), Vec::new(), Vec::new());
-        let job = Job { tokens, positions, result: Wanted::Logits, others, state };
+        let (tokens, positions, work) = (Vec::new(), Vec::new(), Work::Eval(Wanted::Cache));
+        let job = Job { tokens, positions, work, state };
         let mailbox = Mailbox {
             pipeline: Mutex::new(pipeline),
             job: Mutex::new(job),
@@ -355,14 +382,13 @@ impl Worker {
     }
 
     /// Lets the worker compute.
-    fn begin(&self, tokens: &[u32], positions: &[u32], result: Wanted, others: Vec<Arc<Mailbox>>) {
+    fn begin(&self, tokens: &[u32], positions: &[u32], work: Work) {
         let mut job = self.mailbox.wait_while(|state| matches!(state, State::Eval));
         job.tokens.clear();
         job.tokens.extend_from_slice(tokens);
         job.positions.clear();
         job.positions.extend_from_slice(positions);
-        job.result = result;
-        job.others = others;
+        job.work = work;
         job.state = State::Eval;
         self.mailbox.changed.notify_all();
     }
@@ -392,11 +418,11 @@ impl Mailbox {
             // here.
             let tokens = std::mem::take(&mut job.tokens);
             let positions = std::mem::take(&mut job.positions);
-            let (others, wanted) = (std::mem::take(&mut job.others), job.result);
+            let work = std::mem::replace(&mut job.work, Work::Eval(Wanted::Cache));
             drop(job);
-            let result = self.compute(&tokens, &positions, wanted, &others);
-            // A pool that is dropped takes its mailbox along: none of another may outlive the work.
-            drop(others);
+            // A pool that is dropped takes its mailbox along: none of another may outlive the work, which
+            // ends with it.
+            let result = self.compute(&tokens, &positions, work);
             job = self.job();
             (job.tokens, job.positions) = (tokens, positions);
             if matches!(job.state, State::Eval) {
@@ -406,21 +432,17 @@ impl Mailbox {
         }
     }
 
-    fn compute(
-        &self,
-        tokens: &[u32],
-        positions: &[u32],
-        wanted: Wanted,
-        others: &[Arc<Self>],
-    ) -> Result<()> {
+    fn compute(&self, tokens: &[u32], positions: &[u32], work: Work) -> Result<()> {
         let mut pipeline = self.pipeline();
-        let mut guards: Vec<_> = others.iter().map(|other| other.pipeline()).collect();
-        let result = catch_unwind(AssertUnwindSafe(|| match (others, positions) {
-            ([], [position]) => pipeline.eval(tokens, *position, wanted),
-            _ => {
+        let position = positions.first().copied().unwrap_or_default();
+        let result = catch_unwind(AssertUnwindSafe(|| match work {
+            Work::Eval(wanted) => pipeline.eval(tokens, position, wanted),
+            Work::Step(others) => {
+                let mut guards: Vec<_> = others.iter().map(|other| other.pipeline()).collect();
                 let mut others: Vec<_> = guards.iter_mut().map(|other| &mut **other).collect();
                 pipeline.step(&mut others, tokens, positions)
             }
+            Work::Pass(duty, mut rows) => pipeline.pass(duty, tokens, position, &mut rows),
         }));
         result.unwrap_or_else(|_| {
             // The others must not wait for this rank; the message of the panic was printed.

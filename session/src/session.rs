@@ -281,6 +281,7 @@ impl Session {
         }
         self.has_logits = false;
         let position = self.position();
+        self.before_writing(position)?;
         // No more than the context.
         let end = position + u32::try_from(tokens.len()).unwrap_or(u32::MAX - position);
         self.reach(position, end);

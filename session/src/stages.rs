@@ -112,9 +112,9 @@ impl Stages {
         self.link.as_ref()
     }
 
-    /// Whether other ranks compute the same stage.
-    pub(crate) const fn has_team(&self) -> bool {
-        self.team.is_some()
+    /// The ranks that compute this stage, if there are several.
+    pub(crate) const fn team(&self) -> Option<&Rank> {
+        self.team.as_ref()
     }
 
     /// Gives one stage the bytes that another has, which `fill` writes there and nowhere else; none for the

@@ -78,13 +78,15 @@ impl Company {
         session: &Session,
         version: Option<String>,
         plan: Option<&Path>,
+        sequences: u32,
     ) -> Result<(), Failure> {
         if self.0.is_none() {
             return Ok(());
         }
         let plan = plan.map_or_else(|| Ok("none".to_owned()), digest::of_file)?;
         let model = version.map_or_else(|| digest::of_model(session.model().path()), Ok)?;
-        Ok(session.agree(&[("model", model), ("plan", plan)])?)
+        let sequences = sequences.to_string();
+        Ok(session.agree(&[("model", model), ("plan", plan), ("sequences", sequences)])?)
     }
 
     /// Lets the others compute what a session does.

@@ -103,7 +103,7 @@ fn generate(args: &Args, company: &Company) -> Result<(), Failure> {
         (Some(path), None) => snapshot::restore(&transformer, &model, path, &options)?.session,
         (None, None) => load(&transformer, &model, &options)?,
     };
-    company.agree(&session, version, args.plan.as_deref())?;
+    company.agree(&session, version, args.plan.as_deref(), args.sequences)?;
     let ready = start.elapsed();
     if args.sequences > 1 && company.has_ranks_alone(&session) {
         return Err(Failure::usage(

@@ -59,18 +59,15 @@ impl FindArgs {
     }
 
     /// Opens a file on a server, of which the header is read, and what tells its version from others. Layers have
-    /// to have the hashes that a plan says.
+    /// to have the hashes that a plan says. Without the server it is what the cache has.
     pub(crate) fn open_web(
         self,
         url: &str,
         plan: Option<&Plan>,
     ) -> Result<(Model, String), Failure> {
-        if self.offline {
-            return Err(Failure::usage(format!("{url} is on a server, and --offline was given")));
-        }
         let cache = Hub::new()?.cache_dir().join("remote");
         let digests = plan.iter().flat_map(|plan| &plan.layers).filter_map(digest);
-        let options = Options::new().cache(cache, KEPT).s3(S3::from_env());
+        let options = Options::new().cache(cache, KEPT).s3(S3::from_env()).offline(self.offline);
         let file = polychord_remote::open(url, &digests.fold(options, Options::digest))?;
         Ok((Model::from_source(url, file.source)?, file.version))
     }

@@ -28,6 +28,16 @@ fn on_terminal(text: &str) -> String {
     escape(text, |c| (c.is_control() && !matches!(c, '\n' | '\t')) || turns(c))
 }
 
+/// Prints an object as one line, by one write if the system takes it: what passes lines on, as a launcher of
+/// processes does, puts nothing into its middle then.
+pub(crate) fn print_json(object: &serde_json::Value) -> io::Result<()> {
+    let mut line = json(&object.to_string());
+    line.push('\n');
+    let mut out = io::stdout().lock();
+    out.write_all(line.as_bytes())?;
+    out.flush()
+}
+
 /// JSON without raw characters of these kinds: within its strings they have another spelling.
 pub(crate) fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

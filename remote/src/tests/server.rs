@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 /// How the server behaves.
 #[derive(Debug, Clone)]
@@ -26,6 +27,14 @@ pub(super) struct Behavior {
     pub(super) allows: Option<fn(&str, &str) -> bool>,
     /// How far the range that is sent is from the one that was asked for.
     pub(super) shift: usize,
+    /// More lines of each answer, which end in CR and LF.
+    pub(super) more_headers: String,
+    /// What is said instead of the right Content-Range; none if it is empty.
+    pub(super) content_range: Option<String>,
+    /// Where requests are sent instead, with status 302.
+    pub(super) leads_to: Option<String>,
+    /// How long each byte of a body takes.
+    pub(super) drip: Duration,
 }
 
 impl Behavior {
@@ -42,6 +51,10 @@ impl Behavior {
             more: 0,
             allows: None,
             shift: 0,
+            more_headers: String::new(),
+            content_range: None,
+            leads_to: None,
+            drip: Duration::ZERO,
         }
     }
 }
@@ -101,8 +114,10 @@ fn serve(
     if it.failures > 0 {
         it.failures -= 1;
         let status = it.failing_status?;
-        write!(stream, "HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
-            .ok()?;
+        let more = &it.more_headers;
+        let head =
+            format!("HTTP/1.1 {status} No\r\ncontent-length: 0\r\nconnection: close\r\n{more}\r\n");
+        stream.write_all(head.as_bytes()).ok()?;
         return Some(());
     }
     let mut it = it.clone();
@@ -122,15 +137,31 @@ fn serve(
         (0, true) => (206, &it.body[first..end]),
         (status, _) => (status, &[][..]),
     };
-    let mut head = format!("HTTP/1.1 {status} It\r\nconnection: close\r\n{etag}");
-    if status == 206 {
-        head += &format!("content-range: bytes {first}-{}/{}\r\n", end - 1, it.body.len());
+    if let Some(to) = &it.leads_to {
+        let head = format!(
+            "HTTP/1.1 302 There\r\nlocation: {to}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        return stream.write_all(head.as_bytes()).ok();
+    }
+    let mut head =
+        format!("HTTP/1.1 {status} It\r\nconnection: close\r\n{etag}{}", it.more_headers);
+    let right = format!("bytes {first}-{}/{}", end.max(1) - 1, it.body.len());
+    let range = it.content_range.as_ref().unwrap_or(&right);
+    if status == 206 && !range.is_empty() {
+        head += &format!("content-range: {range}\r\n");
     }
     if it.more == 0 {
         head += &format!("content-length: {}\r\n", body.len());
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).ok()?;
     let body = &body[..it.cut.unwrap_or(body.len()).min(body.len())];
-    stream.write_all(body).ok()?;
+    if it.drip.is_zero() {
+        stream.write_all(body).ok()?;
+    } else {
+        for byte in body {
+            stream.write_all(&[*byte]).ok()?;
+            thread::sleep(it.drip);
+        }
+    }
     stream.write_all(&vec![0; it.more]).ok()
 }

@@ -7,17 +7,29 @@ use crate::error::{Error, Result};
 use crate::shard::Shard;
 use crate::stages::{Place, Stages};
 
+/// What a stage does with what has come for it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Duty {
+    /// Its part of a batch: what it is made of is the hidden state that the stage before has sent, and what
+    /// becomes of it is that of the next one, or what the first stage takes if `logits` are wanted of the last.
+    Batch { logits: bool },
+    /// On a first stage that has the output: logits of what the last stage has sent.
+    Head,
+}
+
 /// Where a stage is among all, and how much goes from one to the next.
 #[derive(Clone)]
 pub(crate) struct Station {
-    /// To the other stages.
-    pub(crate) link: Rank,
+    /// To the other stages, if this rank reaches them.
+    pub(crate) link: Option<Rank>,
     pub(crate) index: usize,
     pub(crate) count: usize,
     /// Of the hidden state of a token, and what goes with it.
     pub(crate) row_bytes: usize,
     /// Of what the last stage sends to the first.
     pub(crate) result_bytes: usize,
+    /// Whether the first stage has the output, so that what it gets is a hidden state and no logits.
+    pub(crate) head_is_first: bool,
     /// Most tokens of a message.
     pub(crate) batch: usize,
 }
@@ -29,46 +41,66 @@ impl Pipeline {
         let Some(stages) = self.stages.as_ref().filter(|stages| stages.count() > 1) else {
             return Ok(None);
         };
-        let refuse = |reason: &str| Err(Error::Plan { reason: reason.to_owned() });
-        let Some(link) = stages.link().filter(|_| !stages.has_team()) else {
-            return refuse("several sequences go through stages of one rank each");
-        };
         let owner = |guest: usize| self.shards[guest].owner(stages);
         let owners: Vec<_> = self.route.blocks.iter().map(|guest| owner(*guest)).collect();
         let (last, head) = (stages.count() - 1, owner(self.route.head));
         if owner(self.route.embed) != 0 || !owners.is_sorted() || !(head == 0 || head == last) {
-            return refuse("several sequences go through stages in the order of the blocks alone");
+            let reason =
+                "several sequences go through stages in the order of the blocks alone".into();
+            return Err(Error::Plan { reason });
         }
         let row_bytes = stages.hidden_bytes + stages.carried_bytes;
         Ok(Some(Station {
-            link: link.clone(),
+            link: stages.link().cloned(),
             index: stages.index(),
             count: stages.count(),
             row_bytes,
             result_bytes: if head == 0 { row_bytes } else { stages.logit_bytes },
+            head_is_first: head == 0,
             batch: self.batch,
         }))
     }
 
-    /// The first stage's part of a batch: replaces `rows` by the hidden state that goes to the next one.
-    pub(crate) fn first_stage(
+    /// This rank's part of what a stage does with the rows that have come, which are replaced by those that go
+    /// on. Success of one rank of the stage is success of all.
+    pub(crate) fn pass(
         &mut self,
+        duty: Duty,
         tokens: &[u32],
         position: u32,
         rows: &mut Vec<u8>,
     ) -> Result<()> {
-        self.recover(position)?;
-        let embed = self.route.embed;
-        self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
-        let at = self.own_blocks(Some(embed), position, tokens.len())?;
-        self.read_all(at, tokens.len(), rows)?;
+        let _guard = self.rank.as_ref().map(Rank::stop_if_panicking);
+        let is_first = self.stages.as_ref().is_some_and(|stages| stages.index() == 0);
+        let done = match duty {
+            Duty::Batch { .. } if is_first => self.first_stage(tokens, position, rows),
+            Duty::Batch { logits } => self.later_stage(tokens.len(), position, rows, logits),
+            Duty::Head => self.head_of_stages(rows),
+        };
+        match (done, self.stages.as_ref().and_then(Stages::team)) {
+            (Ok(()), Some(team)) => team.finish()?,
+            (Err(error), Some(team)) => {
+                team.stop(&error);
+                return Err(error);
+            }
+            (done, None) => done?,
+        }
         self.unfinished = false;
         Ok(())
     }
 
+    /// The first stage's part of a batch: replaces `rows` by the hidden state that goes to the next one.
+    fn first_stage(&mut self, tokens: &[u32], position: u32, rows: &mut Vec<u8>) -> Result<()> {
+        self.recover(position)?;
+        let embed = self.route.embed;
+        self.stage(embed, |phases| &mut phases.embed, |shard| shard.embed(tokens))?;
+        let at = self.own_blocks(Some(embed), position, tokens.len())?;
+        self.read_all(at, tokens.len(), rows)
+    }
+
     /// A later stage's part of a batch, of which `rows` are what the stage before has sent: replaces them by
     /// what goes on, which is what the first stage takes if `logits` are wanted of the last.
-    pub(crate) fn later_stage(
+    fn later_stage(
         &mut self,
         count: usize,
         position: u32,
@@ -104,18 +136,19 @@ impl Pipeline {
             (true, None) => self.keep_last(count, rows),
             (false, None) => {}
         }
-        self.unfinished = false;
         Ok(())
     }
 
-    /// The end of a batch on the first stage: logits of what the last one has sent.
-    pub(crate) fn end_of_stages(&mut self, result: &[u8]) -> Result<()> {
+    /// The end of a batch on a first stage that has the output.
+    fn head_of_stages(&mut self, row: &[u8]) -> Result<()> {
         let head = self.route.head;
-        if self.is_here(head) {
-            self.write_all(head, 1, result)?;
-            return self.stage(head, |phases| &mut phases.head, |shard| shard.head(0));
-        }
-        self.stages.as_mut().ok_or_else(not_here)?.set_shared(result);
+        self.write_all(head, 1, row)?;
+        self.stage(head, |phases| &mut phases.head, |shard| shard.head(0))
+    }
+
+    /// Sets logits that the last stage has computed.
+    pub(crate) fn set_shared(&mut self, logits: &[u8]) -> Result<()> {
+        self.stages.as_mut().ok_or_else(not_here)?.set_shared(logits);
         Ok(())
     }
 

@@ -17,10 +17,11 @@ pub(super) struct Job {
     _world: World,
 }
 
-/// How much longer than the one before a rank waits for it to tell what happened, and to end all.
-const TURN: Duration = Duration::from_millis(500);
+/// How much longer than the one before a rank waits for it to tell what happened, and to end all, which a busy
+/// machine may need most of a second for. What has failed is noticed within seven seconds, and told within ten.
+const TURN: Duration = Duration::from_secs(1);
 /// Ranks that wait longer than the one before; the others come together, if these are all gone.
-const TURNS: u32 = 4;
+const TURNS: u32 = 3;
 
 impl Job {
     pub(super) fn join() -> Result<(Self, Rank), Failure> {

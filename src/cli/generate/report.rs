@@ -125,7 +125,7 @@ impl Report<'_> {
             "profile": profile,
             "touch_ahead": touched_object(&self.touched),
         });
-        writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
+        terminal::print_json(&object)?;
         Ok(())
     }
 

@@ -81,7 +81,7 @@ pub(super) fn lead(
             "stages_busy": busy,
             "traffic": traffic,
         });
-        writeln!(std::io::stdout(), "{}", terminal::json(&object.to_string()))?;
+        terminal::print_json(&object)?;
         return Ok(());
     }
     let mut out = Plain::new(std::io::stdout().lock());
