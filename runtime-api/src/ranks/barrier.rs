@@ -1,11 +1,11 @@
 //! The barrier that threads wait at for each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
 use crate::ranks::transport::{Deadline, Failure};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A barrier that the first failure opens for good.
 #[derive(Debug)]
@@ -41,15 +41,20 @@ impl Barrier {
     pub(super) fn new(ranks: usize) -> Self {
         // Who spins on the core that another rank needs only delays it.
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self::spinning(ranks, if ranks <= cores { SPIN } else { Duration::ZERO })
+    }
+
+    /// A barrier whose ranks spin for this long before they sleep.
+    pub(super) fn spinning(ranks: usize, spin: Duration) -> Self {
         Self {
             ranks,
             turn: AtomicU64::new(0),
             arrived: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             changed: Condvar::new(),
-            spin: if ranks <= cores { SPIN } else { Duration::ZERO },
+            spin,
         }
     }
 
