@@ -4,14 +4,14 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use std::time::{Duration, Instant};
 
-use loom::sync::Arc;
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
+use crate::alarms::Alarms;
+use crate::barrier::Barrier;
 use crate::interrupt::{Interrupter, Switch};
-use crate::ranks::barrier::Barrier;
-use crate::ranks::transport::Failure;
-use crate::spi::alarms::Alarms;
+use crate::stand_in::Failure;
 
 type Model = fn();
 
@@ -83,31 +83,35 @@ fn fails() {
     assert_eq!(barrier.failure().unwrap().reason, "no disk");
 }
 
-/// One begins anew when it can, and one comes. Then both are counted in the same turn, or the one that came early
-/// was told so: no turn has one rank too many.
+/// A rank that waits while others fail and begin anew is told of it, and both meet when it comes again.
 fn renews() {
     let barrier = Arc::new(Barrier::spinning(2, Duration::ZERO));
-    barrier.fail(Failure::new(0, "stopped"));
-    let other = barrier.clone();
+    let meet = |rank: u32, barrier: &Barrier| {
+        let turn = barrier.turn();
+        barrier.wait(turn, rank, None).is_ok()
+    };
+    let anew = Arc::new((Mutex::new(false), Condvar::new()));
+    let (other, is_anew) = (barrier.clone(), anew.clone());
     let thread = thread::spawn(move || {
-        let turn = other.turn();
-        other.wait(turn, 1, None).is_ok()
+        if !meet(1, &other) {
+            let mut is = is_anew.0.lock().unwrap();
+            while !*is {
+                is = is_anew.1.wait(is).unwrap();
+            }
+            drop(is);
+            assert!(meet(1, &other));
+        }
     });
-    let renewed = barrier.renew(|| ()).is_ok();
-    let turn = barrier.turn();
-    // The other one waits, was told, or will come: this one ends the waiting.
-    if !renewed || barrier.failure().is_some() {
-        assert!(barrier.wait(turn, 0, None).is_err());
-        assert!(!thread.join().unwrap());
-        return;
+    barrier.fail(Failure::new(0, "stopped"));
+    while barrier.renew(|| ()).is_err() {
+        thread::yield_now();
     }
-    let other = barrier.clone();
-    let ender = thread::spawn(move || other.fail(Failure::new(0, "over")));
-    let came = barrier.wait(turn, 0, None).is_ok();
-    ender.join().unwrap();
-    let other_came = thread.join().unwrap();
-    // If one passed, then because two were there; the other may have slept until the failure that came after.
-    assert!(!other_came || came || barrier.failure().is_some());
+    assert!(barrier.failure().is_none());
+    *anew.0.lock().unwrap() = true;
+    anew.1.notify_one();
+    // It would wait for ever for one that was counted and then forgotten.
+    assert!(meet(0, &barrier));
+    thread.join().unwrap();
 }
 
 /// A change under no lock of the barrier is seen, if it is followed by a wake.
@@ -146,8 +150,6 @@ fn ends_while_stopped() {
 
 /// The word is not touched after `close`.
 fn goes_while_stopped() {
-    let word = Arc::new(AtomicU32::new(0));
-    let kept = word.clone();
     let word: &'static AtomicU32 = Box::leak(Box::new(AtomicU32::new(0)));
     // SAFETY: it is there for ever; what is checked is that nothing is written when it could be gone.
     let switch = std::sync::Arc::new(unsafe { Switch::new(None, NonNull::from(word)) });
@@ -155,44 +157,44 @@ fn goes_while_stopped() {
     let interrupter = Interrupter::new(switch.clone());
     let running = switch.begin();
     let thread = thread::spawn(move || interrupter.interrupt());
-    drop(running);
     switch.close();
     let last = word.load(Ordering::Relaxed);
     thread.join().unwrap();
     assert_eq!(word.load(Ordering::Relaxed), last);
-    drop(kept);
+    drop(running);
 }
 
 /// After its drop an alarm neither runs nor is running.
 fn dropped_when_due() {
     let alarms: &'static Alarms = Box::leak(Box::new(Alarms::new()));
-    let (gone, ran) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let (is_gone, has_run) = (gone.clone(), ran.clone());
-    let action = move || {
-        assert!(!is_gone.load(Ordering::Relaxed), "it runs after its drop");
-        has_run.store(true, Ordering::Relaxed);
-    };
+    let gone = Arc::new(AtomicBool::new(false));
+    let is_gone = gone.clone();
+    let action = move || assert!(!is_gone.load(Ordering::Relaxed), "it runs after its drop");
     let alarm = alarms.add(Instant::now(), action, || Ok(())).unwrap();
-    let thread = thread::spawn(move || alarms.step_once());
+    // So that the thread has something to do in any case.
+    let next = alarms.add(Instant::now(), || (), || Ok(())).unwrap();
+    let thread = thread::spawn(move || alarms.step());
     drop(alarm);
     gone.store(true, Ordering::Relaxed);
     thread.join().unwrap();
-    _ = ran;
+    drop(next);
 }
 
 /// The thread that waits for a later alarm learns of an earlier one.
 fn earlier_alarm() {
     let alarms: &'static Alarms = Box::leak(Box::new(Alarms::new()));
     let late = alarms.add(Instant::now() + Duration::from_secs(3600), || (), || Ok(())).unwrap();
-    let thread = thread::spawn(move || {
-        // Waits for the late one, or finds the early one.
-        alarms.step_once();
-        alarms.step_once();
-    });
     let ran = Arc::new(AtomicBool::new(false));
-    let has_run = ran.clone();
-    let early = alarms.add(Instant::now(), move || has_run.store(true, Ordering::Relaxed), || Ok(())).unwrap();
+    let (has_run, done) = (ran.clone(), ran.clone());
+    let thread = thread::spawn(move || {
+        while !done.load(Ordering::Acquire) {
+            alarms.step();
+        }
+    });
+    let action = move || has_run.store(true, Ordering::Release);
+    let early = alarms.add(Instant::now(), action, || Ok(())).unwrap();
+    // It would wait for ever if it were not woken.
     thread.join().unwrap();
+    assert!(ran.load(Ordering::Acquire));
     drop((late, early));
-    assert!(ran.load(Ordering::Relaxed));
 }

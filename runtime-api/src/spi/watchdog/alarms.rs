@@ -76,15 +76,14 @@ impl Alarms {
 
     /// Lets alarms go off, one after the other.
     pub(super) fn run(&self) {
-        let mut state = self.lock();
         loop {
-            state = self.step(state);
+            self.step();
         }
     }
 
     /// Lets the first alarm go off if it is due, or else waits until it is or something changes.
-    fn step<'a>(&'a self, state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let mut state = state;
+    pub(super) fn step(&self) {
+        let mut state = self.lock();
         let now = Instant::now();
         let first = state.due.first_key_value().map(|(key, action)| (*key, action.clone()));
         match first {
@@ -93,13 +92,9 @@ impl Alarms {
                 // Other alarms can be set and dropped while the action runs.
                 drop(state);
                 action.run();
-                self.lock()
             }
-            Some((key, _)) => {
-                let waited = self.changed.wait_timeout(state, key.0 - now);
-                waited.unwrap_or_else(PoisonError::into_inner).0
-            }
-            None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Some((key, _)) => drop(self.changed.wait_timeout(state, key.0 - now)),
+            None => drop(self.changed.wait(state)),
         }
     }
 
