@@ -78,7 +78,7 @@ fn file(input: &mut Unstructured<'_>) -> Result<(Vec<u8>, String)> {
         writer = writer.pair(&key("scores"), Value::Array(Array::F32(scores)));
     }
     let mut merges = Vec::new();
-    while count > 0 && input.ratio(9, 10)? {
+    while count > 0 && !input.is_empty() && merges.len() < 80 && input.ratio(9, 10)? {
         merges.push(format!("{} {}", input.choose(&tokens)?, input.choose(&tokens)?));
     }
     writer = writer.pair(&key("merges"), strings(merges));
