@@ -51,7 +51,8 @@ fuzz_target!(|bytes: &[u8]| {
             parts += &decoder.push(id).expect("own ids decode");
         }
         parts += &decoder.finish();
-        assert_eq!(parts, whole);
+        // Of a whole text the space is taken off that the vocabulary has before it.
+        assert!(parts == whole || parts.strip_prefix(' ') == Some(&whole), "{parts:?} {whole:?}");
     }
 });
 
