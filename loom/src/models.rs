@@ -41,7 +41,7 @@ pub(crate) fn check(model: Model) -> usize {
     ORDERS.load(StdOrdering::Relaxed)
 }
 
-/// Nobody passes before all have come, twice.
+/// No rank passes before all have come, twice.
 fn meet_twice() {
     meet(2, 2);
 }

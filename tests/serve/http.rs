@@ -52,7 +52,7 @@ impl Running {
         self.send(method, path, headers, body.as_bytes())
     }
 
-    /// The same of a body of any bytes.
+    /// The status and the body of a request whose body is any bytes.
     pub(super) fn send(
         &self,
         method: &str,
