@@ -5,6 +5,8 @@
 mod common;
 #[path = "serve/http.rs"]
 mod http;
+#[path = "serve/requests.rs"]
+mod requests;
 #[path = "common/traps.rs"]
 mod traps;
 

@@ -19,3 +19,12 @@ fn random_modules_with_a_time_limit_do_the_same_as_on_wasmi_without() {
         .with_a_time_limit()
         .test(&engine, &reference);
 }
+
+#[test]
+fn random_modules_that_call_the_hosts_functions_do_the_same_as_on_wasmi() {
+    let engine = WasmEdgeEngine::new(Mode::Interpreter).unwrap();
+    let reference = WasmiEngine::new().unwrap();
+    Differential::new(200, env!("CARGO_TARGET_TMPDIR"))
+        .with_host_functions()
+        .test(&engine, &reference);
+}

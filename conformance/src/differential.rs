@@ -4,21 +4,22 @@
 //! NaN made canonical, an end to every loop, and sizes that both engines allow. A backend
 //! compares with the interpreter of `examples/wasmi`, so all of them agree with each other.
 
+mod modules;
+mod observe;
+
 use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arbitrary::Unstructured;
 use polychord_runtime_api::abi::PAGE;
-use polychord_runtime_api::{
-    Engine, Error, FunctionType, Limits, Memory64, Module, Runtime, TrapKind, Value, ValueType,
-};
+use polychord_runtime_api::{Engine, Limits};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, RngSeed, TestError, TestRunner};
 use sha2::{Digest, Sha256};
 
+use self::modules::module;
+use self::observe::{Event, observe};
 use crate::record::{self, Line, Mode, Recorder, Trial};
 use crate::run::millis;
 
@@ -53,6 +54,8 @@ pub struct Differential {
     /// The time limit of guests of the engine; none of those of the reference. It is never
     /// reached, but code of guests that have one is rewritten.
     pub call_time: Option<Duration>,
+    /// Whether the modules import the host's functions, with memories and layers behind them.
+    pub host_functions: bool,
 }
 
 /// Counts of what the modules did, to see that enough was compared.
@@ -84,6 +87,7 @@ impl Differential {
             seed: 0x706f_6c79,
             save: save.into(),
             call_time: None,
+            host_functions: false,
         }
     }
 
@@ -91,6 +95,12 @@ impl Differential {
     #[must_use]
     pub fn with_a_time_limit(self) -> Self {
         Self { call_time: Some(Duration::from_secs(3600)), ..self }
+    }
+
+    /// Compares guests that import the host's functions, and call them with any arguments.
+    #[must_use]
+    pub fn with_host_functions(self) -> Self {
+        Self { host_functions: true, ..self }
     }
 
     /// Compares an engine with a reference as a test: panics if they do not do the same, or
@@ -122,10 +132,16 @@ impl Differential {
     ) {
         let Ok(recorder) = Recorder::from_env(engine.capabilities()) else { return };
         let reference = reference.capabilities().engine;
-        let (name, with) = match self.call_time {
-            None => (format!("{GROUP}/{reference}"), ""),
-            Some(_) => (format!("{GROUP}/{reference}_with_a_time_limit"), " with a time limit"),
-        };
+        let mut name = format!("{GROUP}/{reference}");
+        let mut with = String::new();
+        if self.host_functions {
+            name += "_with_host_functions";
+            with += " that call the host's functions";
+        }
+        if self.call_time.is_some() {
+            name += "_with_a_time_limit";
+            with += " with a time limit";
+        }
         recorder.write(&Line::Trial(Trial {
             name,
             promise: format!("random modules{with} do the same as on {reference}"),
@@ -161,10 +177,13 @@ impl Differential {
         let summary = std::cell::Cell::new(Summary::default());
         let bytes = prop::collection::vec(any::<u8>(), 0..4096);
         let outcome = TestRunner::new(config).run(&bytes, |bytes| {
-            let Some(wasm) = module(&bytes, engine, reference) else { return Ok(()) };
+            let Some(wasm) = module(&bytes, self.host_functions, [engine, reference]) else {
+                return Ok(());
+            };
             let limits = Limits::default().memory_bytes(64 * PAGE);
-            let there = observe(reference, &wasm, &limits);
-            let here = observe(engine, &wasm, &limits.call_time(self.call_time));
+            let there = observe(reference, &wasm, &limits, self.host_functions);
+            let limits = limits.call_time(self.call_time);
+            let here = observe(engine, &wasm, &limits, self.host_functions);
             prop_assert_eq!(&here, &there);
             summary.set(summary.get().add(&here));
             Ok(())
@@ -172,7 +191,8 @@ impl Differential {
         match outcome {
             Ok(()) => Ok(summary.get()),
             Err(TestError::Fail(reason, bytes)) => {
-                let wasm = module(&bytes, engine, reference).unwrap_or_default();
+                let wasm =
+                    module(&bytes, self.host_functions, [engine, reference]).unwrap_or_default();
                 let saved = save(&self.save, &wasm);
                 let names = [engine, reference].map(|engine| engine.capabilities().engine);
                 Err(format!("{} and {} differ on {saved}: {reason}", names[0], names[1]))
@@ -199,135 +219,6 @@ impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { modules, returned, trapped } = self;
         write!(f, "{modules} modules agree: {returned} calls returned, {trapped} trapped")
-    }
-}
-
-/// The observable results of a module.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Event {
-    /// It was refused in this way.
-    Refused(&'static str),
-    Trapped(TrapKind),
-    /// A call returned these bits, and left a memory with this size and hash.
-    Returned {
-        export: String,
-        bits: Vec<u128>,
-        bytes: usize,
-        sha256: Vec<u8>,
-    },
-}
-
-/// What a generated module exports.
-const EXPORTS: &str = r#"(module
-    (memory (export "memory") 1 8)
-    (func (export "a") (param i32 i64 f32 f64) (result i32 f64) unreachable)
-    (func (export "b") (param v128 i64) (result v128 f32) unreachable)
-    (func (export "c") (result i64) unreachable))"#;
-
-/// Functions and loop iterations that all calls of a module run together at most: fewer than any
-/// stack has frames for, since how deep recursion may go is each engine's own.
-const FUEL: u32 = 300;
-
-/// The module that is generated from these bytes; none if there are too few of them.
-fn module(bytes: &[u8], engine: &dyn Engine, reference: &dyn Engine) -> Option<Vec<u8>> {
-    let both = |has: fn(&dyn Engine) -> bool| has(engine) && has(reference);
-    let wide = both(|engine| matches!(engine.capabilities().memory64, Memory64::Native { .. }));
-    let several = both(|engine| engine.capabilities().multi_memory);
-    // Half of the modules avoid instructions that trap, so that more than traps is compared.
-    let (first, bytes) = bytes.split_first()?;
-    let calm = first % 2 == 0;
-    let config = wasm_smith::Config {
-        disallow_traps: calm,
-        exports: Some(wat::parse_str(EXPORTS).ok()?),
-        max_imports: 0,
-        allow_start_export: !calm,
-        canonicalize_nans: true,
-        max_memories: if several { 3 } else { 1 },
-        memory64_enabled: wide,
-        memory_max_size_required: true,
-        max_memory32_bytes: 16 * PAGE,
-        max_memory64_bytes: (16 * PAGE).into(),
-        // They bring `externref`, which guests of Polychord do not have.
-        reference_types_enabled: false,
-        table_max_size_required: true,
-        max_table_elements: 1_000,
-        exceptions_enabled: false,
-        gc_enabled: false,
-        compact_imports_enabled: false,
-        relaxed_simd_enabled: false,
-        tail_call_enabled: false,
-        threads_enabled: false,
-        wide_arithmetic_enabled: false,
-        ..wasm_smith::Config::default()
-    };
-    let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(bytes)).ok()?;
-    module.ensure_termination(FUEL).ok()?;
-    Some(module.to_bytes())
-}
-
-/// Starts a module and calls its functions, each with a few arguments.
-fn observe(engine: &dyn Engine, wasm: &[u8], limits: &Limits) -> Vec<Event> {
-    let started = engine.compile(wasm).and_then(|module: Arc<dyn Module>| {
-        let functions = module.info().functions().clone();
-        Ok((module.instantiate(limits)?, functions))
-    });
-    let (mut runtime, functions) = match started {
-        Ok(started) => started,
-        Err(error) => return vec![refusal(&error)],
-    };
-    let mut seen = Vec::new();
-    for (export, ty) in &functions {
-        for round in 0..3 {
-            seen.push(call(&mut *runtime, export, ty, round));
-        }
-    }
-    seen
-}
-
-fn call(runtime: &mut dyn Runtime, export: &str, ty: &FunctionType, round: usize) -> Event {
-    let args: Vec<_> = ty.params.iter().map(|ty| argument(*ty, round)).collect();
-    match runtime.call(export, &args) {
-        Ok(results) => Event::Returned {
-            export: export.to_owned(),
-            bits: results.into_iter().map(bits).collect(),
-            bytes: runtime.memory().len(),
-            sha256: Sha256::digest(runtime.memory()).to_vec(),
-        },
-        Err(error) => refusal(&error),
-    }
-}
-
-fn refusal(error: &Error) -> Event {
-    match error {
-        Error::Trap { kind, .. } => Event::Trapped(*kind),
-        Error::InvalidModule { .. } => Event::Refused("the module is not valid"),
-        Error::Unmet { .. } => Event::Refused("a feature is not offered"),
-        Error::TooLarge { .. } | Error::OutOfMemory { .. } => Event::Refused("too large"),
-        _ => Event::Refused("in another way"),
-    }
-}
-
-/// Small, negative and extreme ones in turn.
-fn argument(ty: ValueType, round: usize) -> Value {
-    let pick = |values: [Value; 3]| values[round % 3];
-    match ty {
-        ValueType::I32 => pick([7, -1, i32::MIN].map(Value::I32)),
-        ValueType::I64 => pick([65_530, -1, i64::MIN].map(Value::I64)),
-        ValueType::F32 => pick([1.5, -0.0, f32::INFINITY].map(Value::F32)),
-        ValueType::F64 => pick([-2.25, 0.0, 1e300].map(Value::F64)),
-        _ => pick([1, u128::MAX, 0x0123_4567_89ab_cdef << 64].map(Value::V128)),
-    }
-}
-
-/// The bits of a value: NaN is equal to itself.
-fn bits(value: Value) -> u128 {
-    match value {
-        Value::I32(x) => x.cast_unsigned().into(),
-        Value::I64(x) => x.cast_unsigned().into(),
-        Value::F32(x) => x.to_bits().into(),
-        Value::F64(x) => x.to_bits().into(),
-        Value::V128(x) => x,
-        _ => 0,
     }
 }
 

@@ -105,6 +105,7 @@ pub mod paging;
 pub mod ranks;
 pub mod spi;
 pub mod stats;
+mod sync;
 
 mod address_space;
 mod capability;

@@ -13,14 +13,14 @@ use super::common::encoders::Encoder;
 use super::*;
 
 /// A server in a thread, which ends with it.
-struct Running {
+pub(super) struct Running {
     address: SocketAddr,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Running {
-    fn start(engine: &Arc<dyn Engine>, path: PathBuf, options: ServerOptions) -> Self {
+    pub(super) fn start(engine: &Arc<dyn Engine>, path: PathBuf, options: ServerOptions) -> Self {
         let transformer = Arc::new(transformer(engine));
         let load = move || {
             let session = SessionOptions::new().ranks(Ranks::Exactly(1));
@@ -48,13 +48,24 @@ impl Running {
     }
 
     /// The status and the body of a request, with further headers.
-    fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+    pub(super) fn ask(&self, method: &str, path: &str, headers: &str, body: &str) -> (u16, String) {
+        self.send(method, path, headers, body.as_bytes())
+    }
+
+    /// The status and the body of a request whose body is any bytes.
+    pub(super) fn send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &[u8],
+    ) -> (u16, String) {
         let mut stream = self.connect();
         let length = body.len();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
         );
-        stream.write_all((head + body).as_bytes()).unwrap();
+        stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -74,12 +85,12 @@ impl Drop for Running {
     }
 }
 
-fn small(folder: &Path) -> PathBuf {
+pub(super) fn small(folder: &Path) -> PathBuf {
     let shape = Shape { blocks: 1, context: 256, ..Shape::of(GgmlType::Q4_0) };
     Llama::random(shape).save(folder)
 }
 
-fn an_engine() -> Arc<dyn Engine> {
+pub(super) fn an_engine() -> Arc<dyn Engine> {
     polychord::open(polychord::default_engine().unwrap()).unwrap()
 }
 

@@ -1,11 +1,11 @@
 //! The barrier that threads wait at for each other.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use std::{hint, thread};
 
 use crate::ranks::transport::{Deadline, Failure};
+use crate::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A barrier that the first failure opens for good.
 #[derive(Debug)]
@@ -41,15 +41,20 @@ impl Barrier {
     pub(super) fn new(ranks: usize) -> Self {
         // Who spins on the core that another rank needs only delays it.
         let cores = thread::available_parallelism().map_or(1, usize::from);
+        Self::spinning(ranks, if ranks <= cores { SPIN } else { Duration::ZERO })
+    }
+
+    /// A barrier whose ranks spin for this long before they sleep.
+    pub(super) fn spinning(ranks: usize, spin: Duration) -> Self {
         Self {
             ranks,
             turn: AtomicU64::new(0),
             arrived: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             failed: AtomicBool::new(false),
-            state: Mutex::default(),
+            state: Mutex::new(State::default()),
             changed: Condvar::new(),
-            spin: if ranks <= cores { SPIN } else { Duration::ZERO },
+            spin,
         }
     }
 
@@ -77,14 +82,16 @@ impl Barrier {
         rank: u32,
         deadline: Option<Deadline>,
     ) -> Result<(), Failure> {
-        self.busy.fetch_add(1, Ordering::SeqCst);
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        // With the other fence of `renew`: it sees this rank, or this rank sees the failure.
+        fence(Ordering::SeqCst);
         let done = self.wait_busy(turn, rank, deadline);
         self.exit();
         done
     }
 
     fn wait_busy(&self, turn: u64, rank: u32, deadline: Option<Deadline>) -> Result<(), Failure> {
-        if self.failed.load(Ordering::SeqCst) {
+        if self.failed.load(Ordering::Acquire) {
             // If it was forgotten meanwhile, this rank has come too early to be counted.
             let early = || Failure::new(rank, "it came while ranks began anew");
             return Err(self.failure().unwrap_or_else(early));
@@ -220,12 +227,13 @@ impl Barrier {
         }
         // A rank that waits is counted before it looks for a failure. So it is seen here, or it
         // sees the failure, or it comes after all that follows.
-        match self.busy.load(Ordering::SeqCst) {
+        fence(Ordering::SeqCst);
+        match self.busy.load(Ordering::Acquire) {
             0 => {
                 forget();
                 self.arrived.store(0, Ordering::Relaxed);
                 state.failure = None;
-                self.failed.store(false, Ordering::SeqCst);
+                self.failed.store(false, Ordering::Release);
                 Ok(())
             }
             busy => Err(busy),

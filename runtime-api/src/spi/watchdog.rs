@@ -1,11 +1,14 @@
 //! Alarms that go off on a thread of their own.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
-use std::{fmt, thread};
+mod alarms;
 
-use crate::{Error, Result};
+use std::sync::LazyLock;
+use std::thread;
+use std::time::Instant;
+
+pub use self::alarms::Alarm;
+use self::alarms::Alarms;
+use crate::Result;
 
 /// One thread of the process that keeps time, because engines do not.
 ///
@@ -25,45 +28,11 @@ use crate::{Error, Result};
 /// assert!(!stop.load(Ordering::Relaxed));
 /// # Ok::<(), polychord_runtime_api::Error>(())
 /// ```
-pub struct Watchdog {
-    alarms: Mutex<Alarms>,
-    changed: Condvar,
-}
-
-/// An action that is due at some time, until this is dropped.
-///
-/// ```
-/// use std::time::{Duration, Instant};
-///
-/// use polychord_runtime_api::Result;
-/// use polychord_runtime_api::spi::{Alarm, Watchdog};
-///
-/// fn warn_after(time: Duration) -> Result<Alarm> {
-///     Watchdog::set(Instant::now() + time, || eprintln!("this takes long"))
-/// }
-/// ```
 #[derive(Debug)]
-pub struct Alarm {
-    key: Key,
-    action: Arc<Action>,
-}
+#[non_exhaustive]
+pub struct Watchdog;
 
-/// What an alarm does. Taken when it goes off or is dropped, whichever comes first.
-struct Action(Mutex<Option<Box<dyn FnOnce() + Send>>>);
-
-/// When an alarm goes off, and a number that no other one has.
-type Key = (Instant, u64);
-
-struct Alarms {
-    next: u64,
-    due: BTreeMap<Key, Arc<Action>>,
-    is_running: bool,
-}
-
-static WATCHDOG: Watchdog = Watchdog {
-    alarms: Mutex::new(Alarms { next: 0, due: BTreeMap::new(), is_running: false }),
-    changed: Condvar::new(),
-};
+static ALARMS: LazyLock<Alarms> = LazyLock::new(Alarms::new);
 
 impl Watchdog {
     /// Runs `action` once on the watchdog's thread at `deadline`, unless the alarm is dropped
@@ -74,91 +43,13 @@ impl Watchdog {
     ///
     /// # Errors
     ///
-    /// [`Error::NoWatchdog`] if the system has no thread for it: what the alarm is to stop would
-    /// never be stopped.
+    /// [`Error::NoWatchdog`](crate::Error::NoWatchdog) if the system has no thread for it: what the
+    /// alarm is to stop would never be stopped.
     pub fn set(deadline: Instant, action: impl FnOnce() + Send + 'static) -> Result<Alarm> {
-        WATCHDOG.add(deadline, action, || {
+        ALARMS.add(deadline, action, || {
             let name = "polychord-watchdog".to_owned();
-            thread::Builder::new().name(name).spawn(|| WATCHDOG.run()).map(drop)
+            thread::Builder::new().name(name).spawn(|| ALARMS.run()).map(drop)
         })
-    }
-
-    fn add(
-        &self,
-        deadline: Instant,
-        action: impl FnOnce() + Send + 'static,
-        start: impl FnOnce() -> std::io::Result<()>,
-    ) -> Result<Alarm> {
-        let mut alarms = self.lock();
-        if !alarms.is_running {
-            start().map_err(|error| Error::NoWatchdog { reason: error.to_string() })?;
-            alarms.is_running = true;
-        }
-        let key = (deadline, alarms.next);
-        alarms.next += 1;
-        let action = Arc::new(Action(Mutex::new(Some(Box::new(action)))));
-        let is_first = alarms.due.first_key_value().is_none_or(|(first, _)| key < *first);
-        alarms.due.insert(key, action.clone());
-        drop(alarms);
-        if is_first {
-            self.changed.notify_one();
-        }
-        Ok(Alarm { key, action })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Alarms> {
-        self.alarms.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn run(&self) {
-        let mut alarms = self.lock();
-        loop {
-            let now = Instant::now();
-            let first = alarms.due.first_key_value().map(|(key, action)| (*key, action.clone()));
-            alarms = match first {
-                Some((key, action)) if key.0 <= now => {
-                    alarms.due.remove(&key);
-                    // Other alarms can be set and dropped while the action runs.
-                    drop(alarms);
-                    action.run();
-                    self.lock()
-                }
-                Some((key, _)) => {
-                    let waited = self.changed.wait_timeout(alarms, key.0 - now);
-                    waited.unwrap_or_else(PoisonError::into_inner).0
-                }
-                None => self.changed.wait(alarms).unwrap_or_else(PoisonError::into_inner),
-            };
-        }
-    }
-}
-
-impl Action {
-    fn run(&self) {
-        // Held while it runs, so that a drop of the alarm waits for the end.
-        let mut action = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(action) = action.take() {
-            action();
-        }
-    }
-}
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        WATCHDOG.lock().due.remove(&self.key);
-        self.action.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
-impl fmt::Debug for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Action").finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Watchdog {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watchdog").finish_non_exhaustive()
     }
 }
 
@@ -213,17 +104,5 @@ mod tests {
         drop(Watchdog::set(Instant::now() + Duration::from_secs(3600), || ()).unwrap());
         end.send(()).unwrap();
         drop(slow.unwrap());
-    }
-
-    #[test]
-    fn a_watchdog_that_cannot_start_is_an_error() {
-        let dog = Watchdog {
-            alarms: Mutex::new(Alarms { next: 0, due: BTreeMap::new(), is_running: false }),
-            changed: Condvar::new(),
-        };
-        let no_thread = || Err(std::io::Error::other("no thread"));
-        let error = dog.add(Instant::now(), || (), no_thread).unwrap_err();
-        assert!(matches!(error, Error::NoWatchdog { .. }), "{error}");
-        assert!(dog.lock().due.is_empty());
     }
 }

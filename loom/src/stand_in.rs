@@ -1,0 +1,44 @@
+//! What the shared files take from their own crate, as far as they use it.
+
+use std::time::{Duration, Instant};
+
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "only made")]
+pub(crate) enum Error {
+    Trap { engine: &'static str, operation: String, kind: TrapKind },
+    NotInterruptible,
+    NoWatchdog { reason: String },
+}
+
+#[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "only made")]
+pub(crate) enum TrapKind {
+    Unreachable,
+    Interrupted,
+    DeadlineExceeded(Duration),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadline {
+    pub(crate) at: Instant,
+    pub(crate) limit: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) rank: u32,
+    pub(crate) reason: String,
+    pub(crate) limit: Option<Duration>,
+}
+
+impl Failure {
+    pub(crate) fn new(rank: u32, reason: impl std::fmt::Display) -> Self {
+        Self { rank, reason: reason.to_string(), limit: None }
+    }
+
+    pub(crate) fn waited(rank: u32, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..Self::new(rank, "it waited") }
+    }
+}
