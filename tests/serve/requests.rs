@@ -4,7 +4,6 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
 use super::http::{Running, an_engine, small};
-use super::*;
 use polychord::serve::ServerOptions;
 use serde_json::{Map, Value, json};
 
