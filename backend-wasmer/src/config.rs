@@ -54,9 +54,14 @@ impl Compiler {
     pub(crate) fn engine(self, portable: bool) -> Result<wasmer::Engine> {
         let mut builder = self.builder()?.set_features(Some(features()));
         if portable {
-            // What each processor has for which Cranelift compiles.
+            // Those since 2009 have it. With less, Cranelift calls functions that Wasmer does not have.
             let least = if cfg!(target_arch = "x86_64") {
-                CpuFeature::SSE2.into()
+                CpuFeature::SSE2
+                    | CpuFeature::SSE3
+                    | CpuFeature::SSSE3
+                    | CpuFeature::SSE41
+                    | CpuFeature::SSE42
+                    | CpuFeature::POPCNT
             } else {
                 CpuFeature::set()
             };

@@ -54,8 +54,8 @@ impl WasmerEngine {
         Self::made(compiler, false)
     }
 
-    /// An engine whose code runs on any processor of this architecture: it uses none of this one's extensions
-    /// (AVX, AVX2, AVX-512, FMA), and is slower. Results are the same bits.
+    /// An engine whose code runs on any processor of this architecture (x86-64 with SSE 4.2): it uses none of this
+    /// one's other extensions (AVX, AVX2, AVX-512, FMA), and is slower. Results are the same bits.
     ///
     /// [`isolate`](Self::isolate) compiles for this processor again.
     ///

@@ -161,6 +161,27 @@ fn keys_that_cannot_be_are_named() {
     assert!(matches!(&error, Error::Missing { key: named } if named == key), "{error}");
 }
 
+/// As llama.cpp has it, for blocks with a window, too, but not in OLMo.
+#[test]
+fn the_factor_of_rotations_is_that_of_windows_too() {
+    for (name, expected) in
+        [("gemma3", 1.2), ("gemma4", 1.2), ("gemma-embedding", 1.2), ("olmo2", 1.0)]
+    {
+        let window = format!("{name}.attention.sliding_window");
+        let writer = header(name)
+            .without(&window)
+            .pair(&window, Value::U32(8))
+            .pair(&format!("{name}.rope.scaling.attn_factor"), Value::F32(1.2));
+        let writer = whole(writer);
+        let gguf = read(&writer.file()).unwrap();
+        let (config, _) = Config::from_gguf(&gguf).unwrap();
+        let local = config.layers.iter().find(|block| block.window == 8).unwrap();
+        let magnitudes = [config.ropes[0].magnitude, config.ropes[local.rope as usize].magnitude];
+        let expected = [1.2, expected].map(f32::to_bits);
+        assert_eq!(magnitudes.map(f32::to_bits), expected, "{name}");
+    }
+}
+
 /// What networks of these kinds have elsewhere and the guest does not compute is refused by its name.
 #[test]
 fn biases_that_are_not_computed_are_refused_by_name() {
@@ -170,12 +191,15 @@ fn biases_that_are_not_computed_are_refused_by_name() {
         ("llama", "blk.1.ffn_down.bias"),
         ("phi3", "blk.0.attn_q.bias"),
     ] {
-        let mut writer = whole(header(name)).tensor(bias, GgmlType::F32, &[64]);
+        let mut writer = header(name);
         if name == "phi3" {
-            for more in ["blk.0.attn_k.bias", "blk.0.attn_v.bias"] {
-                writer = writer.tensor(more, GgmlType::F32, &[64]);
+            // One matrix of queries, keys and values.
+            for block in 0..4 {
+                let matrix = format!("blk.{block}.attn_qkv.weight");
+                writer = writer.tensor(&matrix, GgmlType::F32, &[16, 32]);
             }
         }
+        writer = whole(writer).tensor(bias, GgmlType::F32, &[16]);
         let error = Config::from_gguf(&read(&writer.file()).unwrap()).unwrap_err();
         assert!(
             matches!(&error, Error::UnknownTensor { name, blocks: 4, .. } if name == bias),

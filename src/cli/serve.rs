@@ -19,7 +19,7 @@ use super::engine::EngineArgs;
 use super::load::open;
 use super::model::FindArgs;
 use super::session::SessionArgs;
-use super::template::TemplateArg;
+use super::template::{TemplateArg, tell};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -195,6 +195,12 @@ impl Args {
             let mut model = open(&path, load)?;
             if let Some(given) = &template {
                 model = model.with_chat_template(given)?;
+            }
+            // A model without one still completes texts.
+            if let Some(note) =
+                model.chat_template().ok().and_then(|it| it.note().map(str::to_owned))
+            {
+                _ = tell(&note);
             }
             let transformer = match shared.get() {
                 Some(transformer) => transformer.clone(),

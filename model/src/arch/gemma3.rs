@@ -19,7 +19,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     let base = keys.positive("rope.freq_base_swa")?.unwrap_or(10_000.0);
     let local = keys.local_blocks(config, 6)?;
     let Some(window) = keys.window()? else { return Ok(()) };
-    let rope = config.add_plain_rope(base);
+    let rope = keys.unstretched_rope(config, base)?;
     config.each(|number, block| {
         if local[number] {
             (block.window, block.rope) = (window, rope);

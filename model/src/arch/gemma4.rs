@@ -36,7 +36,7 @@ fn read(keys: &Keys<'_>, config: &mut Config) -> Result<()> {
     }
     let turned = keys.optional("rope.dimension_count_swa", u32::MAX)?.unwrap_or(width);
     let base = keys.positive("rope.freq_base_swa")?.unwrap_or(10_000.0);
-    let rope = config.add_plain_rope(base);
+    let rope = keys.unstretched_rope(config, base)?;
     let plain = &mut config.ropes[1];
     (plain.dim, plain.factors) = (turned, NO_FACTORS);
     let scale = keys.factor("attention.scale")?.unwrap_or(1.0);

@@ -134,11 +134,12 @@ impl<'a> Keys<'a> {
         value.map(|value| in_range(key, value, most)).transpose()
     }
 
-    /// Makes sure that an array has an element for each block of the file.
+    /// Makes sure that an array has an element for each block of the file. More of them are harmless where all
+    /// are the same.
     fn check_length(&self, key: &str, found: usize) -> Result<(), Error> {
         let blocks = self.metadata.u64(&format!("{}.block_count", self.prefix))?;
         match blocks.map(u32::try_from) {
-            Some(Ok(blocks)) if found != blocks as usize => {
+            Some(Ok(blocks)) if found < blocks as usize => {
                 Err(Error::ArrayLength { key: key.to_owned(), found, blocks })
             }
             _ => Ok(()),

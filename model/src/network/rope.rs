@@ -65,6 +65,17 @@ impl Keys<'_> {
         Ok(config.add_rope(rope))
     }
 
+    /// The number of a new rope with this base, which no scaling stretches; but results are multiplied as those of
+    /// the first one are where YaRN does nothing.
+    pub(crate) fn unstretched_rope(&self, config: &mut Config, base: f32) -> Result<u32, Error> {
+        let magnitude = self.factor("rope.scaling.attn_factor")?.unwrap_or(1.0);
+        let rope = config.add_plain_rope(base);
+        if let Some(plain) = config.ropes.get_mut(rope as usize) {
+            plain.magnitude = magnitude;
+        }
+        Ok(rope)
+    }
+
     /// How much longer contexts are than at first.
     fn stretch(&self) -> Result<f32, Error> {
         let old = self.factor("rope.scale_linear")?;
