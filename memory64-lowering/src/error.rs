@@ -112,7 +112,10 @@ pub enum Error {
         known: u32,
     },
     /// The lowered module exceeds a limit that modules have, such as the locals of a function.
-    #[error("the lowered module would not be valid: {0}")]
+    #[error(
+        "the lowered module would not be valid: {0}; divide its longest functions, and those with most \
+         locals"
+    )]
     TooLarge(wasmparser::BinaryReaderError),
 }
 
