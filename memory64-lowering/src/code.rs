@@ -9,6 +9,7 @@ use wasmparser::{FunctionBody, Operator};
 use crate::access::Access;
 use crate::ahead::{self, Early};
 use crate::helpers::{Helper, Helpers};
+use crate::locals::{self, Locals};
 use crate::loops::{self, Copies};
 use crate::placed::{Placed, position};
 use crate::regions::{Group, Part, Proved, ends_run};
@@ -28,6 +29,9 @@ pub(crate) struct Coder<'a> {
     pub(crate) report: Report,
     pub(crate) dispatch: Dispatch,
 }
+
+/// Most bytes of a function, as validators have it, with its length before it.
+const LONGEST: usize = 7_654_321;
 
 /// Most operators that are looked at together.
 const RUN: usize = 512;
@@ -51,8 +55,12 @@ struct Writer {
     locals: u32,
     /// Locals that were added.
     added: Vec<ValType>,
-    /// The last `local.get` of the function: where it begins and ends, and its local.
-    got: Option<(usize, usize, u32)>,
+    /// The last `local.get`s of the function that follow each other: where they begin, and their locals.
+    got: Vec<(usize, u32)>,
+    /// Where these end.
+    got_end: usize,
+    /// What most addresses are compared with, if any was.
+    below: Option<i64>,
 }
 
 /// What is known of the address of an access.
@@ -82,21 +90,41 @@ fn known(proved: &Proved, far: &[bool], loaded: &HashMap<usize, u32>, position: 
 }
 
 impl<'a> Coder<'a> {
-    /// A function, as an entry of the code section.
+    /// A function, as an entry of the code section; in a smaller way if it were too long, or had too many
+    /// locals.
     pub(crate) fn function(&mut self, ty: u32, body: &FunctionBody<'a>) -> Result<Vec<u8>> {
-        let mut locals: Vec<_> = self.shape.params(ty).to_vec();
+        let asked = self.dispatch;
+        for smaller in [asked, Dispatch::Inline] {
+            let before = self.report.clone();
+            self.dispatch = smaller;
+            let written = self.written(ty, body);
+            self.dispatch = asked;
+            let (entry, locals) = written?;
+            if entry.len() <= LONGEST && locals <= locals::MOST {
+                return Ok(entry);
+            }
+            self.report = before;
+        }
+        self.dispatch = Dispatch::Helpers;
+        let written = self.written(ty, body);
+        self.dispatch = asked;
+        Ok(written?.0)
+    }
+
+    /// A function, as an entry of the code section, and how many locals it has.
+    fn written(&mut self, ty: u32, body: &FunctionBody<'a>) -> Result<(Vec<u8>, u32)> {
+        let mut locals = Locals::default();
+        self.shape.params(ty).iter().for_each(|ty| locals.push(1, *ty));
         let mut groups = body.get_locals_reader()?;
         let count = groups.get_count();
         let first = position(groups.original_position());
         for _ in 0..count {
             let (number, ty) = groups.read()?;
-            // Validated: there are 50,000 at most.
-            locals.extend((0..number).map(|_| ty));
+            locals.push(number, ty);
         }
         let mut reader = body.get_operators_reader()?;
         let start = position(reader.original_position());
-        let length = u32::try_from(locals.len()).unwrap_or(u32::MAX);
-        let mut out = Writer { code: Vec::new(), locals: length, added: Vec::new(), got: None };
+        let mut out = Writer::new(locals.count());
         let mut run = Vec::new();
         let mut unreachable = Unreachable::default();
         while !reader.eof() {
@@ -132,24 +160,13 @@ impl<'a> Coder<'a> {
             }
         }
         self.run(&mut out, &run, &locals)?;
-        let mut entry = Vec::new();
-        (count + u32::try_from(out.added.len()).unwrap_or(0)).encode(&mut entry);
-        entry.extend_from_slice(self.wasm.get(first..start).unwrap_or_default());
-        for ty in &out.added {
-            1_u32.encode(&mut entry);
-            ty.encode(&mut entry);
-        }
-        entry.extend_from_slice(&out.code);
-        Ok(sized(&entry))
+        let added = u32::try_from(out.added.len()).unwrap_or(u32::MAX);
+        let entry = out.finish(count, self.wasm.get(first..start).unwrap_or_default());
+        Ok((entry, locals.count().saturating_add(added)))
     }
 
     /// Operators without a branch between them.
-    fn run(
-        &mut self,
-        out: &mut Writer,
-        run: &[Placed<'a>],
-        locals: &[wasmparser::ValType],
-    ) -> Result<()> {
+    fn run(&mut self, out: &mut Writer, run: &[Placed<'a>], locals: &Locals) -> Result<()> {
         let mut rest = run;
         let mut tries = TRIES;
         while !rest.is_empty() {
@@ -196,7 +213,9 @@ impl<'a> Coder<'a> {
             })?;
             out.emit(&[I::Else]);
         }
-        self.operators(out, operators, |_| Known::Nothing)?;
+        // Behind a copy for what is far comes seldom anything.
+        let rest = if has_far { Known::Elsewhere } else { Known::Nothing };
+        self.operators(out, operators, |_| rest)?;
         (0..=usize::from(has_far)).for_each(|_| out.emit(&[I::End]));
         Ok(())
     }
@@ -265,7 +284,7 @@ impl<'a> Coder<'a> {
         // Locals that are something else.
         let mut used = HashMap::from([
             (ValType::V128, 1),
-            (ValType::I64, 2),
+            (ValType::I64, 3),
             (ValType::I32, SEGMENTS + groups.len()),
             (ValType::F32, 1),
             (ValType::F64, 1),
@@ -285,7 +304,7 @@ impl<'a> Coder<'a> {
             }
             let [low, segment] =
                 [1, SEGMENTS + index].map(|number| out.scratch(ValType::I32, number));
-            group.check().emit_sum(&mut out.code);
+            group.start().emit(&mut out.code);
             out.emit(&[I::I32WrapI64]);
             if view.shift < 32 {
                 out.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
@@ -315,24 +334,23 @@ impl<'a> Coder<'a> {
     /// With `apart` also that what is only read is apart from what is written.
     fn far_checks(&self, out: &mut Writer, groups: &[Group], far: &[bool], apart: bool) {
         for (index, (group, is_far)) in groups.iter().zip(far).enumerate() {
-            let check = group.check();
             match self.views.wide(group.memory) {
                 Some(view) if *is_far => {
                     let start = out.scratch(ValType::I64, 0);
                     let segment = out.scratch(ValType::I32, SEGMENTS + index);
                     let [span, shift] = [group.span, view.shift.into()].map(u64::cast_signed);
-                    check.emit_sum(&mut out.code);
+                    group.start().emit(&mut out.code);
                     out.emit(&[I::LocalTee(start), I::I64Const(shift), I::I64ShrU]);
                     out.emit(&[I::I32WrapI64, I::LocalSet(segment), I::LocalGet(start)]);
                     out.emit(&[I::I64Const(view.segment().cast_signed() - 1), I::I64And]);
-                    out.emit(&[I::I64Const(group.below), I::I64LtU]);
+                    out.is_below(group.below);
                     // Below what can be reached first, so that the sum does not overflow.
                     let most = i64::from(view.reach.min(FAR)) << view.shift;
                     out.emit(&[I::LocalGet(start), I::I64Const(most), I::I64LtU, I::I32And]);
                     out.emit(&[I::LocalGet(start), I::I64Const(span), I::I64Add]);
                     out.emit(&[I::GlobalGet(view.limit), I::I64LeU, I::I32And]);
                 }
-                _ => check.emit(&mut out.code),
+                _ => out.is_first(group),
             }
             if index > 0 {
                 out.emit(&[I::I32And]);
@@ -344,8 +362,8 @@ impl<'a> Coder<'a> {
                 // In 64 bits neither wraps, so that their distance tells all.
                 let [ahead, both] =
                     [read.span - 1, read.span + written.span - 1].map(u64::cast_signed);
-                read.check().emit_sum(&mut out.code);
-                written.check().emit_sum(&mut out.code);
+                read.start().emit(&mut out.code);
+                written.start().emit(&mut out.code);
                 out.emit(&[I::I64Sub, I::I64Const(ahead), I::I64Add]);
                 out.emit(&[I::I64Const(both), I::I64GeU, I::I32And]);
             }
@@ -379,7 +397,7 @@ impl<'a> Coder<'a> {
     /// Pushes whether all groups are in the first segment.
     fn checks(&self, out: &mut Writer, groups: &[Group]) {
         for (index, group) in groups.iter().enumerate() {
-            group.check().emit(&mut out.code);
+            out.is_first(group);
             if index > 0 {
                 I::I32And.encode(&mut out.code);
             }
@@ -409,11 +427,11 @@ impl<'a> Coder<'a> {
         if renumber.moved {
             instruction.encode(&mut out.code);
         } else {
-            let bytes = self.wasm.get(placed.start..placed.end).unwrap_or_default();
-            let start = out.code.len();
-            out.code.extend_from_slice(bytes);
             if let Operator::LocalGet { local_index } = placed.operator {
-                out.got = Some((start, out.code.len(), local_index));
+                out.get(local_index);
+            } else {
+                let bytes = self.wasm.get(placed.start..placed.end).unwrap_or_default();
+                out.code.extend_from_slice(bytes);
             }
         }
         Ok(())
@@ -423,71 +441,52 @@ impl<'a> Coder<'a> {
     /// a lane.
     fn access(&mut self, out: &mut Writer, access: Access, view: &View, known: Known) {
         let has_value = access.op.is_store() || access.op.lane().is_some();
-        let value = has_value.then(|| out.value(access.op.value()));
-        if let Some(value) = value {
-            out.emit(&[I::LocalSet(value)]);
-        }
-        if known == Known::First {
-            self.report.proved += 1;
-            out.emit(&[I::I32WrapI64]);
-            out.first(access, view, value);
-            return;
-        }
-        if let Known::Loaded(local) = known {
-            self.report.proved += 1;
-            match out.got.filter(|(_, end, _)| *end == out.code.len()) {
-                Some((start, ..)) => out.code.truncate(start),
-                None => out.emit(&[I::Drop]),
+        let value = has_value.then(|| out.take_value(access.op.value()));
+        match known {
+            Known::First => {
+                out.emit(&[I::I32WrapI64]);
+                out.on_segment(access, view.base, value);
             }
-            match (value, access.op.lane()) {
-                (Some(vector), Some((_, replace))) => {
-                    out.emit(&[I::LocalGet(vector), I::LocalGet(local), replace]);
+            Known::Loaded(local) => out.loaded(access, local, value),
+            Known::SegmentOf(group) => out.in_segment_of(access, view, value, group),
+            Known::Nothing | Known::Elsewhere => {
+                let helper = self.helpers.index(access.helper());
+                let quick = view.quick_below(access.end());
+                let below =
+                    quick.filter(|_| known == Known::Nothing && self.dispatch != Dispatch::Helpers);
+                match below {
+                    Some(below) => self.checked(out, access, view, (value, helper, below)),
+                    None => out.elsewhere(access, helper, value),
                 }
-                _ => out.emit(&[I::LocalGet(local)]),
+                self.report.checked += u64::from(below.is_some());
+                return;
             }
-            return;
         }
-        if let Known::SegmentOf(group) = known {
-            self.report.proved += 1;
-            out.in_segment_of(access, view, value, group);
-            return;
-        }
-        let got = out.got.filter(|(_, end, _)| *end == out.code.len());
-        let address = match got {
-            // It is in a local already.
-            Some((start, _, local)) => {
-                out.code.truncate(start);
-                local
-            }
-            None => {
-                let address = out.scratch(ValType::I64, 0);
-                out.emit(&[I::LocalSet(address)]);
-                address
-            }
-        };
-        let quick = view.quick_below(access.end());
-        let helper = self.helpers.index(access.helper());
-        let below = match (quick, self.dispatch, known) {
-            (None, ..) | (_, Dispatch::Helpers, _) | (.., Known::Elsewhere) => None,
-            (Some(below), ..) => Some(below),
-        };
-        let Some(below) = below else {
-            out.elsewhere(access, helper, address, value);
-            return;
-        };
-        self.report.checked += 1;
+        self.report.proved += 1;
+    }
+
+    /// A load or a store in the first segment if its address is below a number, or by a function.
+    fn checked(
+        &self,
+        out: &mut Writer,
+        access: Access,
+        view: &View,
+        (value, helper, below): (Option<u32>, u32, i64),
+    ) {
         let result = match access.op.is_store() {
             true => BlockType::Empty,
             false => BlockType::Result(access.op.value()),
         };
-        out.emit(&[I::LocalGet(address), I::I64Const(below), I::I64LtU, I::If(result)]);
-        out.emit(&[I::LocalGet(address), I::I32WrapI64]);
-        out.first(access, view, value);
+        let address = out.address();
+        out.is_below(below);
+        out.emit(&[I::If(result), I::LocalGet(address), I::I32WrapI64]);
+        out.on_segment(access, view.base, value);
         out.emit(&[I::Else]);
         let others = if self.dispatch == Dispatch::Switch { view.reach } else { 1 };
         for segment in 1..others.min(8) {
             let start = I::I64Const(view.segment().cast_signed() * i64::from(segment));
-            out.emit(&[I::LocalGet(address), start, I::I64Sub, I::I64Const(below), I::I64LtU]);
+            out.emit(&[I::LocalGet(address), start, I::I64Sub]);
+            out.is_below(below);
             out.emit(&[I::If(result), I::LocalGet(address), I::I32WrapI64]);
             if view.shift < 32 {
                 out.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
@@ -495,7 +494,8 @@ impl<'a> Coder<'a> {
             out.on_segment(access, view.base + segment, value);
             out.emit(&[I::Else]);
         }
-        out.elsewhere(access, helper, address, value);
+        out.emit(&[I::LocalGet(address)]);
+        out.elsewhere(access, helper, value);
         (0..others.clamp(1, 8)).for_each(|_| out.emit(&[I::End]));
     }
 
@@ -557,12 +557,42 @@ impl<'a> Coder<'a> {
 }
 
 impl Writer {
+    const fn new(locals: u32) -> Self {
+        Self {
+            code: Vec::new(),
+            locals,
+            added: Vec::new(),
+            got: Vec::new(),
+            got_end: 0,
+            below: None,
+        }
+    }
+
+    /// The entry of the code section, given how many declarations of locals there were, and these.
+    fn finish(mut self, count: u32, declarations: &[u8]) -> Vec<u8> {
+        let mut first = Vec::new();
+        if let Some(below) = self.below {
+            let local = self.below_local();
+            [I::I64Const(below), I::LocalSet(local)].iter().for_each(|it| it.encode(&mut first));
+        }
+        let mut entry = Vec::new();
+        (count + u32::try_from(self.added.len()).unwrap_or(0)).encode(&mut entry);
+        entry.extend_from_slice(declarations);
+        for ty in &self.added {
+            1_u32.encode(&mut entry);
+            ty.encode(&mut entry);
+        }
+        entry.extend_from_slice(&first);
+        entry.extend_from_slice(&self.code);
+        sized(&entry)
+    }
+
     fn emit(&mut self, instructions: &[I<'_>]) {
         instructions.iter().for_each(|instruction| instruction.encode(&mut self.code));
     }
 
-    /// A local of a type: for `i64` the address of an access (0) and what it stores (1), for `i32` what
-    /// it stores (0), its address in a segment (1) and the segments of groups (from 2 on); what is loaded ahead
+    /// A local of a type: for `i64` the address of an access (0), what it stores (1) and what addresses
+    /// are compared with (2), for `i32` what it stores (0), its address in a segment (1) and the segments of groups (from 2 on); what is loaded ahead
     /// follows these.
     fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
         let mut of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
@@ -577,6 +607,82 @@ impl Writer {
     /// The local for what is stored.
     fn value(&mut self, ty: ValType) -> u32 {
         self.scratch(ty, usize::from(ty == ValType::I64))
+    }
+
+    /// The local with what most addresses are compared with, which takes fewer bytes than the number.
+    fn below_local(&mut self) -> u32 {
+        self.scratch(ValType::I64, 2)
+    }
+
+    /// Pushes a local of the function.
+    fn get(&mut self, local: u32) {
+        if self.got_end != self.code.len() {
+            self.got.clear();
+        }
+        self.got.push((self.code.len(), local));
+        self.emit(&[I::LocalGet(local)]);
+        self.got_end = self.code.len();
+    }
+
+    /// Takes a local back that was pushed last.
+    fn take_back(&mut self) -> Option<u32> {
+        if self.got_end != self.code.len() {
+            return None;
+        }
+        let (start, local) = self.got.pop()?;
+        self.code.truncate(start);
+        self.got_end = start;
+        Some(local)
+    }
+
+    /// Takes a value from the stack; the local that has it.
+    fn take_value(&mut self, ty: ValType) -> u32 {
+        self.take_back().unwrap_or_else(|| {
+            let value = self.value(ty);
+            self.emit(&[I::LocalSet(value)]);
+            value
+        })
+    }
+
+    /// The local with the address that is on the stack, and stays there.
+    fn address(&mut self) -> u32 {
+        let (address, instruction) = match self.take_back() {
+            Some(local) => (local, I::LocalGet(local)),
+            None => {
+                let address = self.scratch(ValType::I64, 0);
+                (address, I::LocalTee(address))
+            }
+        };
+        self.emit(&[instruction]);
+        address
+    }
+
+    /// Whether the address on the stack is below a number, without signs.
+    fn is_below(&mut self, below: i64) {
+        let number = match *self.below.get_or_insert(below) == below {
+            true => I::LocalGet(self.below_local()),
+            false => I::I64Const(below),
+        };
+        self.emit(&[number, I::I64LtU]);
+    }
+
+    /// Pushes whether a group is in the first segment.
+    fn is_first(&mut self, group: &Group) {
+        group.start().emit(&mut self.code);
+        self.is_below(group.below);
+    }
+
+    /// What was loaded before, in place of the address on the stack.
+    fn loaded(&mut self, access: Access, local: u32, value: Option<u32>) {
+        if self.take_back().is_none() {
+            self.emit(&[I::Drop]);
+        }
+        match (value, access.op.lane()) {
+            (Some(vector), Some((_, replace))) => {
+                self.emit(&[I::LocalGet(vector), I::LocalGet(local), replace]);
+            }
+            _ => self.emit(&[I::LocalGet(local)]),
+        }
     }
 
     /// The access on the segment of a group, whose address is on the stack.
@@ -603,11 +709,6 @@ impl Writer {
         (1..segments).for_each(|_| self.emit(&[I::End]));
     }
 
-    /// The access on the first segment, whose address is on the stack.
-    fn first(&mut self, access: Access, view: &View, value: Option<u32>) {
-        self.on_segment(access, view.base, value);
-    }
-
     fn on_segment(&mut self, access: Access, segment: u32, value: Option<u32>) {
         if let Some(value) = value {
             self.emit(&[I::LocalGet(value)]);
@@ -615,31 +716,20 @@ impl Writer {
         self.emit(&[access.on(segment)]);
     }
 
-    /// The access by the function that finds its segment.
-    fn elsewhere(&mut self, access: Access, helper: u32, address: u32, value: Option<u32>) {
-        let offset = I::I64Const(access.offset.cast_signed());
-        let lane = access.op.lane().map(|(_, instruction)| instruction);
-        let (address, call) = ([I::LocalGet(address), offset], [I::Call(helper)]);
-        match (value, lane) {
-            (None, _) => {
-                self.emit(&address);
-                self.emit(&call);
+    /// The access by the function that finds its segment; its address is on the stack.
+    fn elsewhere(&mut self, access: Access, helper: u32, value: Option<u32>) {
+        self.emit(&[I::I64Const(access.offset.cast_signed())]);
+        let call = I::Call(helper);
+        match (value, access.op.lane()) {
+            (None, _) => self.emit(&[call]),
+            (Some(value), None) => self.emit(&[I::LocalGet(value), call]),
+            (Some(vector), Some((_, extract))) if access.op.is_store() => {
+                self.emit(&[I::LocalGet(vector), extract, call]);
             }
-            (Some(value), None) => {
-                self.emit(&address);
-                self.emit(&[I::LocalGet(value)]);
-                self.emit(&call);
-            }
-            (Some(vector), Some(extract)) if access.op.is_store() => {
-                self.emit(&address);
-                self.emit(&[I::LocalGet(vector), extract]);
-                self.emit(&call);
-            }
-            (Some(vector), Some(replace)) => {
-                self.emit(&[I::LocalGet(vector)]);
-                self.emit(&address);
-                self.emit(&call);
-                self.emit(&[replace]);
+            (Some(vector), Some((op, replace))) => {
+                let number = self.value(op.value());
+                self.emit(&[call, I::LocalSet(number), I::LocalGet(vector)]);
+                self.emit(&[I::LocalGet(number), replace]);
             }
         }
     }

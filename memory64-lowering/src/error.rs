@@ -6,6 +6,9 @@ use wasm_encoder::reencode;
 
 use crate::format::SECTION;
 
+/// Of a memory whose first size is too large.
+pub(crate) const BEGINS: &str = "begins with";
+
 /// Why a module cannot be lowered.
 ///
 /// ```
@@ -38,8 +41,8 @@ pub enum Error {
     },
     /// A memory is, or may become, larger than the options allow.
     #[error(
-        "memory {memory} {declares} {bytes} bytes, and at most {most} are allowed: raise the \
-         largest memory (max_memory), or cut what it may grow to (cut_maximum)"
+        "memory {memory} {declares} {bytes} bytes, and at most {most} are allowed: {}",
+        way_out(.declares)
     )]
     Maximum {
         /// Index of the memory.
@@ -112,12 +115,23 @@ pub enum Error {
         known: u32,
     },
     /// The lowered module exceeds a limit that modules have, such as the locals of a function.
-    #[error("the lowered module would not be valid: {0}")]
+    #[error(
+        "the lowered module would not be valid: {0}; divide its longest functions, and those with most \
+         locals"
+    )]
     TooLarge(wasmparser::BinaryReaderError),
 }
 
 /// Result of lowering.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What helps where a memory is too large: what it begins with cannot be cut.
+fn way_out(declares: &str) -> &'static str {
+    match declares {
+        BEGINS => "raise the largest memory (max_memory), or build it with a smaller first size",
+        _ => "raise the largest memory (max_memory), or cut what it may grow to (cut_maximum)",
+    }
+}
 
 impl Error {
     /// An error of the encoder, which after validation is about a proposal that it does not know.

@@ -30,6 +30,7 @@ mod error;
 mod format;
 mod helpers;
 mod layout;
+mod locals;
 mod loops;
 mod names;
 mod options;

@@ -23,9 +23,10 @@
 //! all but the last have no calls, around which compilers would have to save what is in registers.
 
 use wasm_encoder::Instruction as I;
-use wasmparser::{BlockType, Operator, OperatorsReader, ValType};
+use wasmparser::{BlockType, Operator, OperatorsReader};
 
 use crate::Result;
+use crate::locals::Locals;
 use crate::placed::{Placed, position};
 use crate::regions::{Group, Proved, Value, Walk, ends_run};
 use crate::view::Views;
@@ -66,7 +67,7 @@ impl<'a> Copies<'a> {
     pub(crate) fn of(
         reader: &OperatorsReader<'a>,
         views: &Views,
-        locals: &[ValType],
+        locals: &Locals,
     ) -> Result<Option<Self>> {
         let Some(body) = body(reader.clone())? else { return Ok(None) };
         let mut walk = Walk::new(views, locals);

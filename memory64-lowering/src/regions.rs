@@ -12,6 +12,7 @@ use wasmparser::{
 };
 
 use crate::access::Access;
+use crate::locals::Locals;
 use crate::placed::Placed;
 use crate::view::Views;
 
@@ -27,11 +28,10 @@ pub(crate) struct Part {
 /// For accesses by their positions: their group, or none if they always are in the first segment.
 pub(crate) type Proved = HashMap<usize, Option<usize>>;
 
-/// `locals + add < below`, without signs.
-pub(crate) struct Check {
-    locals: Base,
+/// `locals + add`, the lowest address of a group.
+pub(crate) struct Start<'a> {
+    locals: &'a Base,
     add: i64,
-    below: i64,
 }
 
 /// Locals that are added up, as they are when the part begins; sorted.
@@ -113,7 +113,7 @@ impl Part {
     }
 
     /// A part of operators that no branch divides; `locals` has the types of the function's.
-    pub(crate) fn first(run: &[Placed<'_>], views: &Views, locals: &[ValType]) -> Self {
+    pub(crate) fn first(run: &[Placed<'_>], views: &Views, locals: &Locals) -> Self {
         let mut walk = Walk::new(views, locals);
         let length = walk.walk(run);
         if length == 0 {
@@ -131,15 +131,9 @@ impl Part {
     }
 }
 
-impl Check {
+impl Start<'_> {
+    /// Pushes the sum.
     pub(crate) fn emit(&self, code: &mut Vec<u8>) {
-        self.emit_sum(code);
-        I::I64Const(self.below).encode(code);
-        I::I64LtU.encode(code);
-    }
-
-    /// Pushes the sum alone.
-    pub(crate) fn emit_sum(&self, code: &mut Vec<u8>) {
         for (index, local) in self.locals.iter().enumerate() {
             I::LocalGet(*local).encode(code);
             if index > 0 {
@@ -219,15 +213,15 @@ impl Group {
         })
     }
 
-    pub(crate) fn check(&self) -> Check {
-        Check { locals: self.base.clone(), add: self.start, below: self.below }
+    pub(crate) const fn start(&self) -> Start<'_> {
+        Start { locals: &self.base, add: self.start }
     }
 }
 
 /// Follows the values of a part.
 pub(crate) struct Walk<'a> {
     views: &'a Views,
-    types: &'a [ValType],
+    types: &'a Locals,
     pub(crate) stack: Vec<Value>,
     pub(crate) locals: HashMap<u32, Value>,
     pub(crate) facts: Vec<Fact>,
@@ -246,7 +240,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(views: &'a Views, types: &'a [ValType]) -> Self {
+    pub(crate) fn new(views: &'a Views, types: &'a Locals) -> Self {
         Self {
             views,
             types,
@@ -309,7 +303,7 @@ impl<'a> Walk<'a> {
         else {
             return true;
         };
-        !matches!(self.types.get(*local_index as usize), None | Some(ValType::Ref(_)))
+        !matches!(self.types.get(*local_index), None | Some(ValType::Ref(_)))
     }
 
     /// Notes an access to a divided memory.
@@ -420,7 +414,7 @@ impl<'a> Walk<'a> {
     }
 
     fn local(&self, local: u32) -> Value {
-        let begins = match self.types.get(local as usize) {
+        let begins = match self.types.get(local) {
             Some(ValType::I64) => Value::Sum { base: vec![local], add: 0, slack: 0 },
             _ => Value::Anything,
         };

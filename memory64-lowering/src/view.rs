@@ -2,6 +2,7 @@
 
 use wasm_encoder::MemoryType;
 
+use crate::error::BEGINS;
 use crate::format::{PAGE, segment_name};
 use crate::shape::{Memory, Shape};
 use crate::{Error, Options, Result};
@@ -116,8 +117,11 @@ impl View {
         let most = options.max_memory / PAGE;
         let declared = ty.maximum.filter(|_| !options.cut_maximum).unwrap_or(0).max(ty.initial);
         if declared > most {
-            let bytes = u128::from(declared) * u128::from(PAGE);
-            let declares = if declared == ty.initial { "begins with" } else { "may grow to" };
+            let (declares, pages) = match ty.initial > most {
+                true => (BEGINS, ty.initial),
+                false => ("may grow to", declared),
+            };
+            let bytes = u128::from(pages) * u128::from(PAGE);
             return Err(Error::Maximum {
                 memory: index,
                 declares,

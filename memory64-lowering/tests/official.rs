@@ -257,7 +257,9 @@ fn memory64_has_the_same_outcomes() {
     let counts = all(proposal(Proposal::Memory64), &whole);
     assert_eq!(counts, all(proposal(Proposal::Memory64), &small(Dispatch::Regions)));
     println!("memory64: {counts:?}");
-    assert!(counts[0] >= 1606 && counts[1] > 1000, "{counts:?}");
+    assert_eq!(proposal(Proposal::Memory64).count(), 14);
+    assert_eq!(counts[0], 1606, "directives");
+    assert!(counts[1] > 1000, "{counts:?}");
 }
 
 #[test]
@@ -271,7 +273,9 @@ fn memory64_has_the_same_outcomes_with_every_dispatch() {
 fn multi_memory_has_the_same_outcomes() {
     let counts = all(proposal(Proposal::MultiMemory), &Options::default());
     println!("multi-memory: {counts:?}");
-    assert!(counts[0] >= 900, "{counts:?}");
+    assert_eq!(proposal(Proposal::MultiMemory).count(), 41);
+    assert_eq!(counts[0], 912, "directives");
+    assert!(counts[1] > 600, "{counts:?}");
 }
 
 #[test]

@@ -184,6 +184,32 @@ fn code_that_is_never_reached_stays_valid() {
     lower(&wasm(text), &Options::default()).unwrap();
 }
 
+/// What would be longer than functions may be, or have more locals, is lowered in a smaller way.
+#[test]
+fn functions_at_their_limits_are_lowered_in_a_smaller_way() {
+    let many = format!(
+        "(module (memory i64 1) (func (param i64) (local {}) (drop (i32.load (local.get 0)))))",
+        "i64 ".repeat(49_999)
+    );
+    let report = lower(&wasm(&many), &Options::default()).unwrap().report;
+    assert_eq!((report.checked, report.proved), (0, 0), "{report:?}");
+    // Five bytes and more each; 2.5 MB, and 8 MB in the usual way.
+    let access = "(drop (i32.load (local.get 0)))".repeat(400_000);
+    let long = wasm(&format!("(module (memory i64 1) (func (param i64) {access}))"));
+    let report = lower(&long, &Options::default()).unwrap().report;
+    assert!(report.code_after > report.code_before && report.code_after < 7_654_321, "{report:?}");
+    assert_eq!(report.regions, 0, "{report:?}");
+    // One more local than can be had in any way: the stored value is needed twice.
+    let most = format!(
+        "(module (memory i64 1) (func (param i64) (local {}) (i32.store (local.get 0)
+            (i32.add (i32.const 1) (i32.const 2)))))",
+        "i64 ".repeat(49_999)
+    );
+    let error = refused(&most, &Options::default());
+    assert!(matches!(error, Error::TooLarge(_)), "{error}");
+    assert!(error.to_string().contains("divide"), "{error}");
+}
+
 proptest! {
     #[test]
     fn arbitrary_bytes_are_never_lowered_wrongly(bytes in prop::collection::vec(any::<u8>(), 0..300)) {

@@ -55,9 +55,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let cannot = |error: &dyn std::fmt::Display| format!("cannot read {}: {error}", path.display());
-    let length = std::fs::metadata(path).map_err(|error| cannot(&error))?.len();
-    if length > LARGEST {
-        let long = format!("it has {length} bytes, and modules have at most {LARGEST}");
+    let found = std::fs::metadata(path).map_err(|error| cannot(&error))?;
+    // A pipe may have nothing to read, and a device never ends.
+    if !found.is_file() {
+        return Err(cannot(&"it is no file: write the module to one first").into());
+    }
+    if found.len() > LARGEST {
+        let long = format!(
+            "it has {} bytes, and modules have at most {LARGEST}: divide the program",
+            found.len()
+        );
         return Err(cannot(&long).into());
     }
     Ok(std::fs::read(path).map_err(|error| cannot(&error))?)

@@ -145,6 +145,30 @@ fn differences(found: &str, expected: &str) -> Result<(), String> {
 mod tests {
     use super::*;
 
+    /// What engines are compared with has all directives, so that none is left out unnoticed.
+    #[test]
+    fn outcomes_are_about_all_directives() {
+        for (name, files, passed, inexpressible) in
+            [("memory64", 14, 1524, 82), ("multi-memory", 41, 912, 0)]
+        {
+            let suite = SUITES.iter().find(|suite| suite.name == name).unwrap();
+            assert_eq!(suite.files().len(), files, "{name}");
+            let lines =
+                MEMORY64_OUTCOMES.lines().filter(|line| line.starts_with(&format!("{name} ")));
+            let lines: Vec<_> = lines.filter_map(|line| line.split_once(": ")).collect();
+            assert_eq!(lines.len(), files, "{name}");
+            let count = |letter| {
+                lines.iter().flat_map(|(_, it)| it.chars()).filter(|it| *it == letter).count()
+            };
+            assert_eq!(['p', 'n', 'f', 'r'].map(count), [passed, inexpressible, 0, 0], "{name}");
+            // Each directive of each file, whatever became of it.
+            for (file, (_, letters)) in suite.files().iter().zip(&lines) {
+                let buffer = file.wast().unwrap();
+                assert_eq!(buffer.directives().unwrap().len(), letters.len(), "{}", file.name());
+            }
+        }
+    }
+
     #[test]
     fn directives_that_differ_are_named() {
         assert_eq!(differences("a b: ppn\n", "a b: ppn\n"), Ok(()));
