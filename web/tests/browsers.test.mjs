@@ -235,7 +235,8 @@ test("a tab that is closed while it downloads leaves what came to the one that w
   const source = { kind: "url", url: `${here.url}/model/slow/model.gguf?closed`, keep: true };
   const [first, second, third] = [await open(), await open(), await open()];
   await begin(first, source);
-  await until(first, "phases.download?.[0] > 20e6");
+  // Four pieces of 8 MiB are complete by then, and written down.
+  await until(first, "phases.download?.[0] > 60e6");
   await begin(second, source);
   await begin(third, source);
   await until(second, "phases.waiting");
@@ -245,7 +246,7 @@ test("a tab that is closed while it downloads leaves what came to the one that w
   const before = here.served.slow;
   await first.close();
   assert.equal(await end(second), "ready");
-  assert.ok(here.served.slow - before < 98e6, `${here.served.slow - before} bytes more`);
+  assert.ok(here.served.slow - before < 90e6, `${here.served.slow - before} bytes more`);
   await Promise.all([second.close(), third.close()]);
 });
 
