@@ -93,7 +93,7 @@ impl Server {
         Ok(Self { agent, url: url.to_owned(), object, stall: options.stall })
     }
 
-    /// What tells the file from all others, whoever asks for it.
+    /// What tells the file from all others: its address without a signature.
     pub(crate) fn place(&self) -> String {
         self.object.as_ref().map_or_else(|| self.url.clone(), Object::place)
     }
@@ -122,7 +122,7 @@ impl Server {
         match validator(headers) {
             Some(same) if same == meta.validator => {}
             Some(other) => return Err(self.changed(format!("{other} was {}", meta.validator))),
-            // Bytes of which version it has is not said.
+            // It does not say which version these bytes are of.
             None => {
                 let what =
                     format!("the server does not say any more that it has {}", meta.validator);

@@ -370,7 +370,7 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    /// None for bytes that nobody sends to this process.
+    /// None for bytes that no process sends to this one.
     fn read(message: &'a [u8], at: &At) -> Option<Self> {
         let Station { index, row_bytes, result_bytes, batch, head_is_first, .. } = at.station;
         let (header, rest) = message.split_first_chunk::<HEADER>()?;
