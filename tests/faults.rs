@@ -189,7 +189,8 @@ fn nothing_leaks_when_sessions_fail() {
         ] {
             // Of others the test itself has need.
             let file = if fault.starts_with(['o', 'r']) { "model.gguf" } else { "" };
-            let variables: [(&str, &OsStr); 5] = [
+            let variables: [(&str, &OsStr); 6] = [
+                ("RUST_BACKTRACE", "0".as_ref()),
                 ("POLYCHORD_TEST_ENGINE", engine.as_ref()),
                 ("POLYCHORD_CACHE", place::cache().as_os_str()),
                 ("LD_PRELOAD", shim.as_os_str()),

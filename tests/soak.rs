@@ -14,9 +14,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use polychord::api::{Engine, Limits};
+use polychord::api::{Engine, Limits, Policy};
 use polychord::model::gguf::GgmlType;
-use polychord::model::{Model, Placement, Policy, Ranks, Session, SessionOptions, Transformer};
+use polychord::model::{Model, Placement, Ranks, Session, SessionOptions, Transformer};
 
 use common::llama::{Llama, Shape};
 use common::{each_engine, open, test_name, transformer};

@@ -63,7 +63,7 @@ impl WasmerEngine {
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
         capabilities.reentrance = true;
-        let translator = Translator { compiler: compiler.execution(), isolated: None, cache: None };
+        let translator = Translator { compiler, isolated: None, cache: None };
         Ok(Self { capabilities: Arc::new(capabilities), engine, translator })
     }
 

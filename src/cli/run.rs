@@ -17,7 +17,7 @@ pub(crate) use args::{Args, GuestArgs};
 pub(crate) use ending::Ending;
 use ending::Status;
 #[cfg(target_os = "linux")]
-pub(crate) use isolate::{IsolatedArgs, run_confined};
+pub(crate) use isolate::IsolatedArgs;
 pub(crate) use outcome::Outcome;
 
 /// Runs a command to its end and passes its exit code on, or calls a function and prints its results.
@@ -27,6 +27,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         return told(isolate::run(args));
     }
     told(run_here(args))
+}
+
+/// Runs the guest for the process that has started this one, in a process that may do little else.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_confined(args: &IsolatedArgs) -> ExitCode {
+    told(isolate::confine(args).and_then(run_here))
 }
 
 /// What the shell is told.

@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use polychord_isolate::Confinement;
 
 /// In the memory of the process that has started the confined one.
-pub(crate) static SECRET: &[u8; 16] = b"what nobody sees";
+pub(crate) static SECRET: &[u8; 16] = b"what no one sees";
 
 /// A system call with up to six arguments.
 fn call(number: c_long, arguments: &[usize]) -> io::Result<c_long> {

@@ -159,7 +159,14 @@ impl Host {
                  file could be mapped. Load it before the call, by load_layer or add_layers"
             );
         } else {
-            tracing::debug!(layer, name, bytes, ?took, left_out, "layer copied in the middle of a call");
+            tracing::debug!(
+                layer,
+                name,
+                bytes,
+                ?took,
+                left_out,
+                "layer copied in the middle of a call"
+            );
         }
     }
 

@@ -9,7 +9,7 @@ use polychord::wasi::Access;
 
 use super::args::{Args, Directory};
 use super::ending::Status;
-use super::{guest, told};
+use super::guest;
 use crate::cli::Failure;
 use crate::cli::ctrl_c;
 use crate::cli::isolated::confinement;
@@ -66,12 +66,8 @@ fn passed_on(status: ExitStatus) -> ExitCode {
     Status::Trapped.into()
 }
 
-/// Runs the guest for the process that has started this one, which gives up all rights but those of its options.
-pub(crate) fn run_confined(args: &IsolatedArgs) -> ExitCode {
-    told(confine(args).and_then(|()| super::run_here(&args.run)))
-}
-
-fn confine(args: &IsolatedArgs) -> Result<(), Failure> {
+/// Gives up all rights but those that the options of the guest need, and returns these.
+pub(super) fn confine(args: &IsolatedArgs) -> Result<&Args, Failure> {
     let run = &args.run;
     let memory = run.with.memory.map_or(MEMORY, |size| size.as_u64());
     let mut confinement = confinement(args.found.as_deref())
@@ -86,7 +82,7 @@ fn confine(args: &IsolatedArgs) -> Result<(), Failure> {
         };
     }
     confinement.enter()?;
-    Ok(())
+    Ok(run)
 }
 
 impl IsolatedArgs {
