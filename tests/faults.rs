@@ -135,9 +135,13 @@ fn check(place: &Place, runs: &[Run], case: Case) -> Result<(&'static str, &'sta
         // The guest has seen an error of a file.
         Some(place::GUEST_FAILED) if run.scene.name == "command" => "refused",
         Some(1 | 2 | 125) => "refused",
+        // Its loader does not look whether a file could be mapped (docs/wasmedge.md).
+        None if run.engine == "wasmedge" && ended.stderr.contains("Fault::emitFault") => {
+            return Ok((*function, "ended by WasmEdge's assertion"));
+        }
         _ => return wrong("no error of its own"),
     };
-    if let Some(why) = unclear(&ended) {
+    if let Some(why) = unclear(&ended, run.scene.name == "isolated") {
         return wrong(why);
     }
     let left = place.left_over(run.scene);
@@ -151,8 +155,8 @@ fn check(place: &Place, runs: &[Run], case: Case) -> Result<(&'static str, &'sta
     Ok((*function, end))
 }
 
-/// Why an error is none that one can read.
-fn unclear(ended: &Ended) -> Option<&'static str> {
+/// Why an error is none that one can read. Of two processes, each says its own.
+fn unclear(ended: &Ended, are_two: bool) -> Option<&'static str> {
     // Engines give up in their own code, which is caught, and told as such; Rust says where, too.
     let is_engines = ended.stderr.contains("which is a defect of");
     if ended.stderr.contains("panicked") && !is_engines {
@@ -162,8 +166,10 @@ fn unclear(ended: &Ended) -> Option<&'static str> {
         return None;
     }
     let errors = ended.stderr.lines().filter(|line| line.starts_with("error: ")).count();
+    let lines = ended.stderr.trim_end().lines().count();
     match errors {
-        1 if is_engines || ended.stderr.trim_end().lines().count() == 1 => None,
+        1 if is_engines || lines == 1 => None,
+        2 if are_two && lines == 2 => None,
         _ => Some("not one paragraph"),
     }
 }
@@ -210,19 +216,19 @@ fn fail_again_and_again(engine: &Arc<dyn Engine>) {
         Transformer::new(engine).ok().filter(|it| it.prepare(&Placement::default()).is_ok())
     });
     let (mut failed, mut before) = (0, [0; 3]);
-    for round in 0..90 {
+    for round in 0..60 {
         let computed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             compute(&transformer, &path, round % 2 == 0)
         }));
         failed += u32::from(!matches!(computed, Ok(true)));
-        if round == 45 {
+        if round == 30 {
             before = held();
         }
     }
     let after = held();
     assert!(failed > 0, "nothing failed");
     println!(
-        "{failed} of 90 failed; descriptors, mappings, threads: {before:?} and then {after:?}"
+        "{failed} of 60 failed; descriptors, mappings, threads: {before:?} and then {after:?}"
     );
     // Allocators keep a few.
     assert!(
