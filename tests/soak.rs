@@ -180,10 +180,10 @@ fn is_flat(engine: &str, samples: &[Sample], is_long: bool) {
     let third = steady.len() / 3;
     let (first, last) = (&steady[..third], &steady[steady.len() - third..]);
     // Allocators take some time to have what they keep, so that few rounds say nothing of memory.
-    let most = |share| if is_long { share } else { 0.25 };
+    let most = |long, short| if is_long { long } else { short };
     let kinds: [Kind; 4] = [
-        ("memory", |it| it.memory, most(0.02)),
-        ("mappings", |it| it.mappings, most(0.02)),
+        ("memory", |it| it.memory, most(0.02, 0.25)),
+        ("mappings", |it| it.mappings, most(0.02, 0.05)),
         ("descriptors", |it| it.descriptors, 0.0),
         ("threads", |it| it.threads, 0.0),
     ];

@@ -26,7 +26,6 @@ use crate::module::WasmerModule;
 /// ```
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
-    engine: wasmer::Engine,
     translator: Translator,
 }
 
@@ -51,7 +50,8 @@ impl WasmerEngine {
     /// of WasmEdge run in this process, and [`Error::Compile`](polychord_runtime_api::Error::Compile)
     /// if the compiler is not compiled in.
     pub fn with_compiler(compiler: Compiler) -> Result<Self> {
-        let engine = compiler.engine()?;
+        // Refused here if it is not compiled in.
+        drop(compiler.engine()?);
         claim_signals(NAME, SignalUse::Shared)?;
         let mut capabilities = Capabilities::new(NAME, Self::VERSION, compiler.execution());
         // Wasmer 7.4 does not validate modules with 64-bit memories.
@@ -64,7 +64,7 @@ impl WasmerEngine {
         capabilities.threads = true;
         capabilities.reentrance = true;
         let translator = Translator { compiler, isolated: None, cache: None };
-        Ok(Self { capabilities: Arc::new(capabilities), engine, translator })
+        Ok(Self { capabilities: Arc::new(capabilities), translator })
     }
 
     /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
@@ -87,8 +87,9 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let translator = self.translator.clone();
-        Ok(Arc::new(WasmerModule::new(self.engine.clone(), translator, wasm, info)?))
+        // Each module has an engine of Wasmer's own, which keeps all code that was ever loaded by it.
+        let (engine, translator) = (self.translator.compiler.engine()?, self.translator.clone());
+        Ok(Arc::new(WasmerModule::new(engine, translator, wasm, info)?))
     }
 }
 

@@ -116,7 +116,7 @@ fn a_function_of_ten_megabytes_and_a_million_locals_are_refused() {
     // Ten million bytes of a body, written as bytes: text of that size is slow to read.
     let module = |locals: &[u8], code: &[u8]| {
         let number = |value: usize| {
-            let bits = move |part| u8::try_from(value >> (7 * part) & 0x7f).unwrap();
+            let bits = move |part: usize| u8::try_from(value >> (7 * part) & 0x7f).unwrap();
             (0..5).map(move |part| bits(part) | if part < 4 { 0x80 } else { 0 })
         };
         let body: Vec<u8> = [locals, code, &[0x0b]].concat();
