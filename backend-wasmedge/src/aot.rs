@@ -6,6 +6,7 @@
 mod compiler;
 mod failure;
 mod image;
+mod private;
 
 use std::env::consts::DLL_EXTENSION;
 use std::fs;
@@ -20,6 +21,7 @@ use crate::{NAME, VERSION};
 pub use compiler::run_compiler;
 use compiler::{OUTPUT, compile_here, compile_there};
 use failure::{failed, no_folder, not_opened, refused};
+use private::{Private, remove_abandoned};
 
 /// Compiled guests in a folder.
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl Cache {
 
     /// Compiles into a folder of its own, whose path the compiler wants.
     fn compile(&self, wasm: &[u8]) -> Result<Vec<u8>> {
+        remove_abandoned(self.kept.path());
         let part = self.private_folder()?;
         match &self.compiler {
             None => compile_here(wasm, part.path())?,
@@ -83,8 +86,8 @@ impl Cache {
 
     /// A new folder in this one, with mode 0700, that is removed when it is dropped. No other
     /// user can replace anything on its path, which leads through folders that were checked.
-    fn private_folder(&self) -> Result<tempfile::TempDir> {
-        let part = tempfile::Builder::new().prefix("part-").tempdir_in(self.kept.path());
-        part.map_err(|e| failed("write to", self.kept.path(), &e))
+    fn private_folder(&self) -> Result<Private> {
+        let made = Private::new(self.kept.path());
+        made.map_err(|e| failed("write to", self.kept.path(), &e))
     }
 }

@@ -5,14 +5,13 @@ use polychord_runtime_api::spi::CompilerCommand;
 use polychord_runtime_api::{Error, Result};
 use wasmer::sys::CpuFeature;
 
-use crate::config::features;
+use crate::config::{Compiler, features};
 use crate::{NAME, error};
 
 /// How modules become code.
 #[derive(Clone, Debug)]
 pub(crate) struct Translator {
-    /// The compiler's name.
-    pub(crate) compiler: &'static str,
+    pub(crate) compiler: Compiler,
     /// Whether code is for any processor of this architecture, and not for this one.
     pub(crate) portable: bool,
     /// The program that compiles; none if this process does.
@@ -22,16 +21,22 @@ pub(crate) struct Translator {
 }
 
 impl Translator {
+    /// An engine of Wasmer's that compiles in this way.
+    pub(crate) fn engine(&self) -> Result<wasmer::Engine> {
+        self.compiler.engine(self.portable)
+    }
+
     /// A module's code: from the cache if it is there, or compiled.
     pub(crate) fn code(&self, engine: &wasmer::Engine, wasm: &[u8]) -> Result<wasmer::Module> {
-        let isolated = |command: &CompilerCommand| command.run(NAME, &[self.compiler.into()], wasm);
-        match (&self.cache, &self.isolated) {
-            (Some(cache), isolates) => {
-                let compile = || isolates.as_ref().map_or_else(|| compile(engine, wasm), isolated);
-                cache.load(&self.key(engine, wasm), compile, |code| load(engine, code))
-            }
-            (None, Some(command)) => load(engine, &isolated(command)?),
-            (None, None) => wasmer::Module::new(engine, wasm).map_err(|e| error::compile(&e)),
+        let compile = || match &self.isolated {
+            Some(command) => command.run(NAME, &[self.compiler.execution().into()], wasm),
+            // By an engine of its own: one that panics while it compiles, where the system refuses it threads, say,
+            // locks itself for good.
+            None => compile(&self.engine()?, wasm),
+        };
+        match &self.cache {
+            Some(cache) => cache.load(&self.key(engine, wasm), compile, |code| load(engine, code)),
+            None => load(engine, &compile()?),
         }
     }
 
@@ -41,7 +46,7 @@ impl Translator {
         let processor = if self.portable { " portable" } else { "" };
         let settings = format!(
             "{} {id} {:?} {:?}{processor}",
-            self.compiler,
+            self.compiler.execution(),
             features(),
             CpuFeature::for_host()
         );

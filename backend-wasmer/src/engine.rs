@@ -26,7 +26,6 @@ use crate::module::WasmerModule;
 /// ```
 pub struct WasmerEngine {
     capabilities: Arc<Capabilities>,
-    engine: wasmer::Engine,
     translator: Translator,
 }
 
@@ -74,7 +73,8 @@ impl WasmerEngine {
     }
 
     fn made(compiler: Compiler, portable: bool) -> Result<Self> {
-        let engine = compiler.engine(portable)?;
+        // Refused here if it is not compiled in.
+        drop(compiler.engine(portable)?);
         claim_signals(NAME, SignalUse::Shared)?;
         let mut capabilities = Capabilities::new(NAME, Self::VERSION, compiler.execution());
         // Wasmer 7.4 does not validate modules with 64-bit memories.
@@ -86,9 +86,8 @@ impl WasmerEngine {
         capabilities.stack_overflow_trap = true;
         capabilities.threads = true;
         capabilities.reentrance = true;
-        let compiler = compiler.execution();
         let translator = Translator { compiler, portable, isolated: None, cache: None };
-        Ok(Self { capabilities: Arc::new(capabilities), engine, translator })
+        Ok(Self { capabilities: Arc::new(capabilities), translator })
     }
 
     /// Compiles each module in a process of its own, by [`run_compiler`](crate::run_compiler).
@@ -111,8 +110,9 @@ impl Engine for WasmerEngine {
     }
 
     fn translate(&self, wasm: &[u8], info: Arc<ModuleInfo>) -> Result<Arc<dyn Module>> {
-        let translator = self.translator.clone();
-        Ok(Arc::new(WasmerModule::new(self.engine.clone(), translator, wasm, info)?))
+        // Each module has an engine of Wasmer's own, which keeps all code that was ever loaded by it.
+        let (engine, translator) = (self.translator.engine()?, self.translator.clone());
+        Ok(Arc::new(WasmerModule::new(engine, translator, wasm, info)?))
     }
 }
 

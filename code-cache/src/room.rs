@@ -6,7 +6,8 @@ use polychord_folders::{Folder, FoundFile};
 
 use crate::key::SUFFIX;
 
-/// A file that is still being written is younger; one that is older was left by a process that ended.
+/// A file that is still being written is younger; one that is older was left by a process that ended, also where
+/// locks do not tell.
 const ABANDONED: Duration = Duration::from_secs(3600);
 
 /// Removes files until those that are left have at most `most` bytes; never the one that was just
@@ -20,7 +21,8 @@ pub(crate) fn make(folder: &Folder, most: u64, newest: &str) {
     let now = SystemTime::now();
     let is_abandoned = |file: &FoundFile| {
         let age = now.duration_since(file.modified).unwrap_or_default();
-        !file.name.ends_with(SUFFIX) && file.name.starts_with(".part-") && age > ABANDONED
+        let is_old = file.name.starts_with(".part-") && age > ABANDONED;
+        !file.name.ends_with(SUFFIX) && (is_old || folder.is_abandoned(file))
     };
     let (abandoned, kept): (Vec<_>, Vec<_>) = found.into_iter().partition(is_abandoned);
     for file in &abandoned {

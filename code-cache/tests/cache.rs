@@ -143,3 +143,23 @@ fn what_a_killed_process_left_is_removed() {
     cache.keep(&key("a"), b"code").unwrap();
     assert_eq!([old, new, other].map(|file| file.exists()), [false, true, true]);
 }
+
+/// A writer holds a lock on its file until it ends.
+#[test]
+#[cfg(unix)]
+fn what_no_process_writes_any_more_is_removed_soon() {
+    let dir = TempDir::new().unwrap();
+    let cache = cache(&dir);
+    let [left, written] = [".part-1-2-3", ".part-4-5-6"].map(|it| cache.path().join(it));
+    for file in [&left, &written] {
+        fs::write(file, b"half of it").unwrap();
+        age(file, 60);
+    }
+    let writer = fs::File::open(&written).unwrap();
+    writer.lock().unwrap();
+    cache.keep(&key("a"), b"code").unwrap();
+    assert_eq!([&left, &written].map(|file| file.exists()), [false, true]);
+    drop(writer);
+    cache.keep(&key("b"), b"code").unwrap();
+    assert!(!written.exists());
+}

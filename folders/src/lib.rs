@@ -109,6 +109,18 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error 
     move |source| Error::Io { action, path, source }
 }
 
+/// How names of files begin that are renamed later.
+const TEMPORARY: &str = ".part-";
+
+/// How long a file may be there before it is locked.
+#[cfg(unix)]
+const BEGINNING: std::time::Duration = std::time::Duration::from_secs(10);
+
+#[cfg(unix)]
+fn is_temporary(name: &str) -> bool {
+    name.starts_with(TEMPORARY)
+}
+
 /// Name for a file that is renamed later; no other process or thread uses it, but others may
 /// have taken it, so the file is created anew or not at all.
 fn temporary_name() -> String {
@@ -118,5 +130,5 @@ fn temporary_name() -> String {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let nanos = time.map_or(0, |time| time.subsec_nanos());
-    format!(".part-{}-{number}-{nanos:08x}", std::process::id())
+    format!("{TEMPORARY}{}-{number}-{nanos:08x}", std::process::id())
 }

@@ -203,6 +203,8 @@ impl Folder {
     /// [`Error::Io`] if the system refuses.
     pub fn replace(&self, name: &str, parts: &[&[u8]], mode: u32) -> Result<()> {
         let (temporary, mut file) = self.create_temporary(mode)?;
+        // Held while this process lives; a file system without locks does without.
+        _ = file.try_lock();
         let written = parts.iter().try_for_each(|part| file.write_all(part));
         let done =
             written.and_then(|()| Ok(rustix::fs::renameat(&self.fd, &*temporary, &self.fd, name)?));
@@ -210,6 +212,15 @@ impl Folder {
             _ = self.remove_file(&temporary);
             failed("write", &self.path.join(name))(error)
         })
+    }
+
+    /// Whether [`replace`](Self::replace) has begun this file and its process ended before it was renamed. False
+    /// where that is not known: without locks, and for files of the last seconds.
+    pub fn is_abandoned(&self, file: &FoundFile) -> bool {
+        let age = SystemTime::now().duration_since(file.modified).unwrap_or_default();
+        crate::is_temporary(&file.name)
+            && age > crate::BEGINNING
+            && matches!(self.open_file(&file.name), Ok(Some(found)) if found.try_lock().is_ok())
     }
 
     fn create_temporary(&self, mode: u32) -> Result<(String, File)> {

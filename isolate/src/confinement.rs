@@ -8,7 +8,7 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible as _, Ruleset,
     RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus, Scope, path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
 
 use crate::calls::{allow_computing_only, refused};
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub struct Confinement {
     readable: Vec<PathBuf>,
     writable: Vec<PathBuf>,
     memory_bytes: Option<u64>,
+    ends_with_parent: bool,
 }
 
 /// How much of a [`Confinement`] this kernel holds.
@@ -94,6 +95,13 @@ impl Confinement {
         self
     }
 
+    /// Kills the process when the thread that has started it ends, which is that of a whole program where it is
+    /// the first one.
+    pub fn ends_with_parent(mut self) -> Self {
+        self.ends_with_parent = true;
+        self
+    }
+
     /// Gives everything else up, for good, for this process and what it starts.
     ///
     /// # Errors
@@ -108,6 +116,9 @@ impl Confinement {
         let threads = fs::read_dir("/proc/self/task").map_err(refused)?.count();
         if threads != 1 {
             return Err(Error::Threads { count: threads });
+        }
+        if self.ends_with_parent {
+            set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused)?;
         }
         self.limit()?;
         let confined = self.restrict_files()?;

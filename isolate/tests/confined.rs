@@ -2,6 +2,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+#[path = "confined/escape.rs"]
+mod escape;
+
 use std::env;
 use std::fs;
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -24,6 +27,8 @@ const CASES: &[(&str, Case)] = &[
     ("other_threads", other_threads),
     ("a_path_that_is_not_there", missing),
     ("twice", twice),
+    ("an_escape", escape::escape),
+    ("calls_of_another_architecture", escape::other_architecture),
 ];
 
 fn main() -> ExitCode {
@@ -48,11 +53,12 @@ fn main() -> ExitCode {
         let status = Command::new(env::current_exe().unwrap())
             .env("CONFINED_CASE", name)
             .env("CONFINED_FOLDER", folder.path())
+            .env("CONFINED_SECRET", format!("{:p}", escape::SECRET))
             .stdin(Stdio::null())
             .status()
             .unwrap();
         println!("{name}: {status}");
-        failed += i32::from(!status.success());
+        failed += i32::from(!escape::is_expected(name, status));
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

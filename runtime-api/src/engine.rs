@@ -10,7 +10,7 @@ use crate::host::Host;
 use crate::imports::{ExportType, ImportType, resolve};
 use crate::instantiation::Instantiation;
 use crate::limits::Limits;
-use crate::live::LiveGuest;
+use crate::live::{LiveGuest, PANICKED};
 use crate::memory::view::View;
 use crate::module::ModuleInfo;
 use crate::module_limits::ModuleLimits;
@@ -189,7 +189,11 @@ impl Module for Compiled {
         let imports = lowering::items(view, resolve::resolve(&host, imports)?);
         let module = view.module().unwrap_or(info);
         let start = Start::new(host, module.clone(), imports);
-        let started = stack::with_room(|| self.module.start(start));
+        let start = || stack::with_room(|| self.module.start(start));
+        let started = catch_unwind(AssertUnwindSafe(start)).unwrap_or_else(|_| {
+            let (engine, reason) = (capabilities.engine, PANICKED.to_owned());
+            Err(Error::Instantiate { engine, reason })
+        });
         let started = started.map_err(|error| address_space::explain(error, module))?;
         let (host, mut instance) = started.into_parts();
         view.limit(&mut instance, host.memory_limit())?;

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 pub(crate) use self::layers::CallState;
 use crate::capability::Capabilities;
+use crate::events::Events;
 use crate::interrupt::Switch;
 use crate::layers::layer::Layers;
 use crate::limits::Limits;
@@ -57,6 +58,8 @@ pub struct Host {
     /// How the memories that the module declares are found in those of the engine.
     view: View,
     counters: Counters,
+    /// What the guest may still put into a log.
+    events: Events,
     /// Set if the guest computes together with others.
     rank: OnceLock<Rank>,
     /// Set if a running call can be stopped.
@@ -112,6 +115,7 @@ impl Host {
             limits,
             view,
             counters: Counters::default(),
+            events: Events::default(),
             rank: OnceLock::new(),
             switch: OnceLock::new(),
             depth: AtomicU32::new(0),
@@ -203,7 +207,11 @@ impl Host {
     /// Counts and remembers a refusal.
     pub(crate) fn refuse(&self, error: Error) -> Arc<Error> {
         self.counters.error();
-        tracing::debug!(engine = self.capabilities.engine, %error, "refused");
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(left_out) = self.events.admit()
+        {
+            tracing::debug!(engine = self.capabilities.engine, %error, left_out, "refused");
+        }
         let error = Arc::new(error);
         self.state().last_refusal = Some(error.clone());
         error

@@ -111,6 +111,7 @@ mod address_space;
 mod capability;
 mod engine;
 mod error;
+mod events;
 mod host;
 #[cfg(test)]
 mod idle;

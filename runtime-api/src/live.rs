@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use polychord_abi::PAGE;
@@ -30,11 +31,17 @@ pub(crate) struct LiveGuest<I: Instance + ?Sized = dyn Instance + Send> {
     /// The user's state, while the guest does not run.
     state: Option<UserState>,
     instance: Box<I>,
+    /// Whether the engine has panicked in a call: what it has left is not known, and no further call is made.
+    is_broken: bool,
 }
+
+/// What is said of an engine that panics.
+pub(crate) const PANICKED: &str = "the engine panicked, which is a defect of it, or the system refused it memory: give \
+                        the process more memory, mappings and address space, or try another engine";
 
 impl<I: Instance + ?Sized> LiveGuest<I> {
     pub(crate) const fn new(host: Arc<Host>, instance: Box<I>, state: Option<UserState>) -> Self {
-        Self { host, state, instance }
+        Self { host, state, instance, is_broken: false }
     }
 
     /// Runs the module's start function, which was exported by this name for that.
@@ -57,7 +64,12 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
     /// Calls a function that the module has.
     fn run(&mut self, export: &str, args: &[Value], results: &mut [Value]) -> Result<()> {
         let _span = tracing::trace_span!("call", export).entered();
-        let Self { host, instance, state } = self;
+        let Self { host, instance, state, is_broken } = self;
+        let engine = host.capabilities().engine;
+        if *is_broken {
+            let reason = "the engine has panicked in a call before: start the guest anew";
+            return Err(Error::call(engine, export, None, reason));
+        }
         let rank = host.rank();
         if let Some(rank) = rank {
             rank.begin_call(host.limits().call_time);
@@ -69,7 +81,12 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         if let Some(state) = state.take() {
             host.give_state(state);
         }
-        let done = stack::with_room(|| instance.invoke(export, args, results));
+        // Engines panic where the system refuses them memory for a stack, say: that is an error of the call.
+        let invoke = || stack::with_room(|| instance.invoke(export, args, results));
+        let done = catch_unwind(AssertUnwindSafe(invoke)).unwrap_or_else(|_| {
+            *is_broken = true;
+            Err(Error::call(engine, export, None, PANICKED))
+        });
         if has_state {
             *state = host.take_state();
         }
@@ -77,7 +94,7 @@ impl<I: Instance + ?Sized> LiveGuest<I> {
         // What was lost explains whatever followed from it.
         let done = host.counted(host.after_use()).and(done);
         match rank {
-            Some(rank) => rank.end_call(host.capabilities().engine, export, done),
+            Some(rank) => rank.end_call(engine, export, done),
             None => done,
         }
     }

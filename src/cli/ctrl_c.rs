@@ -9,12 +9,18 @@ pub(crate) const INTERRUPTED: u8 = 130;
 /// this program ends, as it does without this.
 #[cfg(unix)]
 pub(crate) fn stops(mut stop: impl FnMut() -> bool + Send + 'static) -> Result<(), Failure> {
+    use std::io::Read as _;
+
     use signal_hook::consts::SIGINT;
+    use signal_hook::low_level::pipe;
 
     let cannot = |error| format!("cannot wait for Ctrl-C: {error}");
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT]).map_err(cannot)?;
+    // Not a socket, as an iterator over signals has it: a process that may only compute makes none.
+    let (mut asked, ask) = std::io::pipe().map_err(cannot)?;
+    pipe::register(SIGINT, ask).map_err(cannot)?;
     let wait = move || {
-        for _ in signals.forever() {
+        let mut once = [0];
+        while asked.read_exact(&mut once).is_ok() {
             if !stop() {
                 std::process::exit(INTERRUPTED.into());
             }

@@ -11,7 +11,7 @@ use polychord::model::chat::{self, ChatTemplate};
 use polychord::model::config::Config;
 use polychord::model::gguf::{Gguf, TensorInfo, Value};
 use polychord::model::tokenizer::Tokenizer;
-use polychord::model::{Model, Placement, SessionOptions, header_of, open_source};
+use polychord::model::{Error, Model, Placement, SessionOptions, header_of, open_source};
 
 use super::engine::EngineArgs;
 use super::model::FindArgs;
@@ -45,7 +45,11 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     // Opened once, so that all of this is about one file.
     let source = open_source(&path)?;
     let gguf = header_of(&source)?;
-    let model = Model::from_source(&path, source);
+    let model = match Model::from_source(&path, source) {
+        // A file that cannot be read now is no model that cannot be run.
+        Err(error @ Error::Gguf { .. }) => return Err(error.into()),
+        model => model,
+    };
     let mut out = Plain::new(std::io::stdout().lock());
     writeln!(
         out,

@@ -130,7 +130,7 @@ impl IsolatedArgs {
 
 /// Computes for the process that has started this one.
 pub(crate) fn run(args: &IsolatedArgs) -> Result<(), Failure> {
-    let mut confinement = confinement(&args.model).memory_bytes(args.memory.as_u64());
+    let mut confinement = confinement(Some(&args.model)).memory_bytes(args.memory.as_u64());
     if let Some(plan) = &args.plan {
         confinement = confinement.readable(plan);
     }
@@ -140,11 +140,14 @@ pub(crate) fn run(args: &IsolatedArgs) -> Result<(), Failure> {
     })?)
 }
 
-/// Computing, and reading a file and compiled code: the code cache was filled before.
-pub(crate) fn confinement(file: &Path) -> Confinement {
-    // The parts of a model that is split are beside its first one.
-    let parts = file.to_string_lossy().contains("-of-").then(|| file.parent()).flatten();
-    let confinement = Confinement::new().readable(parts.unwrap_or(file));
+/// Computing, and reading a model and compiled code: the code cache was filled before.
+pub(crate) fn confinement(model: Option<&Path>) -> Confinement {
+    let mut confinement = Confinement::new();
+    if let Some(file) = model {
+        // The parts of a model that is split are beside its first one.
+        let parts = file.to_string_lossy().contains("-of-").then(|| file.parent()).flatten();
+        confinement = confinement.readable(parts.unwrap_or(file));
+    }
     match CodeCache::default_folder().filter(|folder| folder.exists()) {
         Some(folder) => confinement.readable(folder),
         None => confinement,

@@ -86,6 +86,10 @@ enum Command {
     #[cfg(target_os = "linux")]
     #[command(hide = true)]
     IsolatedSession(Box<isolated::IsolatedArgs>),
+    /// The process of `run --isolate`
+    #[cfg(target_os = "linux")]
+    #[command(hide = true)]
+    IsolatedRun(Box<run::IsolatedArgs>),
 }
 
 /// Parses the command line and runs the command.
@@ -112,6 +116,8 @@ pub(crate) fn run() -> ExitCode {
         Command::CompileGuest(args) => engine::compile(&args),
         #[cfg(target_os = "linux")]
         Command::IsolatedSession(args) => isolated::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::IsolatedRun(args) => return run::run_confined(&args.settled()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,8 @@ mod args;
 mod ending;
 mod guest;
 mod invoke;
+#[cfg(target_os = "linux")]
+mod isolate;
 mod outcome;
 mod weights;
 
@@ -14,11 +16,28 @@ use super::{Failure, terminal};
 pub(crate) use args::{Args, GuestArgs};
 pub(crate) use ending::Ending;
 use ending::Status;
+#[cfg(target_os = "linux")]
+pub(crate) use isolate::IsolatedArgs;
 pub(crate) use outcome::Outcome;
 
 /// Runs a command to its end and passes its exit code on, or calls a function and prints its results.
 pub(crate) fn run(args: &Args) -> ExitCode {
-    match try_run(args) {
+    #[cfg(target_os = "linux")]
+    if args.isolate {
+        return told(isolate::run(args));
+    }
+    told(run_here(args))
+}
+
+/// Runs the guest for the process that has started this one, in a process that may do little else.
+#[cfg(target_os = "linux")]
+pub(crate) fn run_confined(args: &IsolatedArgs) -> ExitCode {
+    told(isolate::confine(args).and_then(run_here))
+}
+
+/// What the shell is told.
+fn told(result: Result<ExitCode, Failure>) -> ExitCode {
+    match result {
         Ok(code) => code,
         Err(failure) => match failure.report() {
             code if failure.is_usage() => code,
@@ -27,11 +46,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
 }
 
-fn try_run(args: &Args) -> Result<ExitCode, Failure> {
-    // What cannot be looked at is an error when it is read.
-    let bytes = std::fs::metadata(&args.guest).map_or(0, |file| file.len());
-    let engine = args.engine.open_for(args.with.author(), bytes)?;
-    let outcome = guest::run(args, &engine)?;
+fn run_here(args: &Args) -> Result<ExitCode, Failure> {
+    let outcome = guest::run(args, &args.open_engine()?)?;
     if args.json {
         let json = terminal::json(&serde_json::to_string_pretty(&outcome)?);
         writeln!(std::io::stdout(), "{json}")?;

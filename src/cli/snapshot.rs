@@ -50,7 +50,8 @@ pub(crate) fn replace<T>(
     name.push(".partial");
     let partial = path.with_file_name(name);
     let mut file = BufWriter::with_capacity(128 << 10, File::create(&partial).map_err(wrong)?);
-    let written = write(&mut file).and_then(|value| {
+    let named = |failure: Failure| wrong(std::io::Error::other(failure.message())).into();
+    let written = write(&mut file).map_err(named).and_then(|value| {
         file.flush().map_err(wrong)?;
         std::fs::rename(&partial, path).map_err(wrong)?;
         Ok(value)

@@ -3,10 +3,10 @@
 use std::fs;
 
 use polychord_runtime_api::Result;
-use tempfile::TempDir;
 use wasmedge_sdk::Module;
 
 use super::failure::failed;
+use super::private::Private;
 use crate::config::{MAX_PAGES64, Mode, runtime_config};
 use crate::error;
 
@@ -15,7 +15,7 @@ use crate::error;
 /// path), from a file in a new folder that `private_folder` makes for the user alone.
 pub(super) fn load(
     code: &[u8],
-    private_folder: impl FnOnce() -> Result<TempDir>,
+    private_folder: impl FnOnce() -> Result<Private>,
 ) -> Result<Module> {
     match memory::load(code) {
         Ok(module) => return Ok(module),

@@ -135,9 +135,10 @@ impl Host {
         let took = start.elapsed();
         self.counters.load(bytes, mapped, took);
         memories.count_load(memory, took);
-        tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
         if when == CallState::Running {
             self.copied_in_call(&layer.spec, took);
+        } else {
+            tracing::debug!(layer = id.0, bytes, ?method, ?took, "layer loaded");
         }
         Ok(LoadedLayer { address, bytes, method, took, reason })
     }
@@ -146,17 +147,26 @@ impl Host {
     fn copied_in_call(&self, spec: &LayerSpec, took: Duration) {
         self.counters.copied_in_call();
         let (layer, name, bytes) = (spec.id.0, &spec.name, spec.bytes);
+        let Some(left_out) = self.events.admit() else { return };
         if spec.source.is_mapped() && self.capabilities.mapping {
             tracing::warn!(
                 layer,
                 name,
                 bytes,
                 ?took,
+                left_out,
                 "a running guest asked for a layer that was not loaded: it was copied, though its \
                  file could be mapped. Load it before the call, by load_layer or add_layers"
             );
         } else {
-            tracing::debug!(layer, name, bytes, ?took, "layer copied in the middle of a call");
+            tracing::debug!(
+                layer,
+                name,
+                bytes,
+                ?took,
+                left_out,
+                "layer copied in the middle of a call"
+            );
         }
     }
 
@@ -223,7 +233,11 @@ impl Host {
         layer.loaded = None;
         layer.watches.clear();
         self.counters.release();
-        tracing::debug!(layer = id.0, "layer released");
+        if tracing::enabled!(tracing::Level::DEBUG)
+            && let Some(left_out) = self.events.admit()
+        {
+            tracing::debug!(layer = id.0, left_out, "layer released");
+        }
         Ok(())
     }
 

@@ -1,13 +1,15 @@
 //! The arguments of `polychord run`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use polychord::api::Limits;
+use polychord::api::{Engine, Limits};
 use polychord::hub::ModelRef;
 use polychord::wasi::Access;
 
+use crate::cli::Failure;
 use crate::cli::engine::{Author, EngineArgs};
 
 #[derive(Debug, clap::Args)]
@@ -32,9 +34,25 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(super) model: Option<ModelRef>,
 
+    /// Run the guest in a process of its own, which opens no file but the guest, the model, compiled code and the
+    /// directories of --dir, has no network and starts no programs: a guest that breaks out of its engine finds
+    /// nothing there, and an engine that crashes is an error. Linux with Landlock
+    #[cfg(target_os = "linux")]
+    #[arg(long)]
+    pub(super) isolate: bool,
+
     /// Print one JSON object at the end: output, exit code, hash of the guest's memory
     #[arg(long)]
     pub(super) json: bool,
+}
+
+impl Args {
+    /// The engine for this guest.
+    pub(super) fn open_engine(&self) -> Result<Arc<dyn Engine>, Failure> {
+        // What cannot be looked at is an error when it is read.
+        let bytes = std::fs::metadata(&self.guest).map_or(0, |file| file.len());
+        self.engine.open_for(self.with.author(), bytes)
+    }
 }
 
 /// What a guest is given, and how much it may use.

@@ -23,13 +23,7 @@ const MILLENNIUM: Duration = Duration::from_secs(946_684_800);
 
 /// Runs a guest to its end.
 pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Failure> {
-    let wasm = read(&args.guest)?;
-    let limits = match args.with.author() {
-        Author::Trusted => ModuleLimits::trusted(),
-        Author::Unknown => ModuleLimits::default(),
-    };
-    let (module, interruptible) = compile(&**engine, &wasm, limits, args)?;
-    drop(wasm);
+    let (module, interruptible) = compile(args, engine)?;
     let call = Call::choose(&*module, args)?;
     let mut imports = Imports::new();
     wasi::add_to_imports::<Wasi>(&mut imports)?;
@@ -67,12 +61,15 @@ pub(super) fn run(args: &Args, engine: &Arc<dyn Engine>) -> Result<Outcome, Fail
 
 /// Compiles the code of a guest that Ctrl-C stops. An engine that cannot compile that, which is larger, may
 /// do with less: Ctrl-C ends the whole program then.
-fn compile(
-    engine: &dyn Engine,
-    wasm: &[u8],
-    limits: ModuleLimits,
+pub(super) fn compile(
     args: &Args,
+    engine: &Arc<dyn Engine>,
 ) -> Result<(Arc<dyn Module>, bool), Failure> {
+    let wasm = &read(&args.guest)?;
+    let limits = match args.with.author() {
+        Author::Trusted => ModuleLimits::trusted(),
+        Author::Unknown => ModuleLimits::default(),
+    };
     let can_stop = engine.capabilities().time_limit;
     if can_stop {
         match engine.compile_within(wasm, &limits.clone().only_stoppable()) {

@@ -2,7 +2,7 @@
 
 use polychord::api::{Runtime, Source, SourceRange};
 use polychord::hub::{Hub, ModelRef};
-use polychord::model::{Model, header_of, open_source, open_source_mapped};
+use polychord::model::{Error, Model, header_of, open_source, open_source_mapped};
 
 use crate::cli::Failure;
 use crate::cli::progress::TerminalBar;
@@ -14,6 +14,7 @@ pub(super) fn add(guest: &mut dyn Runtime, model: &ModelRef) -> Result<(), Failu
     // What our own guest cannot compute may still be what this one can: a layer for each tensor.
     let layers = match Model::from_source(&path, source.clone()) {
         Ok(model) => model.layers().to_vec(),
+        Err(error @ Error::Gguf { .. }) => return Err(error.into()),
         Err(_) => tensors(&source)?,
     };
     guest.add_layers(&source, layers)?;

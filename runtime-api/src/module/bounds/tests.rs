@@ -109,3 +109,39 @@ fn definitions_are_counted_before_they_are_read() {
     assert_eq!(bytes, Some(("bytes", None)));
     assert_eq!(refused_within(&branches(100, 900), &ModuleLimits::trusted()), None);
 }
+
+/// Small or large files that say much at once.
+#[test]
+fn a_function_of_ten_megabytes_and_a_million_locals_are_refused() {
+    // Ten million bytes of a body, written as bytes: text of that size is slow to read.
+    let module = |locals: &[u8], code: &[u8]| {
+        let number = |value: usize| {
+            let bits = move |part: usize| u8::try_from(value >> (7 * part) & 0x7f).unwrap();
+            (0..5).map(move |part| bits(part) | if part < 4 { 0x80 } else { 0 })
+        };
+        let body: Vec<u8> = [locals, code, &[0x0b]].concat();
+        let code: Vec<u8> = [1].into_iter().chain(number(body.len())).chain(body).collect();
+        let mut wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
+        wasm.extend(number(code.len()));
+        wasm.extend(code);
+        wasm
+    };
+    let refused = |wasm: &[u8]| {
+        let start = Instant::now();
+        let found = match validate(wasm, FEATURES, &ModuleLimits::default()) {
+            Ok(_) => None,
+            Err(Error::TooComplex { what, .. }) => Some(what),
+            Err(error) => panic!("{error}"),
+        };
+        assert!(start.elapsed() < Duration::from_secs(20), "took {:?}", start.elapsed());
+        found
+    };
+    assert_eq!(refused(&module(&[0], &[0x01; 1_000])), None);
+    assert_eq!(refused(&module(&[0], &[0x01; 10_000_000])), Some(EFFORT));
+    // `i32.const 1; drop`
+    assert_eq!(refused(&module(&[0], &[0x41, 1, 0x1a].repeat(3_400_000))), Some(EFFORT));
+    // One group of 1,000,000 locals takes six bytes.
+    assert_eq!(refused(&module(&[1, 0xc0, 0x84, 0x3d, 0x7f], &[])), Some("locals"));
+    // And so do 4,294,967,295 of them.
+    assert_eq!(refused(&module(&[1, 0xff, 0xff, 0xff, 0xff, 0x0f, 0x7f], &[])), Some("locals"));
+}
