@@ -253,3 +253,62 @@ fn each_copy_of_straight_code_is_entered_and_does_the_same() {
         assert!(entered.iter().all(|(_, count)| *count >= 20), "{name}: {counts:?}");
     }
 }
+
+/// Loads that are done at the head of an iteration trap where they stand: after what is stored before them,
+/// and not at all where a branch leaves them out.
+#[test]
+fn loads_ahead_trap_no_earlier_than_they_did() {
+    let loads: String = (0..8)
+        .map(|at| {
+            format!(
+                "(local.set $x (i64.xor (local.get $x) (i64.load offset={} (local.get $p))))",
+                at * 8
+            )
+        })
+        .collect();
+    let function = |name: &str, loads: &str| {
+        format!(
+            "(func (export \"{name}\") (param $p i64) (param $turns i64) (result i64)
+                (local $x i64) (local $q i64)
+                (loop
+                    (local.set $x (i64.add (local.get $x) (i64.const 0x0102030405)))
+                    (i64.store (local.get $q) (local.get $x))
+                    {loads}
+                    (i64.store offset=8 (local.get $q) (local.get $x))
+                    (local.set $p (i64.add (local.get $p) (i64.const 24)))
+                    (local.set $q (i64.add (local.get $q) (i64.const 32)))
+                    (br_if 0 (i64.ne (i64.const 0)
+                        (local.tee $turns (i64.sub (local.get $turns) (i64.const 1))))))
+                (local.get $x))"
+        )
+    };
+    let branch = format!("(if (i64.lt_u (local.get $p) (i64.const 196514)) (then {loads}))");
+    let text = format!(
+        "(module (memory (export \"memory\") i64 3 8) {} {})",
+        function("always", &loads),
+        function("branch", &branch)
+    );
+    let wasm = wat::parse_str(text).unwrap();
+    let options = Options::default().max_memory(8 * PAGE).segment_pages(2);
+    let lowered = lower(&wasm, &options).unwrap();
+    assert_eq!(lowered.report.loops, 2, "{:?}", lowered.report);
+    let engines = [engine(true, 2 * PAGE), engine(false, 2 * PAGE)];
+    for (function, name) in [(0, "always"), (1, "branch")] {
+        let (instrumented, places) = counted(&lowered.wasm, function).unwrap();
+        let mut native = Guest::start(&engines[0], &wasm).unwrap();
+        let mut guest = Guest::start(&engines[1], &instrumented).unwrap();
+        // Far from the end; then towards the end of the memory, in the middle of the second segment.
+        let end = 3 * PAGE;
+        for p in [2 * PAGE, 2 * PAGE + 40, end - 400, end - 200, end - 64, end - 63] {
+            for turns in [1, 9] {
+                let args = [p, turns].map(|it| Val::I64(it.cast_signed()));
+                assert_eq!(native.call(name, &args), guest.call(name, &args), "{name} {p} {turns}");
+                let [native, lowered] = [&mut native, &mut guest].map(|it| it.bytes("memory"));
+                assert!(native == lowered, "bytes after {name} {p} {turns}");
+            }
+        }
+        let found = iterations(&counts(&mut guest, &places));
+        println!("{name}: {found:?}");
+        assert!(found.len() > 2 && found[1] > 0, "none was far: {found:?}");
+    }
+}

@@ -199,7 +199,7 @@ fn functions_at_their_limits_are_lowered_in_a_smaller_way() {
     let report = lower(&long, &Options::default()).unwrap().report;
     assert!(report.code_after > report.code_before && report.code_after < 7_654_321, "{report:?}");
     assert_eq!(report.regions, 0, "{report:?}");
-    // One more local than can be had in any way: the stored value is needed twice.
+    // One more local than there can be in any way: the stored value is needed twice.
     let most = format!(
         "(module (memory i64 1) (func (param i64) (local {}) (i32.store (local.get 0)
             (i32.add (i32.const 1) (i32.const 2)))))",

@@ -87,6 +87,12 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
             false => input.int_in_range(0..=3_i64).ok()?,
         };
         let near = segment * 65_536;
+        // Loads ahead of an iteration must not trap before what is stored in it.
+        if usual && far && input.int_in_range(0..=3).ok()? == 0 {
+            // In segments of two pages, an odd number of them ends in the middle of one.
+            let end = if pages % 2 == 1 { pages } else { 4 };
+            return Some(end * 65_536 - input.int_in_range(80..=700).ok()?);
+        }
         Some(match input.int_in_range(if usual { 2..=4 } else { 0..=4 }).ok()? {
             0 => near + input.int_in_range(-100..=100).ok()?,
             1 => near + 32_768 + input.int_in_range(-300..=300).ok()?,
