@@ -138,8 +138,8 @@ fn check(place: &Place, runs: &[Run], case: Case) -> Result<(&'static str, &'sta
         Some(place::GUEST_FAILED) if run.scene.name == "command" => "refused",
         Some(1 | 2 | 125) => "refused",
         // Its loader does not look whether a file could be mapped (docs/wasmedge.md).
-        None if run.engine == "wasmedge" && ended.stderr.contains("Fault::emitFault") => {
-            return Ok((*function, "ended by WasmEdge's assertion"));
+        None if run.engine == "wasmedge" && place.log().contains("memfd:polychord-guest") => {
+            return Ok((*function, "ended by a signal in WasmEdge"));
         }
         _ => return wrong("no error of its own"),
     };
