@@ -22,16 +22,49 @@ use support::{Writer, read, string, strings};
 const MODELS: [&str; 5] = ["gpt2", "llama", "bert", "gemma4", "other"];
 /// Names of pre-tokenizers, one of each way to cut.
 const PRE: [&str; 20] = [
-    "default", "gpt-2", "llama-bpe", "qwen2", "qwen35", "tekken", "gpt-4o", "smollm", "deepseek-llm", "deepseek-v3",
-    "glm4", "lfm2", "exaone4", "seed-coder", "gemma4", "superbpe", "chameleon", "falcon", "starcoder", "other",
+    "default",
+    "gpt-2",
+    "llama-bpe",
+    "qwen2",
+    "qwen35",
+    "tekken",
+    "gpt-4o",
+    "smollm",
+    "deepseek-llm",
+    "deepseek-v3",
+    "glm4",
+    "lfm2",
+    "exaone4",
+    "seed-coder",
+    "gemma4",
+    "superbpe",
+    "chameleon",
+    "falcon",
+    "starcoder",
+    "other",
 ];
 /// Words that mean something, or that are hard to cut.
 const WORDS: [&str; 16] = [
-    "<s>", "</s>", "<unk>", "<0x41>", "<|im_end|>", "\u{2581}", "\u{2581}a", "##a", "[CLS]", "[SEP]", "[UNK]", "Ġ",
-    "ĠĠ", "\n", "é", "🦙",
+    "<s>",
+    "</s>",
+    "<unk>",
+    "<0x41>",
+    "<|im_end|>",
+    "\u{2581}",
+    "\u{2581}a",
+    "##a",
+    "[CLS]",
+    "[SEP]",
+    "[UNK]",
+    "Ġ",
+    "ĠĠ",
+    "\n",
+    "é",
+    "🦙",
 ];
 /// Keys of flags.
-const FLAGS: [&str; 4] = ["add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"];
+const FLAGS: [&str; 4] =
+    ["add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"];
 /// Keys of ids.
 const IDS: [&str; 4] = ["bos_token_id", "eos_token_id", "unknown_token_id", "eot_token_id"];
 
@@ -103,7 +136,11 @@ fn words(input: &mut Unstructured<'_>, most: usize) -> Result<Vec<String>> {
             Ok(match input.int_in_range(0..=3)? {
                 0 => (*input.choose(&WORDS)?).to_owned(),
                 1 => char::from(input.int_in_range(b' '..=b'~')?).to_string(),
-                2 => format!("{}{}", input.choose(&["a", "b", " ", "Ġ"])?, input.choose(&["a", "b", "1", "ß"])?),
+                2 => format!(
+                    "{}{}",
+                    input.choose(&["a", "b", " ", "Ġ"])?,
+                    input.choose(&["a", "b", "1", "ß"])?
+                ),
                 _ => input.arbitrary::<&str>()?.chars().take(6).collect(),
             })
         })

@@ -14,13 +14,6 @@ mod sync;
 
 use stand_in::{Error, Result, TrapKind};
 
-#[path = "../../runtime-api/src/spi/watchdog/alarms.rs"]
-mod alarms;
-#[path = "../../runtime-api/src/ranks/barrier.rs"]
-mod barrier;
-#[path = "../../runtime-api/src/interrupt.rs"]
-mod interrupt;
-
 /// Where the barrier looks for it.
 mod ranks {
     pub(super) mod transport {

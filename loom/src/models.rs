@@ -1,5 +1,13 @@
 //! The models: a few threads each, and what has to be so in the end.
 
+// The files of `runtime-api` that are checked.
+#[path = "../../runtime-api/src/spi/watchdog/alarms.rs"]
+mod alarms;
+#[path = "../../runtime-api/src/ranks/barrier.rs"]
+mod barrier;
+#[path = "../../runtime-api/src/interrupt.rs"]
+mod interrupt;
+
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
 use std::time::{Duration, Instant};
@@ -8,9 +16,9 @@ use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
 
-use crate::alarms::Alarms;
-use crate::barrier::Barrier;
-use crate::interrupt::{Interrupter, Switch};
+use self::alarms::Alarms;
+use self::barrier::Barrier;
+use self::interrupt::{Interrupter, Switch};
 use crate::stand_in::Failure;
 
 type Model = fn();
