@@ -52,7 +52,7 @@ fn modules_are_lowered_once_or_stay_as_they_are() {
     place.write("wide.wasm", &wat::parse_str(wide).unwrap());
     let told = place.lower("wide.wasm", &["--max-memory", "8GiB"]).unwrap();
     assert!(
-        told.contains("8.0 GiB in 2 segments") && told.contains("exported as memory"),
+        told.contains("8.00 GiB in 2 segments") && told.contains("exported as memory"),
         "{told}"
     );
     place.write("lowered.wasm", &place.read("out.wasm"));
