@@ -30,10 +30,9 @@ fn sound() -> Vec<(&'static str, Value)> {
         (
             "/v1/completions",
             json!({
-                "model": "it", "prompt": [[1, 2], [3]], "max_tokens": 3, "echo": true, "logprobs": 1, "best_of": 1,
+                "model": "it", "prompt": [[1, 2], [3]], "max_tokens": 3, "echo": false, "logprobs": 1, "best_of": 1,
                 "frequency_penalty": 0.1, "presence_penalty": 0.1, "repeat_penalty": 1.1, "repeat_last_n": 4,
                 "stream": true, "stream_options": { "include_usage": true }, "suffix": null,
-                "grammar": "start: \"a\"",
                 "response_format": { "type": "json_schema", "json_schema": { "name": "s", "schema": { "type": "object" } } },
             }),
         ),
