@@ -295,17 +295,20 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
 
 #[test]
 fn random_straight_code_does_the_same() {
-    let counts = run(prop::collection::vec(any::<u8>(), 64..1024), cases() * 2, straight);
+    let counts = run(prop::collection::vec(any::<u8>(), 64..1024), cases(), straight);
     println!("modules, returned, trapped: {counts:?}");
     assert!(
-        counts[0] > cases() && counts[1] > cases() / 3 && counts[2] > cases() / 4,
+        counts[0] > cases() / 2 && counts[1] > cases() / 6 && counts[2] > cases() / 8,
         "{counts:?}"
     );
 }
 
 #[test]
 fn random_kernels_do_the_same() {
-    let counts = run(prop::collection::vec(any::<u8>(), 200..1024), cases() * 4, kernel);
+    let counts = run(prop::collection::vec(any::<u8>(), 200..1024), cases() * 2, kernel);
     println!("modules, returned, trapped: {counts:?}");
-    assert!(counts[0] > cases() && counts[1] > cases() && counts[2] > cases() / 8, "{counts:?}");
+    assert!(
+        counts[0] > cases() / 2 && counts[1] > cases() / 2 && counts[2] > cases() / 16,
+        "{counts:?}"
+    );
 }
