@@ -131,9 +131,12 @@ fn a_function_of_ten_megabytes_and_a_million_locals_are_refused() {
         let found = match validate(wasm, FEATURES, &ModuleLimits::default()) {
             Ok(_) => None,
             Err(Error::TooComplex { what, .. }) => Some(what),
-            // No engine takes a longer body, either.
+            // No engine takes longer bodies or more locals, either.
             Err(Error::InvalidModule { reason, .. }) if reason.contains("limit of 7654321") => {
                 Some("the length of a body")
+            }
+            Err(Error::InvalidModule { reason, .. }) if reason.contains("too many locals") => {
+                Some("locals")
             }
             Err(error) => panic!("{error}"),
         };
