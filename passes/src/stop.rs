@@ -216,6 +216,16 @@ mod tests {
         }
     }
 
+    /// The type that is added comes behind all of them: a group of types is one entry of its section.
+    #[test]
+    fn types_in_groups_are_counted() {
+        for groups in ["(rec)", "(rec (type (func)) (type (func (result i64))) (type (struct)))"] {
+            rewrite(&format!(
+                "(module {groups} (import \"a\" \"b\" (func)) (memory 1) (func (loop (call 0))))"
+            ));
+        }
+    }
+
     #[test]
     fn the_flag_has_a_memory_of_its_own_behind_all_others() {
         for (text, index) in [

@@ -21,7 +21,13 @@ impl Shape {
         let mut shape = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
-                Payload::TypeSection(types) => shape.types = types.count(),
+                // A group of types that refer to each other is one entry, or of none.
+                Payload::TypeSection(groups) => {
+                    for group in groups {
+                        let types = u32::try_from(group?.types().len()).unwrap_or(u32::MAX);
+                        shape.types = shape.types.saturating_add(types);
+                    }
+                }
                 Payload::ImportSection(imports) => {
                     for import in imports.into_imports() {
                         match import?.ty {
