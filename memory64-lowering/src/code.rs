@@ -307,7 +307,7 @@ impl<'a> Coder<'a> {
             group.start().emit(&mut out.code);
             out.emit(&[I::I32WrapI64]);
             if view.shift < 32 {
-                out.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+                out.emit(&[I::I32Const(view.mask()), I::I32And]);
             }
             out.emit(&[I::LocalSet(low)]);
             let segments = view.reach.min(FAR);
@@ -489,7 +489,7 @@ impl<'a> Coder<'a> {
             out.is_below(below);
             out.emit(&[I::If(result), I::LocalGet(address), I::I32WrapI64]);
             if view.shift < 32 {
-                out.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+                out.emit(&[I::I32Const(view.mask()), I::I32And]);
             }
             out.on_segment(access, view.base + segment, value);
             out.emit(&[I::Else]);
@@ -690,7 +690,7 @@ impl Writer {
         let [low, segment] = [1, SEGMENTS + group].map(|number| self.scratch(ValType::I32, number));
         self.emit(&[I::I32WrapI64]);
         if view.shift < 32 {
-            self.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+            self.emit(&[I::I32Const(view.mask()), I::I32And]);
         }
         self.emit(&[I::LocalSet(low)]);
         let result = match access.op.is_store() {

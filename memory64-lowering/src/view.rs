@@ -152,6 +152,12 @@ impl View {
         })
     }
 
+    /// What is left of the low half of an address in a segment that is smaller than 4 GiB.
+    pub(crate) const fn mask(&self) -> i32 {
+        // A segment of 2 GiB leaves 31 bits.
+        ((1_u32 << self.shift) - 1).cast_signed()
+    }
+
     /// Bytes of a segment.
     pub(crate) const fn segment(&self) -> u64 {
         1 << self.shift

@@ -57,6 +57,31 @@ fn same_bytes(guests: &mut [Guest; 2]) {
     }
 }
 
+/// Segments of 2 GiB, whose addresses have 31 bits.
+#[test]
+fn edges_are_where_segments_end() {
+    for pages in [1 << 15, 1 << 14] {
+        let mut guests = pair(BIG, &Options::default().segment_pages(pages));
+        for edge in [GIB, 2 * GIB, 3 * GIB, 4 * GIB - PAGE] {
+            for back in -20..=20 {
+                _ = both(
+                    &mut guests,
+                    "store64",
+                    &[edge + back, 0x0102_0304_0506_0708 * (back | 1)],
+                );
+                _ = both(&mut guests, "store128", &[edge + 3 * back, back]);
+                for load in ["load8", "load64", "load128", "far64"] {
+                    _ = both(&mut guests, load, &[edge + back]);
+                }
+            }
+            _ = both(&mut guests, "fill", &[edge - 100, 7, 200]);
+            _ = both(&mut guests, "copy", &[edge - 60, edge - 130, 120]);
+            _ = both(&mut guests, "init", &[edge - 8, 0, 16]);
+            _ = both(&mut guests, "load64", &[edge - 4]);
+        }
+    }
+}
+
 #[test]
 fn edges_are_like_any_other_place() {
     let mut guests = pair(BIG, &Options::default());

@@ -67,7 +67,7 @@ impl Body {
         }
         self.emit(&[I::LocalGet(address), I::I32WrapI64]);
         if view.shift < 32 {
-            self.emit(&[I::I32Const((1 << view.shift) - 1), I::I32And]);
+            self.emit(&[I::I32Const(view.mask()), I::I32And]);
         }
         self.emit(&[I::LocalSet(low)]);
     }
