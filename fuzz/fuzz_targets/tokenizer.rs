@@ -12,7 +12,6 @@ use libfuzzer_sys::fuzz_target;
 use polychord_model::gguf::{Array, Value};
 use polychord_model::tokenizer::{SpecialTokens, Tokenizer};
 
-#[allow(dead_code, reason = "a part of it is used")]
 #[path = "../../model/tests/support/mod.rs"]
 mod support;
 
