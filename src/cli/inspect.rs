@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let source = open_source(&path)?;
     let gguf = header_of(&source)?;
     let model = match Model::from_source(&path, source) {
-        // A file that cannot be read now is no model that cannot be run.
+        // An error of reading says nothing about the model, and is reported as it is.
         Err(error @ Error::Gguf { .. }) => return Err(error.into()),
         model => model,
     };
