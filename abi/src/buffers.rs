@@ -32,7 +32,7 @@ pub struct Buffers {
     pub keys: u64,
     /// `f32`, for each of two: a batch of the feed-forward part.
     pub ffn: u64,
-    /// `f32`: a context of scores for each query head that is computed at once.
+    /// `f32`: a context of scores for each row and query head that are computed at once.
     pub scores: u64,
     /// `f32`: rows of weights that are expanded.
     pub scratch: u64,
@@ -152,8 +152,7 @@ pub const fn cache_bytes(cache_type: u32, numbers: u64) -> Option<u64> {
     }
 }
 
-/// Most numbers of a row of a cache in blocks of more than one: of the keys of a head. Rows are expanded
-/// four at a time, on the guest's stack.
+/// Most numbers of a row of a cache in blocks of more than one: of the keys of a head.
 pub const MOST_IN_ROW: u32 = 1024;
 
 /// How many positions the cache of a block has room for: all, or with a window as many as it
@@ -235,6 +234,8 @@ pub const COLUMNS: usize = 4;
 pub const HEIGHT: usize = 4;
 /// Query heads whose scores are computed at once.
 pub const HEADS: usize = 4;
+/// Rows of a batch whose scores are computed at once.
+pub const ROWS: usize = 4;
 /// Fewest floats of the scratch: expanded rows that fit well into a first-level cache beside columns.
 pub const SCRATCH: usize = 4096;
 
@@ -278,6 +279,7 @@ impl Buffers {
         let (queries, keys) = (sizes.get(Size::Queries)?, sizes.get(Size::Keys)?);
         let (queries, keys) = (u64::from(queries), u64::from(keys));
         let group = u64::from(sizes.heads.checked_div(sizes.kv_heads)?);
+        let scores = group.min(HEADS as u64) * batch.min(ROWS as u64);
         let all = u64::from(sizes.get(Size::FusedRows)?);
         let is_delta_net = sizes.has(feature::DELTA_NET);
         // All channels of a delta net; its gates; and rates of its heads.
@@ -292,7 +294,7 @@ impl Buffers {
             queries: self.queries.max(batch.checked_mul(queries)?),
             keys: self.keys.max(batch.checked_mul(keys)?),
             ffn: self.ffn.max(batch.checked_mul(ffn)?),
-            scores: self.scores.max(group.min(HEADS as u64).checked_mul(positions)?),
+            scores: self.scores.max(scores.checked_mul(positions)?),
             scratch: self.scratch.max(scratch),
             experts: self.experts.max(experts),
             integers: match self.integers {

@@ -2,8 +2,10 @@
 
 use core::ops::Range;
 
+pub(crate) use polychord_abi::buffers::ROWS;
+
 use crate::cache::KvBuffer;
-use crate::kernels::HEADS;
+use crate::kernels::{self, HEADS};
 use crate::math;
 use crate::model::BlockShape;
 
@@ -15,6 +17,28 @@ use crate::model::BlockShape;
 pub(crate) struct Cache {
     pub(crate) keys: KvBuffer,
     pub(crate) values: KvBuffer,
+}
+
+/// Rows that attend together: at most [`ROWS`], which follow each other, and whose keys and values are stored.
+pub(crate) struct Rows<'a> {
+    /// Their positions.
+    pub(crate) positions: Range<usize>,
+    /// Behind the last position of the sequence.
+    pub(crate) end: usize,
+    /// `[rows][heads][head_dim]`, for the heads of this instance.
+    pub(crate) queries: &'a [f32],
+    /// For each head of the block one more score, which takes its part and gives nothing.
+    pub(crate) sinks: Option<&'a [f32]>,
+}
+
+/// What attention writes in between.
+pub(crate) struct Work<'a> {
+    /// For each row the positions of the cache, for each head that is computed at once.
+    pub(crate) scores: &'a mut [f32],
+    /// For what a cache does not store as floats, at least one position of a head.
+    pub(crate) room: &'a mut [f32],
+    /// Whether values are touched ahead of their use.
+    pub(crate) touch: bool,
 }
 
 impl Cache {
@@ -36,44 +60,164 @@ impl Cache {
         }
     }
 
-    /// One row's attention over the positions that it sees; `scores` has room for the
-    /// positions of the cache for each of as many query heads as are computed at once. Each head of the block
-    /// may have a sink: one more score, which takes its part and gives nothing.
+    /// What rows attend to: `[rows][heads][head_dim]`, as their queries.
     pub(crate) fn attend(
         &self,
         shape: &BlockShape,
-        positions: Range<usize>,
-        queries: &[f32],
-        sinks: Option<&[f32]>,
-        scores: &mut [f32],
+        rows: &Rows<'_>,
+        work: &mut Work<'_>,
         out: &mut [f32],
     ) {
-        let (dim, room) = (shape.head_dim, shape.positions);
-        let places = shape.places(positions.clone());
-        let values = if shape.kept_values() { &self.values } else { &self.keys };
-        let (group, heads) = (shape.heads / shape.kv_heads, shape.own_heads());
-        for (head, kv_head) in shape.own_kv_heads().enumerate() {
-            let start = head * room;
-            let seen =
-                places.clone().map(|rows| (start + rows.start) * dim..(start + rows.end) * dim);
-            let group = (kv_head * group).max(heads.start)..((kv_head + 1) * group).min(heads.end);
-            let mut sinks = sinks.map(|sinks| sinks[group.clone()].iter());
-            let group = (group.start - heads.start) * dim..(group.end - heads.start) * dim;
-            let queries = queries[group.clone()].chunks(HEADS * dim);
-            for (queries, out) in queries.zip(out[group].chunks_mut(HEADS * dim)) {
-                let [before, behind] = seen.clone();
-                self.keys.scores(before, queries, dim, scores, room);
-                self.keys.scores(behind, queries, dim, &mut scores[places[0].len()..], room);
-                let mut scales = [0.0; HEADS];
-                let scales = &mut scales[..queries.len() / dim];
-                for (scores, to) in scores.chunks_exact_mut(room).zip(&mut *scales) {
-                    let sink = sinks.as_mut().and_then(|sinks| sinks.next().copied());
-                    let scores = &mut scores[..positions.len()];
-                    *to = 1.0 / weigh(shape, scores, sink);
-                }
-                values.mix(seen.clone(), scores, room, scales, out);
+        let (group, own) = (shape.heads / shape.kv_heads, shape.own_heads());
+        for (kv_head, of_all) in shape.own_kv_heads().enumerate() {
+            let heads = (of_all * group).max(own.start)..((of_all + 1) * group).min(own.end);
+            for first in heads.clone().step_by(HEADS) {
+                let heads = first..heads.end.min(first + HEADS);
+                Turn { cache: self, shape, rows, kv_head, heads }.run(work, out);
             }
         }
+    }
+}
+
+/// Some heads of all rows, which share keys and values.
+///
+/// These are taken in blocks that stay in a first-level cache while all rows use them. Sums have the one
+/// order all the same.
+struct Turn<'a> {
+    cache: &'a Cache,
+    shape: &'a BlockShape,
+    rows: &'a Rows<'a>,
+    /// Where keys and values are, among those of this instance.
+    kv_head: usize,
+    /// Of all heads of the block.
+    heads: Range<usize>,
+}
+
+impl Turn<'_> {
+    fn run(&self, work: &mut Work<'_>, out: &mut [f32]) {
+        self.score(work);
+        let mut scales = [[0.0; HEADS]; ROWS];
+        for (row, scales) in self.rows.numbers().zip(&mut scales) {
+            self.weigh(row, scales, work.scores);
+        }
+        self.mix(&scales, work, out);
+    }
+
+    /// Multiplies keys with queries.
+    fn score(&self, work: &mut Work<'_>) {
+        let dim = self.shape.head_dim;
+        for block in self.blocks(work.room.len()) {
+            let keys = self.cache.keys.floats(self.stored(&block), work.room);
+            for row in self.rows.numbers() {
+                let Some((part, at)) = block.seen(&self.seen(row)) else { continue };
+                let queries = &self.rows.queries[self.numbers(row)];
+                let scores = &mut work.scores[self.scores(row) + at..];
+                let keys = &keys[part.start * dim..part.end * dim];
+                kernels::scores(keys, queries, dim, scores, self.shape.positions);
+            }
+        }
+    }
+
+    /// Turns the scores of a row into weights, and says what each head is multiplied by for their sum.
+    fn weigh(&self, row: usize, scales: &mut [f32], scores: &mut [f32]) {
+        let seen = self.seen(row).len();
+        let scores = scores[self.scores(row)..].chunks_mut(self.shape.positions);
+        for (head, (scores, scale)) in self.heads.clone().zip(scores.zip(scales)) {
+            let sink = self.rows.sinks.map(|sinks| sinks[head]);
+            *scale = 1.0 / weigh(self.shape, &mut scores[..seen], sink);
+        }
+    }
+
+    /// Adds values up, as many times as weights say.
+    fn mix(&self, scales: &[[f32; HEADS]; ROWS], work: &mut Work<'_>, out: &mut [f32]) {
+        let (dim, heads) = (self.shape.head_dim, self.heads.len());
+        let cache = self.cache;
+        let values = if self.shape.kept_values() { &cache.values } else { &cache.keys };
+        for row in self.rows.numbers() {
+            out[self.numbers(row)].fill(0.0);
+        }
+        for block in self.blocks(work.room.len()) {
+            let stored = self.stored(&block);
+            if work.touch {
+                values.touch(stored.clone());
+            }
+            let values = values.floats(stored, work.room);
+            for row in self.rows.numbers() {
+                let Some((part, at)) = block.seen(&self.seen(row)) else { continue };
+                let weights = &work.scores[self.scores(row) + at..];
+                let values = &values[part.start * dim..part.end * dim];
+                let out = &mut out[self.numbers(row)];
+                kernels::mix(values, weights, self.shape.positions, heads, out);
+            }
+        }
+        for (row, scales) in self.rows.numbers().zip(scales) {
+            kernels::scale_heads(&scales[..heads], &mut out[self.numbers(row)]);
+        }
+    }
+
+    /// The positions that a row attends to.
+    fn seen(&self, row: usize) -> Range<usize> {
+        self.shape.seen(self.rows.positions.start + row, self.rows.end)
+    }
+
+    /// All positions that rows attend to, as far as there is room for what they are expanded to.
+    fn blocks(&self, room: usize) -> impl Iterator<Item = Block> + use<> {
+        let positions = self.shape.positions;
+        let most = ((room / self.shape.head_dim) & !3).clamp(1, BLOCK);
+        let last = self.rows.positions.len() - 1;
+        let (mut at, end) = (self.seen(0).start, self.seen(last).end);
+        core::iter::from_fn(move || {
+            let place = at % positions;
+            let len = most.min(end - at).min(positions - place);
+            let block = Block { positions: at..at + len, place };
+            at += len;
+            (len > 0).then_some(block)
+        })
+    }
+
+    /// Where the keys or values of a block are.
+    fn stored(&self, block: &Block) -> Range<usize> {
+        let dim = self.shape.head_dim;
+        let start = (self.kv_head * self.shape.positions + block.place) * dim;
+        start..start + block.positions.len() * dim
+    }
+
+    /// Where the numbers of a row's heads are, among those of all rows.
+    fn numbers(&self, row: usize) -> Range<usize> {
+        let (own, dim) = (self.shape.own_heads(), self.shape.head_dim);
+        let first = row * own.len() + self.heads.start - own.start;
+        first * dim..(first + self.heads.len()) * dim
+    }
+
+    /// Where the scores of a row begin.
+    fn scores(&self, row: usize) -> usize {
+        row * self.heads.len() * self.shape.positions
+    }
+}
+
+impl Rows<'_> {
+    fn numbers(&self) -> Range<usize> {
+        0..self.positions.len()
+    }
+}
+
+/// Most positions that are taken together.
+const BLOCK: usize = 64;
+
+/// Positions that follow each other in the cache, too.
+struct Block {
+    positions: Range<usize>,
+    /// Where the first one is.
+    place: usize,
+}
+
+impl Block {
+    /// Which of them are among those that a row sees, if any, and where in these they begin.
+    fn seen(&self, seen: &Range<usize>) -> Option<(Range<usize>, usize)> {
+        let start = self.positions.start.max(seen.start);
+        let end = self.positions.end.min(seen.end);
+        let first = self.positions.start;
+        (start < end).then(|| (start - first..end - first, start - seen.start))
     }
 }
 

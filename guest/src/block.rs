@@ -4,11 +4,11 @@ use core::ops::Range;
 
 use polychord_abi::transformer::{feature, role, status};
 
-use crate::attention::{Cache, heat};
+use crate::attention::{Cache, ROWS, Rows, Work, heat};
 use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kept::Memory;
-use crate::kernels::{self, Input};
+use crate::kernels::Input;
 use crate::math;
 use crate::model::{Block, Stored};
 use crate::products::{add_bias, norm_rows, norm_with_bias, product};
@@ -368,7 +368,7 @@ impl Stage<'_> {
         values.multiply(layers, rows, &mut normed, to, scratch)
     }
 
-    /// Lets this rank's heads attend, row by row, as keys and values go to the cache.
+    /// Lets this rank's heads attend, some rows at a time, as keys and values go to the cache.
     fn attend(
         &self,
         block: &Block,
@@ -421,35 +421,41 @@ impl Stage<'_> {
             unit(queries);
             unit(keys);
         }
+        let (sinks, room) = buffers.scratch.split_at_mut(its.heads);
         let sinks = match block.find(role::ATTN_SINKS) {
-            Some(sinks) => {
-                let all = &mut buffers.scratch[..its.heads];
-                sinks.expand(layers, 0, all)?;
-                Some(&*all)
+            Some(stored) => {
+                stored.expand(layers, 0, sinks)?;
+                Some(&*sinks)
             }
             None => None,
         };
-        let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);
-        let rows =
-            queries.chunks_exact_mut(heads * dim).zip(attended.chunks_exact_mut(heads * dim));
-        let new = keys.chunks_exact(kv_heads * dim).zip(values.chunks_exact(kv_heads * dim));
         let end = self.position + n;
-        if its.has(feature::ENCODER) {
-            for (position, (keys, values)) in (self.position..end).zip(new.clone()) {
-                cache.put(its, position, keys, values);
-            }
+        let new = keys.chunks_exact(kv_heads * dim).zip(values.chunks_exact(kv_heads * dim));
+        let mut new = (self.position..end).zip(new);
+        // All of an encoder's rows see each other.
+        let first = if its.has(feature::ENCODER) { n } else { 0 };
+        for (position, (keys, values)) in new.by_ref().take(first) {
+            cache.put(its, position, keys, values);
         }
         // Keys and values of all blocks, if each has as many.
         let kept = (2 * kv_heads * dim).saturating_mul(self.position * self.shape.blocks);
-        kernels::touch_values(n == 1 && kept >= STREAMED);
-        let positions = self.position..end;
-        for ((position, (queries, attended)), (keys, values)) in positions.zip(rows).zip(new) {
-            heat(its, position, queries);
-            if has_keys && !its.has(feature::ENCODER) {
-                cache.put(its, position, keys, values);
+        let mut work = Work { scores: buffers.scores, room, touch: n == 1 && kept >= STREAMED };
+        let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);
+        let rows = queries.chunks_mut(ROWS * heads * dim);
+        let rows = rows.zip(attended.chunks_mut(ROWS * heads * dim));
+        for (position, (queries, attended)) in (self.position..end).step_by(ROWS).zip(rows) {
+            let positions = position..end.min(position + ROWS);
+            for (position, queries) in positions.clone().zip(queries.chunks_exact_mut(heads * dim))
+            {
+                heat(its, position, queries);
             }
-            let seen = its.seen(position, end);
-            cache.attend(its, seen, queries, sinks, buffers.scores, attended);
+            for (position, (keys, values)) in new.by_ref().take(positions.len()) {
+                if has_keys {
+                    cache.put(its, position, keys, values);
+                }
+            }
+            let rows = Rows { positions, end, queries, sinks };
+            cache.attend(its, &rows, &mut work, attended);
         }
         if its.has(feature::OUTPUT_GATE) {
             let attended = all_heads.own(&mut buffers.attended[..n * its.query_len]);

@@ -66,44 +66,27 @@ impl KvBuffer {
         }
     }
 
-    /// What [`kernels::scores`] makes of some of them.
-    pub(crate) fn scores(
-        &self,
-        part: Range<usize>,
-        queries: &[f32],
-        dim: usize,
-        scores: &mut [f32],
-        stride: usize,
-    ) {
+    /// Some of them as floats: where they are, or in `room`.
+    pub(crate) fn floats<'a>(&'a self, part: Range<usize>, room: &'a mut [f32]) -> &'a [f32] {
         match self {
-            Self::F32(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
-            Self::F16(keys) => kernels::scores(&keys[part], queries, dim, scores, stride),
-            Self::Q8(keys) => {
-                kernels::q8_scores(&keys[whole(part)], queries, dim, scores, stride);
+            Self::F32(numbers) => &numbers[part],
+            Self::F16(numbers) => {
+                let room = &mut room[..part.len()];
+                kernels::from_halves(&numbers[part], room);
+                room
+            }
+            Self::Q8(blocks) => {
+                let room = &mut room[..part.len()];
+                kernels::from_q8(&blocks[whole(part)], room);
+                room
             }
         }
     }
 
-    /// What [`kernels::mix`] makes of some of them, and then of others.
-    pub(crate) fn mix(
-        &self,
-        [before, behind]: [Range<usize>; 2],
-        weights: &[f32],
-        stride: usize,
-        scales: &[f32],
-        out: &mut [f32],
-    ) {
-        match self {
-            Self::F32(values) => {
-                kernels::mix([&values[before], &values[behind]], weights, stride, scales, out);
-            }
-            Self::F16(values) => {
-                kernels::mix([&values[before], &values[behind]], weights, stride, scales, out);
-            }
-            Self::Q8(values) => {
-                let pieces = [&values[whole(before)], &values[whole(behind)]];
-                kernels::q8_mix(pieces, weights, stride, scales, out);
-            }
+    /// Touches some of them ahead of their use, if they are used where they are.
+    pub(crate) fn touch(&self, part: Range<usize>) {
+        if let Self::F32(numbers) = self {
+            kernels::touch(host::as_bytes(&numbers[part]));
         }
     }
 

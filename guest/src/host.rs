@@ -53,6 +53,12 @@ pub(crate) fn bytes_mut<'a>(address: usize, len: usize) -> Option<&'a mut [u8]> 
 }
 
 /// Floats as bytes.
+pub(crate) fn as_bytes(floats: &[f32]) -> &[u8] {
+    // SAFETY: the same bytes, and each of a float is one.
+    unsafe { core::slice::from_raw_parts(floats.as_ptr().cast(), size_of_val(floats)) }
+}
+
+/// Floats as bytes.
 #[cfg(feature = "multi32")]
 pub(crate) fn as_bytes_mut(floats: &mut [f32]) -> &mut [u8] {
     let (ptr, len) = (floats.as_mut_ptr().cast(), size_of_val(floats));

@@ -8,7 +8,7 @@ use core::ops::Range;
 
 use polychord_abi::transformer::{feature, role};
 
-use crate::attention::{Cache, heat};
+use crate::attention::{Cache, ROWS, Rows, Work, heat};
 use crate::buffers::Buffers;
 use crate::host::Layers;
 use crate::kernels::Input;
@@ -33,23 +33,29 @@ pub(crate) fn enter(
     }
 }
 
-/// Attends, row by row, as keys go to the cache: to the buffer `attended`.
+/// Attends, some rows at a time, as keys go to the cache: to the buffer `attended`.
 pub(crate) fn mix(stage: &Stage<'_>, block: &Block, cache: &mut Cache, buffers: &mut Buffers) {
     let (its, n, dim) = (&block.shape, stage.n, block.shape.head_dim);
     let width = its.own_heads().len() * dim;
-    let queries = buffers.queries[..n * width].chunks_exact_mut(width);
-    let attended = buffers.attended[..n * width].chunks_exact_mut(width);
-    let keys = buffers.keys[..n * dim].chunks_exact_mut(dim);
-    for (row, (queries, (keys, attended))) in queries.zip(keys.zip(attended)).enumerate() {
-        let position = stage.position + row;
-        rotate(stage, its, row, &mut keys[its.latent_rank..]);
-        for query in queries.chunks_exact_mut(dim) {
-            rotate(stage, its, row, &mut query[its.latent_rank..]);
+    let queries = buffers.queries[..n * width].chunks_mut(ROWS * width);
+    let attended = buffers.attended[..n * width].chunks_mut(ROWS * width);
+    let keys = buffers.keys[..n * dim].chunks_mut(ROWS * dim);
+    let mut work = Work { scores: buffers.scores, room: buffers.scratch, touch: false };
+    let rows = (0..n).step_by(ROWS).zip(queries.zip(keys.zip(attended)));
+    for (first, (queries, (keys, attended))) in rows {
+        let new = queries.chunks_exact_mut(width).zip(keys.chunks_exact_mut(dim));
+        for (row, (queries, keys)) in (first..n).zip(new) {
+            let position = stage.position + row;
+            rotate(stage, its, row, &mut keys[its.latent_rank..]);
+            for query in queries.chunks_exact_mut(dim) {
+                rotate(stage, its, row, &mut query[its.latent_rank..]);
+            }
+            heat(its, position, queries);
+            cache.put(its, position, keys, &[]);
         }
-        heat(its, position, queries);
-        cache.put(its, position, keys, &[]);
-        let seen = its.seen(position, position + 1);
-        cache.attend(its, seen, queries, None, buffers.scores, attended);
+        let positions = stage.position + first..stage.position + n.min(first + ROWS);
+        let rows = Rows { positions, end: stage.position + n, queries, sinks: None };
+        cache.attend(its, &rows, &mut work, attended);
     }
 }
 

@@ -119,6 +119,7 @@ impl BlockShape {
     }
 
     /// The rows of the cache in which positions are, in their order.
+    #[cfg(feature = "multi32")]
     pub(crate) fn places(&self, positions: Range<usize>) -> [Range<usize>; 2] {
         let (start, len) = (positions.start % self.positions, positions.len());
         let before = len.min(self.positions - start);

@@ -2,13 +2,10 @@
 //! product is computed: whether that pays, and how much at once, the host finds out.
 
 use core::hint::black_box;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Bytes that are touched at once; 0 for none.
 static BURST: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether values of attention are touched.
-static VALUES: AtomicBool = AtomicBool::new(false);
 
 /// What a processor fetches at once.
 const LINE: usize = 64;
@@ -24,22 +21,11 @@ pub(super) fn burst() -> usize {
     BURST.load(Ordering::Relaxed)
 }
 
-/// Sets whether blocks of values are touched ahead of being used: their columns are added up some at
-/// a time, which no processor was seen to prefetch well.
-pub(crate) fn set_values(touch: bool) {
-    VALUES.store(touch, Ordering::Relaxed);
-}
-
-/// Whether blocks of values are touched.
-pub(super) fn values() -> bool {
-    VALUES.load(Ordering::Relaxed)
-}
-
 /// Loads a byte of each line, one after the other, with nothing between them: so that all are on
 /// their way at once, and the processor sees where they lead. Their sum is stored, since what
 /// nothing depends on is not compiled.
 #[inline(never)]
-pub(super) fn touch(bytes: &[u8]) {
+pub(crate) fn touch(bytes: &[u8]) {
     let lines = bytes.chunks(LINE).filter_map(<[u8]>::first);
     black_box(lines.fold(0, |sum: u32, byte| sum ^ u32::from(*byte)));
 }

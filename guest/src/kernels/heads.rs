@@ -4,88 +4,31 @@
 //! Sums have the one order, as everywhere.
 #![allow(unsafe_code)]
 
-use super::ahead;
-use super::halves::{Half, from_halves};
 use super::order::multiply_add;
 use crate::simd::*;
 
 // Query heads that are computed at once: with more, engines run out of registers.
 pub(crate) use polychord_abi::buffers::HEADS;
 
-/// A number of the cache as it is stored.
-pub(crate) trait Element: Copy {
-    /// Four of them as floats.
-    fn four(stored: &[Self; 4]) -> v128;
-    /// One as a float.
-    fn one(self) -> f32;
-    /// Some of them as they are stored.
-    fn bytes(stored: &[Self]) -> &[u8];
-}
-
-impl Element for f32 {
-    #[inline(always)]
-    fn four(stored: &[Self; 4]) -> v128 {
-        load(stored)
-    }
-
-    #[inline(always)]
-    fn one(self) -> f32 {
-        self
-    }
-
-    fn bytes(stored: &[Self]) -> &[u8] {
-        // SAFETY: as many bytes, and each of a float is one.
-        unsafe { core::slice::from_raw_parts(stored.as_ptr().cast(), size_of_val(stored)) }
-    }
-}
-
-impl Element for Half {
-    #[inline(always)]
-    fn four(stored: &[Self; 4]) -> v128 {
-        from_halves(stored)
-    }
-
-    #[inline(always)]
-    fn one(self) -> f32 {
-        f32x4_extract_lane::<0>(from_halves(&[self; 4]))
-    }
-
-    fn bytes(stored: &[Self]) -> &[u8] {
-        stored.as_flattened()
-    }
-}
-
 /// `scores[head * stride + row] = queries[head] * keys[row]`, for rows of `dim` numbers and as many
 /// heads, at most [`HEADS`].
-pub(crate) fn scores<E: Element>(
-    keys: &[E],
-    queries: &[f32],
-    dim: usize,
-    scores: &mut [f32],
-    stride: usize,
-) {
+pub(crate) fn scores(keys: &[f32], queries: &[f32], dim: usize, scores: &mut [f32], stride: usize) {
     match queries.len() / dim {
-        4 => scores_of::<E, 4>(keys, queries, dim, scores, stride),
-        3 => scores_of::<E, 3>(keys, queries, dim, scores, stride),
-        2 => scores_of::<E, 2>(keys, queries, dim, scores, stride),
-        _ => scores_of::<E, 1>(keys, queries, dim, scores, stride),
+        4 => scores_of::<4>(keys, queries, dim, scores, stride),
+        3 => scores_of::<3>(keys, queries, dim, scores, stride),
+        2 => scores_of::<2>(keys, queries, dim, scores, stride),
+        _ => scores_of::<1>(keys, queries, dim, scores, stride),
     }
 }
 
 #[inline(never)]
-fn scores_of<E: Element, const C: usize>(
-    keys: &[E],
-    x: &[f32],
-    dim: usize,
-    y: &mut [f32],
-    stride: usize,
-) {
+fn scores_of<const C: usize>(keys: &[f32], x: &[f32], dim: usize, y: &mut [f32], stride: usize) {
     let x: [&[f32]; C] = core::array::from_fn(|c| &x[c * dim..][..dim]);
     let rows = keys.len() / dim;
     let row = |row: usize| &keys[row * dim..][..dim];
-    let rest = |row: &[E], c: usize, sum: f32| {
+    let rest = |row: &[f32], c: usize, sum: f32| {
         let rest = row[dim & !3..].iter().zip(&x[c][dim & !3..]);
-        rest.fold(sum, |sum, (key, x)| sum + key.one() * x)
+        rest.fold(sum, |sum, (key, x)| sum + key * x)
     };
     for first in (0..rows & !3).step_by(4) {
         let four = core::array::from_fn(|i| row(first + i));
@@ -122,7 +65,7 @@ fn sums_of_lanes(four: [v128; 4]) -> v128 {
 ///
 /// Not inlined: it is long, and there is one for each number of heads.
 #[inline(never)]
-fn pair<E: Element, const C: usize>(rows: [&[E]; 2], x: [&[f32]; C]) -> [[v128; C]; 2] {
+fn pair<const C: usize>(rows: [&[f32]; 2], x: [&[f32]; C]) -> [[v128; C]; 2] {
     let first = add(accumulator(rows, x, 0), accumulator(rows, x, 1));
     add(first, add(accumulator(rows, x, 2), accumulator(rows, x, 3)))
 }
@@ -134,8 +77,8 @@ fn add<const R: usize, const C: usize>(a: [[v128; C]; R], b: [[v128; C]; R]) -> 
 
 /// One accumulator of each product: that of vectors `number`, `number + 4`, ...
 #[inline(always)]
-fn accumulator<E: Element, const R: usize, const C: usize>(
-    rows: [&[E]; R],
+fn accumulator<const R: usize, const C: usize>(
+    rows: [&[f32]; R],
     x: [&[f32]; C],
     number: usize,
 ) -> [[v128; C]; R] {
@@ -144,7 +87,7 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
     let (mut sums, never) = ([[ZERO; C]; R], never());
     let mut add = |v: usize, settle: u32| {
         // SAFETY: v < len / 4, and each slice has `len` elements (asserted).
-        let rows = rows.map(|row| E::four(unsafe { &*row.as_ptr().add(4 * v).cast() }));
+        let rows = rows.map(|row| load(unsafe { &*row.as_ptr().add(4 * v).cast() }));
         for (c, x) in x.iter().enumerate() {
             // SAFETY: as above.
             let x = load(unsafe { &*x.as_ptr().add(4 * v).cast() });
@@ -169,57 +112,27 @@ fn accumulator<E: Element, const R: usize, const C: usize>(
     sums
 }
 
-/// Positions whose values stay in a first-level cache while all their columns are added up.
-const BLOCK: usize = 64;
-
-/// `out[head] = scales[head] * sum(weights[head * stride + row] * values[row])`, in order of rows,
-/// which are in two pieces, for at most [`HEADS`] heads.
-pub(crate) fn mix<E: Element>(
-    values: [&[E]; 2],
-    weights: &[f32],
-    stride: usize,
-    scales: &[f32],
-    out: &mut [f32],
-) {
-    let (dim, mut row) = (out.len() / scales.len(), 0);
-    out.fill(0.0);
-    for block in values.into_iter().flat_map(|values| values.chunks(BLOCK * dim)) {
-        if ahead::values() {
-            ahead::touch(E::bytes(block));
-        }
-        add_rows(block, &weights[row..], stride, scales.len(), out);
-        row += block.len() / dim;
-    }
-    scale(scales, out);
-}
-
 /// Multiplies each of some heads with its scale.
-pub(super) fn scale(scales: &[f32], out: &mut [f32]) {
+pub(crate) fn scale_heads(scales: &[f32], out: &mut [f32]) {
     let dim = out.len() / scales.len();
     for (out, scale) in out.chunks_exact_mut(dim).zip(scales) {
         out.iter_mut().for_each(|out| *out *= scale);
     }
 }
 
-/// `out[head] += weights[head * stride + row] * values[row]`, in order of rows.
-pub(super) fn add_rows<E: Element>(
-    values: &[E],
-    weights: &[f32],
-    stride: usize,
-    heads: usize,
-    out: &mut [f32],
-) {
+/// `out[head] += weights[head * stride + row] * values[row]`, in order of rows, for at most [`HEADS`] heads.
+pub(crate) fn mix(values: &[f32], weights: &[f32], stride: usize, heads: usize, out: &mut [f32]) {
     match heads {
-        4 => add_rows_of::<E, 4, 2>(values, weights, stride, out),
-        3 => add_rows_of::<E, 3, 2>(values, weights, stride, out),
-        2 => add_rows_of::<E, 2, 4>(values, weights, stride, out),
-        _ => add_rows_of::<E, 1, 4>(values, weights, stride, out),
+        4 => mix_of::<4, 2>(values, weights, stride, out),
+        3 => mix_of::<3, 2>(values, weights, stride, out),
+        2 => mix_of::<2, 4>(values, weights, stride, out),
+        _ => mix_of::<1, 4>(values, weights, stride, out),
     }
 }
 
 #[inline(never)]
-fn add_rows_of<E: Element, const C: usize, const N: usize>(
-    values: &[E],
+fn mix_of<const C: usize, const N: usize>(
+    values: &[f32],
     weights: &[f32],
     stride: usize,
     out: &mut [f32],
@@ -229,17 +142,17 @@ fn add_rows_of<E: Element, const C: usize, const N: usize>(
     let weights: [&[f32]; C] = core::array::from_fn(|c| &weights[c * stride..][..rows]);
     let mut at = 0;
     while at + 4 * N <= dim {
-        add_columns::<E, N, C>(values, weights, at, out);
+        add_columns::<N, C>(values, weights, at, out);
         at += 4 * N;
     }
     while at + 4 <= dim {
-        add_columns::<E, 1, C>(values, weights, at, out);
+        add_columns::<1, C>(values, weights, at, out);
         at += 4;
     }
     for at in at..dim {
         for (out, weights) in out.chunks_exact_mut(dim).zip(weights) {
             for (weight, row) in weights.iter().zip(values.chunks_exact(dim)) {
-                out[at] += weight * row[at].one();
+                out[at] += weight * row[at];
             }
         }
     }
@@ -247,8 +160,8 @@ fn add_rows_of<E: Element, const C: usize, const N: usize>(
 
 /// Adds to `4 * N` columns from `at` on.
 #[inline(always)]
-fn add_columns<E: Element, const N: usize, const C: usize>(
-    values: &[E],
+fn add_columns<const N: usize, const C: usize>(
+    values: &[f32],
     weights: [&[f32]; C],
     at: usize,
     out: &mut [f32],
@@ -265,7 +178,7 @@ fn add_columns<E: Element, const N: usize, const C: usize>(
         // SAFETY: `row * dim + dim` is no more than the length of `values`, and `at` leaves
         // room for `N` times four (asserted).
         let four = |n: usize| unsafe { &*values.as_ptr().add(row * dim + at + 4 * n).cast() };
-        let values: [v128; N] = core::array::from_fn(|n| E::four(four(n)));
+        let values: [v128; N] = core::array::from_fn(|n| load(four(n)));
         for (acc, weight) in acc.iter_mut().zip(weights) {
             for (acc, values) in acc.iter_mut().zip(values) {
                 *acc = multiply_add(*acc, weight, values);

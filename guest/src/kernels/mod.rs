@@ -52,11 +52,11 @@ mod tq2_0;
 
 pub(crate) use self::activations::Activations;
 use self::activations::Form;
-pub(crate) use self::ahead::{set as touch_ahead, set_values as touch_values};
+pub(crate) use self::ahead::{set as touch_ahead, touch};
 pub(crate) use self::f32::dot;
-pub(crate) use self::halves::{Half, to_halves};
-pub(crate) use self::heads::{HEADS, mix, scores};
-pub(crate) use self::q8_rows::{Q8Block, q8_mix, q8_scores, to_q8};
+pub(crate) use self::halves::{Half, from_halves, to_halves};
+pub(crate) use self::heads::{HEADS, mix, scale_heads, scores};
+pub(crate) use self::q8_rows::{Q8Block, from_q8, to_q8};
 use self::rows::Format;
 pub(crate) use self::rows::{Output, Rows};
 
