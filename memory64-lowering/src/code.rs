@@ -12,7 +12,7 @@ use crate::helpers::{Helper, Helpers};
 use crate::locals::{self, Locals};
 use crate::loops::{self, Copies};
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Part, Proved, ends_run};
+use crate::regions::{Group, Part, Proved, Walk, ends_run};
 use crate::renumber::Renumber;
 use crate::report::Report;
 use crate::sections::sized;
@@ -132,17 +132,17 @@ impl<'a> Coder<'a> {
             let operator = reader.read()?;
             let placed = Placed { operator, start: at, end: position(reader.original_position()) };
             let ends = ends_run(&placed.operator);
+            let is_loop =
+                matches!(placed.operator, Operator::Loop { blockty: wasmparser::BlockType::Empty })
+                    && self.dispatch == Dispatch::Regions
+                    && !unreachable.is_here();
+            let before = is_loop.then(|| Walk::behind(&run, self.views, &locals));
             if ends || unreachable.is_here() || run.len() == RUN {
                 self.run(&mut out, &run, &locals)?;
                 run.clear();
             }
-            if self.dispatch == Dispatch::Regions
-                && !unreachable.is_here()
-                && matches!(
-                    placed.operator,
-                    Operator::Loop { blockty: wasmparser::BlockType::Empty }
-                )
-                && let Some(copies) = Copies::of(&reader, self.views, &locals)?
+            if let Some(before) = before
+                && let Some(copies) = Copies::of(&reader, self.views, &locals, &before)?
             {
                 self.copies(&mut out, &copies)?;
                 for _ in &copies.body {

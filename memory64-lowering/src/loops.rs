@@ -28,7 +28,7 @@ use wasmparser::{BlockType, Operator, OperatorsReader};
 use crate::Result;
 use crate::locals::Locals;
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Proved, Value, Walk, ends_run};
+use crate::regions::{Group, Proved, Value, Values, Walk, ends_run, sets};
 use crate::view::Views;
 
 /// Most operators of a loop that is copied.
@@ -63,14 +63,16 @@ struct Frame {
 }
 
 impl<'a> Copies<'a> {
-    /// Looks at a loop whose body a reader is at.
+    /// Looks at a loop whose body a reader is at; `known` is what locals are before it.
     pub(crate) fn of(
         reader: &OperatorsReader<'a>,
         views: &Views,
         locals: &Locals,
+        known: &Values,
     ) -> Result<Option<Self>> {
         let Some(body) = body(reader.clone())? else { return Ok(None) };
         let mut walk = Walk::new(views, locals);
+        walk.begin_with(known, &body);
         if !follow(&mut walk, &body) {
             return Ok(None);
         }
@@ -178,11 +180,8 @@ fn follow(walk: &mut Walk<'_>, body: &[Placed<'_>]) -> bool {
                     return false;
                 }
                 // In a block, a value may or may not be given to a local.
-                if !frames.is_empty()
-                    && let Operator::LocalSet { local_index } | Operator::LocalTee { local_index } =
-                        operator
-                {
-                    walk.locals.insert(*local_index, Value::Anything);
+                if let (false, Some(local)) = (frames.is_empty(), sets(operator)) {
+                    walk.locals.insert(local, Value::Anything);
                 }
             }
         }

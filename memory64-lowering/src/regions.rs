@@ -4,7 +4,7 @@
 //! constant. One comparison before them tells that all are in the first segment, and then a copy of
 //! the code runs in which none is checked; else a copy in which each is.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::{Encode, Instruction as I};
 use wasmparser::{
@@ -28,19 +28,19 @@ pub(crate) struct Part {
 /// For accesses by their positions: their group, or none if they always are in the first segment.
 pub(crate) type Proved = HashMap<usize, Option<usize>>;
 
-/// `locals + add`, the lowest address of a group.
+/// `base + add`, the lowest address of a group.
 pub(crate) struct Start<'a> {
-    locals: &'a Base,
+    base: &'a Base,
     add: i64,
 }
 
-/// Locals that are added up, as they are when the part begins; sorted.
-type Base = Vec<u32>;
+/// What is added up: locals, as they are when the part begins, sorted, and how many times each.
+type Base = Vec<(u32, i64)>;
 
 /// What is known of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value {
-    /// Locals, a constant, and a number from zero to `slack`; all modulo 2^64.
+    /// Multiples of locals, a constant, and a number from zero to `slack`; all modulo 2^64.
     Sum {
         base: Base,
         add: i64,
@@ -50,6 +50,9 @@ pub(crate) enum Value {
     Since(usize),
     Anything,
 }
+
+/// What is known of some locals.
+pub(crate) type Values = HashMap<u32, Value>;
 
 /// An access whose address is a sum.
 pub(crate) struct Fact {
@@ -107,6 +110,16 @@ pub(crate) const fn ends_run(operator: &Operator<'_>) -> bool {
     )
 }
 
+/// The local that an operator sets.
+pub(crate) const fn sets(operator: &Operator<'_>) -> Option<u32> {
+    match operator {
+        Operator::LocalSet { local_index } | Operator::LocalTee { local_index } => {
+            Some(*local_index)
+        }
+        _ => None,
+    }
+}
+
 impl Part {
     pub(crate) fn plain(length: usize) -> Self {
         Self { length, groups: Vec::new(), proved: HashMap::new() }
@@ -134,8 +147,12 @@ impl Part {
 impl Start<'_> {
     /// Pushes the sum.
     pub(crate) fn emit(&self, code: &mut Vec<u8>) {
-        for (index, local) in self.locals.iter().enumerate() {
+        for (index, (local, times)) in self.base.iter().enumerate() {
             I::LocalGet(*local).encode(code);
+            if *times != 1 {
+                I::I64Const(*times).encode(code);
+                I::I64Mul.encode(code);
+            }
             if index > 0 {
                 I::I64Add.encode(code);
             }
@@ -214,7 +231,7 @@ impl Group {
     }
 
     pub(crate) const fn start(&self) -> Start<'_> {
-        Start { locals: &self.base, add: self.start }
+        Start { base: &self.base, add: self.start }
     }
 }
 
@@ -223,7 +240,7 @@ pub(crate) struct Walk<'a> {
     views: &'a Views,
     types: &'a Locals,
     pub(crate) stack: Vec<Value>,
-    pub(crate) locals: HashMap<u32, Value>,
+    pub(crate) locals: Values,
     pub(crate) facts: Vec<Fact>,
     /// Accesses at constant addresses in the first segment.
     pub(crate) always: Vec<usize>,
@@ -253,6 +270,35 @@ impl<'a> Walk<'a> {
             shared: None,
             accesses: 0,
             stored: None,
+        }
+    }
+
+    /// What locals are behind operators without branches, where that is a sum of locals that stayed what
+    /// they were.
+    pub(crate) fn behind(run: &[Placed<'_>], views: &Views, locals: &Locals) -> Values {
+        let mut walk = Walk::new(views, locals);
+        for (position, placed) in run.iter().enumerate() {
+            if !walk.step(position, &placed.operator) {
+                // What is known begins behind this one.
+                walk = Walk::new(views, locals);
+            }
+        }
+        let stays = |base: &Base| base.iter().all(|(local, _)| !walk.locals.contains_key(local));
+        let known = walk.locals.iter().filter(|(_, value)| match value {
+            Value::Sum { base, .. } => stays(base),
+            _ => false,
+        });
+        known.map(|(local, value)| (*local, value.clone())).collect()
+    }
+
+    /// Begins with what is known of locals, but for those that operators set, or that is made of such.
+    pub(crate) fn begin_with(&mut self, known: &Values, operators: &[Placed<'_>]) {
+        let set: HashSet<u32> = operators.iter().filter_map(|it| sets(&it.operator)).collect();
+        for (local, value) in known {
+            let Value::Sum { base, .. } = value else { continue };
+            if !set.contains(local) && base.iter().all(|(local, _)| !set.contains(local)) {
+                self.locals.insert(*local, value.clone());
+            }
         }
     }
 
@@ -299,11 +345,8 @@ impl<'a> Walk<'a> {
 
     /// Whether a local may be set in a block: one without a default value would lose it behind it.
     fn may_set(&self, operator: &Operator<'_>) -> bool {
-        let (Operator::LocalSet { local_index } | Operator::LocalTee { local_index }) = operator
-        else {
-            return true;
-        };
-        !matches!(self.types.get(*local_index), None | Some(ValType::Ref(_)))
+        let Some(local) = sets(operator) else { return true };
+        !matches!(self.types.get(local), None | Some(ValType::Ref(_)))
     }
 
     /// Notes an access to a divided memory.
@@ -415,7 +458,7 @@ impl<'a> Walk<'a> {
 
     fn local(&self, local: u32) -> Value {
         let begins = match self.types.get(local) {
-            Some(ValType::I64) => Value::Sum { base: vec![local], add: 0, slack: 0 },
+            Some(ValType::I64) => Value::Sum { base: vec![(local, 1)], add: 0, slack: 0 },
             _ => Value::Anything,
         };
         self.locals.get(&local).cloned().unwrap_or(begins)
@@ -448,30 +491,33 @@ impl Value {
         }
     }
 
-    /// The number shifted to the left by a constant, if it stays small.
+    /// The number shifted to the left by a constant, if that is small.
     fn shifted(&self, other: &Self) -> Self {
-        match (self, other) {
-            (
-                Self::Sum { base, add: add @ 0..FAR, slack },
-                Self::Sum { base: none, add: bits @ 0..=20, slack: 0 },
-            ) if base.is_empty() && none.is_empty() && (add + slack) >> (30 - bits) == 0 => {
-                Self::number(add << bits, slack << bits)
+        match other {
+            Self::Sum { base, add: bits @ 0..=16, slack: 0 } if base.is_empty() => {
+                self.times(&Self::number(1 << bits, 0))
             }
             _ => Self::Anything,
         }
     }
 
-    /// The number times a constant, if it stays small.
+    /// The number times a constant, if that is small. What has no local in it may have 32 bits, and so has
+    /// to stay small itself.
     fn times(&self, other: &Self) -> Self {
-        match (self, other) {
-            (
-                Self::Sum { base, add: add @ 0..FAR, slack },
-                Self::Sum { base: none, add: by @ 0..=0xffff, slack: 0 },
-            ) if base.is_empty() && none.is_empty() && (add + slack) * by < FAR => {
-                Self::number(add * by, slack * by)
-            }
-            _ => Self::Anything,
+        let (
+            Self::Sum { base, add, slack },
+            Self::Sum { base: none, add: by @ 0..=0x1_0000, slack: 0 },
+        ) = (self, other)
+        else {
+            return Self::Anything;
+        };
+        let is_small = slack * by < FAR
+            && (!base.is_empty() || (0..FAR).contains(add) && (add + slack) * by < FAR);
+        if !none.is_empty() || *by == 0 || !is_small {
+            return Self::Anything;
         }
+        let base = base.iter().map(|(local, times)| (*local, times.wrapping_mul(*by))).collect();
+        Self::Sum { base, add: add.wrapping_mul(*by), slack: slack * by }
     }
 
     /// The sum, as far as it is known.
@@ -481,7 +527,14 @@ impl Value {
                 Self::Sum { base: a, add: x, slack: more },
                 Self::Sum { base: b, add: y, slack: other },
             ) => {
-                let mut base: Base = a.iter().chain(b).copied().collect();
+                let mut base = a.clone();
+                for (local, times) in b {
+                    match base.iter_mut().find(|(there, _)| there == local) {
+                        Some((_, there)) => *there = there.wrapping_add(*times),
+                        None => base.push((*local, *times)),
+                    }
+                }
+                base.retain(|(_, times)| *times != 0);
                 base.sort_unstable();
                 let slack = more + other;
                 if base.len() > LOCALS || slack > FAR {

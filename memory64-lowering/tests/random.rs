@@ -214,7 +214,7 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
         let offset: u16 = input.arbitrary().ok()?;
         let offset = u32::from(offset) % [8, 64, 64, 70_000][input.int_in_range(0..=3).ok()?];
         let step: i8 = input.arbitrary().ok()?;
-        let address = match input.int_in_range(0..=5).ok()? {
+        let address = match input.int_in_range(0..=7).ok()? {
             0 | 1 => format!("(local.get {local})"),
             2 => format!("(i64.add (local.get {local}) (i64.const {step}))"),
             3 => format!("(i64.add (local.get {local}) (local.get {other}))"),
@@ -223,7 +223,16 @@ fn straight(bytes: &[u8]) -> Option<Vec<u8>> {
                     (i64.const {})) (i64.const 3)))",
                 step.unsigned_abs()
             ),
-            _ => format!("(i64.const {})", u32::from(step.unsigned_abs()) * 1024),
+            5 => format!("(i64.const {})", u32::from(step.unsigned_abs()) * 1024),
+            6 => format!(
+                "(i64.add (local.get {local}) (i64.shl (local.get {other}) (i64.const {})))",
+                step & 7
+            ),
+            _ => format!(
+                "(i64.add (i64.mul (i64.add (local.get {local}) (i64.const {step})) (i64.const {}))
+                    (local.get {other}))",
+                step.unsigned_abs() & 3
+            ),
         };
         let statement = match input.int_in_range(0..=17).ok()? {
             0..=2 => format!(

@@ -2,7 +2,7 @@
 
 use arbitrary::Unstructured;
 
-/// Two things that are read and one that is written, in a loop long enough for a copy for each that is
+/// Two things that are read, rows that are found by a number and one thing that is written, in a loop long enough for a copy for each that is
 /// far alone: addresses near edges of segments, that meet, go backwards, or wrap.
 pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
     const LOADS: [&str; 12] = [
@@ -22,24 +22,32 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
     let mut input = Unstructured::new(bytes);
     let mut body = String::new();
     let statements = input.int_in_range(6..=32).ok()?;
+    let has_rows = statements % 7 == 0;
+    let row = input.int_in_range(1..=200).ok()?;
     for _ in 0..statements {
-        let read = ["$p", "$q"][input.int_in_range(0..=1).ok()?];
+        let read = match input.int_in_range(0..=if has_rows { 3 } else { 1 }).ok()? {
+            0 => "(local.get $p)".to_owned(),
+            1 => "(local.get $q)".to_owned(),
+            // What locals are a sum of is known before the loop.
+            2 => format!("(i64.add (local.get $b) (i64.mul (local.get $i) (i64.const {row})))"),
+            _ => "(i64.add (i64.shl (local.get $i) (i64.const 5)) (local.get $c))".to_owned(),
+        };
         let offset = input.int_in_range(0..=80).ok()?;
         let statement = match input.int_in_range(0..=29).ok()? {
             0..=19 => {
                 let load = LOADS[input.int_in_range(0..=LOADS.len() - 1).ok()?];
                 let open = load.matches('(').count() - load.matches(')').count();
-                let at = format!(" offset={offset} (local.get {read})");
+                let at = format!(" offset={offset} {read}");
                 format!("{load}{at}{}", ")".repeat(open))
             }
             20 => format!(
-                "(local.set $v (v128.load16_lane offset={offset} 3 (local.get {read}) (local.get $v)))"
+                "(local.set $v (v128.load16_lane offset={offset} 3 {read} (local.get $v)))"
             ),
             21..=23 => format!("(i64.store offset={offset} (local.get $s) (local.get $x))"),
             24 => format!("(v128.store8_lane offset={offset} 5 (local.get $s) (local.get $v))"),
             25 => format!(
                 "(if (i64.eqz (i64.and (local.get $x) (i64.const 3)))
-                    (then (i64.store offset={offset} (local.get $s) (i64.load (local.get {read})))))"
+                    (then (i64.store offset={offset} (local.get $s) (i64.load {read}))))"
             ),
             26 => format!(
                 "(i32.store8 offset={offset} (local.get $s) (i32.load8_u offset={offset} (local.get $s)))"
@@ -48,15 +56,15 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
             27 if statements % 3 == 0 => {
                 format!("(i64.store8 (i64.const {}) (local.get $x))", offset * 700)
             }
-            28 if statements % 4 == 0 => format!("(i64.store8 (local.get {read}) (local.get $x))"),
+            28 if statements % 4 == 0 => format!("(i64.store8 {read} (local.get $x))"),
             29 if statements % 5 == 0 => {
-                format!("(memory.fill (local.get {read}) (i32.const {offset}) (i64.const 9))")
+                format!("(memory.fill {read} (i32.const {offset}) (i64.const 9))")
             }
             29 if statements % 5 == 1 => "(drop (memory.grow (i64.const 1)))".to_owned(),
             29 if statements % 5 == 2 => "(call $turn)".to_owned(),
             _ => format!(
                 "(local.set $x (i64.add (local.get $x) (i64.load16_u offset={offset}
-                    (i64.add (local.get {read}) (i64.shl (i64.and (local.get $x) (i64.const 7)) (i64.const 1))))))"
+                    (i64.add {read} (i64.shl (i64.and (local.get $x) (i64.const 7)) (i64.const 1))))))"
             ),
         };
         body.push_str(&statement);
@@ -100,6 +108,7 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
         })
     };
     let [p, q, other] = [address(case & 1 != 0)?, address(case & 2 != 0)?, address(false)?];
+    let a = address(case & 4 != 0)?;
     // Now and then what is written meets what is read.
     let s = match bytes.first()? % 4 {
         0 => p + i64::from(*bytes.last()? % 64) - 32,
@@ -117,9 +126,14 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
             (func (export \"f\") (result i64 v128)
                 (local $p i64) (local $q i64) (local $s i64)
                 (local $x i64) (local $v v128) (local $n i64)
+                (local $a i64) (local $b i64) (local $c i64) (local $i i64)
+                (block (local.set $a (i64.const {a})))
                 (local.set $p (i64.const {p})) (local.set $q (i64.const {q}))
                 (local.set $s (i64.const {s})) (local.set $n (i64.const {turns}))
+                (local.set $b (i64.add (local.get $a) (i64.const 32)))
+                (local.set $c (i64.add (local.get $b) (i64.const 64)))
                 (loop {body} {moves}
+                    (local.set $i (i64.add (local.get $i) (i64.const 1)))
                     (br_if 0 (i64.ne (i64.const 0)
                         (local.tee $n (i64.sub (local.get $n) (i64.const 1))))))
                 (local.get $x) (local.get $v)))"
