@@ -7,12 +7,13 @@ use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 use wasmparser::{FunctionBody, Operator};
 
 use crate::access::Access;
-use crate::ahead::{self, Early};
+use crate::ahead;
+use crate::checks::{self, Place};
 use crate::helpers::{Helper, Helpers};
 use crate::locals::{self, Locals};
 use crate::loops::{self, Copies};
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Part, Proved, Walk, ends_run};
+use crate::regions::{Part, Proved, Walk, ends_run};
 use crate::renumber::Renumber;
 use crate::report::Report;
 use crate::sections::sized;
@@ -37,20 +38,20 @@ const LONGEST: usize = 7_654_321;
 const RUN: usize = 512;
 
 /// Most segments that there is code for.
-const FAR: u32 = 4;
+pub(crate) const FAR: u32 = 4;
 
 /// Loads of a part that are worth a copy in which they are done ahead.
 const EARLY: usize = 10;
 
 /// The number of the local with the segment of the first group.
-const SEGMENTS: usize = 2;
+pub(crate) const SEGMENTS: usize = 2;
 
 /// How often parts are looked for among them, so that no module takes long.
 const TRIES: usize = 64;
 
 /// A function that is being written.
-struct Writer {
-    code: Vec<u8>,
+pub(crate) struct Writer {
+    pub(crate) code: Vec<u8>,
     /// Locals of the function before.
     locals: u32,
     /// Locals that were added.
@@ -66,8 +67,9 @@ struct Writer {
 /// What is known of the address of an access.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Known {
-    /// The access is in the first segment.
+    /// The access is in the first segment, or in the one behind it.
     First,
+    Second,
     /// What is loaded is in this local.
     Loaded(u32),
     /// Nothing: it is checked.
@@ -78,14 +80,18 @@ enum Known {
     Elsewhere,
 }
 
-/// What is known of an access where groups that are far may be in any segment, and others are in the
-/// first one; `loaded` are locals by positions.
-fn known(proved: &Proved, far: &[bool], loaded: &HashMap<usize, u32>, position: usize) -> Known {
-    match (proved.get(&position), loaded.get(&position)) {
-        (_, Some(local)) => Known::Loaded(*local),
-        (Some(Some(group)), _) if far.get(*group) == Some(&true) => Known::SegmentOf(*group),
-        (Some(_), _) => Known::First,
-        (None, _) => Known::Nothing,
+/// What is known of an access where groups are at some places; `loaded` are locals by positions.
+fn known(proved: &Proved, at: &[Place], loaded: &HashMap<usize, u32>, position: usize) -> Known {
+    let group = match (proved.get(&position), loaded.get(&position)) {
+        (_, Some(local)) => return Known::Loaded(*local),
+        (Some(Some(group)), _) => *group,
+        (Some(None), _) => return Known::First,
+        (None, _) => return Known::Nothing,
+    };
+    match at.get(group) {
+        Some(Place::Any) => Known::SegmentOf(group),
+        Some(Place::Second) => Known::Second,
+        _ => Known::First,
     }
 }
 
@@ -195,22 +201,20 @@ impl<'a> Coder<'a> {
             true => Known::First,
             false => Known::Nothing,
         };
-        self.checks(out, &part.groups);
+        out.checks(self.views, &part.groups, &[], false);
         out.emit(&[I::If(BlockType::Empty)]);
         self.operators(out, operators, within)?;
         out.emit(&[I::Else]);
-        let far = self.far(&part.groups, |group| !group.has_store);
-        let early = part.groups.iter().zip(&far).filter(|(_, far)| **far);
+        let at = checks::places(self.views, &part.groups, |group| !group.has_store);
+        let early = part.groups.iter().zip(&at).filter(|(_, at)| **at == Place::Any);
         let early: usize = early.map(|(group, _)| group.exact.len()).sum();
         let has_far = early >= EARLY
             && ahead::may_be_early(operators, &part.groups, &part.proved, self.views);
         if has_far {
-            self.far_checks(out, &part.groups, &far, true);
+            out.checks(self.views, &part.groups, &at, true);
             out.emit(&[I::If(BlockType::Empty)]);
-            let loaded = self.load_ahead(out, &part.groups, &far, operators);
-            self.operators(out, operators, |position| {
-                known(&part.proved, &far, &loaded, position)
-            })?;
+            let loaded = out.load_ahead(self.views, &part.groups, &at, operators);
+            self.operators(out, operators, |position| known(&part.proved, &at, &loaded, position))?;
             out.emit(&[I::Else]);
         }
         // Behind a copy for what is far comes seldom anything.
@@ -233,35 +237,26 @@ impl<'a> Coder<'a> {
         Ok(())
     }
 
-    /// Which groups may be in any segment.
-    fn far(&self, groups: &[Group], may_be: impl Fn(&Group) -> bool) -> Vec<bool> {
-        let wide = |group: &Group| self.views.wide(group.memory).is_some_and(|view| view.reach > 1);
-        groups.iter().map(|group| may_be(group) && wide(group)).collect()
-    }
-
     /// A loop in several copies.
     fn copies(&mut self, out: &mut Writer, copies: &Copies<'a>) -> Result<()> {
         self.report.loops += 1;
         let (block, again) = (I::Block(BlockType::Empty), I::Loop(BlockType::Empty));
-        let far = self.far(&copies.groups, |group| copies.may_be_far(group));
+        let at = checks::places(self.views, &copies.groups, |group| copies.may_be_far(group));
         let early = ahead::may_be_early(&copies.body, &copies.groups, &copies.proved, self.views);
-        let ways = copies.ways(far, early);
+        let ways = copies.ways(at, early);
         // Behind each block is the next copy, and behind the first one the end.
         (0..=ways.len()).for_each(|_| out.emit(std::slice::from_ref(&block)));
-        for (far, behind) in ways.iter().zip((0..ways.len()).rev()) {
+        for (at, behind) in ways.iter().zip((0..ways.len()).rev()) {
             // The block behind whose end a failed check goes on is the first one around, then come these.
             let behind = u32::try_from(behind).unwrap_or(u32::MAX);
             out.emit(std::slice::from_ref(&again));
-            match far.contains(&true) {
-                true => self.far_checks(out, &copies.groups, far, early),
-                false => self.checks(out, &copies.groups),
-            }
+            out.checks(self.views, &copies.groups, at, early);
             out.emit(&[I::I32Eqz, I::BrIf(1)]);
             let loaded = match early {
-                true => self.load_ahead(out, &copies.groups, far, &copies.body),
+                true => out.load_ahead(self.views, &copies.groups, at, &copies.body),
                 false => HashMap::new(),
             };
-            let known = |position| known(&copies.proved, far, &loaded, position);
+            let known = |position| known(&copies.proved, at, &loaded, position);
             self.copy(out, copies, behind + 2, known)?;
             out.emit(&[I::Br(behind + 1), I::End]);
         }
@@ -269,105 +264,6 @@ impl<'a> Coder<'a> {
         self.copy(out, copies, 1, |_| Known::Elsewhere)?;
         out.emit(&[I::End]);
         Ok(())
-    }
-
-    /// Loads what groups in any segment are only read for; the locals that have it, by the positions of
-    /// the operators.
-    fn load_ahead(
-        &self,
-        out: &mut Writer,
-        groups: &[Group],
-        far: &[bool],
-        operators: &[Placed<'_>],
-    ) -> HashMap<usize, u32> {
-        let mut loaded = HashMap::new();
-        // Locals that are something else.
-        let mut used = HashMap::from([
-            (ValType::V128, 1),
-            (ValType::I64, 3),
-            (ValType::I32, SEGMENTS + groups.len()),
-            (ValType::F32, 1),
-            (ValType::F64, 1),
-        ]);
-        for (index, group) in groups.iter().enumerate() {
-            let Some(view) = self.views.wide(group.memory) else { continue };
-            if far.get(index) != Some(&true) || group.has_store {
-                continue;
-            }
-            let mut loads = Vec::new();
-            for load in ahead::loads(group, operators) {
-                let number = used.entry(load.op.value()).or_default();
-                let local = out.scratch(load.op.value(), *number);
-                *number += 1;
-                loaded.extend(load.positions.iter().map(|position| (*position, local)));
-                loads.push((load, local));
-            }
-            let [low, segment] =
-                [1, SEGMENTS + index].map(|number| out.scratch(ValType::I32, number));
-            group.start().emit(&mut out.code);
-            out.emit(&[I::I32WrapI64]);
-            if view.shift < 32 {
-                out.emit(&[I::I32Const(view.mask()), I::I32And]);
-            }
-            out.emit(&[I::LocalSet(low)]);
-            let segments = view.reach.min(FAR);
-            for number in (0..segments).rev() {
-                if number > 0 {
-                    out.emit(&[I::LocalGet(segment), I::I32Const(number.cast_signed()), I::I32Eq]);
-                    out.emit(&[I::If(BlockType::Empty)]);
-                }
-                for (Early { offset, op, .. }, local) in &loads {
-                    let load = op.at(view.base + number, *offset);
-                    out.emit(&[I::LocalGet(low), load, I::LocalSet(*local)]);
-                }
-                if number > 0 {
-                    out.emit(&[I::Else]);
-                }
-            }
-            (1..segments).for_each(|_| out.emit(&[I::End]));
-        }
-        loaded
-    }
-
-    /// Pushes whether each group is in one segment, which is the first for those that are not far, and
-    /// sets their locals.
-    /// With `apart` also that what is only read is apart from what is written.
-    fn far_checks(&self, out: &mut Writer, groups: &[Group], far: &[bool], apart: bool) {
-        for (index, (group, is_far)) in groups.iter().zip(far).enumerate() {
-            match self.views.wide(group.memory) {
-                Some(view) if *is_far => {
-                    let start = out.scratch(ValType::I64, 0);
-                    let segment = out.scratch(ValType::I32, SEGMENTS + index);
-                    let [span, shift] = [group.span, view.shift.into()].map(u64::cast_signed);
-                    group.start().emit(&mut out.code);
-                    out.emit(&[I::LocalTee(start), I::I64Const(shift), I::I64ShrU]);
-                    out.emit(&[I::I32WrapI64, I::LocalSet(segment), I::LocalGet(start)]);
-                    out.emit(&[I::I64Const(view.segment().cast_signed() - 1), I::I64And]);
-                    out.is_below(group.below);
-                    // Below what can be reached first, so that the sum does not overflow.
-                    let most = i64::from(view.reach.min(FAR)) << view.shift;
-                    out.emit(&[I::LocalGet(start), I::I64Const(most), I::I64LtU, I::I32And]);
-                    out.emit(&[I::LocalGet(start), I::I64Const(span), I::I64Add]);
-                    out.emit(&[I::GlobalGet(view.limit), I::I64LeU, I::I32And]);
-                }
-                _ => out.is_first(group),
-            }
-            if index > 0 {
-                out.emit(&[I::I32And]);
-            }
-        }
-        let read = groups.iter().zip(far).filter(|(group, far)| apart && **far && !group.has_store);
-        for (read, _) in read {
-            for written in groups.iter().filter(|group| group.has_store) {
-                // In 64 bits neither wraps, so that their distance tells all.
-                let [ahead, both] =
-                    [read.span - 1, read.span + written.span - 1].map(u64::cast_signed);
-                read.start().emit(&mut out.code);
-                written.start().emit(&mut out.code);
-                out.emit(&[I::I64Sub, I::I64Const(ahead), I::I64Add]);
-                out.emit(&[I::I64Const(both), I::I64GeU, I::I32And]);
-            }
-        }
     }
 
     /// The body of a loop, with its `end`, that is `more` blocks deeper than before; `known` tells what
@@ -392,16 +288,6 @@ impl<'a> Coder<'a> {
             }
         }
         Ok(())
-    }
-
-    /// Pushes whether all groups are in the first segment.
-    fn checks(&self, out: &mut Writer, groups: &[Group]) {
-        for (index, group) in groups.iter().enumerate() {
-            out.is_first(group);
-            if index > 0 {
-                I::I32And.encode(&mut out.code);
-            }
-        }
     }
 
     fn operator(&mut self, out: &mut Writer, placed: &Placed<'a>, known: Known) -> Result<()> {
@@ -446,6 +332,10 @@ impl<'a> Coder<'a> {
             Known::First => {
                 out.emit(&[I::I32WrapI64]);
                 out.on_segment(access, view.base, value);
+            }
+            Known::Second => {
+                out.wrap(view);
+                out.on_segment(access, view.base + 1, value);
             }
             Known::Loaded(local) => out.loaded(access, local, value),
             Known::SegmentOf(group) => out.in_segment_of(access, view, value, group),
@@ -587,14 +477,14 @@ impl Writer {
         sized(&entry)
     }
 
-    fn emit(&mut self, instructions: &[I<'_>]) {
+    pub(crate) fn emit(&mut self, instructions: &[I<'_>]) {
         instructions.iter().for_each(|instruction| instruction.encode(&mut self.code));
     }
 
     /// A local of a type: for `i64` the address of an access (0), what it stores (1) and what addresses
     /// are compared with (2), for `i32` what it stores (0), its address in a segment (1) and the segments of groups (from 2 on); what is loaded ahead
     /// follows these.
-    fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
+    pub(crate) fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
         let mut of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
         let position = of_type.nth(number).map(|(at, _)| at).unwrap_or_else(|| {
             let there = self.added.iter().filter(|added| **added == ty).count();
@@ -658,18 +548,12 @@ impl Writer {
     }
 
     /// Whether the address on the stack is below a number, without signs.
-    fn is_below(&mut self, below: i64) {
+    pub(crate) fn is_below(&mut self, below: i64) {
         let number = match *self.below.get_or_insert(below) == below {
             true => I::LocalGet(self.below_local()),
             false => I::I64Const(below),
         };
         self.emit(&[number, I::I64LtU]);
-    }
-
-    /// Pushes whether a group is in the first segment.
-    fn is_first(&mut self, group: &Group) {
-        group.start().emit(&mut self.code);
-        self.is_below(group.below);
     }
 
     /// What was loaded before, in place of the address on the stack.
@@ -688,10 +572,7 @@ impl Writer {
     /// The access on the segment of a group, whose address is on the stack.
     fn in_segment_of(&mut self, access: Access, view: &View, value: Option<u32>, group: usize) {
         let [low, segment] = [1, SEGMENTS + group].map(|number| self.scratch(ValType::I32, number));
-        self.emit(&[I::I32WrapI64]);
-        if view.shift < 32 {
-            self.emit(&[I::I32Const(view.mask()), I::I32And]);
-        }
+        self.wrap(view);
         self.emit(&[I::LocalSet(low)]);
         let result = match access.op.is_store() {
             true => BlockType::Empty,
@@ -707,6 +588,14 @@ impl Writer {
         self.emit(&[I::LocalGet(low)]);
         self.on_segment(access, view.base, value);
         (1..segments).for_each(|_| self.emit(&[I::End]));
+    }
+
+    /// What is left of the address on the stack in a segment.
+    pub(crate) fn wrap(&mut self, view: &View) {
+        self.emit(&[I::I32WrapI64]);
+        if view.shift < 32 {
+            self.emit(&[I::I32Const(view.mask()), I::I32And]);
+        }
     }
 
     fn on_segment(&mut self, access: Access, segment: u32, value: Option<u32>) {

@@ -23,6 +23,7 @@
 
 mod access;
 mod ahead;
+mod checks;
 mod code;
 mod custom;
 mod declare;

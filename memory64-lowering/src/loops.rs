@@ -26,6 +26,7 @@ use wasm_encoder::Instruction as I;
 use wasmparser::{BlockType, Operator, OperatorsReader};
 
 use crate::Result;
+use crate::checks::Place;
 use crate::locals::Locals;
 use crate::placed::{Placed, position};
 use crate::regions::{Group, Proved, Value, Values, Walk, ends_run, sets};
@@ -90,17 +91,22 @@ impl<'a> Copies<'a> {
         Ok(Some(Self { body, groups, proved, others }))
     }
 
-    /// Which groups may be in any segment, while others are in the first one, for each copy but the last;
-    /// `far` are those that may be at all, and `early` tells whether they are loaded ahead.
-    pub(crate) fn ways(&self, far: Vec<bool>, early: bool) -> Vec<Vec<bool>> {
-        let mut ways = vec![vec![false; far.len()]];
-        let count = far.iter().filter(|far| **far).count();
+    /// Where groups are in each copy but the last; `far` is where they are in the last of these, and `early`
+    /// tells whether loads are done ahead there.
+    pub(crate) fn ways(&self, far: Vec<Place>, early: bool) -> Vec<Vec<Place>> {
+        let mut ways = vec![vec![Place::First; far.len()]];
+        let movable: Vec<usize> = (0..far.len()).filter(|at| far[*at] == Place::Any).collect();
         // One of two is most often the one that is far: what is loaded ahead of a long loop takes registers.
-        if count == 2 && early && self.body.len() >= LONG {
-            let alone = |index: &usize| (0..far.len()).map(|it| it == *index).collect();
-            ways.extend((0..far.len()).filter(|index| far[*index]).map(|index| alone(&index)));
+        if movable.len() == 2 && early && self.body.len() >= LONG {
+            for place in [Place::Second, Place::Any] {
+                for alone in &movable {
+                    let mut way = vec![Place::First; far.len()];
+                    way[*alone] = place;
+                    ways.push(way);
+                }
+            }
         }
-        if count > 0 {
+        if !movable.is_empty() {
             ways.push(far);
         }
         ways
