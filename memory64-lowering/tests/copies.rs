@@ -156,9 +156,13 @@ fn each_copy_of_a_loop_is_entered_and_does_the_same() {
         (state >> 56) as u8
     };
     // By the number of copies: how many loops have it, and the iterations in each.
-    let mut all = [(); 6].map(|()| (0_u32, Vec::new()));
-    for round in 0..160 {
-        let bytes: Vec<u8> = (0..300 + round).map(|_| next()).collect();
+    let mut all = [(); 8].map(|()| (0_u32, Vec::new()));
+    for round in 0..200 {
+        let mut bytes: Vec<u8> = (0..300 + round).map(|_| next()).collect();
+        if round % 2 > 0 {
+            // Many statements, by which loops are long and have all copies.
+            bytes[0] = [23, 25][round / 2 % 2];
+        }
         let Some(wasm) = kernel(&bytes) else { continue };
         let options = Options::default().max_memory(9 * PAGE).segment_pages(1);
         let lowered = lower(&wasm, &options).unwrap();
@@ -178,8 +182,9 @@ fn each_copy_of_a_loop_is_entered_and_does_the_same() {
         copies.1.iter_mut().zip(&found).for_each(|(sum, count)| *sum += count);
     }
     println!("loops and iterations, by the number of copies: {all:?}");
-    // Without copies; near, far and last; near, each of two alone, both, and last.
-    for (copies, least) in [(1, 5), (3, 20), (5, 20)] {
+    // Without copies; near, far and last; near, each of two alone in the second segment and in any, both,
+    // and last.
+    for (copies, least) in [(1, 5), (3, 20), (7, 20)] {
         let (loops, iterations) = &all[copies];
         assert!(*loops >= least, "{loops} loops with {copies} copies: {all:?}");
         assert!(iterations.iter().all(|count| *count >= 5), "{copies} copies: {all:?}");
