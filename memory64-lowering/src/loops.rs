@@ -1,6 +1,7 @@
 //! Innermost loops, of which there are copies: one for as long as all that is accessed is in the first
 //! segment, one for as long as each address that is a sum of the same locals is in one segment, and
-//! one for everything else. Long loops have more between the first two, for one sum that is far alone.
+//! one for everything else. Long loops have more between the first two, for one sum that is far alone: in
+//! the second segment, which needs no choice, or in any.
 //!
 //! ```text
 //! block $done

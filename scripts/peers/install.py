@@ -58,6 +58,8 @@ def all_of(repo, cache, polychord, parties):
         sys.exit(f"bench-peers: {error}")
     installed = Installed([], {"Q4_1": default, programs.LONG: default}, {}, {})
     installed.ids[programs.LONG] = ",".join([ids] * programs.LONG_REPEATS)
+    for name in programs.SEQUENCES:
+        installed.models[name], installed.ids[name] = default, ids
     add_real_models(cache, polychord, environment, installed)
 
     steps = {
@@ -89,7 +91,8 @@ def build_polychord(repo, program):
             features = "wasmtime"
         cargo = ["cargo", "build", "--release", "--locked", "--package", "polychord"]
         manifest = repo / "Cargo.toml"
-        check([*cargo, "--features", features, "--manifest-path", manifest], environment)
+        what = ["--bin", "polychord", "--example", "sequences"]
+        check([*cargo, *what, "--features", features, "--manifest-path", manifest], environment)
         metadata = ["cargo", "metadata", "--no-deps", "--format-version", "1"]
         target = json.loads(output(metadata, environment, cwd=repo))["target_directory"]
         program = pathlib.Path(target) / "release" / "polychord"

@@ -57,7 +57,7 @@ def measure(run, model, settings, warm):
         "prompt_ms": said["prompt_ms"],
         "decode_ms": said["decode_ms"],
         # Tokens may be fewer if the model ends its text.
-        "decoded": len(said.get("ids", range(settings.decode + 1))) - 1,
+        "decoded": (len(said.get("ids", range(settings.decode + 1))) - 1) * run.sequences,
         "first_ms": first_ms,
         "peak_bytes": peak,
         "load_average": os.getloadavg()[0],
@@ -66,7 +66,7 @@ def measure(run, model, settings, warm):
 
 def execute(run, model, decode, settings):
     """What the program printed, how long it took in all, and its most resident memory."""
-    args, environment = run.program.command(model, run.ids, decode, run.threads)
+    args, environment = run.program.command(model, run.ids, decode, run.threads, run.sequences)
     environment = os.environ | {name: str(value) for name, value in environment.items()}
     with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
         start = time.monotonic()

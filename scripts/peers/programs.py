@@ -8,6 +8,9 @@ one before. A program prints one JSON object:
     prompt_ms       from the prompt's ids to the first token
     decode_ms       for the tokens after it
     ids             of the answer, if there may be fewer of them
+
+Of several sequences, which begin with the same prompt, each step computes a token of every one: `prompt_ms`
+is the mean of theirs, `decode_ms` is for all, and `ids` are those of the first.
 """
 
 import dataclasses
@@ -31,13 +34,17 @@ MODELS = ["Q4_1", "Q4_0", "Q8_0", "Q4_K_M"]
 # The default model where attention has much to read: its prompt is the usual one again and again.
 LONG = "Q4_1, 4,096 positions"
 LONG_REPEATS = 63
+# The default model with several sequences at once, whose tokens count together.
+SEQUENCES = {"Q4_1, 4 sequences": 4, "Q4_1, 8 sequences": 8}
 # Models as they are published, by the names of files that scripts/real-models has fetched.
 REAL_MODELS = {
     "gemma-3-270m Q4_K_M": "gemma-3-270m-q4_k_m.gguf",
     "qwen2.5-coder-0.5b": "qwen2.5-coder-0.5b.gguf",
 }
-# What llama.cpp and Polychord run beside the others, by ids and with one thread.
-EXTRA_MODELS = [LONG, *REAL_MODELS]
+# What llama.cpp and Polychord run beside the others, by ids.
+EXTRA_MODELS = [LONG, *SEQUENCES, *REAL_MODELS]
+# What is run with several threads.
+THREADED_MODELS = [*MODELS, *SEQUENCES]
 
 REFERENCE = "llama.cpp"
 # As a processor runs it that has no more than AVX2.
@@ -53,9 +60,9 @@ class Program:
     version: str
     # How it was built or started, for the page.
     note: str
-    # (model, ids of the prompt, decode, threads) -> arguments and environment. Ids are none for
-    # models whose prompt the program knows.
-    command: Callable[[pathlib.Path, str | None, int, int], tuple[list, dict]]
+    # (model, ids of the prompt, decode, threads, sequences) -> arguments and environment. Ids are none
+    # for models whose prompt the program knows.
+    command: Callable[[pathlib.Path, str | None, int, int, int], tuple[list, dict]]
     # Of the object that the program prints, where it is not what is described above.
     parse: Callable[[dict], dict] = lambda said: said
     threads: tuple[int, ...] = (1,)
@@ -76,6 +83,10 @@ class Run:
         return {"program": self.program.name, "model": self.model, "threads": self.threads}
 
     @property
+    def sequences(self):
+        return SEQUENCES.get(self.model, 1)
+
+    @property
     def prompt_tokens(self):
         return len(self.ids.split(",")) if self.ids else PROMPT_TOKENS
 
@@ -83,7 +94,9 @@ class Run:
         return f"{self.program.name}, {self.model}, threads: {self.threads}"
 
     def parse(self, stdout):
-        said = self.program.parse(json.loads(stdout.strip().splitlines()[-1]))
+        said = json.loads(stdout.strip().splitlines()[-1])
+        if self.sequences == 1:
+            said = self.program.parse(said)
         if said.get("prompt_tokens", self.prompt_tokens) != self.prompt_tokens:
             raise ValueError(f"the prompt became {said['prompt_tokens']} tokens")
         return said
@@ -97,13 +110,13 @@ def runs(programs, models, ids):
         for threads in sorted({n for program in programs for n in program.threads})
         for program in programs
         if model in program.models and threads in program.threads
-        if threads == 1 or model in MODELS
+        if threads == 1 or model in THREADED_MODELS
     ]
 
 
 def llama_cpp(name, program, libraries, usual_ids, version, note):
-    def command(model, ids, decode, threads):
-        args = [program, "run", model, ids or usual_ids, decode, threads]
+    def command(model, ids, decode, threads, sequences):
+        args = [program, "run", model, ids or usual_ids, decode, threads, sequences]
         return args, {"GGML_BACKENDS": libraries}
 
     threads = (1, 2) if name == REFERENCE else (1,)
@@ -116,7 +129,7 @@ def wllama(build, node, script, packages, version):
     # to its compatible build without it.
     flags = ["--experimental-wasm-jspi"] if build == "wasm64" else []
 
-    def command(model, _ids, decode, _threads):
+    def command(model, _ids, decode, _threads, _sequences):
         return [node, *flags, script, packages, build, model, PROMPT, decode], {}
 
     name = WASM_REFERENCE if build == "wasm64" else f"{WASM_REFERENCE} compat"
@@ -129,14 +142,17 @@ def wllama(build, node, script, packages, version):
 
 
 def candle(program, usual_ids, version):
-    def command(model, _ids, decode, threads):
+    def command(model, _ids, decode, threads, _sequences):
         return [program, model, usual_ids, decode], {"RAYON_NUM_THREADS": threads}
 
     return Program("candle", version, "compiled for this processor", command, threads=(1, 2))
 
 
 def polychord(program, engine, version, activations, environment):
-    def command(model, ids, decode, threads):
+    def command(model, ids, decode, threads, sequences):
+        if sequences > 1:
+            together = program.parent / "examples" / "sequences"
+            return [together, model, engine, threads, ids, decode, sequences], environment
         args = [program, "generate", "--json", "--engine", engine, "--activations", activations]
         args += ["--ranks", threads, "--model", model, "--max-tokens", decode + 1]
         return [*args, *(["--prompt-ids", ids] if ids else [PROMPT])], environment

@@ -18,7 +18,9 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use polychord::EngineOptions;
 use polychord::api::{Engine, Memory64};
+use polychord::code_cache::CodeCache;
 use polychord::model::{Model, Placement, Session, SimdFlavor, Transformer};
 
 const ENGINE: &str = "POLYCHORD_TEST_ENGINE";
@@ -56,6 +58,12 @@ pub(crate) fn each_engine(test: &str, body: impl Fn(&Arc<dyn Engine>)) {
     });
 }
 
+/// An engine that keeps compiled guests for all tests: most of them run the same few.
+pub(crate) fn open_engine(name: &str) -> Arc<dyn Engine> {
+    let cache = CodeCache::open(concat!(env!("CARGO_TARGET_TMPDIR"), "/code")).unwrap();
+    polychord::entry(name).unwrap().open(&EngineOptions::new().with_cache(cache)).unwrap()
+}
+
 /// Runs the body with each engine; what it returns must be the same with all of them.
 #[track_caller]
 pub(crate) fn engines_agree(test: &str, body: impl Fn(&Arc<dyn Engine>) -> String) {
@@ -71,7 +79,7 @@ pub(crate) fn engines_that_can_agree(
     body: impl Fn(&Arc<dyn Engine>) -> String,
 ) {
     if let Ok(name) = std::env::var(ENGINE) {
-        let engine = polychord::open(&name).unwrap();
+        let engine = open_engine(&name);
         return report(&if can(&*engine) { body(&engine) } else { CANNOT.to_owned() });
     }
     let mut first: Option<(&str, String)> = None;
@@ -116,7 +124,7 @@ pub(crate) fn each_engine_in_address_space(
     body: impl Fn(&Arc<dyn Engine>) -> String,
 ) -> Vec<(&'static str, String)> {
     if let Ok(name) = std::env::var(ENGINE) {
-        report(&body(&polychord::open(&name).unwrap()));
+        report(&body(&open_engine(&name)));
         return Vec::new();
     }
     let run = |name: &'static str| {

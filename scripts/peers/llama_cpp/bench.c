@@ -1,11 +1,11 @@
 // Times llama.cpp, and quantizes models with it.
 //
-//   bench run MODEL.gguf IDS DECODE THREADS
+//   bench run MODEL.gguf IDS DECODE THREADS SEQUENCES
 //   bench quantize IN.gguf OUT.gguf TYPE      TYPE: Q4_0, Q8_0 or Q4_K_M
 //   bench about                               what of the processor it uses
 //
-// IDS are the prompt's ids with commas between them. `run` prints what
-// scripts/peers/programs.py describes.
+// IDS are the prompt's ids with commas between them, with which each sequence begins. `run` prints
+// what scripts/peers/programs.py describes.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,10 +43,9 @@ static llama_token *parse_ids(const char *text, int *count) {
     return ids;
 }
 
-// Computes `count` tokens, and returns the best one to follow.
-static llama_token next(struct llama_context *context, llama_token *ids, int count, int vocabulary) {
-    if (llama_decode(context, llama_batch_get_one(ids, count)) != 0) die("llama_decode failed");
-    const float *logits = llama_get_logits_ith(context, -1);
+// The best token to follow a token of the last batch.
+static llama_token best(struct llama_context *context, int index, int vocabulary) {
+    const float *logits = llama_get_logits_ith(context, index);
     llama_token best = 0;
     for (llama_token id = 1; id < vocabulary; id++) {
         if (logits[id] > logits[best]) best = id;
@@ -54,7 +53,20 @@ static llama_token next(struct llama_context *context, llama_token *ids, int cou
     return best;
 }
 
-static void run(const char *path, const char *ids, int decode, int threads) {
+static void add(struct llama_batch *batch, llama_token token, int position, int sequence, int logits) {
+    const int at = batch->n_tokens++;
+    batch->token[at] = token;
+    batch->pos[at] = position;
+    batch->n_seq_id[at] = 1;
+    batch->seq_id[at][0] = sequence;
+    batch->logits[at] = logits;
+}
+
+static void decode_batch(struct llama_context *context, struct llama_batch batch) {
+    if (llama_decode(context, batch) != 0) die("llama_decode failed");
+}
+
+static void run(const char *path, const char *ids, int decode, int threads, int sequences) {
     struct llama_model *model = llama_model_load_from_file(path, llama_model_default_params());
     if (!model) die("the model cannot be loaded");
     const int vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(model));
@@ -62,20 +74,39 @@ static void run(const char *path, const char *ids, int decode, int threads) {
     llama_token *prompt = parse_ids(ids, &count);
 
     struct llama_context_params params = llama_context_default_params();
-    params.n_ctx = count + decode;
-    params.n_batch = count;
+    params.n_ctx = (count + decode) * sequences;
+    params.n_seq_max = sequences;
+    params.n_batch = count > sequences ? count : sequences;
     // As many as llama.cpp computes at once by default.
-    params.n_ubatch = count < 512 ? count : 512;
+    params.n_ubatch = params.n_batch < 512 ? params.n_batch : 512;
     params.n_threads = params.n_threads_batch = threads;
     struct llama_context *context = llama_init_from_model(model, params);
     if (!context) die("no context");
 
     llama_token *made = malloc((decode + 1) * sizeof *made);
+    llama_token *next = malloc(sequences * sizeof *next);
+    struct llama_batch batch = llama_batch_init(params.n_batch, 0, 1);
     double start = now_ms();
-    made[0] = next(context, prompt, count, vocabulary);
-    const double prompt_ms = now_ms() - start;
+    for (int sequence = 0; sequence < sequences; sequence++) {
+        batch.n_tokens = 0;
+        for (int i = 0; i < count; i++) add(&batch, prompt[i], i, sequence, i == count - 1);
+        decode_batch(context, batch);
+        next[sequence] = best(context, -1, vocabulary);
+    }
+    const double prompt_ms = (now_ms() - start) / sequences;
+    made[0] = next[0];
     start = now_ms();
-    for (int i = 0; i < decode; i++) made[i + 1] = next(context, made + i, 1, vocabulary);
+    for (int i = 0; i < decode; i++) {
+        batch.n_tokens = 0;
+        for (int sequence = 0; sequence < sequences; sequence++) {
+            add(&batch, next[sequence], count + i, sequence, 1);
+        }
+        decode_batch(context, batch);
+        for (int sequence = 0; sequence < sequences; sequence++) {
+            next[sequence] = best(context, sequence, vocabulary);
+        }
+        made[i + 1] = next[0];
+    }
     const double decode_ms = now_ms() - start;
 
     printf("{\"prompt_ms\": %f, \"decode_ms\": %f, \"ids\": [", prompt_ms, decode_ms);
@@ -99,7 +130,9 @@ int main(int count, char **args) {
     // The kernels of this processor are in a library beside the others.
     ggml_backend_load_all_from_path(getenv("GGML_BACKENDS"));
     llama_backend_init();
-    if (count == 6 && strcmp(args[1], "run") == 0) run(args[2], args[3], atoi(args[4]), atoi(args[5]));
+    if (count == 7 && strcmp(args[1], "run") == 0) {
+        run(args[2], args[3], atoi(args[4]), atoi(args[5]), atoi(args[6]));
+    }
     else if (count == 5 && strcmp(args[1], "quantize") == 0) quantize(args[2], args[3], args[4]);
     else if (count == 2 && strcmp(args[1], "about") == 0) puts(llama_print_system_info());
     else die("usage: see bench.c");
