@@ -60,8 +60,12 @@ pub(crate) fn each_engine(test: &str, body: impl Fn(&Arc<dyn Engine>)) {
 
 /// An engine that keeps compiled guests for all tests: most of them run the same few.
 pub(crate) fn open_engine(name: &str) -> Arc<dyn Engine> {
-    let cache = CodeCache::open(concat!(env!("CARGO_TARGET_TMPDIR"), "/code")).unwrap();
-    polychord::entry(name).unwrap().open(&EngineOptions::new().with_cache(cache)).unwrap()
+    let mut options = EngineOptions::new();
+    // Cargo sets it for tests. Examples use this file, too.
+    if let Some(folder) = option_env!("CARGO_TARGET_TMPDIR") {
+        options = options.with_cache(CodeCache::open(Path::new(folder).join("code")).unwrap());
+    }
+    polychord::entry(name).unwrap().open(&options).unwrap()
 }
 
 /// Runs the body with each engine; what it returns must be the same with all of them.
