@@ -35,8 +35,8 @@ fn the_readme_lists_every_example() {
     let readme = read("README.md");
     for example in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples")).unwrap() {
         let name = example.unwrap().file_name().into_string().unwrap();
-        // Tools; docs/placements.md and docs/testing.md have them.
-        let tools = ["family_speed", "make_families", "make_model", "verify_all"];
+        // Tools of scripts; docs/placements.md, docs/testing.md and scripts/bench-peers have them.
+        let tools = ["family_speed", "make_families", "make_model", "sequences", "verify_all"];
         let Some(name) = name.strip_suffix(".rs").filter(|name| !tools.contains(name)) else {
             continue;
         };
