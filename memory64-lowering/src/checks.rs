@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use wasm_encoder::{BlockType, Instruction as I, ValType};
 
 use crate::ahead::{self, Early};
-use crate::code::{FAR, SEGMENTS, Writer};
 use crate::placed::Placed;
 use crate::regions::Group;
 use crate::view::{View, Views};
+use crate::writer::{FAR, SEGMENTS, Writer};
 
 /// The segment that all accesses of a group are in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

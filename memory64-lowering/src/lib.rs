@@ -42,6 +42,7 @@ mod report;
 mod sections;
 mod shape;
 mod view;
+mod writer;
 
 use wasm_encoder::{Encode, SectionId};
 use wasmparser::{Encoding, Parser, Payload, Validator, WasmFeatures};

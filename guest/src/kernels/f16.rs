@@ -1,7 +1,8 @@
 //! Weights that are 16-bit floats.
 
 use super::dense::{Dense, dense_format};
-use super::halves::from_bits;
+use super::halves::{Half, from_bits};
+use super::rows::Format as _;
 use crate::simd::*;
 
 /// The type `F16`.
@@ -15,3 +16,8 @@ impl Dense<8> for F16 {
 }
 
 dense_format!(F16, 8);
+
+/// Stored ones as 32-bit floats.
+pub(crate) fn from_halves(halves: &[Half], out: &mut [f32]) {
+    F16::expand(halves.as_flattened(), out);
+}

@@ -1,7 +1,5 @@
 //! Conversions between 16-bit and 32-bit floats.
 
-use super::f16::F16;
-use super::rows::Format;
 use crate::simd::*;
 
 /// Four 16-bit floats, each sign-extended to a lane, as 32-bit floats.
@@ -44,11 +42,6 @@ pub(super) fn round(x: f32) -> f32 {
 
 /// A stored 16-bit float.
 pub(crate) type Half = [u8; 2];
-
-/// Stored ones as 32-bit floats.
-pub(crate) fn from_halves(halves: &[Half], out: &mut [f32]) {
-    F16::expand(halves.as_flattened(), out);
-}
 
 /// Stores each float as the nearest 16-bit one: ties to even, and at most [`LARGEST`]. NaN counts
 /// as that without a sign, as engines may choose its bits.
