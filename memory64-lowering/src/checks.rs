@@ -59,7 +59,7 @@ impl Writer {
             .filter(|(index, group)| place(*index) == Place::Any && !group.has_store);
         for (_, read) in reads {
             for written in groups.iter().filter(|group| group.has_store) {
-                self.is_apart(read, written);
+                self.and_apart(read, written);
             }
         }
     }
@@ -67,33 +67,37 @@ impl Writer {
     /// Pushes whether a group is in the second segment. Its pages there count as far as the memory goes.
     fn is_second(&mut self, group: &Group, view: &View) {
         let start = self.scratch(ValType::I64, 0);
-        let [segment, span] = [view.segment(), group.span].map(u64::cast_signed);
+        let segment = view.segment().cast_signed();
         group.start().emit(&mut self.code);
         self.emit(&[I::LocalTee(start), I::I64Const(segment), I::I64Sub]);
         self.is_below(group.below);
-        self.emit(&[I::LocalGet(start), I::I64Const(span), I::I64Add]);
-        self.emit(&[I::GlobalGet(view.limit), I::I64LeU, I::I32And]);
+        self.and_within(group, view, start);
     }
 
     /// Pushes whether a group is in one segment, whose number goes to its local.
     fn is_in_one(&mut self, group: &Group, view: &View, index: usize) {
         let start = self.scratch(ValType::I64, 0);
         let segment = self.scratch(ValType::I32, SEGMENTS + index);
-        let [span, shift] = [group.span, view.shift.into()].map(u64::cast_signed);
         group.start().emit(&mut self.code);
-        self.emit(&[I::LocalTee(start), I::I64Const(shift), I::I64ShrU]);
+        self.emit(&[I::LocalTee(start), I::I64Const(view.shift.into()), I::I64ShrU]);
         self.emit(&[I::I32WrapI64, I::LocalSet(segment), I::LocalGet(start)]);
         self.emit(&[I::I64Const(view.segment().cast_signed() - 1), I::I64And]);
         self.is_below(group.below);
         // Below what can be reached first, so that the sum does not overflow.
         let most = i64::from(view.reach.min(FAR)) << view.shift;
         self.emit(&[I::LocalGet(start), I::I64Const(most), I::I64LtU, I::I32And]);
+        self.and_within(group, view, start);
+    }
+
+    /// Changes what is on the stack to false where a group, whose start is in a local, ends beyond the memory.
+    fn and_within(&mut self, group: &Group, view: &View, start: u32) {
+        let span = group.span.cast_signed();
         self.emit(&[I::LocalGet(start), I::I64Const(span), I::I64Add]);
         self.emit(&[I::GlobalGet(view.limit), I::I64LeU, I::I32And]);
     }
 
     /// Changes what is on the stack to false where two groups overlap.
-    fn is_apart(&mut self, read: &Group, written: &Group) {
+    fn and_apart(&mut self, read: &Group, written: &Group) {
         // In 64 bits neither wraps, so that their distance tells all.
         let [ahead, both] = [read.span - 1, read.span + written.span - 1].map(u64::cast_signed);
         read.start().emit(&mut self.code);

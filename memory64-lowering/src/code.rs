@@ -356,10 +356,8 @@ impl<'a> Coder<'a> {
             let start = I::I64Const(view.segment().cast_signed() * i64::from(segment));
             out.emit(&[I::LocalGet(address), start, I::I64Sub]);
             out.is_below(below);
-            out.emit(&[I::If(result), I::LocalGet(address), I::I32WrapI64]);
-            if view.shift < 32 {
-                out.emit(&[I::I32Const(view.mask()), I::I32And]);
-            }
+            out.emit(&[I::If(result), I::LocalGet(address)]);
+            out.wrap(view);
             out.on_segment(access, view.base + segment, value);
             out.emit(&[I::Else]);
         }

@@ -41,6 +41,7 @@ mod renumber;
 mod report;
 mod sections;
 mod shape;
+mod values;
 mod view;
 mod writer;
 

@@ -30,7 +30,8 @@ use crate::Result;
 use crate::checks::Place;
 use crate::locals::Locals;
 use crate::placed::{Placed, position};
-use crate::regions::{Group, Proved, Value, Values, Walk, ends_run, sets};
+use crate::regions::{Group, Proved, Walk, ends_run, sets};
+use crate::values::{Value, Values};
 use crate::view::Views;
 
 /// Most operators of a loop that is copied.

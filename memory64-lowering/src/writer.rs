@@ -63,8 +63,8 @@ impl Writer {
     }
 
     /// A local of a type: for `i64` the address of an access (0), what it stores (1) and what addresses
-    /// are compared with (2), for `i32` what it stores (0), its address in a segment (1) and the segments of groups (from 2 on); what is loaded ahead
-    /// follows these.
+    /// are compared with (2), for `i32` what it stores (0), its address in a segment (1) and the segments of
+    /// groups (from [`SEGMENTS`] on); what is loaded ahead follows these.
     pub(crate) fn scratch(&mut self, ty: ValType, number: usize) -> u32 {
         let mut of_type = self.added.iter().enumerate().filter(|(_, added)| **added == ty);
         let position = of_type.nth(number).map(|(at, _)| at).unwrap_or_else(|| {
@@ -76,12 +76,12 @@ impl Writer {
     }
 
     /// The local for what is stored.
-    pub(crate) fn value(&mut self, ty: ValType) -> u32 {
+    fn value(&mut self, ty: ValType) -> u32 {
         self.scratch(ty, usize::from(ty == ValType::I64))
     }
 
     /// The local with what most addresses are compared with, which takes fewer bytes than the number.
-    pub(crate) fn below_local(&mut self) -> u32 {
+    fn below_local(&mut self) -> u32 {
         self.scratch(ValType::I64, 2)
     }
 
@@ -96,7 +96,7 @@ impl Writer {
     }
 
     /// Takes a local back that was pushed last.
-    pub(crate) fn take_back(&mut self) -> Option<u32> {
+    fn take_back(&mut self) -> Option<u32> {
         if self.got_end != self.code.len() {
             return None;
         }

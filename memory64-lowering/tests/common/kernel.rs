@@ -2,8 +2,9 @@
 
 use arbitrary::Unstructured;
 
-/// Two things that are read, rows that are found by a number and one thing that is written, in a loop long enough for a copy for each that is
-/// far alone: addresses near edges of segments, that meet, go backwards, or wrap.
+/// Two things that are read, rows that are found by a number and one thing that is written, in a loop long
+/// enough for copies for each that is far alone: addresses near edges of segments, that meet, go backwards,
+/// or wrap.
 pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
     const LOADS: [&str; 12] = [
         "(local.set $x (i64.add (local.get $x) (i64.load",
@@ -70,7 +71,7 @@ pub(crate) fn kernel(bytes: &[u8]) -> Option<Vec<u8>> {
         body.push_str(&statement);
         body.push('\n');
     }
-    // Half of all read in the first segment, or one of the two beyond it, or both, and write in the first
+    // Most read in the first segment, or one of the two beyond it, or both, and write in the first
     // one: each copy of the loop is for another of these cases (`tests/copies.rs` counts them).
     let case = input.int_in_range(0..=6_i64).ok()?;
     let usual = case < 4;
