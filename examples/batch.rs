@@ -5,8 +5,9 @@
 
 use std::time::Instant;
 
+use polychord::model::sampler::{Sampler, Sampling};
 use polychord::model::tokenizer::SpecialTokens;
-use polychord::model::{Batch, Error, Logits, Model, Session, SessionOptions, Transformer};
+use polychord::model::{Batch, Model, Session, SessionOptions, Transformer};
 
 const PROMPTS: [&str; 8] = [
     "The capital of France is",
@@ -55,19 +56,20 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// Continues prompts, each in a session: how the last token was computed, and how many tokens a second
 /// there were.
-fn continue_all(sessions: &mut [Session]) -> Result<(Batch, f64), Error> {
-    let mut next = Vec::new();
+fn continue_all(sessions: &mut [Session]) -> Result<(Batch, f64), Box<dyn std::error::Error>> {
+    let (mut next, mut sampler) = (Vec::new(), Sampler::new(&Sampling::greedy())?);
     for (session, prompt) in sessions.iter_mut().zip(PROMPTS) {
         let model = session.model().clone();
         let tokens = model.tokenizer()?.encode_prompt(prompt, SpecialTokens::AsText)?;
         session.reset();
-        next.push(best(session.eval(&tokens)?));
+        next.push(sampler.sample(session.eval(&tokens)?.iter(), &[])?);
     }
     let (start, mut batch) = (Instant::now(), Batch::default());
     for _ in 0..TOKENS {
         let mut members: Vec<_> = sessions.iter_mut().zip(next).collect();
         batch = Batch::step(&mut members)?;
-        next = members.iter().map(|(session, _)| best(session.logits())).collect();
+        let best = |(session, _): &(&mut Session, _)| sampler.sample(session.logits().iter(), &[]);
+        next = members.iter().map(best).collect::<Result<_, _>>()?;
     }
     let tokens = (TOKENS * sessions.len()) as f64;
     Ok((batch, tokens / start.elapsed().as_secs_f64()))
@@ -76,9 +78,4 @@ fn continue_all(sessions: &mut [Session]) -> Result<(Batch, f64), Error> {
 fn median(mut speeds: Vec<f64>) -> f64 {
     speeds.sort_by(f64::total_cmp);
     speeds[speeds.len() / 2]
-}
-
-fn best(logits: Logits<'_>) -> u32 {
-    let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-    best.map_or(0, |(token, _)| u32::try_from(token).unwrap_or(0))
 }

@@ -8,7 +8,8 @@
 
 use std::time::Instant;
 
-use polychord::model::{Batch, Logits, Model, SessionOptions, Transformer};
+use polychord::model::sampler::{Sampler, Sampling};
+use polychord::model::{Batch, Model, Session, SessionOptions, Transformer};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,25 +25,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = |_| transformer.start(&model, &options);
     let mut sessions = (0..sequences).map(start).collect::<Result<Vec<_>, _>>()?;
 
+    let mut sampler = Sampler::new(&Sampling::greedy())?;
     let begin = Instant::now();
     let mut next = Vec::new();
     for session in &mut sessions {
-        next.push(best(session.eval(&prompt)?));
+        next.push(sampler.sample(session.eval(&prompt)?.iter(), &[])?);
     }
     let prompt_ms = begin.elapsed().as_secs_f64() * 1e3 / sequences as f64;
     let (mut made, begin) = (vec![next[0]], Instant::now());
     for _ in 0..decode {
         let mut members: Vec<_> = sessions.iter_mut().zip(next).collect();
         Batch::step(&mut members)?;
-        next = members.iter().map(|(session, _)| best(session.logits())).collect();
+        let best = |(session, _): &(&mut Session, _)| sampler.sample(session.logits().iter(), &[]);
+        next = members.iter().map(best).collect::<Result<_, _>>()?;
         made.push(next[0]);
     }
     let decode_ms = begin.elapsed().as_secs_f64() * 1e3;
     println!("{{\"prompt_ms\": {prompt_ms}, \"decode_ms\": {decode_ms}, \"ids\": {made:?}}}");
     Ok(())
-}
-
-fn best(logits: Logits<'_>) -> u32 {
-    let best = logits.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-    best.map_or(0, |(token, _)| u32::try_from(token).unwrap_or(0))
 }

@@ -94,9 +94,7 @@ class Run:
         return f"{self.program.name}, {self.model}, threads: {self.threads}"
 
     def parse(self, stdout):
-        said = json.loads(stdout.strip().splitlines()[-1])
-        if self.sequences == 1:
-            said = self.program.parse(said)
+        said = self.program.parse(json.loads(stdout.strip().splitlines()[-1]))
         if said.get("prompt_tokens", self.prompt_tokens) != self.prompt_tokens:
             raise ValueError(f"the prompt became {said['prompt_tokens']} tokens")
         return said
@@ -158,6 +156,9 @@ def polychord(program, engine, version, activations, environment):
         return [*args, *(["--prompt-ids", ids] if ids else [PROMPT])], environment
 
     def parse(said):
+        if "timings_ms" not in said:
+            # Of several sequences, by the example.
+            return said
         times = said["timings_ms"]
         return {
             "prompt_tokens": len(said["prompt_ids"]),

@@ -132,9 +132,12 @@ int main(int count, char **args) {
     llama_backend_init();
     if (count == 7 && strcmp(args[1], "run") == 0) {
         run(args[2], args[3], atoi(args[4]), atoi(args[5]), atoi(args[6]));
+    } else if (count == 5 && strcmp(args[1], "quantize") == 0) {
+        quantize(args[2], args[3], args[4]);
+    } else if (count == 2 && strcmp(args[1], "about") == 0) {
+        puts(llama_print_system_info());
+    } else {
+        die("usage: see bench.c");
     }
-    else if (count == 5 && strcmp(args[1], "quantize") == 0) quantize(args[2], args[3], args[4]);
-    else if (count == 2 && strcmp(args[1], "about") == 0) puts(llama_print_system_info());
-    else die("usage: see bench.c");
     return 0;
 }
