@@ -372,8 +372,8 @@ fn transformers(engine: &Arc<dyn Engine>) -> Vec<Transformer> {
 /// How often a model is run.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Ways {
-    /// In all placements, with the other flavor of the guest in two, by one rank and by two, in batches
-    /// of several sizes.
+    /// In all placements, with the other flavor of the guest in two, by one rank or by two, in batches
+    /// of several sizes: what one engine does by one rank another does by two. In the first one by both.
     All,
     /// In one placement, by one rank and by two, in batches of several sizes.
     Two,
@@ -414,6 +414,8 @@ fn everywhere(
         Ways::Long(context) => (context, [128, 61]),
         _ => (96, [64, 3]),
     };
+    let name = engine.capabilities().engine;
+    let engine = polychord::available().into_iter().position(|other| other == name).unwrap();
     let mut expected = None;
     for (number, transformer) in transformers[..flavors].iter().enumerate() {
         for (index, placement) in placements.iter().enumerate() {
@@ -421,14 +423,17 @@ fn everywhere(
             if number > 0 && index > 0 && index + 1 < placements.len() {
                 continue;
             }
-            for (ranks, batch, mapped) in [(1, batches[0], false), (2, batches[1], true)] {
+            let both = [(1, batches[0], false), (2, batches[1], true)];
+            let turn = (number + index + engine) % 2;
+            let first = number + index == 0;
+            for (ranks, batch, mapped) in if first { &both[..] } else { &both[turn..=turn] } {
                 let mut options = SessionOptions::default();
                 options.placement = placement.clone();
-                options.ranks = Ranks::Exactly(ranks);
-                options.batch = batch;
+                options.ranks = Ranks::Exactly(*ranks);
+                options.batch = *batch;
                 options.activations = activations;
                 options.context = Some(context);
-                let mut session = transformer.start(&open(path, mapped), &options).unwrap();
+                let mut session = transformer.start(&open(path, *mapped), &options).unwrap();
                 let found = hash(&logits(&mut session));
                 let expected = expected.get_or_insert_with(|| found.clone());
                 assert!(*expected == found, "{transformer:?}, {options:?}");

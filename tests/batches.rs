@@ -294,7 +294,7 @@ fn a_step_that_was_stopped_anywhere_is_repeated_with_the_same_bits() {
         let sound = Transformer::new(engine).unwrap();
         let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built");
         let built = std::fs::read(built.join("transformer-wasm32-plain.wasm")).unwrap();
-        let hostile = Transformer::from_wasm(engine, &trapping(&built, 977, 4)).unwrap();
+        let hostile = Transformer::from_wasm(engine, &trapping(&built, 1_777, 8)).unwrap();
         let mut bits = String::new();
         for (what, golden) in [MODELS[0], MODELS[7], MODELS[10], MODELS[13]] {
             let model = open(&Family::of(golden).save(folder.path()), true);

@@ -244,7 +244,8 @@ fn a_stopped_session_goes_on_whatever_blocks_keep() {
         {
             let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/built");
             let built = std::fs::read(built.join(format!("transformer-{memory}-plain.wasm")));
-            let hostile = trapping(&built.unwrap(), 1_777, 4);
+            // The modules of tests/stopped.rs, which are compiled once.
+            let hostile = trapping(&built.unwrap(), 1_777, 8);
             let hostile = Transformer::from_wasm(engine, &hostile).unwrap();
             for (what, golden) in MODELS {
                 let path = Family::of(golden).save(folder.path());

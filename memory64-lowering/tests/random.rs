@@ -27,7 +27,7 @@ const MOST: u64 = 48;
 /// How many modules are compared.
 fn cases() -> u32 {
     let asked = std::env::var("POLYCHORD_DIFFERENTIAL_CASES").ok();
-    asked.and_then(|text| text.parse().ok()).unwrap_or(1000)
+    asked.and_then(|text| text.parse().ok()).unwrap_or(600)
 }
 
 /// Which modules: others with another number.
