@@ -147,6 +147,28 @@ fn what_bursts_cost_and_bring() {
     });
 }
 
+/// What staging brings: pieces of a matrix are copied to one place, which stays in a cache, as a guest could
+/// by `memory.copy`, and multiplied there; beside the same pieces where they are.
+#[test]
+#[ignore = "measures, for a minute or two"]
+#[allow(clippy::print_stdout, reason = "a table")]
+fn what_staging_brings() {
+    each_engine(test_name!(), |engine| {
+        println!("{}, billions of weights a second", engine.capabilities().engine);
+        for kind in [GgmlType::Q4_1, GgmlType::Q8_0, GgmlType::Q4_K] {
+            let mut ways = vec![measure::Way::new(&**engine, None, 0)];
+            for piece in [16 << 10, 64 << 10, 256 << 10] {
+                for staged in [false, true] {
+                    ways.push(measure::Way::new(&**engine, None, 0).in_pieces(piece, staged));
+                }
+            }
+            let speeds = measure::in_turns(&mut ways, kind, 96 << 20);
+            let shown: Vec<_> = speeds.iter().map(|speed| format!("{speed:5.1}")).collect();
+            println!("{:5}: {}", kind.name(), shown.join(" "));
+        }
+    });
+}
+
 mod measure {
     use std::ffi::OsStr;
     use std::path::Path;
@@ -159,8 +181,24 @@ mod measure {
     const COLS: usize = 1536;
     const ROUNDS: usize = 15;
 
-    /// A guest that is told how many bytes to touch at a time.
-    pub(super) struct Way(Box<dyn Runtime>);
+    /// A guest that is told how many bytes to touch at a time, or is called for pieces of a matrix.
+    pub(super) struct Way {
+        guest: Box<dyn Runtime>,
+        /// Bytes, and whether they are copied before.
+        pieces: Option<(usize, bool)>,
+    }
+
+    /// A product: addresses and sizes.
+    struct Product {
+        kind: i32,
+        weights: i32,
+        /// Of `row` bytes each.
+        rows: usize,
+        row: usize,
+        columns: i32,
+        results: i32,
+        stage: i32,
+    }
 
     impl Way {
         pub(super) fn new(engine: &dyn Engine, folder: Option<&OsStr>, burst: i32) -> Self {
@@ -177,12 +215,47 @@ mod measure {
                 let set = guest.call(export::TOUCH_AHEAD, &[Value::I32(burst)]).unwrap();
                 assert_eq!(set, [Value::I32(0)]);
             }
-            Self(guest)
+            Self { guest, pieces: None }
+        }
+
+        pub(super) fn in_pieces(mut self, bytes: usize, staged: bool) -> Self {
+            self.pieces = Some((bytes, staged));
+            self
         }
 
         fn alloc(&mut self, len: usize) -> i32 {
             let len = i32::try_from(len).unwrap();
-            self.0.call(export::ALLOC, &[Value::I32(len)]).unwrap()[0].as_i32().unwrap()
+            self.guest.call(export::ALLOC, &[Value::I32(len)]).unwrap()[0].as_i32().unwrap()
+        }
+
+        fn prepare(&mut self, kind: GgmlType, rows: usize, row: usize) -> Product {
+            let stage = self.pieces.map_or(0, |(bytes, _)| self.alloc(bytes));
+            let (weights, columns) = (self.alloc(rows * row), self.alloc(COLS * 4));
+            let results = self.alloc(rows * 4);
+            let at = weights.cast_unsigned() as usize;
+            for (i, byte) in self.guest.memory_mut()[at..][..rows * row].iter_mut().enumerate() {
+                // Small numbers, whatever they are part of.
+                *byte = (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 4;
+            }
+            Product { kind: kind.number() as i32, weights, rows, row, columns, results, stage }
+        }
+
+        fn multiply(&mut self, product: &Product) {
+            let &Product { kind, weights, rows, row, columns, results, stage } = product;
+            let (piece, staged) = self.pieces.unwrap_or((rows * row, false));
+            let piece = piece / row;
+            for first in (0..rows).step_by(piece) {
+                let count = piece.min(rows - first);
+                let mut from = weights + (first * row) as i32;
+                if staged {
+                    let (start, to) = (from as usize, stage as usize);
+                    self.guest.memory_mut().copy_within(start..start + count * row, to);
+                    from = stage;
+                }
+                let to = results + (first * 4) as i32;
+                let call = [kind, from, count as i32, COLS as i32, columns, 1, to].map(Value::I32);
+                assert_eq!(self.guest.call(export::MATMUL_INT8, &call).unwrap(), [Value::I32(0)]);
+            }
         }
     }
 
@@ -190,27 +263,15 @@ mod measure {
     pub(super) fn in_turns(ways: &mut [Way], kind: GgmlType, bytes: usize) -> Vec<f64> {
         let row = COLS / kind.block_elements() as usize * kind.block_bytes() as usize;
         let rows = bytes / row;
-        let calls: Vec<_> = ways
-            .iter_mut()
-            .map(|way| {
-                let (w, x, y) = (way.alloc(rows * row), way.alloc(COLS * 4), way.alloc(rows * 4));
-                let at = w.cast_unsigned() as usize;
-                for (i, byte) in way.0.memory_mut()[at..][..rows * row].iter_mut().enumerate() {
-                    // Small numbers, whatever they are part of.
-                    *byte = (i.wrapping_mul(0x9e37_79b9) >> 13) as u8 & 0x3b | 4;
-                }
-                let kind = kind.number() as i32;
-                [kind, w, rows as i32, COLS as i32, x, 1, y].map(Value::I32)
-            })
-            .collect();
+        let products: Vec<_> = ways.iter_mut().map(|way| way.prepare(kind, rows, row)).collect();
         // As many calls as stream some 96 MiB.
         let repeat = ((96 << 20) / bytes).max(1);
         let mut times = vec![Vec::new(); ways.len()];
         for _ in 0..ROUNDS {
-            for ((way, call), times) in ways.iter_mut().zip(&calls).zip(&mut times) {
+            for ((way, product), times) in ways.iter_mut().zip(&products).zip(&mut times) {
                 let start = Instant::now();
                 for _ in 0..repeat {
-                    assert_eq!(way.0.call(export::MATMUL_INT8, call).unwrap(), [Value::I32(0)]);
+                    way.multiply(product);
                 }
                 times.push(start.elapsed().as_secs_f64());
             }

@@ -1,5 +1,5 @@
 //! What threads do to each other in every order that there is, as loom finds them: the barrier of ranks, the switch
-//! that stops a guest, and the watchdog.
+//! that stops a guest, the watchdog, and the thread that reads layers ahead.
 //!
 //! The files are those of `runtime-api`, with loom's locks, conditions and atomics in place of the standard library's.
 //! A model that fails panics, and says what each thread did. `cargo run --release`, in this folder.
@@ -18,6 +18,13 @@ use stand_in::{Error, Result, TrapKind};
 mod ranks {
     pub(super) mod transport {
         pub(crate) use crate::stand_in::{Deadline, Failure};
+    }
+}
+
+/// Where the reader of layers looks for it.
+mod layers {
+    pub(super) mod source {
+        pub(crate) use crate::stand_in::Source;
     }
 }
 

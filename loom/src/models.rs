@@ -7,6 +7,8 @@ mod alarms;
 mod barrier;
 #[path = "../../runtime-api/src/interrupt.rs"]
 mod interrupt;
+#[path = "../../runtime-api/src/paging/reader.rs"]
+mod reader;
 
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering as StdOrdering};
@@ -15,11 +17,13 @@ use std::time::{Duration, Instant};
 use loom::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use loom::sync::{Arc, Condvar, Mutex};
 use loom::thread;
+use polychord_plan::{LayerId, SourceRange};
 
 use self::alarms::Alarms;
 use self::barrier::Barrier;
 use self::interrupt::{Interrupter, Switch};
-use crate::stand_in::Failure;
+use self::reader::Reader;
+use crate::stand_in::{Error, Failure, Source};
 
 type Model = fn();
 
@@ -33,6 +37,12 @@ pub(crate) const ALL: &[(&str, Model)] = &[
     ("switch: a guest goes while it is stopped", goes_while_stopped),
     ("watchdog: an alarm is dropped when it is due", dropped_when_due),
     ("watchdog: an earlier alarm is set while it waits", earlier_alarm),
+    ("reader: layers are taken in another order than they are read", taken_in_another_order),
+    (
+        "reader: a layer is given up while it is read, and asked for again",
+        given_up_and_asked_for_again,
+    ),
+    ("reader: it goes while it reads", goes_while_it_reads),
 ];
 
 /// Runs a model in every order, with at most three changes of thread where none has to be. Returns how many there are.
@@ -205,4 +215,57 @@ fn earlier_alarm() {
     thread.join().unwrap();
     assert!(ran.load(Ordering::Acquire));
     drop((late, early));
+}
+
+/// Layers are whole, and what cannot be read is an error of that layer alone.
+fn taken_in_another_order() {
+    let mut reader = reader();
+    assert!(
+        reader.ask(&layer(1, 0), 1) && reader.ask(&layer(2, 90), 1) && reader.ask(&layer(3, 50), 1)
+    );
+    assert_eq!(reader.take(LayerId(3)).unwrap().unwrap()[..], BYTES[50..66]);
+    assert!(matches!(reader.take(LayerId(2)), Some(Err(Error::OutOfRange))));
+    let first = reader.take(LayerId(1)).unwrap().unwrap();
+    assert_eq!(first[..], BYTES[..16]);
+    assert_eq!(reader.pages(), 0);
+    reader.recycle(first);
+    assert_eq!(reader.pages(), 1);
+}
+
+/// The bytes are those that were asked for last, and no room is lost.
+fn given_up_and_asked_for_again() {
+    let mut reader = reader();
+    assert!(reader.ask(&layer(1, 0), 1));
+    assert!(reader.forget_all_but(&[]) && !reader.has(LayerId(1)));
+    assert!(reader.ask(&layer(1, 30), 1));
+    let again = reader.take(LayerId(1)).unwrap().unwrap();
+    assert_eq!(again[..], BYTES[30..46]);
+    while reader.trim_all() {}
+    assert_eq!(reader.pages(), 0);
+}
+
+/// Its thread ends, however much it was asked for.
+fn goes_while_it_reads() {
+    let mut reader = reader();
+    assert!(reader.ask(&layer(1, 0), 1));
+    assert!(reader.advise(&layer(2, 0)) && reader.ask(&layer(3, 0), 1));
+    drop(reader);
+}
+
+const BYTES: [u8; 100] = {
+    let mut bytes = [0; 100];
+    let mut at = 0;
+    while at < 100 {
+        bytes[at] = at as u8;
+        at += 1;
+    }
+    bytes
+};
+
+fn reader() -> Reader {
+    Reader::start(Source::from_bytes(BYTES.to_vec())).unwrap()
+}
+
+fn layer(id: u32, start: u64) -> SourceRange {
+    SourceRange::new(LayerId(id), format!("layer {id}"), start, 16)
 }

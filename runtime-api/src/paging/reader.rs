@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
 
 use memmap2::MmapMut;
 use polychord_abi::PAGE;
 use polychord_plan::{LayerId, SourceRange};
 
 use crate::layers::source::Source;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::mpsc::{Receiver, Sender, channel};
+use crate::sync::thread::{Builder, JoinHandle};
 use crate::{Error, Result};
 
 /// Reads layers of one source, in the order in which they were asked for. The thread ends
@@ -80,7 +80,7 @@ impl Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let work = move || {
-            for request in incoming {
+            while let Ok(request) = incoming.recv() {
                 let answered = match request {
                     Request::Advise { start, len } => {
                         source.read_ahead(start, len, &stopped);
@@ -98,7 +98,7 @@ impl Reader {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("polychord-reader".into()).spawn(work)?;
+        let thread = Builder::new().name("polychord-reader".into()).spawn(work)?;
         Ok(Self {
             requests: Some(requests),
             results,
