@@ -1,7 +1,8 @@
 """Load on a server: load.py URL PID CLIENTS REQUESTS TOKENS prints a line of JSON.
 
 CLIENTS connections ask at the same time, REQUESTS each, for TOKENS tokens that stream. Nothing but Python's own
-library, so that the client takes little of the machine that it shares.
+library, so that the client takes little of the machine that it shares. The server is Polychord's, or that of
+llama-cpp-python, whose tokens are counted as pieces of its streams.
 """
 
 import json
@@ -14,7 +15,7 @@ from http.client import HTTPConnection
 url, pid, clients, requests, tokens = sys.argv[1], *map(int, sys.argv[2:])
 address = urllib.parse.urlparse(url).netloc
 QUESTION = "Tell me about the number {}, as long as you like, and why people care about it."
-firsts, between, failures, lock = [], [], [], threading.Lock()
+firsts, between, failures, pieces, lock = [], [], [], [], threading.Lock()
 
 
 def memory():
@@ -54,6 +55,7 @@ def ask(number):
     connection.close()
     with lock:
         firsts.append(first)
+        pieces.append(count)
         between.extend(gaps)
     return count
 
@@ -75,16 +77,24 @@ def at(values, part):
 def counted():
     connection = HTTPConnection(address, timeout=60)
     connection.request("GET", "/metrics")
-    lines = connection.getresponse().read().decode().splitlines()
+    response = connection.getresponse()
+    lines = response.read().decode().splitlines()
+    if response.status == 404:
+        return sum(pieces)
     return sum(float(line.split()[-1]) for line in lines if line.startswith("polychord_generated_tokens_total"))
 
 
 def ends():
     """Control tokens that would end an answer."""
-    connection = HTTPConnection(address, timeout=60)
-    connection.request("POST", "/tokenize", json.dumps({"content": "<|im_end|><|endoftext|>"}))
-    ids = json.loads(connection.getresponse().read())["tokens"]
-    return {str(id): -100 for id in ids}
+    text = "<|im_end|><|endoftext|>"
+    for path, name in [("/tokenize", "content"), ("/extras/tokenize", "input")]:
+        connection = HTTPConnection(address, timeout=60)
+        connection.request("POST", path, json.dumps({name: text}))
+        response = connection.getresponse()
+        said = json.loads(response.read())
+        if response.status == 200:
+            return {str(id): -100 for id in said["tokens"]}
+    raise RuntimeError(f"the server makes no tokens of a text: {said}")
 
 
 bias = ends()
