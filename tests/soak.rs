@@ -1,8 +1,9 @@
 //! Sessions that begin and end in one process for a time: computing, paging, saving, restoring, being stopped and
-//! failing. Memory, descriptors, mappings and threads stay what they are.
+//! failing. Memory, descriptors, mappings and threads stay what they are. And 64 of them on 16 threads, which have
+//! the bits of each alone whatever happens to the others.
 //!
-//! A few rounds by default; `scripts/soak --sessions` asks for minutes by `POLYCHORD_SOAK_MINUTES`, and for what was
-//! measured in each round, in a file for each engine, by `POLYCHORD_SOAK_SAMPLES`.
+//! A few rounds by default; `scripts/soak --sessions` and `--threads` ask for minutes by `POLYCHORD_SOAK_MINUTES`, and
+//! for what was measured in each round, in a file for each engine, by `POLYCHORD_SOAK_SAMPLES`.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
@@ -12,6 +13,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use polychord::api::{Engine, Limits, Policy};
@@ -36,9 +38,13 @@ struct Sample {
     threads: f64,
 }
 
+fn minutes() -> Option<f64> {
+    std::env::var("POLYCHORD_SOAK_MINUTES").ok().map(|it| it.parse().unwrap())
+}
+
 #[test]
 fn sessions_leave_nothing_behind() {
-    let minutes = std::env::var("POLYCHORD_SOAK_MINUTES").ok().map(|it| it.parse::<f64>().unwrap());
+    let minutes = minutes();
     each_engine(test_name!(), |engine| {
         let name = engine.capabilities().engine;
         let path =
@@ -62,6 +68,44 @@ fn sessions_leave_nothing_behind() {
             samples.push(sample);
         }
         is_flat(name, &samples, minutes.is_some());
+    });
+}
+
+/// Each thread has three sessions that it goes on with, and a fourth one that begins and ends in each round.
+#[test]
+fn many_threads_do_not_disturb_each_other() {
+    let (minutes, rounds) = (minutes(), AtomicUsize::new(0));
+    each_engine(test_name!(), |engine| {
+        let folder = tempfile::tempdir().unwrap();
+        let path =
+            Llama::random(Shape { context: 64, ..Shape::of(GgmlType::Q8_0) }).save(folder.path());
+        let (bench, begin) = (Bench::new(engine, &path), Instant::now());
+        let goes_on = |rounds: usize| match minutes {
+            Some(minutes) => begin.elapsed() < Duration::from_secs_f64(minutes * 60.0),
+            None => rounds < 2,
+        };
+        let work = |thread: usize| {
+            let start = || bench.start(&SessionOptions::new().ranks(Ranks::Exactly(1)));
+            let mut held: Vec<_> = (0..3).map(|_| start()).collect();
+            let mut round = 0;
+            while goes_on(round) {
+                for session in &mut held {
+                    session.reset();
+                    assert!(answer(session) == bench.expected, "thread {thread}, round {round}");
+                }
+                bench.round(round + thread);
+                held[round % 3] = start();
+                round += 1;
+            }
+            rounds.fetch_add(round, Ordering::Relaxed);
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..16 {
+                let work = &work;
+                scope.spawn(move || work(thread));
+            }
+        });
+        println!("{}: {rounds:?} rounds on 16 threads", engine.capabilities().engine);
     });
 }
 
