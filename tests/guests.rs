@@ -130,7 +130,7 @@ fn commands_with_a_standard_library_run() {
 
 /// What docs/guests.md tells a reader to write and to type makes guests that run.
 #[test]
-fn the_docs_make_guests() {
+fn docs_make_guests() {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guests-of-docs");
     if std::env::var_os(RESULT).is_none() {
         let _ = std::fs::remove_dir_all(&folder);
