@@ -291,16 +291,17 @@ mod tests {
 
     #[test]
     fn what_it_says_is_doubted() {
-        assert!(says("printf 0123456789abcdef >&0; sleep 9").contains("no frame begins with"));
-        assert!(says(&(frame(1, 0) + "sleep 9")).contains("answers by a question"));
-        assert!(says(&(frame(3, 0) + "sleep 9")).contains("does not say what it has started"));
-        assert_eq!(says(&(frame(4, 0) + "sleep 9")), "in the process that computes: ");
+        assert!(says("printf 0123456789abcdef >&0; exec sleep 9").contains("no frame begins with"));
+        assert!(says(&(frame(1, 0) + "exec sleep 9")).contains("answers by a question"));
+        assert!(says(&(frame(3, 0) + "exec sleep 9")).contains("does not say what it has started"));
+        assert_eq!(says(&(frame(4, 0) + "exec sleep 9")), "in the process that computes: ");
     }
 
     #[test]
     fn one_that_is_late_is_killed() {
         let options = IsolatedOptions::new(8, 4).answer_time(Duration::from_millis(100));
-        let error = starts("sleep 1000", &options).unwrap_err().to_string();
+        // In the place of the shell: a child of it would go on, and who reads the tests' output would wait for it.
+        let error = starts("exec sleep 1000", &options).unwrap_err().to_string();
         assert!(error.contains("did not answer for 0."), "{error}");
     }
 
@@ -317,7 +318,7 @@ mod tests {
 
     #[test]
     fn tokens_that_it_invents_are_not_believed() {
-        let script = started() + &frame(3, 1) + &frame(3, 7) + "sleep 9";
+        let script = started() + &frame(3, 1) + &frame(3, 7) + "exec sleep 9";
         let mut isolated = starts(&script, &IsolatedOptions::new(8, 4)).unwrap();
         isolated.eval(&[1, 2]).unwrap();
         assert_eq!(isolated.logits().iter().len(), 4);
