@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 fn an_escape_is_contained() {
     let folder = tempfile::tempdir().unwrap();
     let code = compile(folder.path());
-    // A key, say: known to nobody else, and nowhere but here.
+    // A key, say: which no other process has.
     let random = RandomState::new();
     let secret = black_box(Box::new([random.hash_one(1), random.hash_one(2)]));
     let wanted = masked(&secret);

@@ -5,7 +5,7 @@ pub(crate) use std::sync::PoisonError;
 pub(crate) use loom::sync::{Arc, Condvar, Mutex, MutexGuard, atomic};
 pub(crate) use loom::thread;
 
-/// Channels: loom's own does not tell a receiver that nobody sends any more.
+/// Channels: loom's own does not tell a receiver that its sender is gone.
 pub(crate) mod mpsc {
     use std::collections::VecDeque;
     use std::sync::mpsc::{RecvError, SendError, TryRecvError};
