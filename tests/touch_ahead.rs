@@ -248,7 +248,7 @@ mod measure {
                 let count = piece.min(rows - first);
                 let mut from = weights + (first * row) as i32;
                 if staged {
-                    let (start, to) = (from as usize, stage as usize);
+                    let [start, to] = [from, stage].map(|at| at.cast_unsigned() as usize);
                     self.guest.memory_mut().copy_within(start..start + count * row, to);
                     from = stage;
                 }
