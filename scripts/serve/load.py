@@ -14,6 +14,7 @@ from http.client import HTTPConnection
 
 url, pid, clients, requests, tokens = sys.argv[1], *map(int, sys.argv[2:])
 address = urllib.parse.urlparse(url).netloc
+JSON = {"Content-Type": "application/json"}
 QUESTION = "Tell me about the number {}, as long as you like, and why people care about it."
 firsts, between, failures, pieces, lock = [], [], [], [], threading.Lock()
 
@@ -36,7 +37,7 @@ def ask(number):
     }
     connection = HTTPConnection(address, timeout=600)
     begun = last = time.perf_counter()
-    connection.request("POST", "/v1/chat/completions", json.dumps(body))
+    connection.request("POST", "/v1/chat/completions", json.dumps(body), JSON)
     response = connection.getresponse()
     if response.status != 200:
         raise RuntimeError(f"{response.status}: {response.read()[:200]}")
@@ -53,6 +54,8 @@ def ask(number):
             gaps.append(now - last)
         last, count = now, count + 1
     connection.close()
+    if first is None:
+        raise RuntimeError("an answer has no text")
     with lock:
         firsts.append(first)
         pieces.append(count)
@@ -89,7 +92,7 @@ def ends():
     text = "<|im_end|><|endoftext|>"
     for path, name in [("/tokenize", "content"), ("/extras/tokenize", "input")]:
         connection = HTTPConnection(address, timeout=60)
-        connection.request("POST", path, json.dumps({name: text}))
+        connection.request("POST", path, json.dumps({name: text}), JSON)
         response = connection.getresponse()
         said = json.loads(response.read())
         if response.status == 200:
