@@ -51,9 +51,7 @@ fn sessions_leave_nothing_behind() {
             std::env::var("POLYCHORD_SOAK_SAMPLES").ok().map(|path| format!("{path}.{name}"));
         let mut file = path.map(|path| File::create(path).unwrap());
         let folder = tempfile::tempdir().unwrap();
-        let path =
-            Llama::random(Shape { context: 64, ..Shape::of(GgmlType::Q8_0) }).save(folder.path());
-        let (bench, begin) = (Bench::new(engine, &path), Instant::now());
+        let (bench, begin) = (Bench::new(engine, folder.path()), Instant::now());
         let mut samples = Vec::new();
         let goes_on = |rounds: usize| match minutes {
             Some(minutes) => begin.elapsed() < Duration::from_secs_f64(minutes * 60.0),
@@ -77,9 +75,7 @@ fn many_threads_do_not_disturb_each_other() {
     let (minutes, rounds) = (minutes(), AtomicUsize::new(0));
     each_engine(test_name!(), |engine| {
         let folder = tempfile::tempdir().unwrap();
-        let path =
-            Llama::random(Shape { context: 64, ..Shape::of(GgmlType::Q8_0) }).save(folder.path());
-        let (bench, begin) = (Bench::new(engine, &path), Instant::now());
+        let (bench, begin) = (Bench::new(engine, folder.path()), Instant::now());
         let goes_on = |rounds: usize| match minutes {
             Some(minutes) => begin.elapsed() < Duration::from_secs_f64(minutes * 60.0),
             None => rounds < 2,
@@ -118,8 +114,9 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(engine: &Arc<dyn Engine>, path: &Path) -> Self {
-        let (transformer, model) = (transformer(engine), open(path, true));
+    fn new(engine: &Arc<dyn Engine>, folder: &Path) -> Self {
+        let path = Llama::random(Shape { context: 64, ..Shape::of(GgmlType::Q8_0) }).save(folder);
+        let (transformer, model) = (transformer(engine), open(&path, true));
         let mut session = transformer.start(&model, &SessionOptions::new()).unwrap();
         let expected = answer(&mut session);
         drop(session);

@@ -100,8 +100,8 @@ fn a_session_goes_on_after_a_stop_at_any_store() {
         let expected = undisturbed(&mut sound.start(&open(&path, false), &alone).unwrap());
         for (memory, placements) in placements(&**engine) {
             // Each is another module, which takes WasmEdge's compiler twenty seconds.
-            for first in if memory == "wasm32" { &[1, 1_777][..] } else { &[1_777] } {
-                let first = *first;
+            let all: &[i64] = if memory == "wasm32" { &[1, 1_777] } else { &[1_777] };
+            for &first in all {
                 let guest = trapping(&build(memory), first, 8);
                 let hostile = Transformer::from_wasm(engine, &guest).unwrap();
                 for ranks in [1, 2] {

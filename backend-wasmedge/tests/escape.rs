@@ -21,7 +21,8 @@ use wasmedge_sdk::{
     AsInstance, Compiler, CompilerOutputFormat, LogManager, Module, RunMode, Store, Vm, WasmValue,
 };
 
-/// Counts two words, one after the other, in a range of addresses. They are given with a mask: so nothing that looks for them has them.
+/// Counts two words, one after the other, in a range of addresses. They are given with a mask: so nothing that looks
+/// for them has them.
 const GUEST: &str = r#"(module
     (memory (export "memory") i64 1)
     (func (export "count")
@@ -62,9 +63,7 @@ fn main() -> ExitCode {
 fn an_escape_is_contained() {
     let folder = tempfile::tempdir().unwrap();
     let code = compile(folder.path());
-    // A key, say: which no other process has.
-    let random = RandomState::new();
-    let secret = black_box(Box::new([random.hash_one(1), random.hash_one(2)]));
+    let secret = secret();
     let wanted = masked(&secret);
 
     let mut guest = Guest::load(&code);
@@ -92,12 +91,17 @@ fn confined(code: &Path, wanted: [u64; 2]) -> ExitCode {
         Err(error) => panic!("{error}"),
     }
     let mut guest = Guest::load(code);
-    let random = RandomState::new();
-    let own = black_box(Box::new([random.hash_one(1), random.hash_one(2)]));
+    let own = secret();
     assert!(guest.count_everywhere(masked(&own)) > 0, "the guest does not read its process");
     assert_eq!(guest.count_everywhere(wanted), 0, "the guest has found what is the parent's");
     drop(black_box(own));
     ExitCode::SUCCESS
+}
+
+/// A key, say, which no other process has.
+fn secret() -> Box<[u64; 2]> {
+    let random = RandomState::new();
+    black_box(Box::new([random.hash_one(1), random.hash_one(2)]))
 }
 
 fn masked(words: &[u64; 2]) -> [u64; 2] {
@@ -144,7 +148,7 @@ impl Guest {
             let mut words = line.split_whitespace();
             let (range, rights, name) =
                 (words.next().unwrap(), words.next().unwrap(), words.nth(3).unwrap_or(""));
-            // Not what belongs to the kernel, nor the stack on which this runs, which changes.
+            // Not what belongs to the kernel.
             if !rights.starts_with('r') || name.starts_with("[v") {
                 continue;
             }
