@@ -7,10 +7,15 @@
 
 #![no_main]
 
-use arbitrary::{Result, Unstructured};
+use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 use polychord_plan::Plan;
 use serde_json::Value;
+
+#[path = "../change.rs"]
+mod change;
+
+use change::change;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((kind, bytes)) = bytes.split_first() else { return };
@@ -37,42 +42,5 @@ fn read(text: &str) {
             assert_eq!(again, plan);
         }
         Err(error) => assert!(!error.to_string().is_empty()),
-    }
-}
-
-/// Changes one value somewhere.
-fn change(value: &mut Value, input: &mut Unstructured<'_>) -> Result<()> {
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            let at = input.choose_index(fields.len())?;
-            if input.ratio(1, 12)? {
-                let name = fields.keys().nth(at).cloned().unwrap_or_default();
-                fields.remove(&name);
-                return Ok(());
-            }
-            fields.values_mut().nth(at).map_or(Ok(()), |field| change(field, input))
-        }
-        Value::Array(items) if !items.is_empty() => {
-            let at = input.choose_index(items.len())?;
-            match input.int_in_range(0..=11)? {
-                0 => {
-                    items.remove(at);
-                }
-                1 => items.push(items[at].clone()),
-                _ => change(&mut items[at], input)?,
-            }
-            Ok(())
-        }
-        _ => {
-            *value = match input.int_in_range(0..=5)? {
-                0 => Value::Null,
-                1 => Value::from(u64::MAX),
-                2 => Value::from(input.arbitrary::<i64>()?),
-                3 => Value::from(input.arbitrary::<&str>()?),
-                4 => Value::from(1_u64 << input.int_in_range(0..=63)?),
-                _ => Value::from(input.arbitrary::<u8>()?),
-            };
-            Ok(())
-        }
     }
 }

@@ -6,27 +6,44 @@
 
 #![no_main]
 
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{LazyLock, Mutex};
+use std::thread::Builder;
+
 use libfuzzer_sys::fuzz_target;
 use polychord_model::chat::{ChatTemplate, GenerationPrompt, Message};
 
+/// No byte of the template, so that it can be told whose each byte is.
+const WORD: &str = "\u{f8ff}\u{f8fe}";
+
 fuzz_target!(|source: &str| {
-    // No byte of the template, so that it can be told whose each byte is.
-    const WORD: &str = "\u{f8ff}\u{f8fe}";
     if source.contains('\u{f8ff}') || source.contains('\\') {
         return;
     }
-    let render = || -> Option<()> {
-        let chat = ChatTemplate::new(source, "<s>", "</s>").ok()?.with_date_of_today();
-        let messages = [Message::new("user", WORD), Message::new("assistant", "Yes")];
-        let text = chat.render(&messages, GenerationPrompt::Add).ok()?;
-        for range in text.template_ranges() {
-            assert!(!text.as_str()[range].contains('\u{f8ff}'), "a message's word became trusted");
-        }
-        Some(())
-    };
-    // A stack as small as a server's threads may have.
-    let _ = std::thread::scope(|scope| {
-        let small = std::thread::Builder::new().stack_size(512 << 10);
-        small.spawn_scoped(scope, render).expect("a thread").join().expect("no panic")
-    });
+    let small = SMALL.lock().expect("no panic");
+    small.0.send(source.to_owned()).expect("the thread waits");
+    small.1.recv().expect("no panic");
 });
+
+/// A thread with a stack as small as a server's may be: what is sent to it is rendered, and then it answers.
+static SMALL: LazyLock<Mutex<(SyncSender<String>, Receiver<()>)>> = LazyLock::new(|| {
+    let ((to, sources), (done, from)) = (sync_channel::<String>(0), sync_channel(0));
+    let work = move || {
+        for source in sources {
+            _ = render(&source);
+            done.send(()).expect("the target waits");
+        }
+    };
+    Builder::new().stack_size(512 << 10).spawn(work).expect("a thread");
+    Mutex::new((to, from))
+});
+
+fn render(source: &str) -> Option<()> {
+    let chat = ChatTemplate::new(source, "<s>", "</s>").ok()?.with_date_of_today();
+    let messages = [Message::new("user", WORD), Message::new("assistant", "Yes")];
+    let text = chat.render(&messages, GenerationPrompt::Add).ok()?;
+    for range in text.template_ranges() {
+        assert!(!text.as_str()[range].contains('\u{f8ff}'), "a message's word became trusted");
+    }
+    Some(())
+}

@@ -5,6 +5,7 @@
 //! - `chat`, `completions`, `embeddings`, `models`, `receipts`, `tokens`, `state`: a path each, or a few.
 //! - `page`, `site`: pages that talk to the model, and that compute in the browser.
 //! - `choice`, `stream`: answers as JSON, at once or token by token.
+//! - `fuzzing`: what a fuzz target calls.
 
 mod app;
 mod auth;
@@ -14,6 +15,8 @@ mod completions;
 mod connections;
 mod embeddings;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod models;
 mod page;
 mod prepare;

@@ -33,5 +33,7 @@ mod tools;
 
 pub use error::{Error, Result};
 pub use http::Server;
+#[cfg(fuzzing)]
+pub use http::fuzzing;
 pub use options::ServerOptions;
 pub use scheduler::Scheduler;

@@ -18,11 +18,30 @@ use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
-    let body = read::body(&app, body).await?;
-    let mut request: ChatRequest = read::fields(&body)?;
-    request.common = read::fields(&body)?;
+    let request = parse(&read::body(&app, body).await?)?;
     let served = app.find(request.model.as_deref())?.clone();
-    check(&request)?;
+    let (mut prepared, wanted) = prepare(&request)?;
+    let tools = !request.tools().is_empty() && !is_none(&request);
+    let running = served.load_once().await?;
+    running.scheduler()?;
+    prepared.stop.extend(running.template.iter().flat_map(|it| it.stop_texts().iter().cloned()));
+    let (prompt, constraint) = encode(served.clone(), request, wanted).await?;
+    prepared.constraint = constraint;
+    prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, Failure> {
+    let mut request: ChatRequest = read::fields(body)?;
+    request.common = read::fields(body)?;
+    Ok(request)
+}
+
+/// What a parameter asks of an answer, if any does.
+type Asked = Option<(&'static str, Wanted)>;
+
+/// How it is answered, as far as that can be told without the model.
+pub(super) fn prepare(request: &ChatRequest) -> Result<(Prepared, Asked), Failure> {
+    check(request)?;
     let logprobs = match request.logprobs {
         Some(true) => Some(request.top_logprobs.unwrap_or(0)),
         _ if request.top_logprobs.is_some() => {
@@ -31,15 +50,8 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
         _ => None,
     };
     let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
-    let format = wanted(&request)?;
-    let mut prepared = Prepared::new(&request.common, max_tokens, logprobs)?;
-    let tools = !request.tools().is_empty() && !is_none(&request);
-    let running = served.load_once().await?;
-    running.scheduler()?;
-    prepared.stop.extend(running.template.iter().flat_map(|it| it.stop_texts().iter().cloned()));
-    let (prompt, constraint) = encode(served.clone(), request, format).await?;
-    prepared.constraint = constraint;
-    prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
+    let wanted = wanted(request)?;
+    Ok((Prepared::new(&request.common, max_tokens, logprobs)?, wanted))
 }
 
 /// Who may say something, as `OpenAI`'s API has it.
@@ -94,7 +106,7 @@ fn is_function(tool: &Json) -> bool {
 }
 
 /// What the answer is to be held to, and the parameter that says so.
-fn wanted(request: &ChatRequest) -> Result<Option<(&'static str, Wanted)>, Failure> {
+fn wanted(request: &ChatRequest) -> Result<Asked, Failure> {
     let choice = request.tool_choice.as_ref().filter(|it| !it.is_null());
     let named = choice.and_then(|it| it.get("function")?.get("name")?.as_str());
     let forced = match choice.map(|it| it.as_str()) {
@@ -114,7 +126,7 @@ fn wanted(request: &ChatRequest) -> Result<Option<(&'static str, Wanted)>, Failu
 }
 
 /// What an answer is to be.
-enum Wanted {
+pub(super) enum Wanted {
     Format(Format),
     /// A call of a tool, of which the schema is this.
     Call(Value),
@@ -168,7 +180,7 @@ fn is_none(request: &ChatRequest) -> bool {
 async fn encode(
     served: Arc<Served>,
     request: ChatRequest,
-    wanted: Option<(&'static str, Wanted)>,
+    wanted: Asked,
 ) -> Result<(Vec<u32>, Option<Constraint>), Failure> {
     // A template or a grammar may take a part of a second.
     let encoded = tokio::task::spawn_blocking(move || {
@@ -210,7 +222,8 @@ fn encode_now(running: &Running, request: ChatRequest) -> Result<Vec<u32>, Failu
     tokenizer.encode_chat(&text).map_err(|error| wrong(error.to_string()))
 }
 
-fn message(message: ChatMessage) -> Result<Message, Failure> {
+/// A turn as templates take it.
+pub(super) fn message(message: ChatMessage) -> Result<Message, Failure> {
     let content = match message.content {
         None => String::new(),
         Some(Content::Text(text)) => text,

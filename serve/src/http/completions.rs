@@ -13,6 +13,7 @@ use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
 use super::request::{CompletionRequest, Prompts};
+use crate::scheduler::Format;
 
 /// Most prompts of a request.
 const MOST_PROMPTS: usize = 64;
@@ -22,11 +23,30 @@ pub(super) async fn completions(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let body = read::body(&app, body).await?;
-    let mut request: CompletionRequest = read::fields(&body)?;
-    request.common = read::fields(&body)?;
+    let mut request = parse(&read::body(&app, body).await?)?;
     let served = app.find(request.model.as_deref())?.clone();
-    let prompt = request.prompt.ok_or_else(|| Failure::missing("prompt"))?;
+    let prompt = request.prompt.take().ok_or_else(|| Failure::missing("prompt"))?;
+    let (mut prepared, format) = prepare(&request)?;
+    let running = served.load_once().await?;
+    running.scheduler()?;
+    if let Some((param, format)) = format {
+        prepared.constraint = Some(running.constraint(param, &format)?);
+    }
+    let prompts = encode(running, prompt)?;
+    prepared.answer(&app, &served.name, running, Kind::Text, prompts).await
+}
+
+pub(super) fn parse(body: &[u8]) -> Result<CompletionRequest, Failure> {
+    let mut request: CompletionRequest = read::fields(body)?;
+    request.common = read::fields(body)?;
+    Ok(request)
+}
+
+/// What a parameter asks of an answer, if any does.
+type Asked = Option<(&'static str, Format)>;
+
+/// How it is continued, as far as that can be told without the model.
+pub(super) fn prepare(request: &CompletionRequest) -> Result<(Prepared, Asked), Failure> {
     if request.echo == Some(true) {
         return Err(Failure::param("echo", "echo is not possible"));
     }
@@ -42,14 +62,7 @@ pub(super) async fn completions(
     let format = format(&request.common)?;
     // As OpenAI's: 16 tokens where nothing is said.
     let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
-    let mut prepared = Prepared::new(&request.common, max_tokens, request.logprobs)?;
-    let running = served.load_once().await?;
-    running.scheduler()?;
-    if let Some((param, format)) = format {
-        prepared.constraint = Some(running.constraint(param, &format)?);
-    }
-    let prompts = encode(running, prompt)?;
-    prepared.answer(&app, &served.name, running, Kind::Text, prompts).await
+    Ok((Prepared::new(&request.common, max_tokens, request.logprobs)?, format))
 }
 
 fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {
