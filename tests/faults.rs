@@ -127,10 +127,13 @@ fn check(place: &Place, runs: &[Run], case: Case) -> Result<(&'static str, &'sta
     let what = format!("{} on {} with {fault}", run.scene.name, run.engine);
     let place = place.fresh(run.scene);
     let ended = place.run(run.scene, run.engine, Some(&fault));
+    let guest_failed = format!(r#"{{"exited":{}}}"#, place::GUEST_FAILED);
     let wrong = |why: &str| Err(format!("{what}: {why}\nmade to fail: {}\n{ended:?}", place.log()));
     let end = match ended.code {
         // It tells what it finds, such as that a template cannot be used without a thread.
         Some(0) if run.scene.name == "inspected" && ended.stdout.contains("(os error ") => "told",
+        // The guest has seen an error of a file, in the process below.
+        Some(0) if run.scene.answer(&ended).contains(&guest_failed) => "refused",
         Some(0) if run.scene.answer(&ended) != run.answer => return wrong("another answer"),
         Some(0) if !place.has_results(run.scene) => return wrong("a file is missing"),
         Some(0) => "answered",

@@ -45,6 +45,8 @@ pub(crate) const SCENES: &[Scene] = &[
     scene("resumed", &["generate", "--resume", "before"]),
     scene("verified", &["verify", "proof"]),
     scene("inspected", &["inspect"]),
+    scene("compared", &["compare", "1 5", "--json"]),
+    scene("guests-compared", &["compare", "--guest", "guest.wasm", "--dir", ".::/", "--json"]),
     scene("command", &["run", "guest.wasm", "--reproducible", "--dir", ".::/"]),
     Scene {
         results: &["state", "receipt"],
@@ -90,10 +92,16 @@ impl Scene {
         let Ok(json) = serde_json::from_str::<Value>(&ended.stdout) else {
             return ended.stdout.clone();
         };
-        match json["logits_sha256"].is_string() {
-            true => format!("{} {}", json["ids"], json["logits_sha256"]),
-            false => ended.stdout.clone(),
+        if json["logits_sha256"].is_string() {
+            return format!("{} {}", json["ids"], json["logits_sha256"]);
         }
+        let Some(runs) = json["runs"].as_array() else { return ended.stdout.clone() };
+        let of = |run: &Value| {
+            ["ids", "logits_sha256", "stdout", "ending"]
+                .map(|name| run["run"][name].to_string())
+                .join(" ")
+        };
+        runs.iter().map(of).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -225,7 +233,8 @@ fn is_kept(file: &str) -> bool {
 impl Fresh<'_> {
     fn command(&self, scene: &Scene, engine: &str) -> Command {
         let mut command = Command::new(PROGRAM);
-        command.args(scene.args).args(["--engine", engine]);
+        let of_engine = if scene.args[0] == "compare" { "--engines" } else { "--engine" };
+        command.args(scene.args).args([of_engine, engine]);
         match scene.args[0] {
             "generate" => {
                 command.args([
@@ -240,6 +249,9 @@ impl Fresh<'_> {
             }
             "verify" => {
                 command.args(["--model", "model.gguf"]);
+            }
+            "compare" if scene.args[1] != "--guest" => {
+                command.args(["--model", "model.gguf", "-n", "6"]);
             }
             "inspect" => {
                 command = Command::new(PROGRAM);
