@@ -105,8 +105,11 @@ fn run(guest: &Path, args: &Args, engine: &str, choices: &[String]) -> Result<Ra
         .args(&args.args)
         .stdin(Stdio::null())
         .output()?;
-    if let Ok(outcome) = serde_json::from_slice(&output.stdout) {
-        return Ok(Ran::Run(outcome));
+    if let Ok(outcome) = serde_json::from_slice::<Box<Outcome>>(&output.stdout) {
+        return Ok(match outcome.ending.refusal() {
+            Some(error) => Ran::Error(error.to_owned()),
+            None => Ran::Run(outcome),
+        });
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Ok(Ran::Error(match said.trim().trim_start_matches("error: ") {

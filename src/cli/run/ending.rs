@@ -49,6 +49,14 @@ impl Ending {
         (None, Self::Failed { error, status: status as u8 })
     }
 
+    /// Why it could not be run, or not to an end of its own: of the machine and not of the guest.
+    pub(crate) fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Failed { error, status } if *status == Status::Refused as u8 => Some(error),
+            _ => None,
+        }
+    }
+
     /// What the shell is told. It knows codes up to 255.
     pub(super) fn code(&self) -> ExitCode {
         match self {
@@ -61,5 +69,22 @@ impl Ending {
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_machine_refuses_is_no_end_of_the_guest() {
+        let of = |error| Ending::of::<()>(Err(error)).1;
+        let refused = of(Error::NotInterruptible);
+        assert!(refused.refusal().is_some_and(|it| !it.is_empty()), "{refused:?}");
+        let kind = TrapKind::Unreachable;
+        let trap = Error::Trap { engine: "wasmi", operation: "f".to_owned(), kind };
+        for end in [Error::Exit { code: 125 }, trap] {
+            assert_eq!(of(end).refusal(), None);
+        }
     }
 }
