@@ -166,8 +166,10 @@ fn check(place: &Place, runs: &[Run], case: Case) -> Result<(&'static str, &'sta
 
 /// Why an error is none that one can read. Of two processes, each says its own.
 fn unclear(ended: &Ended, are_two: bool) -> Option<&'static str> {
-    // Engines give up in their own code, which is caught, and told as such; Rust says where, too.
-    let is_engines = ended.stderr.contains("which is a defect of");
+    // Engines give up in their own code, which is caught, and told as such, or done in another way: code that cannot be
+    // loaded is compiled. Rust says where, too.
+    let is_engines = ended.stderr.contains("which is a defect of")
+        || ended.stderr.contains("/wasmer-compiler-") && ended.code == Some(0);
     if ended.stderr.contains("panicked") && !is_engines {
         return Some("a panic");
     }
