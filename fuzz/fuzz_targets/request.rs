@@ -7,6 +7,8 @@
 
 #![no_main]
 
+use std::sync::LazyLock;
+
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 use polychord_serve::fuzzing;
@@ -19,19 +21,20 @@ use change::change;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((&choice, bytes)) = bytes.split_first() else { return };
-    let requests: Vec<(String, Value)> = serde_json::from_str(REQUESTS).expect("they are JSON");
-    let (path, mut body) = requests[usize::from(choice >> 1) % requests.len()].clone();
+    let (path, body) = &REQUESTS[usize::from(choice >> 1) % REQUESTS.len()];
     if choice & 1 == 0 {
-        check(&path, bytes);
+        check(path, bytes);
         return;
     }
+    let mut body = body.clone();
     let mut input = Unstructured::new(bytes);
     while !input.is_empty() && change(&mut body, &mut input).is_ok() {}
-    check(&path, body.to_string().as_bytes());
+    check(path, body.to_string().as_bytes());
 });
 
 /// Requests that are answered, each with its path.
-const REQUESTS: &str = include_str!("requests.json");
+static REQUESTS: LazyLock<Vec<(String, Value)>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("requests.json")).expect("they are JSON"));
 
 fn check(path: &str, body: &[u8]) {
     let Err((status, answer)) = fuzzing::request(path, body) else { return };
