@@ -53,6 +53,8 @@ pub(crate) fn replace<T>(
     let named = |failure: Failure| wrong(std::io::Error::other(failure.message())).into();
     let written = write(&mut file).map_err(named).and_then(|value| {
         file.flush().map_err(wrong)?;
+        // Or a loss of power could leave neither this file nor the one before.
+        file.get_ref().sync_all().map_err(wrong)?;
         std::fs::rename(&partial, path).map_err(wrong)?;
         Ok(value)
     });

@@ -13,14 +13,14 @@ use super::choice::Kind;
 use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
-use super::request::{ChatMessage, ChatRequest, Content, ContentPart};
+use super::request::{ChatMessage, ChatRequest, Common, Content, ContentPart};
 use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
-    let request = parse(&read::body(&app, body).await?)?;
+    let (request, common) = read::request(&read::body(&app, body).await?)?;
     let served = app.find(request.model.as_deref())?.clone();
-    let (mut prepared, wanted) = prepare(&request)?;
+    let (mut prepared, wanted) = prepare(&request, &common)?;
     let tools = !request.tools().is_empty() && !is_none(&request);
     let running = served.load_once().await?;
     running.scheduler()?;
@@ -30,17 +30,14 @@ pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Resp
     prepared.answer(&app, &served.name, running, Kind::Chat { tools }, vec![prompt]).await
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<ChatRequest, Failure> {
-    let mut request: ChatRequest = read::fields(body)?;
-    request.common = read::fields(body)?;
-    Ok(request)
-}
-
 /// What a parameter asks of an answer, if any does.
 type Asked = Option<(&'static str, Wanted)>;
 
 /// How it is answered, as far as that can be told without the model.
-pub(super) fn prepare(request: &ChatRequest) -> Result<(Prepared, Asked), Failure> {
+pub(super) fn prepare(
+    request: &ChatRequest,
+    common: &Common,
+) -> Result<(Prepared, Asked), Failure> {
     check(request)?;
     let logprobs = match request.logprobs {
         Some(true) => Some(request.top_logprobs.unwrap_or(0)),
@@ -49,9 +46,9 @@ pub(super) fn prepare(request: &ChatRequest) -> Result<(Prepared, Asked), Failur
         }
         _ => None,
     };
-    let max_tokens = request.max_completion_tokens.or(request.common.max_tokens);
-    let wanted = wanted(request)?;
-    Ok((Prepared::new(&request.common, max_tokens, logprobs)?, wanted))
+    let max_tokens = request.max_completion_tokens.or(common.max_tokens);
+    let wanted = wanted(request, common)?;
+    Ok((Prepared::new(common, max_tokens, logprobs)?, wanted))
 }
 
 /// Who may say something, as `OpenAI`'s API has it.
@@ -106,7 +103,7 @@ fn is_function(tool: &Json) -> bool {
 }
 
 /// What the answer is to be held to, and the parameter that says so.
-fn wanted(request: &ChatRequest) -> Result<Asked, Failure> {
+fn wanted(request: &ChatRequest, common: &Common) -> Result<Asked, Failure> {
     let choice = request.tool_choice.as_ref().filter(|it| !it.is_null());
     let named = choice.and_then(|it| it.get("function")?.get("name")?.as_str());
     let forced = match choice.map(|it| it.as_str()) {
@@ -121,7 +118,7 @@ fn wanted(request: &ChatRequest) -> Result<Asked, Failure> {
     if let Some(name) = forced {
         return Ok(Some(("tool_choice", Wanted::Call(calls_schema(request.tools(), name)?))));
     }
-    let format = format(&request.common)?;
+    let format = format(common)?;
     Ok(format.map(|(param, format)| (param, Wanted::Format(format))))
 }
 

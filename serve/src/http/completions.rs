@@ -12,7 +12,7 @@ use super::choice::Kind;
 use super::failure::Failure;
 use super::prepare::{Prepared, format};
 use super::read;
-use super::request::{CompletionRequest, Prompts};
+use super::request::{Common, CompletionRequest, Prompts};
 use crate::scheduler::Format;
 
 /// Most prompts of a request.
@@ -23,10 +23,11 @@ pub(super) async fn completions(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<Response, Failure> {
-    let mut request = parse(&read::body(&app, body).await?)?;
+    let (mut request, common): (CompletionRequest, _) =
+        read::request(&read::body(&app, body).await?)?;
     let served = app.find(request.model.as_deref())?.clone();
     let prompt = request.prompt.take().ok_or_else(|| Failure::missing("prompt"))?;
-    let (mut prepared, format) = prepare(&request)?;
+    let (mut prepared, format) = prepare(&request, &common)?;
     let running = served.load_once().await?;
     running.scheduler()?;
     if let Some((param, format)) = format {
@@ -36,17 +37,14 @@ pub(super) async fn completions(
     prepared.answer(&app, &served.name, running, Kind::Text, prompts).await
 }
 
-pub(super) fn parse(body: &[u8]) -> Result<CompletionRequest, Failure> {
-    let mut request: CompletionRequest = read::fields(body)?;
-    request.common = read::fields(body)?;
-    Ok(request)
-}
-
 /// What a parameter asks of an answer, if any does.
 type Asked = Option<(&'static str, Format)>;
 
 /// How it is continued, as far as that can be told without the model.
-pub(super) fn prepare(request: &CompletionRequest) -> Result<(Prepared, Asked), Failure> {
+pub(super) fn prepare(
+    request: &CompletionRequest,
+    common: &Common,
+) -> Result<(Prepared, Asked), Failure> {
     if request.echo == Some(true) {
         return Err(Failure::param("echo", "echo is not possible"));
     }
@@ -56,13 +54,13 @@ pub(super) fn prepare(request: &CompletionRequest) -> Result<(Prepared, Asked), 
             "suffix is not possible: texts are continued at their end",
         ));
     }
-    if request.best_of.is_some_and(|it| it > request.common.n.unwrap_or(1)) {
+    if request.best_of.is_some_and(|it| it > common.n.unwrap_or(1)) {
         return Err(Failure::param("best_of", "best_of cannot be more than n"));
     }
-    let format = format(&request.common)?;
+    let format = format(common)?;
     // As OpenAI's: 16 tokens where nothing is said.
-    let max_tokens = Some(request.common.max_tokens.unwrap_or(16));
-    Ok((Prepared::new(&request.common, max_tokens, request.logprobs)?, format))
+    let max_tokens = Some(common.max_tokens.unwrap_or(16));
+    Ok((Prepared::new(common, max_tokens, request.logprobs)?, format))
 }
 
 fn encode(running: &Running, prompts: Prompts) -> Result<Vec<Vec<u32>>, Failure> {

@@ -3,7 +3,9 @@
 use serde_json::Value;
 
 use super::failure::Failure;
-use super::request::{DetokenizeRequest, EmbeddingRequest, Prompts, TokenizeRequest};
+use super::request::{
+    ChatRequest, CompletionRequest, DetokenizeRequest, EmbeddingRequest, Prompts, TokenizeRequest,
+};
 use super::{chat, completions, read};
 
 /// The tokens of the vocabulary that there would be.
@@ -32,15 +34,15 @@ pub fn request(path: &str, body: &[u8]) -> Result<(), (u16, Value)> {
 }
 
 fn conversation(body: &[u8]) -> Result<(), Failure> {
-    let request = chat::parse(body)?;
-    chat::prepare(&request)?;
+    let (request, common): (ChatRequest, _) = read::request(body)?;
+    chat::prepare(&request, &common)?;
     request.messages.into_iter().flatten().try_for_each(|it| chat::message(it).map(drop))
 }
 
 fn continuation(body: &[u8]) -> Result<(), Failure> {
-    let mut request = completions::parse(body)?;
+    let (mut request, common): (CompletionRequest, _) = read::request(body)?;
     let prompt = request.prompt.take();
-    completions::prepare(&request)?;
+    completions::prepare(&request, &common)?;
     prompt.map_or(Ok(()), |prompt| prompts("prompt", prompt))
 }
 

@@ -8,6 +8,7 @@ use serde_path_to_error::Segment;
 
 use super::app::App;
 use super::failure::{Failure, crop};
+use super::request::Common;
 
 /// Reads a body of JSON, as [`body`] and [`fields`] do.
 pub(super) async fn json<T: DeserializeOwned>(app: &App, from: Body) -> Result<T, Failure> {
@@ -32,6 +33,12 @@ pub(super) async fn body(app: &App, body: Body) -> Result<Bytes, Failure> {
         Failure::new(StatusCode::BAD_REQUEST, "the body is cut short")
     })?;
     Ok(body.to_bytes())
+}
+
+/// What an endpoint knows of a request, and what all know that generate. They are read apart: of a field that is
+/// flattened into another struct, errors would not name the parameter.
+pub(super) fn request<T: DeserializeOwned>(body: &[u8]) -> Result<(T, Common), Failure> {
+    Ok((fields(body)?, fields(body)?))
 }
 
 /// What is known of a body of JSON; a failure names the parameter.

@@ -28,9 +28,6 @@ pub(super) struct ChatRequest {
     pub(super) top_logprobs: Option<usize>,
     #[serde(default)]
     pub(super) max_completion_tokens: Option<usize>,
-    /// Read apart, since errors would not know the parameter otherwise.
-    #[serde(skip)]
-    pub(super) common: Common,
 }
 
 impl ChatRequest {
@@ -86,9 +83,6 @@ pub(super) struct CompletionRequest {
     pub(super) best_of: Option<usize>,
     #[serde(default)]
     pub(super) logprobs: Option<usize>,
-    /// Read apart, since errors would not know the parameter otherwise.
-    #[serde(skip)]
-    pub(super) common: Common,
 }
 
 /// `POST /v1/embeddings`.
@@ -146,8 +140,8 @@ impl Prompts {
     }
 }
 
-/// What both have.
-#[derive(Debug, Default, Deserialize)]
+/// What requests that generate have, besides their own.
+#[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(super) struct Common {
     #[serde(default)]
