@@ -18,7 +18,7 @@ use crate::scheduler::{Constraint, Format};
 
 /// Answers a conversation.
 pub(super) async fn chat(State(app): State<Arc<App>>, body: Body) -> Result<Response, Failure> {
-    let (request, common) = read::request(&read::body(&app, body).await?)?;
+    let (request, common): (ChatRequest, _) = read::request(&read::body(&app, body).await?)?;
     let served = app.find(request.model.as_deref())?.clone();
     let (mut prepared, wanted) = prepare(&request, &common)?;
     let tools = !request.tools().is_empty() && !is_none(&request);
