@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use polychord_passes::tables;
+use polychord_passes::{copies, tables};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::{Error, Limits, Result};
 use wasmparser::{BinaryReaderError, MemoryType, Operator, Parser, Payload, TableType};
@@ -25,7 +25,8 @@ const LOOPS: u32 = 2_000;
 
 impl Shape {
     /// Reads a module, and limits its tables, because WasmEdge ends the process when one grows beyond
-    /// the machine's memory.
+    /// the machine's memory. Its interpreter reads 64 bits of a 32-bit address when it copies between memories or
+    /// tables of both widths, and where a vector was in that slot, the upper ones are left from it.
     pub(crate) fn read(wasm: &[u8], table_limit: u64) -> Result<(Self, Cow<'_, [u8]>)> {
         let mut shape = Self { table_limit, ..Self::default() };
         for payload in Parser::new(0).parse_all(wasm) {
@@ -45,7 +46,11 @@ impl Shape {
         shape.check_largest()?;
         let failed = |error: polychord_passes::Error| error::compile(&error.to_string());
         let limited = tables::limit(wasm, table_limit).map_err(failed)?;
-        Ok((shape, limited))
+        let changed = match &limited {
+            Cow::Borrowed(limited) => copies::clear(limited).map_err(failed)?,
+            Cow::Owned(limited) => Cow::Owned(copies::clear(limited).map_err(failed)?.into_owned()),
+        };
+        Ok((shape, changed))
     }
 
     /// Refuses code that would keep LLVM busy for minutes once it looks at a time limit in every

@@ -1,6 +1,8 @@
 //! Tests of interpreted guests: 64-bit memories, and their limits.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::time::Duration;
+
 use polychord_backend_wasmedge::{Mode, WasmEdgeEngine};
 use polychord_runtime_api::abi::PAGE;
 use polychord_runtime_api::spi::{SignalUse, claim_signals};
@@ -102,4 +104,41 @@ fn copies_between_memories_of_different_widths_are_wrong() {
             (memory.copy $narrow $wide (i32.const 0) (i64.const 0x100000000) (i32.const 1))
             (i32.load8_u $narrow (i32.const 0))))"#;
     assert!(start(wat, LARGEST).is_err(), "mixed memories are limited to 32-bit addresses");
+}
+
+/// What `i8x16.all_true` gives is 1, and the rest of the vector stays above it in its slot of the stack.
+#[test]
+fn copies_between_both_widths_read_the_address_alone() {
+    let one = "(i8x16.all_true (v128.const i64x2 -1 -1))";
+    let wat = format!(
+        r#"(module (memory 1) (memory i64 1)
+        (table 2 funcref) (table i64 2 funcref) (elem (i32.const 1) $to32)
+        (data (memory 0) (i32.const 1) "a") (data (memory 1) (i64.const 2) "b")
+        (func $to32 (export "to 32") (result i32)
+            (memory.copy 0 1 {one} (i64.const 2) {one})
+            (i32.load8_u (i32.const 1)))
+        (func (export "to 64") (result i32)
+            (memory.copy 1 0 (i64.const 3) {one} {one})
+            (i32.load8_u 1 (i64.const 3)))
+        (func (export "table to 64") (result i32)
+            (table.copy 1 0 (i64.const 1) {one} {one})
+            (ref.is_null (table.get 1 (i64.const 1))))
+        (func (export "table to 32") (result i32)
+            (table.copy 0 1 {one} (i64.const 0) {one})
+            (ref.is_null (table.get 0 (i32.const 1)))))"#
+    );
+    let wasm = wat::parse_str(wat).unwrap();
+    let module = engine().compile(&wasm).unwrap();
+    for limits in [Limits::default(), Limits::default().call_time(Some(Duration::from_secs(60)))] {
+        let mut guest = module.instantiate(&limits).unwrap();
+        let results = [
+            ("to 64", b'a'.into()),
+            ("to 32", b'b'.into()),
+            ("table to 64", 0),
+            ("table to 32", 1),
+        ];
+        for (name, result) in results {
+            assert_eq!(guest.call(name, &[]).unwrap(), [Value::I32(result)], "{name}");
+        }
+    }
 }

@@ -5,10 +5,12 @@
 
 #![no_main]
 
+use std::borrow::Cow;
+
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;
 use polychord_passes::stop::{Reads, checks};
-use polychord_passes::{memories, start, tables};
+use polychord_passes::{copies, memories, start, tables};
 use polychord_runtime_api::{Capabilities, ModuleInfo};
 use wasmparser::{Validator, WasmFeatures};
 
@@ -29,6 +31,7 @@ fuzz_target!(|bytes: &[u8]| {
             memories::link(wasm).is_ok(),
             start::export(wasm).is_ok(),
             tables::limit(wasm, 100).is_ok(),
+            copies::clear(wasm).is_ok(),
         );
         _ = checks(wasm, Reads::AfterStores).is_ok();
         return;
@@ -37,7 +40,8 @@ fuzz_target!(|bytes: &[u8]| {
         memories::link(wasm).ok(),
         start::export(wasm).ok().map(|it| it.wasm.into_owned()),
         checks(wasm, Reads::AfterStores).ok().map(|it| it.wasm),
-        tables::limit(wasm, 100).ok().map(std::borrow::Cow::into_owned),
+        tables::limit(wasm, 100).ok().map(Cow::into_owned),
+        copies::clear(wasm).ok().map(Cow::into_owned),
     ] {
         assert!(made.is_none_or(|made| is_valid(&made)));
     }
@@ -48,6 +52,7 @@ fn valid(bytes: &[u8]) -> Option<Vec<u8>> {
     let config = wasm_smith::Config {
         // Or most inputs are used up by types, which passes copy, before there is a function.
         max_types: 8,
+        memory64_enabled: true,
         max_memories: 3,
         max_tables: 3,
         bulk_memory_enabled: true,

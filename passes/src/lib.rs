@@ -8,6 +8,7 @@
 //! | [`stop`] | code checks a flag at function entries and loop heads, and traps if it is set | a guest can be stopped from another thread, on every engine, without signals |
 //! | [`start`] | the start function is exported in place of being run | it runs under the limits of any other call |
 //! | [`memories`] | marked imports become instructions on further memories | compilers know one memory only |
+//! | [`copies`] | copies between 32-bit and 64-bit memories or tables clear what is above a 32-bit address | an interpreter reads it as a part of the address |
 //! | [`tables`] | tables get a maximum | some engines end the process when a table outgrows the machine |
 //!
 //! Indices of functions, memories, tables and types stay what they are, but for [`memories`]: a pass
@@ -15,12 +16,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod copies;
 pub mod memories;
 pub mod start;
 pub mod stop;
 pub mod tables;
 
 mod sections;
+mod shape;
 
 /// Why a module cannot be rewritten.
 ///

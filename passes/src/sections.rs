@@ -118,6 +118,14 @@ pub(crate) enum Replacement {
     Contents(Vec<u8>),
 }
 
+/// The contents of a section that is a vector.
+pub(crate) fn vector(entries: &[Vec<u8>]) -> Vec<u8> {
+    let mut out = Vec::new();
+    u32::try_from(entries.len()).unwrap_or(u32::MAX).encode(&mut out);
+    entries.iter().for_each(|entry| out.extend_from_slice(entry));
+    out
+}
+
 /// A section that is a vector, with entries appended.
 pub(crate) fn appended(section: Option<&[u8]>, entries: &[Vec<u8>]) -> Result<Replacement> {
     if entries.is_empty() {

@@ -18,19 +18,18 @@
 
 mod bulk;
 mod flag;
-mod shape;
 
 use wasm_encoder::{Encode, ExportKind, Instruction, SectionId};
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 
 use crate::Result;
-use crate::sections::{Replacement, Sections, appended, sized};
+use crate::sections::{Replacement, Sections, appended, sized, vector};
+use crate::shape::Shape;
 use crate::start::export_entry;
 use bulk::Bulk;
 pub use bulk::PIECE;
 use flag::{Check, flag_memory};
 pub use flag::{FLAG, Reads};
-use shape::Shape;
 
 /// A module whose code checks a flag.
 ///
@@ -127,14 +126,6 @@ fn with_checks(
     }
     out.extend_from_slice(sections.slice(copied..range.end));
     Ok(sized(&out))
-}
-
-/// The contents of a section that is a vector.
-fn vector(entries: &[Vec<u8>]) -> Vec<u8> {
-    let mut out = Vec::new();
-    u32::try_from(entries.len()).unwrap_or(u32::MAX).encode(&mut out);
-    entries.iter().for_each(|entry| out.extend_from_slice(entry));
-    out
 }
 
 fn each<T>(list: &[T], entry: impl Fn(&T) -> Vec<u8>) -> Vec<Vec<u8>> {

@@ -4,8 +4,8 @@
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 
 use super::flag::Check;
-use super::shape::Shape;
 use crate::sections::sized;
+use crate::shape::Shape;
 
 /// Most bytes that a guest fills or copies without checking the flag.
 pub const PIECE: u32 = 1 << 20;

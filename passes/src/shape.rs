@@ -6,18 +6,20 @@ use crate::Result;
 
 /// The counts and types of a module that rewriting its code needs.
 #[derive(Debug, Default)]
-pub(super) struct Shape {
-    pub(super) types: u32,
+pub(crate) struct Shape {
+    pub(crate) types: u32,
     /// Imported functions, which have the first indices.
-    pub(super) imported: u32,
+    pub(crate) imported: u32,
     /// Imported functions and those of the module.
-    pub(super) functions: u32,
+    pub(crate) functions: u32,
     /// For each memory, whether its addresses have 64 bits.
-    pub(super) memories: Vec<bool>,
+    pub(crate) memories: Vec<bool>,
+    /// For each table, whether its indices have 64 bits.
+    pub(crate) tables: Vec<bool>,
 }
 
 impl Shape {
-    pub(super) fn read(wasm: &[u8]) -> Result<Self> {
+    pub(crate) fn read(wasm: &[u8]) -> Result<Self> {
         let mut shape = Self::default();
         for payload in Parser::new(0).parse_all(wasm) {
             match payload? {
@@ -36,6 +38,7 @@ impl Shape {
                                 shape.functions += 1;
                             }
                             wasmparser::TypeRef::Memory(ty) => shape.memories.push(ty.memory64),
+                            wasmparser::TypeRef::Table(ty) => shape.tables.push(ty.table64),
                             _ => {}
                         }
                     }
@@ -46,6 +49,11 @@ impl Shape {
                         shape.memories.push(memory?.memory64);
                     }
                 }
+                Payload::TableSection(tables) => {
+                    for table in tables {
+                        shape.tables.push(table?.ty.table64);
+                    }
+                }
                 _ => {}
             }
         }
@@ -53,7 +61,7 @@ impl Shape {
     }
 
     /// Whether an instruction may take long, and cannot be divided.
-    pub(super) fn takes_long(&self, operator: &Operator<'_>) -> bool {
+    pub(crate) fn takes_long(&self, operator: &Operator<'_>) -> bool {
         match operator {
             Operator::Call { function_index } => *function_index < self.imported,
             // A table may have an imported function.
@@ -69,7 +77,7 @@ impl Shape {
     }
 
     /// The index of the memory with the flag.
-    pub(super) fn flag_memory(&self) -> u32 {
+    pub(crate) fn flag_memory(&self) -> u32 {
         u32::try_from(self.memories.len()).unwrap_or(u32::MAX)
     }
 }
