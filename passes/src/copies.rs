@@ -10,7 +10,7 @@ use wasm_encoder::{Encode, Instruction as I, SectionId, ValType};
 use wasmparser::{FunctionBody, Operator, Parser, Payload};
 
 use crate::Result;
-use crate::sections::{Replacement, Sections, appended, sized, vector};
+use crate::sections::{Replacement, Sections, appended, function_type, index, sized, vector};
 use crate::shape::Shape;
 
 /// Has copies between 32-bit and 64-bit memories, and between such tables, made with addresses above which
@@ -47,7 +47,7 @@ pub fn clear(wasm: &[u8]) -> Result<Cow<'_, [u8]>> {
     }
     bodies.extend(copies.iter().map(|copy| copy.body(&shape)));
     let types: Vec<_> = copies.iter().map(|copy| copy.ty(&shape)).collect();
-    let indices: Vec<_> = (shape.types..).take(copies.len()).map(bytes).collect();
+    let indices: Vec<_> = (shape.types..).take(copies.len()).map(index).collect();
     let rewritten = sections.rewrite(|id, section| match id {
         SectionId::Type => appended(section, &types),
         SectionId::Function => appended(section, &indices),
@@ -115,16 +115,14 @@ impl Mixed {
     fn ty(self, shape: &Shape) -> Vec<u8> {
         let [to, from] =
             self.wide(shape).map(|wide| if wide { ValType::I64 } else { ValType::I32 });
-        let mut entry = vec![0x60];
-        [to, from, ValType::I32].encode(&mut entry);
-        [ValType::I32; 0].encode(&mut entry);
-        entry
+        function_type(&[to, from, ValType::I32])
     }
 
     /// Its code, as an entry of the code section.
     fn body(self, shape: &Shape) -> Vec<u8> {
+        let mut code = Vec::new();
         // No locals beside the parameters.
-        let mut code = bytes(0);
+        0_u32.encode(&mut code);
         for (parameter, wide) in (0..).zip(self.wide(shape)) {
             I::LocalGet(parameter).encode(&mut code);
             if !wide {
@@ -141,12 +139,6 @@ impl Mixed {
         I::End.encode(&mut code);
         sized(&code)
     }
-}
-
-fn bytes(value: u32) -> Vec<u8> {
-    let mut out = Vec::new();
-    value.encode(&mut out);
-    out
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use wasm_encoder::{Encode, Module, RawSection, SectionId};
+use wasm_encoder::{Encode, Module, RawSection, SectionId, ValType};
 use wasmparser::{Parser, Payload};
 
 use crate::{Error, Result};
@@ -147,6 +147,22 @@ pub(crate) fn appended(section: Option<&[u8]>, entries: &[Vec<u8>]) -> Result<Re
     out.extend_from_slice(old);
     entries.iter().for_each(|entry| out.extend_from_slice(entry));
     Ok(Replacement::Contents(out))
+}
+
+/// The type of a function without results, as an entry of the type section.
+pub(crate) fn function_type(parameters: &[ValType]) -> Vec<u8> {
+    // The binary format's mark, parameters, results.
+    let mut entry = vec![0x60];
+    parameters.encode(&mut entry);
+    [ValType::I32; 0].encode(&mut entry);
+    entry
+}
+
+/// An index, as an entry of the function section.
+pub(crate) fn index(of: u32) -> Vec<u8> {
+    let mut entry = Vec::new();
+    of.encode(&mut entry);
+    entry
 }
 
 /// The bytes of an entry with their number before them.

@@ -4,7 +4,7 @@
 use wasm_encoder::{BlockType, Encode, Instruction as I, ValType};
 
 use super::flag::Check;
-use crate::sections::sized;
+use crate::sections::{function_type, index, sized};
 use crate::shape::Shape;
 
 /// Most bytes that a guest fills or copies without checking the flag.
@@ -106,15 +106,10 @@ impl<'a> Bulk<'a> {
     }
 
     fn ty(&self, kind: Kind) -> Vec<u8> {
-        let mut entry = Vec::new();
-        // A function type, as the binary format has it: mark, parameters, results.
-        entry.push(0x60);
         match kind {
-            Kind::Check => [ValType::I32; 0].encode(&mut entry),
-            Kind::Bulk(operation) => self.widths(operation).map(Width::ty).encode(&mut entry),
+            Kind::Check => function_type(&[]),
+            Kind::Bulk(operation) => function_type(&self.widths(operation).map(Width::ty)),
         }
-        [ValType::I32; 0].encode(&mut entry);
-        entry
     }
 
     fn body(&self, kind: Kind) -> Vec<u8> {
@@ -168,9 +163,7 @@ impl<'a> Bulk<'a> {
 impl Added {
     /// An entry of the function section.
     pub(super) fn type_index(&self) -> Vec<u8> {
-        let mut entry = Vec::new();
-        self.type_index.encode(&mut entry);
-        entry
+        index(self.type_index)
     }
 }
 
